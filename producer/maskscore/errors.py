@@ -1,0 +1,165 @@
+"""Every error of maskscore, each a type with a stable ``code``; nothing else in the package invents codes.
+
+Three families:
+
+- :class:`JobError` ends a *job*: raised in the worker's rooms, translated once, in the task, into the state
+  ``failed`` with this code and sentence. Its codes are :class:`FailureCode`.
+- :class:`SkipCode` ends one *mask*: the component says why it was skipped; the job goes on.
+- The rest reach the *caller* of the client, the command line or a server's start.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = [
+    "FailureCode",
+    "InvalidDocumentError",
+    "JobConflict",
+    "JobError",
+    "JobFailed",
+    "JobNotFound",
+    "MaskscoreError",
+    "PayloadTooLarge",
+    "ResultUnavailable",
+    "ServiceUnavailable",
+    "SettingsError",
+    "SkipCode",
+    "WaitTimeout",
+    "WeightsError",
+]
+
+
+class FailureCode(StrEnum):
+    """Why a job failed. Stable: scripts may compare them; new ones may be added."""
+
+    IMAGE_NOT_FOUND = "image_not_found"
+    IMAGE_FORBIDDEN = "image_forbidden"
+    IMAGE_CHANGED = "image_changed"
+    IMAGE_TOO_LARGE = "image_too_large"
+    IMAGE_UNDECODABLE = "image_undecodable"
+    IMAGE_TRUNCATED = "image_truncated"
+    MASKS_NOT_FOUND = "masks_not_found"
+    MASKS_FORBIDDEN = "masks_forbidden"
+    MASKS_CHANGED = "masks_changed"
+    MASKS_TOO_LARGE = "masks_too_large"
+    MASKS_INVALID = "masks_invalid"
+    MASK_SIZE_MISMATCH = "mask_size_mismatch"
+    TOO_MANY_MASKS = "too_many_masks"
+    URI_NOT_ALLOWED = "uri_not_allowed"
+    URI_INVALID = "uri_invalid"
+    PROMPTS_INVALID = "prompts_invalid"
+    PROMPT_SET_UNKNOWN = "prompt_set_unknown"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    DOCUMENT_INVALID = "document_invalid"
+    DOCUMENT_VERSION_UNSUPPORTED = "document_version_unsupported"
+    FEATURES_NOT_FINITE = "features_not_finite"
+    OUT_OF_MEMORY = "out_of_memory"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
+    RESULT_FORBIDDEN = "result_forbidden"
+    RESULT_NOT_STORED = "result_not_stored"
+    INTERNAL_ERROR = "internal_error"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    POISONED = "poisoned"
+
+
+class SkipCode(StrEnum):
+    """Why one mask (or one connected component of it) has no score although its job succeeded."""
+
+    MASK_INVALID = "mask_invalid"
+    MASK_SIZE_MISMATCH = "mask_size_mismatch"
+    EMPTY_MASK = "empty_mask"
+    OUTSIDE_IMAGE = "outside_image"
+    BELOW_MIN_AREA = "below_min_area"
+
+
+class MaskscoreError(Exception):
+    """Base of every error that maskscore raises on purpose. ``str(error)`` is a sentence to act on."""
+
+    code: str = "error"
+
+
+class JobError(MaskscoreError):
+    """A job cannot be scored.
+
+    Parameters
+    ----------
+    code: the stable :class:`FailureCode`.
+    message: what was wrong, with which input, what to do.
+    passing: whether the same job may succeed later (an object store that does not answer), so that a retry is
+        worth its cost.
+    """
+
+    def __init__(self, code: FailureCode, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.code = str(code)
+        self.message = message
+        self.passing = passing
+
+
+class InvalidDocumentError(MaskscoreError):
+    """A job, prompt set or masks document that the caller gave does not fit the contract."""
+
+    code = "document_invalid"
+
+
+class SettingsError(MaskscoreError):
+    """A setting is missing, misspelt or has a value that cannot be used."""
+
+    code = "settings_invalid"
+
+
+class WeightsError(MaskscoreError):
+    """A weights folder is missing, incomplete or does not fit the architecture."""
+
+    code = "weights_invalid"
+
+
+class ServiceUnavailable(MaskscoreError):  # noqa: N818 - a state of the world, named as users say it
+    """Redis or the object store did not answer, after the client's own bounded retries."""
+
+    code = "service_unavailable"
+
+
+class JobNotFound(MaskscoreError):  # noqa: N818
+    """No job of this id is known: never submitted, or its record's time to live has passed."""
+
+    code = "job_not_found"
+
+
+class JobConflict(MaskscoreError):  # noqa: N818
+    """The job id is taken by another document."""
+
+    code = "job_conflict"
+
+
+class PayloadTooLarge(MaskscoreError):  # noqa: N818
+    """A job's document is larger than a queue message may be and no place to spill its masks is set."""
+
+    code = "payload_too_large"
+
+
+class ResultUnavailable(MaskscoreError):  # noqa: N818
+    """The job has not ended yet, or its stored result cannot be read any more."""
+
+    code = "result_unavailable"
+
+
+class WaitTimeout(MaskscoreError, TimeoutError):  # noqa: N818
+    """The job had not ended when the caller's time was over; it goes on, and can be waited for again."""
+
+    code = "wait_timeout"
+
+
+class JobFailed(MaskscoreError):  # noqa: N818
+    """A waited-for job ended without a result: failed, cancelled or expired.
+
+    ``code`` is the job's own :class:`FailureCode` (``cancelled`` and ``expired`` included), ``job_id`` its id.
+    """
+
+    def __init__(self, job_id: str, code: str, message: str) -> None:
+        super().__init__(f"job {job_id}: {code}: {message}")
+        self.job_id = job_id
+        self.code = code
+        self.message = message

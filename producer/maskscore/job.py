@@ -1,0 +1,199 @@
+"""The job document: what an upstream service asks for. JSON on the wire, ``version`` 1."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
+
+from maskscore.document import Document, explain
+from maskscore.errors import FailureCode, JobError
+from maskscore.prompts import PromptSet
+
+__all__ = [
+    "RLE",
+    "ImageRef",
+    "Job",
+    "Mask",
+    "MasksRef",
+    "Orientation",
+    "Polygons",
+    "Priority",
+    "ScoringOptions",
+    "Thresholds",
+    "Treatment",
+    "parse_job",
+]
+
+DOCUMENT_VERSION = 1
+
+Treatment = Literal["original", "raw_crop", "soft_mask"]
+Method = Literal["softmax", "cosine"]
+Orientation = Literal["auto", "apply", "ignore"]
+Priority = Literal["high", "normal", "low"]
+JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+
+
+class RLE(Document):
+    """A mask as COCO run-length encoding, column-major, the first run counting zeros.
+
+    ``size`` is ``(height, width)`` in pixels. ``counts`` is COCO's compressed text (``bytes`` are accepted and read
+    as ASCII) or the uncompressed list of run lengths. The counts themselves are checked where they are decoded, in
+    the worker, so that one bad mask costs its own score and not its job.
+    """
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    counts: str | list[int]
+
+    @field_validator("counts", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+Polygons = list[list[float]]
+"""COCO polygons: one flat ``[x1, y1, x2, y2, …]`` list per part, in pixels of the image."""
+
+
+class Mask(BaseModel):
+    """One mask to score.
+
+    Any further field of the upstream tool (``predicted_iou``, ``stability_score``, ``category_id``, …) may be given
+    and comes back untouched in the component's ``upstream``.
+    """
+
+    # NaN travels as such: one polygon with a NaN is a mask to skip, not a job to refuse.
+    model_config = ConfigDict(extra="allow", frozen=True, ser_json_inf_nan="constants")
+
+    id: str
+    segmentation: RLE | Polygons
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _id_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @property
+    def upstream(self) -> dict[str, Any]:
+        """The fields that maskscore does not know, as they were given."""
+        return dict(self.model_extra or {})
+
+
+class MasksRef(Document):
+    """Masks kept in an object: maskscore's own list of masks, SA-1B's or COCO's JSON.
+
+    In a COCO file of many images the job's image is found by ``image_id``, or else by the image's file name.
+    """
+
+    uri: str
+    etag: str | None = None
+    image_id: int | str | None = None
+
+
+class ImageRef(Document):
+    """The image to crop from.
+
+    ``etag`` or ``version_id`` pin the object: a job submitted for one version never scores another.
+    ``orientation`` says what to do with an EXIF orientation: ``auto`` picks the frame (turned or as stored) whose
+    size fits the masks, ``apply`` turns, ``ignore`` does not.
+    """
+
+    uri: str
+    etag: str | None = None
+    version_id: str | None = None
+    orientation: Orientation = "auto"
+
+
+class Thresholds(Document):
+    """The four numbers of the semantic multiplier, compared strictly, in this order (see ``multiplier``)."""
+
+    reject_neg_sum: float = Field(0.5, ge=0, le=1)
+    strong_pos_sum: float = Field(0.7, ge=0, le=1)
+    strong_neg_sum: float = Field(0.2, ge=0, le=1)
+    accept_pos_sum: float = Field(0.4, ge=0, le=1)
+
+    def multiplier(self, pos_sum: float, neg_sum: float) -> float:
+        """Return the semantic multiplier for the two group sums (probabilities, 0 to 1)."""
+        if neg_sum > self.reject_neg_sum:
+            return 0.1
+        if pos_sum > self.strong_pos_sum and neg_sum < self.strong_neg_sum:
+            return 2.0
+        if pos_sum > self.accept_pos_sum:
+            return 1.0
+        return 0.5
+
+
+class ScoringOptions(Document):
+    """How the masks of a job are scored."""
+
+    prompts: str | PromptSet = Field("default", description="A prompt set's name, or a set of the job's own.")
+    treatment: Treatment = "original"
+    alpha: float = Field(0.4, ge=0, le=1, description="Strength of `soft_mask`'s fill outside the mask.")
+    method: Method = "softmax"
+    thresholds: Thresholds = Thresholds()
+    min_area: int = Field(1, ge=1, description="Masks (or components) of fewer pixels are skipped.")
+    split_components: bool = Field(False, description="Score each 8-connected component of a mask by itself.")
+    top_k: int = Field(0, ge=0, le=100, description="How many best prompts to return per component.")
+    embeddings: bool = Field(False, description="Return the image features (fp16, base64).")
+
+
+class Job(Document):
+    """One image and its masks, to be scored together.
+
+    ``job_id`` is made here, by the caller's side, so that a submit repeated after a lost answer is the same job.
+    ``expires_in`` (seconds) ends a job that is still queued then. ``result_uri`` (``s3://bucket/prefix/`` or
+    ``s3://bucket/key.json``) stores the result as an object; without it the result is kept in Redis.
+
+    Raises :class:`pydantic.ValidationError` for unknown fields, bad values and duplicate mask ids.
+    """
+
+    version: Literal[1] = DOCUMENT_VERSION
+    job_id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)
+    batch_id: JobId | None = None
+    image: ImageRef
+    masks: list[Mask] | MasksRef
+    options: ScoringOptions = ScoringOptions()
+    priority: Priority = "normal"
+    expires_in: float | None = Field(None, gt=0, allow_inf_nan=False)
+    result_uri: str | None = None
+
+    @field_validator("image", "masks", mode="before")
+    @classmethod
+    def _uri_alone(cls, value: object) -> object:
+        return {"uri": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _unique_ids(self) -> Job:
+        if isinstance(self.masks, list):
+            repeated = [mask_id for mask_id, n in Counter(mask.id for mask in self.masks).items() if n > 1]
+            if repeated:
+                raise ValueError(f"mask ids must be unique within a job; given more than once: {repeated[:5]}")
+        return self
+
+
+def parse_job(document: bytes | str) -> Job:
+    """Read a job document.
+
+    Raises :class:`~maskscore.errors.JobError` with ``document_version_unsupported`` for another version and
+    ``document_invalid`` for everything else that does not fit.
+    """
+    try:
+        fields = from_json(document)
+    except ValueError as error:
+        raise JobError(FailureCode.DOCUMENT_INVALID, f"The job document is not JSON: {error}.") from error
+    if not isinstance(fields, dict):
+        raise JobError(FailureCode.DOCUMENT_INVALID, "The job document must be a JSON object.")
+    version = fields.get("version", DOCUMENT_VERSION)
+    if version != DOCUMENT_VERSION:
+        raise JobError(
+            FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
+            f"The job document has version {version!r}; this release reads version {DOCUMENT_VERSION}. "
+            "Install the same maskscore release for the producer and the workers.",
+        )
+    try:
+        return Job.model_validate(fields)
+    except ValidationError as error:
+        raise JobError(FailureCode.DOCUMENT_INVALID, f"The job document is not valid: {explain(error)}.") from error

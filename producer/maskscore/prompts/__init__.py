@@ -1,0 +1,90 @@
+"""Prompt sets: the sentences a mask is compared with, as data with a name, a version and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from maskscore.document import Document, explain
+from maskscore.errors import InvalidDocumentError
+
+__all__ = ["PromptSet", "builtin_names", "load_builtin", "read_prompt_set"]
+
+
+class PromptSet(Document):
+    """Positive, negative and optional neutral prompts.
+
+    The neutral group takes part in the softmax but in neither sum. A prompt given twice would count twice, so that is
+    refused, as are empty positive or negative groups.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    version: int = Field(1, ge=1, description="The set's own version, raised when its prompts change.")
+    description: str = ""
+    positive: tuple[str, ...] = Field(min_length=1)
+    negative: tuple[str, ...] = Field(min_length=1)
+    neutral: tuple[str, ...] = ()
+
+    @field_validator("positive", "negative", "neutral")
+    @classmethod
+    def _no_blanks(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not prompt.strip() for prompt in prompts):
+            raise ValueError("a prompt must not be blank")
+        return prompts
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> PromptSet:
+        seen: set[str] = set()
+        for prompt in self.texts:
+            if prompt in seen:
+                raise ValueError(f"the prompt {prompt!r} is given more than once")
+            seen.add(prompt)
+        return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All prompts, positives then negatives then neutrals: the order of every score vector."""
+        return self.positive + self.negative + self.neutral
+
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` of the three groups; name, version and description do not change scores and are left out."""
+        groups = json.dumps([self.positive, self.negative, self.neutral], ensure_ascii=False, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(groups.encode()).hexdigest()
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the prompt sets that come with the package."""
+    files = resources.files(__name__).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_builtin(name: str) -> PromptSet:
+    """Return the package's prompt set of this name. Raises KeyError where there is none."""
+    if name not in builtin_names():
+        raise KeyError(name)
+    return _parse(resources.files(__name__).joinpath(f"{name}.yaml").read_text("utf-8"), source=f"built-in {name!r}")
+
+
+def read_prompt_set(path: Path) -> PromptSet:
+    """Read a prompt set from a YAML file.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` that names the file and what does not fit.
+    """
+    return _parse(path.read_text("utf-8"), source=str(path))
+
+
+def _parse(text: str, *, source: str) -> PromptSet:
+    try:
+        fields: Any = yaml.safe_load(text)
+        return PromptSet.model_validate(fields)
+    except yaml.YAMLError as error:
+        raise InvalidDocumentError(f"The prompt set {source} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise InvalidDocumentError(f"The prompt set {source} is not valid: {explain(error)}.") from error

@@ -1,0 +1,142 @@
+"""Settings of both sides, read from ``MASKSCORE_…`` variables; ``docs/settings.md`` is generated from here.
+
+S3's address and credentials are the usual ``AWS_…`` variables and files, read by boto3 itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from maskscore.document import explain
+from maskscore.errors import SettingsError
+
+__all__ = ["PREFIX", "ClientSettings", "WorkerSettings", "load_settings", "unknown_variables"]
+
+PREFIX = "MASKSCORE_"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+Paths = Annotated[tuple[Path, ...], NoDecode]
+MIB = 1024 * 1024
+
+
+class ClientSettings(BaseSettings):
+    """What a producer needs, and a worker too."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis of the queue, the ledger and the results; `rediss://` for TLS, credentials in the URL.",
+    )
+    namespace: str = Field(
+        "maskscore",
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Prefix of all Redis keys and name of the queue; deployments that share a Redis need one each.",
+    )
+    redis_timeout_s: float = Field(
+        10.0, gt=0, description="Seconds after which an unanswered Redis command counts as failed."
+    )
+    result_ttl_s: int = Field(
+        7 * 24 * 3600, gt=0, description="Seconds that an ended job's state and result are kept in Redis."
+    )
+    max_document_bytes: int = Field(
+        1 * MIB, gt=0, description="Largest job document that goes into Redis; larger masks are spilled to S3."
+    )
+    spill_uri: str | None = Field(
+        None,
+        pattern=r"^s3://[^/]+/(.*/)?$",
+        description="`s3://bucket/prefix/` where a client puts masks too large for Redis; unset: they are refused.",
+    )
+
+
+class WorkerSettings(ClientSettings):
+    """What a worker needs beside the client's settings."""
+
+    weights: Path | None = Field(
+        None, description="Folder with `open_clip_model.safetensors` (or `open_clip_pytorch_model.bin`)."
+    )
+    model: str = Field(
+        "ViT-B-32",
+        description="open_clip architecture; a folder with its own `open_clip_config.json` overrides it.",
+    )
+    device: str = Field(
+        "auto",
+        description="`cuda:N`, `cuda` or `cpu`; `auto` is `cuda:4` where it exists, else the first GPU, else the CPU.",
+    )
+    crop_mode: Literal["fast", "reference"] = Field(
+        "fast", description="`reference` runs the specification's own per-mask code, for comparison."
+    )
+    concurrency: int = Field(4, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")
+    torch_threads: int = Field(0, ge=0, description="Threads of a CPU forward; 0 leaves it to PyTorch.")
+    max_batch: int = Field(64, ge=1, le=4096, description="Crops per forward pass.")
+    max_wait_ms: float = Field(5.0, ge=0, description="How long a batch waits for more crops after its first one.")
+    prompts: str = Field("default", description="Prompt set encoded at the start, before the first job.")
+    prompts_dir: Path | None = Field(
+        None, description="Folder of `NAME.yaml` prompt sets that jobs may name beside the built-in ones."
+    )
+    prompt_cache: int = Field(32, ge=1, description="Prompt sets whose features are kept.")
+    buckets: Names = Field(
+        (), description="Buckets that jobs may read, separated by commas; `*` allows all; unset: none."
+    )
+    result_buckets: Names = Field(
+        (), description="Buckets that jobs may write results to, separated by commas; unset: none."
+    )
+    file_roots: Paths = Field(
+        (), description="Folders whose files jobs may read as `file://`, separated by commas; unset: none."
+    )
+    max_image_bytes: int = Field(64 * MIB, gt=0, description="Largest image object that is fetched.")
+    max_masks_bytes: int = Field(64 * MIB, gt=0, description="Largest masks object that is fetched.")
+    max_pixels: int = Field(
+        100_000_000, gt=0, description="Largest image in pixels, checked in its header before it is decoded."
+    )
+    max_masks: int = Field(10_000, gt=0, description="Most masks (or components) in one job.")
+    s3_timeout_s: float = Field(30.0, gt=0, description="Seconds that one S3 request may take to connect or to read.")
+    lease_s: float = Field(30.0, gt=0, description="Seconds that a claim holds unless it is renewed.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    @field_validator("buckets", "result_buckets", "file_roots", mode="before")
+    @classmethod
+    def _commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+_KUBERNETES_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$")
+Settings = TypeVar("Settings", bound=ClientSettings)
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
+    """Return each ``MASKSCORE_…`` variable that is no setting, with the setting it may have been meant for.
+
+    The variables that Kubernetes sets for a Service named ``maskscore-…`` are left out.
+    """
+    environment = os.environ if environment is None else environment
+    known = [PREFIX + name.upper() for name in WorkerSettings.model_fields]
+    unknown = {}
+    for name in environment:
+        if name.startswith(PREFIX) and name.upper() not in known and not _KUBERNETES_LINK.match(name):
+            close = difflib.get_close_matches(name.upper(), known, n=1)
+            unknown[name] = close[0] if close else None
+    return unknown
+
+
+def load_settings(kind: type[Settings], **given: Any) -> Settings:
+    """Build settings from the given values, then the environment, then the defaults.
+
+    Raises :class:`~maskscore.errors.SettingsError` that names the variable and what is wrong with its value. Values
+    are shown, except those of URLs, which may hold a password.
+    """
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        names = ", ".join(PREFIX + str(problem["loc"][0]).upper() for problem in error.errors() if problem["loc"])
+        if "URL" in names:
+            raise SettingsError(f"{names}: the value cannot be used.") from None
+        raise SettingsError(f"{names}: {explain(error)}.") from error
