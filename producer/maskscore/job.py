@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from maskscore.document import Document, explain
@@ -28,7 +37,7 @@ __all__ = [
     "parse_job",
 ]
 
-DOCUMENT_VERSION = 1
+DOCUMENT_VERSION: Final = 1
 
 Treatment = Literal["original", "raw_crop", "soft_mask"]
 Method = Literal["softmax", "cosine"]
@@ -65,11 +74,13 @@ class Mask(BaseModel):
     and comes back untouched in the component's ``upstream``.
     """
 
-    # NaN travels as such: one polygon with a NaN is a mask to skip, not a job to refuse.
-    model_config = ConfigDict(extra="allow", frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     id: str
-    segmentation: RLE | Polygons
+    segmentation: Annotated[
+        Annotated[RLE, Tag("rle")] | Annotated[Polygons, Tag("polygons")],
+        Discriminator(lambda value: "polygons" if isinstance(value, list) else "rle"),
+    ]
 
     @field_validator("id", mode="before")
     @classmethod
@@ -150,20 +161,29 @@ class Job(Document):
     Raises :class:`pydantic.ValidationError` for unknown fields, bad values and duplicate mask ids.
     """
 
+    # NaN travels as such: one polygon with a NaN is a mask to skip, not a job to refuse.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
     version: Literal[1] = DOCUMENT_VERSION
     job_id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)
     batch_id: JobId | None = None
     image: ImageRef
-    masks: list[Mask] | MasksRef
+    masks: Annotated[
+        Annotated[list[Mask], Tag("inline")] | Annotated[MasksRef, Tag("object")],
+        Discriminator(lambda value: "inline" if isinstance(value, list | tuple) else "object"),
+    ]
     options: ScoringOptions = ScoringOptions()
     priority: Priority = "normal"
     expires_in: float | None = Field(None, gt=0, allow_inf_nan=False)
     result_uri: str | None = None
 
-    @field_validator("image", "masks", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _uri_alone(cls, value: object) -> object:
-        return {"uri": value} if isinstance(value, str) else value
+    def _uris_alone(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        uris = {name: {"uri": fields[name]} for name in ("image", "masks") if isinstance(fields.get(name), str)}
+        return {**fields, **uris}
 
     @model_validator(mode="after")
     def _unique_ids(self) -> Job:

@@ -48,7 +48,9 @@ class ClientSettings(BaseSettings):
         7 * 24 * 3600, gt=0, description="Seconds that an ended job's state and result are kept in Redis."
     )
     max_document_bytes: int = Field(
-        1 * MIB, gt=0, description="Largest job document that goes into Redis; larger masks are spilled to S3."
+        1 * MIB,
+        gt=0,
+        description="Largest job document that goes into Redis; larger masks are spilled to S3.",
     )
     spill_uri: str | None = Field(
         None,
