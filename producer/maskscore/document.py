@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["Document", "explain"]
+__all__ = ["Document", "explain", "pack", "unpack"]
 
 
 class Document(BaseModel):
@@ -25,3 +27,16 @@ def explain(error: ValidationError, *, limit: int = 3) -> str:
     if len(problems) > limit:
         parts.append(f"and {len(problems) - limit} more")
     return "; ".join(parts)
+
+
+def pack(document: Document) -> bytes:
+    """Return the document as zlib-compressed JSON: how documents and results lie in Redis."""
+    return zlib.compress(document.model_dump_json().encode(), level=1)
+
+
+def unpack(data: bytes) -> bytes:
+    """Return the JSON that :func:`pack` compressed. Raises ValueError for anything else."""
+    try:
+        return zlib.decompress(data)
+    except zlib.error as error:
+        raise ValueError(f"not a packed document: {error}") from error

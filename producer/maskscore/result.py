@@ -132,6 +132,7 @@ class ModelIdentity(Document):
 
     architecture: str
     weights_digest: str = Field(description="`sha256:…` of the weights file.")
+    image_size: int = Field(description="Side of the square crop, in pixels.")
     precision: str
     crop_mode: str
 

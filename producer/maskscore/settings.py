@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,7 +19,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from maskscore.document import explain
 from maskscore.errors import SettingsError
 
-__all__ = ["PREFIX", "ClientSettings", "WorkerSettings", "load_settings", "unknown_variables"]
+__all__ = [
+    "PREFIX",
+    "ClientSettings",
+    "WorkerSettings",
+    "load_settings",
+    "unknown_variables",
+    "warn_of_unknown_variables",
+]
 
 PREFIX = "MASKSCORE_"
 
@@ -71,7 +79,7 @@ class WorkerSettings(ClientSettings):
     )
     device: str = Field(
         "auto",
-        description="`cuda:N`, `cuda` or `cpu`; `auto` is `cuda:4` where it exists, else the first GPU, else the CPU.",
+        description="`cuda:N`, `cuda` or `cpu`; `auto`: `cuda:4` if it exists, else the first GPU, else the CPU.",
     )
     crop_mode: Literal["fast", "reference"] = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."
@@ -102,6 +110,10 @@ class WorkerSettings(ClientSettings):
     max_masks: int = Field(10_000, gt=0, description="Most masks (or components) in one job.")
     s3_timeout_s: float = Field(30.0, gt=0, description="Seconds that one S3 request may take to connect or to read.")
     lease_s: float = Field(30.0, gt=0, description="Seconds that a claim holds unless it is renewed.")
+    ready_file: Path | None = Field(
+        None,
+        description="File that is written when the model is loaded and jobs are being taken; removed at the end.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
 
     @field_validator("buckets", "result_buckets", "file_roots", mode="before")
@@ -127,6 +139,13 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str,
             close = difflib.get_close_matches(name.upper(), known, n=1)
             unknown[name] = close[0] if close else None
     return unknown
+
+
+def warn_of_unknown_variables() -> None:
+    """Warn (:class:`UserWarning`) of each ``MASKSCORE_…`` variable that is no setting: it is probably misspelt."""
+    for name, meant in unknown_variables().items():
+        hint = f"; did you mean {meant}?" if meant else ". `maskscore settings` lists them all."
+        warnings.warn(f"{name} is set but is no setting of maskscore{hint}", UserWarning, stacklevel=3)
 
 
 def load_settings(kind: type[Settings], **given: Any) -> Settings:

@@ -1,0 +1,249 @@
+"""The client: submit jobs, ask where they are, wait for and read their results."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Any
+
+from maskscore.connection import connect, redis_errors
+from maskscore.document import pack, unpack
+from maskscore.errors import JobFailed, JobNotFound, PayloadTooLarge, WaitTimeout
+from maskscore.job import Job, MasksRef, parse_job
+from maskscore.ledger import JobStatus, Ledger, Submission
+from maskscore.objects import Objects
+from maskscore.queue import make_app, send
+from maskscore.result import JobResult, JobState
+from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
+from maskscore.store import load_result
+
+__all__ = ["Batch", "Client", "JobHandle"]
+
+_CHUNK = 200
+_POLL_FIRST_S, _POLL_LAST_S = 0.005, 0.25
+
+
+class JobHandle:
+    """One submitted job. Cheap: it holds the id and asks through its client."""
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self._client = client
+        self.job_id = job_id
+
+    def status(self) -> JobStatus:
+        """Return where the job is; see :meth:`Client.status`."""
+        return self._client.status(self.job_id)
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the result; see :meth:`Client.wait`."""
+        return self._client.wait(self.job_id, timeout=timeout)
+
+    def cancel(self) -> JobState:
+        """Cancel the job; see :meth:`Client.cancel`."""
+        return self._client.cancel(self.job_id)
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.job_id!r})"
+
+
+class Batch(Sequence[JobHandle]):
+    """The jobs of one :meth:`Client.submit_many`, in the order they were given; ``batch_id`` stands in each result."""
+
+    def __init__(self, batch_id: str, handles: list[JobHandle]) -> None:
+        self.batch_id = batch_id
+        self._handles = handles
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._handles[index]
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def __repr__(self) -> str:
+        return f"Batch({self.batch_id!r}, {len(self)} jobs)"
+
+
+class Client:
+    """A producer's side of the service; safe to share between threads, not between processes.
+
+    Parameters
+    ----------
+    settings: where Redis is, and so on; read from ``MASKSCORE_…`` variables where not given.
+    overrides: single settings by name (``redis_url="redis://…"``), above the environment's.
+
+    Every method raises :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer after a bounded retry.
+    """
+
+    def __init__(self, settings: ClientSettings | None = None, **overrides: Any) -> None:
+        if settings is None:
+            warn_of_unknown_variables()
+            settings = load_settings(ClientSettings, **overrides)
+        elif overrides:
+            raise TypeError("give either a settings object or single settings, not both")
+        self.settings = settings
+        self._redis = connect(settings)
+        self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        self._app = make_app(settings)
+        # The client reads and writes only where its own settings and its own results point.
+        self._objects = Objects(buckets=None, result_buckets=None)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+        self._redis.close()
+        self._objects.close()
+
+    def handle(self, job_id: str) -> JobHandle:
+        """Return a handle for a job submitted before, perhaps by another process. Asks nothing yet."""
+        return JobHandle(self, job_id)
+
+    def submit(self, job: Job) -> JobHandle:
+        """Submit one job and return at once.
+
+        Repeating a submit (same ``job_id``, same document) is safe: it is the same job. Raises
+        :class:`~maskscore.errors.JobConflict` for the same id with another document, and
+        :class:`~maskscore.errors.PayloadTooLarge` for inline masks too large for Redis where no spill is set.
+        """
+        return self._submit([job])[0]
+
+    def submit_many(self, jobs: Iterable[Job], *, batch_id: str | None = None) -> Batch:
+        """Submit many jobs, a few hundred per round trip; raises as :meth:`submit` does.
+
+        Jobs that bring no ``batch_id`` of their own get this one (a new one where it is not given).
+        """
+        batch_id = batch_id or uuid.uuid4().hex
+        handles: list[JobHandle] = []
+        rest = iter(jobs)
+        while chunk := list(islice(rest, _CHUNK)):
+            handles += self._submit(
+                [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in chunk]
+            )
+        return Batch(batch_id, handles)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""
+        return self.statuses([job_id])[0]
+
+    def statuses(self, job_ids: Iterable[str]) -> list[JobStatus]:
+        """Return where the jobs are, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
+        ids = list(job_ids)
+        with redis_errors(self.settings):
+            found = self._ledger.statuses(ids)
+        unknown = [job_id for job_id, status in zip(ids, found, strict=True) if status is None]
+        if unknown:
+            raise JobNotFound(
+                f"No such job: {', '.join(unknown[:5])}. It was never submitted to this Redis and namespace, or its "
+                "record's time to live (MASKSCORE_RESULT_TTL_S) has passed."
+            )
+        return [status for status in found if status is not None]
+
+    def get(self, job_id: str) -> JobResult:
+        """Return an ended job's result; look at its ``state``: failed, cancelled and expired jobs have one too.
+
+        Raises :class:`~maskscore.errors.ResultUnavailable` while the job has not ended or when its stored object is
+        gone, and :class:`~maskscore.errors.JobNotFound`.
+        """
+        with redis_errors(self.settings):
+            record = self._ledger.record(job_id)
+        return load_result(record, self._objects)
+
+    def job(self, job_id: str) -> Job:
+        """Return the job as it was submitted (spilled masks by reference). Raises ``JobNotFound``."""
+        with redis_errors(self.settings):
+            document = self._ledger.document(job_id)
+        return parse_job(unpack(document))
+
+    def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
+        """Wait until the job has succeeded and return its result.
+
+        Raises :class:`~maskscore.errors.JobFailed` (with the code) when it failed, was cancelled or expired, and
+        :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the job goes on then.
+        """
+        result = next(self.as_completed([self.handle(job_id)], timeout=timeout))
+        if result.state is not JobState.SUCCEEDED:
+            code, message = (result.error.code, result.error.message) if result.error else (str(result.state), "")
+            raise JobFailed(job_id, code, message)
+        return result
+
+    def as_completed(self, handles: Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
+        """Yield each job's result when it has ended, whatever way it ended; the first to end comes first.
+
+        Raises :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have
+        passed and jobs are still going.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        outstanding = deque(dict.fromkeys(handle.job_id for handle in handles))
+        pause = _POLL_FIRST_S
+        while outstanding:
+            window = [outstanding.popleft() for _ in range(min(_CHUNK, len(outstanding)))]
+            states = {status.job_id: status.state for status in self.statuses(window)}
+            ended = [job_id for job_id in window if states[job_id].ended]
+            # Jobs end about in the order of their submission: what is still going stays in front.
+            outstanding.extendleft(job_id for job_id in reversed(window) if not states[job_id].ended)
+            for job_id in ended:
+                yield self.get(job_id)
+            if ended:
+                pause = _POLL_FIRST_S
+                continue
+            if len(outstanding) > _CHUNK:
+                outstanding.rotate(-_CHUNK)
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                raise WaitTimeout(
+                    f"{len(outstanding)} of the jobs waited for had not ended after {timeout:g} s "
+                    f"(first: {outstanding[0]}, {states[window[0]]}). They go on; wait again, or cancel them."
+                )
+            time.sleep(pause if deadline is None else min(pause, deadline - now))
+            pause = min(_POLL_LAST_S, pause * 1.5)
+
+    def cancel(self, job_id: str) -> JobState:
+        """Cancel a job and return its state now.
+
+        A queued job is ``cancelled`` at once and never runs; a running one stops at its next step; an ended one
+        stays as it is. Raises :class:`~maskscore.errors.JobNotFound`.
+        """
+        with redis_errors(self.settings):
+            return self._ledger.cancel(job_id)
+
+    def _submit(self, jobs: list[Job]) -> list[JobHandle]:
+        submissions = [self._submission(job) for job in jobs]
+        with redis_errors(self.settings):
+            needs_message = self._ledger.submit(submissions)
+            send(
+                self._app,
+                [(job.job_id, job.priority) for job, needed in zip(jobs, needs_message, strict=True) if needed],
+            )
+        return [JobHandle(self, job.job_id) for job in jobs]
+
+    def _submission(self, job: Job) -> Submission:
+        # The batch is not part of what the job is: a pipeline run again under a new batch submits the same jobs.
+        digest = hashlib.sha256(job.model_dump_json(exclude={"batch_id"}).encode()).hexdigest()
+        document = pack(job)
+        if len(document) > self.settings.max_document_bytes:
+            document = pack(self._spill(job, len(document)))
+        return Submission(job.job_id, document, digest, job.batch_id, job.priority, job.expires_in)
+
+    def _spill(self, job: Job, size: int) -> Job:
+        if self.settings.spill_uri is None or isinstance(job.masks, MasksRef):
+            raise PayloadTooLarge(
+                f"The document of job {job.job_id} takes {size:,} bytes, more than MASKSCORE_MAX_DOCUMENT_BYTES = "
+                f"{self.settings.max_document_bytes:,}. Put the masks into an object and give its URI as `masks`, or "
+                "set MASKSCORE_SPILL_URI (s3://bucket/prefix/) so that the client does."
+            )
+        uri = f"{self.settings.spill_uri}{job.job_id}.masks.json"
+        inline = job.model_dump_json(include={"masks"})
+        etag = self._objects.write(uri, inline.encode(), content_type="application/json")
+        return job.model_copy(update={"masks": MasksRef(uri=uri, etag=etag)})

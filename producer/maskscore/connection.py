@@ -1,0 +1,56 @@
+"""Connections to Redis, the same way on both sides, and what its errors mean to a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import redis
+
+from maskscore.errors import ServiceUnavailable, SettingsError
+from maskscore.settings import ClientSettings
+
+__all__ = ["connect", "public_url", "redis_errors"]
+
+
+def connect(settings: ClientSettings) -> redis.Redis:
+    """Return a Redis client with timeouts and health checks; it connects at the first command.
+
+    Raises :class:`~maskscore.errors.SettingsError` for a URL that cannot be used.
+    """
+    try:
+        return redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=settings.redis_timeout_s,
+            socket_connect_timeout=settings.redis_timeout_s,
+            socket_keepalive=True,
+            health_check_interval=25,
+        )
+    except ValueError as error:
+        raise SettingsError(f"MASKSCORE_REDIS_URL cannot be used: {error}") from error
+
+
+def public_url(url: str) -> str:
+    """Return the URL without its credentials, fit for a log."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+@contextmanager
+def redis_errors(settings: ClientSettings) -> Iterator[None]:
+    """Turn Redis's errors into :class:`~maskscore.errors.ServiceUnavailable` with a sentence to act on."""
+    where = public_url(settings.redis_url)
+    try:
+        yield
+    except redis.AuthenticationError as error:
+        raise ServiceUnavailable(
+            f"Redis at {where} refused the credentials: {error}. Check MASKSCORE_REDIS_URL."
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise ServiceUnavailable(
+            f"Redis at {where} does not answer: {error}. Check that it runs and MASKSCORE_REDIS_URL."
+        ) from error
+    except redis.RedisError as error:
+        raise ServiceUnavailable(f"Redis at {where} refused the command: {error}") from error

@@ -1,0 +1,76 @@
+"""The Celery application of both sides, and the one message there is: a job's id.
+
+What a job is and what became of it stands in the ledger; a lost or doubled message can be sent again or ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from maskscore.errors import ServiceUnavailable
+from maskscore.job import Priority
+from maskscore.settings import ClientSettings
+
+__all__ = ["TASK_NAME", "make_app", "send"]
+
+TASK_NAME: Final = "maskscore.score"
+
+# Redis's transport serves the smallest number first.
+_PRIORITIES: Final[dict[Priority, int]] = {"high": 0, "normal": 5, "low": 9}
+
+
+def make_app(settings: ClientSettings) -> Celery:
+    """Return the Celery application: JSON only, no result backend, early acknowledgement, one message ahead."""
+    app = Celery("maskscore", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=settings.namespace,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "global_keyprefix": f"{settings.namespace}:celery:",
+            "priority_steps": sorted(_PRIORITIES.values()),
+            "queue_order_strategy": "priority",
+            "socket_timeout": settings.redis_timeout_s,
+            "socket_connect_timeout": settings.redis_timeout_s,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+    )
+    return app
+
+
+def send(app: Celery, jobs: Iterable[tuple[str, Priority]]) -> None:
+    """Put one message per job id into the queue.
+
+    Raises :class:`~maskscore.errors.ServiceUnavailable` when the broker does not answer; what was submitted is in the
+    ledger, and submitting again sends what is missing.
+    """
+    policy = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4}
+    try:
+        with app.producer_pool.acquire(block=True) as producer:
+            for job_id, priority in jobs:
+                app.send_task(
+                    TASK_NAME,
+                    args=[job_id],
+                    task_id=job_id,
+                    priority=_PRIORITIES[priority],
+                    producer=producer,
+                    retry=True,
+                    retry_policy=policy,
+                )
+    except OperationalError as error:
+        raise ServiceUnavailable(
+            f"The broker does not answer: {error}. Submit again when it does; nothing is doubled."
+        ) from error

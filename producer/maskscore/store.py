@@ -1,0 +1,83 @@
+"""Where results live: packed in the job's record in Redis, or as a JSON object that the record points to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from maskscore.document import explain, pack, unpack
+from maskscore.errors import FailureCode, JobError, ResultUnavailable
+from maskscore.job import Job
+from maskscore.ledger import JobRecord
+from maskscore.objects import Objects
+from maskscore.result import JobResult, JobState
+
+__all__ = ["StoredResult", "load_result", "result_uri", "store_result"]
+
+# A result is read back whole; this bounds what a wrong object behind the URI can cost.
+_MAX_RESULT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What the ledger keeps of a result: its bytes, or the URI of the object that holds it."""
+
+    data: bytes | None
+    uri: str | None
+
+
+def result_uri(job: Job) -> str | None:
+    """Return the URI of the object that the job's result goes to; ``None`` where it stays in Redis."""
+    if job.result_uri is None:
+        return None
+    return job.result_uri + f"{job.job_id}.json" if job.result_uri.endswith("/") else job.result_uri
+
+
+def store_result(job: Job, result: JobResult, objects: Objects) -> StoredResult:
+    """Store a result where its job wants it.
+
+    Raises :class:`~maskscore.errors.JobError` when the object cannot be written.
+    """
+    uri = result_uri(job)
+    if uri is None:
+        return StoredResult(pack(result), None)
+    objects.write(uri, result.model_dump_json().encode(), content_type="application/json")
+    return StoredResult(None, uri)
+
+
+def load_result(record: JobRecord, objects: Objects) -> JobResult:
+    """Return the result of an ended job; for one without a result, what the ledger knows of it.
+
+    Raises :class:`~maskscore.errors.ResultUnavailable` when the job has not ended, or its object is gone.
+    """
+    status = record.status
+    if not status.state.ended:
+        raise ResultUnavailable(f"Job {status.job_id} has not ended: it is {status.state}.")
+    if status.state is not JobState.SUCCEEDED:
+        return JobResult(
+            job_id=status.job_id,
+            batch_id=status.batch_id,
+            state=status.state,
+            error=status.error,
+            attempts=status.attempts,
+            worker=status.worker,
+            submitted_at=status.submitted_at,
+            finished_at=status.finished_at,
+        )
+    try:
+        if record.result is not None:
+            document = unpack(record.result)
+        elif record.result_uri is not None:
+            document = objects.read(record.result_uri, what="result", max_bytes=_MAX_RESULT_BYTES).data
+        else:
+            raise ValueError("the record holds neither a result nor the place of one")
+        return JobResult.model_validate_json(document).model_copy(update={"finished_at": status.finished_at})
+    except JobError as error:
+        passing = error.code == FailureCode.STORAGE_UNAVAILABLE
+        hint = "Try again later." if passing else f"The job ended well, but {record.result_uri} cannot be read."
+        raise ResultUnavailable(f"The result of job {status.job_id} is not available: {error} {hint}") from error
+    except ValidationError as error:
+        raise ResultUnavailable(f"The stored result of job {status.job_id} is not valid: {explain(error)}.") from error
+    except ValueError as error:
+        raise ResultUnavailable(f"The stored result of job {status.job_id} is damaged: {error}.") from error

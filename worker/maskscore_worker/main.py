@@ -1,0 +1,149 @@
+"""A worker process: pin the device, load, warm up, consume, drain."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from celery import signals
+
+from maskscore.connection import connect, public_url, redis_errors
+from maskscore.errors import SettingsError
+from maskscore.ledger import Ledger
+from maskscore.objects import Objects
+from maskscore.queue import make_app
+from maskscore.settings import WorkerSettings
+from maskscore_worker.batcher import Batcher
+from maskscore_worker.device import choose_device
+from maskscore_worker.features import PromptFeatureCache
+from maskscore_worker.leases import Leases
+from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.pipeline import Pipeline
+from maskscore_worker.prompt_sets import resolve_prompt_set
+from maskscore_worker.tasks import register
+
+__all__ = ["load_pipeline", "run"]
+
+log = logging.getLogger("maskscore_worker")
+
+
+def run(settings: WorkerSettings) -> int:
+    """Run a worker until SIGTERM or Ctrl-C and return its exit code.
+
+    Jobs in flight are finished first; a second Ctrl-C ends the process at once. Raises
+    :class:`~maskscore.errors.SettingsError`, :class:`~maskscore.errors.WeightsError` or
+    :class:`~maskscore.errors.ServiceUnavailable` when it cannot start.
+    """
+    _log_to_stderr(settings.log_level)
+    client = connect(settings)
+    with redis_errors(settings):
+        client.ping()
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    with ExitStack() as stack:
+        pipeline = stack.enter_context(load_pipeline(settings, worker=name))
+        ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        leases = Leases(ledger, lease_s=settings.lease_s)
+        leases.start()
+        stack.callback(leases.close)
+        app = make_app(settings)
+        register(app, settings, ledger, leases, pipeline)
+        ready = _on_ready(settings)
+        signals.worker_ready.connect(ready)
+        stack.callback(_forget_ready, settings)
+        worker = app.Worker(
+            hostname=f"maskscore@{name}",
+            pool_cls="threads",
+            concurrency=settings.concurrency,
+            loglevel=settings.log_level,
+            without_gossip=True,
+            without_mingle=True,
+            quiet=True,
+        )
+        worker.start()
+        log.info("stopped; everything in flight was finished")
+        return int(worker.exitcode or 0)
+
+
+@contextmanager
+def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline]:
+    """Load the model, encode the default prompts, run one warm-up batch, and yield what scores jobs.
+
+    Raises :class:`~maskscore.errors.SettingsError` or :class:`~maskscore.errors.WeightsError`.
+    """
+    if settings.weights is None:
+        raise SettingsError(
+            "No weights are set. Give the folder that holds open_clip_model.safetensors with --weights or "
+            "MASKSCORE_WEIGHTS; `maskscore weights pull DIR` fetches one."
+        )
+    device = choose_device(settings.device)
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    started = time.perf_counter()
+    model = load_model(settings.weights, architecture=settings.model, device=device)
+    features = PromptFeatureCache(model, settings.prompt_cache)
+    prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
+    features.get(prompt_set)
+    encode = model.encode_tensors if settings.crop_mode == "reference" else model.encode_images
+    batcher = Batcher(encode, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
+    objects = Objects(
+        buckets=settings.buckets,
+        result_buckets=settings.result_buckets,
+        file_roots=settings.file_roots,
+        timeout_s=settings.s3_timeout_s,
+        pool_size=settings.concurrency + 2,
+    )
+    batcher.start()
+    try:
+        batcher.encode(_blank(model, reference=settings.crop_mode == "reference"))
+        log.info(
+            "%s on %s, weights %s, prompts %r (%d), ready after %.1f s",
+            model.architecture,
+            device,
+            model.weights_digest[:19],
+            prompt_set.name,
+            len(prompt_set.texts),
+            time.perf_counter() - started,
+        )
+        yield Pipeline(settings, model, batcher, features, objects, worker)
+    finally:
+        batcher.close()
+        objects.close()
+
+
+def _blank(model: ClipModel, *, reference: bool) -> np.ndarray:
+    side = model.image_size
+    return np.zeros((1, 3, side, side), np.float32) if reference else np.zeros((1, side, side, 3), np.uint8)
+
+
+def _on_ready(settings: WorkerSettings):  # type: ignore[no-untyped-def]
+    def ready(**_: object) -> None:
+        log.info(
+            "taking jobs from %s, namespace %r, %d at a time",
+            public_url(settings.redis_url),
+            settings.namespace,
+            settings.concurrency,
+        )
+        if settings.ready_file:
+            settings.ready_file.write_text(f"{os.getpid()}\n")
+
+    return ready
+
+
+def _forget_ready(settings: WorkerSettings) -> None:
+    if settings.ready_file:
+        settings.ready_file.unlink(missing_ok=True)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "amqp", "celery", "root"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

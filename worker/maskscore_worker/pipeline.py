@@ -1,0 +1,277 @@
+"""The corridor: one job, front to back. Fetch, decode, regions, crops, batcher, scoring; storing is the task's."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from maskscore.errors import FailureCode, JobError
+from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
+from maskscore.job import Job, Mask, MasksRef
+from maskscore.ledger import Claim
+from maskscore.objects import Objects
+from maskscore.prompts import PromptSet
+from maskscore.result import (
+    Component,
+    ImageInfo,
+    JobResult,
+    JobState,
+    ModelIdentity,
+    Notice,
+    PromptSetIdentity,
+    Skipped,
+    Timings,
+)
+from maskscore.settings import WorkerSettings
+from maskscore_worker.batcher import Batcher
+from maskscore_worker.crops import make_crop
+from maskscore_worker.features import PromptFeatureCache
+from maskscore_worker.images import DecodedImage, decode_image
+from maskscore_worker.model import ClipModel
+from maskscore_worker.prompt_sets import resolve_prompt_set
+from maskscore_worker.reference import reference_crop
+from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
+from maskscore_worker.scoring import Scores, score
+
+__all__ = ["Pipeline"]
+
+
+class Stopwatch:
+    """Seconds per stage; a stage entered several times adds up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the seconds inside the ``with`` block for this stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Everything a job needs, loaded once: the model, the batcher before it, prompt features, object access."""
+
+    settings: WorkerSettings
+    model: ClipModel
+    batcher: Batcher
+    features: PromptFeatureCache
+    objects: Objects
+    worker: str
+
+    def run(self, job: Job, claim: Claim, check: Callable[[], None]) -> JobResult:
+        """Score one job.
+
+        ``check`` is called between the steps and may raise to stop the job. Raises
+        :class:`~maskscore.errors.JobError` for everything that is wrong with the job or its objects.
+        """
+        watch = Stopwatch()
+        started = time.perf_counter()
+        prompt_set = resolve_prompt_set(job.options.prompts, self.settings.prompts_dir)
+        with watch.stage("encode"):
+            prompt_features = self.features.get(prompt_set)
+        with watch.stage("fetch"):
+            masks = self._masks(job)
+            check()
+            fetched = self.objects.read(
+                job.image.uri,
+                what="image",
+                max_bytes=self.settings.max_image_bytes,
+                etag=job.image.etag,
+                version_id=job.image.version_id,
+            )
+        check()
+        with watch.stage("decode"):
+            image = decode_image(
+                fetched.data,
+                uri=job.image.uri,
+                orientation=job.image.orientation,
+                count_fitting=lambda height, width: count_fitting(masks, height, width),
+                max_pixels=self.settings.max_pixels,
+            )
+        check()
+        height, width = image.pixels.shape[:2]
+        with watch.stage("regions"):
+            check_sizes(masks, height, width)
+        components = self._score(job, masks, image, prompt_set, prompt_features, watch, check)
+        notices = list(image.notices)
+        if not masks:
+            notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
+        stages = ("fetch", "decode", "regions", "crops", "encode", "scoring")
+        return JobResult(
+            job_id=job.job_id,
+            batch_id=job.batch_id,
+            state=JobState.SUCCEEDED,
+            image=ImageInfo(
+                uri=job.image.uri,
+                width=width,
+                height=height,
+                etag=fetched.etag,
+                version_id=fetched.version_id,
+                format=image.format,
+                exif_orientation=image.exif_orientation,
+                orientation_applied=image.orientation_applied,
+            ),
+            model=self.identity,
+            prompts=PromptSetIdentity(
+                name=prompt_set.name,
+                digest=prompt_set.digest,
+                positive=len(prompt_set.positive),
+                negative=len(prompt_set.negative),
+                neutral=len(prompt_set.neutral),
+            ),
+            treatment=job.options.treatment,
+            method=job.options.method,
+            components=components,
+            warnings=notices,
+            timings=Timings(
+                queue=(claim.claimed_at - claim.submitted_at).total_seconds(),
+                total=time.perf_counter() - started,
+                **{name: watch.seconds.get(name, 0.0) for name in stages},
+            ),
+            attempts=claim.attempt,
+            worker=self.worker,
+            submitted_at=claim.submitted_at,
+        )
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What computes the features here."""
+        return ModelIdentity(
+            architecture=self.model.architecture,
+            weights_digest=self.model.weights_digest,
+            image_size=self.model.image_size,
+            precision=self.model.precision,
+            crop_mode=self.settings.crop_mode,
+        )
+
+    def _masks(self, job: Job) -> list[Mask | UnreadableMask]:
+        masks: list[Mask | UnreadableMask]
+        if isinstance(job.masks, MasksRef):
+            fetched = self.objects.read(
+                job.masks.uri, what="masks", max_bytes=self.settings.max_masks_bytes, etag=job.masks.etag
+            )
+            name = PurePosixPath(job.image.uri).name
+            try:
+                masks = read_masks(fetched.data, image_name=name, image_id=job.masks.image_id)
+            except MasksDocumentError as error:
+                raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error
+        else:
+            masks = list(job.masks)
+        self._limit(len(masks), "masks")
+        return masks
+
+    def _limit(self, count: int, what: str) -> None:
+        if count > self.settings.max_masks:
+            raise JobError(
+                FailureCode.TOO_MANY_MASKS,
+                f"The job has {count:,} {what}; at most {self.settings.max_masks:,} are taken (MASKSCORE_MAX_MASKS). "
+                "Split it into several jobs of the same image.",
+            )
+
+    def _score(
+        self,
+        job: Job,
+        masks: list[Mask | UnreadableMask],
+        image: DecodedImage,
+        prompt_set: PromptSet,
+        prompt_features: npt.NDArray[np.float32],
+        watch: Stopwatch,
+        check: Callable[[], None],
+    ) -> list[Component]:
+        height, width = image.pixels.shape[:2]
+        regions = find_regions(
+            masks,
+            height=height,
+            width=width,
+            min_area=job.options.min_area,
+            split_components=job.options.split_components,
+        )
+        components: list[Component] = []
+        # As many crops as a batch takes are in memory at a time, however many masks the job has.
+        while True:
+            found: list[Region | SkippedRegion] = []
+            crops: list[npt.NDArray[np.generic]] = []
+            while len(crops) < self.settings.max_batch:
+                with watch.stage("regions"):
+                    region = next(regions, None)
+                if region is None:
+                    break
+                found.append(region)
+                if isinstance(region, Region):
+                    with watch.stage("crops"):
+                        crops.append(self._crop(job, image, region))
+            if not found:
+                return components
+            self._limit(len(components) + len(found), "components")
+            check()
+            scores: Iterator[tuple[Scores, npt.NDArray[np.float32]]] = iter(())
+            if crops:
+                with watch.stage("encode"):
+                    features = self.batcher.encode(np.stack(crops))
+                with watch.stage("scoring"):
+                    scored = score(
+                        features,
+                        prompt_features,
+                        prompt_set,
+                        logit_scale=self.model.logit_scale,
+                        options=job.options,
+                    )
+                scores = zip(scored, features, strict=True)
+            for region in found:
+                upstream = masks[region.index].upstream
+                if isinstance(region, Region):
+                    values, feature = next(scores)
+                    components.append(_component(region, upstream, values, feature if job.options.embeddings else None))
+                else:
+                    components.append(_skipped(region, upstream))
+
+    def _crop(self, job: Job, image: DecodedImage, region: Region) -> npt.NDArray[np.generic]:
+        if self.settings.crop_mode == "reference":
+            return reference_crop(image.pixels, region.box, region.bits, job.options, self.model.transform).numpy()
+        return make_crop(image.pixels, region.box, region.bits, job.options, size=self.model.image_size)
+
+
+def _component(
+    region: Region, upstream: dict[str, object], scores: Scores, feature: npt.NDArray[np.float32] | None
+) -> Component:
+    return Component(
+        id=region.id,
+        index=region.index,
+        part=region.part,
+        box=region.box,
+        area=region.area,
+        s_pos=scores.s_pos,
+        s_neg=scores.s_neg,
+        s_pos_text=scores.s_pos_text,
+        s_neg_text=scores.s_neg_text,
+        p_pos_sum=scores.p_pos_sum,
+        p_neg_sum=scores.p_neg_sum,
+        semantic_multiplier=scores.semantic_multiplier,
+        top_k=scores.top_k,
+        embedding=None if feature is None else base64.b64encode(feature.astype("<f2").tobytes()).decode(),
+        upstream=upstream,
+    )
+
+
+def _skipped(region: SkippedRegion, upstream: dict[str, object]) -> Component:
+    return Component(
+        id=region.id,
+        index=region.index,
+        part=region.part,
+        box=region.box,
+        area=region.area,
+        skipped=Skipped(code=str(region.code), message=region.message),
+        upstream=upstream,
+    )
