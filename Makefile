@@ -1,1 +1,51 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# PYTHON chooses the interpreter, VENV the folder of the virtual environment, WEIGHTS (for the demo) a folder of real
+# weights, ARGS further arguments for the demo or for pytest.
+
+PYTHON ?= python3
+VENV ?= .venv
+WEIGHTS ?=
+ARGS ?=
+BIN := $(VENV)/bin
+# Progress for a person, silence for a log.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
+
+.PHONY: help demo test lint format docs clean
+
+help:
+	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
+	@echo "make test    run all tests (ARGS='-k name' for some)"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff rewrite what it can"
+	@echo "make docs    write the generated parts of the documentation"
+	@echo "make clean   remove the virtual environment and build products"
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/python -m maskscore_worker.demo $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/maskscore settings --markdown > docs/settings.md
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# One stamp per extra: a second run installs nothing and needs no network.
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "maskscore needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing maskscore[$*] into $(VENV); the first time this fetches PyTorch and takes some minutes ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[$*]'
+	@touch $@
