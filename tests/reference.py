@@ -1,0 +1,99 @@
+"""The specification, written down as plainly as it reads: one mask, one crop, one forward at a time.
+
+It shares no code with the service: open_clip loads the weights and makes the transform, pycocotools decodes the masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+from PIL import Image
+from pycocotools import mask as coco
+from safetensors.torch import load_file
+
+BoolMask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Reference:
+    model: Any
+    transform: Any
+    tokenizer: Any
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Reference:
+        """A folder that carries its own open_clip_config.json, read by open_clip itself."""
+        model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", precision="fp32")
+        return cls(model.eval(), transform, open_clip.get_tokenizer(f"local-dir:{folder}"))
+
+    @classmethod
+    def from_architecture(cls, architecture: str, weights: Path) -> Reference:
+        model, _, transform = open_clip.create_model_and_transforms(architecture, pretrained=None)
+        model.load_state_dict(load_file(weights))
+        return cls(model.eval(), transform, open_clip.get_tokenizer(architecture))
+
+    @torch.no_grad()
+    def text_features(self, prompts: Sequence[str]) -> torch.Tensor:
+        features = self.model.encode_text(self.tokenizer(list(prompts)))
+        return features / features.norm(dim=-1, keepdim=True)
+
+    @torch.no_grad()
+    def image_feature(self, image: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: float) -> torch.Tensor:
+        rows, columns = np.nonzero(mask)
+        crop_box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        crop = treated(image[crop_box], mask[crop_box], treatment, alpha)
+        feature = self.model.encode_image(self.transform(Image.fromarray(crop)).unsqueeze(0))
+        return feature / feature.norm(dim=-1, keepdim=True)
+
+    @torch.no_grad()
+    def probabilities(
+        self, image: npt.NDArray[np.uint8], mask: BoolMask, prompts: Sequence[str], treatment: str, alpha: float = 0.4
+    ) -> npt.NDArray[np.float64]:
+        feature = self.image_feature(image, mask, treatment, alpha)
+        logits = self.model.logit_scale.exp() * feature @ self.text_features(prompts).T
+        return logits.softmax(dim=-1)[0].double().numpy()
+
+    @torch.no_grad()
+    def cosines(
+        self, image: npt.NDArray[np.uint8], mask: BoolMask, prompts: Sequence[str], treatment: str, alpha: float = 0.4
+    ) -> npt.NDArray[np.float64]:
+        feature = self.image_feature(image, mask, treatment, alpha)
+        return (feature @ self.text_features(prompts).T)[0].double().numpy()
+
+
+def treated(crop: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: float) -> npt.NDArray[np.uint8]:
+    if treatment == "raw_crop":
+        return crop
+    pixels = crop.astype(np.float64)
+    outside = np.full_like(pixels, 128.0) if treatment == "original" else pixels * (1 - alpha) + 128 * alpha
+    pixels = np.where(mask[..., None], pixels * 1.05, outside)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def multiplier(p_pos_sum: float, p_neg_sum: float) -> float:
+    if p_neg_sum > 0.5:
+        return 0.1
+    if p_pos_sum > 0.7 and p_neg_sum < 0.2:
+        return 2.0
+    if p_pos_sum > 0.4:
+        return 1.0
+    return 0.5
+
+
+def decode(segmentation: Any, height: int, width: int) -> BoolMask:
+    """COCO's own decoding of RLE (compressed or not) and polygons."""
+    if isinstance(segmentation, list):
+        rle = coco.merge(coco.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        rle = coco.frPyObjects(segmentation, height, width)
+    else:
+        rle = segmentation
+    decoded: BoolMask = coco.decode(rle).astype(bool)
+    return decoded
