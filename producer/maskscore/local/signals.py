@@ -1,0 +1,48 @@
+"""Holding back Ctrl-C while a child process is made or ended."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+Pending = list[tuple[int, FrameType | None]]
+
+
+@contextmanager
+def signals_held() -> Iterator[Pending]:
+    """Defers the Python handlers of SIGINT and SIGTERM to the end of the block; yields what has arrived.
+
+    Handlers that Python does not own (default action, ignored, set from C) are left as they are. Outside the
+    main thread nothing is done: Python never runs handlers there.
+    """
+    pending: Pending = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+    holding = True
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        # Should a signal interrupt the restoring below, this handler stays in place and must be transparent.
+        if holding:
+            pending.append((number, frame))
+        else:
+            handlers[number](number, frame)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+                signal.signal(number, hold)
+        yield pending
+    finally:
+        holding = False
+        for held, handler in handlers.items():
+            signal.signal(held, handler)
+        for arrived, frame in pending:
+            handlers[arrived](arrived, frame)
