@@ -130,6 +130,10 @@ class ServerProcess:
                 )
             time.sleep(POLL_SECONDS)
 
+    def alive(self) -> bool:
+        """Whether the process was started and still runs."""
+        return self._popen is not None and self._popen.poll() is None
+
     def log_tail(self) -> str:
         """The last lines that the server has written since its start."""
         try:
