@@ -42,7 +42,7 @@ class Reference:
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> torch.Tensor:
         features = self.model.encode_text(self.tokenizer(list(prompts)))
-        return features / features.norm(dim=-1, keepdim=True)
+        return torch.nn.functional.normalize(features, dim=-1)
 
     @torch.no_grad()
     def image_feature(self, image: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: float) -> torch.Tensor:
@@ -50,22 +50,22 @@ class Reference:
         crop_box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
         crop = treated(image[crop_box], mask[crop_box], treatment, alpha)
         feature = self.model.encode_image(self.transform(Image.fromarray(crop)).unsqueeze(0))
-        return feature / feature.norm(dim=-1, keepdim=True)
+        return torch.nn.functional.normalize(feature, dim=-1)
 
     @torch.no_grad()
     def probabilities(
         self, image: npt.NDArray[np.uint8], mask: BoolMask, prompts: Sequence[str], treatment: str, alpha: float = 0.4
     ) -> npt.NDArray[np.float64]:
         feature = self.image_feature(image, mask, treatment, alpha)
-        logits = self.model.logit_scale.exp() * feature @ self.text_features(prompts).T
-        return logits.softmax(dim=-1)[0].double().numpy()
+        logits: torch.Tensor = self.model.logit_scale.exp() * feature @ self.text_features(prompts).T
+        return logits.softmax(dim=-1)[0].numpy().astype(np.float64)
 
     @torch.no_grad()
     def cosines(
         self, image: npt.NDArray[np.uint8], mask: BoolMask, prompts: Sequence[str], treatment: str, alpha: float = 0.4
     ) -> npt.NDArray[np.float64]:
         feature = self.image_feature(image, mask, treatment, alpha)
-        return (feature @ self.text_features(prompts).T)[0].double().numpy()
+        return (feature @ self.text_features(prompts).T)[0].numpy().astype(np.float64)
 
 
 def treated(crop: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: float) -> npt.NDArray[np.uint8]:

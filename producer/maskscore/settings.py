@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maskscore.document import explain
@@ -23,6 +24,7 @@ __all__ = [
     "PREFIX",
     "ClientSettings",
     "WorkerSettings",
+    "default_text",
     "load_settings",
     "unknown_variables",
     "warn_of_unknown_variables",
@@ -146,6 +148,14 @@ def warn_of_unknown_variables() -> None:
     for name, meant in unknown_variables().items():
         hint = f"; did you mean {meant}?" if meant else ". `maskscore settings` lists them all."
         warnings.warn(f"{name} is set but is no setting of maskscore{hint}", UserWarning, stacklevel=3)
+
+
+def default_text(field: FieldInfo) -> str:
+    """Return a setting's default as the help and the documentation show it."""
+    default = field.default
+    if default is None or default == ():
+        return "unset"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def load_settings(kind: type[Settings], **given: Any) -> Settings:

@@ -15,9 +15,6 @@ import numpy.typing as npt
 import open_clip
 import pytest
 import torch
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore_worker.demo.scenes import draw_scene
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -25,9 +22,12 @@ from maskscore import Client, ClientSettings, Component, Job, JobState, Mask, Sc
 from maskscore.ledger import Claim
 from maskscore.local import LocalServices
 from maskscore.local.worker import start_worker
+from maskscore.masks import encode_mask
+from maskscore.objects import Objects
 from maskscore.prompts import PromptSet, load_builtin
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.main import load_pipeline
 from reference import Reference, decode, multiplier
 
@@ -86,7 +86,8 @@ def check(
         assert component.skipped is None, component
         rows, columns = np.nonzero(mask)
         box = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
-        assert (component.box, component.area) == (box, mask.sum())
+        assert component.box == tuple(int(side) for side in box)
+        assert component.area == mask.sum()
         scores = reference.probabilities if options.method == "softmax" else reference.cosines
         expected = scores(pixels, mask, prompts.texts, options.treatment, options.alpha)
         given = {entry.text: entry.score for entry in component.top_k or []}
@@ -188,7 +189,7 @@ def test_the_real_architecture_at_full_size(full_size: Path, tmp_path: Path, mod
     now = datetime.now(UTC)
     with load_pipeline(settings, worker="here") as pipeline:
         for treatment in TREATMENTS:
-            options = ScoringOptions(treatment=treatment, top_k=5)  # type: ignore[arg-type]
+            options = ScoringOptions(treatment=treatment, top_k=5)
             job = Job.model_validate({"image": (tmp_path / "scene.png").as_uri(), "masks": masks, "options": options})
             result = pipeline.run(job, Claim(job.job_id, 1, b"", now, now), lambda: None)
             check(

@@ -47,7 +47,6 @@ def state(ledger: Ledger, job_id: str = "a") -> JobState:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    import time
 
     deadline = time.monotonic() + 10
     while not condition():

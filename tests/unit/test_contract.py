@@ -147,7 +147,7 @@ def test_a_prompt_set_survives_json_and_its_digest_knows_only_the_prompts(prompt
 
 
 def test_not_a_number_travels_to_the_worker_which_skips_that_mask() -> None:
-    job = Job(image="s3://b/i", masks=[Mask(id="1", segmentation=[[math.nan, math.inf, 1, 1, 2, 2]])])  # type: ignore[arg-type]
+    job = Job(image="s3://b/i", masks=[Mask(id="1", segmentation=[[math.nan, math.inf, 1, 1, 2, 2]])])
     sent = parse_job(job.model_dump_json())
     assert isinstance(sent.masks, list)
     points = sent.masks[0].segmentation

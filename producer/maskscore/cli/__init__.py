@@ -1,0 +1,87 @@
+"""The command line: ``maskscore COMMAND``. Each command's module is loaded only when it is called."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from importlib import import_module, metadata
+from typing import Any, Final
+
+import click
+
+from maskscore.cli.exits import Exit, exit_code_of
+
+__all__ = ["main"]
+
+_COMMANDS: Final = {
+    "submit": "maskscore.cli.submit",
+    "status": "maskscore.cli.jobs",
+    "wait": "maskscore.cli.jobs",
+    "results": "maskscore.cli.jobs",
+    "cancel": "maskscore.cli.jobs",
+    "report": "maskscore.cli.report",
+    "worker": "maskscore.cli.worker",
+    "up": "maskscore.cli.up",
+    "weights": "maskscore.cli.weights",
+    "settings": "maskscore.cli.settings",
+}
+
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {code.meaning}" for code in Exit)
+
+
+class _Commands(click.Group):
+    """Commands by name, imported when asked for: `maskscore --help` and `maskscore submit` load no model."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("maskscore"), prog_name="maskscore")
+def _cli() -> None:
+    """Score segmentation masks with CLIP, as a service.
+
+    Settings come from MASKSCORE_... variables (`maskscore settings` lists them), S3's from the usual AWS_... ones.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit; every error is one sentence on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _show_warning
+    try:
+        _cli.main(standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python must not complain at exit either.
+        sys.stderr.close()
+        sys.exit(Exit.OK)
+    except Exception as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        click.echo(f"maskscore: {error}", err=True)
+        sys.exit(code)
+
+
+def _terminate(*_: Any) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        click.echo(f"maskscore: warning: {message}", err=True)

@@ -1,0 +1,71 @@
+"""Exit codes, for scripts."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from maskscore.errors import (
+    InvalidDocumentError,
+    JobConflict,
+    JobError,
+    JobFailed,
+    JobNotFound,
+    MaskscoreError,
+    PayloadTooLarge,
+    ResultUnavailable,
+    ServiceUnavailable,
+    SettingsError,
+    WaitTimeout,
+)
+
+__all__ = ["Exit", "exit_code_of"]
+
+
+class Exit(IntEnum):
+    """What the command's exit status says."""
+
+    OK = 0
+    NOT_SUCCEEDED = 1
+    WRONG_INPUT = 2
+    TIMEOUT = 3
+    UNAVAILABLE = 4
+    NOT_FOUND = 5
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """The line of the help text."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Exit.OK: "everything went well",
+    Exit.NOT_SUCCEEDED: "a job failed, was cancelled or expired; or something ended by itself that should run",
+    Exit.WRONG_INPUT: "wrong usage, input or settings",
+    Exit.TIMEOUT: "the time given to --timeout was over",
+    Exit.UNAVAILABLE: "Redis or the object store does not answer",
+    Exit.NOT_FOUND: "no such job, or no result of it to read",
+    Exit.INTERRUPTED: "Ctrl-C",
+}
+
+_CODES: list[tuple[type[MaskscoreError], Exit]] = [
+    (ServiceUnavailable, Exit.UNAVAILABLE),
+    (WaitTimeout, Exit.TIMEOUT),
+    (JobNotFound, Exit.NOT_FOUND),
+    (ResultUnavailable, Exit.NOT_FOUND),
+    (JobFailed, Exit.NOT_SUCCEEDED),
+    (JobConflict, Exit.WRONG_INPUT),
+    (PayloadTooLarge, Exit.WRONG_INPUT),
+    (InvalidDocumentError, Exit.WRONG_INPUT),
+    (SettingsError, Exit.WRONG_INPUT),
+]
+
+
+def exit_code_of(error: Exception) -> Exit | None:
+    """Return the exit code of one of maskscore's errors; ``None`` for an error that is not ours."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, JobError):
+        return Exit.UNAVAILABLE if error.passing else Exit.WRONG_INPUT
+    return Exit.NOT_SUCCEEDED if isinstance(error, MaskscoreError) else None

@@ -1,0 +1,115 @@
+"""What the commands print: tables for people and JSON lines for scripts on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from maskscore.ledger import JobStatus
+from maskscore.result import Component, JobResult
+
+__all__ = ["print_results", "print_statuses", "read_job_ids", "shown_progress"]
+
+
+def read_job_ids(given: Iterable[str]) -> list[str]:
+    """Return the job ids of the arguments; ``-`` stands for those on stdin, one per line."""
+    ids: list[str] = []
+    for argument in given:
+        ids += [line.strip() for line in sys.stdin if line.strip()] if argument == "-" else [argument]
+    if not ids:
+        raise click.UsageError("no job ids were given, neither as arguments nor on stdin")
+    return list(dict.fromkeys(ids))
+
+
+def shown_progress(results: Iterable[JobResult], total: int) -> Iterator[JobResult]:
+    """Pass the results on, with a bar on stderr if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from results
+        return
+    columns = (TextColumn("waiting"), BarColumn(), MofNCompleteColumn(), TextColumn("jobs"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("jobs", total=total)
+        for result in results:
+            progress.advance(bar)
+            yield result
+
+
+def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
+    """Print where jobs are."""
+    if as_json:
+        for status in statuses:
+            click.echo(json.dumps(dataclasses.asdict(status), default=_jsonable))
+        return
+    table = _table("job", "state", "attempts", "submitted", "detail")
+    for status in statuses:
+        submitted = status.submitted_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        detail = f"{status.error.code}: {status.error.message}" if status.error else status.worker or ""
+        table.add_row(status.job_id, str(status.state), str(status.attempts), submitted, detail)
+    Console(highlight=False, markup=False).print(table)
+
+
+def print_results(results: Iterable[JobResult], *, as_json: bool) -> None:
+    """Print the scores of jobs; as JSON, one result document per line."""
+    for number, result in enumerate(results):
+        if as_json:
+            click.echo(result.model_dump_json())
+            continue
+        if number:
+            click.echo()
+        _print_result(result)
+
+
+def _print_result(result: JobResult) -> None:
+    console = Console(highlight=False, markup=False)
+    about = f"job {result.job_id}: {result.state}"
+    if result.image is not None:
+        about += f", {result.image.uri} ({result.image.width} x {result.image.height})"
+    console.print(about, soft_wrap=True)
+    if result.error is not None:
+        console.print(f"{result.error.code}: {result.error.message}", soft_wrap=True)
+    for notice in result.warnings:
+        console.print(f"warning: {notice.code}: {notice.message}", soft_wrap=True)
+    if not result.components:
+        return
+    table = _table("mask", "mult", "s_pos", "positive", "s_neg", "negative")
+    for component in result.components:
+        table.add_row(_name(component), *_cells(component))
+    console.print(table)
+
+
+def _cells(component: Component) -> tuple[str, ...]:
+    if component.skipped is not None or component.s_pos is None or component.s_neg is None:
+        return ("skip", "", component.skipped.code if component.skipped else "", "", "")
+    multiplier = "" if component.semantic_multiplier is None else f"{component.semantic_multiplier:g}"
+    return (
+        multiplier,
+        f"{component.s_pos:.3f}",
+        component.s_pos_text or "",
+        f"{component.s_neg:.3f}",
+        component.s_neg_text or "",
+    )
+
+
+def _name(component: Component) -> str:
+    return component.id if component.part is None else f"{component.id}/{component.part}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        number = column in ("mult", "s_pos", "s_neg", "attempts")
+        table.add_column(column, justify="right" if number else "left", no_wrap=column not in ("detail", "negative"))
+    return table
+
+
+def _jsonable(value: Any) -> Any:
+    return value.model_dump() if hasattr(value, "model_dump") else value.isoformat()

@@ -1,0 +1,171 @@
+"""``submit``: jobs from documents, or one job from options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, get_args
+
+import click
+from pydantic import ValidationError
+
+from maskscore.cli.exits import Exit
+from maskscore.cli.jobs import wait_for
+from maskscore.cli.output import print_results
+from maskscore.client import Client
+from maskscore.document import explain
+from maskscore.errors import InvalidDocumentError, JobError
+from maskscore.formats import UnreadableMask, read_masks
+from maskscore.job import Job, Method, Orientation, Priority, Treatment, parse_job
+from maskscore.prompts import read_prompt_set
+from maskscore.result import JobState
+
+__all__ = ["submit_command"]
+
+_SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "split_components", "embeddings")
+
+
+@click.command("submit")
+@click.argument("files", nargs=-1, metavar="[FILE...]")
+@click.option("--image", help="s3:// or file:// URI, or a path, of one job's image.")
+@click.option("--masks", help="URI of its masks, or the path of a file that is read here and sent along.")
+@click.option("--treatment", type=click.Choice(get_args(Treatment)), help="What happens outside the mask.")
+@click.option("--alpha", type=float, help="Strength of soft_mask.")
+@click.option("--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines.")
+@click.option("--prompts", help="Name of a prompt set, or a YAML file of one.")
+@click.option("--top-k", type=int, help="How many best prompts to return per mask.")
+@click.option("--min-area", type=int, help="Skip masks of fewer pixels.")
+@click.option("--split-components", is_flag=True, default=None, help="Score each connected part by itself.")
+@click.option("--embeddings", is_flag=True, default=None, help="Return the image features.")
+@click.option("--orientation", type=click.Choice(get_args(Orientation)), help="What to do with an EXIF orientation.")
+@click.option("--priority", type=click.Choice(get_args(Priority)), help="Which jobs go first.")
+@click.option("--expires-in", type=float, help="Seconds after which the job, if still queued, is given up.")
+@click.option("--result-uri", help="s3://bucket/prefix/ or s3://bucket/key.json for the result.")
+@click.option("--job-id", help="Id of the job; submitting the same again is the same job.")
+@click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
+@click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def submit_command(
+    files: tuple[str, ...],
+    image: str | None,
+    masks: str | None,
+    wait_: bool,
+    timeout: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Submit jobs and print their ids, one per line.
+
+    Either FILEs with a job document each, or with one per line (JSON Lines; `-` is stdin), or one job from --image,
+    --masks and the options. A file is read to its end before any of its jobs is submitted; stdin is submitted as it
+    comes.
+    """
+    if bool(files) == bool(image):
+        raise click.UsageError("give either FILEs with job documents, or --image and --masks")
+    if files and any(value is not None for value in (masks, *options.values())):
+        raise click.UsageError("with FILEs, the options stand in the documents")
+    with Client() as client:
+        jobs = _from_files(files) if files else iter([_from_options(image, masks, options)])
+        ids: list[str] = []
+        for handle_id in _submit(client, jobs):
+            ids.append(handle_id)
+            if not wait_:
+                click.echo(json.dumps({"job_id": handle_id, "state": "queued"}) if as_json else handle_id)
+        if not wait_:
+            return
+        results = wait_for(client, ids, timeout)
+    print_results(results, as_json=as_json)
+    if any(result.state is not JobState.SUCCEEDED for result in results):
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+def _submit(client: Client, jobs: Iterator[Job]) -> Iterator[str]:
+    chunk: list[Job] = []
+    for job in jobs:
+        chunk.append(job)
+        if len(chunk) == 200:
+            yield from (handle.job_id for handle in client.submit_many(chunk))
+            chunk = []
+    yield from (handle.job_id for handle in client.submit_many(chunk))
+
+
+def _from_files(files: Iterable[str]) -> Iterator[Job]:
+    for name in files:
+        if name == "-":
+            yield from _parsed("standard input", sys.stdin)
+            continue
+        path = Path(name)
+        if not path.is_file():
+            raise InvalidDocumentError(f"There is no file {name}.")
+        whole = path.read_text("utf-8") if path.stat().st_size < 1 << 26 else ""
+        if _is_one_document(whole):
+            yield _job(whole, name)
+            continue
+        # Twice, so that a bad line at the end does not leave half of the file submitted.
+        with path.open(encoding="utf-8") as lines:
+            for _ in _parsed(name, lines):
+                pass
+        with path.open(encoding="utf-8") as lines:
+            yield from _parsed(name, lines)
+
+
+def _is_one_document(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _parsed(name: str, lines: Iterable[str]) -> Iterator[Job]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _job(line, f"{name}, line {number}")
+
+
+def _job(text: str, place: str) -> Job:
+    try:
+        return parse_job(text)
+    except JobError as error:
+        raise InvalidDocumentError(f"{place}: {error}") from error
+
+
+def _from_options(image: str | None, masks: str | None, options: dict[str, Any]) -> Job:
+    if image is None or masks is None:
+        raise click.UsageError("one job needs both --image and --masks")
+    given = {name: value for name, value in options.items() if value is not None}
+    prompts = given.get("prompts")
+    if prompts and prompts.endswith((".yaml", ".yml")):
+        given["prompts"] = read_prompt_set(Path(prompts))
+    image_uri = _uri(image)
+    document: dict[str, Any] = {
+        "image": {"uri": image_uri, **_take(given, "orientation")},
+        "masks": masks if "://" in masks else _inline(Path(masks), PurePosixPath(image_uri).name),
+        "options": _take(given, *_SCORING),
+        **given,
+    }
+    try:
+        return Job.model_validate(document)
+    except ValidationError as error:
+        raise InvalidDocumentError(f"The job is not valid: {explain(error)}.") from error
+
+
+def _take(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: given.pop(name) for name in names if name in given}
+
+
+def _uri(image: str) -> str:
+    return image if "://" in image else Path(image).absolute().as_uri()
+
+
+def _inline(path: Path, image_name: str) -> list[Any]:
+    if not path.is_file():
+        raise InvalidDocumentError(f"There is no masks file {path}.")
+    masks = []
+    for mask in read_masks(path.read_bytes(), image_name=image_name):
+        if isinstance(mask, UnreadableMask):
+            click.echo(f"maskscore: {path}: mask {mask.id} is left out: {mask.message}", err=True)
+        else:
+            masks.append(mask)
+    return masks

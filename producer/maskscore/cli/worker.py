@@ -1,0 +1,45 @@
+"""``worker``: one worker process, with an option for every setting."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from maskscore.cli.exits import Exit
+from maskscore.cli.extras import needs_extra
+from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
+
+__all__ = ["worker_command"]
+
+
+def _options() -> list[click.Parameter]:
+    options: list[click.Parameter] = []
+    for name, field in WorkerSettings.model_fields.items():
+        text = f"{(field.description or '').replace('`', '')}  [{PREFIX}{name.upper()}; default: {default_text(field)}]"
+        options.append(click.Option([f"--{name.replace('_', '-')}", name], metavar="VALUE", help=text))
+    return options
+
+
+def _run(**given: Any) -> None:
+    unknown = unknown_variables()
+    if unknown:
+        for name, meant in unknown.items():
+            click.echo(f"maskscore: {name} is no setting{f'; did you mean {meant}?' if meant else '.'}", err=True)
+        click.echo("maskscore: correct or unset what is misspelt; `maskscore settings` lists the settings.", err=True)
+        sys.exit(Exit.WRONG_INPUT)
+    settings = load_settings(WorkerSettings, **given)
+    with needs_extra("worker"):
+        from maskscore_worker.main import run
+    sys.exit(run(settings))
+
+
+worker_command = click.Command(
+    "worker",
+    callback=_run,
+    params=_options(),
+    help="Take jobs and score them, until SIGTERM or Ctrl-C; what runs then is finished first.\n\nEvery setting can be "
+    "given here or as its MASKSCORE_... variable; the option wins.",
+    short_help="Take jobs and score them.",
+)

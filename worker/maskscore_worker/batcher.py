@@ -1,0 +1,221 @@
+"""Crops of many jobs → full batches → features: one thread owns the device."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from maskscore.errors import FailureCode, JobError
+
+__all__ = ["Batcher", "BatcherStats"]
+
+log = logging.getLogger(__name__)
+
+Crops = npt.NDArray[Any]
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStats:
+    """What the device has done; ``last_progress`` is :func:`time.monotonic` of the last batch's end."""
+
+    batches: int
+    crops: int
+    waiting_crops: int
+    last_progress: float
+
+
+class _Request:
+    """One caller's crops: how many are taken, which features are there."""
+
+    def __init__(self, crops: Crops) -> None:
+        self.crops = crops
+        self.arrived = time.monotonic()
+        self.taken = 0
+        self.parts: list[Features] = []
+        self.error: BaseException | None = None
+        self.done = threading.Event()
+
+    @property
+    def left(self) -> int:
+        return len(self.crops) - self.taken
+
+    def add(self, part: Features) -> None:
+        self.parts.append(part)
+        if sum(map(len, self.parts)) == len(self.crops):
+            self.done.set()
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.done.set()
+
+
+class Batcher:
+    """Fills batches across callers and encodes them.
+
+    Parameters
+    ----------
+    encode: ``(n, …)`` crops → ``(n, D)`` float32 features, ``1 ≤ n ≤ max_batch``; called by one thread alone.
+    max_batch: most crops per call.
+    max_wait_s: seconds that the first crop of a batch waits for more.
+
+    Each round gives every waiting caller an equal share of the batch, so that one with 2,000 crops does not hold up
+    those behind it. What goes wrong stays with the caller whose crops did it: a batch that fails is encoded again
+    caller by caller.
+    """
+
+    def __init__(self, encode: Callable[[Crops], Features], *, max_batch: int, max_wait_s: float) -> None:
+        self._encode = encode
+        self._limit = max_batch
+        self._max_wait_s = max_wait_s
+        self._waiting: deque[_Request] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._batches = self._crops = 0
+        self._last_progress = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Encode what waits, then stop the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def encode(self, crops: Crops) -> Features:
+        """Return the features of ``(n, …)`` crops, ``(n, D)`` float32, in their order. Blocks; any thread may call.
+
+        Raises :class:`~maskscore.errors.JobError`: ``out_of_memory`` where not even one crop fits the device,
+        ``features_not_finite``, or ``internal_error`` when encoding these very crops fails.
+        """
+        request = _Request(crops)
+        with self._changed:
+            if self._closing:
+                raise RuntimeError("the batcher is closed")
+            self._waiting.append(request)
+            self._changed.notify_all()
+        request.done.wait()
+        if request.error is not None:
+            raise request.error
+        return np.concatenate(request.parts)
+
+    def stats(self) -> BatcherStats:
+        """Return the counts since the start."""
+        with self._changed:
+            waiting = sum(request.left for request in self._waiting)
+            return BatcherStats(self._batches, self._crops, waiting, self._last_progress)
+
+    def _run(self) -> None:
+        while True:
+            shares = self._next_batch()
+            if not shares:
+                return
+            self._serve(shares)
+
+    def _next_batch(self) -> list[tuple[_Request, Crops]]:
+        """Wait for crops and take a batch of them; nothing when the batcher closes."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            while self._waiting and not self._closing:
+                patience = self._waiting[0].arrived + self._max_wait_s - time.monotonic()
+                if patience <= 0 or sum(request.left for request in self._waiting) >= self._limit:
+                    break
+                self._changed.wait(patience)
+            return self._take()
+
+    def _take(self) -> list[tuple[_Request, Crops]]:
+        room = self._limit
+        counts = dict.fromkeys(list(self._waiting)[:room], 0)
+        # Equal shares first; what small callers leave goes to the others in the order of their arrival.
+        while room and any(counts[request] < request.left for request in counts):
+            hungry = [request for request in counts if counts[request] < request.left]
+            share = max(1, room // len(hungry))
+            for request in hungry:
+                more = min(share, request.left - counts[request], room)
+                counts[request] += more
+                room -= more
+        shares = []
+        for request, count in counts.items():
+            if count:
+                shares.append((request, request.crops[request.taken : request.taken + count]))
+                request.taken += count
+        self._waiting = deque(request for request in self._waiting if request.left)
+        return shares
+
+    def _serve(self, shares: list[tuple[_Request, Crops]]) -> None:
+        shares = [(request, crops) for request, crops in shares if request.error is None]
+        if not shares:
+            return
+        try:
+            features = self._encode_within_memory(np.concatenate([crops for _, crops in shares]))
+        except Exception as error:
+            self._note(0)
+            if len(shares) == 1:
+                self._fail(shares[0][0], error)
+                return
+            # Whose crops they were shows when each caller's are encoded alone.
+            for share in shares:
+                self._serve([share])
+            return
+        self._note(len(features))
+        start = 0
+        for request, crops in shares:
+            part = features[start : start + len(crops)]
+            start += len(crops)
+            if np.isfinite(part).all():
+                request.add(part)
+            else:
+                message = "The model gave features that are not finite (NaN or infinity) for this job's crops."
+                self._fail(request, JobError(FailureCode.FEATURES_NOT_FINITE, message))
+
+    def _encode_within_memory(self, crops: Crops) -> Features:
+        parts = []
+        while len(crops):
+            try:
+                parts.append(self._encode(crops[: self._limit]))
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                size = min(len(crops), self._limit)
+                if size == 1:
+                    raise JobError(
+                        FailureCode.OUT_OF_MEMORY,
+                        "Not even one crop fits the device's memory. Free it, or use a device with more.",
+                        passing=True,
+                    ) from error
+                with self._changed:
+                    self._limit = size // 2
+                log.warning("out of device memory with %d crops; going on with at most %d", size, self._limit)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            crops = crops[len(parts[-1]) :]
+        return np.concatenate(parts)
+
+    def _fail(self, request: _Request, error: Exception) -> None:
+        with self._changed:
+            self._waiting = deque(waiting for waiting in self._waiting if waiting is not request)
+        if not isinstance(error, JobError):
+            log.error("encoding failed", exc_info=error)
+            message = f"The model failed on this job's crops: {type(error).__name__}: {error}"
+            error = JobError(FailureCode.INTERNAL_ERROR, message)
+        request.fail(error)
+
+    def _note(self, crops: int) -> None:
+        with self._changed:
+            self._batches += 1
+            self._crops += crops
+            self._last_progress = time.monotonic()

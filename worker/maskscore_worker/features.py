@@ -1,0 +1,57 @@
+"""Prompt features: encoded once per prompt set, kept by its digest."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from maskscore.prompts import PromptSet
+
+__all__ = ["PromptFeatureCache"]
+
+Features = npt.NDArray[np.float32]
+
+
+class TextEncoder(Protocol):
+    """What the cache needs of a model."""
+
+    def encode_texts(self, texts: tuple[str, ...]) -> Features:
+        """Return ``(P, D)`` float32 features of the prompts."""
+
+
+class PromptFeatureCache:
+    """The features of the last ``capacity`` prompt sets; one that two jobs ask for at once is encoded once."""
+
+    def __init__(self, model: TextEncoder, capacity: int) -> None:
+        self._model = model
+        self._capacity = capacity
+        self._kept: OrderedDict[str, Future[Features]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, prompt_set: PromptSet) -> Features:
+        """Return the features of ``prompt_set.texts``, ``(P, D)`` float32, L2-normalised.
+
+        Raises :class:`~maskscore.errors.JobError` where a prompt cannot be encoded; that is not kept.
+        """
+        digest = prompt_set.digest
+        with self._lock:
+            future = self._kept.get(digest)
+            mine = future is None
+            if future is None:
+                future = self._kept[digest] = Future()
+            self._kept.move_to_end(digest)
+            while len(self._kept) > self._capacity:
+                self._kept.popitem(last=False)
+        if mine:
+            try:
+                future.set_result(self._model.encode_texts(prompt_set.texts))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(digest, None)
+                future.set_exception(error)
+        return future.result()

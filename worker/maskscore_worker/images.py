@@ -1,0 +1,212 @@
+"""Bytes from outside → an RGB array, the right way up, or a clear refusal."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from maskscore.errors import FailureCode, JobError
+from maskscore.job import Orientation
+from maskscore.result import Notice
+from maskscore.treatments import FILL
+
+__all__ = ["DecodedImage", "decode_image"]
+
+T = TypeVar("T")
+
+# The limit is checked here, per call and as an error; Pillow's own is one for the process, and first a warning.
+Image.MAX_IMAGE_PIXELS = None
+
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.3, table 6: how the stored picture becomes the one that was seen.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """``pixels`` is ``(H, W, 3)`` uint8 RGB in the frame that the masks use; ``format`` is Pillow's name."""
+
+    pixels: npt.NDArray[np.uint8]
+    format: str
+    exif_orientation: int
+    orientation_applied: bool
+    notices: list[Notice]
+
+
+def decode_image(
+    data: bytes,
+    *,
+    uri: str,
+    orientation: Orientation,
+    count_fitting: Callable[[int, int], int],
+    max_pixels: int,
+) -> DecodedImage:
+    """Decode an image; the content decides its format, not its name.
+
+    ``count_fitting(height, width)`` says how many masks fit a frame, for ``orientation="auto"``: the frame that more
+    of them fit is taken, and the turned one where both fit alike. CMYK and YCCK are converted through their embedded
+    profile; RGB is taken as it is, whatever its profile, as the specification does. Transparency is composited on grey
+    128, 16 bits are scaled to 8, of several frames the first is taken.
+
+    Raises :class:`~maskscore.errors.JobError`: ``image_undecodable``, ``image_truncated``, ``image_too_large`` (from
+    the header, before decoding). ``uri`` is only for the sentence.
+    """
+    notices: list[Notice] = []
+    image = _open(data, uri)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise JobError(
+            FailureCode.IMAGE_TOO_LARGE,
+            f"{uri} has {width} x {height} pixels; at most {max_pixels:,} are decoded (MASKSCORE_MAX_PIXELS).",
+        )
+    format_ = image.format or "unknown"
+    frames = _attempt(lambda: getattr(image, "n_frames", 1), uri)
+    # A multi-picture JPEG's first picture is the photo; the others are previews or the second eye.
+    if frames > 1 and format_ != "MPO":
+        message = f"The file has {frames} frames or pages; the first one was scored."
+        notices.append(Notice(code="first_frame_only", message=message))
+    tag = _orientation_of(image)
+    rgb = _attempt(lambda: _to_rgb(image, notices), uri)
+    apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
+    if apply:
+        rgb = rgb.transpose(_TURNS[tag])
+    pixels = np.array(rgb, np.uint8)
+    return DecodedImage(pixels, format_, tag, apply, notices)
+
+
+def _open(data: bytes, uri: str) -> Image.Image:
+    if not data:
+        raise JobError(FailureCode.IMAGE_UNDECODABLE, f"{uri} is empty (0 bytes). Upload the image again.")
+    try:
+        return _attempt(lambda: Image.open(io.BytesIO(data)), uri)
+    except JobError:
+        looks = _looks_like(data)
+        if looks is None:
+            raise
+        raise JobError(
+            FailureCode.IMAGE_UNDECODABLE,
+            f"{uri} is not an image: it looks like {looks}. Check what was uploaded there.",
+        ) from None
+
+
+def _attempt(step: Callable[[], T], uri: str) -> T:
+    """Run a step of Pillow; whatever it raises for hostile bytes becomes a code."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return step()
+    except UnidentifiedImageError as error:
+        raise JobError(
+            FailureCode.IMAGE_UNDECODABLE, f"{uri} is not an image of a known format. Upload it again."
+        ) from error
+    except MemoryError as error:
+        raise JobError(FailureCode.IMAGE_TOO_LARGE, f"{uri} needs more memory than there is to decode it.") from error
+    except Exception as error:
+        message = str(error) or type(error).__name__
+        if any(word in message.lower() for word in ("truncated", "end of file", "incomplete", "unexpected end")):
+            raise JobError(
+                FailureCode.IMAGE_TRUNCATED, f"{uri} is truncated: it ends too early ({message}). Upload it again."
+            ) from error
+        raise JobError(
+            FailureCode.IMAGE_UNDECODABLE, f"{uri} cannot be decoded: {message}. Upload the image again."
+        ) from error
+
+
+def _looks_like(data: bytes) -> str | None:
+    start = data[:512].lstrip()
+    if start[:1] == b"<":
+        lowered = start.lower()
+        return "an HTML page" if b"<html" in lowered or b"<!doctype html" in lowered else "XML or SVG"
+    if start[:1] in (b"{", b"["):
+        return "JSON"
+    try:
+        text = data[:512].decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return "text" if all(character.isprintable() or character.isspace() for character in text) else None
+
+
+def _orientation_of(image: Image.Image) -> int:
+    try:
+        tag = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block says nothing about the picture
+        return 1
+    return tag if tag in _TURNS else 1
+
+
+def _turned(
+    tag: int,
+    orientation: Orientation,
+    size: tuple[int, int],
+    count_fitting: Callable[[int, int], int],
+    notices: list[Notice],
+) -> bool:
+    if orientation != "auto":
+        return orientation == "apply"
+    width, height = size
+    stored = count_fitting(height, width)
+    turned = count_fitting(width, height) if tag in _SWAPS_SIDES else stored
+    if stored == turned:
+        message = (
+            f"The image has the EXIF orientation {tag}, and the masks fit it turned as well as they fit it stored; it "
+            "was turned. Set `orientation` to `apply` or `ignore`."
+        )
+        notices.append(Notice(code="orientation_ambiguous", message=message))
+    return turned >= stored
+
+
+def _to_rgb(image: Image.Image, notices: list[Notice]) -> Image.Image:
+    image.load()
+    if image.mode == "CMYK":
+        return _from_cmyk(image, notices)
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image).convert("RGB")
+    transparent = image.has_transparency_data
+    if transparent:
+        rgba = image.convert("RGBA")
+        backdrop = Image.new("RGBA", rgba.size, (FILL, FILL, FILL, 255))
+        return Image.alpha_composite(backdrop, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_cmyk(image: Image.Image, notices: list[Notice]) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            message = "The image's CMYK profile cannot be used; it was converted without one."
+            notices.append(Notice(code="profile_ignored", message=message))
+        else:
+            if converted is not None:
+                return converted
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """Scale 16 bits (and 32-bit integers that hold them) to 8; floats are taken as 0 to 1, or 0 to 255 above that."""
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
+        scaled = values * 255 if values.max(initial=0) <= 1 else values
+    else:
+        scaled = values / 257 if values.max(initial=0) <= 65535 else values / (2**31 - 1) * 255
+    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))

@@ -1,0 +1,218 @@
+"""Masks → regions: the box of each mask and the bits inside it, decoded no further than the box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco
+from scipy import ndimage
+
+from maskscore.errors import FailureCode, JobError, SkipCode
+from maskscore.formats import UnreadableMask
+from maskscore.job import RLE, Mask, Polygons
+from maskscore.masks import counts_from_text
+from maskscore.result import Box
+
+__all__ = ["Region", "SkippedRegion", "check_sizes", "count_fitting", "find_regions"]
+
+Bits = npt.NDArray[np.bool_]
+AnyMask = Mask | UnreadableMask
+
+# COCO's rasteriser walks along the edges in steps of a fifth of a pixel: far points cost memory without end.
+_FAR = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A mask, or one connected component of it: ``bits`` is ``(h, w)`` bool inside the box XYWH."""
+
+    index: int
+    id: str
+    part: int | None
+    box: Box
+    area: int
+    bits: Bits
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRegion:
+    """A mask without a score, and why."""
+
+    index: int
+    id: str
+    code: SkipCode
+    message: str
+    part: int | None = None
+    box: Box | None = None
+    area: int | None = None
+
+
+class _Unusable(Exception):  # noqa: N818 - never leaves this module
+    def __init__(self, code: SkipCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def count_fitting(masks: Sequence[AnyMask], height: int, width: int) -> int:
+    """Return how many masks fit a frame: an RLE of its size, polygons inside it (give or take a pixel)."""
+    return sum(_fits(mask, height, width) for mask in masks)
+
+
+def check_sizes(masks: Sequence[AnyMask], height: int, width: int) -> None:
+    """Raise :class:`~maskscore.errors.JobError` (``mask_size_mismatch``) when no mask at all is of this image."""
+    sizes = {mask.segmentation.size for mask in masks if isinstance(mask, Mask) and isinstance(mask.segmentation, RLE)}
+    if not sizes or (height, width) in sizes or count_fitting(masks, height, width):
+        return
+    some = ", ".join(f"{w} x {h}" for h, w in sorted(sizes)[:3])
+    raise JobError(
+        FailureCode.MASK_SIZE_MISMATCH,
+        f"No mask fits the image: it has {width} x {height} pixels, the masks are of {some} (width x height). They "
+        "belong to another image, to a resized one, or to the other EXIF orientation (see `orientation`).",
+    )
+
+
+def find_regions(
+    masks: Sequence[AnyMask], *, height: int, width: int, min_area: int, split_components: bool
+) -> Iterator[Region | SkippedRegion]:
+    """Yield the regions of the masks, in their order, one at a time.
+
+    ``height`` and ``width`` are the image's. Boxes are computed from the masks. With ``split_components`` each
+    8-connected component is a region of its own, the largest first (equal ones by position), and ``min_area`` (pixels)
+    applies to each; a mask with no large enough component is one skipped region.
+    """
+    for index, mask in enumerate(masks):
+        try:
+            box, bits = _decode(mask, height, width)
+        except _Unusable as reason:
+            yield SkippedRegion(index, mask.id, reason.code, reason.message)
+            continue
+        area = int(bits.sum())
+        regions = (
+            _components(index, mask.id, box, bits)
+            if split_components
+            else [Region(index, mask.id, None, box, area, bits)]
+        )
+        large = [region for region in regions if region.area >= min_area]
+        yield from large
+        if not large:
+            message = f"The mask has {area} pixels" + (" in all" if split_components else "")
+            yield SkippedRegion(
+                index, mask.id, SkipCode.BELOW_MIN_AREA, f"{message}; min_area is {min_area}.", None, box, area
+            )
+
+
+def _fits(mask: AnyMask, height: int, width: int) -> bool:
+    if isinstance(mask, UnreadableMask):
+        return False
+    if isinstance(mask.segmentation, RLE):
+        return mask.segmentation.size == (height, width)
+    return all(
+        all(-1 <= x <= width + 1 for x in part[0::2]) and all(-1 <= y <= height + 1 for y in part[1::2])
+        for part in mask.segmentation
+    )
+
+
+def _decode(mask: AnyMask, height: int, width: int) -> tuple[Box, Bits]:
+    if isinstance(mask, UnreadableMask):
+        raise _Unusable(SkipCode.MASK_INVALID, mask.message)
+    if isinstance(mask.segmentation, RLE):
+        return _decode_rle(mask.segmentation, height, width)
+    return _decode_polygons(mask.segmentation, height, width)
+
+
+def _decode_rle(rle: RLE, height: int, width: int) -> tuple[Box, Bits]:
+    if rle.size != (height, width):
+        raise _Unusable(
+            SkipCode.MASK_SIZE_MISMATCH,
+            f"The mask is of {rle.size[1]} x {rle.size[0]} pixels (width x height), the image of {width} x {height}.",
+        )
+    try:
+        runs = counts_from_text(rle.counts) if isinstance(rle.counts, str) else rle.counts
+    except ValueError as error:
+        raise _Unusable(SkipCode.MASK_INVALID, f"The RLE cannot be read: {error}.") from error
+    if any(run < 0 for run in runs):
+        raise _Unusable(SkipCode.MASK_INVALID, f"The RLE has a negative run ({min(runs)}).")
+    if sum(runs) != height * width:
+        raise _Unusable(
+            SkipCode.MASK_INVALID,
+            f"The RLE's runs add up to {sum(runs)}, but {width} x {height} pixels are {height * width}.",
+        )
+    return _bits_of_runs(np.asarray(runs, np.int64), height)
+
+
+def _bits_of_runs(runs: npt.NDArray[np.int64], height: int) -> tuple[Box, Bits]:
+    """Decode column-major runs inside the mask's box alone."""
+    ends = np.cumsum(runs)
+    starts, stops = ends[0::2][: len(ends) // 2], ends[1::2]
+    inside = stops > starts
+    starts, stops = starts[inside], stops[inside]
+    if not len(starts):
+        raise _Unusable(SkipCode.EMPTY_MASK, "The mask has no pixel.")
+    first_columns, last_columns = starts // height, (stops - 1) // height
+    left, right = int(first_columns.min()), int(last_columns.max())
+    if (first_columns != last_columns).any():
+        # A run that goes on in the next column touches the bottom and the top.
+        top, bottom = 0, height - 1
+    else:
+        top, bottom = int((starts % height).min()), int(((stops - 1) % height).max())
+    columns = right - left + 1
+    # Marks where a run starts and stops, summed up along the columns of the box, give the bits.
+    marks = np.zeros(columns * height + 1, np.int8)
+    np.add.at(marks, starts - left * height, 1)
+    np.add.at(marks, stops - left * height, -1)
+    bits = np.cumsum(marks[:-1], dtype=np.int8).astype(bool).reshape(columns, height).T
+    box = (left, top, columns, bottom - top + 1)
+    return box, np.ascontiguousarray(bits[top : bottom + 1])
+
+
+def _decode_polygons(polygons: Polygons, height: int, width: int) -> tuple[Box, Bits]:
+    if not polygons:
+        raise _Unusable(SkipCode.MASK_INVALID, "The mask has no polygon.")
+    for number, part in enumerate(polygons):
+        if len(part) % 2:
+            raise _Unusable(
+                SkipCode.MASK_INVALID, f"Polygon {number} has {len(part)} numbers; x and y must come in pairs."
+            )
+        if len(part) < 6:
+            raise _Unusable(
+                SkipCode.MASK_INVALID,
+                f"Polygon {number} has {len(part) // 2} points; it needs at least three points, as one flat list "
+                "[x1, y1, x2, y2, ...].",
+            )
+        if not all(map(math.isfinite, part)):
+            raise _Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has a coordinate that is not finite.")
+        far = _FAR * max(height, width, 100)
+        if max(map(abs, part)) > far:
+            raise _Unusable(
+                SkipCode.MASK_INVALID,
+                f"Polygon {number} has a coordinate of {max(part, key=abs):g}, far outside the image of {width} x "
+                f"{height}.",
+            )
+    decoded = coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
+    rows, columns = np.flatnonzero(decoded.any(axis=1)), np.flatnonzero(decoded.any(axis=0))
+    if not len(rows):
+        xs, ys = [x for part in polygons for x in part[0::2]], [y for part in polygons for y in part[1::2]]
+        if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= width or min(ys) >= height:
+            raise _Unusable(SkipCode.OUTSIDE_IMAGE, f"The polygon lies outside the image of {width} x {height} pixels.")
+        raise _Unusable(SkipCode.EMPTY_MASK, "The polygon is so thin that it holds no pixel.")
+    top, bottom, left, right = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+    bits = np.ascontiguousarray(decoded[top : bottom + 1, left : right + 1])
+    return (left, top, right - left + 1, bottom - top + 1), bits
+
+
+def _components(index: int, mask_id: str, box: Box, bits: Bits) -> list[Region]:
+    labels, count = ndimage.label(bits, structure=np.ones((3, 3), int))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    boxes = ndimage.find_objects(labels)
+    regions = []
+    for part, label in enumerate(np.argsort(-areas, kind="stable")):
+        rows, columns = boxes[label]
+        own: Bits = labels[rows, columns] == label + 1
+        own_box = (box[0] + columns.start, box[1] + rows.start, own.shape[1], own.shape[0])
+        regions.append(Region(index, mask_id, part, own_box, int(areas[label]), own))
+    return regions

@@ -1,0 +1,88 @@
+"""Features → scores: pure arithmetic, no I/O, no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from maskscore.job import ScoringOptions
+from maskscore.prompts import PromptSet
+from maskscore.result import PromptScore
+
+__all__ = ["Scores", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of one mask; see :class:`maskscore.result.Component`."""
+
+    s_pos: float
+    s_neg: float
+    s_pos_text: str
+    s_neg_text: str
+    p_pos_sum: float | None
+    p_neg_sum: float | None
+    semantic_multiplier: float | None
+    top_k: list[PromptScore] | None
+
+
+def score(
+    features: npt.NDArray[np.float32],
+    prompt_features: npt.NDArray[np.float32],
+    prompt_set: PromptSet,
+    *,
+    logit_scale: float,
+    options: ScoringOptions,
+) -> list[Scores]:
+    """Score image features against prompt features.
+
+    ``features`` is ``(N, D)``, ``prompt_features`` ``(P, D)`` in the order of ``prompt_set.texts``, both float32 and
+    L2-normalised; ``logit_scale`` is the factor itself (``exp`` already taken). ``softmax``:
+    ``p = softmax(logit_scale · f @ T.T)`` over all prompts, then the groups' maxima and sums and the multiplier;
+    ``cosine``: the groups' largest ``f @ T.T``. The first of equal prompts wins.
+    """
+    values = features.astype(np.float64) @ prompt_features.astype(np.float64).T
+    if options.method == "softmax":
+        values *= logit_scale
+        values -= values.max(axis=1, keepdims=True)
+        np.exp(values, out=values)
+        values /= values.sum(axis=1, keepdims=True)
+    return [_one(row, prompt_set, options) for row in values]
+
+
+def _one(values: npt.NDArray[np.float64], prompt_set: PromptSet, options: ScoringOptions) -> Scores:
+    positives = len(prompt_set.positive)
+    negatives = slice(positives, positives + len(prompt_set.negative))
+    best_positive = int(values[:positives].argmax())
+    best_negative = int(values[negatives].argmax())
+    p_pos_sum = p_neg_sum = multiplier = None
+    if options.method == "softmax":
+        p_pos_sum, p_neg_sum = float(values[:positives].sum()), float(values[negatives].sum())
+        multiplier = options.thresholds.multiplier(p_pos_sum, p_neg_sum)
+    return Scores(
+        s_pos=float(values[best_positive]),
+        s_neg=float(values[positives + best_negative]),
+        s_pos_text=prompt_set.positive[best_positive],
+        s_neg_text=prompt_set.negative[best_negative],
+        p_pos_sum=p_pos_sum,
+        p_neg_sum=p_neg_sum,
+        semantic_multiplier=multiplier,
+        top_k=_top(values, prompt_set, options.top_k) if options.top_k else None,
+    )
+
+
+def _top(values: npt.NDArray[np.float64], prompt_set: PromptSet, count: int) -> list[PromptScore]:
+    groups = (
+        ["positive"] * len(prompt_set.positive)
+        + ["negative"] * len(prompt_set.negative)
+        + ["neutral"] * len(prompt_set.neutral)
+    )
+    best = np.argsort(-values, kind="stable")[:count]
+    return [
+        PromptScore.model_validate(
+            {"text": prompt_set.texts[index], "group": groups[index], "score": float(values[index])}
+        )
+        for index in best
+    ]
