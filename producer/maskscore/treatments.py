@@ -11,7 +11,15 @@ from typing import Final
 
 from maskscore.job import Treatment
 
-__all__ = ["FILL", "GAIN", "Tables", "surviving_part", "treatment_tables"]
+__all__ = [
+    "FILL",
+    "GAIN",
+    "Tables",
+    "centre_offset",
+    "resized_size",
+    "surviving_part",
+    "treatment_tables",
+]
 
 FILL: Final = 128
 """Grey that stands for "not part of the mask", and behind transparent pixels."""
@@ -42,18 +50,21 @@ def treatment_tables(treatment: Treatment, alpha: float) -> Tables | None:
     return Tables(inside, bytes(_uint8(value * (1 - alpha) + FILL * alpha) for value in range(256)))
 
 
+def resized_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Return a crop's ``(width, height)`` after torchvision's ``Resize(size)``: its short side becomes ``size``."""
+    if width <= height:
+        return size, int(size * height / width)
+    return int(size * width / height), size
+
+
 def surviving_part(width: int, height: int, size: int) -> tuple[float, float, float, float]:
     """Return what survives open_clip's transform of a crop: ``(left, top, right, bottom)`` in the crop's pixels.
 
-    The transform is torchvision's ``Resize(size)`` of the short side and ``CenterCrop(size)``; resizing this part alone
-    to ``size`` × ``size`` gives the same pixels.
+    The transform is torchvision's ``Resize(size)`` and ``CenterCrop(size)``; resizing this part alone to ``size`` ×
+    ``size`` gives the same picture, but for the rounding between Pillow's two passes.
     """
-    if width <= height:
-        resized_width, resized_height = size, int(size * height / width)
-    else:
-        resized_width, resized_height = int(size * width / height), size
-    # CenterCrop's own rounding, of a half to the even number.
-    left, top = round((resized_width - size) / 2.0), round((resized_height - size) / 2.0)
+    resized_width, resized_height = resized_size(width, height, size)
+    left, top = centre_offset(resized_width, size), centre_offset(resized_height, size)
     across, down = width / resized_width, height / resized_height
     # Pillow refuses a box that is too large in its last digit.
     return (
@@ -62,6 +73,11 @@ def surviving_part(width: int, height: int, size: int) -> tuple[float, float, fl
         min((left + size) * across, float(width)),
         min((top + size) * down, float(height)),
     )
+
+
+def centre_offset(length: int, size: int) -> int:
+    """Return where torchvision's ``CenterCrop(size)`` starts along a side; it rounds a half to the even number."""
+    return round((length - size) / 2.0)
 
 
 def _uint8(value: float) -> int:

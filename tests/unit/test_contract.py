@@ -58,7 +58,7 @@ def masks(draw: st.DrawFn) -> Mask:
 def prompt_sets(draw: st.DrawFn) -> PromptSet:
     prompts = draw(st.lists(texts.filter(str.strip), unique=True, min_size=2, max_size=6))
     cut = draw(st.integers(1, len(prompts) - 1))
-    return PromptSet(name=draw(ids), positive=tuple(prompts[:cut]), negative=tuple(prompts[cut:]))
+    return PromptSet(name="own", positive=tuple(prompts[:cut]), negative=tuple(prompts[cut:]))
 
 
 options = st.builds(

@@ -8,10 +8,12 @@ from PIL import Image
 
 from maskscore.job import ScoringOptions
 from maskscore.result import Box
-from maskscore.treatments import surviving_part
+from maskscore.treatments import centre_offset, resized_size, surviving_part
 from maskscore_worker.treatments import treat
 
 __all__ = ["make_crop"]
+
+_LONG = 4
 
 
 def make_crop(
@@ -26,11 +28,15 @@ def make_crop(
 
     ``pixels`` is ``(H, W, 3)`` uint8 RGB, ``box`` is XYWH, ``bits`` ``(h, w)`` bool. Returns ``(size, size, 3)``
     uint8: to the bit what open_clip's inference transform gives before it normalises (torchvision's ``Resize`` of the
-    short side by Pillow's antialiased bicubic, then ``CenterCrop``). Only the part that survives the centre crop is
-    resized, so that a mask of one row costs no more than a square one.
+    short side by Pillow's antialiased bicubic, then ``CenterCrop``). Of a very long mask only the part that survives
+    the centre crop is resized, which costs a grey level here and there, and saves memory without bound.
     """
     x, y, width, height = box
     treated = treat(pixels[y : y + height, x : x + width], bits, options.treatment, options.alpha)
     image = Image.fromarray(np.ascontiguousarray(treated))
-    part = surviving_part(width, height, size)
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=part))
+    if max(width, height) > _LONG * min(width, height):
+        part = surviving_part(width, height, size)
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=part))
+    resized = image.resize(resized_size(width, height, size), Image.Resampling.BICUBIC)
+    left, top = centre_offset(resized.width, size), centre_offset(resized.height, size)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))

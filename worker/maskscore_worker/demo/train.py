@@ -137,7 +137,7 @@ def _save(model: Any, tokens: torch.Tensor, out: Path) -> None:
 @click.command()
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write.")
 @click.option("--scenes", default=900, show_default=True, help="Scenes to train on.")
-@click.option("--epochs", default=4, show_default=True)
+@click.option("--epochs", default=8, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 def main(out: Path, scenes: int, epochs: int, seed: int) -> None:
     """Train the small demo model."""

@@ -1,0 +1,160 @@
+"""The batcher with real threads: order, fairness, and faults that stay with their owner."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from maskscore.errors import JobError
+from maskscore_worker.batcher import Batcher
+
+Array = npt.NDArray[Any]
+PROJECTION = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
+
+
+def project(crops: Array) -> npt.NDArray[np.float32]:
+    result: npt.NDArray[np.float32] = crops.reshape(len(crops), -1).astype(np.float32) @ PROJECTION
+    return result
+
+
+@contextmanager
+def running(encode: Callable[[Array], Array], max_batch: int = 8, max_wait_s: float = 0.005) -> Iterator[Batcher]:
+    batcher = Batcher(encode, max_batch=max_batch, max_wait_s=max_wait_s)
+    batcher.start()
+    try:
+        yield batcher
+    finally:
+        batcher.close()
+
+
+def crops(seed: int, count: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 255, (count, 2, 2, 3), dtype=np.uint8)
+
+
+def test_every_caller_gets_its_own_features_in_order() -> None:
+    sizes: list[int] = []
+
+    def encode(batch: Array) -> Array:
+        sizes.append(len(batch))
+        return project(batch)
+
+    requests = [crops(seed, 1 + seed * 7 % 30) for seed in range(60)]
+    with running(encode) as batcher, ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(batcher.encode, requests))
+        stats = batcher.stats()
+    for request, answer in zip(requests, answers, strict=True):
+        np.testing.assert_allclose(answer, project(request), rtol=1e-5)
+    assert max(sizes) == 8
+    assert sum(sizes) == stats.crops == sum(map(len, requests))
+    assert stats.batches == len(sizes) < len(requests) + sum(map(len, requests)) / 8
+    assert stats.waiting_crops == 0
+
+
+class Gate:
+    """An encoder that waits before each batch until it is let through, and remembers what it saw."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Semaphore(0)
+        self.batches: list[Array] = []
+
+    def __call__(self, batch: Array) -> Array:
+        self.entered.release()
+        assert self.open.acquire(timeout=20)
+        self.batches.append(batch)
+        return project(batch)
+
+
+def test_a_large_request_does_not_hold_up_small_ones() -> None:
+    gate = Gate()
+    with running(gate, max_batch=8, max_wait_s=0) as batcher, ThreadPoolExecutor(4) as threads:
+        first = threads.submit(batcher.encode, crops(1, 1))
+        assert gate.entered.acquire(timeout=20)
+        large = threads.submit(batcher.encode, np.full((80, 2, 2, 3), 7, np.uint8))
+        while batcher.stats().waiting_crops < 80:
+            pass
+        small = threads.submit(batcher.encode, np.full((2, 2, 2, 3), 9, np.uint8))
+        while batcher.stats().waiting_crops < 82:
+            pass
+        for _ in range(40):
+            gate.open.release()
+        assert all(len(answer.result(20)) for answer in (first, large, small))
+    marks = [{int(value) for value in np.unique(batch)} for batch in gate.batches]
+    assert marks[1] == {7, 9}
+    assert [len(batch) for batch in gate.batches[1:-1]] == [8] * (len(gate.batches) - 2)
+
+
+def test_too_little_memory_halves_the_batch_for_good() -> None:
+    sizes: list[int] = []
+
+    def encode(batch: Array) -> Array:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return project(batch)
+
+    with running(encode, max_batch=16) as batcher:
+        np.testing.assert_allclose(batcher.encode(crops(1, 20)), project(crops(1, 20)), rtol=1e-5)
+        np.testing.assert_allclose(batcher.encode(crops(2, 6)), project(crops(2, 6)), rtol=1e-5)
+    assert sizes[:3] == [16, 8, 4]
+    assert max(sizes[3:]) == 2
+
+
+def test_no_memory_for_a_single_crop_fails_with_its_code() -> None:
+    def encode(batch: Array) -> Array:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with running(encode) as batcher, pytest.raises(JobError) as caught:
+        batcher.encode(crops(1, 5))
+    assert (caught.value.code, caught.value.passing) == ("out_of_memory", True)
+
+
+@pytest.mark.parametrize(("fault", "code"), [("nan", "features_not_finite"), ("raise", "internal_error")])
+def test_a_poisonous_crop_fails_only_its_own_caller(fault: str, code: str) -> None:
+    def encode(batch: Array) -> Array:
+        features = project(batch)
+        poisoned = (batch.reshape(len(batch), -1) == 255).all(axis=1)
+        if fault == "raise" and poisoned.any():
+            raise ValueError("the kernel does not like this")
+        features[poisoned] = np.nan
+        return features
+
+    poison = np.concatenate([crops(5, 3), np.full((1, 2, 2, 3), 255, np.uint8)])
+    gate = threading.Barrier(9)
+    with running(encode, max_batch=64, max_wait_s=0.2) as batcher, ThreadPoolExecutor(9) as threads:
+
+        def ask(request: Array) -> Array:
+            gate.wait(20)
+            return batcher.encode(request)
+
+        healthy = [threads.submit(ask, crops(seed, 4)) for seed in range(8)]
+        sick = threads.submit(ask, poison)
+        for seed, answer in enumerate(healthy):
+            np.testing.assert_allclose(answer.result(20), project(crops(seed, 4)), rtol=1e-5)
+        with pytest.raises(JobError) as caught:
+            sick.result(20)
+        assert caught.value.code == code
+        np.testing.assert_allclose(batcher.encode(crops(9, 1)), project(crops(9, 1)), rtol=1e-5)
+
+
+def test_closing_finishes_what_waits_and_refuses_more() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, max_batch=4, max_wait_s=10)
+    batcher.start()
+    with ThreadPoolExecutor(2) as threads:
+        answer = threads.submit(batcher.encode, crops(1, 3))
+        while batcher.stats().waiting_crops < 3:
+            pass
+        gate.open.release()
+        batcher.close()
+        assert len(answer.result(20)) == 3
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.encode(crops(1, 1))

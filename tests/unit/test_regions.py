@@ -1,0 +1,206 @@
+"""Boxes, bits, components and refusals, against NumPy, pycocotools and a flood fill written here."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from pycocotools import mask as coco
+
+from maskscore.errors import JobError, SkipCode
+from maskscore.formats import UnreadableMask, read_masks
+from maskscore.job import Mask
+from maskscore.masks import encode_mask
+from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
+from reference import decode
+
+COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
+Bits = npt.NDArray[np.bool_]
+bits = arrays.arrays(
+    bool, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.booleans(), fill=st.booleans()
+)
+
+
+def mask_of(segmentation: Any) -> Mask:
+    return Mask.model_validate({"id": "m", "segmentation": segmentation})
+
+
+def find(segmentation: Any, height: int, width: int, **options: Any) -> list[Region | SkippedRegion]:
+    settings = {"min_area": 1, "split_components": False, **options}
+    return list(find_regions([mask_of(segmentation)], height=height, width=width, **settings))
+
+
+def uncompressed(mask: Bits) -> dict[str, Any]:
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"size": list(mask.shape), "counts": [int(n) for n in np.diff([0, *edges, mask.size])]}
+
+
+def pasted(region: Region, shape: tuple[int, ...]) -> Bits:
+    x, y, width, height = region.box
+    picture = np.zeros(shape, bool)
+    picture[y : y + height, x : x + width] = region.bits
+    return picture
+
+
+@given(bits)
+@example(np.ones((7, 5), bool))
+@example(np.zeros((7, 5), bool))
+@example(np.eye(9, dtype=bool))
+def test_rle_gives_the_tight_box_and_its_bits(mask: Bits) -> None:
+    for segmentation in (encode_mask(mask), uncompressed(mask)):
+        (region,) = find(segmentation, *mask.shape)
+        if not mask.any():
+            assert isinstance(region, SkippedRegion)
+            assert region.code == SkipCode.EMPTY_MASK
+            continue
+        assert isinstance(region, Region)
+        rows, columns = np.nonzero(mask)
+        box = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
+        assert region.box == tuple(int(side) for side in box)
+        assert region.area == mask.sum()
+        np.testing.assert_array_equal(pasted(region, mask.shape), mask)
+
+
+points = st.tuples(st.floats(-5, 45), st.floats(-5, 35))
+parts = st.lists(points, min_size=3, max_size=8).map(lambda part: list(chain.from_iterable(part)))
+
+
+@given(st.lists(parts, min_size=1, max_size=3))
+def test_polygons_are_filled_as_coco_fills_them(polygons: list[list[float]]) -> None:
+    expected = coco.decode(coco.merge(coco.frPyObjects(polygons, 30, 40))).astype(bool)
+    (region,) = find(polygons, 30, 40)
+    if isinstance(region, SkippedRegion):
+        assert region.code in (SkipCode.EMPTY_MASK, SkipCode.OUTSIDE_IMAGE)
+        assert not expected.any()
+    else:
+        np.testing.assert_array_equal(pasted(region, (30, 40)), expected)
+
+
+def flooded(mask: Bits) -> list[set[tuple[int, int]]]:
+    left = {(int(y), int(x)) for y, x in zip(*np.nonzero(mask), strict=True)}
+    found = []
+    while left:
+        component, edge = set(), [left.pop()]
+        while edge:
+            y, x = edge.pop()
+            component.add((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            edge.extend(near)
+        found.append(component)
+    return found
+
+
+@given(bits, st.integers(1, 6))
+def test_components_are_the_flood_fills_largest_first(mask: Bits, min_area: int) -> None:
+    regions = find(encode_mask(mask), *mask.shape, split_components=True, min_area=min_area)
+    expected = [component for component in flooded(mask) if len(component) >= min_area]
+    if not expected:
+        assert [type(region) for region in regions] == [SkippedRegion]
+        return
+    assert all(isinstance(region, Region) for region in regions)
+    whole = [region for region in regions if isinstance(region, Region)]
+    assert [region.part for region in whole] == list(range(len(expected)))
+    assert [region.area for region in whole] == sorted(map(len, expected), reverse=True)
+    found = [{(int(y), int(x)) for y, x in zip(*np.nonzero(pasted(r, mask.shape)), strict=True)} for r in whole]
+    assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
+    for region in whole:
+        edges = (region.bits[0], region.bits[-1], region.bits[:, 0], region.bits[:, -1])
+        assert all(edge.any() for edge in edges)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "code", "words"),
+    [
+        ({"size": [10, 20], "counts": [3, 4]}, SkipCode.MASK_INVALID, "add up to 7"),
+        ({"size": [10, 20], "counts": [-3, 203]}, SkipCode.MASK_INVALID, "negative"),
+        ({"size": [10, 20], "counts": [10**30]}, SkipCode.MASK_INVALID, "add up"),
+        ({"size": [10, 20], "counts": []}, SkipCode.MASK_INVALID, "add up to 0"),
+        ({"size": [10, 20], "counts": "é"}, SkipCode.MASK_INVALID, "ASCII"),
+        ({"size": [10, 20], "counts": ""}, SkipCode.MASK_INVALID, "add up to 0"),
+        ({"size": [20, 10], "counts": [0, 200]}, SkipCode.MASK_SIZE_MISMATCH, "10 x 20"),
+        ({"size": [10, 20], "counts": [200]}, SkipCode.EMPTY_MASK, "no pixel"),
+        ({"size": [10, 20], "counts": [0, 3, 197]}, SkipCode.BELOW_MIN_AREA, "3 pixels"),
+        ([], SkipCode.MASK_INVALID, "no polygon"),
+        ([[1, 1, 5, 5]], SkipCode.MASK_INVALID, "three points"),
+        ([[1, 1, 5, 5, 9, 1], [1, 1]], SkipCode.MASK_INVALID, "Polygon 1"),
+        ([[1, 1, 5, 5, 9, 1, 7]], SkipCode.MASK_INVALID, "pairs"),
+        ([[math.nan, 1, 5, 5, 9, 1]], SkipCode.MASK_INVALID, "finite"),
+        ([[-math.inf, 1, 5, 5, 9, 1]], SkipCode.MASK_INVALID, "finite"),
+        ([[1e30, 1, 5, 5, 9, 1]], SkipCode.MASK_INVALID, "far outside"),
+        ([[50, 1, 60, 5, 60, 1]], SkipCode.OUTSIDE_IMAGE, "outside"),
+        ([[3, 3, 3.1, 3, 3, 3.1]], SkipCode.EMPTY_MASK, "thin"),
+    ],
+)
+def test_what_cannot_be_scored_says_why(segmentation: Any, code: SkipCode, words: str) -> None:
+    (skipped,) = find(segmentation, 10, 20, min_area=4)
+    assert isinstance(skipped, SkippedRegion)
+    assert skipped.code == code
+    assert words in skipped.message
+
+
+@given(st.text(max_size=40) | st.lists(st.integers(-(2**70), 2**70), max_size=12))
+def test_no_counts_break_the_decoder(counts: Any) -> None:
+    (region,) = find({"size": [10, 20], "counts": counts}, 10, 20)
+    if isinstance(region, Region):
+        assert region.area == region.bits.sum() > 0
+
+
+def test_order_is_kept_around_what_is_skipped() -> None:
+    good = {"size": [10, 20], "counts": [0, 200]}
+    masks: list[Mask | UnreadableMask] = [
+        Mask.model_validate({"id": "a", "segmentation": good}),
+        UnreadableMask("b", "why"),
+        Mask.model_validate({"id": "c", "segmentation": good}),
+    ]
+    found = list(find_regions(masks, height=10, width=20, min_area=1, split_components=False))
+    assert [(region.index, region.id) for region in found] == [(0, "a"), (1, "b"), (2, "c")]
+    assert isinstance(found[1], SkippedRegion)
+    assert found[1].message == "why"
+
+
+def test_masks_say_which_frame_they_fit() -> None:
+    masks = [
+        mask_of({"size": [10, 20], "counts": [200]}),
+        mask_of([[0, 0, 19, 0, 19, 5]]),
+        mask_of([[0, 0, 5, 0, 5, 5]]),
+    ]
+    assert (count_fitting(masks, 10, 20), count_fitting(masks, 20, 10)) == (3, 1)
+    check_sizes(masks, 10, 20)
+    check_sizes([], 5, 5)
+    with pytest.raises(JobError, match="20 x 10") as caught:
+        check_sizes(masks[:1], 30, 40)
+    assert caught.value.code == "mask_size_mismatch"
+    assert "40 x 30" in str(caught.value)
+
+
+@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
+def test_every_real_mask_is_decoded_as_coco_does() -> None:
+    document = json.loads((COCO_MINI / "instances.json").read_text())
+    data = (COCO_MINI / "instances.json").read_bytes()
+    for image in document["images"]:
+        height, width = image["height"], image["width"]
+        masks = read_masks(data, image_name=image["file_name"])
+        own = [a for a in document["annotations"] if a["image_id"] == image["id"]]
+        regions = find_regions(masks, height=height, width=width, min_area=1, split_components=False)
+        for region, annotation in zip(regions, own, strict=True):
+            assert isinstance(region, Region)
+            assert region.id == str(annotation["id"])
+            np.testing.assert_array_equal(
+                pasted(region, (height, width)), decode(annotation["segmentation"], height, width)
+            )
+        sa1b = read_masks((COCO_MINI / "sa1b" / f"{Path(image['file_name']).stem}.json").read_bytes())
+        again = list(find_regions(sa1b, height=height, width=width, min_area=1, split_components=False))
+        assert len(again) == len(own)
+        areas = [mask.upstream["area"] for mask in sa1b]
+        assert [region.area for region in again] == areas
