@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -176,7 +176,7 @@ class Objects:
                 Bucket=bucket, Key=key, **{name: value for name, value in conditions.items() if value is not None}
             )
             _check_size(uri, what, answer["ContentLength"], max_bytes)
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 data = b"".join(body.iter_chunks(_CHUNK))
         found = answer.get("ETag")
         # Not every store knows IfMatch.
