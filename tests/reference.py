@@ -6,7 +6,7 @@ It shares no code with the service: open_clip loads the weights and makes the tr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Reference:
     model: Any
     transform: Any
     tokenizer: Any
+    texts: dict[tuple[str, ...], torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Reference:
@@ -41,8 +42,11 @@ class Reference:
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> torch.Tensor:
-        features = self.model.encode_text(self.tokenizer(list(prompts)))
-        return torch.nn.functional.normalize(features, dim=-1)
+        key = tuple(prompts)
+        if key not in self.texts:
+            features = self.model.encode_text(self.tokenizer(list(prompts)))
+            self.texts[key] = torch.nn.functional.normalize(features, dim=-1)
+        return self.texts[key]
 
     @torch.no_grad()
     def image_feature(self, image: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: float) -> torch.Tensor:

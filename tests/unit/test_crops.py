@@ -49,12 +49,12 @@ def plain_transform(size: int) -> Any:
 )
 @example(width=1, height=1, size=224, seed=0)
 @example(width=223, height=380, size=224, seed=0)
-@example(width=400, height=100, size=64, seed=0)
+@example(width=400, height=3, size=64, seed=0)
 @example(width=3000, height=2, size=32, seed=0)
 def test_a_crop_is_what_open_clips_transform_gives(width: int, height: int, size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (height + 7, width + 5, 3), dtype=np.uint8)
-    long = max(width, height) > 4 * min(width, height)
+    long = max(width, height) > 200 * min(width, height)
     if long:
         # Noise is the worst case of the rounding between two passes; a photo is smooth.
         pixels = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(2)))

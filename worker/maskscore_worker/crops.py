@@ -13,7 +13,8 @@ from maskscore_worker.treatments import treat
 
 __all__ = ["make_crop"]
 
-_LONG = 4
+# A mask of one row of a wide image would become a picture of gigabytes.
+_LONG = 200
 
 
 def make_crop(
@@ -28,8 +29,8 @@ def make_crop(
 
     ``pixels`` is ``(H, W, 3)`` uint8 RGB, ``box`` is XYWH, ``bits`` ``(h, w)`` bool. Returns ``(size, size, 3)``
     uint8: to the bit what open_clip's inference transform gives before it normalises (torchvision's ``Resize`` of the
-    short side by Pillow's antialiased bicubic, then ``CenterCrop``). Of a very long mask only the part that survives
-    the centre crop is resized, which costs a grey level here and there, and saves memory without bound.
+    short side by Pillow's antialiased bicubic, then ``CenterCrop``). Of a mask more than 200 times as long
+    as wide, only the part that survives the centre crop is resized, which costs a grey level here and there.
     """
     x, y, width, height = box
     treated = treat(pixels[y : y + height, x : x + width], bits, options.treatment, options.alpha)

@@ -157,7 +157,7 @@ def _print_table(console: Console, exhibits: list[Exhibit], results: dict[str, J
     for column, justify in (("image", "left"), ("mask", "left"), ("positive", "left"), ("negative", "left")):
         table.add_column(column, justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
     for column in ("s_pos", "s_neg", "mult"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=5)
     for exhibit, result in zip(exhibits, results.values(), strict=True):
         if result.error is not None:
             table.add_row(exhibit.name, "", f"[red]{result.error.code}[/red]", "", "", "", "")

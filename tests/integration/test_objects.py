@@ -1,0 +1,80 @@
+"""``s3://`` against a real S3 server."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from maskscore.errors import JobError
+from maskscore.local import LocalServices
+from maskscore.objects import Objects
+
+KEYS = ["plain.jpg", "with space.jpg", "100%25.jpg", "a+b.jpg", "q?x=1#y.jpg", "ünï/日本.jpg"]
+
+
+@pytest.fixture(scope="module")
+def objects(services: LocalServices) -> Objects:
+    for bucket in ("objects", "others"):
+        services.create_bucket(bucket)
+    return Objects(buckets=("objects", "gone-bucket"), result_buckets=("objects",))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_are_taken_as_they_are_written(objects: Objects, key: str) -> None:
+    etag = objects.write(f"s3://objects/{key}", key.encode(), content_type="text/plain")
+    fetched = objects.read(f"s3://objects/{key}", what="image", max_bytes=100)
+    assert (fetched.data, fetched.etag) == (key.encode(), etag)
+    assert objects.read(f"s3://objects/{key}", what="image", max_bytes=100, etag=etag).data == key.encode()
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "words"),
+    [
+        ("s3://objects/nothing", "masks_not_found", "no object s3://objects/nothing"),
+        ("s3://gone-bucket/x", "masks_not_found", "no bucket 'gone-bucket'"),
+        ("s3://others/x", "uri_not_allowed", "MASKSCORE_BUCKETS"),
+    ],
+)
+def test_what_cannot_be_read(objects: Objects, uri: str, code: str, words: str) -> None:
+    with pytest.raises(JobError) as caught:
+        objects.read(uri, what="masks", max_bytes=10)
+    assert (caught.value.code, caught.value.passing) == (code, False)
+    assert words in str(caught.value)
+
+
+def test_size_and_etag_are_held(objects: Objects) -> None:
+    objects.write("s3://objects/ten", b"0123456789", content_type="text/plain")
+    with pytest.raises(JobError, match="10 bytes; at most 9"):
+        objects.read("s3://objects/ten", what="masks", max_bytes=9)
+    with pytest.raises(JobError) as caught:
+        objects.read("s3://objects/ten", what="masks", max_bytes=10, etag='"0123"')
+    assert caught.value.code == "masks_changed"
+
+
+def test_results_go_only_where_they_may(objects: Objects) -> None:
+    with pytest.raises(JobError, match="MASKSCORE_RESULT_BUCKETS") as caught:
+        objects.write("s3://others/r", b"x", content_type="text/plain")
+    assert caught.value.code == "result_forbidden"
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "passing"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "image_forbidden", False),
+        (
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"},
+            "storage_unavailable",
+            True,
+        ),
+    ],
+)
+def test_wrong_credentials_and_a_dead_store(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], code: str, passing: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(JobError) as caught:
+        Objects(buckets=None, result_buckets=None).read("s3://objects/ten", what="image", max_bytes=10)
+    assert (caught.value.code, caught.value.passing) == (code, passing)
+    assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)

@@ -1,0 +1,277 @@
+"""Loading weights: both files, strictly, without a network; and the prompts that are encoded with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from maskscore.errors import JobError, SettingsError, WeightsError
+from maskscore.prompts import PromptSet, load_builtin
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import draw_scene
+from maskscore_worker.demo.train import crop_of
+from maskscore_worker.device import choose_device
+from maskscore_worker.features import PromptFeatureCache
+from maskscore_worker.model import ClipModel, digest_of, load_model
+from maskscore_worker.weights import check
+
+CPU = torch.device("cpu")
+SAFETENSORS, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+
+
+@pytest.fixture(scope="module")
+def demo() -> ClipModel:
+    return load_model(DEMO_WEIGHTS, architecture="ViT-B-32", device=CPU)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the demo model to damage."""
+    copy = tmp_path / "weights"
+    shutil.copytree(DEMO_WEIGHTS, copy)
+    return copy
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("something reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def load(folder: Path) -> ClipModel:
+    return load_model(folder, architecture="ViT-B-32", device=CPU)
+
+
+def crops(count: int, size: int) -> Any:
+    return np.random.default_rng(2).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def test_the_demo_model_is_what_its_folder_says(demo: ClipModel) -> None:
+    assert (demo.image_size, demo.context_length, demo.precision, demo.standard_resize) == (64, 32, "fp32", True)
+    assert demo.architecture.startswith("custom-")
+    assert demo.weights_digest == digest_of(DEMO_WEIGHTS / SAFETENSORS)
+    assert 1 <= demo.logit_scale <= 100
+    assert sum(file.stat().st_size for file in DEMO_WEIGHTS.iterdir()) < 6_000_000
+
+
+def test_the_demo_model_knows_drawn_shapes(demo: ClipModel) -> None:
+    prompts = load_builtin("demo")
+    texts = demo.encode_texts(prompts.texts)
+    right = total = 0
+    for seed in range(660_000, 660_012):
+        scene = draw_scene(seed)
+        features = demo.encode_images(np.stack([crop_of(scene, mask, "original") for mask in scene.masks]))
+        chosen = [prompts.texts[index] for index in (features @ texts.T).argmax(axis=1)]
+        right += sum(text == mask.label for text, mask in zip(chosen, scene.masks, strict=True))
+        total += len(scene.masks)
+    assert right / total > 0.95
+
+
+def test_a_crop_that_is_off_by_a_few_pixels_shows(demo: ClipModel) -> None:
+    scene = draw_scene(660_100)
+    mask = next(mask for mask in scene.masks if mask.kind == "object")
+    right = demo.encode_images(crop_of(scene, mask, "original")[None])
+    shifted = np.roll(crop_of(scene, mask, "original"), 4, axis=1)
+    assert float((right @ demo.encode_images(shifted[None]).T).item()) < 0.999
+
+
+def test_uint8_crops_and_the_transform_agree(demo: ClipModel) -> None:
+    images = crops(5, 64)
+    tensors = torch.stack([demo.transform(Image.fromarray(image)) for image in images]).numpy()
+    np.testing.assert_allclose(demo.encode_images(images), demo.encode_tensors(tensors), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(demo.encode_images(images), axis=1), 1, atol=1e-5)
+
+
+def test_both_files_give_the_same_model(folder: Path, demo: ClipModel) -> None:
+    state = load_file(folder / SAFETENSORS)
+    (folder / SAFETENSORS).unlink()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, folder / BIN)
+    pickled = load(folder)
+    np.testing.assert_array_equal(pickled.encode_images(crops(3, 64)), demo.encode_images(crops(3, 64)))
+    np.testing.assert_array_equal(pickled.encode_texts(["sky"]), demo.encode_texts(["sky"]))
+    assert pickled.weights_digest == digest_of(folder / BIN)
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """ViT-B-32 at full size with generated weights, in both file layouts, without a configuration beside them."""
+    base = tmp_path_factory.mktemp("full")
+    torch.manual_seed(3)
+    state = open_clip.create_model("ViT-B-32", pretrained=None).state_dict()
+    for name in (SAFETENSORS, BIN):
+        (base / name).mkdir()
+    save_file({key: value.contiguous() for key, value in state.items()}, base / SAFETENSORS / SAFETENSORS)
+    torch.save(state, base / BIN / BIN)
+    yield base
+    shutil.rmtree(base)
+
+
+def test_vit_b_32_itself_from_safetensors_and_from_bin(full_size: Path) -> None:
+    features = []
+    for name in (SAFETENSORS, BIN):
+        model = load(full_size / name)
+        assert (model.architecture, model.image_size, model.context_length) == ("ViT-B-32", 224, 77)
+        features.append((model.encode_images(crops(2, 224)), model.encode_texts(["a dog", "sky"])))
+    np.testing.assert_array_equal(features[0][0], features[1][0])
+    np.testing.assert_array_equal(features[0][1], features[1][1])
+    plain, _, transform = open_clip.create_model_and_transforms("ViT-B-32", pretrained=None)
+    plain.load_state_dict(load_file(full_size / SAFETENSORS / SAFETENSORS))
+    with torch.no_grad():
+        images = torch.stack([transform(Image.fromarray(image)) for image in crops(2, 224)])
+        expected = torch.nn.functional.normalize(plain.eval().encode_image(images), dim=-1).numpy()
+    np.testing.assert_allclose(features[0][0], expected, atol=1e-5)
+
+
+def change(folder: Path, **changes: torch.Tensor | None) -> None:
+    state = load_file(folder / SAFETENSORS)
+    for key, value in changes.items():
+        if value is None:
+            del state[key]
+        else:
+            state[key] = value
+    save_file(state, folder / SAFETENSORS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"logit_scale": None}, "1 missing: logit_scale"),
+        ({"extra.weight": torch.zeros(1)}, "1 unexpected: extra.weight"),
+        ({"ln_final.bias": torch.zeros(3)}, "ln_final.bias is (3,), not (32,)"),
+        ({"ln_final.bias": torch.full((32,), float("nan"))}, "not finite, in ln_final.bias"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(folder: Path, changes: dict[str, Any], words: str) -> None:
+    change(folder, **changes)
+    with pytest.raises(WeightsError) as caught:
+        load(folder)
+    assert words in str(caught.value)
+
+
+def test_harmless_buffers_are_forgiven(folder: Path, demo: ClipModel) -> None:
+    change(folder, **{"text.position_ids": torch.arange(3), "attn_mask": torch.zeros(32, 32)})
+    np.testing.assert_array_equal(load(folder).encode_texts(["sky"]), demo.encode_texts(["sky"]))
+
+
+class Malice:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (os.environ["MALICE"],)
+
+
+def test_a_pickle_that_would_run_code_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALICE", str(tmp_path / "proof"))
+    (folder / SAFETENSORS).unlink()
+    (folder / BIN).write_bytes(pickle.dumps({"logit_scale": Malice()}))
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load(folder)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_damaged_and_missing_files_are_said_to_be(folder: Path, tmp_path: Path) -> None:
+    data = (folder / SAFETENSORS).read_bytes()
+    (folder / SAFETENSORS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load(folder)
+    (folder / SAFETENSORS).unlink()
+    with pytest.raises(WeightsError, match="weights pull"):
+        load(folder)
+    with pytest.raises(WeightsError, match="not a folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_configurations_are_checked(folder: Path, full_size: Path) -> None:
+    (folder / "open_clip_config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="model_cfg"):
+        load(folder)
+    with pytest.raises(WeightsError, match="no architecture 'ViT-X'"):
+        load_model(full_size / BIN, architecture="ViT-X", device=CPU)
+    with pytest.raises(WeightsError, match="does not fit ViT-B-16"):
+        load_model(full_size / BIN, architecture="ViT-B-16", device=CPU)
+
+
+def test_a_folder_with_the_usual_configuration_is_called_by_its_name(full_size: Path) -> None:
+    folder = full_size / SAFETENSORS
+    config = {
+        "model_cfg": open_clip.get_model_config("ViT-B-32"),
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.2] * 3},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    report = check(folder, architecture="ViT-X")
+    (folder / "open_clip_config.json").unlink()
+    assert (report.architecture, report.details["image_size"], report.details["feature_dimension"]) == (
+        "ViT-B-32",
+        224,
+        512,
+    )
+    assert report.size == report.file.stat().st_size
+
+
+def test_a_prompt_longer_than_the_context_is_refused_not_cut(demo: ClipModel) -> None:
+    fits = " ".join(["cat"] * 30)
+    assert demo.encode_texts([fits]).shape == (1, 64)
+    with pytest.raises(JobError, match="33 tokens") as caught:
+        demo.encode_texts(["sky", fits + " cat"])
+    assert caught.value.code == "prompt_too_long"
+
+
+class CountingEncoder:
+    """A real encoder that counts how often it is asked, and waits until it is let go on."""
+
+    def __init__(self, model: ClipModel) -> None:
+        self.model = model
+        self.asked: list[tuple[str, ...]] = []
+        self.gate = threading.Event()
+
+    def encode_texts(self, texts: tuple[str, ...]) -> Any:
+        self.asked.append(texts)
+        assert self.gate.wait(20)
+        return self.model.encode_texts(texts)
+
+
+def test_prompt_sets_are_encoded_once_and_forgotten_in_order(demo: ClipModel) -> None:
+    encoder = CountingEncoder(demo)
+    cache = PromptFeatureCache(encoder, capacity=2)
+    sets = [PromptSet(name=f"s{n}", positive=(f"thing {n}",), negative=("sky",)) for n in range(3)]
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(cache.get, sets[0]) for _ in range(8)]
+        encoder.gate.set()
+        for answer in answers:
+            np.testing.assert_array_equal(answer.result(20), demo.encode_texts(sets[0].texts))
+    assert len(encoder.asked) == 1
+    cache.get(sets[0].model_copy(update={"name": "renamed"}))
+    assert len(encoder.asked) == 1
+    for prompts in (sets[1], sets[0], sets[2], sets[0], sets[1]):
+        cache.get(prompts)
+    assert [texts[0] for texts in encoder.asked] == ["thing 0", "thing 1", "thing 2", "thing 1"]
+
+
+def test_a_set_that_cannot_be_encoded_is_not_kept(demo: ClipModel) -> None:
+    cache = PromptFeatureCache(demo, capacity=2)
+    for _ in range(2):
+        with pytest.raises(JobError):
+            cache.get(PromptSet(name="x", positive=("cat " * 99,), negative=("sky",)))
+
+
+def test_devices() -> None:
+    if not torch.cuda.is_available():
+        assert choose_device("auto") == CPU
+    for wrong in ("cuda:99", "tpu", "cpu:7", ""):
+        with pytest.raises(SettingsError, match="there are cpu"):
+            choose_device(wrong)

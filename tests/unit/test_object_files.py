@@ -1,0 +1,83 @@
+"""``file://``: only regular files, only inside the allowed roots."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from maskscore.errors import JobError
+from maskscore.objects import Objects
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "allowed"
+    folder.mkdir()
+    (folder / "a photo#1.bin").write_bytes(b"0123456789")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "inner").symlink_to(folder / "a photo#1.bin")
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+def read(root: Path, uri: str, max_bytes: int = 100, etag: str | None = None) -> bytes:
+    objects = Objects(buckets=(), result_buckets=(), file_roots=[root])
+    return objects.read(uri, what="image", max_bytes=max_bytes, etag=etag).data
+
+
+def test_files_inside_the_root_are_read(root: Path) -> None:
+    path = root / "a photo#1.bin"
+    assert read(root, path.as_uri()) == b"0123456789"
+    assert read(root, (root / "inner").as_uri()) == b"0123456789"
+    assert read(root, path.as_uri().replace("file://", "file://localhost")) == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("nothing", "image_not_found"),
+        ("pipe", "image_not_found"),
+        (".", "image_not_found"),
+        ("../secret", "uri_not_allowed"),
+        ("%2e%2e/secret", "uri_not_allowed"),
+        ("link", "uri_not_allowed"),
+        ("../not there either", "uri_not_allowed"),
+        ("a%00b", "uri_invalid"),
+    ],
+)
+def test_everything_else_is_refused(root: Path, name: str, code: str) -> None:
+    with pytest.raises(JobError) as caught:
+        read(root, f"file://{root}/{name}")
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "uri", ["a.jpg", "", "file://server/share/a.jpg", "ftp://h/a", "s3://", "s3://b", "s3://b/", "s3:///k"]
+)
+def test_what_is_no_uri_of_ours_is_said_to_be_none(root: Path, uri: str) -> None:
+    with pytest.raises(JobError) as caught:
+        read(root, uri)
+    assert caught.value.code == "uri_invalid"
+
+
+def test_too_large_and_changed_files(root: Path) -> None:
+    uri = (root / "a photo#1.bin").as_uri()
+    with pytest.raises(JobError, match=r"10 bytes; at most 9 .*MASKSCORE_MAX_IMAGE_BYTES") as caught:
+        read(root, uri, max_bytes=9)
+    assert caught.value.code == "image_too_large"
+    objects = Objects(buckets=(), result_buckets=(), file_roots=[root])
+    etag = objects.read(uri, what="image", max_bytes=10).etag
+    assert read(root, uri, etag=etag) == b"0123456789"
+    (root / "a photo#1.bin").write_bytes(b"012345678")
+    with pytest.raises(JobError) as changed:
+        read(root, uri, etag=etag)
+    assert changed.value.code == "image_changed"
+
+
+def test_nothing_is_open_by_default() -> None:
+    with pytest.raises(JobError) as caught:
+        Objects(buckets=(), result_buckets=()).read("file:///etc/hostname", what="masks", max_bytes=1)
+    assert caught.value.code == "uri_not_allowed"
