@@ -134,12 +134,13 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str,
     The variables that Kubernetes sets for a Service named ``maskscore-…`` are left out.
     """
     environment = os.environ if environment is None else environment
-    known = [PREFIX + name.upper() for name in WorkerSettings.model_fields]
+    known = [name.upper() for name in WorkerSettings.model_fields]
     unknown = {}
     for name in environment:
-        if name.startswith(PREFIX) and name.upper() not in known and not _KUBERNETES_LINK.match(name):
-            close = difflib.get_close_matches(name.upper(), known, n=1)
-            unknown[name] = close[0] if close else None
+        own = name.upper().removeprefix(PREFIX)
+        if name.startswith(PREFIX) and own not in known and not _KUBERNETES_LINK.match(name):
+            close = difflib.get_close_matches(own, known, n=1)
+            unknown[name] = PREFIX + close[0] if close else None
     return unknown
 
 

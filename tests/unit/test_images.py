@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,10 @@ def encoded(image: Image.Image | None = None, format_: str = "PNG", **options: A
     buffer = io.BytesIO()
     (image or Image.fromarray(picture())).save(buffer, format_, **options)
     return buffer.getvalue()
+
+
+def fitting(shape: tuple[int, int], height: int, width: int) -> int:
+    return 3 * ((height, width) == shape)
 
 
 def decode(data: bytes, orientation: Any = "auto", fits: Callable[[int, int], int] | None = None) -> DecodedImage:
@@ -65,7 +70,7 @@ def test_exif_orientations_are_applied_ignored_or_decided_by_the_masks(tag: int)
         assert decoded.notices == []
     if tag >= 5:
         for shape, expected in (((HEIGHT, WIDTH), stored), ((WIDTH, HEIGHT), turned)):
-            decoded = decode(data, fits=lambda height, width, shape=shape: 3 * ((height, width) == shape))
+            decoded = decode(data, fits=partial(fitting, shape))
             np.testing.assert_array_equal(decoded.pixels, expected)
             assert decoded.notices == []
     undecided = decode(data, fits=lambda height, width: 0)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import click
 
-__all__ = ["needs_extra"]
+__all__ = ["needs_extra", "require_module"]
+
+
+def require_module(name: str, extra: str) -> None:
+    """Say the line to type where a module is not installed, without loading it where it is; exit code 2."""
+    if find_spec(name) is None:
+        raise _missing(name, extra)
 
 
 @contextmanager
@@ -16,6 +23,8 @@ def needs_extra(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f'this needs the module {error.name!r}, which is not installed: pip install "maskscore[{extra}]"'
-        ) from error
+        raise _missing(error.name, extra) from error
+
+
+def _missing(name: str | None, extra: str) -> click.UsageError:
+    return click.UsageError(f'this needs the module {name!r}, which is not installed: pip install "maskscore[{extra}]"')

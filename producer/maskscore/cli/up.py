@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
+from maskscore.cli.extras import needs_extra, require_module
 
 __all__ = ["up_command"]
 
@@ -45,6 +45,8 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
 
     Ctrl-C stops all of them; nothing is left behind unless --dir was given.
     """
+    for module in ("torch", "open_clip"):
+        require_module(module, "worker")
     with needs_extra("worker"):
         from maskscore_worker.demo.run import DEMO_WEIGHTS
     with needs_extra("local"):

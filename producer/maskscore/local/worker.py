@@ -43,6 +43,7 @@ def start_worker(environment: Mapping[str, str], directory: Path | None = None) 
     SIGTERM, has 20 s to finish what runs, and is killed after that. Raises
     :class:`~maskscore.local.LocalServiceError` with the end of its log when it does not come up.
     """
+    # PyTorch leaves caches in the temporary folder; the worker gets one that goes with it.
     with tempfile.TemporaryDirectory(prefix="maskscore-worker-") as temporary:
         folder = directory or Path(temporary)
         ready = Path(temporary) / "ready"
@@ -50,7 +51,7 @@ def start_worker(environment: Mapping[str, str], directory: Path | None = None) 
         try:
             process.start(
                 [sys.executable, "-m", "maskscore", "worker"],
-                {**os.environ, **environment, "MASKSCORE_READY_FILE": str(ready), "PYTHONUNBUFFERED": "1"},
+                {**os.environ, **environment, "MASKSCORE_READY_FILE": str(ready), "TMPDIR": temporary},
             )
             process.wait_until(ready.exists, _LOADING_SECONDS)
             yield LocalWorker(process.pid, folder / "worker.log", process)

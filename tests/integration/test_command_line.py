@@ -1,0 +1,216 @@
+"""The command line with everything running: what a script and a person get."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from maskscore.local import LocalServices
+from maskscore.local.worker import start_worker
+from maskscore.masks import encode_mask
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import draw_scene
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene as a user has it: an image file, and its masks in a file beside it."""
+    folder = tmp_path_factory.mktemp("user")
+    scene = draw_scene(550_001)
+    Image.fromarray(scene.image).save(folder / "scene.png")
+    masks = [{"id": mask.id, "segmentation": encode_mask(mask.mask).model_dump()} for mask in scene.masks]
+    masks.append({"id": "bad", "segmentation": {"size": list(scene.image.shape[:2]), "counts": [1]}})
+    (folder / "masks.json").write_text(json.dumps(masks))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str]]:
+    environment = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": f"cli-{uuid.uuid4().hex[:8]}",
+    }
+    worker = {
+        **environment,
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_FILE_ROOTS": str(folder),
+    }
+    with start_worker(worker):
+        yield environment
+
+
+def run(
+    environment: dict[str, str], folder: Path, *arguments: str, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "maskscore", *arguments],
+        env={**os.environ, **environment, "COLUMNS": "80"},
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+ONE = ("submit", "--image", "scene.png", "--masks", "masks.json", "--prompts", "demo")
+
+
+def test_submit_wait_results_report(environment: dict[str, str], folder: Path) -> None:
+    submitted = run(environment, folder, *ONE, "--top-k", "2", "--job-id", "my-job")
+    assert (submitted.returncode, submitted.stdout) == (0, "my-job\n")
+    waited = run(environment, folder, "wait", "-", "--timeout", "60", stdin=submitted.stdout)
+    assert waited.returncode == 0
+    assert "succeeded" in waited.stdout
+    assert waited.stderr == ""
+    results = run(environment, folder, "results", "my-job")
+    assert results.returncode == 0
+    assert all(len(line) <= 80 for line in results.stdout.splitlines()[1:]), results.stdout
+    assert "mask_invalid" in results.stdout
+    document = json.loads(run(environment, folder, "results", "my-job", "--json").stdout)
+    assert document["state"] == "succeeded"
+    assert len(document["components"][0]["top_k"]) == 2
+    status = json.loads(run(environment, folder, "status", "my-job", "--json").stdout)
+    assert (status["job_id"], status["state"], status["attempts"]) == ("my-job", "succeeded", 1)
+    report = run(environment, folder, "report", "my-job", "-o", "out.html", "--title", "<b>Mine</b>")
+    assert report.returncode == 0
+    page = Page()
+    page.feed((folder / "out.html").read_text())
+    assert page.rows == len(document["components"])
+    assert page.pictures == 1 + 2 * (page.rows - 1)
+    assert page.foreign == []
+    assert "&lt;b&gt;Mine&lt;/b&gt;" in (folder / "out.html").read_text()
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = self.pictures = 0
+        self.foreign: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.rows += tag == "tr" and "data-mask" in given
+        self.pictures += tag == "img"
+        links = [str(value) for name, value in attrs if name in ("src", "href")]
+        self.foreign += [link for link in links if not link.startswith("data:")]
+
+
+def test_submit_and_wait_in_one(environment: dict[str, str], folder: Path) -> None:
+    ran = run(environment, folder, *ONE, "--wait", "--json")
+    assert ran.returncode == 0
+    assert json.loads(ran.stdout)["state"] == "succeeded"
+
+
+def test_many_documents_and_a_job_that_fails(environment: dict[str, str], folder: Path) -> None:
+    image = (folder / "scene.png").as_uri()
+    good = {"image": image, "masks": (folder / "masks.json").as_uri(), "options": {"prompts": "demo"}}
+    bad = {**good, "image": (folder / "nothing.png").as_uri()}
+    (folder / "jobs.jsonl").write_text("\n".join(json.dumps(job) for job in (good, bad, good)))
+    submitted = run(environment, folder, "submit", "jobs.jsonl", "--json")
+    ids = [json.loads(line)["job_id"] for line in submitted.stdout.splitlines()]
+    assert len(ids) == 3
+    waited = run(environment, folder, "wait", *ids, "--json")
+    assert waited.returncode == 1
+    states = [json.loads(line) for line in waited.stdout.splitlines()]
+    assert [state["state"] for state in states] == ["succeeded", "failed", "succeeded"]
+    assert states[1]["error"]["code"] == "image_not_found"
+    shown = run(environment, folder, "results", ids[1])
+    assert (shown.returncode, "image_not_found" in shown.stdout) == (1, True)
+
+
+def test_exit_codes_of_unknown_cancelled_and_late_jobs(environment: dict[str, str], folder: Path) -> None:
+    idle = {**environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
+    for command in ("status", "results", "cancel", "wait", "report"):
+        ran = run(idle, folder, command, "nobody")
+        assert (ran.returncode, "nobody" in ran.stderr) == (5, True), ran.stderr
+    job = run(idle, folder, *ONE).stdout.strip()
+    assert run(idle, folder, "results", job).returncode == 5
+    late = run(idle, folder, "wait", job, "--timeout", "0.1")
+    assert (late.returncode, job in late.stderr) == (3, True)
+    assert "cancelled" in run(idle, folder, "cancel", job).stdout
+    assert run(idle, folder, "wait", job).returncode == 1
+
+
+def test_waiting_can_be_interrupted(environment: dict[str, str], folder: Path) -> None:
+    idle = {**os.environ, **environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
+    job = run(idle, folder, *ONE).stdout.strip()
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=True); from maskscore.cli import main; main()", "wait", job],
+        env=idle,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "up\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(2)
+    waiting.send_signal(signal.SIGINT)
+    _, errors = waiting.communicate(timeout=30)
+    assert (waiting.returncode, errors.strip()) == (130, "interrupted")
+
+
+def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Path) -> None:
+    up = subprocess.Popen(
+        [sys.executable, "-m", "maskscore", "up", "--bucket", "pictures"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert up.stdout is not None
+        exported = {}
+        for line in up.stdout:
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            exported[name] = value.strip("'")
+            if name == "AWS_DEFAULT_REGION":
+                break
+        ran = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, *ONE, "--wait", "--timeout", "60")
+        assert (ran.returncode, "mask_invalid" in ran.stdout) == (0, True), ran.stderr
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 130
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        up.kill()
+        up.wait()
+        assert up.stdout is not None
+        up.stdout.close()
+
+
+def test_the_demo_can_be_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "maskscore_worker.demo", "--images", "200"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert demo.stdout is not None
+    seen = io.BytesIO()
+    while b"photos" not in seen.getvalue():
+        piece = demo.stdout.read(1)
+        assert piece, seen.getvalue()
+        seen.write(piece)
+    with pytest.raises(subprocess.TimeoutExpired):
+        demo.wait(2)
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert b"Traceback" not in output
+    assert list(tmp_path.iterdir()) == []

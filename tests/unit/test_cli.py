@@ -1,0 +1,143 @@
+"""The command line without services: help, wrong input, exit codes, and what it does not load."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskscore.cli.exits import Exit, exit_code_of
+from maskscore.errors import FailureCode, JobError, MaskscoreError, SettingsError
+from maskscore.settings import WorkerSettings
+
+NOWHERE = "redis://user:secret@127.0.0.1:1/0"
+
+
+def run(
+    *arguments: str, stdin: str = "", code: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    program = ["-c", code] if code else ["-m", "maskscore"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        env={**clean, "COLUMNS": "80", **environment},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_names_the_commands_and_the_exit_codes() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    for word in ("submit", "status", "wait", "results", "cancel", "report", "worker", "up", "weights", "settings"):
+        assert f"\n  {word}" in shown.stdout
+    for code in Exit:
+        assert f"{code.value:>3}  {code.meaning[:20]}" in shown.stdout
+    assert run("--version").stdout.startswith("maskscore, version ")
+
+
+def test_the_workers_help_explains_every_setting() -> None:
+    shown = " ".join(run("worker", "--help").stdout.split())
+    for name in WorkerSettings.model_fields:
+        assert f"--{name.replace('_', '-')}" in shown
+        assert f"MASKSCORE_{name.upper()}" in shown
+
+
+@pytest.mark.parametrize(
+    "command", ["submit", "status", "wait", "results", "cancel", "report", "up", "weights", "settings"]
+)
+def test_every_command_has_help(command: str) -> None:
+    assert run(command, "--help").returncode == 0
+
+
+def test_importing_maskscore_loads_nothing_heavy() -> None:
+    loaded = run(code="import sys, maskscore; print(*sys.modules)").stdout.split()
+    assert "maskscore.client" in loaded
+    assert {"torch", "numpy", "open_clip", "maskscore_worker"}.isdisjoint(loaded)
+    times = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import maskscore"], capture_output=True, text=True, check=True
+    )
+    assert "maskscore.client" in times.stderr
+    assert "torch" not in times.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "extra"),
+    [("torch", "worker", "worker"), ("open_clip", "up", "worker"), ("huggingface_hub", "weights pull x", "worker")],
+)
+def test_a_missing_half_is_said_with_the_line_to_type(missing: str, command: str, extra: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {command.split()!r}\n"
+        "from maskscore.cli import main; main()"
+    )
+    ran = run(code=code)
+    assert ran.returncode == 2
+    assert f'pip install "maskscore[{extra}]"' in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+JOB = '{"image": "s3://b/i.jpg", "masks": "s3://b/m.json"}\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "words"),
+    [
+        (["submit"], "", "either FILEs"),
+        (["submit", "--image", "s3://b/i.jpg"], "", "both --image and --masks"),
+        (["submit", "x.jsonl", "--alpha", "0.5"], "", "in the documents"),
+        (["submit", "nothing.json"], "", "no file nothing.json"),
+        (["submit", "-"], '{"image": 1}\n', "standard input, line 1"),
+        (["submit", "jobs.jsonl"], "", "jobs.jsonl, line 3: The job document is not valid"),
+        (["submit", "--image", "i.jpg", "--masks", "m.txt"], "", "no masks file m.txt"),
+        (["submit", "--image", "i.jpg", "--masks", "s3://b/m", "--alpha", "7"], "", "options.alpha"),
+        (["submit", "--image", "i.jpg", "--masks", "s3://b/m", "--treatment", "blur"], "", "blur"),
+        (["status"], "", "JOB_ID"),
+        (["status", "-"], "", "no job ids"),
+        (["worker"], "", "MASKSCORE_WEIGHTS"),
+        (["worker", "--max-batch", "0"], "", "MASKSCORE_MAX_BATCH"),
+        (["fly"], "", "fly"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str], stdin: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs.jsonl").write_text(JOB + "\n" + JOB.replace("masks", "maks"))
+    ran = run(*arguments, stdin=stdin, MASKSCORE_REDIS_URL=NOWHERE, MASKSCORE_REDIS_TIMEOUT_S="1")
+    if arguments == ["worker"]:
+        # Redis is looked for before anything is loaded; without it there is nothing to work for.
+        assert ran.returncode == 4
+        return
+    assert (ran.returncode, "Traceback" in ran.stderr) == (2, False), ran.stderr
+    assert words in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "x"], ["results", "x"], ["submit", "-"], ["worker", "--weights", "."]]
+)
+def test_a_redis_that_does_not_answer_is_exit_code_4(arguments: list[str]) -> None:
+    ran = run(*arguments, stdin=JOB, MASKSCORE_REDIS_URL=NOWHERE, MASKSCORE_REDIS_TIMEOUT_S="1")
+    assert (ran.returncode, "Traceback" in ran.stderr) == (4, False), ran.stderr
+    assert "127.0.0.1:1" in ran.stderr
+    assert "secret" not in ran.stderr
+
+
+def test_a_misspelt_variable_is_a_warning_for_a_producer() -> None:
+    ran = run("status", "x", MASKSCORE_REDIS_ULR="x", MASKSCORE_REDIS_URL=NOWHERE, MASKSCORE_REDIS_TIMEOUT_S="1")
+    assert (
+        "warning: MASKSCORE_REDIS_ULR is set but is no setting of maskscore; did you mean MASKSCORE_REDIS_URL?"
+        in ran.stderr
+    )
+
+
+def test_errors_have_their_exit_codes() -> None:
+    assert exit_code_of(JobError(FailureCode.STORAGE_UNAVAILABLE, "", passing=True)) is Exit.UNAVAILABLE
+    assert exit_code_of(SettingsError("")) is Exit.WRONG_INPUT
+    assert exit_code_of(MaskscoreError("")) is Exit.NOT_SUCCEEDED
+    assert exit_code_of(ValueError("")) is None
