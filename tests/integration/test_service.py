@@ -15,7 +15,6 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
-from maskscore_worker.demo.scenes import Scene, draw_scene
 from PIL import Image
 
 from maskscore import (
@@ -40,6 +39,7 @@ from maskscore.local.worker import start_worker
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import Scene, draw_scene
 
 DEMO = ScoringOptions(prompts="demo")
 
