@@ -17,9 +17,9 @@ import pytest
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 REPO = "someone/some-model"
-FILES = {name: (DEMO_WEIGHTS / name).read_bytes() for name in ("open_clip_config.json", "open_clip_model.safetensors")}
-WEIGHTS = FILES["open_clip_model.safetensors"]
-DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+DEMO = (DEMO_WEIGHTS / WEIGHTS).read_bytes()
+DIGEST = hashlib.sha256(DEMO).hexdigest()
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Hub:
     """What the hub's file API answers, with the faults that a test asks for."""
 
     address: str = ""
+    weights: bytes = DEMO
     digest: str = DIGEST
     cut_after: int | None = None
     ranges: list[str] = field(default_factory=list)
@@ -47,7 +48,7 @@ def hub() -> Iterator[Hub]:
 
         def answer(self, *, body: bool) -> None:
             _, _, name = self.path.partition(f"{REPO}/resolve/main/")
-            data = FILES.get(name)
+            data = {CONFIG: (DEMO_WEIGHTS / CONFIG).read_bytes(), WEIGHTS: state.weights}.get(name)
             if data is None:
                 self.send_response(404)
                 self.send_header("X-Error-Code", "EntryNotFound")
@@ -64,10 +65,10 @@ def hub() -> Iterator[Hub]:
             self.send_header("Content-Length", str(len(data) - start))
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("ETag", f'"{state.digest if data is WEIGHTS else "1" * 40}"')
+            self.send_header("ETag", f'"{state.digest if name == WEIGHTS else "1" * 40}"')
             self.end_headers()
             if body:
-                cut = state.cut_after if data is WEIGHTS else None
+                cut = state.cut_after if name == WEIGHTS else None
                 self.wfile.write(data[start:] if cut is None else data[start : start + cut])
                 self.close_connection = cut is not None
 
@@ -106,7 +107,7 @@ def test_pulled_weights_are_checked_shown_and_fit(hub: Hub, tmp_path: Path) -> N
     pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
     assert pulled.returncode == 0, pulled.stderr
     assert f"sha256:{DIGEST}" in pulled.stdout
-    assert (folder / "open_clip_model.safetensors").read_bytes() == WEIGHTS
+    assert (folder / WEIGHTS).read_bytes() == DEMO
     checked = weights("check", str(folder), endpoint=hub.address, home=tmp_path)
     assert checked.returncode == 0, checked.stderr
     for words in (f"sha256:{DIGEST}", "The weights fit.", "image size         64"):
@@ -115,7 +116,10 @@ def test_pulled_weights_are_checked_shown_and_fit(hub: Hub, tmp_path: Path) -> N
 
 def test_a_download_that_was_cut_off_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "weights"
-    hub.cut_after = 500_000
+    # Larger than the pieces of 10 MB in which the library writes.
+    hub.weights = os.urandom(24_000_000)
+    hub.digest = hashlib.sha256(hub.weights).hexdigest()
+    hub.cut_after = 15_000_000
     cut = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
     assert cut.returncode == 1
     assert "go on where it stopped" in cut.stderr
@@ -125,7 +129,8 @@ def test_a_download_that_was_cut_off_goes_on_where_it_stopped(hub: Hub, tmp_path
     pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
     assert pulled.returncode == 0, pulled.stderr
     assert [int(asked.removeprefix("bytes=").rstrip("-")) > 0 for asked in hub.ranges] == [True]
-    assert (folder / "open_clip_model.safetensors").read_bytes() == WEIGHTS
+    assert (folder / WEIGHTS).read_bytes() == hub.weights
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
 
 
 def test_weights_of_another_digest_are_not_kept(hub: Hub, tmp_path: Path) -> None:
@@ -134,7 +139,7 @@ def test_weights_of_another_digest_are_not_kept(hub: Hub, tmp_path: Path) -> Non
     pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
     assert pulled.returncode == 1
     assert f"sha256:{DIGEST}" in pulled.stderr
-    assert not (folder / "open_clip_model.safetensors").exists()
+    assert not (folder / WEIGHTS).exists()
 
 
 def test_a_hub_that_cannot_be_reached_or_has_no_such_model(hub: Hub, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.file_download import http_get
 
 from maskscore.errors import WeightsError
 from maskscore_worker.model import CONFIG_FILE, digest_of, load_model, weights_file
@@ -39,14 +40,11 @@ def pull(folder: Path, *, repo: str = DEFAULT_REPO, revision: str | None = None)
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        hf_hub_download(repo, CONFIG_FILE, revision=revision, local_dir=folder)
-        name = "open_clip_model.safetensors"
+        _download(repo, CONFIG_FILE, revision, folder)
         try:
-            path = Path(hf_hub_download(repo, name, revision=revision, local_dir=folder))
+            path, expected = _download(repo, "open_clip_model.safetensors", revision, folder)
         except EntryNotFoundError:
-            name = "open_clip_pytorch_model.bin"
-            path = Path(hf_hub_download(repo, name, revision=revision, local_dir=folder))
-        expected = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision)).etag
+            path, expected = _download(repo, "open_clip_pytorch_model.bin", revision, folder)
     # The library's HTTP client, and with it the errors, differ between its releases.
     except Exception as error:
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
@@ -64,6 +62,20 @@ def pull(folder: Path, *, repo: str = DEFAULT_REPO, revision: str | None = None)
             f"{path} has the digest {digest}, but the hub names sha256:{expected}; the file was removed. Pull again."
         )
     return digest
+
+
+def _download(repo: str, name: str, revision: str | None, folder: Path) -> tuple[Path, str | None]:
+    """Fetch one file, going on with what an earlier call left; return its path and the hub's ETag.
+
+    ``hf_hub_download`` begins anew after it was cut off, so its two halves are used: the metadata and the transfer.
+    """
+    metadata = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
+    part = folder / f".{name}.{metadata.etag}.part"
+    part.touch()
+    with part.open("r+b") as file:
+        there = file.seek(0, os.SEEK_END)
+        http_get(metadata.location, file, resume_size=there, expected_size=metadata.size, displayed_filename=name)
+    return part.replace(folder / name), metadata.etag
 
 
 def check(folder: Path, *, architecture: str) -> WeightsReport:

@@ -153,11 +153,12 @@ def _score(console: Console, client: Client, jobs: list[Job]) -> dict[str, JobRe
 
 
 def _print_table(console: Console, exhibits: list[Exhibit], results: dict[str, JobResult]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, narrowest in (("image", 8), ("mask", 10), ("positive", 10), ("negative", 10)):
-        table.add_column(column, overflow="ellipsis", no_wrap=True, min_width=narrowest)
-    for column in ("s_pos", "s_neg", "mult"):
-        table.add_column(column, justify="right", no_wrap=True, min_width=5)
+    # Widths that fit 80 columns.
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column, width in (("image", 9), ("mask", 16), ("positive", 17), ("negative", 17)):
+        table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=width)
+    for column, width in (("s_pos", 5), ("s_neg", 5), ("mult", 4)):
+        table.add_column(column, justify="right", no_wrap=True, min_width=width)
     for exhibit, result in zip(exhibits, results.values(), strict=True):
         if result.error is not None:
             table.add_row(exhibit.name, "", f"[red]{result.error.code}[/red]", "", "", "", "")
