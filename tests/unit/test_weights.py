@@ -70,7 +70,9 @@ def hub() -> Iterator[Hub]:
             if body:
                 cut = state.cut_after if name == WEIGHTS else None
                 self.wfile.write(data[start:] if cut is None else data[start : start + cut])
-                self.close_connection = cut is not None
+                if cut is not None:
+                    # The library goes on by itself at first; then nothing comes any more.
+                    self.close_connection, state.cut_after = True, 0
 
         def log_message(self, *_: object) -> None:
             pass
@@ -128,7 +130,7 @@ def test_a_download_that_was_cut_off_goes_on_where_it_stopped(hub: Hub, tmp_path
     hub.ranges.clear()
     pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
     assert pulled.returncode == 0, pulled.stderr
-    assert [int(asked.removeprefix("bytes=").rstrip("-")) > 0 for asked in hub.ranges] == [True]
+    assert [int(asked.removeprefix("bytes=").rstrip("-")) >= 10_000_000 for asked in hub.ranges] == [True]
     assert (folder / WEIGHTS).read_bytes() == hub.weights
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
 
