@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from maskscore.errors import WeightsError
 from maskscore_worker.model import CONFIG_FILE, digest_of, load_model, weights_file
@@ -47,9 +47,10 @@ def pull(folder: Path, *, repo: str = DEFAULT_REPO, revision: str | None = None)
             name = "open_clip_pytorch_model.bin"
             path = Path(hf_hub_download(repo, name, revision=revision, local_dir=folder))
         expected = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision)).etag
-    except EntryNotFoundError as error:
-        raise WeightsError(f"{repo} on the hub is not an open_clip model: {error}") from error
-    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+    # The library's HTTP client, and with it the errors, differ between its releases.
+    except Exception as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise WeightsError(f"{repo} on the hub is not an open_clip model: {_first_line(error)}") from error
         raise WeightsError(
             f"The hub ({os.environ.get('HF_ENDPOINT', 'Hugging Face')}) could not be reached, or refused: "
             f"{_first_line(error)} Run the command again to go on where it stopped; where there is no network, copy "

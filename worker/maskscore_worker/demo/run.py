@@ -154,8 +154,8 @@ def _score(console: Console, client: Client, jobs: list[Job]) -> dict[str, JobRe
 
 def _print_table(console: Console, exhibits: list[Exhibit], results: dict[str, JobResult]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, justify in (("image", "left"), ("mask", "left"), ("positive", "left"), ("negative", "left")):
-        table.add_column(column, justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+    for column, narrowest in (("image", 8), ("mask", 10), ("positive", 10), ("negative", 10)):
+        table.add_column(column, overflow="ellipsis", no_wrap=True, min_width=narrowest)
     for column in ("s_pos", "s_neg", "mult"):
         table.add_column(column, justify="right", no_wrap=True, min_width=5)
     for exhibit, result in zip(exhibits, results.values(), strict=True):

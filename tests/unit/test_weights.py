@@ -1,0 +1,164 @@
+"""``maskscore weights``: fetching from a hub (a real server here, on this machine) and saying what a folder holds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+
+REPO = "someone/some-model"
+FILES = {name: (DEMO_WEIGHTS / name).read_bytes() for name in ("open_clip_config.json", "open_clip_model.safetensors")}
+WEIGHTS = FILES["open_clip_model.safetensors"]
+DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+
+
+@dataclass
+class Hub:
+    """What the hub's file API answers, with the faults that a test asks for."""
+
+    address: str = ""
+    digest: str = DIGEST
+    cut_after: int | None = None
+    ranges: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    state = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, *, body: bool) -> None:
+            _, _, name = self.path.partition(f"{REPO}/resolve/main/")
+            data = FILES.get(name)
+            if data is None:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            start = 0
+            if body and "Range" in self.headers:
+                state.ranges.append(self.headers["Range"])
+                start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("ETag", f'"{state.digest if data is WEIGHTS else "1" * 40}"')
+            self.end_headers()
+            if body:
+                cut = state.cut_after if data is WEIGHTS else None
+                self.wfile.write(data[start:] if cut is None else data[start : start + cut])
+                self.close_connection = cut is not None
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.address = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+def weights(*arguments: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home / "hub-cache"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "maskscore", "weights", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+def test_pulled_weights_are_checked_shown_and_fit(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert pulled.returncode == 0, pulled.stderr
+    assert f"sha256:{DIGEST}" in pulled.stdout
+    assert (folder / "open_clip_model.safetensors").read_bytes() == WEIGHTS
+    checked = weights("check", str(folder), endpoint=hub.address, home=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    for words in (f"sha256:{DIGEST}", "The weights fit.", "image size         64"):
+        assert words in checked.stdout
+
+
+def test_a_download_that_was_cut_off_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    hub.cut_after = 500_000
+    cut = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert cut.returncode == 1
+    assert "go on where it stopped" in cut.stderr
+    assert "Traceback" not in cut.stderr
+    hub.cut_after = None
+    hub.ranges.clear()
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert pulled.returncode == 0, pulled.stderr
+    assert [int(asked.removeprefix("bytes=").rstrip("-")) > 0 for asked in hub.ranges] == [True]
+    assert (folder / "open_clip_model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_weights_of_another_digest_are_not_kept(hub: Hub, tmp_path: Path) -> None:
+    hub.digest = "0" * 64
+    folder = tmp_path / "weights"
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert pulled.returncode == 1
+    assert f"sha256:{DIGEST}" in pulled.stderr
+    assert not (folder / "open_clip_model.safetensors").exists()
+
+
+def test_a_hub_that_cannot_be_reached_or_has_no_such_model(hub: Hub, tmp_path: Path) -> None:
+    folder = str(tmp_path / "weights")
+    for endpoint, repo, words in (
+        ("http://127.0.0.1:1", REPO, "could not be reached"),
+        (hub.address, "someone/else", "not an open_clip model"),
+    ):
+        pulled = weights("pull", folder, "--repo", repo, endpoint=endpoint, home=tmp_path)
+        assert (pulled.returncode, "Traceback" in pulled.stderr) == (1, False), pulled.stderr
+        assert words in pulled.stderr
+
+
+def test_a_folder_without_weights(tmp_path: Path) -> None:
+    checked = weights("check", str(tmp_path), endpoint="http://127.0.0.1:1", home=tmp_path)
+    assert (checked.returncode, "weights pull" in checked.stderr) == (1, True)
+
+
+@pytest.mark.hub
+@pytest.mark.skipif("MASKSCORE_TEST_HUB" not in os.environ, reason="MASKSCORE_TEST_HUB=1 fetches from the hub")
+def test_the_real_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    run = [sys.executable, "-m", "maskscore", "weights"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
+    subprocess.run([*run, "pull", str(folder)], check=True, env=clean)
+    shown = subprocess.run([*run, "check", str(folder)], check=True, env=clean, capture_output=True, text=True)
+    assert "ViT-B-32" in shown.stdout
