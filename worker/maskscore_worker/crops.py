@@ -59,8 +59,9 @@ def is_sliver(width: int, height: int, size: int) -> bool:
 def enlarge_middle(image: Image.Image, size: int) -> Image.Image:
     """Enlarge the short side to ``size`` and keep the middle square, without making the parts that are cut off.
 
-    Within one grey level of enlarging everything and then cropping: Pillow takes a box in single precision, which moves
-    a sample by less than a ten-thousandth of a pixel. Time and memory depend on the short side and ``size`` alone.
+    The picture of enlarging everything and then cropping, but for one or two grey levels in about one of 6,000 values
+    of pure noise: Pillow takes a box in single precision, which moves a sample by less than a ten-thousandth of a
+    pixel. Time and memory depend on the short side and ``size`` alone.
     """
     left, top, right, bottom = surviving_part(image.width, image.height, size)
     x0, x1 = _surroundings(left, right, image.width)
