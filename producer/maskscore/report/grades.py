@@ -33,10 +33,10 @@ MULTIPLIER_GRADES: Final = {
 _CLEAR = 0.02
 
 COSINE_GRADES: Final = (
-    Grade(f"> {_CLEAR}", "positive by a clear margin", _BLUE),
+    Grade(f"> {_CLEAR}", "clearly positive", _BLUE),
     Grade("> 0", "positive", _SKY),
     Grade(f"> −{_CLEAR}", "negative", _YELLOW),
-    Grade(f"≤ −{_CLEAR}", "negative by a clear margin", _VERMILION),
+    Grade(f"≤ −{_CLEAR}", "clearly negative", _VERMILION),
 )
 
 NO_GRADE: Final = Grade("–", "not scored", "#8a8a8a")

@@ -28,13 +28,14 @@ function connect(section) {
     photo?.classList.toggle("picked", layers.some((layer) => layer.dataset.mask === mask));
     if (mask === undefined) return;
     for (const one of section.querySelectorAll(`[data-mask="${mask}"]`)) one.classList.add("on");
-    if (closer) {
-      const row = rows.get(mask);
-      const crop = row.querySelector(".crop img");
-      const facts = row.querySelector(".facts").cloneNode(true);
-      facts.hidden = false;
-      closer.replaceChildren(...(crop ? [crop.cloneNode()] : []), facts);
-    }
+    show(rows.get(mask));
+  };
+  const show = (row) => {
+    const crop = row.querySelector(".crop img")?.cloneNode();
+    const facts = row.querySelector(".facts").cloneNode(true);
+    facts.hidden = false;
+    crop?.removeAttribute("loading");
+    closer?.replaceChildren(...(crop ? [crop] : []), facts);
   };
 
   for (const [mask, row] of rows) {
@@ -53,7 +54,7 @@ function connect(section) {
       row?.focus({ preventScroll: true });
     });
     closer.hidden = false;
-    closer.textContent = "Point at a mask or a row to see the crop as the model saw it.";
+    show([...rows.values()].find((row) => row.querySelector(".crop img")) ?? rows.get("0"));
   }
   sortable(section);
 }
@@ -93,3 +94,4 @@ function sortable(section) {
 }
 
 document.querySelectorAll("section").forEach(connect);
+document.querySelector(".hint").hidden = !document.querySelector(".layer");
