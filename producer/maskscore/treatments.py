@@ -61,7 +61,8 @@ def surviving_part(width: int, height: int, size: int) -> tuple[float, float, fl
     """Return what survives open_clip's transform of a crop: ``(left, top, right, bottom)`` in the crop's pixels.
 
     The transform is torchvision's ``Resize(size)`` and ``CenterCrop(size)``; resizing this part alone to ``size`` ×
-    ``size`` gives the same picture, but for the rounding between Pillow's two passes.
+    ``size`` gives the same picture, but for the rounding and clipping between Pillow's two passes, whose order Pillow
+    chooses by the sizes.
     """
     resized_width, resized_height = resized_size(width, height, size)
     left, top = centre_offset(resized_width, size), centre_offset(resized_height, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,8 +55,17 @@ def test_every_caller_gets_its_own_features_in_order() -> None:
         np.testing.assert_allclose(answer, project(request), rtol=1e-5)
     assert max(sizes) == 8
     assert sum(sizes) == stats.crops == sum(map(len, requests))
-    assert stats.batches == len(sizes) < len(requests) + sum(map(len, requests)) / 8
+    assert stats.batches == len(sizes)
+    assert stats.fill == pytest.approx(sum(sizes) / (8 * len(sizes)))
     assert stats.waiting_crops == 0
+    assert batcher.stats().encoding_crops == 0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        pause.wait(0.001)
 
 
 class Gate:
@@ -79,17 +89,29 @@ def test_a_large_request_does_not_hold_up_small_ones() -> None:
         first = threads.submit(batcher.encode, crops(1, 1))
         assert gate.entered.acquire(timeout=20)
         large = threads.submit(batcher.encode, np.full((80, 2, 2, 3), 7, np.uint8))
-        while batcher.stats().waiting_crops < 80:
-            pass
+        wait_until(lambda: batcher.stats().waiting_crops == 80)
         small = threads.submit(batcher.encode, np.full((2, 2, 2, 3), 9, np.uint8))
-        while batcher.stats().waiting_crops < 82:
-            pass
+        wait_until(lambda: batcher.stats().waiting_crops == 82)
         for _ in range(40):
             gate.open.release()
         assert all(len(answer.result(20)) for answer in (first, large, small))
     marks = [{int(value) for value in np.unique(batch)} for batch in gate.batches]
     assert marks[1] == {7, 9}
     assert [len(batch) for batch in gate.batches[1:-1]] == [8] * (len(gate.batches) - 2)
+
+
+def test_callers_take_turns_where_a_batch_holds_fewer_crops_than_there_are_callers() -> None:
+    gate = Gate()
+    with running(gate, max_batch=1, max_wait_s=0) as batcher, ThreadPoolExecutor(3) as threads:
+        large = threads.submit(batcher.encode, np.full((20, 2, 2, 3), 7, np.uint8))
+        assert gate.entered.acquire(timeout=20)
+        assert batcher.stats().encoding_crops == 1
+        small = threads.submit(batcher.encode, np.full((3, 2, 2, 3), 9, np.uint8))
+        wait_until(lambda: batcher.stats().waiting_crops == 22)
+        for _ in range(23):
+            gate.open.release()
+        assert (len(large.result(20)), len(small.result(20))) == (20, 3)
+    assert [int(batch[0, 0, 0, 0]) for batch in gate.batches[:7]] == [7, 7, 9, 7, 9, 7, 9]
 
 
 def test_too_little_memory_halves_the_batch_for_good() -> None:
@@ -106,6 +128,27 @@ def test_too_little_memory_halves_the_batch_for_good() -> None:
         np.testing.assert_allclose(batcher.encode(crops(2, 6)), project(crops(2, 6)), rtol=1e-5)
     assert sizes[:3] == [16, 8, 4]
     assert max(sizes[3:]) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["python", "driver", "cublas", "cpu"],
+)
+def test_every_way_of_saying_too_little_memory_is_understood(error: Exception) -> None:
+    def encode(batch: Array) -> Array:
+        if len(batch) > 2:
+            raise error
+        return project(batch)
+
+    with running(encode, max_batch=8) as batcher:
+        np.testing.assert_allclose(batcher.encode(crops(1, 8)), project(crops(1, 8)), rtol=1e-5)
+        assert batcher.stats().max_batch == 2
 
 
 def test_no_memory_for_a_single_crop_fails_with_its_code() -> None:
@@ -151,10 +194,65 @@ def test_closing_finishes_what_waits_and_refuses_more() -> None:
     batcher.start()
     with ThreadPoolExecutor(2) as threads:
         answer = threads.submit(batcher.encode, crops(1, 3))
-        while batcher.stats().waiting_crops < 3:
-            pass
+        wait_until(lambda: batcher.stats().waiting_crops == 3)
         gate.open.release()
-        batcher.close()
+        assert batcher.close()
         assert len(answer.result(20)) == 3
     with pytest.raises(RuntimeError, match="closed"):
         batcher.encode(crops(1, 1))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [lambda f: f[:-1], lambda f: np.concatenate([f, f]), lambda f: f[:0], lambda f: f[:, 0]],
+    ids=["one too few", "too many", "none", "flat"],
+)
+def test_features_that_do_not_fit_the_crops_fail_the_caller(fault: Callable[[Array], Array]) -> None:
+    broken = threading.Event()
+    broken.set()
+    with running(lambda batch: fault(project(batch)) if broken.is_set() else project(batch)) as batcher:
+        with pytest.raises(JobError, match="for 3 crops") as caught:
+            batcher.encode(crops(1, 3))
+        assert caught.value.code == "internal_error"
+        broken.clear()
+        assert len(batcher.encode(crops(2, 3))) == 3
+
+
+def test_no_crops_are_refused_and_the_thread_lives() -> None:
+    with running(project) as batcher:
+        with pytest.raises(ValueError, match="no crops"):
+            batcher.encode(crops(1, 1)[:0])
+        assert len(batcher.encode(crops(2, 3))) == 3
+
+
+def test_not_even_an_exit_inside_the_encoder_ends_the_thread() -> None:
+    exits = iter([True, False])
+
+    def encode(batch: Array) -> Array:
+        if next(exits):
+            raise SystemExit(1)
+        return project(batch)
+
+    with running(encode) as batcher:
+        with pytest.raises(JobError, match="SystemExit"):
+            batcher.encode(crops(1, 3))
+        assert len(batcher.encode(crops(2, 3))) == 3
+
+
+def test_a_device_that_hangs_does_not_hold_its_callers_when_closing() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, max_batch=4, max_wait_s=0)
+    batcher.start()
+    with ThreadPoolExecutor(2) as threads:
+        hanging = threads.submit(batcher.encode, crops(1, 3))
+        assert gate.entered.acquire(timeout=20)
+        waiting = threads.submit(batcher.encode, crops(2, 2))
+        wait_until(lambda: batcher.stats().waiting_crops == 2)
+        assert not batcher.close(timeout_s=0)
+        for answer in (hanging, waiting):
+            with pytest.raises(JobError) as caught:
+                answer.result(20)
+            assert caught.value.passing
+    gate.open.release()
+    assert batcher.close()
+    assert len(gate.batches) == 1

@@ -24,13 +24,31 @@ Crops = npt.NDArray[Any]
 Features = npt.NDArray[np.float32]
 
 
+# Allocations that torch does not report as OutOfMemoryError: by CUDA's own libraries, and on the CPU.
+_OUT_OF_MEMORY_TEXTS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class BatcherStats:
-    """What the device has done; ``last_progress`` is :func:`time.monotonic` of the last batch's end."""
+    """What the device has done and has before it.
+
+    ``batches`` and ``crops`` count what was encoded, ``fill`` is the mean share of a batch's places that was used
+    (0 to 1). ``encoding_crops`` are on the device now; ``last_progress`` is :func:`time.monotonic` of the last time
+    that a batch ended, well or not. ``max_batch`` is today's limit, lower than the one given after the device ran out
+    of memory.
+    """
 
     batches: int
     crops: int
+    fill: float
     waiting_crops: int
+    encoding_crops: int
+    max_batch: int
     last_progress: float
 
 
@@ -55,8 +73,9 @@ class _Request:
             self.done.set()
 
     def fail(self, error: BaseException) -> None:
-        self.error = error
-        self.done.set()
+        if not self.done.is_set():
+            self.error = error
+            self.done.set()
 
 
 class Batcher:
@@ -78,9 +97,10 @@ class Batcher:
         self._limit = max_batch
         self._max_wait_s = max_wait_s
         self._waiting: deque[_Request] = deque()
+        self._unanswered: set[_Request] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._batches = self._crops = 0
+        self._batches = self._crops = self._places = self._encoding = 0
         self._last_progress = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
 
@@ -88,27 +108,44 @@ class Batcher:
         """Start the thread."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Encode what waits, then stop the thread."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Encode what waits, then stop the thread; return whether all of it was encoded in time.
+
+        Callers that are still waiting after ``timeout_s`` seconds (a device that hangs) get a
+        :class:`~maskscore.errors.JobError` with ``internal_error``, passing, so that their threads can end.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
+        with self._changed:
+            left = [request for request in self._unanswered if not request.done.is_set()]
+            self._waiting.clear()
+        for request in left:
+            message = "The worker stopped before the device had answered. Submit the job again."
+            request.fail(JobError(FailureCode.INTERNAL_ERROR, message, passing=True))
+        return not left
 
     def encode(self, crops: Crops) -> Features:
         """Return the features of ``(n, …)`` crops, ``(n, D)`` float32, in their order. Blocks; any thread may call.
 
         Raises :class:`~maskscore.errors.JobError`: ``out_of_memory`` where not even one crop fits the device,
-        ``features_not_finite``, or ``internal_error`` when encoding these very crops fails.
+        ``features_not_finite``, or ``internal_error`` when encoding these very crops fails; :class:`ValueError` for
+        no crops at all, :class:`RuntimeError` once closed.
         """
+        if not len(crops):
+            raise ValueError("there are no crops to encode")
         request = _Request(crops)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
             self._waiting.append(request)
+            self._unanswered.add(request)
             self._changed.notify_all()
         request.done.wait()
+        with self._changed:
+            self._unanswered.discard(request)
         if request.error is not None:
             raise request.error
         return np.concatenate(request.parts)
@@ -116,15 +153,30 @@ class Batcher:
     def stats(self) -> BatcherStats:
         """Return the counts since the start."""
         with self._changed:
-            waiting = sum(request.left for request in self._waiting)
-            return BatcherStats(self._batches, self._crops, waiting, self._last_progress)
+            return BatcherStats(
+                batches=self._batches,
+                crops=self._crops,
+                fill=self._crops / self._places if self._places else 0.0,
+                waiting_crops=sum(request.left for request in self._waiting),
+                encoding_crops=self._encoding,
+                max_batch=self._limit,
+                last_progress=self._last_progress,
+            )
 
     def _run(self) -> None:
         while True:
             shares = self._next_batch()
             if not shares:
                 return
-            self._serve(shares)
+            try:
+                self._serve(shares)
+            except BaseException as error:
+                # Whatever it is, the callers must hear of it, and the thread must go on for the others.
+                for request, _ in shares:
+                    self._fail(request, error)
+            finally:
+                with self._changed:
+                    self._encoding = 0
 
     def _next_batch(self) -> list[tuple[_Request, Crops]]:
         """Wait for crops and take a batch of them; nothing when the batcher closes."""
@@ -132,7 +184,8 @@ class Batcher:
             while not self._waiting and not self._closing:
                 self._changed.wait()
             while self._waiting and not self._closing:
-                patience = self._waiting[0].arrived + self._max_wait_s - time.monotonic()
+                oldest = min(request.arrived for request in self._waiting)
+                patience = oldest + self._max_wait_s - time.monotonic()
                 if patience <= 0 or sum(request.left for request in self._waiting) >= self._limit:
                     break
                 self._changed.wait(patience)
@@ -154,7 +207,10 @@ class Batcher:
             if count:
                 shares.append((request, request.crops[request.taken : request.taken + count]))
                 request.taken += count
-        self._waiting = deque(request for request in self._waiting if request.left)
+        # Those just served go behind the others, or a batch smaller than the queue would always take the same ones.
+        unserved = [request for request in self._waiting if not counts.get(request)]
+        self._waiting = deque(unserved + [request for request, _ in shares if request.left])
+        self._encoding = sum(len(crops) for _, crops in shares)
         return shares
 
     def _serve(self, shares: list[tuple[_Request, Crops]]) -> None:
@@ -164,7 +220,6 @@ class Batcher:
         try:
             features = self._encode_within_memory(np.concatenate([crops for _, crops in shares]))
         except Exception as error:
-            self._note(0)
             if len(shares) == 1:
                 self._fail(shares[0][0], error)
                 return
@@ -172,7 +227,6 @@ class Batcher:
             for share in shares:
                 self._serve([share])
             return
-        self._note(len(features))
         start = 0
         for request, crops in shares:
             part = features[start : start + len(crops)]
@@ -186,26 +240,49 @@ class Batcher:
     def _encode_within_memory(self, crops: Crops) -> Features:
         parts = []
         while len(crops):
-            try:
-                parts.append(self._encode(crops[: self._limit]))
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                size = min(len(crops), self._limit)
-                if size == 1:
-                    raise JobError(
-                        FailureCode.OUT_OF_MEMORY,
-                        "Not even one crop fits the device's memory. Free it, or use a device with more.",
-                        passing=True,
-                    ) from error
-                with self._changed:
-                    self._limit = size // 2
-                log.warning("out of device memory with %d crops; going on with at most %d", size, self._limit)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            batch = crops[: self._limit]
+            features = self._try(batch)
+            if features is None:
+                # Only now, with the exception and the tensors it held gone, is there memory to give back.
+                self._halve(len(batch))
                 continue
-            crops = crops[len(parts[-1]) :]
+            if features.ndim != 2 or len(features) != len(batch):
+                raise RuntimeError(f"the encoder gave features of shape {features.shape} for {len(batch)} crops")
+            parts.append(features)
+            crops = crops[len(batch) :]
         return np.concatenate(parts)
 
-    def _fail(self, request: _Request, error: Exception) -> None:
+    def _try(self, batch: Crops) -> Features | None:
+        """Return the features, or ``None`` where a smaller batch might fit the device's memory."""
+        try:
+            features = self._encode(batch)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise JobError(
+                    FailureCode.OUT_OF_MEMORY,
+                    "Not even one crop fits the device's memory. Free it, or use a device with more.",
+                    passing=True,
+                ) from error
+            return None
+        else:
+            with self._changed:
+                self._batches += 1
+                self._crops += len(batch)
+                self._places += self._limit
+            return features
+        finally:
+            with self._changed:
+                self._last_progress = time.monotonic()
+
+    def _halve(self, size: int) -> None:
+        with self._changed:
+            self._limit = size // 2
+        log.warning("out of device memory with %d crops; going on with at most %d", size, size // 2)
+        torch.cuda.empty_cache()
+
+    def _fail(self, request: _Request, error: BaseException) -> None:
         with self._changed:
             self._waiting = deque(waiting for waiting in self._waiting if waiting is not request)
         if not isinstance(error, JobError):
@@ -214,8 +291,8 @@ class Batcher:
             error = JobError(FailureCode.INTERNAL_ERROR, message)
         request.fail(error)
 
-    def _note(self, crops: int) -> None:
-        with self._changed:
-            self._batches += 1
-            self._crops += crops
-            self._last_progress = time.monotonic()
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from maskscore.client import Client
-from maskscore.errors import JobError
+from maskscore.errors import JobError, JobNotFound
 from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
 from maskscore.job import Job, Mask, MasksRef
 from maskscore.objects import Objects
@@ -22,7 +22,7 @@ _MAX_BYTES = 1 << 28
 class ReportEntry:
     """One job. ``image`` is the file's bytes, ``masks`` are in the job's order; ``missing`` says what is not there."""
 
-    job: Job
+    job: Job | None
     result: JobResult
     image: bytes | None
     masks: list[Mask | UnreadableMask] = field(default_factory=list)
@@ -37,19 +37,27 @@ def collect(client: Client, job_ids: Iterable[str]) -> list[ReportEntry]:
     """
     objects = Objects(buckets=None, result_buckets=(), file_roots=[Path("/")])
     try:
-        return [_entry(client.job(job_id), client.get(job_id), objects) for job_id in job_ids]
+        return [_entry(client, job_id, objects) for job_id in job_ids]
     finally:
         objects.close()
 
 
-def _entry(job: Job, result: JobResult, objects: Objects) -> ReportEntry:
+def _entry(client: Client, job_id: str, objects: Objects) -> ReportEntry:
+    result = client.get(job_id)
+    try:
+        job = client.job(job_id)
+    except (JobNotFound, JobError):
+        return ReportEntry(None, result, None, missing="The job's document is gone, and with it where its masks are.")
     if result.image is None:
         return ReportEntry(job, result, None)
     try:
         image = objects.read(job.image.uri, what="image", max_bytes=_MAX_BYTES, etag=result.image.etag).data
+    except JobError as error:
+        return ReportEntry(job, result, None, missing=f"The image cannot be read any more. {error}")
+    try:
         return ReportEntry(job, result, image, _masks(job, objects))
     except (JobError, MasksDocumentError) as error:
-        return ReportEntry(job, result, None, missing=str(error))
+        return ReportEntry(job, result, image, missing=f"The masks cannot be read any more. {error}")
 
 
 def _masks(job: Job, objects: Objects) -> list[Mask | UnreadableMask]:

@@ -1,0 +1,95 @@
+"""A component's mask inside its box, as a Pillow picture, to the bit as the worker saw it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageChops
+
+from maskscore.job import RLE, Mask
+from maskscore.masks import counts_from_text
+from maskscore.report.polygons import polygon_runs
+from maskscore.result import Box, Component
+
+__all__ = ["component_bits"]
+
+
+def component_bits(mask: Mask, component: Component, box: Box, size: tuple[int, int]) -> Image.Image:
+    """Return the component's mask as an ``L`` picture of its ``box``, 255 inside and 0 outside.
+
+    ``size`` is the image's ``(width, height)`` in pixels. Raises ValueError when the mask is not of this image or
+    does not hold such a component.
+    """
+    picture = _inside_box(mask, box, size)
+    if component.part is None:
+        return picture
+    # The box holds all of the component, but may hold bits of its neighbours.
+    for group in _connected(picture):
+        whole = Image.new("L", picture.size)
+        for run in group:
+            whole.paste(255, (run.start, run.row, run.stop, run.row + 1))
+        if whole.getbbox() == (0, 0, *picture.size) and sum(run.stop - run.start for run in group) == component.area:
+            return whole
+    raise ValueError("the mask does not hold this component")
+
+
+def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
+    width, height = size
+    if isinstance(mask.segmentation, RLE):
+        if mask.segmentation.size != (height, width):
+            raise ValueError("the mask is of another size than the image")
+        counts = mask.segmentation.counts
+        return _picture(counts_from_text(counts) if isinstance(counts, str) else counts, box, size)
+    picture = Image.new("L", box[2:])
+    for polygon in mask.segmentation:
+        picture = ImageChops.lighter(picture, _picture(polygon_runs(polygon, height, width), box, size))
+    return picture
+
+
+def _picture(runs: Sequence[int], box: Box, size: tuple[int, int]) -> Image.Image:
+    if min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+        raise ValueError("the runs do not add up to the image's pixels")
+    pixels = b"".join((b"\xff" if index % 2 else b"\0") * run for index, run in enumerate(runs))
+    x, y, width, height = box
+    rows = size[1]
+    # Columns lie one after the other: the box's are one piece, and read as rows they are the transpose.
+    columns = Image.frombytes("L", (rows, width), pixels[x * rows : (x + width) * rows])
+    return columns.crop((y, 0, y + height, width)).transpose(Image.Transpose.TRANSPOSE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    row: int
+    start: int
+    stop: int
+
+
+def _connected(picture: Image.Image) -> list[list[_Run]]:
+    """Return the 8-connected components as runs along the rows, found by joining the runs of neighbouring rows."""
+    pixels, width = picture.tobytes(), picture.width
+    runs: list[_Run] = []
+    parents: list[int] = []
+
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
+
+    above: range = range(0)
+    for row in range(picture.height):
+        first = len(runs)
+        for found in re.finditer(rb"\xff+", pixels[row * width : (row + 1) * width]):
+            runs.append(_Run(row, found.start(), found.end()))
+            parents.append(len(parents))
+            for other in above:
+                # Ends are exclusive, so runs that touch by a corner share a number.
+                if runs[other].start <= found.end() and found.start() <= runs[other].stop:
+                    parents[root(other)] = root(len(runs) - 1)
+        above = range(first, len(runs))
+    groups: dict[int, list[_Run]] = {}
+    for index, run in enumerate(runs):
+        groups.setdefault(root(index), []).append(run)
+    return list(groups.values())

@@ -1,0 +1,53 @@
+"""Which colour a component gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from maskscore.result import Component
+
+__all__ = ["COSINE_GRADES", "MULTIPLIER_GRADES", "NO_GRADE", "Grade", "grade_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """One step of a scale; ``meaning`` is for the legend."""
+
+    name: str
+    meaning: str
+    colour: str
+
+
+# Okabe and Ito's palette: told apart with any colour vision, and dark to light to dark along the scale.
+_BLUE, _SKY, _YELLOW, _VERMILION = "#0072b2", "#56b4e9", "#f0e442", "#d55e00"
+
+MULTIPLIER_GRADES: Final = {
+    2.0: Grade("2.0", "surely an object", _BLUE),
+    1.0: Grade("1.0", "probably an object", _SKY),
+    0.5: Grade("0.5", "unclear", _YELLOW),
+    0.1: Grade("0.1", "background or fragment", _VERMILION),
+}
+
+# CLIP's logit scale is 100 at most, so a difference of 0.02 is odds of e² (7 to 1) between the two best prompts.
+_CLEAR = 0.02
+
+COSINE_GRADES: Final = (
+    Grade(f"> {_CLEAR}", "clearly positive", _BLUE),
+    Grade("> 0", "positive", _SKY),
+    Grade(f"> −{_CLEAR}", "negative", _YELLOW),
+    Grade(f"≤ −{_CLEAR}", "clearly negative", _VERMILION),
+)
+
+NO_GRADE: Final = Grade("–", "not scored", "#8a8a8a")
+
+
+def grade_of(component: Component) -> Grade:
+    """Return the grade by multiplier; cosine scores have none, so there the difference s_pos − s_neg decides."""
+    if component.semantic_multiplier is not None:
+        return MULTIPLIER_GRADES.get(component.semantic_multiplier, NO_GRADE)
+    if component.skipped is not None or component.s_pos is None or component.s_neg is None:
+        return NO_GRADE
+    difference = component.s_pos - component.s_neg
+    bounds = (_CLEAR, 0.0, -_CLEAR)
+    return COSINE_GRADES[next((step for step, bound in enumerate(bounds) if difference > bound), len(bounds))]
