@@ -69,7 +69,12 @@ def test_importing_maskscore_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     ("missing", "command", "extra"),
-    [("torch", "worker", "worker"), ("open_clip", "up", "worker"), ("huggingface_hub", "weights pull x", "worker")],
+    [
+        ("torch", "worker", "worker"),
+        ("open_clip", "up", "worker"),
+        ("huggingface_hub", "weights pull x", "worker"),
+        ("PIL", "report x", "report"),
+    ],
 )
 def test_a_missing_half_is_said_with_the_line_to_type(missing: str, command: str, extra: str) -> None:
     code = (

@@ -113,7 +113,9 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
         )
         yield Pipeline(settings, model, batcher, features, objects, worker)
     finally:
-        batcher.close()
+        # A device that hangs must not keep the process from ending.
+        if not batcher.close(timeout_s=30):
+            log.error("the device did not answer; its jobs are given up")
         objects.close()
 
 

@@ -49,12 +49,16 @@ def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
         for status in statuses:
             click.echo(json.dumps(dataclasses.asdict(status), default=_jsonable))
         return
-    table = _table("job", "state", "attempts", "submitted", "detail")
+    statuses = list(statuses)
+    table = _table("job", "state", "attempts", "submitted")
     for status in statuses:
         submitted = status.submitted_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        detail = f"{status.error.code}: {status.error.message}" if status.error else status.worker or ""
-        table.add_row(status.job_id, str(status.state), str(status.attempts), submitted, detail)
-    Console(highlight=False, markup=False).print(table)
+        table.add_row(status.job_id, str(status.state), str(status.attempts), submitted)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    for status in statuses:
+        if status.error:
+            console.print(f"{status.job_id}: {status.error.code}: {status.error.message}", soft_wrap=True)
 
 
 def print_results(results: Iterable[JobResult], *, as_json: bool) -> None:
@@ -89,7 +93,7 @@ def _print_result(result: JobResult) -> None:
 def _cells(component: Component) -> tuple[str, ...]:
     if component.skipped is not None or component.s_pos is None or component.s_neg is None:
         return ("skip", "", component.skipped.code if component.skipped else "", "", "")
-    multiplier = "" if component.semantic_multiplier is None else f"{component.semantic_multiplier:g}"
+    multiplier = "" if component.semantic_multiplier is None else f"{component.semantic_multiplier:.1f}"
     return (
         multiplier,
         f"{component.s_pos:.3f}",
@@ -107,7 +111,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         number = column in ("mult", "s_pos", "s_neg", "attempts")
-        table.add_column(column, justify="right" if number else "left", no_wrap=column not in ("detail", "negative"))
+        table.add_column(column, justify="right" if number else "left", no_wrap=column != "negative")
     return table
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from maskscore.cli.extras import needs_extra
 from maskscore.cli.output import read_job_ids
 from maskscore.client import Client
-from maskscore.report import collect, write_report
 
 __all__ = ["report_command"]
 
@@ -26,6 +26,8 @@ __all__ = ["report_command"]
 @click.option("--title", default="maskscore report", show_default=True)
 def report_command(job_ids: tuple[str, ...], output: Path, title: str) -> None:
     """Write the results of ended jobs as one self-contained HTML file: masks over images, scores, crops."""
+    with needs_extra("report"):
+        from maskscore.report import collect, write_report
     with Client() as client:
         write_report(output, collect(client, read_job_ids(job_ids)), title=title)
     click.echo(str(output.absolute()))
