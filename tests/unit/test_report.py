@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +17,17 @@ from PIL import Image
 
 from maskscore.job import Job, Mask, ScoringOptions
 from maskscore.masks import encode_mask
-from maskscore.report import ReportEntry, render
-from maskscore.result import Component, Failure, ImageInfo, JobResult, JobState, ModelIdentity, Skipped
+from maskscore.report import ReportEntry, render, write_report
+from maskscore.result import (
+    Component,
+    Failure,
+    ImageInfo,
+    JobResult,
+    JobState,
+    ModelIdentity,
+    PromptSetIdentity,
+    Skipped,
+)
 from reference import treated
 
 SIZE = 64
@@ -28,27 +40,37 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.rows = 0
+        self.headings: list[str] = []
+        self.linked: list[str] = []
         self.crops: list[npt.NDArray[np.uint8]] = []
         self.layers: list[Image.Image] = []
         self.tags: set[str] = set()
         self.text = ""
+        self.in_heading = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.tags.add(tag)
         self.rows += tag == "tr" and "data-mask" in given
+        self.linked += [given[name] for name in ("src", "href", "srcset", "action", "data") if name in given]
+        self.in_heading = tag in ("th", "button")
         if tag == "img":
             kind, _, data = given["src"].partition(";base64,")
             assert kind in ("data:image/png", "data:image/jpeg")
             picture = Image.open(io.BytesIO(base64.b64decode(data)))
-            if given.get("title") == "the crop as the model saw it":
+            if given["alt"].startswith("crop of mask"):
                 self.crops.append(np.asarray(picture.convert("RGB")))
             if given.get("class") == "layer":
                 self.layers.append(picture)
 
+    def handle_endtag(self, tag: str) -> None:
+        self.in_heading = False
+
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.in_heading and data.strip():
+            self.headings.append(data.strip())
 
 
 def entry(options: ScoringOptions, *components: Component, masks: list[Mask] | None = None) -> ReportEntry:
@@ -59,9 +81,7 @@ def entry(options: ScoringOptions, *components: Component, masks: list[Mask] | N
         job_id="j1",
         state=JobState.SUCCEEDED,
         image=ImageInfo(uri="s3://b/<i>.png", width=90, height=70, format="PNG"),
-        model=ModelIdentity(
-            architecture="a", weights_digest="sha256:0", image_size=SIZE, precision="fp32", crop_mode="fast"
-        ),
+        model=MODEL,
         components=list(components),
     )
     return ReportEntry(job, result, buffer.getvalue(), list(masks or []))
@@ -120,9 +140,10 @@ def test_every_component_is_a_row_coloured_by_its_multiplier() -> None:
     text = render([entry(ScoringOptions(), *components, skipped, masks=masks)], title="t", note="honest")
     page = Page(text)
     assert (page.rows, len(page.crops), len(page.layers)) == (6, 5, 5)
-    for colour in ("#0072b2", "#56b4e9", "#f0e442", "#d55e00"):
-        assert 'multiplier" data-value' in text
-        assert f'background: {colour}"' in text
+    # Each colour is in the legend, on its bar, and on the one row that has that multiplier.
+    for name, colour in (("2.0", "#0072b2"), ("1.0", "#56b4e9"), ("0.5", "#f0e442"), ("0.1", "#d55e00")):
+        assert text.count(f"background:{colour}") == (4 if colour == "#0072b2" else 3)
+        assert re.search(f'data-value="{name}"><span class="swatch" style="background:{colour}"></span>{name}<', text)
     for words in ("empty_mask", "honest", "surely an object"):
         assert words in page.text
 
@@ -133,9 +154,21 @@ def test_nothing_that_is_shown_is_taken_as_html() -> None:
     text = render([entry(ScoringOptions(), component)], title=evil, note=evil)
     assert evil not in text
     assert "s3://b/<i>.png" not in text
-    assert Page(text).text.count(evil) >= 3
+    page = Page(text)
+    assert page.text.count(evil) >= 3
     assert "<b>dog" not in text
-    assert not re.search(r"(src|href)=\"https?:", text)
+    assert text.count("<script") == 1
+
+
+def test_the_page_fetches_nothing() -> None:
+    masks = [Mask(id="m", segmentation=[[5, 5, 24, 5, 24, 24, 5, 24]])]
+    text = render([entry(ScoringOptions(), scored("m", 0, 2.0, (5, 5, 19, 19)), masks=masks)], title="t", note="n")
+    page = Page(text)
+    assert len(page.linked) == 3
+    assert all(uri.startswith("data:image/") for uri in page.linked)
+    assert not re.search(r"https?:|//[a-z]+\.|url\(|@import|fetch\(|XMLHttpRequest", text)
+    assert "Content-Security-Policy" in text
+    assert "default-src 'none'; img-src data:;" in text
 
 
 def test_jobs_without_a_picture_or_a_result_are_shown_as_what_they_are() -> None:
@@ -146,5 +179,87 @@ def test_jobs_without_a_picture_or_a_result_are_shown_as_what_they_are() -> None
     damaged = ReportEntry(good.job, good.result, b"not an image")
     page = Page(render([gone, failed, damaged], title="t"))
     assert page.rows == 2
-    for words in ("no object s3://b/i.png", "image_not_found", "There is no such image", "cannot be shown"):
+    for words in ("no object s3://b/i.png", "image_not_found", "There is no such image", "The image cannot be read: "):
         assert words in page.text
+
+
+def test_what_is_gone_leaves_what_is_there() -> None:
+    good = entry(ScoringOptions(), scored("m", 0, 2.0, (0, 0, 5, 5)))
+    no_masks = ReportEntry(good.job, good.result, good.image, missing="The masks cannot be read any more.")
+    page = Page(render([no_masks], title="t"))
+    assert (page.rows, len(page.linked), page.layers, page.crops) == (1, 1, [], [])
+    assert "The masks cannot be read any more." in page.text
+    no_document = ReportEntry(None, good.result, None, missing="The job's document is gone.")
+    page = Page(
+        render([no_document, ReportEntry(None, JobResult(job_id="j3", state=JobState.EXPIRED), None)], title="t")
+    )
+    assert page.rows == 1
+    for words in ("s3://b/<i>.png", "The job's document is gone.", "expired", "job j3"):
+        assert words in page.text
+    # Masks that were replaced by others of another image give no picture, rather than a wrong one.
+    other = ReportEntry(good.job, good.result, good.image, [Mask(id="m", segmentation=encode_mask(np.ones((9, 9))))])
+    assert (Page(render([other], title="t")).layers, Page(render([other], title="t")).rows) == ([], 1)
+
+
+def test_cosines_are_coloured_by_their_difference() -> None:
+    differences = (0.03, 0.02, 0.01, 0.0, -0.01, -0.02, -0.03)
+    components = [
+        scored(str(n), n, None, (0, 0, 5, 5)).model_copy(update={"s_pos": 0.25 + difference, "s_neg": 0.25})
+        for n, difference in enumerate(differences)
+    ]
+    good = entry(ScoringOptions(method="cosine"), *components)
+    result = good.result.model_copy(update={"method": "cosine"})
+    text = render([ReportEntry(good.job, result, good.image)], title="t")
+    page = Page(text)
+    colours = re.findall(r'data-value="[^"]+"><span class="swatch" style="background:(#\w+)"></span>', text)
+    blue, sky, yellow, vermilion = "#0072b2", "#56b4e9", "#f0e442", "#d55e00"
+    assert [colours[0], *colours[2:5], colours[6]] == [blue, sky, yellow, yellow, vermilion]
+    assert {"multiplier", "Σ pos", "Σ neg"}.isdisjoint(page.headings)
+    assert "s_pos − s_neg" in page.headings
+    assert "clearly negative" in page.text
+    assert "surely an object" not in page.text
+
+
+def test_both_scales_are_explained_where_both_are_used() -> None:
+    good = entry(ScoringOptions(), scored("m", 0, 2.0, (0, 0, 5, 5)))
+    results = [good.result.model_copy(update={"method": method}) for method in ("softmax", "cosine")]
+    page = Page(render([ReportEntry(good.job, result, None) for result in results], title="t"))
+    assert "clearly negative" in page.text
+    assert "surely an object" in page.text
+
+
+def test_numbers_have_three_decimals_and_upstream_fields_a_column_where_they_are() -> None:
+    component = scored("m", 0, 1.0, (0, 0, 5, 5)).model_copy(update={"p_neg_sum": 1 / 3})
+    plain = Page(render([entry(ScoringOptions(), component)], title="t"))
+    assert "predicted iou" not in plain.headings
+    assert "0.333" in plain.text
+    for given, shown in ((0.98765, "0.988"), ("n/a <b>", "n/a <b>"), (None, ""), (True, "True")):
+        upstream = component.model_copy(update={"upstream": {"predicted_iou": given}})
+        page = Page(render([entry(ScoringOptions(), upstream, component)], title="t"))
+        assert "predicted iou" in page.headings
+        assert "stability score" not in page.headings
+        assert shown in page.text
+
+
+def test_the_summary_says_what_computed_the_scores() -> None:
+    good = entry(ScoringOptions(), scored("m", 0, 2.0, (0, 0, 5, 5)))
+    prompts = PromptSetIdentity(name="mine", digest="sha256:abc", positive=3, negative=2, neutral=1)
+    result = good.result.model_copy(update={"prompts": prompts, "treatment": "soft_mask", "method": "softmax"})
+    other = result.model_copy(update={"model": MODEL.model_copy(update={"weights_digest": "sha256:1"})})
+    page = Page(render([ReportEntry(good.job, one, None) for one in (result, result, other)], title="t"))
+    for words in ("3 jobs (3 succeeded), 3 masks", "mine: 3 positive, 2 negative, 1 neutral", "sha256:abc"):
+        assert words in page.text
+    for words in ("a, 64 px, fp32, fast crops", "sha256:0", "sha256:1", "(2 jobs)", "(1 job)", "soft_mask, softmax"):
+        assert words in page.text
+
+
+def test_the_report_needs_neither_numpy_nor_torch() -> None:
+    code = "import sys, maskscore.report; sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_report_file_is_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, [], title="Übersicht ✓")
+    assert "<h1>Übersicht ✓</h1>" in path.read_text("utf-8")
+    assert "0 jobs" in Page(path.read_text("utf-8")).text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Final
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
@@ -13,13 +14,15 @@ from maskscore.treatments import centre_offset, resized_size, surviving_part, tr
 
 __all__ = ["crop_picture", "crop_uri", "data_uri", "layer"]
 
-# From here on the worker resizes only the part of a crop that survives the transform's centre crop.
-_LONG = 200
+_BICUBIC: Final = Image.Resampling.BICUBIC
+
+# From this ratio of sides on the worker, too, enlarges only the part of a crop that survives the centre crop.
+_LONG: Final = 8
 
 # A crop of a photo as PNG takes ten times its JPEG; pages of thousands of masks must still open.
-_MOST_PNG_BYTES = 16_000
+_MOST_PNG_BYTES: Final = 16_000
 
-_FILL_OPACITY = 0.42
+_FILL_OPACITY: Final = 0.42
 
 
 def layer(bits: Image.Image, colour: str, scale: float) -> Image.Image:
@@ -39,8 +42,9 @@ def crop_picture(
 ) -> Image.Image:
     """Return the ``size`` × ``size`` crop that the model saw, before it was normalised.
 
-    To the bit what the worker's default crop path computes: treatment at full resolution, Pillow's antialiased
-    bicubic on the short side, centre crop.
+    To the bit what the worker computes: treatment at full resolution, Pillow's antialiased bicubic on the short side,
+    centre crop. Of a crop that is enlarged and more than 8 times as long as wide, only the middle is resized, which
+    may cost a grey level or two.
     """
     x, y, width, height = box
     crop = photo.crop((x, y, x + width, y + height))
@@ -48,12 +52,13 @@ def crop_picture(
     if tables is not None:
         inside, outside = (crop.point(list(table) * 3) for table in (tables.inside, tables.outside))
         crop = Image.composite(inside, outside, bits)
-    if max(width, height) > _LONG * min(width, height):
-        part = surviving_part(width, height, size)
-        return crop.resize((size, size), Image.Resampling.BICUBIC, box=part)
-    resized = crop.resize(resized_size(width, height, size), Image.Resampling.BICUBIC)
-    left, top = centre_offset(resized.width, size), centre_offset(resized.height, size)
-    return resized.crop((left, top, left + size, top + size))
+    if min(width, height) < size and max(width, height) > _LONG * min(width, height):
+        left, top, right, bottom = surviving_part(width, height, size)
+        sideways = crop.resize((size, height), _BICUBIC, box=(left, 0, right, height))
+        return sideways.resize((size, size), _BICUBIC, box=(0, top, size, bottom))
+    resized = crop.resize(resized_size(width, height, size), _BICUBIC)
+    across, down = centre_offset(resized.width, size), centre_offset(resized.height, size)
+    return resized.crop((across, down, across + size, down + size))
 
 
 def crop_uri(crop: Image.Image) -> str:
