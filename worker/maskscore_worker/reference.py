@@ -12,8 +12,8 @@ from PIL import Image
 
 from maskscore.job import ScoringOptions
 from maskscore.result import Box
+from maskscore.squares import enlarge_middle, is_sliver
 from maskscore.treatments import FILL, GAIN
-from maskscore_worker.crops import enlarge_middle, is_sliver
 
 __all__ = ["reference_crop"]
 

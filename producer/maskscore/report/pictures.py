@@ -10,14 +10,10 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from maskscore.job import Treatment
 from maskscore.result import Box
-from maskscore.treatments import centre_offset, resized_size, surviving_part, treatment_tables
+from maskscore.squares import square
+from maskscore.treatments import treatment_tables
 
 __all__ = ["crop_picture", "crop_uri", "data_uri", "layer"]
-
-_BICUBIC: Final = Image.Resampling.BICUBIC
-
-# From this ratio of sides on the worker, too, enlarges only the part of a crop that survives the centre crop.
-_LONG: Final = 8
 
 # A crop of a photo as PNG takes ten times its JPEG; pages of thousands of masks must still open.
 _MOST_PNG_BYTES: Final = 16_000
@@ -42,9 +38,7 @@ def crop_picture(
 ) -> Image.Image:
     """Return the ``size`` × ``size`` crop that the model saw, before it was normalised.
 
-    To the bit what the worker computes: treatment at full resolution, Pillow's antialiased bicubic on the short side,
-    centre crop. Of a crop that is enlarged and more than 8 times as long as wide, only the middle is resized, which
-    may cost a grey level or two.
+    To the bit what the worker computes: treatment at full resolution, then :func:`maskscore.squares.square`.
     """
     x, y, width, height = box
     crop = photo.crop((x, y, x + width, y + height))
@@ -52,13 +46,7 @@ def crop_picture(
     if tables is not None:
         inside, outside = (crop.point(list(table) * 3) for table in (tables.inside, tables.outside))
         crop = Image.composite(inside, outside, bits)
-    if min(width, height) < size and max(width, height) > _LONG * min(width, height):
-        left, top, right, bottom = surviving_part(width, height, size)
-        sideways = crop.resize((size, height), _BICUBIC, box=(left, 0, right, height))
-        return sideways.resize((size, size), _BICUBIC, box=(0, top, size, bottom))
-    resized = crop.resize(resized_size(width, height, size), _BICUBIC)
-    across, down = centre_offset(resized.width, size), centre_offset(resized.height, size)
-    return resized.crop((across, down, across + size, down + size))
+    return square(crop, size)
 
 
 def crop_uri(crop: Image.Image) -> str:
