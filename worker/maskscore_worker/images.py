@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.job import Orientation
 from maskscore.result import Notice
-from maskscore.treatments import FILL
+from maskscore.rgb import TURNS, to_rgb
 
 __all__ = ["DecodedImage", "decode_image"]
 
@@ -25,16 +25,6 @@ T = TypeVar("T")
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
-# EXIF 2.3, table 6: how the stored picture becomes the one that was seen.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _SWAPS_SIDES = (5, 6, 7, 8)
 
 
@@ -82,10 +72,10 @@ def decode_image(
         message = f"The file has {frames} frames or pages; the first one was scored."
         notices.append(Notice(code="first_frame_only", message=message))
     tag = _orientation_of(image)
-    rgb = _attempt(lambda: _to_rgb(image, notices), uri)
+    rgb = _attempt(lambda: _loaded_rgb(image, notices), uri)
     apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
     if apply:
-        rgb = rgb.transpose(_TURNS[tag])
+        rgb = rgb.transpose(TURNS[tag])
     pixels = np.array(rgb, np.uint8)
     return DecodedImage(pixels, format_, tag, apply, notices)
 
@@ -147,7 +137,7 @@ def _orientation_of(image: Image.Image) -> int:
         tag = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # a damaged EXIF block says nothing about the picture
         return 1
-    return tag if tag in _TURNS else 1
+    return tag if tag in TURNS else 1
 
 
 def _turned(
@@ -171,42 +161,10 @@ def _turned(
     return turned >= stored
 
 
-def _to_rgb(image: Image.Image, notices: list[Notice]) -> Image.Image:
+def _loaded_rgb(image: Image.Image, notices: list[Notice]) -> Image.Image:
     image.load()
-    if image.mode == "CMYK":
-        return _from_cmyk(image, notices)
-    if image.mode.startswith(("I", "F")):
-        return _from_deep(image).convert("RGB")
-    transparent = image.has_transparency_data
-    if transparent:
-        rgba = image.convert("RGBA")
-        backdrop = Image.new("RGBA", rgba.size, (FILL, FILL, FILL, 255))
-        return Image.alpha_composite(backdrop, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_cmyk(image: Image.Image, notices: list[Notice]) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            message = "The image's CMYK profile cannot be used; it was converted without one."
-            notices.append(Notice(code="profile_ignored", message=message))
-        else:
-            if converted is not None:
-                return converted
-    return image.convert("RGB")
-
-
-def _from_deep(image: Image.Image) -> Image.Image:
-    """Scale 16 bits (and 32-bit integers that hold them) to 8; floats are taken as 0 to 1, or 0 to 255 above that."""
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
-        scaled = values * 255 if values.max(initial=0) <= 1 else values
-    else:
-        scaled = values / 257 if values.max(initial=0) <= 65535 else values / (2**31 - 1) * 255
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    rgb, profile_ignored = to_rgb(image)
+    if profile_ignored:
+        message = "The image's CMYK profile cannot be used; it was converted without one."
+        notices.append(Notice(code="profile_ignored", message=message))
+    return rgb

@@ -1,0 +1,74 @@
+"""Any picture that Pillow opens → RGB, and the right way up: the same for the worker and for the report."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from PIL import Image, ImageCms
+
+from maskscore.treatments import FILL
+
+__all__ = ["TURNS", "to_rgb"]
+
+# EXIF 2.3, table 6: how the stored picture becomes the one that was seen.
+TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Return a loaded picture as RGB, and whether its own colour profile had to be ignored.
+
+    CMYK and YCCK go through their embedded profile; RGB is taken as it is, whatever its profile. Transparency is
+    composited on grey 128, 16 bits are scaled to 8.
+    """
+    if image.mode == "CMYK":
+        return _from_cmyk(image)
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image), False
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        backdrop = Image.new("RGBA", rgba.size, (FILL, FILL, FILL, 255))
+        return Image.alpha_composite(backdrop, rgba).convert("RGB"), False
+    return image.convert("RGB"), False
+
+
+def _from_cmyk(image: Image.Image) -> tuple[Image.Image, bool]:
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image.convert("RGB"), False
+    try:
+        converted = ImageCms.profileToProfile(
+            image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        converted = None
+    return (image.convert("RGB"), True) if converted is None else (converted, False)
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """Scale 16 bits (and 32-bit integers that hold them) to 8."""
+    if image.mode == "F":
+        return _from_floats(image)
+    values = image.convert("F")
+    largest = float(values.getextrema()[1])  # type: ignore[arg-type]
+    factor = 1 / 257 if largest <= 65535 else 255 / (2**31 - 1)
+    # Going to L cuts the fraction off.
+    return values.point(lambda value: value * factor + 0.5).convert("L").convert("RGB")
+
+
+def _from_floats(image: Image.Image) -> Image.Image:
+    """Take floats as 0 to 1, or 0 to 255 where one is above 1; what is not finite is black or white."""
+    # Pillow cannot tell NaN from a number; a float image is rare enough to ask NumPy, which a light install lacks.
+    import numpy as np
+
+    values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+    scaled = values * 255 if values.max(initial=0) <= 1 else values
+    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8)).convert("RGB")
