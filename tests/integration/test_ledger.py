@@ -89,6 +89,15 @@ def test_submitting_again_is_the_same_job_and_needs_a_message_only_while_it_wait
     assert ledger.record("a").result == b"r"
 
 
+def test_submitting_again_wakes_a_job_whose_worker_was_lost(ledger: Ledger, client: redis.Redis) -> None:
+    ledger.submit([submission()])
+    lost = claimed(ledger, lease_s=0.01)
+    until(lambda: redis_seconds(client) > lost.claimed_at.timestamp() + 0.02)
+    assert ledger.submit([submission()]) == [True]
+    assert claimed(ledger).attempt == 2
+    assert ledger.submit([submission()]) == [False]
+
+
 def test_another_document_under_a_known_id_is_a_conflict_that_changes_nothing(ledger: Ledger) -> None:
     ledger.submit([submission()])
     with pytest.raises(JobConflict, match="as job a"):

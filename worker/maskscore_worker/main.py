@@ -147,5 +147,5 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "amqp", "celery", "root"):
+    for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "amqp", "celery"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -133,15 +133,16 @@ class Ledger:
     def submit(self, submissions: Sequence[Submission]) -> list[bool]:
         """Write down jobs, in one round trip; return for each whether it still needs a message in the queue.
 
-        A known id with the same document is the same job, and needs a message only if it is still waiting (its first
-        submit may have died before sending one; a message too many costs nothing). Raises
+        A known id with the same document is the same job. It needs a message if it is still waiting (its first submit
+        may have died before sending one; a message too many costs nothing) or if the lease of the worker that took it
+        has lapsed. Raises
         :class:`~maskscore.errors.JobConflict` for a known id with another document; the others are written down.
         """
         with self._redis.pipeline(transaction=False) as pipeline:
             for job in submissions:
                 expires = "" if job.expires_in_s is None else int(job.expires_in_s * 1000)
                 self._submit(
-                    keys=[self._record(job.job_id), self._waiting],
+                    keys=[self._record(job.job_id), self._waiting, self._running],
                     args=[job.job_id, job.digest, job.document, job.batch_id or "", job.priority, expires],
                     client=pipeline,
                 )
@@ -152,7 +153,7 @@ class Ledger:
                 f"Another document was submitted before as job {', '.join(conflicts[:5])}. "
                 "Give the new job an id of its own, or leave `job_id` out."
             )
-        return [answer[1] == b"waiting" for answer in answers]
+        return [answer[1] in (b"waiting", b"lapsed") for answer in answers]
 
     def claim(self, job_id: str, *, worker: str, lease_s: float) -> Claim | None:
         """Take a job to run; ``None`` where there is nothing to do: unknown, taken, ended, cancelled or expired."""
