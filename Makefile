@@ -20,7 +20,8 @@ help:
 	@echo "make docs    write the generated parts of the documentation"
 	@echo "make clean   remove the virtual environment and build products"
 
-demo: $(VENV)/.installed-demo
+# What `make test` has installed is enough for the demo.
+demo: $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-demo)
 	@$(BIN)/python -m maskscore_worker.demo $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
 test: $(VENV)/.installed-dev

@@ -46,11 +46,15 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
         yield
     except redis.AuthenticationError as error:
         raise ServiceUnavailable(
-            f"Redis at {where} refused the credentials: {error}. Check MASKSCORE_REDIS_URL."
+            f"Redis at {where} refused the credentials: {_reason(error)}. Check MASKSCORE_REDIS_URL."
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise ServiceUnavailable(
-            f"Redis at {where} does not answer: {error}. Check that it runs and MASKSCORE_REDIS_URL."
+            f"Redis at {where} does not answer: {_reason(error)}. Check that it runs and MASKSCORE_REDIS_URL."
         ) from error
     except redis.RedisError as error:
-        raise ServiceUnavailable(f"Redis at {where} refused the command: {error}") from error
+        raise ServiceUnavailable(f"Redis at {where} refused the command: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
