@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -55,33 +55,28 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
     demo = weights is None
     console = Console(stderr=True, highlight=False)
     stop = threading.Event()
-    with LocalServices(directory) as services:
-        services.create_bucket(bucket)
-        environment = services.environment()
-        worker_environment = {
-            **environment,
-            "MASKSCORE_WEIGHTS": str((weights or DEMO_WEIGHTS).absolute()),
-            "MASKSCORE_PROMPTS": "demo" if demo else "default",
-            "MASKSCORE_BUCKETS": "*",
-            "MASKSCORE_RESULT_BUCKETS": "*",
-            "MASKSCORE_FILE_ROOTS": str(Path.cwd()),
-            "MASKSCORE_DEVICE": device,
-        }
+    with ExitStack() as stack:
         with console.status("Starting Redis, S3 and a worker ..."):
-            worker = start_worker(worker_environment, directory and directory / "worker")
-            running = worker.__enter__()
-        try:
-            for name in _EXPORTED:
-                click.echo(f"export {name}={shlex.quote(environment[name])}")
-            console.print(_hint(bucket, demo=demo), soft_wrap=True)
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-            while running.alive():
-                stop.wait(0.5)
-            click.echo(f"maskscore: the worker has ended by itself; its log ends:\n{running.log_tail()}", err=True)
-            sys.exit(Exit.NOT_SUCCEEDED)
-        finally:
-            with console.status("Stopping ..."):
-                worker.__exit__(None, None, None)
+            services = stack.enter_context(LocalServices(directory))
+            services.create_bucket(bucket)
+            environment = services.environment()
+            worker_environment = {
+                **environment,
+                "MASKSCORE_WEIGHTS": str((weights or DEMO_WEIGHTS).absolute()),
+                "MASKSCORE_PROMPTS": "demo" if demo else "default",
+                "MASKSCORE_BUCKETS": "*",
+                "MASKSCORE_RESULT_BUCKETS": "*",
+                "MASKSCORE_FILE_ROOTS": str(Path.cwd()),
+                "MASKSCORE_DEVICE": device,
+            }
+            worker = stack.enter_context(start_worker(worker_environment, directory and directory / "worker"))
+        for name in _EXPORTED:
+            click.echo(f"export {name}={shlex.quote(environment[name])}")
+        console.print(_hint(bucket, demo=demo), soft_wrap=True)
+        while worker.alive():
+            stop.wait(0.5)
+        click.echo(f"maskscore: the worker has ended by itself; its log ends:\n{worker.log_tail()}", err=True)
+    sys.exit(Exit.NOT_SUCCEEDED)
 
 
 def _hint(bucket: str, *, demo: bool) -> str:

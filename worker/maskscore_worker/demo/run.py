@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -56,32 +57,27 @@ def run_demo(console: Console, *, weights: Path, images: int, report: Path) -> N
         else f"Weights: {weights}"
     )
     console.print(note)
-    with console.status("Starting a private Redis and a private S3 server ..."):
-        services = LocalServices()
-        services.start()
-    try:
+    with ExitStack() as stack:
+        with console.status("Starting a private Redis and a private S3 server ..."):
+            services = stack.enter_context(LocalServices())
+            services.create_bucket(_BUCKET)
         os.environ.update(services.environment())
-        services.create_bucket(_BUCKET)
         environment = {
             "MASKSCORE_WEIGHTS": str(weights.absolute()),
             "MASKSCORE_PROMPTS": "demo" if drawn else "default",
             "MASKSCORE_BUCKETS": _BUCKET,
         }
         with console.status("Starting a worker: it loads the model ..."):
-            worker = start_worker(environment)
-            worker.__enter__()
-        try:
-            with Client() as client:
-                jobs = _upload(console, exhibits, "demo" if drawn else "default")
-                results = _score(console, client, jobs)
-                _print_table(console, exhibits, results)
+            stack.enter_context(start_worker(environment))
+        with Client() as client:
+            jobs = _upload(console, exhibits, environment["MASKSCORE_PROMPTS"])
+            results = _score(console, client, jobs)
+            _print_table(console, exhibits, results)
+            with console.status("Writing the report ..."):
                 report.parent.mkdir(parents=True, exist_ok=True)
                 write_report(report, collect(client, list(results)), title="maskscore demo", note=note)
-        finally:
-            with console.status("Stopping everything ..."):
-                worker.__exit__(None, None, None)
-    finally:
-        services.close()
+        with console.status("Stopping everything ..."):
+            stack.close()
     console.print(f"Report: {report.absolute()}", soft_wrap=True)
     console.print(_last_line(exhibits, results), soft_wrap=True)
 
