@@ -32,6 +32,7 @@ __all__ = [
 
 PREFIX = "MASKSCORE_"
 
+CropMode = Literal["fast", "reference"]
 Names = Annotated[tuple[str, ...], NoDecode]
 Paths = Annotated[tuple[Path, ...], NoDecode]
 MIB = 1024 * 1024
@@ -83,7 +84,7 @@ class WorkerSettings(ClientSettings):
         "auto",
         description="`cuda:N`, `cuda` or `cpu`; `auto`: `cuda:4` if it exists, else the first GPU, else the CPU.",
     )
-    crop_mode: Literal["fast", "reference"] = Field(
+    crop_mode: CropMode = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."
     )
     concurrency: int = Field(4, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -164,6 +165,28 @@ def test_real_photos_with_all_their_masks(service: tuple[str, Client], reference
         pixels = np.asarray(Image.open(COCO_MINI / "images" / image["file_name"]).convert("RGB"))
         decoded = [decode(a["segmentation"], image["height"], image["width"]) for a in annotations[some]]
         check(result.components[some], decoded, pixels, reference, load_builtin("demo"), options, TOLERANCE[mode])
+
+
+def test_a_model_with_another_transform_is_given_its_own(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(DEMO_WEIGHTS, weights)
+    config = json.loads((weights / "open_clip_config.json").read_text())
+    config["preprocess_cfg"] |= {"resize_mode": "squash", "interpolation": "bilinear", "mean": [0.5] * 3}
+    (weights / "open_clip_config.json").write_text(json.dumps(config))
+    scene = draw_scene(880_004)
+    Image.fromarray(scene.image).save(tmp_path / "scene.png")
+    masks = [Mask(id=mask.id, segmentation=encode_mask(mask.mask)) for mask in scene.masks]
+    options = ScoringOptions(prompts="demo", top_k=5)
+    job = Job.model_validate({"image": (tmp_path / "scene.png").as_uri(), "masks": masks, "options": options})
+    settings = WorkerSettings(weights=weights, device="cpu", prompts="demo", file_roots=(tmp_path,))
+    now = datetime.now(UTC)
+    with load_pipeline(settings, worker="here") as pipeline:
+        result = pipeline.run(job, Claim(job.job_id, 1, b"", now, now), lambda: None)
+    assert result.model is not None
+    assert result.model.crop_mode == "reference"
+    plain = Reference.from_folder(weights)
+    bits = [mask.mask for mask in scene.masks]
+    check(result.components, bits, scene.image, plain, load_builtin("demo"), options, TOLERANCE["reference"])
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,11 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
     features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
     features.get(prompt_set)
-    encode = model.encode_tensors if settings.crop_mode == "reference" else model.encode_images
+    crop_mode = settings.crop_mode
+    if crop_mode == "fast" and not model.standard_resize:
+        log.info("%s has a transform of its own; its crops are made by it, in the mode `reference`", model.architecture)
+        crop_mode = "reference"
+    encode = model.encode_tensors if crop_mode == "reference" else model.encode_images
     batcher = Batcher(encode, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
     objects = Objects(
         buckets=settings.buckets,
@@ -101,7 +105,7 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
     )
     batcher.start()
     try:
-        batcher.encode(_blank(model, reference=settings.crop_mode == "reference"))
+        batcher.encode(_blank(model, reference=crop_mode == "reference"))
         log.info(
             "%s on %s, weights %s, prompts %r (%d), ready after %.1f s",
             model.architecture,
@@ -111,7 +115,7 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
             len(prompt_set.texts),
             time.perf_counter() - started,
         )
-        yield Pipeline(settings, model, batcher, features, objects, worker)
+        yield Pipeline(settings, crop_mode, model, batcher, features, objects, worker)
     finally:
         # A device that hangs must not keep the process from ending.
         if not batcher.close(timeout_s=30):

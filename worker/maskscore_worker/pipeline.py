@@ -29,7 +29,7 @@ from maskscore.result import (
     Skipped,
     Timings,
 )
-from maskscore.settings import WorkerSettings
+from maskscore.settings import CropMode, WorkerSettings
 from maskscore_worker.batcher import Batcher
 from maskscore_worker.crops import make_crop
 from maskscore_worker.features import PromptFeatureCache
@@ -61,9 +61,13 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Everything a job needs, loaded once: the model, the batcher before it, prompt features, object access."""
+    """Everything a job needs, loaded once: the model, the batcher before it, prompt features, object access.
+
+    ``crop_mode`` is the settings', but for a model whose transform is not the usual one: that takes ``reference``.
+    """
 
     settings: WorkerSettings
+    crop_mode: CropMode
     model: ClipModel
     batcher: Batcher
     features: PromptFeatureCache
@@ -153,7 +157,7 @@ class Pipeline:
             weights_digest=self.model.weights_digest,
             image_size=self.model.image_size,
             precision=self.model.precision,
-            crop_mode=self.settings.crop_mode,
+            crop_mode=self.crop_mode,
         )
 
     def _masks(self, job: Job) -> list[Mask | UnreadableMask]:
@@ -238,7 +242,7 @@ class Pipeline:
                     components.append(_skipped(region, upstream))
 
     def _crop(self, job: Job, image: DecodedImage, region: Region) -> npt.NDArray[np.generic]:
-        if self.settings.crop_mode == "reference":
+        if self.crop_mode == "reference":
             return reference_crop(image.pixels, region.box, region.bits, job.options, self.model.transform).numpy()
         return make_crop(image.pixels, region.box, region.bits, job.options, size=self.model.image_size)
 
