@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import boto3
 from botocore.config import Config
@@ -25,6 +27,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from urllib3.exceptions import HTTPError
 
 from maskscore.errors import FailureCode, JobError
 
@@ -34,6 +37,11 @@ What = Literal["image", "masks", "result"]
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 3
+# What reading an answer's body may raise; botocore does not try again by itself once the answer has begun.
+_CUT_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError)
+# Answered with status 400, as if the request were malformed.
+_STALE_CREDENTIALS = ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired")
+_BAD_NAMES = ("InvalidBucketName", "InvalidURI", "KeyTooLongError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,7 @@ class Objects:
         version of a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
         ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (passing).
         """
-        scheme = urlsplit(uri).scheme
+        scheme, colon, _ = uri.partition(":")
         if scheme == "s3":
             return self._read_s3(uri, what, max_bytes, etag, version_id)
         if scheme == "file":
@@ -136,7 +144,7 @@ class Objects:
         raise JobError(
             FailureCode.URI_INVALID,
             f"{uri!r} has the scheme {scheme!r}; s3://bucket/key and file:///path are read."
-            if scheme
+            if colon
             else f"{uri!r} is not a URI; give s3://bucket/key or file:///path.",
         )
 
@@ -160,7 +168,14 @@ class Objects:
         with self._lock:
             if self._client is None:
                 # A session of its own: boto3's default one is not safe to share between threads while it starts.
-                self._client = boto3.session.Session().client("s3", config=self._config)
+                try:
+                    self._client = boto3.session.Session().client("s3", config=self._config)
+                except ValueError as error:
+                    raise JobError(
+                        FailureCode.STORAGE_UNAVAILABLE,
+                        f"The object store cannot be asked: {error}. Set AWS_ENDPOINT_URL to http://host:port or "
+                        "https://host.",
+                    ) from error
             return self._client
 
     def _read_s3(self, uri: str, what: What, max_bytes: int, etag: str | None, version_id: str | None) -> FetchedObject:
@@ -171,13 +186,18 @@ class Objects:
                 f"{uri}: jobs may not read the bucket {bucket!r}. The worker's MASKSCORE_BUCKETS decides.",
             )
         conditions = {"IfMatch": etag, "VersionId": version_id}
+        given = {name: value for name, value in conditions.items() if value is not None}
         with _s3_errors(uri, bucket, what):
-            answer = self._s3().get_object(
-                Bucket=bucket, Key=key, **{name: value for name, value in conditions.items() if value is not None}
-            )
-            _check_size(uri, what, answer["ContentLength"], max_bytes)
-            with closing(answer["Body"]) as body:
-                data = b"".join(body.iter_chunks(_CHUNK))
+            for attempt in range(1, _ATTEMPTS + 1):
+                answer = self._s3().get_object(Bucket=bucket, Key=key, **given)
+                try:
+                    with closing(answer["Body"]) as body:
+                        _check_size(uri, what, answer.get("ContentLength", 0), max_bytes)
+                        data = b"".join(_limited(body.iter_chunks(_CHUNK), uri, what, max_bytes))
+                    break
+                except _CUT_OFF:
+                    if attempt == _ATTEMPTS:
+                        raise
         found = answer.get("ETag")
         # Not every store knows IfMatch.
         if etag is not None and found is not None and found.strip('"') != etag.strip('"'):
@@ -185,13 +205,7 @@ class Objects:
         return FetchedObject(data, found, answer.get("VersionId"))
 
     def _read_file(self, uri: str, what: What, max_bytes: int, etag: str | None) -> FetchedObject:
-        parts = urlsplit(uri)
-        if parts.netloc not in ("", "localhost") or not parts.path:
-            raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not a local file; write file:///absolute/path.")
-        try:
-            path = Path(unquote(parts.path)).resolve()
-        except (OSError, ValueError) as error:
-            raise JobError(FailureCode.URI_INVALID, f"{uri!r} is no path: {error}.") from error
+        path = _path(uri)
         # Before anything is said of the file, so that nobody learns what lies outside.
         if not any(path.is_relative_to(root) for root in self._file_roots):
             raise JobError(
@@ -199,18 +213,21 @@ class Objects:
                 f"{uri}: jobs may read files only in the worker's MASKSCORE_FILE_ROOTS.",
             )
         try:
-            status = path.stat()
-            # Opening a pipe would wait for ever.
-            if not stat.S_ISREG(status.st_mode):
-                raise JobError(_CODES[what].not_found, f"{uri} is not a regular file.")
-            _check_size(uri, what, status.st_size, max_bytes)
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_open_at_once) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise JobError(_CODES[what].not_found, f"{uri} is not a regular file.")
+                _check_size(uri, what, status.st_size, max_bytes)
                 data = file.read(max_bytes + 1)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise JobError(_CODES[what].not_found, f"There is no file {uri} on the worker's machine.") from error
+        except IsADirectoryError as error:
+            raise JobError(_CODES[what].not_found, f"{uri} is a folder, not a file.") from error
         except PermissionError as error:
             raise JobError(_CODES[what].forbidden, f"The worker may not read {uri}.") from error
         except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO):
+                raise JobError(_CODES[what].not_found, f"{uri} is no file: {error.strerror}.") from error
             raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be read: {error}.", passing=True) from error
         _check_size(uri, what, len(data), max_bytes)
         found = f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
@@ -219,8 +236,30 @@ class Objects:
         return FetchedObject(data, found, None)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    # Opening a pipe would wait for ever; a link that has taken the file's place since may lead outside.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+
+
 def _allowed(bucket: str, names: Collection[str] | None) -> bool:
     return names is None or bucket in names or "*" in names
+
+
+def _path(uri: str) -> Path:
+    """Return the path of a ``file:`` URI (RFC 8089), with every link followed."""
+    rest = uri.removeprefix("file:")
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        rest = slash + rest if host in ("", "localhost") else ""
+    if not rest.startswith("/") or "?" in rest or "#" in rest:
+        raise JobError(
+            FailureCode.URI_INVALID,
+            f"{uri!r} is not a local file; write file:///absolute/path, with %3F for ? and %23 for #.",
+        )
+    try:
+        return Path(unquote(rest)).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        raise JobError(FailureCode.URI_INVALID, f"{uri!r} is no path: {error}.") from error
 
 
 def _bucket_and_key(uri: str) -> tuple[str, str]:
@@ -228,7 +267,21 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
     bucket, slash, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket or not slash or not key:
         raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not an object's URI; write s3://bucket/key.")
+    # The bucket is a part of the path too: what some HTTP library makes of `..` must not lead to another one.
+    if any(part in (".", "..") for part in (bucket, *key.split("/"))):
+        raise JobError(
+            FailureCode.URI_INVALID, f"{uri!r} has a part '.' or '..', which is not read in an object's URI."
+        )
     return bucket, key
+
+
+def _limited(chunks: Iterable[bytes], uri: str, what: What, max_bytes: int) -> Iterator[bytes]:
+    """Count the bytes while they come, since an answer need not state its length."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        _check_size(uri, what, size, max_bytes)
+        yield chunk
 
 
 def _check_size(uri: str, what: What, size: int, max_bytes: int) -> None:
@@ -263,7 +316,11 @@ def _s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
             raise _changed(uri, what, "the job's", None) from error
         if status == 404:
             raise JobError(codes.not_found, f"There is no object {uri}.") from error
-        if status in (401, 403):
+        if name in _BAD_NAMES:
+            raise JobError(FailureCode.URI_INVALID, f"The store refuses the name {uri!r}: {name}.") from error
+        if name == "InvalidObjectState":
+            raise JobError(codes.forbidden, f"{uri} is archived; restore it first.") from error
+        if status in (401, 403) or name in _STALE_CREDENTIALS:
             raise JobError(
                 codes.forbidden,
                 f"The store refuses access to {uri} ({name}). Check the AWS credentials and the bucket's policy.",
@@ -279,7 +336,7 @@ def _s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
         ) from error
     except ParamValidationError as error:
         raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not an object's URI: {error}") from error
-    except (ConnectionError, HTTPClientError, ReadTimeoutError, IncompleteReadError, ResponseStreamingError) as error:
+    except (ConnectionError, HTTPClientError, *_CUT_OFF) as error:
         raise _unavailable(uri, str(error)) from error
     except BotoCoreError as error:
         raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be asked for: {error}") from error

@@ -16,6 +16,7 @@ from maskscore.errors import FailureCode, JobError
 from maskscore.job import Orientation
 from maskscore.result import Notice
 from maskscore.rgb import TURNS, to_rgb
+from maskscore_worker.sniff import ends_early, looks_like
 
 __all__ = ["DecodedImage", "decode_image"]
 
@@ -23,8 +24,17 @@ T = TypeVar("T")
 
 # The limit is checked here, per call and as an error; Pillow's own is one for the process, and first a warning.
 Image.MAX_IMAGE_PIXELS = None
+# Once, since `warnings.catch_warnings` around each call would not be safe between threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# EPS starts Ghostscript on the bytes; the others hold a picture whose own header may state any size, and Pillow
+# decodes it with no look at the limit but its own.
+_REFUSED = ("EPS", "BLP", "ICNS", "ICO", "IPTC")
+Image.init()
+_FORMATS = [format_ for format_ in Image.ID if format_ not in _REFUSED]
 
 _ORIENTATION_TAG = 0x0112
+_BACK = {**TURNS, 6: TURNS[8], 8: TURNS[6]}
 _SWAPS_SIDES = (5, 6, 7, 8)
 
 
@@ -52,7 +62,8 @@ def decode_image(
     ``count_fitting(height, width)`` says how many masks fit a frame, for ``orientation="auto"``: the frame that more
     of them fit is taken, and the turned one where both fit alike. CMYK and YCCK are converted through their embedded
     profile; RGB is taken as it is, whatever its profile, as the specification does. Transparency is composited on grey
-    128, 16 bits are scaled to 8, of several frames the first is taken.
+    128, 16 bits are scaled to 8, of several frames the first is taken. All formats that Pillow reads are read, but for
+    EPS, which is a program, and for icons and other wrappings of a picture within a picture. Safe to call from threads.
 
     Raises :class:`~maskscore.errors.JobError`: ``image_undecodable``, ``image_truncated``, ``image_too_large`` (from
     the header, before decoding). ``uri`` is only for the sentence.
@@ -66,17 +77,14 @@ def decode_image(
             f"{uri} has {width} x {height} pixels; at most {max_pixels:,} are decoded (MASKSCORE_MAX_PIXELS).",
         )
     format_ = image.format or "unknown"
-    frames = _attempt(lambda: getattr(image, "n_frames", 1), uri)
     # A multi-picture JPEG's first picture is the photo; the others are previews or the second eye.
-    if frames > 1 and format_ != "MPO":
-        message = f"The file has {frames} frames or pages; the first one was scored."
+    if format_ != "MPO" and _has_more_frames(image):
+        message = "The file has several frames or pages; the first one was scored."
         notices.append(Notice(code="first_frame_only", message=message))
     tag = _orientation_of(image)
-    rgb = _attempt(lambda: _loaded_rgb(image, notices), uri)
+    rgb = _attempt(lambda: _loaded_rgb(image, tag, notices), data, uri)
     apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
-    if apply:
-        rgb = rgb.transpose(TURNS[tag])
-    pixels = np.array(rgb, np.uint8)
+    pixels = _attempt(lambda: np.array(rgb.transpose(TURNS[tag]) if apply else rgb, np.uint8), data, uri)
     return DecodedImage(pixels, format_, tag, apply, notices)
 
 
@@ -84,52 +92,46 @@ def _open(data: bytes, uri: str) -> Image.Image:
     if not data:
         raise JobError(FailureCode.IMAGE_UNDECODABLE, f"{uri} is empty (0 bytes). Upload the image again.")
     try:
-        return _attempt(lambda: Image.open(io.BytesIO(data)), uri)
-    except JobError:
-        looks = _looks_like(data)
+        return _attempt(lambda: Image.open(io.BytesIO(data), formats=_FORMATS), data, uri)
+    except JobError as error:
+        looks = None if error.code == FailureCode.IMAGE_TRUNCATED else looks_like(data)
         if looks is None:
             raise
         raise JobError(
             FailureCode.IMAGE_UNDECODABLE,
-            f"{uri} is not an image: it looks like {looks}. Check what was uploaded there.",
+            f"{uri} is not an image of a known format: it looks like {looks}. Check what was uploaded there.",
         ) from None
 
 
-def _attempt(step: Callable[[], T], uri: str) -> T:
+def _attempt(step: Callable[[], T], data: bytes, uri: str) -> T:
     """Run a step of Pillow; whatever it raises for hostile bytes becomes a code."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return step()
-    except UnidentifiedImageError as error:
-        raise JobError(
-            FailureCode.IMAGE_UNDECODABLE, f"{uri} is not an image of a known format. Upload it again."
-        ) from error
+        return step()
     except MemoryError as error:
         raise JobError(FailureCode.IMAGE_TOO_LARGE, f"{uri} needs more memory than there is to decode it.") from error
     except Exception as error:
         message = str(error) or type(error).__name__
-        if any(word in message.lower() for word in ("truncated", "end of file", "incomplete", "unexpected end")):
+        said = any(word in message.lower() for word in ("truncated", "end of file", "incomplete", "unexpected end"))
+        if said or ends_early(data):
+            why = f" ({message})" if said else ""
             raise JobError(
-                FailureCode.IMAGE_TRUNCATED, f"{uri} is truncated: it ends too early ({message}). Upload it again."
+                FailureCode.IMAGE_TRUNCATED, f"{uri} is truncated: it ends too early{why}. Upload it again."
+            ) from error
+        if isinstance(error, UnidentifiedImageError):
+            raise JobError(
+                FailureCode.IMAGE_UNDECODABLE, f"{uri} is not an image of a known format. Upload it again."
             ) from error
         raise JobError(
             FailureCode.IMAGE_UNDECODABLE, f"{uri} cannot be decoded: {message}. Upload the image again."
         ) from error
 
 
-def _looks_like(data: bytes) -> str | None:
-    start = data[:512].lstrip()
-    if start[:1] == b"<":
-        lowered = start.lower()
-        return "an HTML page" if b"<html" in lowered or b"<!doctype html" in lowered else "XML or SVG"
-    if start[:1] in (b"{", b"["):
-        return "JSON"
+def _has_more_frames(image: Image.Image) -> bool:
+    # Not n_frames, which reads all of them: a small file may hold millions.
     try:
-        text = data[:512].decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return "text" if all(character.isprintable() or character.isspace() for character in text) else None
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # something follows, even if it is damaged; the first frame may still be whole
+        return True
 
 
 def _orientation_of(image: Image.Image) -> int:
@@ -137,7 +139,8 @@ def _orientation_of(image: Image.Image) -> int:
         tag = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # a damaged EXIF block says nothing about the picture
         return 1
-    return tag if tag in TURNS else 1
+    # TIFF may write it as a fraction, or as anything else.
+    return int(tag) if tag in TURNS else 1
 
 
 def _turned(
@@ -161,10 +164,12 @@ def _turned(
     return turned >= stored
 
 
-def _loaded_rgb(image: Image.Image, notices: list[Notice]) -> Image.Image:
+def _loaded_rgb(image: Image.Image, tag: int, notices: list[Notice]) -> Image.Image:
+    """Return the picture as it is stored, not turned."""
     image.load()
     rgb, profile_ignored = to_rgb(image)
     if profile_ignored:
         message = "The image's CMYK profile cannot be used; it was converted without one."
         notices.append(Notice(code="profile_ignored", message=message))
-    return rgb
+    # Pillow has turned a TIFF while it loaded it, and no other format.
+    return rgb.transpose(_BACK[tag]) if tag != 1 and image.format == "TIFF" else rgb

@@ -1,0 +1,89 @@
+"""What bytes that cannot be decoded look like, from their first bytes and the lengths that they state."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from typing import Final
+
+from PIL import TiffImagePlugin
+
+__all__ = ["ends_early", "looks_like"]
+
+_CONVERT: Final = ", which is not read: convert it to JPEG, PNG, WebP or TIFF"
+_MAGIC: Final = (
+    (b"%!PS", "PostScript" + _CONVERT),
+    (b"\xc5\xd0\xd3\xc6", "PostScript" + _CONVERT),
+    (b"%PDF", "a PDF" + _CONVERT),
+    (b"\x00\x00\x01\x00", "an icon (ICO)" + _CONVERT),
+    (b"icns", "an icon (ICNS)" + _CONVERT),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip"),
+)
+_JPEG2000 = b"\x00\x00\x00\x0cjP  "
+_CODESTREAM_END = b"\xff\xd9"
+
+
+def looks_like(data: bytes) -> str | None:
+    """Return words such as ``an HTML page`` for bytes of another kind than an image that is read, or ``None``."""
+    for magic, words in _MAGIC:
+        if data.startswith(magic):
+            return words
+    if data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis"):
+        heic = data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+        return ("HEIC" + _CONVERT) if heic else "a film or another file of the MP4 family"
+    start = data[:512].removeprefix(codecs.BOM_UTF8)
+    lowered = start.lstrip().lower()
+    if lowered[:1] == b"<":
+        return "an HTML page" if b"<html" in lowered or b"<!doctype html" in lowered else "XML or SVG"
+    if lowered[:1] in (b"{", b"["):
+        return "JSON"
+    try:
+        # Not final: the 512 bytes may end within a character.
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return None
+    return "text" if all(character.isprintable() or character.isspace() for character in text) else None
+
+
+def ends_early(data: bytes) -> bool:
+    """Say whether an image that could not be decoded is shorter than its own header says.
+
+    For the formats whose decoders do not tell a cut file from a damaged one: GIF's header, WebP, TIFF, JPEG 2000, AVIF.
+    """
+    if data.startswith(b"GIF8"):
+        return not data.rstrip(b"\x00").endswith(b";")
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data.startswith((b"II*\x00", b"MM\x00*")):
+        return _tiff_ends_early(data)
+    if data.startswith(b"\xff\x4f\xff\x51"):
+        return not data.endswith(_CODESTREAM_END)
+    if data.startswith(_JPEG2000):
+        return _boxes_end(data) > len(data) or not data.endswith(_CODESTREAM_END)
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return _boxes_end(data) > len(data)
+    return False
+
+
+def _tiff_ends_early(data: bytes) -> bool:
+    try:
+        tags = TiffImagePlugin.TiffImageFile(io.BytesIO(data)).tag_v2
+        offsets = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags[TiffImagePlugin.TILEOFFSETS]
+        sizes = tags.get(TiffImagePlugin.STRIPBYTECOUNTS) or tags[TiffImagePlugin.TILEBYTECOUNTS]
+        return any(offset + size > len(data) for offset, size in zip(offsets, sizes, strict=False))
+    except Exception:  # no directory to ask: it lies at the file's end when the writer did not know the sizes before
+        return int.from_bytes(data[4:8], "little" if data.startswith(b"II") else "big") >= len(data) - 2
+
+
+def _boxes_end(data: bytes) -> int:
+    """Return where the last box of an ISO base media file ends (ISO/IEC 14496-12, 4.2), as the boxes state it."""
+    position = 0
+    while position + 8 <= len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[position + 8 : position + 16], "big")
+        if size < 8:
+            return len(data)  # 0: to the end of the file
+        position += size
+    return position + 8 if position < len(data) else position
