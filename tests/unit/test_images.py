@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from maskscore.errors import JobError
 from maskscore_worker.images import DecodedImage, decode_image
@@ -56,13 +60,23 @@ def test_lossless_formats_give_the_very_pixels(format_: str) -> None:
     assert (decoded.format, decoded.notices, decoded.pixels.flags["C_CONTIGUOUS"]) == (format_, [], True)
 
 
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "TIFF": {},
+    "TIFF through libtiff": {"compression": "tiff_lzw"},
+}
+
+
 @pytest.mark.parametrize("tag", range(2, 9))
-def test_exif_orientations_are_applied_ignored_or_decided_by_the_masks(tag: int) -> None:
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_exif_orientations_are_applied_ignored_or_decided_by_the_masks(name: str, tag: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = tag
-    image = Image.open(io.BytesIO(encoded(exif=exif)))
-    stored, turned = picture(), np.asarray(ImageOps.exif_transpose(image))
-    data = encoded(exif=exif)
+    # What a viewer shows, from a format that Pillow does not turn by itself.
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(exif=exif)))))
+    stored = picture()
+    data = encoded(None, name.split()[0], exif=exif, **LOSSLESS[name])
     for orientation, expected in (("apply", turned), ("ignore", stored)):
         decoded = decode(data, orientation)
         np.testing.assert_array_equal(decoded.pixels, expected)
@@ -76,6 +90,22 @@ def test_exif_orientations_are_applied_ignored_or_decided_by_the_masks(tag: int)
     undecided = decode(data, fits=lambda height, width: 0)
     np.testing.assert_array_equal(undecided.pixels, turned)
     assert [notice.code for notice in undecided.notices] == ["orientation_ambiguous"]
+
+
+def test_an_orientation_written_as_a_fraction_is_a_number_in_the_result() -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[0x0112] = 5
+    tags[0x0112] = TiffImagePlugin.IFDRational(6, 1)
+    decoded = decode(encoded(None, "TIFF", tiffinfo=tags))
+    assert (type(decoded.exif_orientation), decoded.exif_orientation) == (int, 6)
+    np.testing.assert_array_equal(decoded.pixels, picture())
+
+
+def test_a_jpeg_photo_is_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    decoded = decode(encoded(None, "JPEG", exif=exif, quality=100, subsampling=0), "apply")
+    assert np.abs(decoded.pixels.astype(int) - np.rot90(picture(), -1)).max() < 12
 
 
 def test_transparency_lies_on_grey() -> None:
@@ -107,6 +137,63 @@ def test_floats_are_scaled_and_what_is_not_finite_is_black() -> None:
     assert (pixels[0, 0] == 0).all()
 
 
+def cmyk_profile() -> bytes:
+    """An output profile (ICC.1:2010) of the smallest kind: one 8-bit table that makes pure cyan ink a red."""
+
+    def lab(lightness: float, a: float, b: float) -> bytes:
+        return bytes([round(lightness * 2.55), round(a) + 128, round(b) + 128])
+
+    # Corners of the ink cube, the last channel (black) varying fastest.
+    corners = [lab(100, 0, 0)] * 16
+    corners[8] = lab(53, 80, 67)
+    identity = bytes(range(256))
+    matrix = struct.pack(">9i", *[65536 * (row == column) for row in range(3) for column in range(3)])
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix + identity * 4 + b"".join(corners) + identity * 3
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    start = 128 + 4 + 2 * 12
+    tags = struct.pack(">I", 2) + b"A2B0" + struct.pack(">II", start, len(table))
+    tags += b"wtpt" + struct.pack(">II", start + len(table), len(white))
+    body = tags + table + white
+    header = struct.pack(">I", 128 + len(body)) + b"test" + struct.pack(">I", 0x02400000) + b"prtrCMYKLab "
+    header += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp"
+    header = header.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + body
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
+def test_cmyk_goes_through_its_own_profile(format_: str) -> None:
+    cyan = Image.new("CMYK", (WIDTH, HEIGHT), (255, 0, 0, 0))
+    plain = decode(encoded(cyan, format_)).pixels[5, 5].astype(int)
+    assert plain[0] < 40
+    assert plain[2] > 200
+    profiled = decode(encoded(cyan, format_, icc_profile=cmyk_profile()))
+    assert profiled.notices == []
+    red, green, blue = profiled.pixels[5, 5].astype(int)
+    assert red > 220
+    assert max(green, blue) < 60
+
+
+def test_a_profile_of_rgb_is_left_alone() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"tmp ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"tmp ", b"bXYZ", 1)
+    assert swapped != profile
+    np.testing.assert_array_equal(decode(encoded(icc_profile=swapped)).pixels, picture())
+
+
+def test_ycck_as_adobe_writes_it() -> None:
+    ink = np.full((HEIGHT, WIDTH, 3), (200, 40, 90), np.uint8)
+    stored = np.asarray(Image.fromarray(ink).convert("YCbCr"))
+    black = np.full((HEIGHT, WIDTH, 1), 0, np.uint8)
+    # Pillow writes CMYK inverted, and its decoder turns YCC to inverted inks.
+    data = encoded(Image.fromarray(np.dstack([255 - stored, black]), "CMYK"), "JPEG", quality=100)
+    marker = data.index(b"Adobe")
+    assert data[marker + 11] == 0
+    ycck = data[: marker + 11] + b"\x02" + data[marker + 12 :]
+    inks = np.asarray(Image.open(io.BytesIO(ycck))).astype(int)
+    assert np.abs(inks[..., :3] - ink).max() < 4
+    assert np.abs(decode(ycck).pixels.astype(int) - (255 - ink)).max() < 4
+
+
 def test_cmyk_is_converted_and_a_broken_profile_said() -> None:
     cmyk = Image.fromarray(picture()).convert("CMYK")
     for profile, codes in ((None, []), (b"nonsense", ["profile_ignored"])):
@@ -125,6 +212,14 @@ def test_of_several_frames_the_first_is_taken_with_a_warning(format_: str) -> No
     assert [notice.code for notice in decoded.notices] == ["first_frame_only"]
 
 
+def test_a_damaged_second_frame_is_no_harm_and_a_million_frames_are_not_read() -> None:
+    first = encoded(Image.new("P", (WIDTH, HEIGHT), 3), "GIF")
+    frame = first[first.index(b"," + bytes(4)) : -1]
+    for rest in (b"!\xff\xff,", frame[:12], frame * 100_000 + b";"):
+        decoded = decode(first[:-1] + rest)
+        np.testing.assert_array_equal(decoded.pixels, decode(first).pixels)
+
+
 def test_a_multi_picture_jpeg_gives_its_first_picture() -> None:
     frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("#c80000", "#00c800")]
     decoded = decode(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:]))
@@ -133,16 +228,62 @@ def test_a_multi_picture_jpeg_gives_its_first_picture() -> None:
     assert decoded.pixels[..., 1].max() < 60
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_cut_off_images_fail_wherever_they_are_cut(format_: str) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise), format_)
-    for share in (0.3, 0.6, 0.9):
-        with pytest.raises(JobError) as caught:
+CUT: dict[str, dict[str, Any]] = {
+    "JPEG": {},
+    "JPEG progressive": {"progressive": True},
+    "PNG": {},
+    "WEBP": {},
+    "WEBP lossless": {"lossless": True},
+    "TIFF": {},
+    "TIFF through libtiff": {"compression": "tiff_lzw"},
+    "TIFF with JPEG inside": {"compression": "jpeg"},
+    "GIF": {},
+    "BMP": {},
+    "PPM": {},
+    "JPEG2000": {},
+    "AVIF": {},
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_cut_off_images_are_named_so_wherever_they_are_cut(name: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    format_ = name.split()[0]
+    data = encoded(noise.convert("P") if format_ == "GIF" else noise, format_, **CUT[name])
+    for share in np.linspace(0.02, 0.98, 25):
+        with pytest.raises(JobError, match="truncated: it ends too early") as caught:
             decode(data[: int(len(data) * share)])
-        assert caught.value.code in ("image_truncated", "image_undecodable")
-        if format_ in ("JPEG", "PNG"):
-            assert caught.value.code == "image_truncated"
+        assert caught.value.code == "image_truncated"
+
+
+def test_a_tiff_whose_directory_comes_first_is_named_truncated_too() -> None:
+    """As tifffile and GDAL write it; Pillow's own writer leaves a compressed file's directory to the end."""
+    strip = encoded(None, "TIFF", compression="tiff_lzw")
+    with TiffImagePlugin.TiffImageFile(io.BytesIO(strip)) as image:
+        (offset,), (size,) = image.tag_v2[273], image.tag_v2[279]
+        compressed = strip[offset : offset + size]
+        predictor = image.tag_v2.get(317, 1)
+    entries = [
+        (256, WIDTH),
+        (257, HEIGHT),
+        (258, 8),
+        (259, 5),
+        (262, 2),
+        (273, 0),
+        (277, 3),
+        (278, HEIGHT),
+        (279, size),
+    ]
+    entries.append((317, predictor))
+    start = 8 + 2 + 12 * len(entries) + 4
+    entries[5] = (273, start)
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    whole = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + compressed
+    np.testing.assert_array_equal(decode(whole).pixels, picture())
+    for share in (0.4, 0.7, 0.95):
+        with pytest.raises(JobError) as caught:
+            decode(whole[: start + int(size * share)])
+        assert caught.value.code == "image_truncated"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +294,13 @@ def test_cut_off_images_fail_wherever_they_are_cut(format_: str) -> None:
         (b'<?xml version="1.0"?><Error/>', "XML"),
         (b'{"error": 404}', "JSON"),
         (b"just some text", "text"),
+        (b"\xef\xbb\xbf<html><body>Not found</body></html>", "HTML"),
+        (("x" * 511 + "é" * 9).encode(), "text"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 20\n%%EndComments\nshowpage\n", "PostScript"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41" + bytes(99), "film"),
+        (b"PK\x03\x04" + bytes(99), "ZIP"),
         (bytes(range(256)), "known format"),
     ],
 )
@@ -173,6 +321,42 @@ def test_the_size_is_checked_before_decoding() -> None:
         assert caught.value.code in ("image_too_large", "image_undecodable")
     with pytest.raises(JobError, match="5000 x 5000"):
         decode(encoded(Image.new("1", (5000, 5000))))
+
+
+@pytest.mark.parametrize("wrapping", ["ICO", "ICNS"])
+def test_a_large_picture_wrapped_in_a_small_one_is_not_decoded(wrapping: str) -> None:
+    inner = encoded(Image.new("1", (9000, 9000)))
+    if wrapping == "ICO":
+        data = struct.pack("<3H4BHHII", 0, 1, 1, WIDTH, HEIGHT, 0, 0, 1, 8, len(inner), 22) + inner
+    else:
+        data = b"icns" + struct.pack(">I", 16 + len(inner)) + b"icp4" + struct.pack(">I", 8 + len(inner)) + inner
+    with pytest.raises(JobError, match="icon") as caught:
+        decode(data)
+    assert caught.value.code == "image_undecodable"
+
+
+def test_postscript_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(JobError, match="PostScript"):
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 20\n%%EndComments\nshowpage\n%%EOF\n")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    grey = Image.new("LA", (WIDTH, HEIGHT), (200, 0))
+    inputs = [*SEEDS, encoded(grey), SEEDS[0][:200], b"<html>"] * 20
+
+    def outcome(data: bytes) -> bytes | str:
+        try:
+            return decode(data).pixels.tobytes()
+        except JobError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(outcome, inputs)) == [outcome(data) for data in inputs]
 
 
 def test_a_compressed_text_bomb_does_not_fill_the_memory() -> None:

@@ -7,9 +7,7 @@ import os
 import pickle
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from maskscore.errors import JobError, SettingsError, WeightsError
-from maskscore.prompts import PromptSet, load_builtin
+from maskscore.errors import JobError, WeightsError
+from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.demo.train import crop_of
-from maskscore_worker.device import choose_device
-from maskscore_worker.features import PromptFeatureCache
-from maskscore_worker.model import ClipModel, digest_of, load_model
+from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.state import digest_of
 from maskscore_worker.weights import check
 
 CPU = torch.device("cpu")
@@ -48,11 +45,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("something reached for the network")
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test in which anything reached for the network, even where the error that it got was caught."""
+    reached: list[Any] = []
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    def refuse(*arguments: Any, **_: Any) -> None:
+        reached.append(arguments)
+        raise OSError("there is no network in this test")
+
+    for owner, name in ((socket.socket, "connect"), (socket.socket, "connect_ex"), (socket, "getaddrinfo")):
+        monkeypatch.setattr(owner, name, refuse)
+    yield
+    assert not reached
 
 
 def load(folder: Path) -> ClipModel:
@@ -149,6 +153,14 @@ def change(folder: Path, **changes: torch.Tensor | None) -> None:
     save_file(state, folder / SAFETENSORS)
 
 
+def test_many_keys_are_counted_and_some_named(folder: Path) -> None:
+    change(folder, **{f"extra.{number}": torch.zeros(1) for number in range(9)}, logit_scale=None)
+    with pytest.raises(WeightsError) as caught:
+        load(folder)
+    for words in ("1 missing: logit_scale", "9 unexpected: extra.0, extra.1", "extra.4 and 4 more"):
+        assert words in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -163,6 +175,21 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder: Path, changes: dict
     with pytest.raises(WeightsError) as caught:
         load(folder)
     assert words in str(caught.value)
+
+
+def test_half_precision_files_are_computed_in_full(folder: Path, demo: ClipModel) -> None:
+    assert demo.stored_as == "float16"
+    state = {key: value.float() for key, value in load_file(folder / SAFETENSORS).items()}
+    save_file(state, folder / SAFETENSORS)
+    full = load(folder)
+    assert full.stored_as == "float32"
+    np.testing.assert_array_equal(full.encode_images(crops(3, 64)), demo.encode_images(crops(3, 64)))
+
+
+def test_fp32_is_not_rounded_to_tf32(demo: ClipModel) -> None:
+    assert demo.precision == "fp32"
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_harmless_buffers_are_forgiven(folder: Path, demo: ClipModel) -> None:
@@ -200,10 +227,64 @@ def test_configurations_are_checked(folder: Path, full_size: Path) -> None:
     (folder / "open_clip_config.json").write_text("{}")
     with pytest.raises(WeightsError, match="model_cfg"):
         load(folder)
+    (folder / "open_clip_config.json").write_text('{"model_cfg": {"text_cfg": {}, "vision_cfg": 7}}')
+    with pytest.raises(WeightsError, match="must be objects"):
+        load(folder)
     with pytest.raises(WeightsError, match="no architecture 'ViT-X'"):
         load_model(full_size / BIN, architecture="ViT-X", device=CPU)
     with pytest.raises(WeightsError, match="does not fit ViT-B-16"):
         load_model(full_size / BIN, architecture="ViT-B-16", device=CPU)
+
+
+def reconfigure(folder: Path, **changes: dict[str, Any]) -> None:
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    for part, values in changes.items():
+        target = config if part == "preprocess_cfg" else config["model_cfg"]
+        target[part] = {**target.get(part, {}), **values}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+
+
+def test_mean_std_and_resize_are_the_configurations(folder: Path, demo: ClipModel) -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    reconfigure(folder, preprocess_cfg={"mean": mean, "std": std, "resize_mode": "squash"})
+    model = load(folder)
+    assert (model.mean, model.std, model.standard_resize) == (mean, std, False)
+    images = crops(2, 64)
+    values = (images.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
+    expected = demo.encode_tensors(values.transpose(0, 3, 1, 2))
+    np.testing.assert_allclose(model.encode_images(images), expected, atol=1e-6)
+    assert np.abs(model.encode_images(images) - demo.encode_images(images)).max() > 1e-3
+
+
+def test_images_that_are_not_square_are_refused(folder: Path) -> None:
+    state = load_file(folder / SAFETENSORS)
+    positions = state["visual.positional_embedding"]
+    state["visual.positional_embedding"] = torch.cat([positions, positions[1:]])
+    save_file(state, folder / SAFETENSORS)
+    reconfigure(folder, vision_cfg={"image_size": [64, 128]})
+    with pytest.raises(WeightsError, match="only square"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"text_cfg": {"hf_tokenizer_name": "someone/tokenizer"}}, "tokenizer of .* 'someone/tokenizer' from a hub"),
+        ({"text_cfg": {"hf_model_name": "someone/tower"}}, "text tower of .* 'someone/tower' on a hub"),
+        ({"vision_cfg": {"timm_model_name": "hf-hub:someone/tower"}}, "image tower of .* 'hf-hub:someone/tower'"),
+    ],
+)
+def test_what_only_a_hub_could_give_is_refused(folder: Path, changes: dict[str, Any], words: str) -> None:
+    reconfigure(folder, **changes)
+    with pytest.raises(WeightsError, match=words):
+        load(folder)
+
+
+@pytest.mark.parametrize("architecture", ["ViT-B-16-SigLIP", "roberta-ViT-B-32", "hf-hub:someone/model"])
+def test_an_architecture_never_sends_the_worker_to_a_hub(folder: Path, architecture: str) -> None:
+    (folder / "open_clip_config.json").unlink()
+    with pytest.raises(WeightsError, match=r"a worker fetches nothing|knows no architecture"):
+        load_model(folder, architecture=architecture, device=CPU)
 
 
 def test_a_folder_with_the_usual_configuration_is_called_by_its_name(full_size: Path) -> None:
@@ -229,49 +310,3 @@ def test_a_prompt_longer_than_the_context_is_refused_not_cut(demo: ClipModel) ->
     with pytest.raises(JobError, match="33 tokens") as caught:
         demo.encode_texts(["sky", fits + " cat"])
     assert caught.value.code == "prompt_too_long"
-
-
-class CountingEncoder:
-    """A real encoder that counts how often it is asked, and waits until it is let go on."""
-
-    def __init__(self, model: ClipModel) -> None:
-        self.model = model
-        self.asked: list[tuple[str, ...]] = []
-        self.gate = threading.Event()
-
-    def encode_texts(self, texts: tuple[str, ...]) -> Any:
-        self.asked.append(texts)
-        assert self.gate.wait(20)
-        return self.model.encode_texts(texts)
-
-
-def test_prompt_sets_are_encoded_once_and_forgotten_in_order(demo: ClipModel) -> None:
-    encoder = CountingEncoder(demo)
-    cache = PromptFeatureCache(encoder, capacity=2)
-    sets = [PromptSet(name=f"s{n}", positive=(f"thing {n}",), negative=("sky",)) for n in range(3)]
-    with ThreadPoolExecutor(8) as threads:
-        answers = [threads.submit(cache.get, sets[0]) for _ in range(8)]
-        encoder.gate.set()
-        for answer in answers:
-            np.testing.assert_array_equal(answer.result(20), demo.encode_texts(sets[0].texts))
-    assert len(encoder.asked) == 1
-    cache.get(sets[0].model_copy(update={"name": "renamed"}))
-    assert len(encoder.asked) == 1
-    for prompts in (sets[1], sets[0], sets[2], sets[0], sets[1]):
-        cache.get(prompts)
-    assert [texts[0] for texts in encoder.asked] == ["thing 0", "thing 1", "thing 2", "thing 1"]
-
-
-def test_a_set_that_cannot_be_encoded_is_not_kept(demo: ClipModel) -> None:
-    cache = PromptFeatureCache(demo, capacity=2)
-    for _ in range(2):
-        with pytest.raises(JobError):
-            cache.get(PromptSet(name="x", positive=("cat " * 99,), negative=("sky",)))
-
-
-def test_devices() -> None:
-    if not torch.cuda.is_available():
-        assert choose_device("auto") == CPU
-    for wrong in ("cuda:99", "tpu", "cpu:7", ""):
-        with pytest.raises(SettingsError, match="there are cpu"):
-            choose_device(wrong)

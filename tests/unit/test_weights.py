@@ -17,6 +17,7 @@ import pytest
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 REPO = "someone/some-model"
+COMMIT = "5" * 40
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 DEMO = (DEMO_WEIGHTS / WEIGHTS).read_bytes()
 DIGEST = hashlib.sha256(DEMO).hexdigest()
@@ -30,7 +31,10 @@ class Hub:
     weights: bytes = DEMO
     digest: str = DIGEST
     cut_after: int | None = None
+    name: str = WEIGHTS
+    tokens: set[str | None] = field(default_factory=set)
     ranges: list[str] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -47,14 +51,21 @@ def hub() -> Iterator[Hub]:
             self.answer(body=True)
 
         def answer(self, *, body: bool) -> None:
-            _, _, name = self.path.partition(f"{REPO}/resolve/main/")
-            data = {CONFIG: (DEMO_WEIGHTS / CONFIG).read_bytes(), WEIGHTS: state.weights}.get(name)
+            _, _, revision_and_name = self.path.partition(f"{REPO}/resolve/")
+            revision, _, name = revision_and_name.partition("/")
+            data = {CONFIG: (DEMO_WEIGHTS / CONFIG).read_bytes(), state.name: state.weights}.get(name)
+            # The branch moves on at once: what is asked for by its name later would be of another commit.
+            if revision != ("main" if name == CONFIG else COMMIT):
+                data = None
             if data is None:
                 self.send_response(404)
                 self.send_header("X-Error-Code", "EntryNotFound")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            state.tokens.add(self.headers["Authorization"])
+            if body:
+                state.fetched.append(name)
             start = 0
             if body and "Range" in self.headers:
                 state.ranges.append(self.headers["Range"])
@@ -64,11 +75,11 @@ def hub() -> Iterator[Hub]:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.send_header("Content-Length", str(len(data) - start))
             self.send_header("Accept-Ranges", "bytes")
-            self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("ETag", f'"{state.digest if name == WEIGHTS else "1" * 40}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{state.digest if name == state.name else "1" * 40}"')
             self.end_headers()
             if body:
-                cut = state.cut_after if name == WEIGHTS else None
+                cut = state.cut_after if name == state.name else None
                 self.wfile.write(data[start:] if cut is None else data[start : start + cut])
                 if cut is not None:
                     # The library goes on by itself at first; then nothing comes any more.
@@ -85,7 +96,7 @@ def hub() -> Iterator[Hub]:
     server.server_close()
 
 
-def weights(*arguments: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
+def weights(*arguments: str, endpoint: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "HF_ENDPOINT": endpoint,
@@ -93,6 +104,7 @@ def weights(*arguments: str, endpoint: str, home: Path) -> subprocess.CompletedP
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
+        **variables,
     }
     return subprocess.run(
         [sys.executable, "-m", "maskscore", "weights", *arguments],
@@ -112,8 +124,14 @@ def test_pulled_weights_are_checked_shown_and_fit(hub: Hub, tmp_path: Path) -> N
     assert (folder / WEIGHTS).read_bytes() == DEMO
     checked = weights("check", str(folder), endpoint=hub.address, home=tmp_path)
     assert checked.returncode == 0, checked.stderr
-    for words in (f"sha256:{DIGEST}", "The weights fit.", "image size         64"):
+    for words in (f"sha256:{DIGEST}", "The weights fit.", "image size         64", "stored as          float16"):
         assert words in checked.stdout
+    assert hub.fetched == [CONFIG, WEIGHTS]
+    again = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path, HF_TOKEN="hf_secret")
+    assert again.returncode == 0, again.stderr
+    assert f"sha256:{DIGEST}" in again.stdout
+    assert hub.fetched == [CONFIG, WEIGHTS, CONFIG]
+    assert hub.tokens == {None, "Bearer hf_secret"}
 
 
 def test_a_download_that_was_cut_off_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
@@ -135,13 +153,55 @@ def test_a_download_that_was_cut_off_goes_on_where_it_stopped(hub: Hub, tmp_path
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
 
 
+def test_what_an_older_or_larger_part_left_does_no_harm(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for left, size in ((f".{WEIGHTS}.{DIGEST}.part", len(DEMO) + 9), (f".{WEIGHTS}.{'7' * 64}.part", 9)):
+        (folder / left).write_bytes(bytes(size))
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert pulled.returncode == 0, pulled.stderr
+    assert (folder / WEIGHTS).read_bytes() == DEMO
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+
+
+def test_pickled_weights_are_fetched_where_there_are_no_others(hub: Hub, tmp_path: Path) -> None:
+    hub.name = "open_clip_pytorch_model.bin"
+    folder = tmp_path / "weights"
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert pulled.returncode == 0, pulled.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, hub.name]
+    (folder / hub.name).rename(folder / WEIGHTS)
+    refused = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert refused.returncode == 1
+    assert "which would be read in its place" in refused.stderr
+
+
+def test_weights_that_the_hub_names_no_digest_of_are_not_fetched(hub: Hub, tmp_path: Path) -> None:
+    hub.digest = "1" * 40
+    pulled = weights("pull", str(tmp_path / "weights"), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert pulled.returncode == 1
+    assert "names no SHA-256" in pulled.stderr
+    assert hub.fetched == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_not_the_hubs_fault(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    pulled = weights("pull", str(tmp_path / "file" / "weights"), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    assert pulled.returncode == 1
+    assert "cannot be written to" in pulled.stderr
+    assert "hub" not in pulled.stderr
+
+
 def test_weights_of_another_digest_are_not_kept(hub: Hub, tmp_path: Path) -> None:
     hub.digest = "0" * 64
     folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / WEIGHTS).write_bytes(b"what was there before")
     pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
     assert pulled.returncode == 1
     assert f"sha256:{DIGEST}" in pulled.stderr
-    assert not (folder / WEIGHTS).exists()
+    assert (folder / WEIGHTS).read_bytes() == b"what was there before"
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
 
 
 def test_a_hub_that_cannot_be_reached_or_has_no_such_model(hub: Hub, tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ class TextEncoder(Protocol):
 
 
 class PromptFeatureCache:
-    """The features of the last ``capacity`` prompt sets; one that two jobs ask for at once is encoded once."""
+    """The features of the last ``capacity`` prompt sets; one that several threads ask for at once is encoded once.
+
+    A set that is being encoded is never dropped, so for a moment there may be more than ``capacity`` of them.
+    """
 
     def __init__(self, model: TextEncoder, capacity: int) -> None:
         self._model = model
@@ -34,7 +37,7 @@ class PromptFeatureCache:
         self._lock = threading.Lock()
 
     def get(self, prompt_set: PromptSet) -> Features:
-        """Return the features of ``prompt_set.texts``, ``(P, D)`` float32, L2-normalised.
+        """Return the features of ``prompt_set.texts``, ``(P, D)`` float32, L2-normalised, not to be written to.
 
         Raises :class:`~maskscore.errors.JobError` where a prompt cannot be encoded; that is not kept.
         """
@@ -45,13 +48,21 @@ class PromptFeatureCache:
             if future is None:
                 future = self._kept[digest] = Future()
             self._kept.move_to_end(digest)
-            while len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
         if mine:
-            try:
-                future.set_result(self._model.encode_texts(prompt_set.texts))
-            except BaseException as error:
-                with self._lock:
-                    self._kept.pop(digest, None)
-                future.set_exception(error)
+            self._encode(prompt_set, digest, future)
         return future.result()
+
+    def _encode(self, prompt_set: PromptSet, digest: str, future: Future[Features]) -> None:
+        try:
+            features = self._model.encode_texts(prompt_set.texts)
+            features.setflags(write=False)
+        except BaseException as error:
+            with self._lock:
+                del self._kept[digest]
+            future.set_exception(error)
+            return
+        future.set_result(features)
+        with self._lock:
+            encoded = [key for key, kept in self._kept.items() if kept.done()]
+            for key in encoded[: max(0, len(self._kept) - self._capacity)]:
+                del self._kept[key]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,24 @@ import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from safetensors.torch import load_file
 
 from maskscore.errors import FailureCode, JobError, WeightsError
+from maskscore_worker.state import digest_of, dtypes_of, fill, read_state, weights_file
 
-__all__ = ["CONFIG_FILE", "ClipModel", "digest_of", "load_model", "weights_file"]
+__all__ = ["CONFIG_FILE", "ClipModel", "load_model"]
 
 log = logging.getLogger(__name__)
 
 CONFIG_FILE = "open_clip_config.json"
-_WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-# Buffers that some releases saved and others compute; they hold no learned value.
-_HARMLESS_KEYS = re.compile(r"(^|\.)(position_ids|attn_mask)$")
+# What transformers' tokenizers are saved as: the fast ones, SentencePiece, WordPiece, byte-level BPE.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+)
 _TEXTS_PER_FORWARD = 256
 
 Features = npt.NDArray[np.float32]
@@ -37,13 +42,21 @@ class ClipModel:
     """A loaded model on its device, in fp32. Made by :func:`load_model`.
 
     ``transform`` is open_clip's inference transform (Pillow image → normalised ``(3, S, S)`` tensor);
-    ``standard_resize`` says whether it is the usual one (short side by bicubic, centre crop).
+    ``standard_resize`` says whether it is the usual one (short side by bicubic, centre crop). ``stored_as`` names the
+    types of the file's tensors (``float16``); the model computes in fp32 whatever they are.
     """
 
     precision = "fp32"
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, architecture: str, weights_digest: str, device: torch.device
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        architecture: str,
+        weights_digest: str,
+        stored_as: str,
+        device: torch.device,
     ) -> None:
         preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
         sides = {preprocess.size} if isinstance(preprocess.size, int) else set(preprocess.size)
@@ -53,6 +66,7 @@ class ClipModel:
             )
         self.architecture = architecture
         self.weights_digest = weights_digest
+        self.stored_as = stored_as
         self.device = device
         self.image_size = int(sides.pop())
         self.mean: tuple[float, ...] = tuple(preprocess.mean)
@@ -111,6 +125,7 @@ class ClipModel:
             "image_size": self.image_size,
             "context_length": self.context_length,
             "logit_scale": self.logit_scale,
+            "stored_as": self.stored_as,
         }
 
     def _features(self, values: torch.Tensor) -> Features:
@@ -119,7 +134,9 @@ class ClipModel:
     def _count_tokens(self, text: str) -> int:
         if hasattr(self._tokenizer, "encode"):
             return len(self._tokenizer.encode(text)) + 2  # start and end
-        return len(self._tokenizer.tokenizer(text)["input_ids"])
+        own_marks = self._tokenizer.tokenizer_mode == "clips"  # start, end and class, added by open_clip
+        encoded = self._tokenizer.tokenizer(self._tokenizer.clean_fn(text), add_special_tokens=not own_marks)
+        return len(encoded["input_ids"]) + (3 if own_marks else 0)
 
 
 def _normalised(features: torch.Tensor) -> Features:
@@ -133,112 +150,90 @@ def load_model(folder: Path, *, architecture: str, device: torch.device) -> Clip
 
     The folder's own ``open_clip_config.json``, where it has one, goes before ``architecture`` (a name that open_clip
     knows). Raises :class:`~maskscore.errors.WeightsError` when the folder holds no weights, when they cannot be read,
-    when a key is missing or too many or a tensor has another shape, or when a value is not finite: a layer that stayed
-    random would give plausible nonsense.
+    when a key is missing or too many or a tensor has another shape, when a value is not finite, or when the
+    architecture could only be made with what is on a hub. Turns TF32 off for the whole process.
     """
     path = weights_file(folder)
     configured = (folder / CONFIG_FILE).is_file()
-    name = _architecture_of(folder) if configured else architecture
-    source = f"local-dir:{folder}" if configured else architecture
+    # Asked by name only: for `hf-hub:…` open_clip would go to the hub.
     if not configured and architecture not in open_clip.list_models():
         raise WeightsError(
             f"open_clip knows no architecture {architecture!r}, and {folder} has no {CONFIG_FILE}. "
             "Correct MASKSCORE_MODEL; `python -c 'import open_clip; print(open_clip.list_models())'` lists the names."
         )
+    config = _configuration_of(folder) if configured else open_clip.get_model_config(architecture)
+    name = _name_of(config) if configured else architecture
+    source = f"local-dir:{folder}" if configured else architecture
+    own_tokenizer = _tokenizer_of(config, name, folder, configured=configured)
+    # By default cuDNN rounds a convolution's inputs to TF32, so that "fp32" would not be true of the patch embedding.
+    torch.backends.cudnn.allow_tf32 = False
     try:
         # open_clip says at every start that no pretrained weights are loaded: that is the point.
         logging.getLogger().addFilter(_without_open_clip)
         model = open_clip.create_model(
             source, pretrained=None, load_weights=False, pretrained_image=False, pretrained_text=False
         )
-        tokenizer = open_clip.get_tokenizer(source)
+        tokenizer = open_clip.get_tokenizer(source, **own_tokenizer)
     except Exception as error:
         raise WeightsError(
-            f"The architecture {name} could not be made from {folder}: {type(error).__name__}: {error}. An "
-            f"architecture whose tokenizer comes from a hub needs its files and an {CONFIG_FILE} in the folder."
+            f"The architecture {name} of {folder} could not be made: {type(error).__name__}: {error}"
         ) from error
     finally:
         logging.getLogger().removeFilter(_without_open_clip)
-    _fill(model, _read(path), path, name)
-    return ClipModel(model, tokenizer, architecture=name, weights_digest=digest_of(path), device=device)
-
-
-def weights_file(folder: Path) -> Path:
-    """Return the folder's weights file, safetensors first. Raises :class:`~maskscore.errors.WeightsError`."""
-    for name in _WEIGHTS_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    what = "holds neither" if folder.is_dir() else "is not a folder; it should hold"
-    raise WeightsError(
-        f"{folder} {what} {' nor '.join(_WEIGHTS_FILES)}. Fetch the weights with `maskscore weights pull {folder}`."
+    state = read_state(path)
+    fill(model, state, path, name)
+    return ClipModel(
+        model, tokenizer, architecture=name, weights_digest=digest_of(path), stored_as=dtypes_of(state), device=device
     )
-
-
-def digest_of(path: Path) -> str:
-    """Return ``sha256:…`` of a file."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _without_open_clip(record: logging.LogRecord) -> bool:
     return "open_clip" not in record.pathname or record.levelno >= logging.ERROR
 
 
-def _architecture_of(folder: Path) -> str:
-    """Name a folder's own configuration: the open_clip architecture it equals, else its digest."""
+def _configuration_of(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))["model_cfg"]
+        if not all(isinstance(config[part], dict) for part in ("vision_cfg", "text_cfg")):
+            raise TypeError("vision_cfg and text_cfg must be objects")
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"{folder / CONFIG_FILE} is not an open_clip configuration (JSON with `model_cfg`): {error!r}."
         ) from error
+    return dict(config)
+
+
+def _name_of(config: dict[str, Any]) -> str:
+    """Name a folder's own configuration: the open_clip architecture it equals, else its digest."""
     for name in open_clip.list_models():
         if open_clip.get_model_config(name) == config:
             return str(name)
     return "custom-" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(
-            f"{path} cannot be read: {type(error).__name__}: {error}. Fetch it again; `maskscore weights pull` checks "
-            "the digest."
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dict of tensors.")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+def _tokenizer_of(config: dict[str, Any], name: str, folder: Path, *, configured: bool) -> dict[str, bool]:
+    """Return the arguments with which open_clip makes the tokenizer without a network.
 
-
-def _fill(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path, architecture: str) -> None:
-    wanted = model.state_dict()
-    problems = []
-    for what, keys in (("missing", wanted.keys() - state.keys()), ("unexpected", state.keys() - wanted.keys())):
-        named = sorted(key for key in keys if not _HARMLESS_KEYS.search(key))
-        if named:
-            problems.append(f"{len(named)} {what}: {_some(named)}")
-    shared = wanted.keys() & state.keys()
-    shapes = sorted(
-        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
-        for key in shared
-        if state[key].shape != wanted[key].shape
-    )
-    if shapes:
-        problems.append(f"{len(shapes)} of another shape: {_some(shapes)}")
-    if problems:
+    open_clip would ask a hub for three things: a text tower's configuration, a timm model's, and a tokenizer. The
+    first two are refused; the tokenizer is taken from the folder's own files, and none of the folder's code is run.
+    """
+    text, vision = config["text_cfg"], config["vision_cfg"]
+    tower = text.get("hf_model_name")
+    if tower and not Path(str(tower)).is_dir():
         raise WeightsError(
-            f"{path} does not fit {architecture}: {'; '.join(problems)}. Set MASKSCORE_MODEL to the architecture that "
-            f"the weights are of, or put its {CONFIG_FILE} into the folder."
+            f"The text tower of {name} is defined by {tower!r} on a hub, and a worker fetches nothing. Use an "
+            "architecture whose text tower is open_clip's own."
         )
-    broken = sorted(key for key in shared if not torch.isfinite(state[key]).all())
-    if broken:
-        raise WeightsError(f"{path} holds values that are not finite, in {_some(broken)}. Fetch it again.")
-    model.load_state_dict({key: state[key] for key in shared}, strict=False)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if ":" in str(vision.get("timm_model_name", "")):
+        raise WeightsError(
+            f"The image tower of {name} is defined by {vision['timm_model_name']!r} on a hub, and a worker fetches "
+            "nothing. Name timm's own architecture."
+        )
+    if not text.get("hf_tokenizer_name"):
+        return {}
+    if not configured or not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise WeightsError(
+            f"The tokenizer of {name} is {text['hf_tokenizer_name']!r} from a hub, and a worker fetches nothing. Put "
+            f"its files (tokenizer.json, tokenizer_config.json) and the model's {CONFIG_FILE} into {folder}."
+        )
+    return {"local_files_only": True, "trust_remote_code": False}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from typing import Final
+from typing import Final, Literal
 
 from PIL import TiffImagePlugin
 
@@ -20,6 +20,8 @@ _MAGIC: Final = (
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "gzip"),
 )
+# Bytes per value of the types 1 to 12 (TIFF 6.0, 2): BYTE, ASCII, SHORT, LONG, RATIONAL, and so on.
+_TIFF_SIZES: Final = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), start=1))
 _JPEG2000 = b"\x00\x00\x00\x0cjP  "
 _CODESTREAM_END = b"\xff\xd9"
 
@@ -67,13 +69,27 @@ def ends_early(data: bytes) -> bool:
 
 
 def _tiff_ends_early(data: bytes) -> bool:
+    """Say whether the first directory, one of its values or a piece of its picture lies past the end (TIFF 6.0, 2)."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+
+    def number(position: int, size: int) -> int:
+        return int.from_bytes(data[position : position + size], order)
+
+    start = number(4, 4)
+    entries = range(start + 2, start + 2 + 12 * number(start, 2), 12)
+    if start + 2 > len(data) or entries.stop + 4 > len(data):
+        return True
+    for entry in entries:
+        size = _TIFF_SIZES.get(number(entry + 2, 2), 1) * number(entry + 4, 4)
+        if size > 4 and number(entry + 8, 4) + size > len(data):
+            return True
     try:
         tags = TiffImagePlugin.TiffImageFile(io.BytesIO(data)).tag_v2
         offsets = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags[TiffImagePlugin.TILEOFFSETS]
         sizes = tags.get(TiffImagePlugin.STRIPBYTECOUNTS) or tags[TiffImagePlugin.TILEBYTECOUNTS]
         return any(offset + size > len(data) for offset, size in zip(offsets, sizes, strict=False))
-    except Exception:  # no directory to ask: it lies at the file's end when the writer did not know the sizes before
-        return int.from_bytes(data[4:8], "little" if data.startswith(b"II") else "big") >= len(data) - 2
+    except Exception:  # damaged in some other way
+        return False
 
 
 def _boxes_end(data: bytes) -> int:
