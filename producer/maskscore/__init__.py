@@ -3,19 +3,22 @@
 A producer imports what is listed here; nothing of it needs a model.
 """
 
-from maskscore.client import Batch, Client, JobHandle
+from maskscore.batch import Batch
+from maskscore.client import Client, JobHandle
 from maskscore.errors import (
+    BatchNotFound,
     JobConflict,
     JobFailed,
     JobNotFound,
     MaskscoreError,
     PayloadTooLarge,
+    QueueFull,
     ResultUnavailable,
     ServiceUnavailable,
     WaitTimeout,
 )
 from maskscore.job import RLE, ImageRef, Job, Mask, MasksRef, ScoringOptions, Thresholds
-from maskscore.ledger import JobStatus
+from maskscore.ledger import BatchCounts, DeadLetter, JobStatus
 from maskscore.prompts import PromptSet
 from maskscore.result import Component, JobResult, JobState
 from maskscore.settings import ClientSettings
@@ -23,9 +26,12 @@ from maskscore.settings import ClientSettings
 __all__ = [
     "RLE",
     "Batch",
+    "BatchCounts",
+    "BatchNotFound",
     "Client",
     "ClientSettings",
     "Component",
+    "DeadLetter",
     "ImageRef",
     "Job",
     "JobConflict",
@@ -40,6 +46,7 @@ __all__ = [
     "MaskscoreError",
     "PayloadTooLarge",
     "PromptSet",
+    "QueueFull",
     "ResultUnavailable",
     "ScoringOptions",
     "ServiceUnavailable",

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from maskscore.batch import Batch
 from maskscore.connection import connect, redis_errors
+from maskscore.content import digest_of, with_content_id
 from maskscore.document import pack, unpack
-from maskscore.errors import JobFailed, JobNotFound, PayloadTooLarge, WaitTimeout
+from maskscore.errors import JobConflict, JobFailed, JobNotFound, PayloadTooLarge, QueueFull, WaitTimeout
 from maskscore.job import Job, MasksRef, parse_job
-from maskscore.ledger import JobStatus, Ledger, Submission
+from maskscore.ledger import BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
 from maskscore.objects import Objects
 from maskscore.queue import make_app, send
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 from maskscore.store import load_result
 
-__all__ = ["Batch", "Client", "JobHandle"]
+__all__ = ["Client", "JobHandle"]
 
 _CHUNK = 200
 _POLL_FIRST_S, _POLL_LAST_S = 0.005, 0.25
+_ROOM_S = 0.5
 
 
 class JobHandle:
@@ -51,23 +54,6 @@ class JobHandle:
         return f"JobHandle({self.job_id!r})"
 
 
-class Batch(Sequence[JobHandle]):
-    """The jobs of one :meth:`Client.submit_many`, in the order they were given; ``batch_id`` stands in each result."""
-
-    def __init__(self, batch_id: str, handles: list[JobHandle]) -> None:
-        self.batch_id = batch_id
-        self._handles = handles
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._handles[index]
-
-    def __len__(self) -> int:
-        return len(self._handles)
-
-    def __repr__(self) -> str:
-        return f"Batch({self.batch_id!r}, {len(self)} jobs)"
-
-
 class Client:
     """A producer's side of the service; safe to share between threads, not between processes.
 
@@ -88,9 +74,10 @@ class Client:
         self.settings = settings
         self._redis = connect(settings)
         self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        self._batches = BatchLedger(self._redis, namespace=settings.namespace)
         self._app = make_app(settings)
-        # The client reads and writes only where its own settings and its own results point.
-        self._objects = Objects(buckets=None, result_buckets=None)
+        # The client reads and writes only where its own settings, jobs and results point.
+        self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
 
     def __enter__(self) -> Client:
         return self
@@ -104,34 +91,61 @@ class Client:
         """Close the connections."""
         self._app.close()
         self._redis.close()
-        self._objects.close()
+        self.objects.close()
 
     def handle(self, job_id: str) -> JobHandle:
         """Return a handle for a job submitted before, perhaps by another process. Asks nothing yet."""
         return JobHandle(self, job_id)
 
-    def submit(self, job: Job) -> JobHandle:
+    def batch(self, batch_id: str) -> Batch:
+        """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
+        return Batch(self, self._batches, batch_id)
+
+    def submit(self, job: Job, *, content_id: bool = False) -> JobHandle:
         """Submit one job and return at once.
 
-        Repeating a submit (same ``job_id``, same document) is safe: it is the same job. Raises
-        :class:`~maskscore.errors.JobConflict` for the same id with another document, and
+        Repeating a submit (same ``job_id``, same document) is safe: it is the same job. With ``content_id`` the id is
+        made of what the job is (see :func:`maskscore.content.with_content_id`), so that the same work is done once.
+
+        Raises :class:`~maskscore.errors.JobConflict` for the same id with another document,
+        :class:`~maskscore.errors.QueueFull` at ``MASKSCORE_QUEUE_LIMIT``, and
         :class:`~maskscore.errors.PayloadTooLarge` for inline masks too large for Redis where no spill is set.
         """
-        return self._submit([job])[0]
+        if content_id:
+            job = with_content_id(job, self.objects)
+        self._submit([job], job.batch_id)
+        return self.handle(job.job_id)
 
-    def submit_many(self, jobs: Iterable[Job], *, batch_id: str | None = None) -> Batch:
-        """Submit many jobs, a few hundred per round trip; raises as :meth:`submit` does.
+    def submit_many(
+        self,
+        jobs: Iterable[Job],
+        *,
+        batch_id: str | None = None,
+        content_id: bool = False,
+        wait_for_room: bool = False,
+    ) -> Batch:
+        """Submit jobs as a batch, a few hundred per round trip, and return it; raises as :meth:`submit` does.
 
-        Jobs that bring no ``batch_id`` of their own get this one (a new one where it is not given).
+        Under a ``batch_id`` of its own (a new one where it is not given) a producer that died on the way runs again and
+        submits what is missing. A job that was submitted before, in another batch, joins this one with what became of
+        it. ``wait_for_room`` waits while the queue is full, for as long as it takes, instead of raising
+        :class:`~maskscore.errors.QueueFull`.
         """
         batch_id = batch_id or uuid.uuid4().hex
-        handles: list[JobHandle] = []
         rest = iter(jobs)
         while chunk := list(islice(rest, _CHUNK)):
-            handles += self._submit(
-                [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in chunk]
-            )
-        return Batch(batch_id, handles)
+            named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in chunk]
+            if content_id:
+                named = [with_content_id(job, self.objects) for job in named]
+            while True:
+                try:
+                    self._submit(named, batch_id)
+                    break
+                except QueueFull:
+                    if not wait_for_room:
+                        raise
+                    time.sleep(_ROOM_S)
+        return self.batch(batch_id)
 
     def status(self, job_id: str) -> JobStatus:
         """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""
@@ -150,6 +164,11 @@ class Client:
             )
         return [status for status in found if status is not None]
 
+    def records(self, job_ids: Iterable[str]) -> list[JobRecord | None]:
+        """Return what the ledger holds of the jobs, in one round trip; ``None`` for unknown ones."""
+        with redis_errors(self.settings):
+            return self._ledger.records(job_ids)
+
     def get(self, job_id: str) -> JobResult:
         """Return an ended job's result; look at its ``state``: failed, cancelled and expired jobs have one too.
 
@@ -158,7 +177,7 @@ class Client:
         """
         with redis_errors(self.settings):
             record = self._ledger.record(job_id)
-        return load_result(record, self._objects)
+        return load_result(record, self.objects)
 
     def job(self, job_id: str) -> Job:
         """Return the job as it was submitted (spilled masks by reference). Raises ``JobNotFound``."""
@@ -178,12 +197,16 @@ class Client:
             raise JobFailed(job_id, code, message)
         return result
 
-    def as_completed(self, handles: Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
+    def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
         """Yield each job's result when it has ended, whatever way it ended; the first to end comes first.
 
-        Raises :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have
-        passed and jobs are still going.
+        A batch is followed through its events, see :meth:`maskscore.Batch.as_completed`; other jobs are polled. Raises
+        :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have passed
+        and jobs are still going.
         """
+        if isinstance(handles, Batch):
+            yield from handles.as_completed(timeout)
+            return
         deadline = None if timeout is None else time.monotonic() + timeout
         outstanding = deque(dict.fromkeys(handle.job_id for handle in handles))
         pause = _POLL_FIRST_S
@@ -218,23 +241,74 @@ class Client:
         with redis_errors(self.settings):
             return self._ledger.cancel(job_id)
 
-    def _submit(self, jobs: list[Job]) -> list[JobHandle]:
-        submissions = [self._submission(job) for job in jobs]
+    def cancel_many(self, job_ids: Iterable[str]) -> list[JobState | None]:
+        """Cancel jobs in one round trip; return the state each is in now, ``None`` for unknown ones."""
         with redis_errors(self.settings):
-            needs_message = self._ledger.submit(submissions)
-            send(
-                self._app,
-                [(job.job_id, job.priority) for job, needed in zip(jobs, needs_message, strict=True) if needed],
-            )
-        return [JobHandle(self, job.job_id) for job in jobs]
+            return self._ledger.cancel_many(job_ids)
 
-    def _submission(self, job: Job) -> Submission:
-        # The batch is not part of what the job is: a pipeline run again under a new batch submits the same jobs.
-        digest = hashlib.sha256(job.model_dump_json(exclude={"batch_id"}).encode()).hexdigest()
+    def requeue(self, job_id: str) -> JobState:
+        """Run a job again that failed, was cancelled or expired, with all its attempts; a dead letter leaves the list.
+
+        Returns the state it is in now: ``queued``; a job that has not ended, or has succeeded, stays as it is. Raises
+        :class:`~maskscore.errors.JobNotFound`.
+        """
+        with redis_errors(self.settings):
+            before, priority = self._ledger.requeue(job_id)
+            if not before.ended or before is JobState.SUCCEEDED:
+                return before
+            send(self._app, [(job_id, priority)])
+        return JobState.QUEUED
+
+    def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
+        """Return the jobs that were given up although their input may be fine, the latest first.
+
+        They are those that ended their worker time and again (``poisoned``) and those whose retries are used up. They
+        are kept until :meth:`requeue` or :meth:`drop_dead_letter`.
+        """
+        with redis_errors(self.settings):
+            return self._ledger.dead_letters(limit=limit)
+
+    def dead_letter(self, job_id: str) -> DeadLetter:
+        """Return one dead letter. Raises :class:`~maskscore.errors.JobNotFound` where it is none."""
+        with redis_errors(self.settings):
+            return self._ledger.dead_letter(job_id)
+
+    def drop_dead_letter(self, job_id: str) -> bool:
+        """Take a job off the list of dead letters; return whether it was there. Its failure is kept as any other."""
+        with redis_errors(self.settings):
+            return self._ledger.drop(job_id)
+
+    def _submit(self, jobs: list[Job], batch_id: str | None) -> None:
+        submissions = [self._submission(job, batch_id) for job in jobs]
+        with redis_errors(self.settings):
+            outcomes = self._ledger.submit(submissions, queue_limit=self.settings.queue_limit)
+            pairs = list(zip(jobs, outcomes, strict=True))
+            send(self._app, [(job.job_id, job.priority) for job, outcome in pairs if outcome is Submitted.WAITING])
+        conflicts = [job.job_id for job, outcome in pairs if outcome is Submitted.CONFLICT]
+        if conflicts:
+            raise JobConflict(
+                f"Another document was submitted before as job {', '.join(conflicts[:5])}. "
+                "Give the new job an id of its own, or leave `job_id` out."
+            )
+        if Submitted.FULL in outcomes:
+            self._raise_full(batch_id)
+
+    def _raise_full(self, batch_id: str | None) -> None:
+        with redis_errors(self.settings):
+            backlog = self._ledger.backlog()
+        depth = backlog.waiting + backlog.delayed
+        again = f"these jobs again under the batch {batch_id}" if batch_id else "again"
+        raise QueueFull(
+            f"{depth:,} jobs are queued, and MASKSCORE_QUEUE_LIMIT is {self.settings.queue_limit:,}. Submit {again} "
+            "when there are fewer; nothing is doubled.",
+            depth=depth,
+        )
+
+    def _submission(self, job: Job, batch_id: str | None) -> Submission:
         document = pack(job)
         if len(document) > self.settings.max_document_bytes:
             document = pack(self._spill(job, len(document)))
-        return Submission(job.job_id, document, digest, job.batch_id, job.priority, job.expires_in)
+        return Submission(job.job_id, document, digest_of(job), batch_id, job.priority, job.expires_in)
 
     def _spill(self, job: Job, size: int) -> Job:
         if self.settings.spill_uri is None or isinstance(job.masks, MasksRef):
@@ -245,5 +319,5 @@ class Client:
             )
         uri = f"{self.settings.spill_uri}{job.job_id}.masks.json"
         inline = job.model_dump_json(include={"masks"})
-        etag = self._objects.write(uri, inline.encode(), content_type="application/json")
+        etag = self.objects.write(uri, inline.encode(), content_type="application/json")
         return job.model_copy(update={"masks": MasksRef(uri=uri, etag=etag)})

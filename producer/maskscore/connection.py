@@ -11,7 +11,7 @@ import redis
 from maskscore.errors import ServiceUnavailable, SettingsError
 from maskscore.settings import ClientSettings
 
-__all__ = ["connect", "public_url", "redis_errors"]
+__all__ = ["connect", "public_url", "redis_errors", "will_pass"]
 
 
 def connect(settings: ClientSettings) -> redis.Redis:
@@ -29,6 +29,16 @@ def connect(settings: ClientSettings) -> redis.Redis:
         )
     except ValueError as error:
         raise SettingsError(f"MASKSCORE_REDIS_URL cannot be used: {error}") from error
+
+
+def will_pass(error: redis.RedisError) -> bool:
+    """Whether the same command may succeed later: Redis is away, loading, full, not writable or no master just now."""
+    if isinstance(
+        error,
+        redis.ConnectionError | redis.TimeoutError | redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError,
+    ):
+        return not isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError)
+    return str(error).startswith(("MISCONF", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED", "CLUSTERDOWN", "TRYAGAIN"))
 
 
 def public_url(url: str) -> str:
@@ -51,6 +61,11 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise ServiceUnavailable(
             f"Redis at {where} does not answer: {_reason(error)}. Check that it runs and MASKSCORE_REDIS_URL."
+        ) from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise ServiceUnavailable(
+            f"Redis at {where} is full: {_reason(error)}. Read results, raise `maxmemory`, or lower "
+            "MASKSCORE_QUEUE_LIMIT or MASKSCORE_RESULT_TTL_S; then submit again, nothing is doubled."
         ) from error
     except redis.RedisError as error:
         raise ServiceUnavailable(f"Redis at {where} refused the command: {_reason(error)}.") from error

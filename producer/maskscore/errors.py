@@ -13,6 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 __all__ = [
+    "BatchNotFound",
     "FailureCode",
     "InvalidDocumentError",
     "JobConflict",
@@ -21,6 +22,7 @@ __all__ = [
     "JobNotFound",
     "MaskscoreError",
     "PayloadTooLarge",
+    "QueueFull",
     "ResultUnavailable",
     "ServiceUnavailable",
     "SettingsError",
@@ -55,6 +57,7 @@ class FailureCode(StrEnum):
     DOCUMENT_VERSION_UNSUPPORTED = "document_version_unsupported"
     FEATURES_NOT_FINITE = "features_not_finite"
     OUT_OF_MEMORY = "out_of_memory"
+    JOB_TIMEOUT = "job_timeout"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     RESULT_FORBIDDEN = "result_forbidden"
     RESULT_NOT_STORED = "result_not_stored"
@@ -128,10 +131,26 @@ class JobNotFound(MaskscoreError):  # noqa: N818
     code = "job_not_found"
 
 
+class BatchNotFound(JobNotFound):
+    """No batch of this id is known: no job was submitted under it, or its time to live has passed."""
+
+    code = "batch_not_found"
+
+
 class JobConflict(MaskscoreError):  # noqa: N818
     """The job id is taken by another document."""
 
     code = "job_conflict"
+
+
+class QueueFull(MaskscoreError):  # noqa: N818
+    """The queue holds as many jobs as it may (``depth``); submit again later: what was submitted is not doubled."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, *, depth: int) -> None:
+        super().__init__(message)
+        self.depth = depth
 
 
 class PayloadTooLarge(MaskscoreError):  # noqa: N818

@@ -6,11 +6,11 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote
 
 import boto3
@@ -128,17 +128,25 @@ class Objects:
                 self._client = None
 
     def read(
-        self, uri: str, *, what: What, max_bytes: int, etag: str | None = None, version_id: str | None = None
+        self,
+        uri: str,
+        *,
+        what: What,
+        max_bytes: int,
+        etag: str | None = None,
+        version_id: str | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> FetchedObject:
         """Read an object whole.
 
         ``what`` it is decides the codes. ``etag`` refuses any other content than that one; ``version_id`` reads one
-        version of a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
+        version of a versioned bucket. ``check`` is called while the bytes of an S3 object come in, and may raise to
+        give up. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
         ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (passing).
         """
         scheme, colon, _ = uri.partition(":")
         if scheme == "s3":
-            return self._read_s3(uri, what, max_bytes, etag, version_id)
+            return self._read_s3(uri, what, max_bytes, etag, version_id, check)
         if scheme == "file":
             return self._read_file(uri, what, max_bytes, etag)
         raise JobError(
@@ -147,6 +155,17 @@ class Objects:
             if colon
             else f"{uri!r} is not a URI; give s3://bucket/key or file:///path.",
         )
+
+    def etag(self, uri: str, *, what: What, version_id: str | None = None) -> str:
+        """Return an object's present ETag without reading it; raises as :meth:`read` does."""
+        if uri.startswith("file:"):
+            with self._opened(uri, what) as (_, status):
+                return _file_etag(status)
+        bucket, key = _bucket_and_key(uri)
+        given = {} if version_id is None else {"VersionId": version_id}
+        with _s3_errors(uri, bucket, what):
+            answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
+        return str(answer["ETag"])
 
     def write(self, uri: str, data: bytes, *, content_type: str) -> str:
         """Write an ``s3://`` object and return its ETag.
@@ -178,7 +197,15 @@ class Objects:
                     ) from error
             return self._client
 
-    def _read_s3(self, uri: str, what: What, max_bytes: int, etag: str | None, version_id: str | None) -> FetchedObject:
+    def _read_s3(
+        self,
+        uri: str,
+        what: What,
+        max_bytes: int,
+        etag: str | None,
+        version_id: str | None,
+        check: Callable[[], None],
+    ) -> FetchedObject:
         bucket, key = _bucket_and_key(uri)
         if not _allowed(bucket, self._buckets):
             raise JobError(
@@ -190,10 +217,13 @@ class Objects:
         with _s3_errors(uri, bucket, what):
             for attempt in range(1, _ATTEMPTS + 1):
                 answer = self._s3().get_object(Bucket=bucket, Key=key, **given)
+                length = answer.get("ContentLength")
                 try:
-                    with closing(answer["Body"]) as body:
-                        _check_size(uri, what, answer.get("ContentLength", 0), max_bytes)
-                        data = b"".join(_limited(body.iter_chunks(_CHUNK), uri, what, max_bytes))
+                    with answer["Body"] as body:
+                        _check_size(uri, what, length or 0, max_bytes)
+                        data = b"".join(_limited(_arriving(body, check), uri, what, max_bytes))
+                    if length is not None and len(data) != length:
+                        raise IncompleteReadError(actual_bytes=len(data), expected_bytes=length)
                     break
                 except _CUT_OFF:
                     if attempt == _ATTEMPTS:
@@ -205,6 +235,17 @@ class Objects:
         return FetchedObject(data, found, answer.get("VersionId"))
 
     def _read_file(self, uri: str, what: What, max_bytes: int, etag: str | None) -> FetchedObject:
+        with self._opened(uri, what) as (file, status):
+            _check_size(uri, what, status.st_size, max_bytes)
+            data = file.read(max_bytes + 1)
+        _check_size(uri, what, len(data), max_bytes)
+        found = _file_etag(status)
+        if etag is not None and etag.strip('"') != found.strip('"'):
+            raise _changed(uri, what, etag, found)
+        return FetchedObject(data, found, None)
+
+    @contextmanager
+    def _opened(self, uri: str, what: What) -> Iterator[tuple[BinaryIO, os.stat_result]]:
         path = _path(uri)
         # Before anything is said of the file, so that nobody learns what lies outside.
         if not any(path.is_relative_to(root) for root in self._file_roots):
@@ -217,8 +258,7 @@ class Objects:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise JobError(_CODES[what].not_found, f"{uri} is not a regular file.")
-                _check_size(uri, what, status.st_size, max_bytes)
-                data = file.read(max_bytes + 1)
+                yield file, status
         except (FileNotFoundError, NotADirectoryError) as error:
             raise JobError(_CODES[what].not_found, f"There is no file {uri} on the worker's machine.") from error
         except IsADirectoryError as error:
@@ -229,11 +269,10 @@ class Objects:
             if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO):
                 raise JobError(_CODES[what].not_found, f"{uri} is no file: {error.strerror}.") from error
             raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be read: {error}.", passing=True) from error
-        _check_size(uri, what, len(data), max_bytes)
-        found = f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
-        if etag is not None and etag.strip('"') != found.strip('"'):
-            raise _changed(uri, what, etag, found)
-        return FetchedObject(data, found, None)
+
+
+def _file_etag(status: os.stat_result) -> str:
+    return f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -273,6 +312,13 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
             FailureCode.URI_INVALID, f"{uri!r} has a part '.' or '..', which is not read in an object's URI."
         )
     return bucket, key
+
+
+def _arriving(body: Any, check: Callable[[], None]) -> Iterator[bytes]:
+    """Yield the bytes as they arrive: a store that sends one of them now and then must not hold a job for ever."""
+    while chunk := body.read1(_CHUNK, decode_content=False):
+        yield chunk
+        check()
 
 
 def _limited(chunks: Iterable[bytes], uri: str, what: What, max_bytes: int) -> Iterator[bytes]:

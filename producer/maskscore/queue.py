@@ -10,12 +10,14 @@ from typing import Final
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.transport.redis import Channel
 
 from maskscore.errors import ServiceUnavailable
 from maskscore.job import Priority
+from maskscore.ledger import PRIORITIES
 from maskscore.settings import ClientSettings
 
-__all__ = ["TASK_NAME", "make_app", "send"]
+__all__ = ["TASK_NAME", "make_app", "queue_keys", "send"]
 
 TASK_NAME: Final = "maskscore.score"
 
@@ -38,7 +40,13 @@ def make_app(settings: ClientSettings) -> Celery:
         worker_enable_remote_control=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Such as a Redis that is full, or a replica that was promoted: wait, do not end the process.
+        broker_channel_error_retry=True,
+        worker_enable_prefetch_count_reduction=False,
         broker_transport_options={
+            # The ledger knows what was taken by whom. Kombu's own notes in Redis would cost two round trips per job,
+            # and one that could not be removed would take up a place for ever.
+            "ack_emulation": False,
             "global_keyprefix": f"{settings.namespace}:celery:",
             "priority_steps": sorted(_PRIORITIES.values()),
             "queue_order_strategy": "priority",
@@ -49,6 +57,17 @@ def make_app(settings: ClientSettings) -> Celery:
         },
     )
     return app
+
+
+def queue_keys(app: Celery, namespace: str) -> list[str]:
+    """Return the Redis lists that hold the queue's messages, for the priorities high, normal and low.
+
+    They are kombu's: the transport's prefix, the queue's name, and for all priorities but 0 a separator and the
+    priority (``kombu.transport.redis.Channel._q_for_pri``).
+    """
+    prefix = app.conf.broker_transport_options["global_keyprefix"]
+    numbers = (_PRIORITIES[priority] for priority in PRIORITIES)
+    return [f"{prefix}{namespace}{f'{Channel.sep}{number}' if number else ''}" for number in numbers]
 
 
 def send(app: Celery, jobs: Iterable[tuple[str, Priority]]) -> None:

@@ -58,6 +58,9 @@ class ClientSettings(BaseSettings):
     result_ttl_s: int = Field(
         7 * 24 * 3600, gt=0, description="Seconds that an ended job's state and result are kept in Redis."
     )
+    queue_limit: int = Field(
+        1_000_000, gt=0, description="Most jobs that may be queued; at more, `submit` raises `QueueFull`."
+    )
     max_document_bytes: int = Field(
         1 * MIB,
         gt=0,
@@ -112,7 +115,34 @@ class WorkerSettings(ClientSettings):
     )
     max_masks: int = Field(10_000, gt=0, description="Most masks (or components) in one job.")
     s3_timeout_s: float = Field(30.0, gt=0, description="Seconds that one S3 request may take to connect or to read.")
-    lease_s: float = Field(30.0, gt=0, description="Seconds that a claim holds unless it is renewed.")
+    lease_s: float = Field(
+        30.0, gt=0, description="Seconds after which a job whose worker is gone runs again; renewed while it runs."
+    )
+    max_attempts: int = Field(
+        3, ge=2, description="Attempts that may end with their worker before a job is given up as `poisoned`."
+    )
+    max_retries: int = Field(
+        12, ge=0, description="Retries of a job that meets passing faults, such as an object store that is down."
+    )
+    retry_for_s: float = Field(
+        900.0, ge=0, description="Seconds after its first passing fault in which a job is retried."
+    )
+    retry_first_s: float = Field(
+        1.0, gt=0, description="Seconds before the first retry; doubled for each further one, with jitter."
+    )
+    retry_most_s: float = Field(60.0, gt=0, description="Most seconds between two retries.")
+    job_timeout_s: float = Field(
+        900.0, gt=0, description="Seconds that one attempt may take; after that the job fails as `job_timeout`."
+    )
+    grace_s: float = Field(
+        25.0, ge=0, description="Seconds that running jobs have to finish after SIGTERM; then they are given back."
+    )
+    stranded_after_s: float = Field(
+        10.0, gt=0, description="Seconds after which a job whose message was lost gets a new one."
+    )
+    watchdog_s: float = Field(
+        120.0, gt=0, description="Seconds without progress, though there is work, after which a worker ends itself."
+    )
     ready_file: Path | None = Field(
         None,
         description="File that is written when the model is loaded and jobs are being taken; removed at the end.",

@@ -181,7 +181,7 @@ def test_a_model_with_another_transform_is_given_its_own(tmp_path: Path) -> None
     settings = WorkerSettings(weights=weights, device="cpu", prompts="demo", file_roots=(tmp_path,))
     now = datetime.now(UTC)
     with load_pipeline(settings, worker="here") as pipeline:
-        result = pipeline.run(job, Claim(job.job_id, 1, b"", now, now), lambda: None)
+        result = pipeline.run(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None)
     assert result.model is not None
     assert result.model.crop_mode == "reference"
     plain = Reference.from_folder(weights)
@@ -214,7 +214,7 @@ def test_the_real_architecture_at_full_size(full_size: Path, tmp_path: Path, mod
         for treatment in TREATMENTS:
             options = ScoringOptions(treatment=treatment, top_k=5)
             job = Job.model_validate({"image": (tmp_path / "scene.png").as_uri(), "masks": masks, "options": options})
-            result = pipeline.run(job, Claim(job.job_id, 1, b"", now, now), lambda: None)
+            result = pipeline.run(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None)
             check(
                 result.components,
                 [mask.mask for mask in scene.masks[:4]],

@@ -1,18 +1,23 @@
-"""The ledger's transitions against a real Redis."""
+"""The ledger's transitions against a real Redis, one by one; `test_ledger_model` tries them in any order."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
 
-from maskscore.errors import JobConflict, JobNotFound
-from maskscore.ledger import Claim, Ledger, Submission
+from maskscore.errors import JobNotFound
+from maskscore.job import Priority
+from maskscore.ledger import BatchCounts, BatchLedger, Claim, Ledger, Submission, Submitted, Swept, new_token
 from maskscore.local import LocalServices
 from maskscore.result import Failure, JobState
+
+QUEUES = ("high", "normal", "low")
+PASSING = Failure(code="storage_unavailable", message="the store is away")
 
 
 @pytest.fixture
@@ -30,13 +35,23 @@ def ledger(client: redis.Redis, namespace: str) -> Ledger:
     return Ledger(client, namespace=namespace, ttl_s=60)
 
 
-def submission(job_id: str = "a", digest: str = "d", expires_in_s: float | None = None) -> Submission:
-    return Submission(job_id, b"document", digest, "batch", "normal", expires_in_s)
+@pytest.fixture
+def batches(client: redis.Redis, namespace: str) -> BatchLedger:
+    return BatchLedger(client, namespace=namespace)
 
 
-def claimed(ledger: Ledger, job_id: str = "a", lease_s: float = 60) -> Claim:
-    claim = ledger.claim(job_id, worker="w", lease_s=lease_s)
-    assert claim is not None
+def submission(job_id: str = "a", digest: str = "d", batch: str = "batch", **fields: Any) -> Submission:
+    given = {"priority": "normal", "expires_in_s": None, **fields}
+    return Submission(job_id, b"document", digest, batch, **given)
+
+
+def claim_of(ledger: Ledger, job_id: str = "a", *, alone: bool = False, lease_s: float = 60) -> Claim | str:
+    return ledger.claim(job_id, token=new_token(), worker="w", lease_s=lease_s, alone=alone)
+
+
+def claimed(ledger: Ledger, job_id: str = "a", *, alone: bool = False, lease_s: float = 60) -> Claim:
+    claim = claim_of(ledger, job_id, alone=alone, lease_s=lease_s)
+    assert isinstance(claim, Claim), claim
     return claim
 
 
@@ -46,92 +61,199 @@ def state(ledger: Ledger, job_id: str = "a") -> JobState:
     return status.state
 
 
-def until(condition: Callable[[], bool]) -> None:
+def sweep(ledger: Ledger, **given: Any) -> Swept:
+    settings = {"lock_s": 60, "max_attempts": 3, "stranded_after_s": 60, "queue_keys": QUEUES, "keeper": "k", **given}
+    return ledger.sweep(**settings)
 
+
+def until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline, "it did not come about within 10 s"
-        time.sleep(0.01)
+        time.sleep(0.005)
+
+
+def swept(ledger: Ledger, what: str, **given: Any) -> Swept:
+    """Sweep until something of this kind has come about."""
+    rounds: list[Swept] = []
+
+    def found() -> bool:
+        rounds.append(sweep(ledger, **given))
+        return bool(getattr(rounds[-1], what))
+
+    until(found)
+    return rounds[-1]
 
 
 def test_a_job_goes_from_waiting_through_running_to_its_result(ledger: Ledger) -> None:
-    assert ledger.submit([submission()]) == [True]
+    assert ledger.submit([submission()]) == [Submitted.WAITING]
     assert state(ledger) is JobState.QUEUED
     assert ledger.backlog().waiting == 1
     claim = claimed(ledger)
-    assert (claim.attempt, claim.document) == (1, b"document")
+    assert (claim.attempt, claim.retries, claim.document) == (1, 0, b"document")
     assert claim.submitted_at <= claim.claimed_at
     assert (ledger.backlog().waiting, ledger.backlog().running) == (0, 1)
-    assert ledger.finish(claim, result=b"result")
+    assert ledger.finish(claim, result=b"result") is JobState.SUCCEEDED
     record = ledger.record("a")
     assert (record.status.state, record.result, record.status.worker) == (JobState.SUCCEEDED, b"result", "w")
     assert record.status.finished_at is not None
     assert record.status.batch_id == "batch"
     assert ledger.document("a") == b"document"
     backlog = ledger.backlog()
-    assert (backlog.waiting, backlog.running, backlog.delayed, backlog.oldest_waiting_s) == (0, 0, 0, 0)
+    assert (backlog.waiting, backlog.running, backlog.delayed, backlog.dead, backlog.oldest_waiting_s) == (
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 def test_a_failure_keeps_its_code_and_sentence(ledger: Ledger) -> None:
     ledger.submit([submission()])
-    assert ledger.finish(claimed(ledger), error=Failure(code="image_not_found", message="gone"))
-    assert ledger.record("a").status.error == Failure(code="image_not_found", message="gone")
-    assert state(ledger) is JobState.FAILED
+    failure = Failure(code="image_not_found", message="gone")
+    assert ledger.finish(claimed(ledger), error=failure) is JobState.FAILED
+    assert ledger.record("a").status.error == failure
+    assert ledger.dead_letters() == []
 
 
 def test_submitting_again_is_the_same_job_and_needs_a_message_only_while_it_waits(ledger: Ledger) -> None:
-    assert ledger.submit([submission(), submission("b")]) == [True, True]
-    assert ledger.submit([submission()]) == [True]
+    assert ledger.submit([submission(), submission("b")]) == [Submitted.WAITING] * 2
+    assert ledger.submit([submission()]) == [Submitted.WAITING]
     claim = claimed(ledger)
-    assert ledger.submit([submission()]) == [False]
+    assert ledger.submit([submission()]) == [Submitted.KNOWN]
     ledger.finish(claim, result=b"r")
-    assert ledger.submit([submission()]) == [False]
+    assert ledger.submit([submission()]) == [Submitted.KNOWN]
     assert ledger.record("a").result == b"r"
-
-
-def test_submitting_again_wakes_a_job_whose_worker_was_lost(ledger: Ledger, client: redis.Redis) -> None:
-    ledger.submit([submission()])
-    lost = claimed(ledger, lease_s=0.01)
-    until(lambda: redis_seconds(client) > lost.claimed_at.timestamp() + 0.02)
-    assert ledger.submit([submission()]) == [True]
-    assert claimed(ledger).attempt == 2
-    assert ledger.submit([submission()]) == [False]
 
 
 def test_another_document_under_a_known_id_is_a_conflict_that_changes_nothing(ledger: Ledger) -> None:
     ledger.submit([submission()])
-    with pytest.raises(JobConflict, match="as job a"):
-        ledger.submit([submission("b"), submission(digest="other")])
+    assert ledger.submit([submission("b"), submission(digest="other")]) == [Submitted.WAITING, Submitted.CONFLICT]
     assert claimed(ledger).document == b"document"
     assert state(ledger, "b") is JobState.QUEUED
+
+
+def test_a_full_queue_takes_nothing_new_but_knows_what_it_has(ledger: Ledger) -> None:
+    some = [submission(name) for name in "abc"]
+    assert ledger.submit(some, queue_limit=2) == [Submitted.WAITING, Submitted.WAITING, Submitted.FULL]
+    assert ledger.submit(some, queue_limit=2) == [Submitted.WAITING, Submitted.WAITING, Submitted.FULL]
+    assert ledger.statuses(["c"]) == [None]
+    claimed(ledger)
+    assert ledger.submit(some, queue_limit=2)[2] is Submitted.WAITING
 
 
 def test_a_duplicate_message_claims_nothing(ledger: Ledger) -> None:
     ledger.submit([submission()])
     claim = claimed(ledger)
-    assert ledger.claim("a", worker="other", lease_s=60) is None
+    assert claim_of(ledger) == "running"
     ledger.finish(claim, result=b"r")
-    assert ledger.claim("a", worker="other", lease_s=60) is None
-    assert ledger.claim("never submitted", worker="w", lease_s=60) is None
+    assert claim_of(ledger) == "succeeded"
+    assert claim_of(ledger, "never submitted") == "unknown"
 
 
-def test_a_stale_attempt_cannot_overwrite(ledger: Ledger) -> None:
+def test_a_claim_whose_answer_was_lost_is_answered_again(ledger: Ledger) -> None:
     ledger.submit([submission()])
-    frozen = claimed(ledger, lease_s=0.01)
-    takers: list[Claim | None] = []
+    first = ledger.claim("a", token="t", worker="w", lease_s=60)
+    again = ledger.claim("a", token="t", worker="w", lease_s=60)
+    assert isinstance(first, Claim)
+    assert isinstance(again, Claim)
+    assert (again.attempt, again.token) == (1, "t")
+    assert ledger.finish(again, result=b"r") is JobState.SUCCEEDED
 
-    def taken() -> bool:
-        takers.append(ledger.claim("a", worker="other", lease_s=60))
-        return takers[-1] is not None
 
-    until(taken)
-    current = takers[-1]
-    assert current is not None
+def test_a_dead_workers_job_waits_again_as_a_suspect_and_its_old_attempt_cannot_overwrite(ledger: Ledger) -> None:
+    ledger.submit([submission()])
+    frozen = claimed(ledger, lease_s=0.001)
+    assert swept(ledger, "lapsed").messages == [("a", "normal")]
+    assert state(ledger) is JobState.QUEUED
+    assert claim_of(ledger) == "suspect"
+    current = claimed(ledger, alone=True)
     assert current.attempt == 2
     assert ledger.renew([frozen, current], lease_s=60) == ["lost", "renewed"]
-    assert not ledger.finish(frozen, result=b"old")
-    assert ledger.finish(current, result=b"new")
+    assert ledger.finish(frozen, result=b"old") is None
+    assert ledger.retry(frozen, PASSING, worker="w", delay_s=1, max_retries=9, retry_for_s=60) is None
+    assert ledger.release(frozen) is None
+    assert ledger.finish(current, result=b"new") is JobState.SUCCEEDED
     assert ledger.record("a").result == b"new"
+
+
+def test_a_lapsed_job_that_nobody_took_is_still_its_workers(ledger: Ledger) -> None:
+    ledger.submit([submission(), submission("b")])
+    renewed, finished = claimed(ledger, lease_s=0.001), claimed(ledger, "b", lease_s=0.001)
+    until(lambda: sweep(ledger).held and ledger.backlog().waiting == 2)
+    assert ledger.renew([renewed], lease_s=60) == ["renewed"]
+    assert state(ledger) is JobState.RUNNING
+    assert claim_of(ledger) == "running"
+    assert ledger.finish(finished, result=b"r") is JobState.SUCCEEDED
+    assert ledger.finish(renewed, result=b"r") is JobState.SUCCEEDED
+    assert ledger.backlog().waiting == 0
+
+
+def test_a_job_that_ends_its_workers_is_poisoned_kept_and_can_be_queued_again(
+    ledger: Ledger, client: redis.Redis
+) -> None:
+    ledger.submit([submission()])
+    for attempt in (1, 2, 3):
+        assert claimed(ledger, lease_s=0.001, alone=True).attempt == attempt
+        last = swept(ledger, "lapsed")
+    assert (last.poisoned, last.messages) == (1, [])
+    (letter,) = ledger.dead_letters()
+    assert letter.status.error is not None
+    assert (letter.status.state, letter.status.error.code, letter.status.attempts) == (JobState.FAILED, "poisoned", 3)
+    assert [(reason.code, reason.worker) for reason in letter.reasons] == [("worker_lost", "w")] * 3
+    assert ledger.dead_letter("a") == letter
+    assert ledger.backlog().dead == 1
+    assert ledger.requeue("a") == (JobState.FAILED, "normal")
+    assert ledger.dead_letters() == []
+    with pytest.raises(JobNotFound, match="dead list"):
+        ledger.dead_letter("a")
+    assert claim_of(ledger) == "suspect"
+    assert ledger.finish(claimed(ledger, alone=True), result=b"r") is JobState.SUCCEEDED
+
+
+def test_a_dropped_dead_letter_is_forgotten_in_time(ledger: Ledger, client: redis.Redis, namespace: str) -> None:
+    ledger.submit([submission()])
+    ledger.finish(claimed(ledger), error=PASSING, dead_letter=True)
+    assert client.pttl(f"{namespace}:job:a") == -1
+    assert ledger.drop("a")
+    assert not ledger.drop("a")
+    assert 0 < int(client.pttl(f"{namespace}:job:a")) <= 60_000
+
+
+def test_a_passing_fault_puts_the_job_aside_and_costs_no_attempt(ledger: Ledger) -> None:
+    ledger.submit([submission()])
+    limits: dict[str, Any] = {"worker": "w", "max_retries": 2, "retry_for_s": 60}
+    for retries in (0, 1):
+        claim = claimed(ledger)
+        assert (claim.attempt, claim.retries) == (1, retries)
+        assert ledger.retry(claim, PASSING, delay_s=0.001, **limits) == "delayed"
+        assert ledger.backlog().delayed == 1
+        assert claim_of(ledger) == "delayed"
+        assert swept(ledger, "due").messages == [("a", "normal")]
+    claim = claimed(ledger)
+    assert ledger.retry(claim, PASSING, delay_s=0.001, **limits) == "exhausted"
+    assert ledger.finish(claim, error=PASSING, dead_letter=True) is JobState.FAILED
+    (letter,) = ledger.dead_letters()
+    assert [reason.message for reason in letter.reasons] == ["the store is away"] * 3
+    assert letter.status.retries == 2
+
+
+def test_retries_are_bounded_in_time(ledger: Ledger) -> None:
+    ledger.submit([submission()])
+    limits: dict[str, Any] = {"worker": "w", "max_retries": 100, "retry_for_s": 5}
+    assert ledger.retry(claimed(ledger), PASSING, delay_s=6, **limits) == "exhausted"
+
+
+def test_a_released_job_waits_again_at_no_cost(ledger: Ledger) -> None:
+    ledger.submit([submission(priority="high")])
+    for _ in range(5):
+        claim = claimed(ledger)
+        assert claim.attempt == 1
+        assert ledger.release(claim) == "high"
+        assert ledger.renew([claim], lease_s=60) == ["lost"]
+        assert ledger.finish(claim, result=b"late") is None
+    assert state(ledger) is JobState.QUEUED
 
 
 def test_renewing_moves_the_lease_on(ledger: Ledger, client: redis.Redis, namespace: str) -> None:
@@ -140,27 +262,38 @@ def test_renewing_moves_the_lease_on(ledger: Ledger, client: redis.Redis, namesp
     before = client.zscore(f"{namespace}:running", "a")
     assert ledger.renew([claim], lease_s=100) == ["renewed"]
     after = client.zscore(f"{namespace}:running", "a")
-    assert before is not None
-    assert after is not None
+    assert isinstance(before, float)
+    assert isinstance(after, float)
     assert after - before > 90_000
 
 
 def test_a_cancelled_queued_job_never_runs(ledger: Ledger) -> None:
     ledger.submit([submission()])
     assert ledger.cancel("a") is JobState.CANCELLED
-    assert ledger.claim("a", worker="w", lease_s=60) is None
+    assert claim_of(ledger) == "cancelled"
     error = ledger.record("a").status.error
     assert error is not None
     assert error.code == "cancelled"
     assert ledger.backlog().waiting == 0
 
 
-def test_a_running_job_is_asked_to_stop_and_ends_as_cancelled(ledger: Ledger) -> None:
+@pytest.mark.parametrize("way", ["finish", "retry", "release", "lapse"])
+def test_a_running_job_is_asked_to_stop_and_ends_as_cancelled_however_its_attempt_ends(
+    ledger: Ledger, way: str
+) -> None:
     ledger.submit([submission()])
-    claim = claimed(ledger)
+    claim = claimed(ledger, lease_s=0.001 if way == "lapse" else 60)
     assert ledger.cancel("a") is JobState.RUNNING
-    assert ledger.renew([claim], lease_s=60) == ["cancelled"]
-    assert ledger.finish(claim, result=b"too late")
+    if way == "lapse":
+        assert swept(ledger, "lapsed").messages == []
+    else:
+        assert ledger.renew([claim], lease_s=60) == ["cancelled"]
+    if way == "finish":
+        assert ledger.finish(claim, result=b"too late") is JobState.CANCELLED
+    if way == "retry":
+        assert ledger.retry(claim, PASSING, worker="w", delay_s=1, max_retries=9, retry_for_s=60) == "cancelled"
+    if way == "release":
+        assert ledger.release(claim) is None
     assert state(ledger) is JobState.CANCELLED
     assert ledger.record("a").result is None
 
@@ -170,17 +303,8 @@ def test_cancelling_an_ended_job_changes_nothing(ledger: Ledger) -> None:
     ledger.finish(claimed(ledger), result=b"r")
     assert ledger.cancel("a") is JobState.SUCCEEDED
     assert ledger.record("a").result == b"r"
-
-
-def test_a_job_that_waited_too_long_expires_unrun(ledger: Ledger, client: redis.Redis) -> None:
-    ledger.submit([submission(expires_in_s=0.001), submission("b", expires_in_s=3600)])
-    (submitted,) = ledger.statuses(["a"])
-    assert submitted is not None
-    # By Redis's clock, as the ledger counts.
-    until(lambda: redis_seconds(client) > submitted.submitted_at.timestamp() + 0.01)
-    assert ledger.claim("a", worker="w", lease_s=60) is None
-    assert state(ledger) is JobState.EXPIRED
-    assert ledger.claim("b", worker="w", lease_s=60) is not None
+    assert ledger.requeue("a") == (JobState.SUCCEEDED, "normal")
+    assert state(ledger) is JobState.SUCCEEDED
 
 
 def redis_seconds(client: redis.Redis) -> float:
@@ -188,9 +312,117 @@ def redis_seconds(client: redis.Redis) -> float:
     return float(seconds + micros / 1e6)
 
 
+@pytest.mark.parametrize("found_by", ["claim", "sweep"])
+def test_a_job_that_waited_too_long_expires_unrun(ledger: Ledger, client: redis.Redis, found_by: str) -> None:
+    ledger.submit([submission(expires_in_s=0.001), submission("b", expires_in_s=3600)])
+    (submitted,) = ledger.statuses(["a"])
+    assert submitted is not None
+    # By Redis's clock, as the ledger counts.
+    until(lambda: redis_seconds(client) > submitted.submitted_at.timestamp() + 0.01)
+    if found_by == "claim":
+        assert claim_of(ledger) == "expired"
+    else:
+        assert sweep(ledger).expired == 1
+    assert state(ledger) is JobState.EXPIRED
+    assert ledger.backlog().waiting == 1
+    claimed(ledger, "b")
+
+
+def test_one_keeper_at_a_time(ledger: Ledger) -> None:
+    assert sweep(ledger, keeper="one").held
+    assert not sweep(ledger, keeper="two").held
+    assert sweep(ledger, keeper="one", lock_s=0.001).held
+    until(lambda: sweep(ledger, keeper="two").held)
+
+
+def test_a_job_beside_an_empty_queue_has_lost_its_message(ledger: Ledger, client: redis.Redis, namespace: str) -> None:
+    queues = [f"{namespace}:{name}" for name in QUEUES]
+    client.rpush(queues[1], "a message")
+    ledger.submit([submission(), submission("b", priority="low")])
+    given = {"stranded_after_s": 0.02, "queue_keys": queues}
+    assert swept(ledger, "stranded", **given).messages == [("b", "low")]
+    client.delete(queues[1])
+    messages: set[tuple[str, Priority]] = set()
+
+    def found() -> bool:
+        messages.update(sweep(ledger, **given).messages)
+        return ("a", "normal") in messages
+
+    until(found)
+
+
+def test_a_job_that_later_ones_overtook_has_lost_its_message(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    queues = [f"{namespace}:{name}" for name in QUEUES]
+    client.rpush(queues[1], "a message")
+    for name in "abc":
+        ledger.submit([submission(name)])
+        time.sleep(0.002)  # scores are milliseconds
+    given = {"stranded_after_s": 0.05, "queue_keys": queues}
+    claimed(ledger, "b")
+    sent: list[tuple[str, Priority]] = []
+
+    def found() -> bool:
+        sent.extend(sweep(ledger, **given).messages)
+        return bool(sent)
+
+    until(found)
+    assert sent == [("a", "normal")]
+    # `c` was sent after what has been claimed, so its message may still be in the queue.
+    for _ in range(5):
+        sent += sweep(ledger, **given).messages
+    assert ("c", "normal") not in sent
+
+
+def test_a_batch_counts_its_jobs_and_tells_of_each_end_once(ledger: Ledger, batches: BatchLedger) -> None:
+    ledger.submit([submission(name) for name in "abcd"])
+    assert batches.counts("batch") == BatchCounts(queued=4)
+    assert batches.job_ids("batch", start=1, stop=3) == ["b", "c"]
+    ledger.finish(claimed(ledger, "b"), result=b"r")
+    ledger.cancel("c")
+    claimed(ledger, "d")
+    assert batches.counts("batch") == BatchCounts(queued=1, running=1, succeeded=1, cancelled=1)
+    events = batches.events("batch", after="0", limit=10, block_s=0)
+    assert [(event.job_id, event.state) for event in events] == [("b", JobState.SUCCEEDED), ("c", JobState.CANCELLED)]
+    assert batches.events("batch", after=events[-1].event_id, limit=10, block_s=0) == []
+    assert batches.counts("unknown") is None
+    batches.set_position("batch", "reader", events[0].event_id)
+    assert (batches.position("batch", "reader"), batches.position("batch", "other")) == (events[0].event_id, "0")
+    assert batches.counts("batch") == BatchCounts(queued=1, running=1, succeeded=1, cancelled=1)
+
+
+def test_a_job_joins_a_second_batch_with_what_became_of_it(ledger: Ledger, batches: BatchLedger) -> None:
+    ledger.submit([submission("a", batch="x:1"), submission("b", batch="x:1")])
+    ledger.finish(claimed(ledger), result=b"r")
+    for _ in range(2):
+        ledger.submit([submission("a", batch="x"), submission("b", batch="x")])
+    assert batches.counts("x") == BatchCounts(queued=1, succeeded=1)
+    assert batches.job_ids("x", start=0, stop=9) == ["a", "b"]
+    ledger.finish(claimed(ledger, "b"), result=b"r")
+    for batch in ("x", "x:1"):
+        assert batches.counts(batch) == BatchCounts(succeeded=2)
+        assert [e.job_id for e in batches.events(batch, after="0", limit=9, block_s=0)] == ["a", "b"]
+
+
+def test_a_batch_is_forgotten_in_time_but_not_while_its_jobs_go_on(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    keys = [f"{namespace}:batch:{name}:batch" for name in ("counts", "jobs", "events")]
+    ledger.submit([submission("a"), submission("b")])
+    ledger.finish(claimed(ledger), result=b"r")
+    assert [client.pttl(key) for key in keys] == [-1] * 3
+    ledger.finish(claimed(ledger, "b"), error=PASSING)
+    assert all(0 < int(client.pttl(key)) <= 60_000 for key in keys)
+    ledger.requeue("b")
+    assert [client.pttl(key) for key in keys] == [-1] * 3
+
+
 def test_unknown_jobs_are_said_to_be_unknown(ledger: Ledger) -> None:
     assert ledger.statuses(["nobody"]) == [None]
-    for ask in (ledger.record, ledger.cancel, ledger.document):
+    assert ledger.records(["nobody"]) == [None]
+    asks: list[Callable[[str], Any]] = [ledger.record, ledger.cancel, ledger.document, ledger.requeue]
+    for ask in asks:
         with pytest.raises(JobNotFound, match="nobody"):
             ask("nobody")
 
@@ -198,9 +430,7 @@ def test_unknown_jobs_are_said_to_be_unknown(ledger: Ledger) -> None:
 def test_only_ended_jobs_are_forgotten(ledger: Ledger, client: redis.Redis, namespace: str) -> None:
     ledger.submit([submission(), submission("b")])
     ledger.finish(claimed(ledger), result=b"r")
-    ttl = client.pttl(f"{namespace}:job:a")
-    assert isinstance(ttl, int)
-    assert 0 < ttl <= 60_000
+    assert 0 < int(client.pttl(f"{namespace}:job:a")) <= 60_000
     assert client.pttl(f"{namespace}:job:b") == -1
 
 

@@ -208,7 +208,7 @@ def test_submitting_again_is_the_same_job_and_another_document_a_conflict(
     job = make_job(image, masks[:1])
     first = client.submit(job).wait(timeout=60)
     assert client.submit(job).wait(timeout=60) == first
-    assert client.submit_many([job])[0].wait(timeout=60) == first
+    assert next(iter(client.submit_many([job]))).wait(timeout=60) == first
     with pytest.raises(JobConflict, match=job.job_id):
         client.submit(make_job(image, masks[:2], job_id=job.job_id))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
 
+from maskscore.errors import FailureCode, JobError
 from maskscore.ledger import Claim, Ledger
 
 __all__ = ["JobStopped", "LeaseHolder", "Leases"]
@@ -17,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class JobStopped(Exception):  # noqa: N818 - not an error: somebody wants it so
-    """The job must not go on here: ``cancelled`` by its submitter, or its lease is ``lost``."""
+    """The job must not go on here: ``cancelled`` by its submitter, its lease is ``lost``, or it was ``released``."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -27,22 +29,39 @@ class JobStopped(Exception):  # noqa: N818 - not an error: somebody wants it so
 class LeaseHolder:
     """A claim in flight. The pipeline calls :meth:`check` between its steps."""
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, *, timeout_s: float) -> None:
         self.claim = claim
+        self.started = time.monotonic()
+        self.computing = True
+        """Whether the outcome is not there yet; storing it may take as long as Redis is away."""
         self.stop_reason: str | None = None
+        self._timeout_s = timeout_s
 
     def check(self) -> None:
-        """Raise :class:`JobStopped` if the job was cancelled or its lease lost."""
+        """Raise :class:`JobStopped` if the job must not go on here, or ``job_timeout`` if it has taken too long."""
         if self.stop_reason is not None:
             raise JobStopped(self.stop_reason)
+        if time.monotonic() - self.started > self._timeout_s:
+            raise JobError(
+                FailureCode.JOB_TIMEOUT,
+                f"The job was not done after {self._timeout_s:g} s (MASKSCORE_JOB_TIMEOUT_S): its object store is "
+                "slow, or it has too many masks for one job.",
+            )
 
 
 class Leases:
-    """Renews every third of ``lease_s`` seconds what is held; a failed round is tried again in the next."""
+    """Renews what is held, long before it ends; a round that fails is tried again in the next.
 
-    def __init__(self, ledger: Ledger, *, lease_s: float) -> None:
+    Parameters
+    ----------
+    lease_s: how long a renewed lease holds, in seconds.
+    timeout_s: how long a job may take, in seconds.
+    """
+
+    def __init__(self, ledger: Ledger, *, lease_s: float, timeout_s: float) -> None:
         self._ledger = ledger
         self._lease_s = lease_s
+        self._timeout_s = timeout_s
         self._held: dict[str, LeaseHolder] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -57,23 +76,27 @@ class Leases:
         self._closing.set()
         self._thread.join()
 
+    def held(self) -> list[LeaseHolder]:
+        """Return what is in flight."""
+        with self._lock:
+            return list(self._held.values())
+
     @contextmanager
     def hold(self, claim: Claim) -> Iterator[LeaseHolder]:
         """Keep the claim's lease alive inside the ``with`` block."""
-        holder = LeaseHolder(claim)
+        holder = LeaseHolder(claim, timeout_s=self._timeout_s)
         with self._lock:
-            self._held[claim.job_id] = holder
+            self._held[claim.token] = holder
         try:
             yield holder
         finally:
             with self._lock:
-                self._held.pop(claim.job_id, None)
+                self._held.pop(claim.token, None)
 
     def _run(self) -> None:
         # Cancelling should not take a third of a long lease to be noticed.
         while not self._closing.wait(min(1.0, self._lease_s / 3)):
-            with self._lock:
-                held = list(self._held.values())
+            held = [holder for holder in self.held() if holder.stop_reason in (None, "cancelled")]
             if not held:
                 continue
             try:
@@ -82,5 +105,5 @@ class Leases:
                 log.warning("The leases of %d jobs could not be renewed, trying again: %s", len(held), error)
                 continue
             for holder, answer in zip(held, answers, strict=True):
-                if answer != "renewed":
+                if answer != "renewed" and holder.stop_reason != "released":
                     holder.stop_reason = answer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -11,23 +13,30 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+import redis
 import torch
-from celery import signals
+from celery import Celery, signals
+from celery.worker import state as celery_state
 
 from maskscore.connection import connect, public_url, redis_errors
-from maskscore.errors import SettingsError
+from maskscore.errors import ServiceUnavailable, SettingsError
+from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
 from maskscore.objects import Objects
-from maskscore.queue import make_app
+from maskscore.queue import make_app, send
 from maskscore.settings import WorkerSettings
+from maskscore_worker.attempt import Attempts
 from maskscore_worker.batcher import Batcher
+from maskscore_worker.company import Company
 from maskscore_worker.device import choose_device
+from maskscore_worker.drain import Drain
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.leases import Leases
 from maskscore_worker.model import ClipModel, load_model
 from maskscore_worker.pipeline import Pipeline
 from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.tasks import register
+from maskscore_worker.watchdog import Observation, Stillness, Watchdog
 
 __all__ = ["load_pipeline", "run"]
 
@@ -37,9 +46,9 @@ log = logging.getLogger("maskscore_worker")
 def run(settings: WorkerSettings) -> int:
     """Run a worker until SIGTERM or Ctrl-C and return its exit code.
 
-    Jobs in flight are finished first; a second Ctrl-C ends the process at once. Raises
-    :class:`~maskscore.errors.SettingsError`, :class:`~maskscore.errors.WeightsError` or
-    :class:`~maskscore.errors.ServiceUnavailable` when it cannot start.
+    Nothing new is begun then, and jobs in flight have ``settings.grace_s`` seconds to finish; a second signal, or the
+    end of the grace period, gives them back and ends the process. Raises :class:`~maskscore.errors.SettingsError`,
+    :class:`~maskscore.errors.WeightsError` or :class:`~maskscore.errors.ServiceUnavailable` when it cannot start.
     """
     _log_to_stderr(settings.log_level)
     client = connect(settings)
@@ -47,28 +56,101 @@ def run(settings: WorkerSettings) -> int:
         client.ping()
     name = f"{socket.gethostname()}-{os.getpid()}"
     with ExitStack() as stack:
+        stack.callback(_forget_ready, settings)
         pipeline = stack.enter_context(load_pipeline(settings, worker=name))
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-        leases = Leases(ledger, lease_s=settings.lease_s)
-        leases.start()
-        stack.callback(leases.close)
         app = make_app(settings)
-        register(app, settings, ledger, leases, pipeline)
-        ready = _on_ready(settings)
-        signals.worker_ready.connect(ready)
-        stack.callback(_forget_ready, settings)
-        worker = app.Worker(
-            hostname=f"maskscore@{name}",
-            pool_cls="threads",
-            concurrency=settings.concurrency,
-            loglevel=settings.log_level,
-            without_gossip=True,
-            without_mingle=True,
-            quiet=True,
+        leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s)
+        drain = Drain(settings.grace_s, hurry=lambda: _hurry(attempts, settings))
+        attempts = Attempts(
+            settings, ledger, leases, Company(), drain, pipeline, send=lambda *message: send(app, [message])
         )
-        worker.start()
+        watchdog = _watchdog(settings, pipeline, ledger, leases, attempts)
+        for thread in (leases, drain, watchdog, Keeper(ledger, app, settings, name=name)):
+            thread.start()
+            stack.callback(thread.close)
+        register(app, attempts.run)
+        exit_code = _consume(app, settings, drain, name)
         log.info("stopped; everything in flight was finished")
-        return int(worker.exitcode or 0)
+        return exit_code
+
+
+def _consume(app: Celery, settings: WorkerSettings, drain: Drain, name: str) -> int:
+    """Take messages until the drain is asked for, and return when the jobs in flight have ended."""
+
+    class Consumer(app.Worker):  # type: ignore[misc]
+        """Celery's worker, but for the signals: its own second SIGTERM or Ctrl-C would lose what runs."""
+
+        def install_platform_tweaks(self, worker: object) -> None:
+            def stop(*_: object) -> None:
+                drain.request()
+                celery_state.should_stop = 0
+
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+                signal.signal(number, stop)
+
+    ready = _on_ready(settings)
+    signals.worker_ready.connect(ready)
+    worker = Consumer(
+        hostname=f"maskscore@{name}",
+        pool_cls="threads",
+        concurrency=settings.concurrency,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _hurry(attempts: Attempts, settings: WorkerSettings) -> None:
+    """Give back what runs, and end: threads cannot be stopped, but their outcomes do not count any more."""
+    try:
+        released = attempts.release_all()
+        log.warning("the time to finish is over; %d jobs were given back to the queue", released)
+    except (redis.RedisError, ServiceUnavailable) as error:
+        log.warning("what runs could not be given back (it comes back when its leases have lapsed): %s", error)
+    _end(settings, 0)
+
+
+def _watchdog(
+    settings: WorkerSettings, pipeline: Pipeline, ledger: Ledger, leases: Leases, attempts: Attempts
+) -> Watchdog:
+    def observe() -> Observation:
+        held = leases.held()
+        try:
+            backlog = ledger.backlog()
+        except redis.RedisError:
+            backlog = None
+        return Observation(
+            batcher=pipeline.batcher.stats(),
+            taken=attempts.taken,
+            in_flight=len(held),
+            oldest_start=min((holder.started for holder in held if holder.computing), default=None),
+            waiting=backlog.waiting if backlog else None,
+            oldest_waiting_s=backlog.oldest_waiting_s if backlog else 0.0,
+        )
+
+    def bite(reason: str) -> None:
+        log.critical("the worker ends itself: %s; where its threads are:", reason)
+        faulthandler.dump_traceback(sys.stderr)
+        _end(settings, os.EX_SOFTWARE)
+
+    stillness = Stillness(
+        concurrency=settings.concurrency,
+        patience_s=settings.watchdog_s,
+        job_timeout_s=settings.job_timeout_s,
+        now=time.monotonic(),
+    )
+    return Watchdog(observe, stillness, bite, every_s=min(5.0, settings.watchdog_s / 5))
+
+
+def _end(settings: WorkerSettings, exit_code: int) -> None:
+    """End the process now, whatever its threads are doing."""
+    _forget_ready(settings)
+    logging.shutdown()
+    os._exit(exit_code)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Pipeline:
         with watch.stage("encode"):
             prompt_features = self.features.get(prompt_set)
         with watch.stage("fetch"):
-            masks = self._masks(job)
+            masks = self._masks(job, check)
             check()
             fetched = self.objects.read(
                 job.image.uri,
@@ -94,6 +94,7 @@ class Pipeline:
                 max_bytes=self.settings.max_image_bytes,
                 etag=job.image.etag,
                 version_id=job.image.version_id,
+                check=check,
             )
         check()
         with watch.stage("decode"):
@@ -160,11 +161,15 @@ class Pipeline:
             crop_mode=self.crop_mode,
         )
 
-    def _masks(self, job: Job) -> list[Mask | UnreadableMask]:
+    def _masks(self, job: Job, check: Callable[[], None]) -> list[Mask | UnreadableMask]:
         masks: list[Mask | UnreadableMask]
         if isinstance(job.masks, MasksRef):
             fetched = self.objects.read(
-                job.masks.uri, what="masks", max_bytes=self.settings.max_masks_bytes, etag=job.masks.etag
+                job.masks.uri,
+                what="masks",
+                max_bytes=self.settings.max_masks_bytes,
+                etag=job.masks.etag,
+                check=check,
             )
             name = PurePosixPath(job.image.uri).name
             try:

@@ -1,29 +1,27 @@
--- A worker takes a job: waiting (or running under a lease that has lapsed) -> running, attempts + 1, a new lease.
--- KEYS: record, waiting, running   ARGV: id, worker, lease_ms, ttl_ms
--- Returns 'claimed', attempts, now, submitted_at, document; or why it was not claimed: 'unknown', or the state it is in.
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  redis.call('ZREM', KEYS[3], ARGV[1])
-  return {'unknown'}
+#!lua flags=allow-oom
+-- A worker takes a job: waiting -> running, attempts + 1, a new lease.
+-- ARGV[3..]: token of this attempt, worker, lease_ms, '1' where nothing else runs in the worker's process
+-- Returns 'claimed', attempts, retries, now, submitted_at, document; or why it was not claimed: 'unknown', 'suspect'
+-- (claim it again when nothing else runs), or the state it is in.
+local id, token = ARGV[2], ARGV[3]
+local job = load(id)
+if not job then return {'unknown'} end
+-- Asked again, since the first answer was lost on its way.
+local again = job.state == 'running' and job.token == token
+if not again then
+  if job.state ~= 'waiting' then return {job.state} end
+  if job.expires_at and job.expires_at <= now then
+    move(job, 'expired')
+    return {'expired'}
+  end
+  if job.suspect and ARGV[6] ~= '1' then return {'suspect'} end
+  -- How far the queue has come: what was sent before and is still waiting has lost its message.
+  local sent = tonumber(redis.call('ZSCORE', waiting_key(job.priority), id))
+  local reached = tonumber(redis.call('HGET', prefix .. ':reached', job.priority) or 0)
+  if sent > reached then redis.call('HSET', prefix .. ':reached', job.priority, sent) end
+  job.attempts = redis.call('HINCRBY', job.key, 'attempts', 1)
+  redis.call('HSET', job.key, 'token', token, 'worker', ARGV[4], 'claimed_at', now)
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if state == 'running' then
-  local lease = redis.call('ZSCORE', KEYS[3], ARGV[1])
-  if lease and tonumber(lease) > now then return {'running'} end
-elseif state ~= 'waiting' then
-  return {state}
-end
-local expires_at = redis.call('HGET', KEYS[1], 'expires_at')
-if state == 'waiting' and expires_at and tonumber(expires_at) <= now then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  redis.call('HSET', KEYS[1], 'state', 'expired', 'finished_at', now)
-  redis.call('PEXPIRE', KEYS[1], ARGV[4])
-  return {'expired'}
-end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[1])
-local attempts = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-redis.call('HSET', KEYS[1], 'state', 'running', 'worker', ARGV[2], 'claimed_at', now)
-return {'claimed', attempts, now, redis.call('HGET', KEYS[1], 'submitted_at'), redis.call('HGET', KEYS[1], 'document')}
+move(job, 'running', now + ARGV[5])
+local rest = redis.call('HMGET', job.key, 'submitted_at', 'document')
+return {'claimed', job.attempts, job.retries, now, rest[1], rest[2]}

@@ -1,18 +1,32 @@
--- A new job: its record, and its place in `waiting`.
--- KEYS: record, waiting, running   ARGV: id, digest, document, batch_id, priority, expires_in_ms ('' = never)
--- Returns 'new'; for a known id 'same' and its state ('lapsed' for one that runs under a lease that has ended), or
--- 'conflict' where the document is another one.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local digest = redis.call('HGET', KEYS[1], 'digest')
-if digest then
-  if digest ~= ARGV[2] then return {'conflict', ''} end
-  local lease = redis.call('ZSCORE', KEYS[3], ARGV[1])
-  if lease and tonumber(lease) <= now then return {'same', 'lapsed'} end
-  return {'same', redis.call('HGET', KEYS[1], 'state')}
+#!lua
+-- A new job: its record, and its place in `waiting`; a known one only joins the batch.
+-- ARGV[3..]: digest, document, batch ('' = none), priority, expires_in_ms ('' = never), most jobs queued ('' = any)
+-- Returns 'new', or 'known' and its state, or 'conflict' where the document is another one, or 'full' and the depth.
+local id, batch = ARGV[2], ARGV[5]
+local job = load(id)
+if job then
+  if redis.call('HGET', job.key, 'digest') ~= ARGV[3] then return {'conflict', job.state} end
+else
+  if ARGV[8] ~= '' then
+    local depth = redis.call('ZCARD', prefix .. ':delayed')
+    for _, priority in ipairs(PRIORITIES) do depth = depth + redis.call('ZCARD', waiting_key(priority)) end
+    if depth >= tonumber(ARGV[8]) then return {'full', depth} end
+  end
+  local key = prefix .. ':job:' .. id
+  redis.call('HSET', key, 'state', 'waiting', 'digest', ARGV[3], 'document', ARGV[4], 'priority', ARGV[6],
+    'submitted_at', now, 'attempts', 0, 'retries', 0)
+  if ARGV[7] ~= '' then
+    redis.call('HSET', key, 'expires_at', now + ARGV[7])
+    redis.call('ZADD', prefix .. ':expiring', now + ARGV[7], id)
+  end
+  redis.call('ZADD', waiting_key(ARGV[6]), now, id)
 end
-redis.call('HSET', KEYS[1], 'state', 'waiting', 'digest', ARGV[2], 'document', ARGV[3], 'batch_id', ARGV[4],
-  'priority', ARGV[5], 'submitted_at', now, 'attempts', 0)
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'expires_at', now + ARGV[6]) end
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-return {'new', 'waiting'}
+local known = job ~= nil
+job = job or load(id)
+if batch ~= '' and not string.find(' ' .. job.batches .. ' ', ' ' .. batch .. ' ', 1, true) then
+  redis.call('HSET', job.key, 'batches', job.batches == '' and batch or job.batches .. ' ' .. batch)
+  local _, jobs = batch_keys(batch)
+  redis.call('RPUSH', jobs, id)
+  tell(batch, job, nil, job.state)
+end
+return {known and 'known' or 'new', job.state}

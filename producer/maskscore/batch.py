@@ -1,0 +1,159 @@
+"""A batch of jobs: how many are where, and their results as they end, also for a client that was started again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from maskscore.connection import redis_errors
+from maskscore.errors import BatchNotFound, WaitTimeout
+from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
+from maskscore.result import Failure, JobResult
+from maskscore.store import load_result
+
+if TYPE_CHECKING:
+    from maskscore.client import Client, JobHandle
+
+__all__ = ["Batch"]
+
+_PAGE = 200
+_BLOCK_S = 2.0
+_COMMIT_EVERY_S = 1.0
+
+
+class Batch:
+    """The jobs that were submitted together, under one ``batch_id``.
+
+    All of it stands in Redis, for the time to live after the last job has ended; this object holds the id and asks, so
+    a batch of ten million jobs takes no more memory than one of ten. Iterating gives the handles in the order of
+    submission, and ``len`` the number of jobs. Every method raises :class:`~maskscore.errors.BatchNotFound` for an
+    unknown batch and :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer.
+    """
+
+    def __init__(self, client: Client, ledger: BatchLedger, batch_id: str) -> None:
+        self._client = client
+        self._ledger = ledger
+        self.batch_id = batch_id
+
+    def counts(self) -> BatchCounts:
+        """Return how many jobs are in which state."""
+        with redis_errors(self._client.settings):
+            counts = self._ledger.counts(self.batch_id)
+        if counts is None:
+            raise BatchNotFound(
+                f"There is no batch {self.batch_id}: no job was submitted under this id to this Redis and namespace, "
+                "or its time to live (MASKSCORE_RESULT_TTL_S) after the last job's end has passed."
+            )
+        return counts
+
+    def __len__(self) -> int:
+        return self.counts().total
+
+    def __iter__(self) -> Iterator[JobHandle]:
+        return map(self._client.handle, self.job_ids())
+
+    def job_ids(self) -> Iterator[str]:
+        """Yield the ids of the jobs, in the order of submission."""
+        start = 0
+        while True:
+            with redis_errors(self._client.settings):
+                page = self._ledger.job_ids(self.batch_id, start=start, stop=start + _PAGE)
+            yield from page
+            start += len(page)
+            if len(page) < _PAGE:
+                return
+
+    def wait(self, timeout: float | None = None) -> BatchCounts:
+        """Wait until all jobs have ended and return the counts.
+
+        Raises :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the jobs go on then.
+        """
+        for _ in self._pages("0", timeout):
+            pass
+        return self.counts()
+
+    def as_completed(self, timeout: float | None = None, *, reader: str | None = None) -> Iterator[JobResult]:
+        """Yield each job's result when it has ended, whatever way it ended, the first to end first.
+
+        It begins with those that have ended already, so that a client that was started again misses none. With the
+        name of a ``reader`` it goes on where that reader stopped: how far it has come is kept in Redis, and only the
+        last results before a crash come again. Jobs that are added while it runs are waited for as well.
+
+        Raises :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have
+        passed and jobs are still going.
+        """
+        settings = self._client.settings
+        position = "0"
+        if reader is not None:
+            with redis_errors(settings):
+                position = self._ledger.position(self.batch_id, reader)
+        done, committed, last = position, position, time.monotonic()
+        try:
+            for events in self._pages(position, timeout):
+                for event, record in zip(events, self._client.records([e.job_id for e in events]), strict=True):
+                    result = self._result(event, record)
+                    if result is not None:
+                        yield result
+                    done = event.event_id
+                    if reader is not None and time.monotonic() - last > _COMMIT_EVERY_S:
+                        self._commit(reader, done)
+                        committed, last = done, time.monotonic()
+        finally:
+            if reader is not None and done != committed:
+                self._commit(reader, done)
+
+    def cancel(self) -> BatchCounts:
+        """Cancel every job that has not ended and return the counts: queued ones never run, running ones stop soon."""
+        self.counts()
+        page: list[str] = []
+        for job_id in self.job_ids():
+            page.append(job_id)
+            if len(page) == _PAGE:
+                self._client.cancel_many(page)
+                page = []
+        self._client.cancel_many(page)
+        return self.counts()
+
+    def _commit(self, reader: str, event_id: str) -> None:
+        with redis_errors(self._client.settings):
+            self._ledger.set_position(self.batch_id, reader, event_id)
+
+    def _pages(self, position: str, timeout: float | None) -> Iterator[list[BatchEvent]]:
+        """Yield the events after a position, page by page, until no job is left."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        patience = min(_BLOCK_S, self._client.settings.redis_timeout_s / 2)
+        while True:
+            counts = self.counts()
+            over = counts.ended == counts.total
+            left = patience if deadline is None else min(patience, deadline - time.monotonic())
+            with redis_errors(self._client.settings):
+                events = self._ledger.events(
+                    self.batch_id, after=position, limit=_PAGE, block_s=0 if over else max(0.0, left)
+                )
+            if events:
+                position = events[-1].event_id
+                yield events
+            elif over:
+                return
+            elif deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended "
+                    f"after {timeout:g} s. They go on; wait again, or cancel them."
+                )
+
+    def _result(self, event: BatchEvent, record: JobRecord | None) -> JobResult | None:
+        if record is None:
+            message = "The job's record was kept for its time to live (MASKSCORE_RESULT_TTL_S) and is gone."
+            return JobResult(
+                job_id=event.job_id,
+                batch_id=self.batch_id,
+                state=event.state,
+                error=Failure(code="result_expired", message=message),
+            )
+        finished_at = record.status.finished_at
+        ended_at = int(event.event_id.split("-")[0])
+        # A dead letter that was queued again ends a second time: that event counts.
+        if finished_at is None or ended_at < round(finished_at.timestamp() * 1000):
+            return None
+        return load_result(record, self._client.objects)

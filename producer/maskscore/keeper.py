@@ -1,0 +1,89 @@
+"""The keeper: does what time alone brings about in the ledger, and sends the messages that are due or were lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import redis
+from celery import Celery
+
+from maskscore.errors import ServiceUnavailable
+from maskscore.ledger import Ledger, Swept
+from maskscore.queue import queue_keys, send
+from maskscore.settings import WorkerSettings
+
+__all__ = ["Keeper"]
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 1.0
+_LOCK_S = 5.0
+
+
+class Keeper:
+    """A thread that sweeps the ledger every second; of all keepers of a namespace, one does it.
+
+    Parameters
+    ----------
+    ledger, app: of the same namespace.
+    name: of this process; the lock is held under it.
+    """
+
+    def __init__(self, ledger: Ledger, app: Celery, settings: WorkerSettings, *, name: str) -> None:
+        self._ledger = ledger
+        self._app = app
+        self._settings = settings
+        self._name = name
+        self._queue_keys = queue_keys(app, settings.namespace)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread. The lock lapses by itself."""
+        self._closing.set()
+        self._thread.join()
+
+    def sweep(self) -> Swept:
+        """Do one round. Raises :class:`redis.RedisError` or :class:`~maskscore.errors.ServiceUnavailable`."""
+        swept = self._ledger.sweep(
+            keeper=self._name,
+            lock_s=_LOCK_S,
+            max_attempts=self._settings.max_attempts,
+            stranded_after_s=self._settings.stranded_after_s,
+            queue_keys=self._queue_keys,
+        )
+        if swept.lapsed or swept.stranded:
+            log.warning(
+                "%d jobs had lost their worker (%d of them are given up), %d their message; they are sent again",
+                swept.lapsed,
+                swept.poisoned,
+                swept.stranded,
+            )
+        # What is not sent now, since the broker is away, counts as stranded later.
+        send(self._app, swept.messages)
+        return swept
+
+    def _run(self) -> None:
+        pause = _EVERY_S
+        while not self._closing.wait(pause):
+            started = time.monotonic()
+            try:
+                swept = self.sweep()
+                # More than one round's worth: go on at once.
+                pause = 0.05 if len(swept.messages) >= 200 else _EVERY_S
+            except (redis.RedisError, ServiceUnavailable) as error:
+                log.warning("the ledger could not be swept, trying again: %s", error)
+                # When Redis is back, the workers get the time to renew their leases first.
+                pause = _EVERY_S * 5
+            except Exception:
+                log.exception("the ledger could not be swept, trying again")
+                pause = _EVERY_S * 5
+            else:
+                if time.monotonic() - started > _LOCK_S:
+                    pause = _EVERY_S * 5

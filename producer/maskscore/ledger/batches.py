@@ -1,0 +1,67 @@
+"""Batches: which jobs belong together, how many are in which state, and which have ended since when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import redis
+
+from maskscore.ledger.records import BatchCounts, BatchEvent
+from maskscore.result import JobState
+
+__all__ = ["BatchLedger"]
+
+_STATES = [field.name for field in fields(BatchCounts)]
+
+
+class BatchLedger:
+    """The batches of one namespace, as the scripts of the ledger keep them.
+
+    A batch exists from its first job on, and is kept for the ledger's time to live after its last one has ended.
+    Every method raises :class:`redis.RedisError` when Redis does not answer.
+    """
+
+    def __init__(self, client: redis.Redis, *, namespace: str) -> None:
+        self._redis: Any = client
+        self._prefix = f"{namespace}:batch"
+
+    def counts(self, batch_id: str) -> BatchCounts | None:
+        """Return how many jobs are in which state; ``None`` for an unknown batch."""
+        row = self._redis.hmget(f"{self._prefix}:counts:{batch_id}", _STATES)
+        return None if not any(value is not None for value in row) else BatchCounts(*(int(value or 0) for value in row))
+
+    def job_ids(self, batch_id: str, *, start: int, stop: int) -> list[str]:
+        """Return the ids at the positions ``start`` to ``stop`` (excluded), in the order of submission."""
+        ids = self._redis.lrange(f"{self._prefix}:jobs:{batch_id}", start, stop - 1)
+        return [job_id.decode() for job_id in ids]
+
+    def events(self, batch_id: str, *, after: str, limit: int, block_s: float) -> list[BatchEvent]:
+        """Return up to ``limit`` events after the event id ``after`` (``0``: from the first one).
+
+        Waits up to ``block_s`` seconds for one where there is none.
+        """
+        key = f"{self._prefix}:events:{batch_id}"
+        answer = self._redis.xread({key: after}, count=limit, block=max(1, int(block_s * 1000)))
+        return [event for _, entries in _pairs(answer) for event in _events(entries)]
+
+    def position(self, batch_id: str, reader: str) -> str:
+        """Return the event id up to which a named reader has come; ``0`` for a new one."""
+        value = self._redis.hget(f"{self._prefix}:counts:{batch_id}", f"reader:{reader}")
+        return value.decode() if value else "0"
+
+    def set_position(self, batch_id: str, reader: str, event_id: str) -> None:
+        """Note how far a named reader has come."""
+        self._redis.hset(f"{self._prefix}:counts:{batch_id}", f"reader:{reader}", event_id)
+
+
+def _pairs(answer: Any) -> Iterator[tuple[bytes, Any]]:
+    # A list of pairs in RESP 2, a dictionary of lists in RESP 3.
+    yield from (answer or {}).items() if isinstance(answer, dict) else (answer or [])
+
+
+def _events(entries: Any) -> Iterator[BatchEvent]:
+    nested = entries and isinstance(entries[0], list)
+    for event_id, values in entries[0] if nested else entries:
+        yield BatchEvent(event_id.decode(), values[b"job_id"].decode(), JobState(values[b"state"].decode()))

@@ -1,0 +1,175 @@
+"""What the ledger is told and what it tells, as plain values. Times are Redis's clock, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from maskscore.job import Priority
+from maskscore.result import Failure, JobState
+
+__all__ = [
+    "Backlog",
+    "BatchCounts",
+    "BatchEvent",
+    "Claim",
+    "DeadLetter",
+    "JobRecord",
+    "JobStatus",
+    "Reason",
+    "Submission",
+    "Submitted",
+    "Swept",
+    "moment",
+]
+
+
+def moment(milliseconds: bytes | int) -> datetime:
+    """Return a time of the ledger, milliseconds since 1970, as UTC."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One job to write down; ``digest`` decides whether a known id is the same job."""
+
+    job_id: str
+    document: bytes
+    digest: str
+    batch_id: str | None
+    priority: Priority
+    expires_in_s: float | None
+
+
+class Submitted(StrEnum):
+    """What became of a submission."""
+
+    WAITING = "waiting"
+    """It waits, and needs a message in the queue."""
+    KNOWN = "known"
+    """It was submitted before and needs nothing."""
+    CONFLICT = "conflict"
+    """Another document has this id; nothing was changed."""
+    FULL = "full"
+    """The queue holds as many jobs as it may; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt of a job, until the lease ends; ``token`` is what proves it.
+
+    ``attempt`` counts those that ended with their worker and the present one; ``retries`` those that a passing fault
+    ended.
+    """
+
+    job_id: str
+    token: str
+    attempt: int
+    retries: int
+    document: bytes
+    submitted_at: datetime
+    claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """Where a job is. ``error`` is set for ``failed``, ``cancelled`` and ``expired``.
+
+    ``attempts`` counts those that ended with their worker, and the last one; ``retries`` counts those that a passing
+    fault ended.
+    """
+
+    job_id: str
+    state: JobState
+    attempts: int
+    retries: int
+    submitted_at: datetime
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    batch_id: str | None
+    error: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job's status with its result: the stored bytes, or the URI of the object that holds them."""
+
+    status: JobStatus
+    result: bytes | None
+    result_uri: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why one attempt did not end its job."""
+
+    at: datetime
+    code: str
+    message: str
+    worker: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that was given up although its input may be fine: ``poisoned``, or its retries used up."""
+
+    status: JobStatus
+    died_at: datetime
+    reasons: list[Reason] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many jobs are where, and how long the oldest message in the queue has been there, in seconds."""
+
+    waiting: int
+    running: int
+    delayed: int
+    dead: int
+    oldest_waiting_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one round of the keeper changed, and which jobs need a message; ``held`` is false where another keeps."""
+
+    held: bool
+    lapsed: int = 0
+    poisoned: int = 0
+    due: int = 0
+    expired: int = 0
+    stranded: int = 0
+    messages: list[tuple[str, Priority]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """How many jobs of a batch are in which state."""
+
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+
+    @property
+    def total(self) -> int:
+        """All jobs of the batch."""
+        return self.queued + self.running + self.ended
+
+    @property
+    def ended(self) -> int:
+        """Those that have ended, whatever way."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEvent:
+    """A job of the batch has ended; ``event_id`` is its place in the batch's stream."""
+
+    event_id: str
+    job_id: str
+    state: JobState

@@ -1,0 +1,103 @@
+-- Goes before every script: the clock, the record, and the one place where a job changes its state.
+-- KEYS[1]: the namespace. The other keys are made from it, which Redis Cluster would not allow; Celery's transport does
+-- not work there either. ARGV[1]: milliseconds that ended jobs are kept. ARGV[2]: the job's id, where there is one.
+local prefix, ttl_ms = KEYS[1], ARGV[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local PRIORITIES = {'high', 'normal', 'low'}
+local ENDED = {succeeded = true, failed = true, cancelled = true, expired = true}
+
+local function waiting_key(priority) return prefix .. ':waiting:' .. priority end
+
+-- The sorted set that holds the jobs of a state; none for those that have ended.
+local function place(state, priority)
+  if state == 'waiting' then return waiting_key(priority) end
+  if state == 'running' or state == 'delayed' then return prefix .. ':' .. state end
+end
+
+local function load(id)
+  local key = prefix .. ':job:' .. id
+  local f = redis.call('HMGET', key, 'state', 'priority', 'batches', 'token', 'attempts', 'retries', 'suspect',
+    'expires_at', 'cancel_requested', 'worker', 'reasons')
+  if not f[1] then return nil end
+  return {id = id, key = key, state = f[1], priority = f[2], batches = f[3] or '', token = f[4],
+    attempts = tonumber(f[5]), retries = tonumber(f[6]), suspect = f[7], cancel_requested = f[9],
+    expires_at = f[8] and tonumber(f[8]), worker = f[10] or '', reasons = f[11] or ''}
+end
+
+local function public(state)
+  if state == 'waiting' or state == 'delayed' then return 'queued' end
+  return state
+end
+
+local function batch_keys(batch)
+  local key = prefix .. ':batch:'
+  return key .. 'counts:' .. batch, key .. 'jobs:' .. batch, key .. 'events:' .. batch
+end
+
+-- A batch hears of a job's change: its counts, an event for a job that has ended, and how long it is kept.
+local function tell(batch, job, before, after)
+  local counts, jobs, events = batch_keys(batch)
+  if before then redis.call('HINCRBY', counts, public(before), -1) end
+  redis.call('HINCRBY', counts, public(after), 1)
+  if ENDED[after] then
+    redis.call('XADD', events, '*', 'job_id', job.id, 'state', after)
+    local left = redis.call('HMGET', counts, 'queued', 'running')
+    if tonumber(left[1] or 0) + tonumber(left[2] or 0) == 0 then
+      for _, key in ipairs({counts, jobs, events}) do redis.call('PEXPIRE', key, ttl_ms) end
+    end
+  elseif not before or ENDED[before] then
+    for _, key in ipairs({counts, jobs, events}) do redis.call('PERSIST', key) end
+  end
+end
+
+-- Another state, and with it another place, the counts and events of the batches, and the time to live. `score`
+-- orders the job in its new place: when its message was sent (waiting), when the lease ends (running), when it is due
+-- (delayed).
+local function move(job, after, score)
+  local left, entered = place(job.state, job.priority), place(after, job.priority)
+  if left and left ~= entered then redis.call('ZREM', left, job.id) end
+  if entered then redis.call('ZADD', entered, score, job.id) end
+  redis.call('HSET', job.key, 'state', after)
+  if ENDED[after] then
+    redis.call('HSET', job.key, 'finished_at', now)
+    redis.call('HDEL', job.key, 'token', 'cancel_requested', 'suspect')
+    redis.call('ZREM', prefix .. ':expiring', job.id)
+    redis.call('PEXPIRE', job.key, ttl_ms)
+  elseif ENDED[job.state] then
+    redis.call('PERSIST', job.key)
+    redis.call('HDEL', job.key, 'finished_at', 'error_code', 'error_message')
+    redis.call('ZREM', prefix .. ':dead', job.id)
+  end
+  if public(job.state) ~= public(after) then
+    for batch in string.gmatch(job.batches, '%S+') do tell(batch, job, job.state, after) end
+  end
+  job.state = after
+end
+
+-- Back into the queue; a job whose time in the queue is over is not run any more.
+local function wait(job)
+  if job.cancel_requested then return move(job, 'cancelled') end
+  if job.expires_at and job.expires_at <= now then return move(job, 'expired') end
+  move(job, 'waiting', now)
+end
+
+-- Whether the attempt that the token stands for may still speak for the job: it runs, or its lease has lapsed and
+-- nobody else has taken it (fencing: a worker that was frozen cannot overwrite a newer attempt).
+local function holds(job, token)
+  return job and (job.state == 'running' or job.state == 'waiting') and job.token == token
+end
+
+-- Why an attempt did not end its job, for whoever looks at it later.
+local function remember(job, worker, code, message)
+  job.reasons = job.reasons .. cjson.encode({at = now, worker = worker, code = code, message = message}) .. '\n'
+  redis.call('HSET', job.key, 'reasons', job.reasons)
+end
+
+-- Failed, and kept without a time to live on the list of dead letters, since its input may be fine.
+local function bury(job, code, message)
+  redis.call('HSET', job.key, 'error_code', code, 'error_message', message)
+  move(job, 'failed')
+  redis.call('PERSIST', job.key)
+  redis.call('ZADD', prefix .. ':dead', now, job.id)
+end
