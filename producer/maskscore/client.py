@@ -253,10 +253,10 @@ class Client:
         :class:`~maskscore.errors.JobNotFound`.
         """
         with redis_errors(self.settings):
-            before, priority = self._ledger.requeue(job_id)
+            before, lane = self._ledger.requeue(job_id)
             if not before.ended or before is JobState.SUCCEEDED:
                 return before
-            send(self._app, [(job_id, priority)])
+            send(self._app, [(job_id, lane)])
         return JobState.QUEUED
 
     def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:

@@ -13,8 +13,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 
 from maskscore.errors import ServiceUnavailable
-from maskscore.job import Priority
-from maskscore.ledger import PRIORITIES
+from maskscore.ledger import LANES, Lane
 from maskscore.settings import ClientSettings
 
 __all__ = ["TASK_NAME", "make_app", "queue_keys", "send"]
@@ -22,7 +21,7 @@ __all__ = ["TASK_NAME", "make_app", "queue_keys", "send"]
 TASK_NAME: Final = "maskscore.score"
 
 # Redis's transport serves the smallest number first.
-_PRIORITIES: Final[dict[Priority, int]] = {"high": 0, "normal": 5, "low": 9}
+_PRIORITIES: Final[dict[Lane, int]] = {lane: number for number, lane in enumerate(LANES)}
 
 
 def make_app(settings: ClientSettings) -> Celery:
@@ -60,17 +59,16 @@ def make_app(settings: ClientSettings) -> Celery:
 
 
 def queue_keys(app: Celery, namespace: str) -> list[str]:
-    """Return the Redis lists that hold the queue's messages, for the priorities high, normal and low.
+    """Return the Redis lists that hold the queue's messages, one per lane, in the order of ``LANES``.
 
     They are kombu's: the transport's prefix, the queue's name, and for all priorities but 0 a separator and the
     priority (``kombu.transport.redis.Channel._q_for_pri``).
     """
     prefix = app.conf.broker_transport_options["global_keyprefix"]
-    numbers = (_PRIORITIES[priority] for priority in PRIORITIES)
-    return [f"{prefix}{namespace}{f'{Channel.sep}{number}' if number else ''}" for number in numbers]
+    return [f"{prefix}{namespace}{f'{Channel.sep}{number}' if number else ''}" for number in _PRIORITIES.values()]
 
 
-def send(app: Celery, jobs: Iterable[tuple[str, Priority]]) -> None:
+def send(app: Celery, jobs: Iterable[tuple[str, Lane]]) -> None:
     """Put one message per job id into the queue.
 
     Raises :class:`~maskscore.errors.ServiceUnavailable` when the broker does not answer; what was submitted is in the
@@ -79,12 +77,12 @@ def send(app: Celery, jobs: Iterable[tuple[str, Priority]]) -> None:
     policy = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4}
     try:
         with app.producer_pool.acquire(block=True) as producer:
-            for job_id, priority in jobs:
+            for job_id, lane in jobs:
                 app.send_task(
                     TASK_NAME,
                     args=[job_id],
                     task_id=job_id,
-                    priority=_PRIORITIES[priority],
+                    priority=_PRIORITIES[lane],
                     producer=producer,
                     retry=True,
                     retry_policy=policy,

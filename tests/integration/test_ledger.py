@@ -11,12 +11,21 @@ import pytest
 import redis
 
 from maskscore.errors import JobNotFound
-from maskscore.job import Priority
-from maskscore.ledger import BatchCounts, BatchLedger, Claim, Ledger, Submission, Submitted, Swept, new_token
+from maskscore.ledger import (
+    LANES,
+    BatchCounts,
+    BatchLedger,
+    Claim,
+    Lane,
+    Ledger,
+    Submission,
+    Submitted,
+    Swept,
+    new_token,
+)
 from maskscore.local import LocalServices
 from maskscore.result import Failure, JobState
 
-QUEUES = ("high", "normal", "low")
 PASSING = Failure(code="storage_unavailable", message="the store is away")
 
 
@@ -62,7 +71,7 @@ def state(ledger: Ledger, job_id: str = "a") -> JobState:
 
 
 def sweep(ledger: Ledger, **given: Any) -> Swept:
-    settings = {"lock_s": 60, "max_attempts": 3, "stranded_after_s": 60, "queue_keys": QUEUES, "keeper": "k", **given}
+    settings = {"lock_s": 60, "max_attempts": 3, "stranded_after_s": 60, "queue_keys": LANES, "keeper": "k", **given}
     return ledger.sweep(**settings)
 
 
@@ -165,7 +174,7 @@ def test_a_claim_whose_answer_was_lost_is_answered_again(ledger: Ledger) -> None
 def test_a_dead_workers_job_waits_again_as_a_suspect_and_its_old_attempt_cannot_overwrite(ledger: Ledger) -> None:
     ledger.submit([submission()])
     frozen = claimed(ledger, lease_s=0.001)
-    assert swept(ledger, "lapsed").messages == [("a", "normal")]
+    assert swept(ledger, "lapsed").messages == [("a", "normal.again")]
     assert state(ledger) is JobState.QUEUED
     assert claim_of(ledger) == "suspect"
     current = claimed(ledger, alone=True)
@@ -204,7 +213,7 @@ def test_a_job_that_ends_its_workers_is_poisoned_kept_and_can_be_queued_again(
     assert [(reason.code, reason.worker) for reason in letter.reasons] == [("worker_lost", "w")] * 3
     assert ledger.dead_letter("a") == letter
     assert ledger.backlog().dead == 1
-    assert ledger.requeue("a") == (JobState.FAILED, "normal")
+    assert ledger.requeue("a") == (JobState.FAILED, "normal.again")
     assert ledger.dead_letters() == []
     with pytest.raises(JobNotFound, match="dead list"):
         ledger.dead_letter("a")
@@ -230,7 +239,7 @@ def test_a_passing_fault_puts_the_job_aside_and_costs_no_attempt(ledger: Ledger)
         assert ledger.retry(claim, PASSING, delay_s=0.001, **limits) == "delayed"
         assert ledger.backlog().delayed == 1
         assert claim_of(ledger) == "delayed"
-        assert swept(ledger, "due").messages == [("a", "normal")]
+        assert swept(ledger, "due").messages == [("a", "normal.again")]
     claim = claimed(ledger)
     assert ledger.retry(claim, PASSING, delay_s=0.001, **limits) == "exhausted"
     assert ledger.finish(claim, error=PASSING, dead_letter=True) is JobState.FAILED
@@ -250,7 +259,7 @@ def test_a_released_job_waits_again_at_no_cost(ledger: Ledger) -> None:
     for _ in range(5):
         claim = claimed(ledger)
         assert claim.attempt == 1
-        assert ledger.release(claim) == "high"
+        assert ledger.release(claim) == "high.again"
         assert ledger.renew([claim], lease_s=60) == ["lost"]
         assert ledger.finish(claim, result=b"late") is None
     assert state(ledger) is JobState.QUEUED
@@ -336,17 +345,17 @@ def test_one_keeper_at_a_time(ledger: Ledger) -> None:
 
 
 def test_a_job_beside_an_empty_queue_has_lost_its_message(ledger: Ledger, client: redis.Redis, namespace: str) -> None:
-    queues = [f"{namespace}:{name}" for name in QUEUES]
-    client.rpush(queues[1], "a message")
+    queues = [f"{namespace}:{name}" for name in LANES]
+    client.rpush(queues[LANES.index("normal")], "a message")
     ledger.submit([submission(), submission("b", priority="low")])
     given = {"stranded_after_s": 0.02, "queue_keys": queues}
-    assert swept(ledger, "stranded", **given).messages == [("b", "low")]
-    client.delete(queues[1])
-    messages: set[tuple[str, Priority]] = set()
+    assert swept(ledger, "stranded", **given).messages == [("b", "low.again")]
+    client.delete(queues[LANES.index("normal")])
+    messages: set[tuple[str, Lane]] = set()
 
     def found() -> bool:
         messages.update(sweep(ledger, **given).messages)
-        return ("a", "normal") in messages
+        return ("a", "normal.again") in messages
 
     until(found)
 
@@ -354,25 +363,25 @@ def test_a_job_beside_an_empty_queue_has_lost_its_message(ledger: Ledger, client
 def test_a_job_that_later_ones_overtook_has_lost_its_message(
     ledger: Ledger, client: redis.Redis, namespace: str
 ) -> None:
-    queues = [f"{namespace}:{name}" for name in QUEUES]
-    client.rpush(queues[1], "a message")
+    queues = [f"{namespace}:{name}" for name in LANES]
+    client.rpush(queues[LANES.index("normal")], "a message")
     for name in "abc":
         ledger.submit([submission(name)])
         time.sleep(0.002)  # scores are milliseconds
     given = {"stranded_after_s": 0.05, "queue_keys": queues}
     claimed(ledger, "b")
-    sent: list[tuple[str, Priority]] = []
+    sent: list[tuple[str, Lane]] = []
 
     def found() -> bool:
         sent.extend(sweep(ledger, **given).messages)
         return bool(sent)
 
     until(found)
-    assert sent == [("a", "normal")]
+    assert sent == [("a", "normal.again")]
     # `c` was sent after what has been claimed, so its message may still be in the queue.
     for _ in range(5):
         sent += sweep(ledger, **given).messages
-    assert ("c", "normal") not in sent
+    assert ("c", "normal.again") not in sent
 
 
 def test_a_batch_counts_its_jobs_and_tells_of_each_end_once(ledger: Ledger, batches: BatchLedger) -> None:

@@ -13,8 +13,8 @@ import redis
 from maskscore.connection import will_pass
 from maskscore.document import unpack
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
-from maskscore.job import Priority, parse_job
-from maskscore.ledger import Claim, Ledger, new_token
+from maskscore.job import parse_job
+from maskscore.ledger import Claim, Lane, Ledger, new_token
 from maskscore.result import Failure, JobState
 from maskscore.settings import WorkerSettings
 from maskscore.store import StoredResult, store_result
@@ -60,7 +60,7 @@ class Attempts:
         company: Company,
         drain: Drain,
         pipeline: Pipeline,
-        send: Callable[[str, Priority], None],
+        send: Callable[[str, Lane], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -92,10 +92,10 @@ class Attempts:
         released = 0
         for holder in self._leases.held():
             holder.stop_reason = "released"
-            priority = self._ledger.release(holder.claim)
-            if priority is not None:
+            lane = self._ledger.release(holder.claim)
+            if lane is not None:
                 released += 1
-                self._send(holder.claim.job_id, priority)
+                self._send(holder.claim.job_id, lane)
         return released
 
     def _take(self, job_id: str, token: str, *, alone: bool) -> str:
@@ -120,9 +120,9 @@ class Attempts:
     def _pass_on(self, job_id: str) -> None:
         """Send the message of a job that was not begun again, for another worker."""
         try:
-            priority = self._ledger.waiting_priority(job_id)
-            if priority is not None:
-                self._send(job_id, priority)
+            lane = self._ledger.resend(job_id)
+            if lane is not None:
+                self._send(job_id, lane)
         except (redis.RedisError, ServiceUnavailable) as error:
             # It counts as stranded in a few seconds.
             log.warning("the message of job %s could not be passed on: %s", job_id, error)

@@ -9,14 +9,15 @@ or not at all, by Redis's clock alone:
                 │ ╰─────sweep─────────╯ the lease has lapsed: waiting again, or failed (poisoned) after the last attempt
                 ╰─claimed or swept too late──▶ expired
 
-``waiting`` (one set per priority, scored by when the job's message was sent), ``running`` (by the end of the lease) and
-``delayed`` (by the time due) are sorted sets; a job is in exactly one of them until it ends. ``dead`` lists the failed
-jobs whose input may be fine. Documents and results are opaque bytes here.
+``waiting`` (one set per lane of the queue, scored by when the job's message was sent), ``running`` (by the end of the
+lease) and ``delayed`` (by the time due) are sorted sets; a job is in exactly one of them until it ends. ``dead`` lists
+the failed jobs whose input may be fine. Documents and results are opaque bytes here.
 """
 
 from maskscore.ledger.batches import BatchLedger
-from maskscore.ledger.jobs import PRIORITIES, Ledger, new_token
+from maskscore.ledger.jobs import Ledger, new_token
 from maskscore.ledger.records import (
+    LANES,
     Backlog,
     BatchCounts,
     BatchEvent,
@@ -24,6 +25,7 @@ from maskscore.ledger.records import (
     DeadLetter,
     JobRecord,
     JobStatus,
+    Lane,
     Reason,
     Submission,
     Submitted,
@@ -31,7 +33,7 @@ from maskscore.ledger.records import (
 )
 
 __all__ = [
-    "PRIORITIES",
+    "LANES",
     "Backlog",
     "BatchCounts",
     "BatchEvent",
@@ -40,6 +42,7 @@ __all__ = [
     "DeadLetter",
     "JobRecord",
     "JobStatus",
+    "Lane",
     "Ledger",
     "Reason",
     "Submission",

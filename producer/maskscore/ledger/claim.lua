@@ -16,9 +16,9 @@ if not again then
   end
   if job.suspect and ARGV[6] ~= '1' then return {'suspect'} end
   -- How far the queue has come: what was sent before and is still waiting has lost its message.
-  local sent = tonumber(redis.call('ZSCORE', waiting_key(job.priority), id))
-  local reached = tonumber(redis.call('HGET', prefix .. ':reached', job.priority) or 0)
-  if sent > reached then redis.call('HSET', prefix .. ':reached', job.priority, sent) end
+  local sent = tonumber(redis.call('ZSCORE', waiting_key(job.lane), id))
+  local reached = tonumber(redis.call('HGET', prefix .. ':reached', job.lane) or 0)
+  if sent > reached then redis.call('HSET', prefix .. ':reached', job.lane, sent) end
   job.attempts = redis.call('HINCRBY', job.key, 'attempts', 1)
   redis.call('HSET', job.key, 'token', token, 'worker', ARGV[4], 'claimed_at', now)
 end

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import redis
 
 from maskscore.errors import JobNotFound
-from maskscore.job import Priority
 from maskscore.ledger.records import (
+    LANES,
     Backlog,
     Claim,
     DeadLetter,
     JobRecord,
     JobStatus,
+    Lane,
     Reason,
     Submission,
     Submitted,
@@ -28,7 +29,6 @@ from maskscore.result import Failure, JobState
 
 __all__ = ["Ledger"]
 
-PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
 _PUBLIC_STATE = {"waiting": JobState.QUEUED, "delayed": JobState.QUEUED}
 _ENDED_WITHOUT_RESULT = {
     JobState.CANCELLED: Failure(code="cancelled", message="The job was cancelled by its submitter."),
@@ -167,14 +167,13 @@ class Ledger:
         )
         return answer.decode() or None
 
-    def release(self, claim: Claim) -> Priority | None:
+    def release(self, claim: Claim) -> Lane | None:
         """Give a job back unfinished, which costs it no attempt.
 
-        Returns the priority of the message that it needs; ``None`` where it needs none (it was cancelled or has
+        Returns the lane of the message that it needs; ``None`` where it needs none (it was cancelled or has
         expired, or this attempt was not the current one any more).
         """
-        state, priority = self._script("release", claim.job_id, claim.token)
-        return cast(Priority, priority.decode()) if state == b"waiting" else None
+        return _lane_if_waiting(*self._script("release", claim.job_id, claim.token))
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a job and return the state it is in now.
@@ -192,16 +191,16 @@ class Ledger:
         answers = self._script.many("cancel", [(job_id,) for job_id in job_ids])
         return [_state(after) if before else None for before, after in answers]
 
-    def requeue(self, job_id: str) -> tuple[JobState, Priority]:
+    def requeue(self, job_id: str) -> tuple[JobState, Lane]:
         """Let a job that failed, was cancelled or expired wait again, with all its attempts and without an expiry.
 
-        Returns the state it was in before, and the priority of the message that it needs if that was an ended one
+        Returns the state it was in before, and the lane of the message that it needs if that was an ended one
         without a result; else nothing was changed. Raises :class:`~maskscore.errors.JobNotFound`.
         """
-        before, priority = self._script("requeue", job_id)
+        before, lane = self._script("requeue", job_id)
         if not before:
             raise _not_found(job_id)
-        return _state(before), cast(Priority, priority.decode())
+        return _state(before), cast(Lane, lane.decode())
 
     def drop(self, job_id: str) -> bool:
         """Take a job off the list of dead letters; return whether it was there."""
@@ -220,7 +219,7 @@ class Ledger:
         """Do what time alone brings about: lapsed leases, due retries, expiries, lost messages.
 
         Only one ``keeper`` at a time does it; the lock is its for ``lock_s`` seconds from its last round.
-        ``queue_keys`` are the Redis lists of the queue for the priorities high, normal and low. At most ``limit`` jobs
+        ``queue_keys`` are the Redis lists that hold the messages of each of the ``LANES``. At most ``limit`` jobs
         per kind are handled in one round. The caller sends the messages; where it dies before, the jobs count as
         stranded later.
         """
@@ -230,14 +229,16 @@ class Ledger:
         if not held:
             return Swept(held=False)
         texts = [text.decode() for text in rest[5:]]
-        messages = [(job_id, cast(Priority, name)) for job_id, name in zip(texts[::2], texts[1::2], strict=True)]
+        messages = [(job_id, cast(Lane, name)) for job_id, name in zip(texts[::2], texts[1::2], strict=True)]
         lapsed, poisoned, due, expired, stranded = rest[:5]
         return Swept(True, lapsed, poisoned, due, expired, stranded, messages)
 
-    def waiting_priority(self, job_id: str) -> Priority | None:
-        """Return the priority of a job that waits; ``None`` for any other."""
-        state, priority = self._redis.hmget(self._record(job_id), ["state", "priority"])
-        return cast(Priority, priority.decode()) if state == b"waiting" else None
+    def resend(self, job_id: str) -> Lane | None:
+        """Let a job whose message was taken, but which was not begun, wait again.
+
+        Returns the lane of the message that it needs; ``None`` where it does not wait any more.
+        """
+        return _lane_if_waiting(*self._script("resend", job_id))
 
     def statuses(self, job_ids: Iterable[str]) -> list[JobStatus | None]:
         """Return where the jobs are, in one round trip; ``None`` for unknown ones."""
@@ -293,7 +294,7 @@ class Ledger:
 
     def backlog(self) -> Backlog:
         """Count the jobs that have not ended, and the dead letters."""
-        waiting_keys = [f"{self._namespace}:waiting:{priority}" for priority in PRIORITIES]
+        waiting_keys = [f"{self._namespace}:waiting:{lane}" for lane in LANES]
         with self._redis.pipeline(transaction=True) as pipeline:
             for key in (*waiting_keys, *(f"{self._namespace}:{name}" for name in ("running", "delayed", "dead"))):
                 pipeline.zcard(key)
@@ -301,10 +302,10 @@ class Ledger:
                 pipeline.zrange(key, 0, 0, withscores=True)
             pipeline.time()
             *answers, (seconds, micros) = pipeline.execute()
-        oldest = [first[0][1] for first in answers[6:] if first]
+        oldest = [first[0][1] for first in answers[len(LANES) + 3 :] if first]
         age = seconds + micros / 1e6 - min(oldest) / 1000 if oldest else 0.0
-        running, delayed, dead = answers[3:6]
-        return Backlog(sum(answers[:3]), running, delayed, dead, max(0.0, age))
+        running, delayed, dead = answers[len(LANES) : len(LANES) + 3]
+        return Backlog(sum(answers[: len(LANES)]), running, delayed, dead, max(0.0, age))
 
     def _record(self, job_id: str) -> str:
         return f"{self._namespace}:job:{job_id}"
@@ -319,6 +320,10 @@ class Ledger:
 def new_token() -> str:
     """Return a token for one attempt."""
     return uuid.uuid4().hex
+
+
+def _lane_if_waiting(state: bytes, lane: bytes) -> Lane | None:
+    return cast(Lane, lane.decode()) if state == b"waiting" else None
 
 
 def _submitted(answer: bytes, state: bytes | int) -> Submitted:

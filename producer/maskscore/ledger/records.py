@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Final, Literal, get_args
 
 from maskscore.job import Priority
 from maskscore.result import Failure, JobState
 
 __all__ = [
+    "LANES",
     "Backlog",
     "BatchCounts",
     "BatchEvent",
@@ -17,12 +19,19 @@ __all__ = [
     "DeadLetter",
     "JobRecord",
     "JobStatus",
+    "Lane",
     "Reason",
     "Submission",
     "Submitted",
     "Swept",
     "moment",
 ]
+
+
+Lane = Literal["high.again", "high", "normal.again", "normal", "low.again", "low"]
+"""The part of the queue that a job's message is in: its priority, and whether it was queued before."""
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
+"""All of them, in the order in which they are served."""
 
 
 def moment(milliseconds: bytes | int) -> datetime:
@@ -141,7 +150,7 @@ class Swept:
     due: int = 0
     expired: int = 0
     stranded: int = 0
-    messages: list[tuple[str, Priority]] = field(default_factory=list)
+    messages: list[tuple[str, Lane]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 #!lua
 -- A job that ended without a result gets all its attempts again.
--- Returns the state before and its priority; '' and '' for an unknown job.
+-- Returns the state before and its lane; '' and '' for an unknown job.
 local job = load(ARGV[2])
 if not job then return {'', ''} end
 local before = job.state
@@ -9,7 +9,8 @@ if ENDED[before] and before ~= 'succeeded' then
   local poisoned = redis.call('HGET', job.key, 'error_code') == 'poisoned'
   redis.call('HSET', job.key, 'attempts', 0, 'retries', 0)
   redis.call('HDEL', job.key, 'first_fault_at', 'expires_at', 'worker', 'claimed_at')
-  move(job, 'waiting', now)
+  job.expires_at = false
+  wait_again(job)
   if poisoned then redis.call('HSET', job.key, 'suspect', 1) end
 end
-return {before, job.priority}
+return {before, job.lane}

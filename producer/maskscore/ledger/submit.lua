@@ -9,11 +9,11 @@ if job then
 else
   if ARGV[8] ~= '' then
     local depth = redis.call('ZCARD', prefix .. ':delayed')
-    for _, priority in ipairs(PRIORITIES) do depth = depth + redis.call('ZCARD', waiting_key(priority)) end
+    for _, lane in ipairs(LANES) do depth = depth + redis.call('ZCARD', waiting_key(lane)) end
     if depth >= tonumber(ARGV[8]) then return {'full', depth} end
   end
   local key = prefix .. ':job:' .. id
-  redis.call('HSET', key, 'state', 'waiting', 'digest', ARGV[3], 'document', ARGV[4], 'priority', ARGV[6],
+  redis.call('HSET', key, 'state', 'waiting', 'digest', ARGV[3], 'document', ARGV[4], 'lane', ARGV[6],
     'submitted_at', now, 'attempts', 0, 'retries', 0)
   if ARGV[7] ~= '' then
     redis.call('HSET', key, 'expires_at', now + ARGV[7])

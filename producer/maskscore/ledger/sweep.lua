@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- The keeper's round, by one keeper at a time: what time alone changes, and whose message has to be sent (again).
--- ARGV[2..]: keeper, lock_ms, most jobs per step, most attempts, stranded_after_ms, the queue's keys by priority
+-- ARGV[2..]: keeper, lock_ms, most jobs per step, most attempts, stranded_after_ms, the queue's keys by lane
 -- Returns whether this keeper held the lock, the numbers of jobs whose lease had lapsed, that were poisoned, due,
--- expired and stranded, and then id and priority of each job that needs a message.
+-- expired and stranded, and then id and lane of each job that needs a message.
 local keeper, lock, limit = ARGV[2], prefix .. ':keeper', ARGV[4]
 local most_attempts, stranded_after = tonumber(ARGV[5]), tonumber(ARGV[6])
 local holder = redis.call('GET', lock)
@@ -12,10 +12,10 @@ local lapsed, poisoned, due, expired, stranded = 0, 0, 0, 0, 0
 local send = {}
 
 local function ready(job)
-  wait(job)
+  wait_again(job)
   if job.state == 'waiting' then
     send[#send + 1] = job.id
-    send[#send + 1] = job.priority
+    send[#send + 1] = job.lane
   end
 end
 
@@ -54,27 +54,23 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':expiring', '-inf', n
   end
 end
 
--- Messages of one priority come out in the order they went in. So a job that still waits, although one sent later was
+-- Messages of one lane come out in the order they went in. So a job that still waits, although one sent later was
 -- taken a while ago, has lost its message; and so has one that waits for a while beside an empty queue. `reached` is
 -- how far claims have come now, `seen` at the time `seen_at`, `passed` at least stranded_after before now.
 local reached = prefix .. ':reached'
-for number, priority in ipairs(PRIORITIES) do
-  local marks = redis.call('HMGET', reached, priority, priority .. ':seen', priority .. ':seen_at', priority .. ':passed')
+for number, lane in ipairs(LANES) do
+  local marks = redis.call('HMGET', reached, lane, lane .. ':seen', lane .. ':seen_at', lane .. ':passed')
   local passed = tonumber(marks[4] or 0)
   if not marks[3] or now - marks[3] >= stranded_after then
     passed = tonumber(marks[2] or 0)
-    redis.call('HSET', reached, priority .. ':seen', marks[1] or 0, priority .. ':seen_at', now,
-      priority .. ':passed', passed)
+    redis.call('HSET', reached, lane .. ':seen', marks[1] or 0, lane .. ':seen_at', now, lane .. ':passed', passed)
   end
   local empty = redis.call('LLEN', ARGV[6 + number]) == 0
-  local key = waiting_key(priority)
-  local old = redis.call('ZRANGEBYSCORE', key, '-inf', now - stranded_after, 'WITHSCORES', 'LIMIT', 0, limit)
+  local old = redis.call('ZRANGEBYSCORE', waiting_key(lane), '-inf', now - stranded_after, 'WITHSCORES', 'LIMIT', 0, limit)
   for index = 1, #old, 2 do
     if not empty and tonumber(old[index + 1]) >= passed then break end
     stranded = stranded + 1
-    redis.call('ZADD', key, now, old[index])
-    send[#send + 1] = old[index]
-    send[#send + 1] = priority
+    ready(load(old[index]))
   end
 end
 

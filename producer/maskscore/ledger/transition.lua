@@ -4,23 +4,25 @@
 local prefix, ttl_ms = KEYS[1], ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local PRIORITIES = {'high', 'normal', 'low'}
+-- In the order in which their messages are served. What was queued before goes ahead of what has not been, so that a
+-- long queue does not make a job wait all over again.
+local LANES = {'high.again', 'high', 'normal.again', 'normal', 'low.again', 'low'}
 local ENDED = {succeeded = true, failed = true, cancelled = true, expired = true}
 
-local function waiting_key(priority) return prefix .. ':waiting:' .. priority end
+local function waiting_key(lane) return prefix .. ':waiting:' .. lane end
 
 -- The sorted set that holds the jobs of a state; none for those that have ended.
-local function place(state, priority)
-  if state == 'waiting' then return waiting_key(priority) end
+local function place(state, lane)
+  if state == 'waiting' then return waiting_key(lane) end
   if state == 'running' or state == 'delayed' then return prefix .. ':' .. state end
 end
 
 local function load(id)
   local key = prefix .. ':job:' .. id
-  local f = redis.call('HMGET', key, 'state', 'priority', 'batches', 'token', 'attempts', 'retries', 'suspect',
+  local f = redis.call('HMGET', key, 'state', 'lane', 'batches', 'token', 'attempts', 'retries', 'suspect',
     'expires_at', 'cancel_requested', 'worker', 'reasons')
   if not f[1] then return nil end
-  return {id = id, key = key, state = f[1], priority = f[2], batches = f[3] or '', token = f[4],
+  return {id = id, key = key, state = f[1], lane = f[2], batches = f[3] or '', token = f[4],
     attempts = tonumber(f[5]), retries = tonumber(f[6]), suspect = f[7], cancel_requested = f[9],
     expires_at = f[8] and tonumber(f[8]), worker = f[10] or '', reasons = f[11] or ''}
 end
@@ -55,7 +57,7 @@ end
 -- orders the job in its new place: when its message was sent (waiting), when the lease ends (running), when it is due
 -- (delayed).
 local function move(job, after, score)
-  local left, entered = place(job.state, job.priority), place(after, job.priority)
+  local left, entered = place(job.state, job.lane), place(after, job.lane)
   if left and left ~= entered then redis.call('ZREM', left, job.id) end
   if entered then redis.call('ZADD', entered, score, job.id) end
   redis.call('HSET', job.key, 'state', after)
@@ -75,10 +77,14 @@ local function move(job, after, score)
   job.state = after
 end
 
--- Back into the queue; a job whose time in the queue is over is not run any more.
-local function wait(job)
+-- Into the queue again; a job whose time in the queue is over is not run any more.
+local function wait_again(job)
   if job.cancel_requested then return move(job, 'cancelled') end
   if job.expires_at and job.expires_at <= now then return move(job, 'expired') end
+  local left = place(job.state, job.lane)
+  if left then redis.call('ZREM', left, job.id) end
+  job.lane = string.match(job.lane, '^%a+') .. '.again'
+  redis.call('HSET', job.key, 'lane', job.lane)
   move(job, 'waiting', now)
 end
 
