@@ -20,6 +20,8 @@ _COMMANDS: Final = {
     "wait": "maskscore.cli.jobs",
     "results": "maskscore.cli.jobs",
     "cancel": "maskscore.cli.jobs",
+    "batch": "maskscore.cli.batch",
+    "dead": "maskscore.cli.dead",
     "report": "maskscore.cli.report",
     "worker": "maskscore.cli.worker",
     "up": "maskscore.cli.up",

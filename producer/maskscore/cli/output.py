@@ -16,7 +16,7 @@ from rich.table import Table
 from maskscore.ledger import JobStatus
 from maskscore.result import Component, JobResult
 
-__all__ = ["print_results", "print_statuses", "read_job_ids", "shown_progress"]
+__all__ = ["print_results", "print_statuses", "read_job_ids", "shown_progress", "table"]
 
 
 def read_job_ids(given: Iterable[str]) -> list[str]:
@@ -50,12 +50,12 @@ def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
             click.echo(json.dumps(dataclasses.asdict(status), default=_jsonable))
         return
     statuses = list(statuses)
-    table = _table("job", "state", "attempts", "submitted")
+    rows = table("job", "state", "attempts", "submitted")
     for status in statuses:
         submitted = status.submitted_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(status.job_id, str(status.state), str(status.attempts), submitted)
+        rows.add_row(status.job_id, str(status.state), str(status.attempts), submitted)
     console = Console(highlight=False, markup=False)
-    console.print(table)
+    console.print(rows)
     for status in statuses:
         if status.error:
             console.print(f"{status.job_id}: {status.error.code}: {status.error.message}", soft_wrap=True)
@@ -84,10 +84,10 @@ def _print_result(result: JobResult) -> None:
         console.print(f"warning: {notice.code}: {notice.message}", soft_wrap=True)
     if not result.components:
         return
-    table = _table("mask", "mult", "s_pos", "positive", "s_neg", "negative")
+    rows = table("mask", "mult", "s_pos", "positive", "s_neg", "negative")
     for component in result.components:
-        table.add_row(_name(component), *_cells(component))
-    console.print(table)
+        rows.add_row(_name(component), *_cells(component))
+    console.print(rows)
 
 
 def _cells(component: Component) -> tuple[str, ...]:
@@ -107,12 +107,13 @@ def _name(component: Component) -> str:
     return component.id if component.part is None else f"{component.id}/{component.part}"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def table(*columns: str) -> Table:
+    """Return an empty table with these columns; counts and scores stand at the right."""
+    rows = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        number = column in ("mult", "s_pos", "s_neg", "attempts")
-        table.add_column(column, justify="right" if number else "left", no_wrap=column != "negative")
-    return table
+        number = column in ("mult", "s_pos", "s_neg", "attempts", "retries")
+        rows.add_column(column, justify="right" if number else "left", no_wrap=column != "negative")
+    return rows
 
 
 def _jsonable(value: Any) -> Any:

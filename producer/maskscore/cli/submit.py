@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
@@ -15,8 +17,9 @@ from maskscore.cli.exits import Exit
 from maskscore.cli.jobs import wait_for
 from maskscore.cli.output import print_results
 from maskscore.client import Client
+from maskscore.content import with_content_id
 from maskscore.document import explain
-from maskscore.errors import InvalidDocumentError, JobError
+from maskscore.errors import InvalidDocumentError, JobError, QueueFull
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Job, Method, Orientation, Priority, Treatment, parse_job
 from maskscore.prompts import read_prompt_set
@@ -44,6 +47,8 @@ _SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "spl
 @click.option("--expires-in", type=float, help="Seconds after which the job, if still queued, is given up.")
 @click.option("--result-uri", help="s3://bucket/prefix/ or s3://bucket/key.json for the result.")
 @click.option("--job-id", help="Id of the job; submitting the same again is the same job.")
+@click.option("--content-id", is_flag=True, help="Make the ids of the content: the same work is done once.")
+@click.option("--batch-id", help="Id of the batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
 @click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
@@ -51,6 +56,8 @@ def submit_command(
     files: tuple[str, ...],
     image: str | None,
     masks: str | None,
+    content_id: bool,
+    batch_id: str | None,
     wait_: bool,
     timeout: float | None,
     as_json: bool,
@@ -68,11 +75,14 @@ def submit_command(
         raise click.UsageError("with FILEs, the options stand in the documents")
     with Client() as client:
         jobs = _from_files(files) if files else iter([_from_options(image, masks, options)])
+        batch_id = batch_id or uuid.uuid4().hex
         ids: list[str] = []
-        for handle_id in _submit(client, jobs):
-            ids.append(handle_id)
+        for job_id in _submit(client, jobs, batch_id, content_id):
+            ids.append(job_id)
             if not wait_:
-                click.echo(json.dumps({"job_id": handle_id, "state": "queued"}) if as_json else handle_id)
+                click.echo(json.dumps({"job_id": job_id, "batch_id": batch_id}) if as_json else job_id)
+        if files:
+            click.echo(f"maskscore: {len(ids)} jobs submitted, batch {batch_id}", err=True)
         if not wait_:
             return
         results = wait_for(client, ids, timeout)
@@ -81,14 +91,16 @@ def submit_command(
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
-def _submit(client: Client, jobs: Iterator[Job]) -> Iterator[str]:
-    chunk: list[Job] = []
-    for job in jobs:
-        chunk.append(job)
-        if len(chunk) == 200:
-            yield from (handle.job_id for handle in client.submit_many(chunk))
-            chunk = []
-    yield from (handle.job_id for handle in client.submit_many(chunk))
+def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool) -> Iterator[str]:
+    while chunk := list(islice(jobs, 200)):
+        if content_id:
+            chunk = [with_content_id(job, client.objects) for job in chunk]
+        try:
+            client.submit_many(chunk, batch_id=batch_id)
+        except QueueFull as full:
+            click.echo(f"maskscore: waiting for room in the queue: {full}", err=True)
+            client.submit_many(chunk, batch_id=batch_id, wait_for_room=True)
+        yield from (job.job_id for job in chunk)
 
 
 def _from_files(files: Iterable[str]) -> Iterator[Job]:

@@ -1,0 +1,90 @@
+"""``batch``: what can be done with all jobs of a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+
+import click
+
+from maskscore.cli.exits import Exit
+from maskscore.cli.output import print_results, shown_progress
+from maskscore.client import Client
+from maskscore.ledger import BatchCounts
+from maskscore.result import JobResult
+
+__all__ = ["batch_command"]
+
+_batch_id = click.argument("batch_id")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+
+
+@click.group("batch")
+def batch_command() -> None:
+    """Batches: what was submitted together. `maskscore submit` says the batch's id on stderr."""
+
+
+@batch_command.command("show")
+@_batch_id
+@_json
+def _show(batch_id: str, as_json: bool) -> None:
+    """Count the jobs by their state."""
+    with Client() as client:
+        _print_counts(batch_id, client.batch(batch_id).counts(), as_json)
+
+
+@batch_command.command("wait")
+@_batch_id
+@_json
+@click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
+def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
+    """Wait until all jobs have ended. Exits with 1 if one of them has no result."""
+    with Client() as client:
+        batch = client.batch(batch_id)
+        for _ in shown_progress(batch.as_completed(timeout), len(batch)):
+            pass
+        counts = batch.counts()
+        _print_counts(batch_id, counts, as_json)
+    if counts.succeeded < counts.total:
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+@batch_command.command("results")
+@_batch_id
+@_json
+@click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
+@click.option("--reader", help="Go on where the reader of this name stopped.")
+def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | None) -> None:
+    """Print results as the jobs end, until all have. Exits with 1 if one of them has no result."""
+    failed = False
+
+    def seen(results: Iterator[JobResult]) -> Iterator[JobResult]:
+        nonlocal failed
+        for result in results:
+            failed |= result.error is not None
+            yield result
+
+    with Client() as client:
+        print_results(seen(client.batch(batch_id).as_completed(timeout, reader=reader)), as_json=as_json)
+    if failed:
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+@batch_command.command("cancel")
+@_batch_id
+@_json
+def _cancel(batch_id: str, as_json: bool) -> None:
+    """Cancel every job that has not ended: queued ones never run, running ones stop at their next step."""
+    with Client() as client:
+        _print_counts(batch_id, client.batch(batch_id).cancel(), as_json)
+
+
+def _print_counts(batch_id: str, counts: BatchCounts, as_json: bool) -> None:
+    values = dataclasses.asdict(counts)
+    if as_json:
+        click.echo(json.dumps({"batch_id": batch_id, **values, "total": counts.total}))
+        return
+    some = [f"{count:,} {state}" for state, count in values.items() if count]
+    click.echo(f"batch {batch_id}: {counts.total:,} jobs: {', '.join(some)}")
