@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from maskscore.connection import redis_errors
@@ -73,7 +73,7 @@ class Batch:
             pass
         return self.counts()
 
-    def as_completed(self, timeout: float | None = None, *, reader: str | None = None) -> Iterator[JobResult]:
+    def as_completed(self, timeout: float | None = None, *, reader: str | None = None) -> Generator[JobResult]:
         """Yield each job's result when it has ended, whatever way it ended, the first to end first.
 
         It begins with those that have ended already, so that a client that was started again misses none. With the

@@ -52,12 +52,10 @@ class Stillness:
     def judge(self, seen: Observation, now: float) -> str | None:
         """Return a sentence on what stands still, or ``None``. Call it often."""
         last, self._last = self._last, seen
-        busy = seen.batcher.waiting_crops or seen.batcher.encoding_crops
-        if not busy or last is None or seen.batcher.last_progress != last.batcher.last_progress:
+        # Only what stood still at the last look, too, counts from then.
+        if not (last and _busy(last) and _busy(seen)) or seen.batcher.last_progress != last.batcher.last_progress:
             self._batch_moved = now
-        # An idle worker proves nothing: there must be jobs that nobody takes, and a place for them here.
-        tempted = seen.waiting and seen.in_flight < self._concurrency and seen.oldest_waiting_s > self._patience_s / 2
-        if not tempted or last is None or seen.taken != last.taken:
+        if not (last and self._tempted(last) and self._tempted(seen)) or seen.taken != last.taken:
             self._job_taken = now
         if now - self._batch_moved > self._patience_s:
             return f"the device has had crops to encode for {now - self._batch_moved:.0f} s and did not end a batch"
@@ -66,6 +64,15 @@ class Stillness:
         if seen.oldest_start is not None and now - seen.oldest_start > self._job_timeout_s + self._patience_s:
             return f"a job has been running for {now - seen.oldest_start:.0f} s and does not stop"
         return None
+
+    def _tempted(self, seen: Observation) -> bool:
+        """Whether there are jobs that nobody takes, and a place for them here: an idle worker proves nothing."""
+        left_lying = seen.waiting is not None and seen.waiting > 0 and seen.oldest_waiting_s > self._patience_s / 2
+        return left_lying and seen.in_flight < self._concurrency
+
+
+def _busy(seen: Observation) -> bool:
+    return seen.batcher.waiting_crops > 0 or seen.batcher.encoding_crops > 0
 
 
 class Watchdog:
