@@ -33,7 +33,7 @@ def drawn(polygons: list[Polygon], height: int, width: int) -> Bits:
         assert (runs.starts[1:] >= runs.stops[:-1]).all()
         (x, y, box_width, box_height), bits = bits_of_runs(runs, height)
         picture[y : y + box_height, x : x + box_width] = bits
-        assert bits[0].any() and bits[-1].any() and bits[:, 0].any() and bits[:, -1].any()
+        assert all(edge.any() for edge in (bits[0], bits[-1], bits[:, 0], bits[:, -1]))
     return picture
 
 

@@ -29,11 +29,11 @@ class TooMuchWork(ValueError):  # noqa: N818 - says what it is
 def polygon_runs(polygons: Sequence[npt.NDArray[np.float64]], height: int, width: int) -> Runs:
     """Return the pixels of the union of polygons as column-major runs.
 
-    Each polygon is COCO's flat ``[x1, y1, x2, y2, …]`` in pixels of an image of ``height`` by ``width``; the numbers are
-    finite and below 10**8. The result equals ``rleFrPoly`` and ``rleMerge`` of the COCO API's ``maskApi.c``: each point
-    where an outline passes from one column of pixels into the next toggles the column from there downwards. Where it
-    does so, is computed for each edge and column instead of found by walking, so that time and memory depend on the
-    columns inside the image, not on how long the edges are.
+    Each polygon is COCO's flat ``[x1, y1, x2, y2, …]`` in pixels of an image of ``height`` by ``width``; its numbers
+    are finite and below 10**8. The result equals ``rleFrPoly`` and ``rleMerge`` of the COCO API's ``maskApi.c``: each
+    point where an outline passes from one column of pixels into the next toggles the column from there downwards.
+    Where it does so is computed for each edge and column, not found by walking, so that time and memory depend on the
+    columns inside the image and not on how long the edges are.
 
     Raises :class:`TooMuchWork` for more than :data:`MOST_CROSSINGS` such points.
     """
