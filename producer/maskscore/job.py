@@ -46,6 +46,8 @@ Priority = Literal["high", "normal", "low"]
 # S3's keys have at most 1,024 bytes, paths 4,096; percent signs make a file's URI longer.
 Uri = Annotated[str, Field(max_length=16_384)]
 ShortText = Annotated[str, Field(max_length=1024)]
+# Sent in a request's header and query, where nothing but visible ASCII can stand.
+ObjectVersion = Annotated[str, Field(max_length=1024, pattern=r"^[\x20-\x7e]*$")]
 MOST_LEVELS: Final = 100
 """How deep a mask's further fields may be nested: JSON readers have a limit, and a result holds them deeper still."""
 
@@ -121,7 +123,7 @@ class MasksRef(Document):
     """
 
     uri: Uri
-    etag: ShortText | None = None
+    etag: ObjectVersion | None = None
     image_id: int | ShortText | None = None
 
 
@@ -134,8 +136,8 @@ class ImageRef(Document):
     """
 
     uri: Uri
-    etag: ShortText | None = None
-    version_id: ShortText | None = None
+    etag: ObjectVersion | None = None
+    version_id: ObjectVersion | None = None
     orientation: Orientation = "auto"
 
 
