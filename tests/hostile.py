@@ -127,7 +127,9 @@ def spoiled(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
         else:
             other = random.choice(others)
             start = random.randrange(len(other))
-            spoilt[place : place + random.choice((4, 64, 100_000))] = other[start : start + random.choice((4, 64, 4096))]
+            spoilt[place : place + random.choice((4, 64, 100_000))] = other[
+                start : start + random.choice((4, 64, 4096))
+            ]
     return bytes(spoilt)
 
 
@@ -136,7 +138,8 @@ def blob(seed: int) -> npt.NDArray[np.bool_]:
     random = np.random.default_rng(seed)
     row, column, high, wide = random.uniform((8, 8, 3, 3), (HEIGHT - 8, WIDTH - 8, 16, 20))
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    return ((rows - row) / high) ** 2 + ((columns - column) / wide) ** 2 <= 1
+    inside: npt.NDArray[np.bool_] = ((rows - row) / high) ** 2 + ((columns - column) / wide) ** 2 <= 1
+    return inside
 
 
 def _entries() -> list[dict[str, Any]]:
@@ -256,7 +259,23 @@ def hostile_documents(image: str, masks: object) -> dict[str, Any]:
 def spoiled_fields(random: Random, document: Mapping[str, Any]) -> Any:
     """Return the document with one value somewhere in it replaced, removed or doubled."""
     copy = json.loads(json.dumps(document))
-    odd = (None, True, -1, 0, 1e300, 2**70, "", "x" * 300, "\0", [], {}, [[]], {"a": 1}, float("nan"), [None] * 9)
+    odd: tuple[Any, ...] = (
+        None,
+        True,
+        -1,
+        0,
+        1e300,
+        2**70,
+        "",
+        "x" * 300,
+        "\0",
+        [],
+        {},
+        [[]],
+        {"a": 1},
+        float("nan"),
+        [None] * 9,
+    )
     for _ in range(random.choice((1, 1, 2, 3))):
         node = copy
         while True:

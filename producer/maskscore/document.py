@@ -10,9 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["Document", "explain", "pack", "unpack"]
+__all__ = ["MOST_LEVELS", "Document", "deeper", "explain", "pack", "unpack"]
+
+MOST_LEVELS: Final = 100
+"""How deep a mask's further fields may be nested: readers of JSON have a limit, and a result holds them deeper."""
 
 MIB: Final = 1024 * 1024
+# zlib's documentation: https://zlib.net/zlib_tech.html, "maximum compression factor".
+_LARGEST_RATIO: Final = 1032
 # No model of the contract has as many; each unknown field is an error of its own, which takes a kilobyte to say.
 _MOST_FIELDS: Final = 100
 
@@ -28,6 +33,13 @@ class Document(BaseModel):
         if isinstance(fields, dict) and len(fields) > _MOST_FIELDS:
             raise ValueError(f"it has {len(fields):,} fields, and nearly all are unknown")
         return fields
+
+
+def deeper(value: object, levels: int) -> bool:
+    """Say whether lists and objects in a JSON value are nested more than so many levels deep."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list | tuple) and (levels < 1 or any(deeper(item, levels - 1) for item in value))
 
 
 def explain(error: ValidationError, *, limit: int = 3) -> str:
@@ -48,25 +60,43 @@ def pack(document: Document) -> bytes:
 
 
 def unpack(data: bytes, *, max_bytes: int = 64 * MIB) -> bytes:
-    """Return the JSON that :func:`pack` compressed; no more than ``max_bytes`` of it are ever in memory.
+    """Return the JSON that :func:`pack` compressed.
 
-    Raises :class:`~maskscore.errors.JobError` (``document_invalid``) for anything else, and for more.
+    Raises :class:`~maskscore.errors.JobError` (``document_invalid``) for anything else, and for more than ``max_bytes``
+    of JSON, which are not held in memory then.
     """
+    if len(data) * _LARGEST_RATIO > max_bytes:
+        _check_unpacked_size(data, max_bytes)
     inflate = zlib.decompressobj()
     try:
-        document = inflate.decompress(data, max_bytes + 1)
+        document = inflate.decompress(data)
     except zlib.error as error:
-        raise JobError(FailureCode.DOCUMENT_INVALID, f"The document is not zlib-compressed JSON: {error}.") from error
-    if len(document) > max_bytes:
-        raise JobError(
-            FailureCode.DOCUMENT_INVALID,
-            f"The document has {len(data):,} bytes, which unpack to more than {max_bytes:,}. Put the masks into an "
-            "object and give its URI as `masks`.",
-        )
+        raise _not_packed(error) from error
     if not inflate.eof or inflate.unused_data:
         what = "goes on after its end" if inflate.eof else "ends too early"
         raise JobError(FailureCode.DOCUMENT_INVALID, f"The compressed document of {len(data):,} bytes {what}.")
     return document
+
+
+def _check_unpacked_size(data: bytes, max_bytes: int) -> None:
+    inflate = zlib.decompressobj()
+    size = 0
+    try:
+        while piece := inflate.decompress(data, MIB):
+            data = inflate.unconsumed_tail
+            size += len(piece)
+            if size > max_bytes:
+                raise JobError(
+                    FailureCode.DOCUMENT_INVALID,
+                    f"The document unpacks to more than {max_bytes:,} bytes. Put the masks into an object and give its "
+                    "URI as `masks`.",
+                )
+    except zlib.error as error:
+        raise _not_packed(error) from error
+
+
+def _not_packed(error: zlib.error) -> JobError:
+    return JobError(FailureCode.DOCUMENT_INVALID, f"The document is not zlib-compressed JSON: {error}.")
 
 
 _short = reprlib.Repr()

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from maskscore.document import Document, explain
+from maskscore.document import MOST_LEVELS, Document, deeper, explain
 from maskscore.errors import FailureCode, JobError
 from maskscore.prompts import PromptSet
 
@@ -48,9 +48,6 @@ Uri = Annotated[str, Field(max_length=16_384)]
 ShortText = Annotated[str, Field(max_length=1024)]
 # Sent in a request's header and query, where nothing but visible ASCII can stand.
 ObjectVersion = Annotated[str, Field(max_length=1024, pattern=r"^[\x20-\x7e]*$")]
-MOST_LEVELS: Final = 100
-"""How deep a mask's further fields may be nested: JSON readers have a limit, and a result holds them deeper still."""
-
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 
 
@@ -74,13 +71,6 @@ class RLE(Document):
 # One bad number says enough: an error for each of millions would take gigabytes.
 Polygons = Annotated[list[Annotated[list[float], Field(fail_fast=True)]], Field(fail_fast=True)]
 """COCO polygons: one flat ``[x1, y1, x2, y2, …]`` list per part, in pixels of the image."""
-
-
-def deeper(value: object, levels: int) -> bool:
-    """Say whether lists and objects in a JSON value are nested more than so many levels deep."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, list | tuple) and (levels < 1 or any(deeper(item, levels - 1) for item in value))
 
 
 class Mask(BaseModel):

@@ -75,7 +75,10 @@ class Supply:
         return {**self.good(), "image": self.file(data)}
 
     def spoilt_masks(self) -> Document:
-        return {**self.good(), "masks": self.file(spoiled(self.random, self.random.choice(self.documents), self.documents))}
+        return {
+            **self.good(),
+            "masks": self.file(spoiled(self.random, self.random.choice(self.documents), self.documents)),
+        }
 
     def spoilt_entries(self) -> Document:
         document = spoiled_fields(self.random, {"d": self.random.choice(list(self.layouts.values()))}).get("d")
@@ -119,7 +122,9 @@ class Supply:
 
 
 def packed(document: Document, job_id: str) -> bytes:
-    return document if isinstance(document, bytes) else zlib.compress(json.dumps({**document, "job_id": job_id}).encode())
+    return (
+        document if isinstance(document, bytes) else zlib.compress(json.dumps({**document, "job_id": job_id}).encode())
+    )
 
 
 def resident_kb(pid: int) -> int:

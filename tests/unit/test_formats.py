@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from maskscore.document import MOST_LEVELS
 from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
-from maskscore.job import MOST_LEVELS, Mask
+from maskscore.job import Mask
 from maskscore.result import Component, JobResult, JobState
 
 SQUARE = [[0, 0, 5, 0, 5, 5]]

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from maskscore.document import explain
+from maskscore.document import MOST_LEVELS, deeper, explain
 from maskscore.formats.document import MasksDocumentError, UnreadableMask
-from maskscore.job import MOST_LEVELS, Mask, deeper
+from maskscore.job import Mask
 
 __all__ = ["read_masks"]
 
