@@ -105,6 +105,14 @@ class Supply:
         prompts = {"name": "own", "positive": words[:2], "negative": words[2:]}
         return {**self.good(), "options": {"prompts": prompts}}
 
+    def each(self) -> list[Document]:
+        """Every hostile segmentation, document and bomb once: what takes the most memory is among them."""
+        segmentations: list[Document] = [
+            {**self.good(), "masks": self.file(json.dumps([{"id": 1, "segmentation": one}]).encode())}
+            for one in self.segmentations
+        ]
+        return [*segmentations, *self.jobs, self.bomb]
+
     def next(self) -> Document:
         kinds: list[Callable[[], Document]] = [
             self.spoilt_image,
@@ -158,9 +166,9 @@ def test_a_worker_survives_what_it_is_fed_and_does_not_grow(services: LocalServi
     with start_worker(environment) as worker, Client(settings) as client:
         ledger = Ledger(connect(settings), namespace=namespace, ttl_s=600)
 
-        def feed(count: int) -> None:
-            good = {f"good-{uuid.uuid4().hex}": supply.good() for _ in range(max(1, count // 20))}
-            bad = {f"bad-{uuid.uuid4().hex}": supply.next() for _ in range(count)}
+        def feed(documents: list[Document]) -> None:
+            good = {f"good-{uuid.uuid4().hex}": supply.good() for _ in range(5)}
+            bad = {f"bad-{uuid.uuid4().hex}": document for document in documents}
             every = [*bad.items(), *good.items()]
             supply.random.shuffle(every)
             ledger.submit(
@@ -191,11 +199,13 @@ def test_a_worker_survives_what_it_is_fed_and_does_not_grow(services: LocalServi
                     assert 10 < len(result.error.message) < 3000
             assert worker.alive(), worker.log_tail()
 
-        for _ in range(5 * ROUNDS):
-            feed(100)
+        # The allocator keeps what each thread's largest inputs took: all threads are to have had them.
+        feed(supply.each() * 4)
+        for _ in range(3 * ROUNDS):
+            feed([supply.next() for _ in range(100)])
         before = resident_kb(worker.pid)
         for _ in range(10 * ROUNDS):
-            feed(100)
+            feed([supply.next() for _ in range(100)])
         growth = resident_kb(worker.pid) - before
         assert growth < GROWTH_KB, f"the worker grew by {growth} kB, from {before} kB"
         print(f"{outcomes}; resident {before} kB, grown by {growth} kB")
