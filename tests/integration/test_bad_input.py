@@ -176,7 +176,7 @@ FAILURES: dict[str, tuple[Document, str, str]] = {
     "infinite expiry": (lambda d: {"expires_in": float("inf")}, "document_invalid", "expires_in"),
     "result bucket not allowed": (lambda d: {"result_uri": "s3://inputs/r/"}, "result_forbidden", "RESULT_BUCKETS"),
     # SeaweedFS makes missing buckets by itself, but not one whose name is too short.
-    "result bucket refused": (lambda d: {"result_uri": "s3://xy/r/"}, "result_not_stored", "s3://xy/r/"),
+    "result bucket refused": (lambda d: {"result_uri": "s3://xy/r/"}, "uri_invalid", "s3://xy/r/"),
     "another object than the one submitted for": (
         lambda d: {"image": {"uri": d.upload(encoded()), "etag": '"0123"'}},
         "image_changed",

@@ -218,6 +218,8 @@ class Pipeline:
             found: list[Region | SkippedRegion] = []
             crops: list[npt.NDArray[np.generic]] = []
             while len(crops) < self.settings.max_batch:
+                # Masks that are skipped, or slow to draw, fill no batch.
+                check()
                 with watch.stage("regions"):
                     region = next(regions, None)
                 if region is None:

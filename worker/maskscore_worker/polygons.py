@@ -14,8 +14,8 @@ __all__ = ["MOST_CROSSINGS", "TooMuchWork", "polygon_runs"]
 # COCO draws outlines on a grid this much finer than the pixels, and looks where they pass from one column of pixels
 # into the next: from 5c + 2 to 5c + 3 on that grid.
 _SCALE, _BEFORE = 5, 2
-# A real outline crosses a column a few times; this is a thousand times in each column of a large photo.
-MOST_CROSSINGS = 4_000_000
+# A real outline crosses a column a few times; this is a thousand times each column of a large photo.
+MOST_CROSSINGS = 2_000_000
 # Crossings worked on at a time, so that memory does not grow with the mask's edges.
 _PIECE = 1 << 18
 
