@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import reprlib
 import zlib
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-__all__ = ["Document", "explain", "pack", "unpack"]
+from maskscore.errors import FailureCode, JobError
+
+__all__ = ["MOST_LEVELS", "Document", "deeper", "explain", "pack", "unpack"]
+
+MOST_LEVELS: Final = 100
+"""How deep a mask's further fields may be nested: readers of JSON have a limit, and a result holds them deeper."""
+
+MIB: Final = 1024 * 1024
+# zlib's documentation: https://zlib.net/zlib_tech.html, "maximum compression factor".
+_LARGEST_RATIO: Final = 1032
+# No model of the contract has as many; each unknown field is an error of its own, which takes a kilobyte to say.
+_MOST_FIELDS: Final = 100
 
 
 class Document(BaseModel):
@@ -14,16 +27,28 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and len(fields) > _MOST_FIELDS:
+            raise ValueError(f"it has {len(fields):,} fields, and nearly all are unknown")
+        return fields
+
+
+def deeper(value: object, levels: int) -> bool:
+    """Say whether lists and objects in a JSON value are nested more than so many levels deep."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list | tuple) and (levels < 1 or any(deeper(item, levels - 1) for item in value))
+
 
 def explain(error: ValidationError, *, limit: int = 3) -> str:
     """Say in one line what a :class:`pydantic.ValidationError` found and where, for people and for results."""
     problems = error.errors(include_url=False, include_context=False)
     parts = []
     for problem in problems[:limit]:
-        place = ".".join(str(step) for step in problem["loc"]) or "document"
-        given = repr(problem["input"])
-        given = given if len(given) <= 60 else given[:57] + "..."
-        parts.append(f"{place}: {problem['msg']} (got {given})")
+        place = ".".join(f"{step!s:.60}" for step in problem["loc"]) or "document"
+        parts.append(f"{place}: {problem['msg']} (got {_shown(problem['input'])})")
     if len(problems) > limit:
         parts.append(f"and {len(problems) - limit} more")
     return "; ".join(parts)
@@ -34,9 +59,55 @@ def pack(document: Document) -> bytes:
     return zlib.compress(document.model_dump_json().encode(), level=1)
 
 
-def unpack(data: bytes) -> bytes:
-    """Return the JSON that :func:`pack` compressed. Raises ValueError for anything else."""
+def unpack(data: bytes, *, max_bytes: int = 64 * MIB) -> bytes:
+    """Return the JSON that :func:`pack` compressed.
+
+    Raises :class:`~maskscore.errors.JobError` (``document_invalid``) for anything else, and for more than ``max_bytes``
+    of JSON, which are not held in memory then.
+    """
+    if len(data) * _LARGEST_RATIO > max_bytes:
+        _check_unpacked_size(data, max_bytes)
+    inflate = zlib.decompressobj()
     try:
-        return zlib.decompress(data)
+        document = inflate.decompress(data)
     except zlib.error as error:
-        raise ValueError(f"not a packed document: {error}") from error
+        raise _not_packed(error) from error
+    if not inflate.eof or inflate.unused_data:
+        what = "goes on after its end" if inflate.eof else "ends too early"
+        raise JobError(FailureCode.DOCUMENT_INVALID, f"The compressed document of {len(data):,} bytes {what}.")
+    return document
+
+
+def _check_unpacked_size(data: bytes, max_bytes: int) -> None:
+    inflate = zlib.decompressobj()
+    size = 0
+    try:
+        while piece := inflate.decompress(data, MIB):
+            data = inflate.unconsumed_tail
+            size += len(piece)
+            if size > max_bytes:
+                raise JobError(
+                    FailureCode.DOCUMENT_INVALID,
+                    f"The document unpacks to more than {max_bytes:,} bytes. Put the masks into an object and give its "
+                    "URI as `masks`.",
+                )
+    except zlib.error as error:
+        raise _not_packed(error) from error
+
+
+def _not_packed(error: zlib.error) -> JobError:
+    return JobError(FailureCode.DOCUMENT_INVALID, f"The document is not zlib-compressed JSON: {error}.")
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 60
+_short.maxlevel = 3
+
+
+def _shown(value: object) -> str:
+    """Return a value as Python writes it, cut to a few dozen characters however large it is."""
+    try:
+        shown = _short.repr(value)
+    except Exception:  # an integer of thousands of digits has no text, and whose class it is, is not known here
+        return f"a value of type {type(value).__name__}"
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -83,18 +83,23 @@ class MaskscoreError(Exception):
     code: str = "error"
 
 
+LONGEST_MESSAGE = 2000
+
+
 class JobError(MaskscoreError):
     """A job cannot be scored.
 
     Parameters
     ----------
     code: the stable :class:`FailureCode`.
-    message: what was wrong, with which input, what to do.
+    message: what was wrong, with which input, what to do; cut to :data:`LONGEST_MESSAGE` characters, since it may
+        quote what it is about.
     passing: whether the same job may succeed later (an object store that does not answer), so that a retry is
         worth its cost.
     """
 
     def __init__(self, code: FailureCode, message: str, *, passing: bool = False) -> None:
+        message = message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 4] + " ..."
         super().__init__(message)
         self.code = str(code)
         self.message = message

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from maskscore.document import Document, explain
+from maskscore.document import MOST_LEVELS, Document, deeper, explain
 from maskscore.errors import FailureCode, JobError
 from maskscore.prompts import PromptSet
 
@@ -43,6 +43,11 @@ Treatment = Literal["original", "raw_crop", "soft_mask"]
 Method = Literal["softmax", "cosine"]
 Orientation = Literal["auto", "apply", "ignore"]
 Priority = Literal["high", "normal", "low"]
+# S3's keys have at most 1,024 bytes, paths 4,096; percent signs make a file's URI longer.
+Uri = Annotated[str, Field(max_length=16_384)]
+ShortText = Annotated[str, Field(max_length=1024)]
+# Sent in a request's header and query, where nothing but visible ASCII can stand.
+ObjectVersion = Annotated[str, Field(max_length=1024, pattern=r"^[\x20-\x7e]*$")]
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 
 
@@ -55,7 +60,7 @@ class RLE(Document):
     """
 
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    counts: str | list[int]
+    counts: str | Annotated[list[int], Field(fail_fast=True)]
 
     @field_validator("counts", mode="before")
     @classmethod
@@ -63,7 +68,8 @@ class RLE(Document):
         return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-Polygons = list[list[float]]
+# One bad number says enough: an error for each of millions would take gigabytes.
+Polygons = Annotated[list[Annotated[list[float], Field(fail_fast=True)]], Field(fail_fast=True)]
 """COCO polygons: one flat ``[x1, y1, x2, y2, …]`` list per part, in pixels of the image."""
 
 
@@ -71,7 +77,7 @@ class Mask(BaseModel):
     """One mask to score.
 
     Any further field of the upstream tool (``predicted_iou``, ``stability_score``, ``category_id``, …) may be given
-    and comes back untouched in the component's ``upstream``.
+    and comes back untouched in the component's ``upstream``; it may be nested :data:`MOST_LEVELS` deep.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -87,6 +93,13 @@ class Mask(BaseModel):
     def _id_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+    @model_validator(mode="after")
+    def _shallow(self) -> Mask:
+        deep = [name for name, value in self.upstream.items() if deeper(value, MOST_LEVELS)]
+        if deep:
+            raise ValueError(f"the field {deep[0]!r:.60} is nested more than {MOST_LEVELS} levels deep")
+        return self
+
     @property
     def upstream(self) -> dict[str, Any]:
         """The fields that maskscore does not know, as they were given."""
@@ -99,9 +112,9 @@ class MasksRef(Document):
     In a COCO file of many images the job's image is found by ``image_id``, or else by the image's file name.
     """
 
-    uri: str
-    etag: str | None = None
-    image_id: int | str | None = None
+    uri: Uri
+    etag: ObjectVersion | None = None
+    image_id: int | ShortText | None = None
 
 
 class ImageRef(Document):
@@ -112,9 +125,9 @@ class ImageRef(Document):
     size fits the masks, ``apply`` turns, ``ignore`` does not.
     """
 
-    uri: str
-    etag: str | None = None
-    version_id: str | None = None
+    uri: Uri
+    etag: ObjectVersion | None = None
+    version_id: ObjectVersion | None = None
     orientation: Orientation = "auto"
 
 
@@ -140,7 +153,7 @@ class Thresholds(Document):
 class ScoringOptions(Document):
     """How the masks of a job are scored."""
 
-    prompts: str | PromptSet = Field("default", description="A prompt set's name, or a set of the job's own.")
+    prompts: ShortText | PromptSet = Field("default", description="A prompt set's name, or a set of the job's own.")
     treatment: Treatment = "original"
     alpha: float = Field(0.4, ge=0, le=1, description="Strength of `soft_mask`'s fill outside the mask.")
     method: Method = "softmax"
@@ -169,13 +182,13 @@ class Job(Document):
     batch_id: JobId | None = None
     image: ImageRef
     masks: Annotated[
-        Annotated[list[Mask], Tag("inline")] | Annotated[MasksRef, Tag("object")],
+        Annotated[list[Mask], Field(fail_fast=True), Tag("inline")] | Annotated[MasksRef, Tag("object")],
         Discriminator(lambda value: "inline" if isinstance(value, list | tuple) else "object"),
     ]
     options: ScoringOptions = ScoringOptions()
     priority: Priority = "normal"
     expires_in: float | None = Field(None, gt=0, allow_inf_nan=False)
-    result_uri: str | None = None
+    result_uri: Uri | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -210,7 +223,7 @@ def parse_job(document: bytes | str) -> Job:
     if version != DOCUMENT_VERSION:
         raise JobError(
             FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
-            f"The job document has version {version!r}; this release reads version {DOCUMENT_VERSION}. "
+            f"The job document has version {version!r:.60}; this release reads version {DOCUMENT_VERSION}. "
             "Install the same maskscore release for the producer and the workers.",
         )
     try:

@@ -69,6 +69,7 @@ def _from_floats(image: Image.Image) -> Image.Image:
     # Pillow cannot tell NaN from a number; a float image is rare enough to ask NumPy, which a light install lacks.
     import numpy as np
 
-    values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # some NaN are signalling ones
+        values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=255.0, neginf=0.0)
     scaled = values * 255 if values.max(initial=0) <= 1 else values
     return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8)).convert("RGB")

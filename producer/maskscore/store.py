@@ -67,7 +67,7 @@ def load_result(record: JobRecord, objects: Objects) -> JobResult:
         )
     try:
         if record.result is not None:
-            document = unpack(record.result)
+            document = unpack(record.result, max_bytes=_MAX_RESULT_BYTES)
         elif record.result_uri is not None:
             document = objects.read(record.result_uri, what="result", max_bytes=_MAX_RESULT_BYTES).data
         else:
@@ -75,7 +75,8 @@ def load_result(record: JobRecord, objects: Objects) -> JobResult:
         return JobResult.model_validate_json(document).model_copy(update={"finished_at": status.finished_at})
     except JobError as error:
         passing = error.code == FailureCode.STORAGE_UNAVAILABLE
-        hint = "Try again later." if passing else f"The job ended well, but {record.result_uri} cannot be read."
+        place = record.result_uri or "what Redis holds of it"
+        hint = "Try again later." if passing else f"The job ended well, but {place} cannot be read."
         raise ResultUnavailable(f"The result of job {status.job_id} is not available: {error} {hint}") from error
     except ValidationError as error:
         raise ResultUnavailable(f"The stored result of job {status.job_id} is not valid: {explain(error)}.") from error

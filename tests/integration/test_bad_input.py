@@ -156,11 +156,6 @@ FAILURES: dict[str, tuple[Document, str, str]] = {
         "5,000",
     ),
     "duplicate ids": (lambda d: {"masks": [SQUARE, SQUARE]}, "document_invalid", "more than once"),
-    "duplicate ids in an object": (
-        lambda d: {"masks": d.upload(json.dumps([SQUARE, SQUARE]).encode())},
-        "masks_invalid",
-        "1",
-    ),
     "masks object that is not JSON": (lambda d: {"masks": d.upload(b"\x00\x01")}, "masks_invalid", "JSON"),
     "masks object of no known layout": (lambda d: {"masks": d.upload(b'{"a": 1}')}, "masks_invalid", ""),
     "empty prompt list": (
@@ -181,7 +176,7 @@ FAILURES: dict[str, tuple[Document, str, str]] = {
     "infinite expiry": (lambda d: {"expires_in": float("inf")}, "document_invalid", "expires_in"),
     "result bucket not allowed": (lambda d: {"result_uri": "s3://inputs/r/"}, "result_forbidden", "RESULT_BUCKETS"),
     # SeaweedFS makes missing buckets by itself, but not one whose name is too short.
-    "result bucket refused": (lambda d: {"result_uri": "s3://xy/r/"}, "result_not_stored", "s3://xy/r/"),
+    "result bucket refused": (lambda d: {"result_uri": "s3://xy/r/"}, "uri_invalid", "s3://xy/r/"),
     "another object than the one submitted for": (
         lambda d: {"image": {"uri": d.upload(encoded()), "etag": '"0123"'}},
         "image_changed",
@@ -268,6 +263,20 @@ def test_one_bad_mask_is_skipped_and_its_neighbours_are_scored(desk: Desk, case:
         assert (bad.s_pos, bad.semantic_multiplier, bad.upstream) == (None, None, {"predicted_iou": 0.25})
         assert before.s_pos == pytest.approx(after.s_pos)
     assert_goes_on(desk)
+
+
+def test_of_equal_ids_in_an_object_the_first_is_scored(desk: Desk) -> None:
+    masks = [SQUARE, {**SQUARE, "id": 1}, {"id": None, "segmentation": SQUARE["segmentation"]}]
+    result = desk.ask({"image": desk.upload(encoded()), "masks": desk.upload(json.dumps(masks).encode())})
+    assert result.state is JobState.SUCCEEDED, result.error
+    assert [(component.id, component.s_pos is not None) for component in result.components] == [
+        ("1", True),
+        ("1", False),
+        ("2", True),
+    ]
+    assert result.components[1].skipped is not None
+    assert result.components[1].skipped.code == "mask_invalid"
+    assert "entry 0" in result.components[1].skipped.message
 
 
 def region(rows: slice, columns: slice) -> npt.NDArray[np.bool_]:

@@ -29,6 +29,7 @@ from maskscore.result import (
 )
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+versions = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
 shares = st.floats(0, 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
@@ -80,7 +81,7 @@ jobs = st.builds(
     job_id=ids,
     batch_id=st.none() | ids,
     image=st.builds(
-        ImageRef, uri=texts, etag=st.none() | texts, orientation=st.sampled_from(["auto", "apply", "ignore"])
+        ImageRef, uri=texts, etag=st.none() | versions, orientation=st.sampled_from(["auto", "apply", "ignore"])
     ),
     masks=st.lists(masks(), max_size=4, unique_by=lambda mask: mask.id)
     | st.builds(MasksRef, uri=texts, image_id=st.none() | st.integers() | texts),

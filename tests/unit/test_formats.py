@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from maskscore.document import MOST_LEVELS
 from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
 from maskscore.job import Mask
+from maskscore.result import Component, JobResult, JobState
 
 SQUARE = [[0, 0, 5, 0, 5, 5]]
 RLE = {"size": [2, 2], "counts": [0, 4]}
@@ -74,7 +78,6 @@ def test_coco_finds_its_image_by_name_or_by_id() -> None:
         (COCO, {"image_id": 9}, "the id 9"),
         ({"a": 1}, {}, "no known layout"),
         (7, {}, "no known layout"),
-        ([{"id": 1, "segmentation": RLE}, {"id": "1", "segmentation": RLE}], {}, "more than once: ['1']"),
     ],
 )
 def test_a_document_that_cannot_be_used_says_why(document: Any, options: dict[str, Any], words: str) -> None:
@@ -107,3 +110,128 @@ def test_numbers_that_are_not_finite_leave_the_upstream_fields() -> None:
         b'[{"id": "a", "segmentation": [[0, NaN, 1, 1, 2, 2]], "iou": NaN, "deep": {"x": [Infinity, 1]}}]'
     )
     assert mask.upstream == {"iou": None, "deep": {"x": [None, 1]}}
+
+
+def states(document: Any) -> list[tuple[str, str | None]]:
+    """Return each mask's id and, where it is unreadable, its message."""
+    return [(mask.id, mask.message if isinstance(mask, UnreadableMask) else None) for mask in read(document)]
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (1, "1"), ("1", 1), ("a", "a"), ("", "")])
+def test_of_masks_with_equal_ids_the_first_is_read(first: Any, second: Any) -> None:
+    masks = read([{"id": first, "segmentation": RLE}, {"id": second, "segmentation": RLE, "iou": 0.5}, {"id": "z"}])
+    assert isinstance(masks[0], Mask)
+    taken = masks[1]
+    assert isinstance(taken, UnreadableMask)
+    assert (taken.id, taken.upstream) == (str(first), {"iou": 0.5})
+    assert taken.message == (
+        f"Entry 1 has the id {str(first)!r} that entry 0 has, too; ids must be unique within an image."
+    )
+
+
+def test_an_unreadable_mask_takes_no_id_from_a_good_one() -> None:
+    found = states([{"id": 1, "segmentation": 7}, {"id": 1, "segmentation": RLE}, {"id": 1, "segmentation": None}])
+    assert [(mask_id, message is None) for mask_id, message in found] == [("1", False), ("1", True), ("1", False)]
+
+
+@pytest.mark.parametrize("nameless", [{"segmentation": RLE}, {"id": None, "segmentation": RLE}])
+def test_a_position_gives_way_to_an_id(nameless: dict[str, Any]) -> None:
+    assert [message for _, message in states([nameless, nameless])] == [None, None]
+    for owned in ("0", 0):
+        found = states([nameless, {"id": owned, "segmentation": RLE}])
+        assert found == [
+            (
+                "0",
+                "Entry 0 has no id, and its position 0 is an id that entry 1 has, too; ids must be unique within an "
+                "image.",
+            ),
+            ("0", None),
+        ]
+
+
+@pytest.mark.parametrize("mask_id", [{}, [], [1], {"a": 1}, True, False, 1.5, math.nan, math.inf])
+def test_what_is_no_id_costs_only_its_mask(mask_id: Any) -> None:
+    found = states(
+        [{"id": "a", "segmentation": RLE}, *[{"id": mask_id, "segmentation": RLE}] * 2, {"segmentation": RLE}]
+    )
+    assert [identifier for identifier, _ in found] == ["a", "1", "2", "3"]
+    assert [message is None for _, message in found] == [True, False, False, True]
+    assert "neither a text nor an integer" in str(found[1][1])
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_deep_fields_cost_their_mask_and_the_rest_can_be_written_and_read_back() -> None:
+    masks = read([{"id": n, "segmentation": RLE, "deep": nested(n)} for n in (MOST_LEVELS, MOST_LEVELS + 1, 190)])
+    assert [isinstance(mask, Mask) for mask in masks] == [True, False, False]
+    assert masks[0].upstream == {"deep": nested(MOST_LEVELS)}
+    assert [mask.upstream for mask in masks[1:]] == [{}, {}]
+    component = Component(id="1", index=0, upstream=masks[0].upstream)
+    result = JobResult(job_id="j", state=JobState.SUCCEEDED, components=[component])
+    assert JobResult.model_validate_json(result.model_dump_json()) == result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"masks":' * 100_000,
+        '[{"id": 1' + "0" * 5000 + ', "segmentation": []}]',
+        '[{"id": "\\ud800", "segmentation": []}]',
+        '[{"id": "\ud800", "segmentation": []}]',
+        '[{"id": 1}] [',
+        "[,]",
+    ],
+)
+def test_what_no_reader_of_json_takes_is_refused(text: str) -> None:
+    with pytest.raises(MasksDocumentError, match="not JSON"):
+        read_masks(text.encode(errors="surrogatepass"))
+
+
+def test_odd_but_good_json_is_read() -> None:
+    digits = "1" + "0" * 4000
+    text = f'\ufeff[{{"id": {digits}, "segmentation": [[0, 0, 1e400, 0, 5, 5]], "n": {digits}, "a\\u0000": 1e999}}]'
+    (mask,) = read_masks(text.encode())
+    assert isinstance(mask, Mask)
+    assert mask.id == digits
+    assert mask.upstream == {"n": int(digits), "a\0": None}
+    (nul,) = read([{"id": "a\0b", "segmentation": RLE}])
+    assert (type(nul), nul.id) == (Mask, "a\0b")
+
+
+def test_the_number_of_entries_is_known_before_they_are_read() -> None:
+    seen = []
+
+    def refuse(count: int) -> None:
+        seen.append(count)
+        raise MasksDocumentError("too many")
+
+    with pytest.raises(MasksDocumentError, match="too many"):
+        read_masks(json.dumps([{"id": n} for n in range(1000)]).encode(), check_count=refuse)
+    assert seen == [1000]
+
+
+def test_a_million_errors_take_the_memory_of_one() -> None:
+    many = "0," * 500_000 + "0"
+    texts = [
+        '{"id": 1, "segmentation": [[' + '"",' * 300_000 + "0]]}",
+        '{"id": 1, "segmentation": [' + many + "]}",
+        '{"id": 1, "segmentation": {"size": [2, 2], "counts": [' + '"",' * 300_000 + "0]}}",
+        '{"id": 1, "segmentation": {' + ",".join(f'"{n}": 0' for n in range(100_000)) + "}}",
+        '{"id": 1, "segmentation": {"size": [' + many + '], "counts": ""}}',
+    ]
+    for text in texts:
+        data = f"[{text}]".encode()
+        tracemalloc.start()
+        try:
+            (mask,) = read_masks(data)
+            assert tracemalloc.get_traced_memory()[1] < 40 * len(data)
+        finally:
+            tracemalloc.stop()
+        assert isinstance(mask, UnreadableMask)
+        assert len(mask.message) < 700

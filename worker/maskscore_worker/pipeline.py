@@ -173,12 +173,17 @@ class Pipeline:
             )
             name = PurePosixPath(job.image.uri).name
             try:
-                masks = read_masks(fetched.data, image_name=name, image_id=job.masks.image_id)
+                masks = read_masks(
+                    fetched.data,
+                    image_name=name,
+                    image_id=job.masks.image_id,
+                    check_count=lambda count: self._limit(count, "masks"),
+                )
             except MasksDocumentError as error:
                 raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error
         else:
+            self._limit(len(job.masks), "masks")
             masks = list(job.masks)
-        self._limit(len(masks), "masks")
         return masks
 
     def _limit(self, count: int, what: str) -> None:
@@ -213,6 +218,8 @@ class Pipeline:
             found: list[Region | SkippedRegion] = []
             crops: list[npt.NDArray[np.generic]] = []
             while len(crops) < self.settings.max_batch:
+                # Masks that are skipped, or slow to draw, fill no batch.
+                check()
                 with watch.stage("regions"):
                     region = next(regions, None)
                 if region is None:

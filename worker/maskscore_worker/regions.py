@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco
 from scipy import ndimage
 
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import UnreadableMask
 from maskscore.job import RLE, Mask, Polygons
-from maskscore.masks import counts_from_text
 from maskscore.result import Box
+from maskscore_worker.polygons import TooMuchWork, polygon_runs
+from maskscore_worker.runs import bits_of_runs, read_counts
 
 __all__ = ["Region", "SkippedRegion", "check_sizes", "count_fitting", "find_regions"]
 
 Bits = npt.NDArray[np.bool_]
 AnyMask = Mask | UnreadableMask
 
-# COCO's rasteriser walks along the edges in steps of a fifth of a pixel: far points cost memory without end.
+# Points farther out, in image sides, are of another image, or damaged.
 _FAR = 10
 
 
@@ -91,7 +90,7 @@ def find_regions(
         except _Unusable as reason:
             yield SkippedRegion(index, mask.id, reason.code, reason.message)
             continue
-        area = int(bits.sum())
+        area = int(np.count_nonzero(bits))
         regions = (
             _components(index, mask.id, box, bits)
             if split_components
@@ -132,77 +131,50 @@ def _decode_rle(rle: RLE, height: int, width: int) -> tuple[Box, Bits]:
             f"The mask is of {rle.size[1]} x {rle.size[0]} pixels (width x height), the image of {width} x {height}.",
         )
     try:
-        runs = counts_from_text(rle.counts) if isinstance(rle.counts, str) else rle.counts
+        runs = read_counts(rle.counts, pixels=height * width)
     except ValueError as error:
-        raise _Unusable(SkipCode.MASK_INVALID, f"The RLE cannot be read: {error}.") from error
-    if any(run < 0 for run in runs):
-        raise _Unusable(SkipCode.MASK_INVALID, f"The RLE has a negative run ({min(runs)}).")
-    if sum(runs) != height * width:
-        raise _Unusable(
-            SkipCode.MASK_INVALID,
-            f"The RLE's runs add up to {sum(runs)}, but {width} x {height} pixels are {height * width}.",
-        )
-    return _bits_of_runs(np.asarray(runs, np.int64), height)
-
-
-def _bits_of_runs(runs: npt.NDArray[np.int64], height: int) -> tuple[Box, Bits]:
-    """Decode column-major runs inside the mask's box alone."""
-    ends = np.cumsum(runs)
-    starts, stops = ends[0::2][: len(ends) // 2], ends[1::2]
-    inside = stops > starts
-    starts, stops = starts[inside], stops[inside]
-    if not len(starts):
+        raise _Unusable(SkipCode.MASK_INVALID, f"The RLE cannot be used: {error}.") from error
+    if not len(runs.starts):
         raise _Unusable(SkipCode.EMPTY_MASK, "The mask has no pixel.")
-    first_columns, last_columns = starts // height, (stops - 1) // height
-    left, right = int(first_columns.min()), int(last_columns.max())
-    if (first_columns != last_columns).any():
-        # A run that goes on in the next column touches the bottom and the top.
-        top, bottom = 0, height - 1
-    else:
-        top, bottom = int((starts % height).min()), int(((stops - 1) % height).max())
-    columns = right - left + 1
-    # Marks where a run starts and stops, summed up along the columns of the box, give the bits.
-    marks = np.zeros(columns * height + 1, np.int8)
-    np.add.at(marks, starts - left * height, 1)
-    np.add.at(marks, stops - left * height, -1)
-    bits = np.cumsum(marks[:-1], dtype=np.int8).astype(bool).reshape(columns, height).T
-    box = (left, top, columns, bottom - top + 1)
-    return box, np.ascontiguousarray(bits[top : bottom + 1])
+    return bits_of_runs(runs, height)
 
 
 def _decode_polygons(polygons: Polygons, height: int, width: int) -> tuple[Box, Bits]:
     if not polygons:
         raise _Unusable(SkipCode.MASK_INVALID, "The mask has no polygon.")
-    for number, part in enumerate(polygons):
-        if len(part) % 2:
-            raise _Unusable(
-                SkipCode.MASK_INVALID, f"Polygon {number} has {len(part)} numbers; x and y must come in pairs."
-            )
-        if len(part) < 6:
-            raise _Unusable(
-                SkipCode.MASK_INVALID,
-                f"Polygon {number} has {len(part) // 2} points; it needs at least three points, as one flat list "
-                "[x1, y1, x2, y2, ...].",
-            )
-        if not all(map(math.isfinite, part)):
-            raise _Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has a coordinate that is not finite.")
-        far = _FAR * max(height, width, 100)
-        if max(map(abs, part)) > far:
-            raise _Unusable(
-                SkipCode.MASK_INVALID,
-                f"Polygon {number} has a coordinate of {max(part, key=abs):g}, far outside the image of {width} x "
-                f"{height}.",
-            )
-    decoded = coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
-    rows, columns = np.flatnonzero(decoded.any(axis=1)), np.flatnonzero(decoded.any(axis=0))
-    if not len(rows):
-        xs, ys = [x for part in polygons for x in part[0::2]], [y for part in polygons for y in part[1::2]]
-        if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= width or min(ys) >= height:
+    parts = [_checked(number, part, height, width) for number, part in enumerate(polygons)]
+    try:
+        runs = polygon_runs(parts, height, width)
+    except TooMuchWork as error:
+        raise _Unusable(SkipCode.MASK_INVALID, f"The mask cannot be drawn: {error}.") from error
+    if not len(runs.starts):
+        xs, ys = np.concatenate([part[0::2] for part in parts]), np.concatenate([part[1::2] for part in parts])
+        if xs.max() <= 0 or ys.max() <= 0 or xs.min() >= width or ys.min() >= height:
             raise _Unusable(SkipCode.OUTSIDE_IMAGE, f"The polygon lies outside the image of {width} x {height} pixels.")
         raise _Unusable(SkipCode.EMPTY_MASK, "The polygon is so thin that it holds no pixel.")
-    top, bottom, left, right = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
-    bits = np.ascontiguousarray(decoded[top : bottom + 1, left : right + 1])
-    return (left, top, right - left + 1, bottom - top + 1), bits
+    return bits_of_runs(runs, height)
+
+
+def _checked(number: int, part: list[float], height: int, width: int) -> npt.NDArray[np.float64]:
+    """Return one polygon as an array, if it is one that can be drawn."""
+    if len(part) % 2:
+        raise _Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has {len(part)} numbers; x and y must come in pairs.")
+    if len(part) < 6:
+        raise _Unusable(
+            SkipCode.MASK_INVALID,
+            f"Polygon {number} has {len(part) // 2} points; it needs at least three points, as one flat list "
+            "[x1, y1, x2, y2, ...].",
+        )
+    numbers = np.asarray(part, np.float64)
+    if not np.isfinite(numbers).all():
+        raise _Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has a coordinate that is not finite.")
+    farthest = numbers[np.abs(numbers).argmax()]
+    if abs(farthest) > _FAR * max(height, width, 100):
+        raise _Unusable(
+            SkipCode.MASK_INVALID,
+            f"Polygon {number} has a coordinate of {farthest:g}, far outside the image of {width} x {height}.",
+        )
+    return numbers
 
 
 def _components(index: int, mask_id: str, box: Box, bits: Bits) -> list[Region]:

@@ -11,7 +11,7 @@ __all__ = ["MasksDocumentError", "UnreadableMask"]
 
 
 class MasksDocumentError(MaskscoreError):
-    """The whole document cannot be used: not JSON, of no known layout, without this image, or with repeated ids."""
+    """The whole document cannot be used: not JSON, of no known layout, or without this image."""
 
     code = "masks_invalid"
 

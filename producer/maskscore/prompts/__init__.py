@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -15,6 +15,12 @@ from maskscore.document import Document, explain
 from maskscore.errors import InvalidDocumentError
 
 __all__ = ["PromptSet", "builtin_names", "load_builtin", "read_prompt_set"]
+
+
+# Far beyond what a model reads: tokenizers take time by the square of a word's length.
+Prompt = Annotated[str, Field(max_length=2000)]
+Prompts = Annotated[tuple[Prompt, ...], Field(fail_fast=True)]
+MOST_PROMPTS = 10_000
 
 
 class PromptSet(Document):
@@ -27,9 +33,9 @@ class PromptSet(Document):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     version: int = Field(1, ge=1, description="The set's own version, raised when its prompts change.")
     description: str = ""
-    positive: tuple[str, ...] = Field(min_length=1)
-    negative: tuple[str, ...] = Field(min_length=1)
-    neutral: tuple[str, ...] = ()
+    positive: Prompts = Field(min_length=1)
+    negative: Prompts = Field(min_length=1)
+    neutral: Prompts = ()
 
     @field_validator("positive", "negative", "neutral")
     @classmethod
@@ -39,11 +45,13 @@ class PromptSet(Document):
         return prompts
 
     @model_validator(mode="after")
-    def _no_repeats(self) -> PromptSet:
+    def _few_and_different(self) -> PromptSet:
+        if len(self.texts) > MOST_PROMPTS:
+            raise ValueError(f"the set has {len(self.texts):,} prompts; at most {MOST_PROMPTS:,} are encoded")
         seen: set[str] = set()
         for prompt in self.texts:
             if prompt in seen:
-                raise ValueError(f"the prompt {prompt!r} is given more than once")
+                raise ValueError(f"the prompt {prompt!r:.200} is given more than once")
             seen.add(prompt)
         return self
 
