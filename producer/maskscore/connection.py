@@ -14,7 +14,7 @@ from maskscore.errors import ServiceUnavailable, SettingsError
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
-__all__ = ["connect", "public_url", "redis_errors", "will_pass"]
+__all__ = ["connect", "public_url", "redis_errors", "redis_reason", "will_pass"]
 
 
 def connect(settings: ClientSettings) -> redis.Redis:
@@ -78,11 +78,11 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
         yield
     except redis.AuthenticationError as error:
         raise ServiceUnavailable(
-            f"Redis at {where} refused the credentials: {_reason(error)}. Check MASKSCORE_REDIS_URL."
+            f"Redis at {where} refused the credentials: {redis_reason(error)}. Check MASKSCORE_REDIS_URL."
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise ServiceUnavailable(
-            f"Redis at {where} does not answer: {_reason(error)}. Check that it runs and MASKSCORE_REDIS_URL."
+            f"Redis at {where} does not answer: {redis_reason(error)}. Check that it runs and MASKSCORE_REDIS_URL."
         ) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise ServiceUnavailable(
@@ -90,10 +90,11 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
             "MASKSCORE_QUEUE_LIMIT or MASKSCORE_RESULT_TTL_S; then submit again, nothing is doubled."
         ) from error
     except redis.RedisError as error:
-        raise ServiceUnavailable(f"Redis at {where} refused the command: {_reason(error)}.") from error
+        raise ServiceUnavailable(f"Redis at {where} refused the command: {redis_reason(error)}.") from error
 
 
-def _reason(error: Exception) -> str:
+def redis_reason(error: Exception) -> str:
+    """Return what an error of redis-py says, in one line without its full stop."""
     if isinstance(error, MasterNotFoundError):
         # Its own message is the inside of redis-py's connection pools.
         return "no Sentinel answers, or none knows a master of this name that is up"
