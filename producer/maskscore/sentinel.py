@@ -9,6 +9,7 @@ The credentials before ``@`` are those of Redis itself; Sentinel's own are ``sen
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -68,6 +69,11 @@ class SentinelAddress:
             self.master, db=self.db, username=self.username, password=self.password, **options
         )
         return client
+
+    def sentinel_clients(self, timeout_s: float) -> Iterator[tuple[tuple[str, int], redis.Redis]]:
+        """Yield each Sentinel's host and port with a client of that Sentinel itself."""
+        for host, port in self.hosts:
+            yield (host, port), redis.Redis(host, port, **self._sentinel_kwargs(timeout_s))
 
     def _sentinel_kwargs(self, timeout_s: float) -> dict[str, Any]:
         return {

@@ -14,7 +14,6 @@ from typing import Final
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from maskscore.cli.exits import Exit
@@ -33,8 +32,10 @@ _EXITS: Final = {
     Cause.SETTINGS: Exit.WRONG_INPUT,
     Cause.DEPLOYMENT: Exit.NOT_SUCCEEDED,
 }
-_VERDICT_WIDTH: Final = 7
-_NAME_WIDTH: Final = 15
+_VERDICT_WIDTH: Final = 9
+_NAME_WIDTH: Final = 17
+_INDENT: Final = _VERDICT_WIDTH + _NAME_WIDTH
+_LEAST_WIDTH: Final = 30
 
 
 @click.command("doctor")
@@ -72,7 +73,7 @@ def doctor_command(
             if as_json:
                 click.echo(json.dumps(dataclasses.asdict(finding)))
             else:
-                console.print(_row(finding))
+                console.print(_row(finding, console.width), soft_wrap=True)
     if not as_json:
         console.print(_summary(seen))
     causes = {finding.cause for finding in seen}
@@ -91,17 +92,17 @@ def _shown_step(console: Console, *, as_json: bool) -> Iterator[Callable[[str], 
         yield lambda name: status.update(f"{name} ...")
 
 
-def _row(finding: Finding) -> Table:
-    """Return one line of the table; the lines are printed one by one, so their widths are fixed."""
-    row = Table.grid(padding=(0, 2, 0, 0))
-    row.add_column(width=_VERDICT_WIDTH)
-    row.add_column(width=_NAME_WIDTH)
-    row.add_column(overflow="fold")
+def _row(finding: Finding, width: int) -> Text:
+    """Return one row of the table, at most ``width`` columns wide where that can be; rows are printed one by one."""
     said = Text(finding.sentence)
     if finding.advice:
         said.append(f"\n→ {finding.advice}", style="bold")
-    row.add_row(Text(str(finding.verdict), style=_COLOURS[finding.verdict]), finding.name, said)
-    return row
+    lines = said.wrap(Console(), max(_LEAST_WIDTH, width - _INDENT), overflow="fold")
+    for line in lines:
+        line.rstrip()
+    row = Text(f"{finding.verdict:<{_VERDICT_WIDTH}}", style=_COLOURS[finding.verdict])
+    row = Text().append_text(row).append(f"{finding.name:<{_NAME_WIDTH}}")
+    return row.append_text(Text("\n" + " " * _INDENT).join(lines))
 
 
 def _summary(findings: Iterable[Finding]) -> Text:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from maskscore.doctor import clock, environment, files, jobs, server, storage, versions, worker
+from maskscore.doctor import clock, environment, files, jobs, redis_setup, server, storage, versions, worker
 from maskscore.doctor.deployment import Deployment
-from maskscore.doctor.finding import Cause, Finding, failed, skipped
+from maskscore.doctor.finding import Cause, Finding, failed, failed_by, skipped
 from maskscore.errors import MaskscoreError, ServiceUnavailable, SettingsError
 from maskscore.settings import WorkerSettings
 
@@ -35,7 +35,7 @@ _CHECKS: Final = (
     _Check("settings", lambda _: environment.examine_variables()),
     _Check("versions", lambda _: versions.examine_producer_versions()),
     _Check("redis", server.examine_redis),
-    _Check("redis setup", server.examine_redis_setup, needs="redis"),
+    _Check("redis setup", redis_setup.examine_redis_setup, needs="redis"),
     _Check("clock", clock.examine_clock, needs="redis"),
     _Check("jobs", jobs.examine_jobs, needs="redis"),
     _Check("s3", storage.examine_s3),
@@ -124,22 +124,18 @@ def _run(check: _Check, deployment: Deployment) -> Iterator[Finding]:
             return
         if finding is None:
             return
-        yield replace(
-            finding,
-            sentence=_CREDENTIALS.sub("", finding.sentence),
-            advice=None if finding.advice is None else _CREDENTIALS.sub("", finding.advice),
-        )
+        yield replace(finding, sentence=_CREDENTIALS.sub("", finding.sentence))
 
 
 def _from_error(name: str, error: Exception) -> Finding:
     if isinstance(error, SettingsError):
-        return failed(name, Cause.SETTINGS, str(error), "Correct the setting; `maskscore settings` explains each.")
+        return failed_by(name, Cause.SETTINGS, error, "Correct the setting; `maskscore settings` explains each.")
     if isinstance(error, ModuleNotFoundError):
         advice = 'pip install "maskscore[worker]"'
         return failed(name, Cause.DEPLOYMENT, f"The module {error.name!r} is not installed.", advice)
     if isinstance(error, MaskscoreError):
         cause = Cause.UNAVAILABLE if isinstance(error, ServiceUnavailable) else Cause.DEPLOYMENT
-        return failed(name, cause, str(error), "Put this right and run `maskscore doctor` again.")
+        return failed_by(name, cause, error, "Put this right and run `maskscore doctor` again.")
     return failed(
         name,
         Cause.DEPLOYMENT,

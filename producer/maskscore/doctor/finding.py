@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Cause", "Finding", "Verdict", "failed", "ok", "skipped", "warning"]
+__all__ = ["Cause", "Finding", "Verdict", "failed", "failed_by", "ok", "skipped", "warning"]
 
 
 class Verdict(StrEnum):
@@ -49,6 +50,15 @@ def warning(name: str, sentence: str, advice: str) -> Finding:
 def failed(name: str, cause: Cause, sentence: str, advice: str) -> Finding:
     """Return the finding that a thing does not work."""
     return Finding(name, Verdict.FAILED, sentence, advice, cause)
+
+
+def failed_by(name: str, cause: Cause, error: Exception, advice: str) -> Finding:
+    """Return the finding that an error of maskscore's makes: it says first what is wrong, and then what to do.
+
+    ``advice`` is for one that says the first only.
+    """
+    sentence, *rest = re.split(r"(?<=[.\])]) (?=[A-Z`])", str(error), maxsplit=1)
+    return failed(name, cause, sentence, rest[0] if rest else advice)
 
 
 def skipped(name: str, sentence: str) -> Finding:

@@ -39,7 +39,7 @@ def _workers(deployment: Deployment) -> list[str]:
 def _judge_workers(names: list[str], backlog: Backlog) -> Finding:
     if names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        return ok("workers", f"{len(names)} {'answers' if len(names) == 1 else 'answer'}: {shown}.")
+        return ok("workers", f"{'1 worker answers' if len(names) == 1 else f'{len(names)} workers answer'}: {shown}.")
     if backlog.waiting:
         return warning(
             "workers",

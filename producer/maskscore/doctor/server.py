@@ -1,11 +1,10 @@
-"""Redis: whether it answers, and whether it is set up so that no job is lost."""
+"""Redis: whether it answers, and how fast."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import redis
 
@@ -13,12 +12,10 @@ from maskscore.connection import public_url, redis_reason
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, warning
 
-__all__ = ["examine_redis", "examine_redis_setup"]
+__all__ = ["ALLOW", "examine_redis"]
 
-_OLDEST = (7, 0)
 _PINGS = 11
 _SLOW_MS = 20.0
-_NEARLY_FULL = 0.8
 
 
 def examine_redis(deployment: Deployment) -> Iterator[Finding]:
@@ -38,21 +35,21 @@ def examine_redis(deployment: Deployment) -> Iterator[Finding]:
         )
         return
     except redis.ResponseError as error:
-        yield failed("redis", Cause.SETTINGS, f"{where} refuses PING: {redis_reason(error)}.", _ALLOW)
+        yield failed("redis", Cause.SETTINGS, f"{where} refuses PING: {redis_reason(error)}.", ALLOW)
         return
     except (redis.ConnectionError, redis.TimeoutError) as error:
         reason = redis_reason(error)
         yield failed("redis", Cause.UNAVAILABLE, f"{where} does not answer: {reason}.", _what_to_check(error, reason))
         return
     deployment.reached.add("redis")
-    sentence = f"{where} answers in {median_ms:.1f} ms (median of {_PINGS} PINGs)."
+    sentence = f"{where} answers in {median_ms:.2f} ms (median of {_PINGS} PINGs)."
     if median_ms > _SLOW_MS:
         yield warning("redis", sentence, "Run Redis nearer to its clients: each job takes several round trips.")
     else:
         yield ok("redis", sentence)
 
 
-_ALLOW = "Give the user the rights of the ACL rule `~* &* +@all -@dangerous +info +keys`, or more."
+ALLOW = "Give the user the rights of the ACL rule `~* &* +@all -@dangerous +info +keys`, or more."
 
 
 def _ping_ms(client: redis.Redis) -> float:
@@ -75,111 +72,3 @@ def _what_to_check(error: Exception, reason: str) -> str:
     return (
         "Start Redis, or correct MASKSCORE_REDIS_URL. Inside a container, 127.0.0.1 is that container, not the machine."
     )
-
-
-def examine_redis_setup(deployment: Deployment) -> Iterator[Finding]:
-    """Read INFO, which managed Redis answers, too, and hold it against what the ledger and Celery need."""
-    try:
-        info: dict[str, Any] = deployment.redis.info()
-    except redis.ResponseError as error:
-        yield warning("redis setup", f"INFO is refused, so the setup is not known: {redis_reason(error)}.", _ALLOW)
-        return
-    yield _version(info)
-    yield _role(info)
-    yield _eviction(info)
-    yield _persistence(info)
-    yield _memory(info)
-
-
-def _version(info: Mapping[str, Any]) -> Finding:
-    text = str(info.get("redis_version", "0"))
-    shown = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
-    if tuple(int(part) for part in text.split(".")[:2] if part.isdigit()) < _OLDEST:
-        return failed(
-            "redis version",
-            Cause.DEPLOYMENT,
-            f"{shown} is too old: the ledger's scripts need 7.0.",
-            "Run Redis 7.0 or newer.",
-        )
-    return ok("redis version", f"{shown}.")
-
-
-def _role(info: Mapping[str, Any]) -> Finding:
-    if info.get("cluster_enabled"):
-        return failed(
-            "redis role",
-            Cause.DEPLOYMENT,
-            "Redis runs in cluster mode, which Celery's transport cannot use.",
-            "Use a Redis without cluster mode: one server, or one master with replicas behind Sentinel.",
-        )
-    if info.get("role") != "master":
-        master = f"{info.get('master_host')}:{info.get('master_port')}"
-        return failed(
-            "redis role",
-            Cause.SETTINGS,
-            f"This Redis is a replica, which takes no jobs; its master is {master}.",
-            "Point MASKSCORE_REDIS_URL to the master, or to the Sentinels: sentinel://host:26379/0?master=NAME.",
-        )
-    replicas = int(info.get("connected_slaves", 0))
-    return ok("redis role", f"A master without cluster mode; replicas: {replicas}.")
-
-
-def _eviction(info: Mapping[str, Any]) -> Finding:
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy == "noeviction":
-        return ok("eviction", "maxmemory-policy is noeviction: a full Redis refuses jobs and keeps those it has.")
-    return failed(
-        "eviction",
-        Cause.DEPLOYMENT,
-        f"maxmemory-policy is {policy}: when its memory is full, Redis drops jobs and results without a word.",
-        "Set maxmemory-policy noeviction, in redis.conf or in the managed service's parameter group.",
-    )
-
-
-def _persistence(info: Mapping[str, Any]) -> Finding:
-    wrong = [
-        name
-        for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
-        if info.get(name, "ok") != "ok"
-    ]
-    if wrong:
-        return failed(
-            "persistence",
-            Cause.DEPLOYMENT,
-            f"Redis cannot write its data to disk: {', '.join(f'{name} is {info[name]}' for name in wrong)}.",
-            "Free space on Redis's disk and check its rights; Redis's own log says more.",
-        )
-    if not info.get("aof_enabled"):
-        return warning(
-            "persistence",
-            "appendonly is no: what came after Redis's last snapshot, if there is one, is lost with its process.",
-            "Set appendonly yes. Without it, submit again whatever had not ended; nothing is doubled.",
-        )
-    return ok("persistence", "appendonly is yes, and the last write was well.")
-
-
-def _memory(info: Mapping[str, Any]) -> Finding:
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    limit = most or int(info.get("total_system_memory", 0))
-    if not limit:
-        return ok("memory", f"Redis uses {_size(used)}.")
-    whose = "its maxmemory" if most else "its machine's memory (maxmemory is not set)"
-    sentence = f"Redis uses {_size(used)}, {used / limit:.0%} of {whose}, {_size(limit)}."
-    if used < _NEARLY_FULL * limit:
-        return ok("memory", sentence)
-    advice = (
-        "Give it more memory, lower MASKSCORE_RESULT_TTL_S, or let results go to S3 (result_uri). When it is full, no "
-        "job is taken."
-    )
-    return (
-        failed("memory", Cause.DEPLOYMENT, sentence, advice) if used >= limit else warning("memory", sentence, advice)
-    )
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -64,7 +64,10 @@ def examine_s3(deployment: Deployment) -> Iterator[Finding]:
     deployment.reached.add("s3")
     if refused in _CREDENTIALS_REFUSED:
         yield failed(
-            "s3", Cause.SETTINGS, f"{where} answers, but refuses the credentials: {refused}.", _SET_CREDENTIALS
+            "s3",
+            Cause.SETTINGS,
+            f"{where} answers, but refuses the credentials: {refused}.",
+            f"Correct them, where boto3's source {credentials.method!r} has them.",
         )
     elif answer["ResponseMetadata"]["HTTPStatusCode"] >= 500:
         yield failed("s3", Cause.UNAVAILABLE, f"{where} answers with an error: {refused}.", _CHECK_ENDPOINT)
@@ -127,7 +130,7 @@ def _look_into(deployment: Deployment, name: str, bucket: str) -> Finding | None
 def _write_into(deployment: Deployment, name: str, bucket: str, prefix: str) -> Finding:
     # SeaweedFS makes a bucket that it does not know when it is written to.
     trouble = _look_into(deployment, name, bucket)
-    if trouble is not None and "no bucket" in trouble.sentence:
+    if trouble is not None and trouble.sentence.startswith("There is no bucket"):
         return trouble
     key = f"{prefix}.maskscore-doctor-{secrets.token_hex(8)}"
     try:
@@ -153,15 +156,12 @@ def _trouble(name: str, what: str, bucket: str, error: ClientError | BotoCoreErr
         return failed(name, cause, f"{what}: {_short(error)}.", _CHECK_ENDPOINT if unavailable else "Correct the name.")
     code, status = _code(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _CREDENTIALS_REFUSED:
-        return failed(name, Cause.SETTINGS, f"{what}: forbidden, {code}.", _SET_CREDENTIALS)
+        return failed(name, Cause.SETTINGS, f"{what}: forbidden, {code}.", "See s3, above.")
     if status in (401, 403):
         return failed(name, Cause.SETTINGS, f"{what}: forbidden, {code}.", f"Allow {rights} in the policy.")
     if status == 404:
         return failed(
-            name,
-            Cause.SETTINGS,
-            f"{what}: there is no bucket {bucket!r}.",
-            "Make it, or correct the name in the setting.",
+            name, Cause.SETTINGS, f"There is no bucket {bucket!r}.", "Make it, or correct the name in the setting."
         )
     if status in (301, 307, 400):
         advice = "Check the bucket's name, and that AWS_DEFAULT_REGION is the bucket's region."

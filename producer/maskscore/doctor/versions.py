@@ -14,6 +14,7 @@ __all__ = ["examine_producer_versions", "examine_worker_versions", "installed_ve
 
 NAME = "versions"
 _SHOWN = ("maskscore", "celery", "redis", "boto3")
+_TITLES = {"redis": "redis-py"}
 _SHOWN_OF_WORKER = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 
 
@@ -74,4 +75,10 @@ def _examine(name: str, extra: str, shown: list[str], names: tuple[str, ...], to
             f'pip install --upgrade "{to_install}"',
         )
     if sound:
-        yield ok(name, ", ".join([*shown, *(f"{each} {installed[each]}" for each in names if each in installed)]) + ".")
+        yield ok(
+            name,
+            ", ".join(
+                [*shown, *(f"{_TITLES.get(each, each)} {installed[each]}" for each in names if each in installed)]
+            )
+            + ".",
+        )

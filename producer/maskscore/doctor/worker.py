@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from maskscore.doctor.deployment import Deployment
-from maskscore.doctor.finding import Cause, Finding, failed, ok, warning
+from maskscore.doctor.finding import Cause, Finding, failed, failed_by, ok, warning
 from maskscore.errors import JobError, SettingsError, WeightsError
 
 __all__ = ["examine_device", "examine_prompts", "examine_weights", "why_no_worker"]
@@ -31,7 +31,7 @@ def examine_device(deployment: Deployment) -> Iterator[Finding]:
     try:
         device = choose_device(setting)
     except SettingsError as error:
-        yield failed("device", Cause.SETTINGS, str(error), "Name one of these, or `auto`.")
+        yield failed_by("device", Cause.SETTINGS, error, "Name one of these, or `auto`.")
         return
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -57,7 +57,7 @@ def examine_prompts(deployment: Deployment) -> Iterator[Finding]:
     try:
         found = resolve_prompt_set(settings.prompts, settings.prompts_dir)
     except JobError as error:
-        yield failed("prompts", Cause.SETTINGS, str(error), "Correct MASKSCORE_PROMPTS or MASKSCORE_PROMPTS_DIR.")
+        yield failed_by("prompts", Cause.SETTINGS, error, "Correct MASKSCORE_PROMPTS, or the file of that name.")
         return
     yield ok("prompts", f"{found.name!r}, version {found.version}: {len(found.texts)} prompts.")
 
@@ -78,8 +78,7 @@ def examine_weights(deployment: Deployment) -> Iterator[Finding]:
     try:
         report = check(settings.weights, architecture=settings.model)
     except WeightsError as error:
-        advice = f"maskscore weights pull {settings.weights}"
-        yield failed("weights", Cause.SETTINGS, str(error), advice)
+        yield failed_by("weights", Cause.SETTINGS, error, f"maskscore weights pull {settings.weights}")
         return
     size = f"{report.size / 2**20:,.1f} MiB"
     yield ok("weights", f"{report.file}: {report.architecture}, {size}, {report.digest[:19]}…")
