@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+import redis
+from kombu.exceptions import OperationalError
+
+from maskscore.connection import redis_reason
 from maskscore.doctor import clock, environment, files, jobs, redis_setup, server, storage, versions, worker
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, failed_by, skipped
@@ -133,6 +137,12 @@ def _from_error(name: str, error: Exception) -> Finding:
     if isinstance(error, ModuleNotFoundError):
         advice = 'pip install "maskscore[worker]"'
         return failed(name, Cause.DEPLOYMENT, f"The module {error.name!r} is not installed.", advice)
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OperationalError)):
+        reason = redis_reason(error)
+        return failed(name, Cause.UNAVAILABLE, f"Redis has stopped answering: {reason}.", "Look at Redis's own log.")
+    if isinstance(error, redis.RedisError):
+        advice = "See what is said of Redis above; if nothing is, its user lacks rights (ACL)."
+        return failed(name, Cause.DEPLOYMENT, f"Redis refuses: {redis_reason(error)}.", advice)
     if isinstance(error, MaskscoreError):
         cause = Cause.UNAVAILABLE if isinstance(error, ServiceUnavailable) else Cause.DEPLOYMENT
         return failed_by(name, cause, error, "Put this right and run `maskscore doctor` again.")
