@@ -26,7 +26,7 @@ def judge_clock(name: str, whose: str, ahead_s: float, *, resolution_s: float) -
     """Judge how far another clock is ahead of ours, in seconds; it is known to ``resolution_s``."""
     off = max(0.0, abs(ahead_s) - resolution_s)
     if off <= _WARNING_S:
-        known = f"{max(off, resolution_s, 0.001):.3g} s"
+        known = f"{max(off, resolution_s, 0.001):.2g} s"
         return ok(name, f"This machine and {whose} agree to {known}.")
     sentence = f"This machine's clock is {off:,.0f} s {'behind' if ahead_s > 0 else 'ahead of'} {whose}'s."
     advice = "Let both machines keep time by NTP. S3 refuses requests signed 15 minutes off."

@@ -39,7 +39,7 @@ def examine_redis(deployment: Deployment) -> Iterator[Finding]:
         return
     except (redis.ConnectionError, redis.TimeoutError) as error:
         reason = redis_reason(error)
-        yield failed("redis", Cause.UNAVAILABLE, f"{where} does not answer: {reason}.", _what_to_check(error, reason))
+        yield failed("redis", Cause.UNAVAILABLE, f"{where} does not answer: {reason}.", _what_to_check(error, reason, where))
         return
     deployment.reached.add("redis")
     sentence = f"{where} answers in {median_ms:.2f} ms (median of {_PINGS} PINGs)."
@@ -49,7 +49,7 @@ def examine_redis(deployment: Deployment) -> Iterator[Finding]:
         yield ok("redis", sentence)
 
 
-ALLOW = "Give the user the rights of the ACL rule `~* &* +@all -@dangerous +info +keys`, or more."
+ALLOW = "Give the user the rights of the ACL rule `~* &* +@all -@dangerous +info`, or more."
 
 
 def _ping_ms(client: redis.Redis) -> float:
@@ -58,9 +58,11 @@ def _ping_ms(client: redis.Redis) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def _what_to_check(error: Exception, reason: str) -> str:
+def _what_to_check(error: Exception, reason: str, where: str) -> str:
     if isinstance(error, redis.BusyLoadingError):
         return "Wait until it has loaded its data."
+    if isinstance(error, redis.TimeoutError) and where.startswith("rediss:"):
+        return "Perhaps Redis speaks no TLS: then write redis://. Or a firewall drops the packets."
     if isinstance(error, redis.TimeoutError):
         return "A firewall, security group or network policy may drop the packets; check host and port, too."
     if "not known" in reason or "resolution" in reason or "nodename" in reason:
