@@ -16,6 +16,7 @@ import redis
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions, ServiceUnavailable
+from maskscore.doctor import Verdict, examine
 from maskscore.job import Priority
 from maskscore.local import LocalRedis, start_redis
 from maskscore.local.binaries import redis_server
@@ -23,6 +24,7 @@ from maskscore.local.ports import free_port
 from maskscore.local.process import ServerProcess
 from maskscore.local.worker import start_worker
 from maskscore.masks import encode_mask
+from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -128,6 +130,12 @@ def test_client_and_worker_go_on_when_the_replica_takes_over(how: str, watched: 
             keys = [key.decode() for key in at_master.scan_iter()]
         assert keys
         assert all(key.startswith(f"{namespace}:") for key in keys), keys
+
+        findings = {f.name: f for f in examine(WorkerSettings(redis_url=watched.url, namespace=namespace))}
+        assert findings["sentinels"].verdict is Verdict.WARNING
+        assert "1 of 2 do not answer" in findings["sentinels"].sentence
+        assert "replicas: 1" in findings["redis role"].sentence
+        assert "1 worker answers" in findings["workers"].sentence
 
         if how == "killed":
             os.kill(watched.master.pid, signal.SIGKILL)

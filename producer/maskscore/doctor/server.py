@@ -39,7 +39,9 @@ def examine_redis(deployment: Deployment) -> Iterator[Finding]:
         return
     except (redis.ConnectionError, redis.TimeoutError) as error:
         reason = redis_reason(error)
-        yield failed("redis", Cause.UNAVAILABLE, f"{where} does not answer: {reason}.", _what_to_check(error, reason, where))
+        yield failed(
+            "redis", Cause.UNAVAILABLE, f"{where} does not answer: {reason}.", _what_to_check(error, reason, where)
+        )
         return
     deployment.reached.add("redis")
     sentence = f"{where} answers in {median_ms:.2f} ms (median of {_PINGS} PINGs)."
