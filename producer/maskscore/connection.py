@@ -86,7 +86,7 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
         ) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise ServiceUnavailable(
-            f"Redis at {where} is full: {_reason(error)}. Read results, raise `maxmemory`, or lower "
+            f"Redis at {where} is full: {redis_reason(error)}. Read results, raise `maxmemory`, or lower "
             "MASKSCORE_QUEUE_LIMIT or MASKSCORE_RESULT_TTL_S; then submit again, nothing is doubled."
         ) from error
     except redis.RedisError as error:
