@@ -19,9 +19,11 @@ import redis
 
 from maskscore import Client, Job, Mask
 from maskscore.doctor import Cause, Finding, Verdict, examine
+from maskscore.ledger import Claim, Ledger, new_token
 from maskscore.local import LocalServices, start_redis
 from maskscore.local.ports import free_port, free_port_pairs
 from maskscore.local.worker import start_worker
+from maskscore.result import Failure
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
@@ -92,6 +94,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
         "memory",
         "clock",
         "jobs",
+        "dead letters",
         "workers",
         "s3 credentials",
         "s3",
@@ -112,7 +115,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
 
     assert shown.returncode == 0
     lines = shown.stdout.splitlines()
-    assert lines[-1] == "0 failed, 0 warnings, 22 ok, 0 skipped."
+    assert lines[-1] == "0 failed, 0 warnings, 23 ok, 0 skipped."
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line != line.rstrip()] == []
     for secret in (services.redis.password, services.s3.secret_key, services.s3.access_key):
@@ -221,9 +224,15 @@ def test_jobs_that_wait_for_a_worker_that_is_not_there(services: LocalServices) 
     settings = settings_of(services)
     assert named(examined(settings), "workers").verdict is OK
     with Client(redis_url=settings.redis_url, namespace=settings.namespace) as client:
-        client.submit_many([Job(image="s3://doctor-photos/x", masks=[MASK]) for _ in range(3)])
+        batch = client.submit_many([Job(image="s3://doctor-photos/x", masks=[MASK]) for _ in range(3)])
+        ledger = Ledger(client._redis, namespace=settings.namespace, ttl_s=60)
+        claim = ledger.claim(next(batch.job_ids()), token=new_token(), worker="w", lease_s=60)
+        assert isinstance(claim, Claim)
+        ledger.finish(claim, error=Failure(code="storage_unavailable", message="The store is away."), dead_letter=True)
     findings = examined(settings)
-    assert "3 waiting" in named(findings, "jobs").sentence
+    assert "2 waiting" in named(findings, "jobs").sentence
+    assert named(findings, "dead letters").verdict is WARNING
+    assert "1 job was given up" in named(findings, "dead letters").sentence
     assert named(findings, "workers").verdict is WARNING
     assert "maskscore worker" in (named(findings, "workers").advice or "")
 

@@ -24,7 +24,18 @@ def examine_jobs(deployment: Deployment) -> Iterator[Finding]:
         f"Namespace {settings.namespace!r}: {backlog.waiting:,} waiting{oldest}; {backlog.running:,} running; "
         f"{backlog.delayed:,} delayed.",
     )
+    yield _judge_dead(backlog.dead)
     yield _judge_workers(_workers(deployment), backlog)
+
+
+def _judge_dead(count: int) -> Finding:
+    if not count:
+        return ok("dead letters", "None.")
+    return warning(
+        "dead letters",
+        f"{count:,} {'job was' if count == 1 else 'jobs were'} given up after every retry.",
+        "`maskscore dead list` has the reasons; `maskscore dead requeue` runs them again.",
+    )
 
 
 def _workers(deployment: Deployment) -> list[str]:
