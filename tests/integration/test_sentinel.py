@@ -126,6 +126,7 @@ def test_client_and_worker_go_on_when_the_replica_takes_over(how: str, watched: 
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
         "MASKSCORE_PROMPTS": "demo",
         "MASKSCORE_FILE_ROOTS": str(tmp_path),
+        "MASKSCORE_LEASE_S": "5",
     }
     priorities: tuple[Priority, ...] = ("low", "normal", "high")
     with (
