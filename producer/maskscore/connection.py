@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
+from redis.sentinel import MasterNotFoundError
 
 from maskscore.errors import ServiceUnavailable, SettingsError
+from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
-__all__ = ["connect", "public_url", "redis_errors", "will_pass"]
+__all__ = ["connect", "public_url", "redis_errors", "redis_reason", "will_pass"]
 
 
 def connect(settings: ClientSettings) -> redis.Redis:
     """Return a Redis client with timeouts and health checks; it connects at the first command.
 
-    Raises :class:`~maskscore.errors.SettingsError` for a URL that cannot be used.
+    With a ``sentinel://`` URL it is the master's, and follows when another Redis becomes the master. Raises
+    :class:`~maskscore.errors.SettingsError` for a URL that cannot be used.
     """
+    options: dict[str, Any] = {
+        "socket_timeout": settings.redis_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+    sentinel = parse_sentinel_url(settings.redis_url)
+    if sentinel:
+        return sentinel.client(settings.redis_timeout_s, **options)
+    _check_port(settings.redis_url)
     try:
-        return redis.Redis.from_url(
-            settings.redis_url,
-            socket_timeout=settings.redis_timeout_s,
-            socket_connect_timeout=settings.redis_timeout_s,
-            socket_keepalive=True,
-            health_check_interval=25,
-        )
+        return redis.Redis.from_url(settings.redis_url, **options)
     except ValueError as error:
         raise SettingsError(f"MASKSCORE_REDIS_URL cannot be used: {error}") from error
 
@@ -43,9 +51,23 @@ def will_pass(error: redis.RedisError) -> bool:
 
 def public_url(url: str) -> str:
     """Return the URL without its credentials, fit for a log."""
+    sentinel = parse_sentinel_url(url)
+    if sentinel:
+        return sentinel.public_url
     parts = urlsplit(url)
     host = parts.hostname or ""
     return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _check_port(url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        # Python's own message shows what it took for the port: a part of the password, where that holds a '/'.
+        raise SettingsError(
+            "MASKSCORE_REDIS_URL cannot be used: its port is not a number. Special characters of a password are "
+            "percent-encoded, '/' as %2F."
+        ) from None
 
 
 @contextmanager
@@ -56,20 +78,24 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
         yield
     except redis.AuthenticationError as error:
         raise ServiceUnavailable(
-            f"Redis at {where} refused the credentials: {_reason(error)}. Check MASKSCORE_REDIS_URL."
+            f"Redis at {where} refused the credentials: {redis_reason(error)}. Check MASKSCORE_REDIS_URL."
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise ServiceUnavailable(
-            f"Redis at {where} does not answer: {_reason(error)}. Check that it runs and MASKSCORE_REDIS_URL."
+            f"Redis at {where} does not answer: {redis_reason(error)}. Check that it runs and MASKSCORE_REDIS_URL."
         ) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise ServiceUnavailable(
-            f"Redis at {where} is full: {_reason(error)}. Read results, raise `maxmemory`, or lower "
+            f"Redis at {where} is full: {redis_reason(error)}. Read results, raise `maxmemory`, or lower "
             "MASKSCORE_QUEUE_LIMIT or MASKSCORE_RESULT_TTL_S; then submit again, nothing is doubled."
         ) from error
     except redis.RedisError as error:
-        raise ServiceUnavailable(f"Redis at {where} refused the command: {_reason(error)}.") from error
+        raise ServiceUnavailable(f"Redis at {where} refused the command: {redis_reason(error)}.") from error
 
 
-def _reason(error: Exception) -> str:
+def redis_reason(error: Exception) -> str:
+    """Return what an error of redis-py says, in one line without its full stop."""
+    if isinstance(error, MasterNotFoundError):
+        # Its own message is the inside of redis-py's connection pools.
+        return "no Sentinel answers, or none knows a master of this name that is up"
     return str(error).rstrip(".") or type(error).__name__

@@ -14,6 +14,7 @@ from kombu.transport.redis import Channel
 
 from maskscore.errors import ServiceUnavailable
 from maskscore.ledger import LANES, Lane
+from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
 __all__ = ["TASK_NAME", "make_app", "queue_keys", "send"]
@@ -26,7 +27,8 @@ _PRIORITIES: Final[dict[Lane, int]] = {lane: number for number, lane in enumerat
 
 def make_app(settings: ClientSettings) -> Celery:
     """Return the Celery application: JSON only, no result backend, early acknowledgement, one message ahead."""
-    app = Celery("maskscore", broker=settings.redis_url, set_as_current=False)
+    sentinel = parse_sentinel_url(settings.redis_url)
+    app = Celery("maskscore", broker=sentinel.kombu_url if sentinel else settings.redis_url, set_as_current=False)
     app.conf.update(
         task_default_queue=settings.namespace,
         task_serializer="json",
@@ -53,6 +55,7 @@ def make_app(settings: ClientSettings) -> Celery:
             "socket_connect_timeout": settings.redis_timeout_s,
             "socket_keepalive": True,
             "health_check_interval": 25,
+            **(sentinel.kombu_options(settings.redis_timeout_s) if sentinel else {}),
         },
     )
     return app

@@ -35,7 +35,19 @@ def run(
 def test_help_names_the_commands_and_the_exit_codes() -> None:
     shown = run("--help")
     assert shown.returncode == 0
-    for word in ("submit", "status", "wait", "results", "cancel", "report", "worker", "up", "weights", "settings"):
+    for word in (
+        "submit",
+        "status",
+        "wait",
+        "results",
+        "cancel",
+        "report",
+        "worker",
+        "up",
+        "doctor",
+        "weights",
+        "settings",
+    ):
         assert f"\n  {word}" in shown.stdout
     for code in Exit:
         assert f"{code.value:>3}  {code.meaning[:20]}" in shown.stdout
@@ -50,7 +62,7 @@ def test_the_workers_help_explains_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["submit", "status", "wait", "results", "cancel", "report", "up", "weights", "settings"]
+    "command", ["submit", "status", "wait", "results", "cancel", "report", "up", "doctor", "weights", "settings"]
 )
 def test_every_command_has_help(command: str) -> None:
     assert run(command, "--help").returncode == 0

@@ -26,9 +26,9 @@ def weights_file(folder: Path) -> Path:
     for name in WEIGHTS_FILES:
         if (folder / name).is_file():
             return folder / name
-    what = "holds neither" if folder.is_dir() else "is not a folder; it should hold"
+    what, other = ("holds neither", " nor ") if folder.is_dir() else ("is not a folder; it should hold", " or ")
     raise WeightsError(
-        f"{folder} {what} {' nor '.join(WEIGHTS_FILES)}. Fetch the weights with `maskscore weights pull {folder}`."
+        f"{folder} {what} {other.join(WEIGHTS_FILES)}. Fetch the weights with `maskscore weights pull {folder}`."
     )
 
 

@@ -1,0 +1,13 @@
+"""The doctor: examines a deployment and says what to do. ``maskscore doctor`` prints what it finds.
+
+Each module looks at one concern and yields a :class:`Finding` per thing; none of them needs PyTorch but ``worker``,
+which imports it when it is asked.
+"""
+
+from __future__ import annotations
+
+from maskscore.doctor.environment import read_settings
+from maskscore.doctor.examination import examine
+from maskscore.doctor.finding import Cause, Finding, Verdict
+
+__all__ = ["Cause", "Finding", "Verdict", "examine", "read_settings"]

@@ -1,0 +1,154 @@
+"""The order of the checks, and how one is run: within a time, and without an exception getting out."""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import redis
+from kombu.exceptions import OperationalError
+
+from maskscore.connection import redis_reason
+from maskscore.doctor import clock, environment, files, jobs, redis_setup, server, storage, versions, worker
+from maskscore.doctor.deployment import Deployment
+from maskscore.doctor.finding import Cause, Finding, failed, failed_by, skipped
+from maskscore.errors import MaskscoreError, ServiceUnavailable, SettingsError
+from maskscore.settings import WorkerSettings
+
+__all__ = ["examine"]
+
+# A finding may take some requests, each with the time out that was asked for; names are looked up without one.
+_REQUESTS: Final = 3
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    name: str
+    examine: Callable[[Deployment], Iterable[Finding]]
+    needs: str | None = None
+    limited: bool = True
+
+
+_CHECKS: Final = (
+    _Check("settings", lambda _: environment.examine_variables()),
+    _Check("versions", lambda _: versions.examine_producer_versions()),
+    _Check("redis", server.examine_redis),
+    _Check("redis setup", redis_setup.examine_redis_setup, needs="redis"),
+    _Check("clock", clock.examine_clock, needs="redis"),
+    _Check("jobs", jobs.examine_jobs, needs="redis"),
+    _Check("s3", storage.examine_s3),
+    _Check("bucket", storage.examine_read_buckets, needs="s3"),
+    _Check("result bucket", storage.examine_result_buckets, needs="s3"),
+    _Check("spill", storage.examine_spill, needs="s3"),
+    _Check("file roots", files.examine_file_roots),
+)
+# PyTorch and weights come from a disk, as slow as it is.
+_WORKER_CHECKS: Final = (
+    _Check("worker versions", lambda _: versions.examine_worker_versions()),
+    _Check("device", worker.examine_device, limited=False),
+    _Check("prompts", worker.examine_prompts),
+    _Check("weights", worker.examine_weights, limited=False),
+)
+
+
+def examine(
+    settings: WorkerSettings,
+    *,
+    timeout_s: float = 5.0,
+    as_worker: bool | None = None,
+    begun: Callable[[str], None] = lambda _: None,
+) -> Iterator[Finding]:
+    """Examine a deployment and yield each finding as soon as it is there.
+
+    Parameters
+    ----------
+    settings: what is examined; S3's come from boto3's own sources, as everywhere.
+    timeout_s: seconds to wait for each answer.
+    as_worker: whether the worker's part of this machine is examined; ``None``: where PyTorch and weights are.
+    begun: called with the name of each check before it runs.
+
+    Nothing is changed but a tiny object in each result bucket and in the spill's place, which is removed again. No
+    finding holds credentials.
+    """
+    deployment = Deployment(settings, timeout_s=timeout_s)
+    for check in _CHECKS:
+        if check.needs is not None and check.needs not in deployment.reached:
+            if check.needs == "redis" or deployment.needs_s3:
+                yield skipped(check.name, f"Not examined, because {_TITLES[check.needs]} was not reached.")
+            continue
+        begun(check.name)
+        yield from _run(check, deployment)
+    reason = worker.why_no_worker(deployment) if as_worker is not True else None
+    if as_worker is False:
+        reason = "--no-worker was given"
+    if reason is not None:
+        yield skipped("worker", f"Not examined: {reason}.")
+        return
+    for check in _WORKER_CHECKS:
+        begun(check.name)
+        yield from _run(check, deployment)
+
+
+_TITLES: Final = {"redis": "Redis", "s3": "S3"}
+
+
+def _run(check: _Check, deployment: Deployment) -> Iterator[Finding]:
+    """Run a check in a thread that is left behind when it takes too long: nothing else ends a look-up of a name."""
+    found: queue.Queue[Finding | None] = queue.Queue()
+
+    def work() -> None:
+        try:
+            for finding in check.examine(deployment):
+                found.put(finding)
+        except Exception as error:
+            found.put(_from_error(check.name, error))
+        finally:
+            found.put(None)
+
+    threading.Thread(target=work, name=f"doctor-{check.name}", daemon=True).start()
+    limit_s = _REQUESTS * deployment.timeout_s if check.limited else None
+    started = time.monotonic()
+    while True:
+        try:
+            finding = found.get(timeout=limit_s)
+        except queue.Empty:
+            waited = time.monotonic() - started
+            yield failed(
+                check.name,
+                Cause.UNAVAILABLE,
+                f"There was no answer within {waited:.0f} s.",
+                "Check the network and the DNS of this machine; --timeout gives it more time.",
+            )
+            return
+        if finding is None:
+            return
+        yield replace(finding, sentence=_CREDENTIALS.sub("", finding.sentence))
+
+
+def _from_error(name: str, error: Exception) -> Finding:
+    if isinstance(error, SettingsError):
+        return failed_by(name, Cause.SETTINGS, error, "Correct the setting; `maskscore settings` explains each.")
+    if isinstance(error, ModuleNotFoundError):
+        advice = 'pip install "maskscore[worker]"'
+        return failed(name, Cause.DEPLOYMENT, f"The module {error.name!r} is not installed.", advice)
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OperationalError)):
+        reason = redis_reason(error)
+        return failed(name, Cause.UNAVAILABLE, f"Redis has stopped answering: {reason}.", "Look at Redis's own log.")
+    if isinstance(error, redis.RedisError):
+        advice = "See what is said of Redis above; if nothing is, its user lacks rights (ACL)."
+        return failed(name, Cause.DEPLOYMENT, f"Redis refuses: {redis_reason(error)}.", advice)
+    if isinstance(error, MaskscoreError):
+        cause = Cause.UNAVAILABLE if isinstance(error, ServiceUnavailable) else Cause.DEPLOYMENT
+        return failed_by(name, cause, error, "Put this right and run `maskscore doctor` again.")
+    return failed(
+        name,
+        Cause.DEPLOYMENT,
+        f"An unexpected {type(error).__name__} stopped this check: {str(error).strip() or 'it says no more'}",
+        "If nothing here explains it, please report it.",
+    )
