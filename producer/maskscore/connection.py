@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
@@ -14,7 +15,17 @@ from maskscore.errors import ServiceUnavailable, SettingsError
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
-__all__ = ["connect", "public_url", "redis_errors", "redis_reason", "will_pass"]
+__all__ = ["KEEPALIVE", "connect", "public_url", "redis_errors", "redis_reason", "will_pass"]
+
+
+# A peer that vanished without a word is noticed after a minute; the system's own default is two hours.
+_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+KEEPALIVE: Final[dict[str, Any]] = {
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        getattr(socket, name): value for name, value in _PROBES.items() if hasattr(socket, name)
+    },
+}
 
 
 def connect(settings: ClientSettings) -> redis.Redis:
@@ -26,7 +37,7 @@ def connect(settings: ClientSettings) -> redis.Redis:
     options: dict[str, Any] = {
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
-        "socket_keepalive": True,
+        **KEEPALIVE,
         "health_check_interval": 25,
     }
     sentinel = parse_sentinel_url(settings.redis_url)

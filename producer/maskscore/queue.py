@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 
+from maskscore.connection import KEEPALIVE
 from maskscore.errors import ServiceUnavailable
 from maskscore.ledger import LANES, Lane
 from maskscore.sentinel import parse_sentinel_url
@@ -53,7 +54,7 @@ def make_app(settings: ClientSettings) -> Celery:
             "queue_order_strategy": "priority",
             "socket_timeout": settings.redis_timeout_s,
             "socket_connect_timeout": settings.redis_timeout_s,
-            "socket_keepalive": True,
+            **KEEPALIVE,
             "health_check_interval": 25,
             **(sentinel.kombu_options(settings.redis_timeout_s) if sentinel else {}),
         },

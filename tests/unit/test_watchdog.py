@@ -10,12 +10,12 @@ from maskscore_worker.watchdog import Observation, Stillness, Watchdog
 
 IDLE = BatcherStats(0, 0, 0.0, 0, 0, 64, 0.0)
 BUSY = replace(IDLE, encoding_crops=8)
-QUIET = Observation(IDLE, taken=0, in_flight=0, oldest_start=None, waiting=0, oldest_waiting_s=0.0)
+QUIET = Observation(IDLE, taken=0, room=True, oldest_start=None, waiting=0, oldest_waiting_s=0.0)
 JOBS_WAIT = replace(QUIET, waiting=5, oldest_waiting_s=600.0)
 
 
 def verdicts(*seen: tuple[float, Observation]) -> list[str | None]:
-    stillness = Stillness(concurrency=2, patience_s=100, job_timeout_s=1000, now=0)
+    stillness = Stillness(patience_s=100, job_timeout_s=1000, now=0)
     return [stillness.judge(observation, now) for now, observation in seen]
 
 
@@ -44,7 +44,7 @@ def test_jobs_that_nobody_takes_though_there_is_room() -> None:
 
 
 def test_jobs_that_wait_with_good_reason() -> None:
-    full = replace(JOBS_WAIT, in_flight=2)
+    full = replace(JOBS_WAIT, room=False)
     fresh = replace(JOBS_WAIT, oldest_waiting_s=10.0)
     unknown = replace(JOBS_WAIT, waiting=None)
     for reason in (full, fresh, unknown):
@@ -54,7 +54,7 @@ def test_jobs_that_wait_with_good_reason() -> None:
 
 
 def test_a_job_that_does_not_stop_itself() -> None:
-    stuck = replace(QUIET, in_flight=1, oldest_start=50.0)
+    stuck = replace(QUIET, oldest_start=50.0)
     fine, bad = verdicts((1100, stuck), (1151, stuck))
     assert fine is None
     assert bad is not None
@@ -69,7 +69,7 @@ def test_the_thread_bites() -> None:
         reasons.append(reason)
         bitten.set()
 
-    stillness = Stillness(concurrency=2, patience_s=0.02, job_timeout_s=1000, now=0)
+    stillness = Stillness(patience_s=0.02, job_timeout_s=1000, now=0)
     watchdog = Watchdog(lambda: JOBS_WAIT, stillness, bite, every_s=0.005)
     watchdog.start()
     assert bitten.wait(10)

@@ -22,11 +22,16 @@ class Company:
         self._alone = False
         self._waiting = 0
 
+    @property
+    def room(self) -> bool:
+        """Whether an ordinary job could begin: no suspect runs, or waits for the others to end."""
+        return not self._alone and not self._waiting
+
     @contextmanager
     def beside_others(self) -> Iterator[None]:
         """Run beside other jobs; waits while a suspect runs or is waiting to."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone and not self._waiting)
+            self._changed.wait_for(lambda: self.room)
             self._inside += 1
         try:
             yield

@@ -60,12 +60,13 @@ def run(settings: WorkerSettings) -> int:
         pipeline = stack.enter_context(load_pipeline(settings, worker=name))
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         app = make_app(settings)
+        company = Company()
         leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s)
         drain = Drain(settings.grace_s, hurry=lambda: _hurry(attempts, settings))
         attempts = Attempts(
-            settings, ledger, leases, Company(), drain, pipeline, send=lambda *message: send(app, [message])
+            settings, ledger, leases, company, drain, pipeline, send=lambda *message: send(app, [message])
         )
-        watchdog = _watchdog(settings, pipeline, ledger, leases, attempts)
+        watchdog = _watchdog(settings, pipeline, ledger, leases, company, attempts)
         for thread in (leases, drain, watchdog, Keeper(ledger, app, settings, name=name)):
             thread.start()
             stack.callback(thread.close)
@@ -115,7 +116,12 @@ def _hurry(attempts: Attempts, settings: WorkerSettings) -> None:
 
 
 def _watchdog(
-    settings: WorkerSettings, pipeline: Pipeline, ledger: Ledger, leases: Leases, attempts: Attempts
+    settings: WorkerSettings,
+    pipeline: Pipeline,
+    ledger: Ledger,
+    leases: Leases,
+    company: Company,
+    attempts: Attempts,
 ) -> Watchdog:
     def observe() -> Observation:
         held = leases.held()
@@ -126,7 +132,7 @@ def _watchdog(
         return Observation(
             batcher=pipeline.batcher.stats(),
             taken=attempts.taken,
-            in_flight=len(held),
+            room=company.room and len(held) < settings.concurrency,
             oldest_start=min((holder.started for holder in held if holder.computing), default=None),
             waiting=backlog.waiting if backlog else None,
             oldest_waiting_s=backlog.oldest_waiting_s if backlog else 0.0,
@@ -138,7 +144,6 @@ def _watchdog(
         _end(settings, os.EX_SOFTWARE)
 
     stillness = Stillness(
-        concurrency=settings.concurrency,
         patience_s=settings.watchdog_s,
         job_timeout_s=settings.job_timeout_s,
         now=time.monotonic(),

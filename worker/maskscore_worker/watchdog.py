@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 class Observation:
     """What the watchdog looks at.
 
-    ``taken`` counts the messages that came in, ``in_flight`` the jobs, ``oldest_start`` is when the first of those that
-    still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue (``None``: Redis did not
+    ``taken`` counts the messages that came in; ``room`` says whether one more job could begin; ``oldest_start`` is when
+    the first of those that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue (``None``: Redis did not
     answer), ``oldest_waiting_s`` is the age of the oldest message.
     """
 
     batcher: BatcherStats
     taken: int
-    in_flight: int
+    room: bool
     oldest_start: float | None
     waiting: int | None
     oldest_waiting_s: float
@@ -37,13 +37,11 @@ class Stillness:
 
     Parameters
     ----------
-    concurrency: how many jobs may be in flight.
     patience_s: how long something may stand still.
     job_timeout_s: how long a job may take before it stops itself.
     """
 
-    def __init__(self, *, concurrency: int, patience_s: float, job_timeout_s: float, now: float) -> None:
-        self._concurrency = concurrency
+    def __init__(self, *, patience_s: float, job_timeout_s: float, now: float) -> None:
         self._patience_s = patience_s
         self._job_timeout_s = job_timeout_s
         self._batch_moved = self._job_taken = now
@@ -68,7 +66,7 @@ class Stillness:
     def _tempted(self, seen: Observation) -> bool:
         """Whether there are jobs that nobody takes, and a place for them here: an idle worker proves nothing."""
         left_lying = seen.waiting is not None and seen.waiting > 0 and seen.oldest_waiting_s > self._patience_s / 2
-        return left_lying and seen.in_flight < self._concurrency
+        return left_lying and seen.room
 
 
 def _busy(seen: Observation) -> bool:
