@@ -1,0 +1,279 @@
+"""Load while something breaks, and the bookkeeping afterwards: every accepted job, and in which way it ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import redis
+
+from chaos.jobs import Corpus
+from maskscore import Client, Job, JobState, JobStatus, ServiceUnavailable
+
+__all__ = ["Load", "Outcome", "Redelivery", "Row"]
+
+_POLL_S = 0.05
+_CHUNK = 10
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the accepted jobs.
+
+    ``lost``: no visible end; ``doubled``: more than one event in the batch's stream; ``silent``: ended without an
+    event; ``wrong``: scores other than the undisturbed run's.
+    """
+
+    accepted: int = 0
+    succeeded: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    attempts: Counter[int] = field(default_factory=Counter)
+    longest_wait_s: float = 0.0
+
+    def __str__(self) -> str:
+        failures = ", ".join(f"{count} {code}" for code, count in self.failed.items()) or "none"
+        attempts = ", ".join(f"{count} x {number}" for number, count in sorted(self.attempts.items()))
+        return (
+            f"{self.accepted} accepted, {self.succeeded} succeeded, failed: {failures}; {len(self.lost)} lost, "
+            f"{len(self.doubled)} doubled, {len(self.silent)} without an event, {len(self.wrong)} wrong; "
+            f"attempts: {attempts}; longest wait for a claim {self.longest_wait_s:.1f} s"
+        )
+
+    def check(self, *, failed: Mapping[str, int] | None = None) -> None:
+        """Assert that every accepted job has ended once, visibly and with the right scores.
+
+        ``failed`` says how many have to have failed with which code.
+        """
+        assert self.accepted, "no job was accepted, so nothing was tried"
+        assert not self.lost, f"{len(self.lost)} of {self.accepted} jobs were lost: {self.lost[:5]}"
+        assert not self.doubled, f"{len(self.doubled)} jobs ended twice in the batch's stream: {self.doubled[:5]}"
+        assert not self.silent, f"{len(self.silent)} jobs ended without an event: {self.silent[:5]}"
+        assert not self.wrong, f"{len(self.wrong)} results differ from the undisturbed run's: {self.wrong[:3]}"
+        assert dict(self.failed) == dict(failed or {})
+        assert self.succeeded == self.accepted - sum(self.failed.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a fault, what became of the jobs, and the seconds from each fault to recovery."""
+
+    fault: str
+    outcome: Outcome
+    recovery_s: Sequence[float] = ()
+    recovered_means: str = ""
+
+
+class Load:
+    """Submits jobs of one batch in a thread, keeps some ahead of the workers, and counts what becomes of them.
+
+    Parameters
+    ----------
+    client: submits and reads; ``server`` is a direct connection to Redis that no fault is injected into.
+    batch_id: of all jobs; the job of number n has the id ``{batch_id}-{n}``.
+    ahead: most jobs that have not ended at a time.
+    special: jobs to submit in place of the corpus's, by number; their scores are not compared.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        server: redis.Redis,
+        corpus: Corpus,
+        batch_id: str,
+        *,
+        ahead: int = 150,
+        special: Mapping[int, Job] | None = None,
+    ) -> None:
+        self._client = client
+        self._server = server
+        self._corpus = corpus
+        self.batch_id = batch_id
+        self._ahead = ahead
+        self._special = dict(special or {})
+        self._lock = threading.Lock()
+        self._accepted = 0
+        self._wanted = 0
+        self.refusals: list[str] = []
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def accepted(self) -> int:
+        """How many submits were confirmed."""
+        with self._lock:
+            return self._accepted
+
+    def job_id(self, number: int) -> str:
+        return f"{self.batch_id}-{number}"
+
+    def job(self, number: int) -> Job:
+        """The job of this number, as it is submitted."""
+        special = self._special.get(number)
+        job_id = self.job_id(number)
+        return special.model_copy(update={"job_id": job_id}) if special else self._corpus.job(number, job_id)
+
+    def start(self, most: int = 1_000_000) -> None:
+        """Submit in the background until :meth:`finish`, at most so many."""
+        self._wanted = most
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._thread.start()
+
+    def wait_accepted(self, count: int) -> None:
+        """Wait until so many jobs are accepted, however long it takes; the test's own time limit ends a hang."""
+        while self.accepted < count and self._thread is not None and self._thread.is_alive():
+            time.sleep(_POLL_S)
+        self._reraise()
+
+    def ended(self) -> int:
+        """How many events the batch's stream has."""
+        count: int = self._server.xlen(self._stream)  # type: ignore[assignment]
+        return count
+
+    def wait_ended(self, count: int, patience_s: float) -> float:
+        """Wait until so many jobs have ended; return the seconds. Raises AssertionError without progress."""
+        started = moved = time.monotonic()
+        last = -1
+        while (now := self.ended()) < count:
+            if now != last:
+                last, moved = now, time.monotonic()
+            assert time.monotonic() - moved < patience_s, f"no job has ended for {patience_s:g} s ({now} of {count})"
+            time.sleep(_POLL_S)
+        return time.monotonic() - started
+
+    def finish(self, patience_s: float) -> Outcome:
+        """Submit no more, wait until all have ended or nothing moves for ``patience_s`` seconds, and count."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._reraise()
+        return self.count(range(self._accepted), patience_s)
+
+    def count(self, numbers: Sequence[int], patience_s: float) -> Outcome:
+        """Wait for the jobs of these numbers and count what became of them."""
+        statuses = self._wait([self.job_id(number) for number in numbers], patience_s)
+        outcome = Outcome(accepted=len(numbers))
+        entries = self._server.xrange(self._stream)
+        events = Counter(fields[b"job_id"].decode() for _, fields in entries)  # type: ignore[union-attr]
+        for number in numbers:
+            status = statuses[self.job_id(number)]
+            outcome.attempts[status.attempts] += 1
+            if status.claimed_at is not None and status.attempts == 1:
+                waited = (status.claimed_at - status.submitted_at).total_seconds()
+                outcome.longest_wait_s = max(outcome.longest_wait_s, waited)
+            if not status.state.ended:
+                outcome.lost.append(status.job_id)
+                continue
+            if events[status.job_id] != 1:
+                (outcome.doubled if events[status.job_id] else outcome.silent).append(status.job_id)
+            if status.state is JobState.SUCCEEDED:
+                outcome.succeeded += 1
+                if number not in self._special:
+                    result = self._client.get(status.job_id)
+                    wrong = self._corpus.wrong(number, result)
+                    outcome.wrong += [f"{status.job_id}: {difference}" for difference in wrong[:1]]
+            else:
+                outcome.failed[status.error.code if status.error else str(status.state)] += 1
+        return outcome
+
+    @property
+    def _stream(self) -> str:
+        return f"{self._client.settings.namespace}:batch:{self.batch_id}:events"
+
+    def _wait(self, job_ids: Sequence[str], patience_s: float) -> dict[str, JobStatus]:
+        statuses: dict[str, JobStatus] = {}
+        moved = time.monotonic()
+        while True:
+            going = [job_id for job_id in job_ids if job_id not in statuses or not statuses[job_id].state.ended]
+            found = [status for n in range(0, len(going), 500) for status in self._client.statuses(going[n : n + 500])]
+            if any(status.job_id not in statuses or status != statuses[status.job_id] for status in found):
+                moved = time.monotonic()
+            statuses.update((status.job_id, status) for status in found)
+            if all(status.state.ended for status in found) or time.monotonic() - moved > patience_s:
+                return statuses
+            time.sleep(4 * _POLL_S)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set() and self._accepted < self._wanted:
+                if self._outstanding() >= self._ahead:
+                    time.sleep(_POLL_S / 5)
+                    continue
+                size = min(_CHUNK, self._wanted - self._accepted)
+                self._submit([self.job(self._accepted + n) for n in range(size)])
+                with self._lock:
+                    self._accepted += size
+        except BaseException as error:
+            self._error = error
+
+    def _submit(self, jobs: list[Job]) -> None:
+        """Submit until it is confirmed: what was refused may have been written down, and is submitted again."""
+        while True:
+            try:
+                self._client.submit_many(jobs, batch_id=self.batch_id)
+                return
+            except ServiceUnavailable as error:
+                self.refusals.append(str(error))
+                time.sleep(2 * _POLL_S)
+
+    def _outstanding(self) -> int:
+        namespace = self._client.settings.namespace
+        try:
+            return sum(
+                int(self._server.zcard(f"{namespace}:{name}"))  # type: ignore[arg-type]
+                for name in ("waiting", "running", "delayed")
+            )
+        except redis.RedisError:
+            return self._ahead  # down: that is the fault of the day
+
+    def _reraise(self) -> None:
+        if self._error is not None:
+            raise AssertionError(f"the load could not be submitted: {self._error!r}") from self._error
+
+
+class Redelivery:
+    """From a worker's death to the moment when another has taken its jobs, by Redis's clock."""
+
+    def __init__(self, client: Client, server: redis.Redis, worker: str) -> None:
+        self._client = client
+        self._server = server
+        seconds, micros = server.time()  # type: ignore[misc]
+        self._since = seconds + micros / 1e6
+        running = server.zrange(f"{client.settings.namespace}:running", 0, -1)
+        statuses = client.statuses(job_id.decode() for job_id in running)  # type: ignore[union-attr]
+        self._waiting = {s.job_id for s in statuses if s.worker == worker and s.state is JobState.RUNNING}
+        self.jobs = sorted(self._waiting)
+        self.seconds: dict[str, float] = {}
+
+    def poll(self) -> bool:
+        """Look again; return whether all of them are taken (or ended)."""
+        for status in self._client.statuses(self._waiting):
+            moments = [moment.timestamp() for moment in (status.claimed_at, status.finished_at) if moment]
+            later = [moment for moment in moments if moment > self._since]
+            if later:
+                self.seconds[status.job_id] = min(later) - self._since
+                self._waiting.discard(status.job_id)
+        return not self._waiting
+
+    def wait(self, patience_s: float) -> float:
+        """Wait until all are taken; return the longest time in seconds (0 where the worker held none)."""
+        deadline = time.monotonic() + patience_s
+        while not self.poll():
+            assert time.monotonic() < deadline, f"not taken again after {patience_s:g} s: {sorted(self._waiting)[:5]}"
+            time.sleep(_POLL_S)
+        return max(self.seconds.values(), default=0.0)
