@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from chaos.form import FORM
-from chaos.scenario import Row
+from chaos.scenario import Record, Row
 from chaos.stage import Stage, open_stage
 
 _ROWS = pytest.StashKey[list[Row]]()
-Record = Callable[[Row], None]
 
 
 @pytest.fixture(scope="session")

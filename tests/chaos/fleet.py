@@ -185,6 +185,6 @@ def _holds(pid: int, target: str) -> bool:
     # Descriptors come and go while they are listed.
     for entry in Path(f"/proc/{pid}/fd").glob("*"):
         with contextlib.suppress(OSError):
-            if os.readlink(entry) == target:
+            if str(entry.readlink()) == target:
                 return True
     return False

@@ -14,7 +14,6 @@ from PIL import Image
 from maskscore import Client, Component, Job, JobResult, JobState, Mask, ScoringOptions
 from maskscore.job import Treatment
 from maskscore.masks import encode_mask
-
 from maskscore_worker.demo.scenes import draw_scene
 
 __all__ = ["BUCKET", "TOLERANCE", "Corpus", "differences", "make_corpus"]

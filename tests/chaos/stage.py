@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
@@ -19,7 +18,7 @@ from chaos.form import FORM
 from chaos.jobs import BUCKET, Corpus, make_corpus, make_documents
 from chaos.proxy import TcpProxy
 from chaos.s3_faults import S3FaultProxy
-from chaos.scenario import Load, Redelivery
+from chaos.scenario import Load, Redelivery, Resumption
 from maskscore import Client, ClientSettings, Job
 from maskscore.local import LocalRedis, LocalServices, start_redis
 from maskscore.settings import WorkerSettings
@@ -32,7 +31,7 @@ _DISTINCT = 24
 
 
 class Stage:
-    """See :func:`open_stage`. ``server`` is a connection to Redis past the proxy; workers and ``client`` use the proxy."""
+    """See :func:`open_stage`. ``server`` reaches Redis past the proxy; workers and ``client`` go through it."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self._directory = directory
@@ -45,7 +44,8 @@ class Stage:
         self._services.create_bucket(BUCKET)
         self.redis_proxy = stack.enter_context(TcpProxy(self._redis.port))
         self.s3_proxy = stack.enter_context(S3FaultProxy(urlsplit(self._services.s3.endpoint_url).port or 0))
-        self.server = redis.Redis.from_url(self._redis.url, socket_timeout=60)
+        # Its annotations leave open whether an answer is to be awaited.
+        self.server: Any = redis.Redis.from_url(self._redis.url, socket_timeout=60)
         stack.callback(self.server.close)
         self.environment = {
             **self._services.environment(),
@@ -73,6 +73,11 @@ class Stage:
         return f"redis://:{self._redis.password}@127.0.0.1:{self.redis_proxy.port}/0"
 
     @property
+    def redis_port(self) -> int:
+        """Redis past the proxy."""
+        return self._redis.port
+
+    @property
     def redis_pid(self) -> int:
         """The Redis server's process."""
         return self._redis.pid
@@ -97,9 +102,15 @@ class Stage:
         """Start the clock for the jobs that this worker, just killed, has in hand."""
         return Redelivery(self.client, self.server, worker)
 
+    def resumption(self, load: Load) -> Resumption:
+        """Start the clock, at the end of a fault, for all workers to take jobs again."""
+        return Resumption(self.client, self.server, load, [worker.name for worker in self.fleet.workers])
+
     def start_redis_again(self) -> None:
         """Start Redis, which has ended, on its port, with its data."""
-        again = start_redis(self._directory / "services" / "redis", port=self._redis.port, password=self._redis.password)
+        again = start_redis(
+            self._directory / "services" / "redis", port=self._redis.port, password=self._redis.password
+        )
         self._redis = self._stack.enter_context(again)
 
     def heal(self) -> None:
@@ -123,12 +134,3 @@ def open_stage(directory: Path) -> Iterator[Stage]:
 def _restore(environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
-
-
-@contextlib.contextmanager
-def timed() -> Iterator[list[float]]:
-    """Yield a list that has the seconds of the block when it is over."""
-    taken: list[float] = []
-    started = time.monotonic()
-    yield taken
-    taken.append(time.monotonic() - started)

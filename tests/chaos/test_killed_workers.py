@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from chaos.conftest import Record
 from chaos.form import FORM
-from chaos.scenario import Redelivery, Row
-from chaos.stage import Stage
+from chaos.scenario import Record, Redelivery, Row
+from chaos.stage import WORKERS, Stage
 
 # The promise with the default lease of 30 s; a keeper's round and a busy machine come on top of the lease.
 _PROMISED_S = 40.0
@@ -24,14 +23,13 @@ def test_killed_workers(stage: Stage, record: Record) -> None:
     with stage.load("kill") as load:
         load.start()
         for number in range(FORM.kills):
-            # Two of three stay: the next one is killed when this one's replacement has loaded its model.
-            while len(stage.fleet.ready()) < len(stage.fleet.workers):
+            while len(stage.fleet.ready()) < WORKERS - 1:
                 for earlier in redeliveries:
                     earlier.poll()
                 time.sleep(0.05)
             load.wait_accepted((number + 1) * FORM.jobs // FORM.kills)
             time.sleep(chance.uniform(0.0, 1.0))
-            victim = chance.choice(stage.fleet.workers)
+            victim = chance.choice(stage.fleet.ready())
             victim.signal(signal.SIGKILL)
             redeliveries.append(stage.redelivery(victim.name))
             stage.fleet.replace(victim)

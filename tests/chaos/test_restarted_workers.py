@@ -1,0 +1,36 @@
+"""A rolling restart: SIGTERM to one worker after the other, each replaced first."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from chaos.form import FORM
+from chaos.scenario import Record, Redelivery, Row
+from chaos.stage import Stage
+
+# The default grace period and some seconds to load off what was imported.
+_GONE_S = 60.0
+
+
+@pytest.mark.timeout(900)
+def test_rolling_restart(stage: Stage, record: Record) -> None:
+    handed_back: list[Redelivery] = []
+    with stage.load("rolling") as load:
+        load.start()
+        load.wait_ended(30, FORM.patience_s)
+        for old in list(stage.fleet.workers):
+            stage.fleet.add().wait()
+            old.signal(signal.SIGTERM)
+            handed_back.append(stage.redelivery(old.name))
+            gone = old.wait_gone(_GONE_S)
+            stage.say(f"worker {old.pid}: SIGTERM with {len(handed_back[-1].jobs)} jobs in hand, ended: {gone}")
+            assert gone, f"the worker did not end after SIGTERM:\n{old.log()[-2000:]}"
+            stage.fleet.drop(old)
+        load.wait_ended(load.ended() + 30, FORM.patience_s)
+        outcome = load.finish(FORM.patience_s)
+    record(Row("SIGTERM, rolling restart of 3 workers", outcome))
+    outcome.check()
+    # Nothing is repeated: what was running was finished, or handed back without costing an attempt.
+    assert set(outcome.attempts) == {1}
