@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -46,11 +47,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash.get(_ROWS, [])
     if not rows:
         return
-    table = Table(title=f"Faults ({FORM.name} form, leases of {FORM.lease_s:g} s)", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"Faults ({FORM.name} form, leases of {FORM.lease_s:g} s)",
+        title_justify="left",
+        caption="recovery: from a worker's death until others have taken its jobs;\n"
+        "from the end of an outage until each worker has done a job again",
+        caption_justify="left",
+    )
     table.add_column("fault")
-    for name in ("accepted", "succeeded", "failed", "lost", "doubled", "wrong"):
+    for name in ("accepted", "succeeded", "failed", "lost", "doubled", "wrong", "recovery"):
         table.add_column(name, justify="right")
-    table.add_column("seconds to recover")
     for row in rows:
         outcome = row.outcome
         failed = "\n".join(f"{count} {code}" for code, count in outcome.failed.items()) or "0"
@@ -67,7 +74,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _recovery(row: Row) -> str:
     if not row.recovery_s:
-        return row.recovered_means or "-"
-    most = f"{max(row.recovery_s):.1f}"
-    span = most if len(row.recovery_s) == 1 else f"{min(row.recovery_s):.1f} to {most}"
-    return f"{span} {row.recovered_means}".strip()
+        return "-"
+    least, most = min(row.recovery_s), max(row.recovery_s)
+    return f"{most:.1f} s" if len(row.recovery_s) == 1 else f"{least:.1f}..{most:.1f} s"

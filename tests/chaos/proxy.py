@@ -106,10 +106,11 @@ class TcpProxy:
         await self._reset()
 
     async def _reset(self) -> None:
-        for connection in list(self._connections):
+        present = set(self._connections)
+        for connection in present:
             connection.reset()
-        # The transports are gone after one turn of the loop; the tasks that served them end with them.
-        while self._connections:
+        # The tasks that serve them end with them; new connections may come meanwhile.
+        while present & self._connections:
             await asyncio.sleep(0.005)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

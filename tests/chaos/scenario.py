@@ -65,12 +65,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a fault, what became of the jobs, and the seconds from each fault to recovery."""
+    """One line of the table: a fault, what became of the jobs, and the seconds to recover.
+
+    ``recovery_s``: from a worker's death (or freezing) to the moment when others have taken its jobs; from the end of
+    an outage until each worker has ended a job that it took afterwards.
+    """
 
     fault: str
     outcome: Outcome
     recovery_s: Sequence[float] = ()
-    recovered_means: str = ""
 
 
 Record = Callable[[Row], None]
@@ -288,38 +291,42 @@ class Redelivery:
 
 
 class Resumption:
-    """From the end of a fault to the moment when each worker has taken a job again, by Redis's clock."""
+    """From the end of a fault to the moment when each worker has ended a job that it took afterwards, by Redis's clock.
+
+    A claim alone proves nothing: Redis may carry out what the worker sent, and gave up on, during the fault.
+    """
 
     def __init__(self, client: Client, server: Any, load: Load, workers: Sequence[str]) -> None:
         self._client = client
         self._load = load
         seconds, micros = server.time()
         self._since = seconds + micros / 1e6
-        self._waiting = set(workers)
+        self._workers = set(workers)
         self._ended: set[int] = set()
         self.seconds: dict[str, float] = {}
 
     def poll(self) -> bool:
-        """Look again; return whether all have taken a job."""
+        """Look again; return whether all have done a job."""
         numbers = [number for number in range(self._load.accepted) if number not in self._ended]
         for start in range(0, len(numbers), 500):
             some = numbers[start : start + 500]
             for number, status in zip(some, self._client.statuses(map(self._load.job_id, some)), strict=True):
-                if status.state.ended:
-                    self._ended.add(number)
-                claimed = status.claimed_at.timestamp() if status.claimed_at else 0.0
-                if claimed > self._since and status.worker in self._waiting | self.seconds.keys():
-                    found = claimed - self._since
-                    self.seconds[status.worker] = min(found, self.seconds.get(status.worker, math.inf))
-        self._waiting -= self.seconds.keys()
-        return not self._waiting
+                if not status.state.ended:
+                    continue
+                self._ended.add(number)
+                if status.worker not in self._workers or not status.claimed_at or not status.finished_at:
+                    continue
+                if status.claimed_at.timestamp() > self._since:
+                    done = status.finished_at.timestamp() - self._since
+                    self.seconds[status.worker] = min(done, self.seconds.get(status.worker, math.inf))
+        return self.seconds.keys() == self._workers
 
     def wait(self, patience_s: float) -> float:
-        """Wait until all have taken a job; return the longest time in seconds, infinite where some never did."""
+        """Wait until all have done a job; return the longest time in seconds, infinite where some never did."""
         deadline = time.monotonic() + patience_s
         while not self.poll():
             if time.monotonic() > deadline:
-                self.seconds.update(dict.fromkeys(self._waiting, math.inf))
+                self.seconds.update(dict.fromkeys(self._workers - self.seconds.keys(), math.inf))
                 break
             time.sleep(2 * _POLL_S)
         return max(self.seconds.values(), default=0.0)

@@ -58,7 +58,7 @@ def test_poison(stage: Stage, record: Record) -> None:
         outcome = load.finish(FORM.patience_s)
         stage.say(f"the poisoned image killed {len(killed)} workers: {', '.join(str(pid) for _, pid in killed)}")
         after = [ended - killed[-1][0]] if killed else []
-        record(Row(f"1 poison job among {_JOBS}", outcome, after, "from last kill to dead letter"))
+        record(Row(f"1 poison job among {_JOBS}", outcome, after))
         outcome.check(failed={"poisoned": 1})
         assert len(killed) == _ATTEMPTS
         poisoned = load.job_id(_POISONED)

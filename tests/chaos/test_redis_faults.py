@@ -30,9 +30,9 @@ def break_under_load(stage: Stage, record: Record, fault: str, disturb: Callable
         disturb(load)
         resumption = stage.resumption(load)
         longest = resumption.wait(FORM.patience_s)
-        stage.say(f"every worker took jobs again after {longest:.1f} s; {len(load.refusals)} submits were refused")
+        stage.say(f"every worker did jobs again after {longest:.1f} s; {len(load.refusals)} submits were refused")
         outcome = load.finish(FORM.patience_s)
-    record(Row(fault, outcome, list(resumption.seconds.values()), "until workers go on"))
+    record(Row(fault, outcome, list(resumption.seconds.values())))
     outcome.check()
     assert [worker.pid for worker in workers if not worker.alive()] == []
     assert longest < FORM.patience_s, "a worker never took a job again"
