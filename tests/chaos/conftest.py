@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -75,5 +76,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _recovery(row: Row) -> str:
     if not row.recovery_s:
         return "-"
+    if math.inf in row.recovery_s:
+        return "never"
     least, most = min(row.recovery_s), max(row.recovery_s)
     return f"{most:.1f} s" if len(row.recovery_s) == 1 else f"{least:.1f}..{most:.1f} s"

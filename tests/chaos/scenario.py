@@ -15,6 +15,7 @@ import redis
 
 from chaos.jobs import Corpus
 from maskscore import Client, Job, JobState, JobStatus, ServiceUnavailable
+from maskscore.ledger import Ledger
 
 __all__ = ["Load", "Outcome", "Record", "Redelivery", "Resumption", "Row"]
 
@@ -39,6 +40,8 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     attempts: Counter[int] = field(default_factory=Counter)
     longest_wait_s: float = 0.0
+    counted: tuple[int, int, int] = (0, 0, 0)
+    """What the batch itself says: all, succeeded, failed."""
 
     def __str__(self) -> str:
         failures = ", ".join(f"{count} {code}" for code, count in self.failed.items()) or "none"
@@ -61,6 +64,7 @@ class Outcome:
         assert not self.wrong, f"{len(self.wrong)} results differ from the undisturbed run's: {self.wrong[:3]}"
         assert dict(self.failed) == dict(failed or {})
         assert self.succeeded == self.accepted - sum(self.failed.values())
+        assert self.counted == (self.accepted, self.succeeded, sum(self.failed.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Load:
     ) -> None:
         self._client = client
         self._server = server
+        self._ledger = Ledger(server, namespace=client.settings.namespace, ttl_s=1)
         self._corpus = corpus
         self.batch_id = batch_id
         self._ahead = ahead
@@ -201,11 +206,13 @@ class Load:
                     outcome.wrong += [f"{status.job_id}: {difference}" for difference in wrong[:1]]
             else:
                 outcome.failed[status.error.code if status.error else str(status.state)] += 1
+        counts = self._client.batch(self.batch_id).counts()
+        outcome.counted = (counts.total, counts.succeeded, counts.failed)
         return outcome
 
     @property
     def _stream(self) -> str:
-        return f"{self._client.settings.namespace}:batch:{self.batch_id}:events"
+        return f"{self._client.settings.namespace}:batch:events:{self.batch_id}"
 
     def _wait(self, job_ids: Sequence[str], patience_s: float) -> dict[str, JobStatus]:
         statuses: dict[str, JobStatus] = {}
@@ -244,9 +251,9 @@ class Load:
                 time.sleep(2 * _POLL_S)
 
     def _outstanding(self) -> int:
-        namespace = self._client.settings.namespace
         try:
-            return sum(int(self._server.zcard(f"{namespace}:{name}")) for name in ("waiting", "running", "delayed"))
+            backlog = self._ledger.backlog()
+            return backlog.waiting + backlog.running + backlog.delayed
         except redis.RedisError:
             return self._ahead  # down: that is the fault of the day
 

@@ -21,7 +21,6 @@ from chaos.s3_faults import S3FaultProxy
 from chaos.scenario import Load, Redelivery, Resumption
 from maskscore import Client, ClientSettings, Job
 from maskscore.local import LocalRedis, LocalServices, start_redis
-from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 __all__ = ["WORKERS", "Stage", "open_stage"]
@@ -59,7 +58,7 @@ class Stage:
             "MASKSCORE_CONCURRENCY": "4",
             "MASKSCORE_TORCH_THREADS": "1",
             "OMP_NUM_THREADS": "1",
-            **{n: v for n, v in FORM.settings.items() if n[10:].lower() in WorkerSettings.model_fields},
+            **FORM.settings,
         }
         self.client = stack.enter_context(self.new_client())
         self.fleet = stack.enter_context(Fleet(self.environment, directory / "fleet"))

@@ -15,7 +15,6 @@ from chaos.form import FORM
 from chaos.proxy import TcpProxy
 from chaos.scenario import Record, Row
 from chaos.stage import Stage
-from maskscore import JobState
 
 _JOBS = 1000
 _LINE_S = 0.02
@@ -52,5 +51,3 @@ def test_killed_producer(stage: Stage, record: Record, tmp_path: Path) -> None:
     record(Row("producer killed in submit_many, run again", outcome))
     outcome.check()
     assert set(outcome.attempts) == {1}
-    counts = stage.client.batch(load.batch_id).counts()
-    assert counts[JobState.SUCCEEDED] == _JOBS

@@ -62,7 +62,7 @@ def test_poison(stage: Stage, record: Record) -> None:
         outcome.check(failed={"poisoned": 1})
         assert len(killed) == _ATTEMPTS
         poisoned = load.job_id(_POISONED)
-        assert [letter.job_id for letter in stage.client.dead_letters()] == [poisoned]
+        assert [letter.status.job_id for letter in stage.client.dead_letters()] == [poisoned]
         # The cause is gone: requeued, the very same job succeeds.
         stage.s3_proxy.pass_on()
         stage.fleet.bring_to(WORKERS)
