@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a real server, with switches: pass, delay, cut, reset."""
+"""A TCP proxy in front of a real server, with switches: pass, delay, cut, reset, silence."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Connection:
     ) -> None:
         self.from_client, self.to_client = client
         self.from_server, self.to_server = server
+        self.silenced = False
         self.peer_port: int = self.to_client.get_extra_info("peername")[1]
 
     def close(self) -> None:
@@ -92,6 +93,13 @@ class TcpProxy:
         """Reset (RST) every connection that is open now; new ones are accepted."""
         self._do(self._reset())
 
+    def silence(self) -> None:
+        """Let every connection that is open now stay open and carry nothing any more; new ones are carried.
+
+        So a connection looks to its client when the way to the server has forgotten it: no end, no error, no answer.
+        """
+        self._do(self._silence())
+
     def _do(self, change: Coroutine[Any, Any, Answer]) -> Answer:
         return asyncio.run_coroutine_threadsafe(change, self._loop).result(_SWITCH_S)
 
@@ -113,6 +121,10 @@ class TcpProxy:
         while present & self._connections:
             await asyncio.sleep(0.005)
 
+    async def _silence(self) -> None:
+        for connection in self._connections:
+            connection.silenced = True
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server = await asyncio.open_connection("127.0.0.1", self._upstream_port)
@@ -133,14 +145,16 @@ class TcpProxy:
 
     async def _forth(self, connection: Connection) -> None:
         """Client to server."""
-        await self._carry(connection.from_client, connection.to_server)
+        await self._carry(connection, connection.from_client, connection.to_server)
 
     async def _back(self, connection: Connection) -> None:
         """Server to client."""
-        await self._carry(connection.from_server, connection.to_client)
+        await self._carry(connection, connection.from_server, connection.to_client)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
+            if connection.silenced:
+                continue
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
             writer.write(data)

@@ -91,7 +91,7 @@ class Load:
     client: submits and reads.
     server: a :class:`redis.Redis` past the proxy, which no fault of the proxy reaches.
     batch_id: of all jobs; the job of number n has the id ``{batch_id}-{n}``.
-    ahead: most jobs that have not ended at a time.
+    ahead: most jobs that have not ended at a time; ``per_s``: most to submit per second.
     special: jobs to submit in place of the corpus's, by number; their scores are not compared.
     """
 
@@ -103,6 +103,7 @@ class Load:
         batch_id: str,
         *,
         ahead: int = 150,
+        per_s: float = math.inf,
         special: Mapping[int, Job] | None = None,
     ) -> None:
         self._client = client
@@ -111,6 +112,7 @@ class Load:
         self._corpus = corpus
         self.batch_id = batch_id
         self._ahead = ahead
+        self._per_s = per_s
         self._special = dict(special or {})
         self._lock = threading.Lock()
         self._accepted = 0
@@ -150,6 +152,11 @@ class Load:
         self._wanted = most
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
+
+    def submit_again(self) -> None:
+        """Submit all that was accepted so far once more, as a producer does whose Redis has lost its last seconds."""
+        for start in range(0, self.accepted, 200):
+            self._submit([self.job(number) for number in range(start, min(start + 200, self.accepted))])
 
     def wait_accepted(self, count: int) -> None:
         """Wait until so many jobs are accepted, however long it takes; the test's own time limit ends a hang."""
@@ -237,6 +244,7 @@ class Load:
                 self._submit([self.job(self._accepted + n) for n in range(size)])
                 with self._lock:
                     self._accepted += size
+                self._stopping.wait(size / self._per_s)
         except BaseException as error:
             self._error = error
 

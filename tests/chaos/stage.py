@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -91,10 +93,18 @@ class Stage:
             )
         )
 
-    def load(self, name: str, *, ahead: int = 150, special: Mapping[int, Job] | None = None) -> Load:
-        """A load of the stage's corpus, in a batch of its own."""
+    def load(
+        self, name: str, *, ahead: int = 150, per_s: float = math.inf, special: Mapping[int, Job] | None = None
+    ) -> Load:
+        """A load of the stage's corpus, in a batch of its own; see :class:`~chaos.scenario.Load`."""
         return Load(
-            self.client, self.server, self.corpus, f"{name}-{uuid.uuid4().hex[:6]}", ahead=ahead, special=special
+            self.client,
+            self.server,
+            self.corpus,
+            f"{name}-{uuid.uuid4().hex[:6]}",
+            ahead=ahead,
+            per_s=per_s,
+            special=special,
         )
 
     def redelivery(self, worker: str) -> Redelivery:
@@ -105,8 +115,15 @@ class Stage:
         """Start the clock, at the end of a fault, for all workers to take jobs again."""
         return Resumption(self.client, self.server, load, [worker.name for worker in self.fleet.workers])
 
-    def start_redis_again(self) -> None:
-        """Start Redis, which has ended, on its port, with its data."""
+    def wait_redis_gone(self) -> None:
+        """Wait for the end of a Redis that was signalled."""
+        while Path(f"/proc/{self._redis.pid}").exists() and not _is_zombie(self._redis.pid):
+            time.sleep(0.01)
+
+    def start_redis_again(self, *, empty: bool = False) -> None:
+        """Start Redis, which has ended, on its port, with its data or without any."""
+        if empty:
+            shutil.rmtree(self._directory / "services" / "redis" / "appendonlydir")
         again = start_redis(
             self._directory / "services" / "redis", port=self._redis.port, password=self._redis.password
         )
@@ -128,6 +145,11 @@ def open_stage(directory: Path) -> Iterator[Stage]:
     """Start everything; at the end of the block nothing of it is left."""
     with ExitStack() as stack:
         yield Stage(directory, stack)
+
+
+def _is_zombie(pid: int) -> bool:
+    # proc(5): the state follows the name, which is in parentheses.
+    return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] == "Z"
 
 
 def _restore(environment: Mapping[str, str]) -> None:

@@ -48,6 +48,6 @@ def test_killed_producer(stage: Stage, record: Record, tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert again.stdout.split() == [str(_JOBS)]
     outcome = load.count(range(_JOBS), FORM.patience_s)
-    record(Row("producer killed in submit_many, run again", outcome))
+    record(Row("producer killed in submit_many", outcome))
     outcome.check()
     assert set(outcome.attempts) == {1}

@@ -39,7 +39,7 @@ def test_killed_workers(stage: Stage, record: Record) -> None:
             stage.say(f"kill {number}: its {len(redelivery.jobs)} jobs were taken again after {longest:.1f} s")
         outcome = load.finish(FORM.patience_s)
     taken = [max(redelivery.seconds.values()) for redelivery in redeliveries if redelivery.seconds]
-    record(Row(f"SIGKILL of 1 worker in 3, {FORM.kills} times", outcome, taken))
+    record(Row(f"SIGKILL of a worker in 3, {FORM.kills} times", outcome, taken))
     outcome.check()
     assert taken, "no worker had a job in hand when it was killed"
     assert max(taken) < _PROMISED_S

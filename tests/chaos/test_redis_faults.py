@@ -49,6 +49,38 @@ def test_redis_restarted(stage: Stage, record: Record) -> None:
     break_under_load(stage, record, "Redis restarted (AOF)", restart)
 
 
+def test_redis_killed_and_submitted_again(stage: Stage, record: Record) -> None:
+    # With `appendfsync everysec`, what Redis has confirmed is in the file a moment later; that moment may be lost.
+    def kill(load: Load) -> None:
+        os.kill(stage.redis_pid, signal.SIGKILL)
+        stage.say(f"SIGKILL to Redis; down for {_DOWN_S:g} s")
+        time.sleep(_DOWN_S)
+        stage.start_redis_again()
+        load.submit_again()
+        stage.say(f"Redis is back; {load.accepted} jobs were submitted again")
+
+    break_under_load(stage, record, "Redis SIGKILLed (AOF), submit again", kill)
+
+
+def test_redis_lost_everything_and_submitted_again(stage: Stage, record: Record) -> None:
+    def lose(load: Load) -> None:
+        os.kill(stage.redis_pid, signal.SIGKILL)
+        stage.wait_redis_gone()
+        stage.start_redis_again(empty=True)
+        load.submit_again()
+        stage.say(f"Redis is back, empty; {load.accepted} jobs were submitted again")
+
+    break_under_load(stage, record, "Redis comes back empty, submit again", lose)
+
+
+def test_redis_connections_silent(stage: Stage, record: Record) -> None:
+    def silence(load: Load) -> None:
+        stage.redis_proxy.silence()
+        stage.say("every connection to Redis stays open and carries nothing any more; new ones do")
+
+    break_under_load(stage, record, "Redis connections go silent", silence)
+
+
 def test_redis_connection_cut(stage: Stage, record: Record) -> None:
     def cut(load: Load) -> None:
         stage.redis_proxy.cut()
@@ -68,7 +100,7 @@ def test_redis_connections_reset(stage: Stage, record: Record) -> None:
         stage.redis_proxy.pass_on()
         stage.say("every connection to Redis reset, five times, on a line 20 ms slower than usual")
 
-    break_under_load(stage, record, "Redis connections reset 5 times", reset)
+    break_under_load(stage, record, "Redis connections reset, 5 times", reset)
 
 
 def test_redis_paused_while_all_slots_are_busy(stage: Stage, record: Record) -> None:
@@ -104,5 +136,5 @@ def test_redis_full(stage: Stage, record: Record) -> None:
         finally:
             stage.server.config_set("maxmemory", 0)
 
-    break_under_load(stage, record, "Redis full (maxmemory), then not", fill)
+    break_under_load(stage, record, f"Redis full (maxmemory) for {full_s:g} s", fill)
     assert "memory" in refused[0]
