@@ -88,8 +88,8 @@ class Load:
 
     Parameters
     ----------
-    client: submits and reads.
-    server: a :class:`redis.Redis` past the proxy, which no fault of the proxy reaches.
+    client: submits.
+    observer, server: a client that reads, and a :class:`redis.Redis`, which no fault of the proxy reaches.
     batch_id: of all jobs; the job of number n has the id ``{batch_id}-{n}``.
     ahead: most jobs that have not ended at a time; ``per_s``: most to submit per second.
     special: jobs to submit in place of the corpus's, by number; their scores are not compared.
@@ -98,6 +98,7 @@ class Load:
     def __init__(
         self,
         client: Client,
+        observer: Client,
         server: Any,
         corpus: Corpus,
         batch_id: str,
@@ -107,6 +108,7 @@ class Load:
         special: Mapping[int, Job] | None = None,
     ) -> None:
         self._client = client
+        self._observer = observer
         self._server = server
         self._ledger = Ledger(server, namespace=client.settings.namespace, ttl_s=1)
         self._corpus = corpus
@@ -208,12 +210,12 @@ class Load:
             if status.state is JobState.SUCCEEDED:
                 outcome.succeeded += 1
                 if number not in self._special:
-                    result = self._client.get(status.job_id)
+                    result = self._observer.get(status.job_id)
                     wrong = self._corpus.wrong(number, result)
                     outcome.wrong += [f"{status.job_id}: {difference}" for difference in wrong[:1]]
             else:
                 outcome.failed[status.error.code if status.error else str(status.state)] += 1
-        counts = self._client.batch(self.batch_id).counts()
+        counts = self._observer.batch(self.batch_id).counts()
         outcome.counted = (counts.total, counts.succeeded, counts.failed)
         return outcome
 
@@ -226,7 +228,9 @@ class Load:
         moved = time.monotonic()
         while True:
             going = [job_id for job_id in job_ids if job_id not in statuses or not statuses[job_id].state.ended]
-            found = [status for n in range(0, len(going), 500) for status in self._client.statuses(going[n : n + 500])]
+            found = [
+                status for n in range(0, len(going), 500) for status in self._observer.statuses(going[n : n + 500])
+            ]
             if any(status.job_id not in statuses or status != statuses[status.job_id] for status in found):
                 moved = time.monotonic()
             statuses.update((status.job_id, status) for status in found)

@@ -32,7 +32,7 @@ _DISTINCT = 24
 
 
 class Stage:
-    """See :func:`open_stage`. ``server`` reaches Redis past the proxy; workers and ``client`` go through it."""
+    """See :func:`open_stage`. ``server`` and ``observer`` reach Redis past its proxy; ``client`` and workers do not."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self._directory = directory
@@ -63,6 +63,7 @@ class Stage:
             **FORM.settings,
         }
         self.client = stack.enter_context(self.new_client())
+        self.observer = stack.enter_context(self.new_client(url=self._redis.url))
         self.fleet = stack.enter_context(Fleet(self.environment, directory / "fleet"))
         self.fleet.bring_to(WORKERS)
         self.documents: list[Job] = make_documents(_DISTINCT)
@@ -83,11 +84,11 @@ class Stage:
         """The Redis server's process."""
         return self._redis.pid
 
-    def new_client(self, namespace: str | None = None) -> Client:
-        """A client of the stage's namespace or another one, through the proxy."""
+    def new_client(self, namespace: str | None = None, *, url: str | None = None) -> Client:
+        """A client of the stage's namespace or another one, through the proxy or to another URL."""
         return Client(
             ClientSettings(
-                redis_url=self.redis_url,
+                redis_url=url or self.redis_url,
                 namespace=namespace or self.environment["MASKSCORE_NAMESPACE"],
                 redis_timeout_s=FORM.redis_timeout_s,
             )
@@ -99,6 +100,7 @@ class Stage:
         """A load of the stage's corpus, in a batch of its own; see :class:`~chaos.scenario.Load`."""
         return Load(
             self.client,
+            self.observer,
             self.server,
             self.corpus,
             f"{name}-{uuid.uuid4().hex[:6]}",
@@ -109,11 +111,11 @@ class Stage:
 
     def redelivery(self, worker: str) -> Redelivery:
         """Start the clock for the jobs that this worker, just killed, has in hand."""
-        return Redelivery(self.client, self.server, worker)
+        return Redelivery(self.observer, self.server, worker)
 
     def resumption(self, load: Load) -> Resumption:
         """Start the clock, at the end of a fault, for all workers to take jobs again."""
-        return Resumption(self.client, self.server, load, [worker.name for worker in self.fleet.workers])
+        return Resumption(self.observer, self.server, load, [worker.name for worker in self.fleet.workers])
 
     def wait_redis_gone(self) -> None:
         """Wait for the end of a Redis that was signalled."""

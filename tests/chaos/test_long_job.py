@@ -35,7 +35,7 @@ def test_job_of_ten_leases(stage: Stage, record: Record, tmp_path: Path) -> None
     with Fleet(environment, tmp_path / "fleet") as fleet, stage.new_client(namespace) as client:
         fleet.bring_to(1)
         stage.s3_proxy.trickle(file.stat().st_size / (1.2 * _LEASES * _LEASE_S))
-        with Load(client, stage.server, stage.corpus, "long", special={0: slow}) as load:
+        with Load(client, client, stage.server, stage.corpus, "long", special={0: slow}) as load:
             load.start(1)
             load.wait_accepted(1)
             outcome = load.finish(FORM.patience_s)
