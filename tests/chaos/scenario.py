@@ -324,6 +324,11 @@ class Resumption:
         self._ended: set[int] = set()
         self.seconds: dict[str, float] = {}
 
+    def instead(self, old: str, new: str) -> None:
+        """Wait for the worker that was started in place of another."""
+        self._workers = self._workers - {old} | {new}
+        self.seconds.pop(old, None)
+
     def poll(self) -> bool:
         """Look again; return whether all have done a job."""
         numbers = [number for number in range(self._load.accepted) if number not in self._ended]

@@ -73,12 +73,33 @@ def test_redis_lost_everything_and_submitted_again(stage: Stage, record: Record)
     break_under_load(stage, record, "Redis comes back empty, submit again", lose)
 
 
+@pytest.mark.skipif(FORM.name == "short", reason="waits for the watchdog: in the long form")
 def test_redis_connections_silent(stage: Stage, record: Record) -> None:
-    def silence(load: Load) -> None:
+    """Celery waits for ever on a connection that carries nothing any more: the watchdog has to see it.
+
+    The processes that it ends are started again, as a supervisor does.
+    """
+    ended: list[int] = []
+    with stage.load("silent") as load:
+        load.start()
+        load.wait_ended(30, FORM.patience_s)
         stage.redis_proxy.silence()
         stage.say("every connection to Redis stays open and carries nothing any more; new ones do")
-
-    break_under_load(stage, record, "Redis connections go silent", silence)
+        resumption = stage.resumption(load)
+        deadline = time.monotonic() + 3 * FORM.watchdog_s
+        while not resumption.poll() and time.monotonic() < deadline:
+            for worker in list(stage.fleet.workers):
+                if not worker.alive():
+                    ended.append(worker.pid)
+                    stage.fleet.replace(worker)
+                    resumption.instead(worker.name, stage.fleet.workers[-1].name)
+            time.sleep(0.1)
+        longest = resumption.wait(FORM.patience_s)
+        stage.say(f"every worker did jobs again after {longest:.1f} s; the watchdog ended {len(ended)} of them before")
+        outcome = load.finish(FORM.patience_s)
+    record(Row("Redis connections go silent", outcome, list(resumption.seconds.values())))
+    outcome.check()
+    assert longest < 3 * FORM.watchdog_s
 
 
 def test_redis_connection_cut(stage: Stage, record: Record) -> None:
