@@ -91,6 +91,11 @@ class Worker:
             self.signal(signal.SIGCONT)
         self._process.stop(grace=5.0)
 
+    def last_words(self) -> str:
+        """Why it ended, if it has said so: its last line of level CRITICAL or ERROR."""
+        lines = [line for line in self.log().splitlines() if " CRITICAL " in line or " ERROR " in line]
+        return lines[-1] if lines else "(it said nothing)"
+
     def log(self) -> str:
         """All that it has written."""
         return (self.directory / "worker.log").read_text("utf-8", "replace")

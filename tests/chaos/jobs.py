@@ -11,12 +11,13 @@ import boto3
 import numpy as np
 from PIL import Image
 
+from chaos.s3_faults import S3FaultProxy
 from maskscore import Client, Component, Job, JobResult, JobState, Mask, ScoringOptions
 from maskscore.job import Treatment
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
 
-__all__ = ["BUCKET", "TOLERANCE", "Corpus", "differences", "make_corpus"]
+__all__ = ["BUCKET", "TOLERANCE", "Corpus", "differences", "make_corpus", "make_documents", "slow_job"]
 
 BUCKET: Final = "chaos"
 TOLERANCE: Final = 1e-5
@@ -69,6 +70,18 @@ def make_documents(count: int) -> list[Job]:
             )
         )
     return jobs
+
+
+def slow_job(s3: S3FaultProxy, seconds: float) -> Job:
+    """A job whose image takes so many seconds to fetch, since S3 sends it slowly from now on."""
+    # Noise, which hardly any format makes smaller.
+    noise = np.random.default_rng(5).integers(0, 256, (64, 64, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="noise.png", Body=buffer.getvalue())
+    s3.trickle(buffer.tell() / seconds, only="noise.png")
+    mask = {"id": "half", "segmentation": [[0, 0, 40, 0, 40, 60, 0, 60]]}
+    return Job.model_validate({"image": f"s3://{BUCKET}/noise.png", "masks": [mask], "options": {"prompts": "demo"}})
 
 
 def make_corpus(client: Client, documents: Sequence[Job]) -> Corpus:

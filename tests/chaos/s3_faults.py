@@ -9,6 +9,7 @@ import asyncio
 import random
 import re
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from chaos.proxy import Connection, TcpProxy
 
@@ -37,15 +38,17 @@ class S3FaultProxy(TcpProxy):
         self.watch: Watch | None = None
         self._share = 0.0
         self._bytes_per_s: float | None = None
+        self._slow = ""
+        self._paths: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
         self._random = random.Random(seed)
 
     def fail(self, share: float) -> None:
         """Answer this share (0 to 1) of the requests, drawn by chance, with 500 or 503."""
         self._share = share
 
-    def trickle(self, bytes_per_s: float | None) -> None:
-        """Send answers at this speed; ``None``: at once."""
-        self._bytes_per_s = bytes_per_s
+    def trickle(self, bytes_per_s: float, *, only: str = "") -> None:
+        """Send answers at this speed, until :meth:`pass_on`; ``only`` those to requests with this text in the path."""
+        self._bytes_per_s, self._slow = bytes_per_s, only
 
     def pass_on(self) -> None:
         """Every request reaches the server, every answer the client."""
@@ -60,6 +63,7 @@ class S3FaultProxy(TcpProxy):
                 return
             self.asked += 1
             path = head.split(b" ", 2)[1].decode("latin-1")
+            self._paths[connection] = path
             watch = self.watch
             if watch is not None and not await asyncio.to_thread(watch, path, connection.peer_port):
                 return
@@ -83,7 +87,7 @@ class S3FaultProxy(TcpProxy):
     async def _back(self, connection: Connection) -> None:
         while data := await connection.from_server.read(1 << 16):
             while data:
-                speed = self._bytes_per_s
+                speed = self._bytes_per_s if self._slow in self._paths.get(connection, "") else None
                 piece, data = (data, b"") if speed is None else (data[:_PIECE], data[_PIECE:])
                 if speed is not None:
                     await asyncio.sleep(len(piece) / speed)

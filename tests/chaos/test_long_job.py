@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
-import numpy as np
 import pytest
-from PIL import Image
 
 from chaos.fleet import Fleet
 from chaos.form import FORM
-from chaos.jobs import BUCKET
-from chaos.scenario import Load, Record, Row
+from chaos.jobs import slow_job
+from chaos.scenario import Load, Record, Redelivery, Row
 from chaos.stage import Stage
+from maskscore import Client, JobState
 
 _LEASE_S = 1.0
 _LEASES = 10
 
 
+@contextmanager
+def own_worker(stage: Stage, folder: Path, **settings: str) -> Iterator[tuple[Fleet, Client]]:
+    """One worker with a namespace and settings of its own, and a client of it."""
+    namespace = f"{stage.environment['MASKSCORE_NAMESPACE']}-{folder.name[:20]}"
+    environment = {**stage.environment, "MASKSCORE_NAMESPACE": namespace, **settings}
+    with Fleet(environment, folder / "fleet") as fleet, stage.new_client(namespace) as client:
+        fleet.bring_to(1)
+        yield fleet, client
+
+
 @pytest.mark.timeout(600)
 def test_job_of_ten_leases(stage: Stage, record: Record, tmp_path: Path) -> None:
-    # An image that compresses to nothing much smaller, sent so slowly that fetching it takes twelve leases.
-    noise = np.random.default_rng(5).integers(0, 256, (64, 64, 3), np.uint8)
-    file = tmp_path / "noise.png"
-    Image.fromarray(noise).save(file)
-    boto3.client("s3").put_object(Bucket=BUCKET, Key="noise.png", Body=file.read_bytes())
-    mask = {"id": "half", "segmentation": [[0, 0, 40, 0, 40, 60, 0, 60]]}
-    slow = stage.documents[0].model_validate(
-        {"image": f"s3://{BUCKET}/noise.png", "masks": [mask], "options": {"prompts": "demo"}}
-    )
-    namespace = f"{stage.environment['MASKSCORE_NAMESPACE']}-long"
-    environment = {**stage.environment, "MASKSCORE_NAMESPACE": namespace, "MASKSCORE_LEASE_S": str(_LEASE_S)}
-    with Fleet(environment, tmp_path / "fleet") as fleet, stage.new_client(namespace) as client:
-        fleet.bring_to(1)
-        stage.s3_proxy.trickle(file.stat().st_size / (1.2 * _LEASES * _LEASE_S))
+    with own_worker(stage, tmp_path, MASKSCORE_LEASE_S=str(_LEASE_S)) as (_, client):
+        slow = slow_job(stage.s3_proxy, 1.2 * _LEASES * _LEASE_S)
         with Load(client, client, stage.server, stage.corpus, "long", special={0: slow}) as load:
             load.start(1)
             load.wait_accepted(1)
@@ -48,3 +48,37 @@ def test_job_of_ten_leases(stage: Stage, record: Record, tmp_path: Path) -> None
     outcome.check()
     assert ran_s > _LEASES * _LEASE_S
     assert status.attempts == 1
+
+
+@pytest.mark.timeout(600)
+def test_long_job_whose_worker_was_killed(stage: Stage, record: Record, tmp_path: Path) -> None:
+    """A healthy job that takes longer than the watchdog's patience is run alone after its worker's death, and succeeds.
+
+    Other jobs wait for the same worker meanwhile; that they do not move is no reason to end it.
+    """
+    watchdog_s = 3.0
+    settings = {"MASKSCORE_LEASE_S": str(_LEASE_S), "MASKSCORE_WATCHDOG_S": str(watchdog_s)}
+    ended = 0
+    with own_worker(stage, tmp_path, **settings) as (fleet, client):
+        slow = slow_job(stage.s3_proxy, 4 * watchdog_s)
+        with Load(client, client, stage.server, stage.corpus, "suspect", special={0: slow}) as load:
+            load.start(30)
+            load.wait_accepted(30)
+            while client.status("suspect-0").state is not JobState.RUNNING:
+                time.sleep(0.02)
+            fleet.workers[0].signal(signal.SIGKILL)
+            redelivery = Redelivery(client, stage.server, fleet.workers[0].name)
+            stage.say("SIGKILL to the only worker, which had begun a job of 12 s; 29 others wait")
+            fleet.replace(fleet.workers[0]).wait()
+            while not client.status("suspect-0").state.ended:
+                if not fleet.workers[0].alive():
+                    ended += 1
+                    stage.say("the new worker ended by itself: " + fleet.workers[0].last_words())
+                    fleet.replace(fleet.workers[0])
+                time.sleep(0.1)
+            stage.s3_proxy.pass_on()
+            outcome = load.finish(FORM.patience_s)
+            redelivery.poll()
+    record(Row("a long job's worker SIGKILLed", outcome, list(redelivery.seconds.values())))
+    outcome.check()
+    assert ended == 0

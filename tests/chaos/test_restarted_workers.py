@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
 from chaos.form import FORM
+from chaos.jobs import slow_job
 from chaos.scenario import Record, Redelivery, Row
 from chaos.stage import WORKERS, Stage
+from maskscore import JobState
 
 # The default grace period and some seconds to load off what was imported.
 _GONE_S = 60.0
@@ -38,4 +41,32 @@ def test_rolling_restart(stage: Stage, record: Record) -> None:
     record(Row("SIGTERM, rolling restart of 3 workers", outcome))
     outcome.check()
     # Nothing is repeated: what was running was finished, or handed back without costing an attempt.
+    assert set(outcome.attempts) == {1}
+
+
+@pytest.mark.timeout(600)
+def test_second_sigterm_gives_back_what_runs(stage: Stage, record: Record) -> None:
+    """A job that would outlast the grace period is with another worker long before its lease ends."""
+    slow = slow_job(stage.s3_proxy, 15.0)
+    with stage.load("hurry", special={0: slow}) as load:
+        load.start(1)
+        load.wait_accepted(1)
+        while (held := stage.observer.status(load.job_id(0))).state is not JobState.RUNNING:
+            time.sleep(0.02)
+        holder = next(worker for worker in stage.fleet.workers if worker.name == held.worker)
+        holder.signal(signal.SIGTERM)
+        time.sleep(3.0)
+        assert holder.alive(), "the worker did not wait for the job that it had begun"
+        given_back = stage.redelivery(holder.name)
+        holder.signal(signal.SIGTERM)
+        longest = given_back.wait(FORM.patience_s)
+        gone = holder.wait_gone(_GONE_S)
+        stage.say(f"SIGTERM twice to the worker of a long job: it went on elsewhere after {longest:.1f} s")
+        stage.s3_proxy.pass_on()
+        outcome = load.finish(FORM.patience_s)
+    record(Row("SIGTERM twice during a long job", outcome, list(given_back.seconds.values())))
+    assert gone
+    outcome.check()
+    # Not by its lease, and at no cost.
+    assert longest < FORM.lease_s
     assert set(outcome.attempts) == {1}
