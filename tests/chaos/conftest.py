@@ -58,14 +58,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     table = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         title=f"Faults ({FORM.name} form, leases of {FORM.lease_s:g} s)",
         title_justify="left",
         caption="recovery: from a worker's death until others have taken its jobs;\n"
         "from the end of an outage until each worker has done a job again",
         caption_justify="left",
     )
-    table.add_column("fault", min_width=37)
+    table.add_column("fault", min_width=36, no_wrap=True)
     for name in ("accepted", "succeeded", "failed", "lost", "doubled", "wrong", "recovery"):
         table.add_column(name, justify="right")
     for row in rows:

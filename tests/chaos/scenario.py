@@ -116,6 +116,7 @@ class Load:
         self._ahead = ahead
         self._per_s = per_s
         self._special = dict(special or {})
+        self._submitting = threading.Lock()
         self._lock = threading.Lock()
         self._accepted = 0
         self._wanted = 0
@@ -157,14 +158,15 @@ class Load:
 
     def submit_again(self) -> None:
         """Submit all that was accepted so far once more, as a producer does whose Redis has lost its last seconds."""
-        for start in range(0, self.accepted, 200):
-            self._submit([self.job(number) for number in range(start, min(start + 200, self.accepted))])
+        with self._submitting:
+            for start in range(0, self.accepted, 200):
+                self._submit([self.job(number) for number in range(start, min(start + 200, self.accepted))])
 
     def wait_accepted(self, count: int) -> None:
         """Wait until so many jobs are accepted, however long it takes; the test's own time limit ends a hang."""
         while self.accepted < count and self._thread is not None and self._thread.is_alive():
             time.sleep(_POLL_S)
-        self._reraise()
+        self.reraise()
 
     def ended(self) -> int:
         """How many events the batch's stream has."""
@@ -187,7 +189,7 @@ class Load:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-            self._reraise()
+            self.reraise()
         return self.count(range(self._accepted), patience_s)
 
     def count(self, numbers: Sequence[int], patience_s: float) -> Outcome:
@@ -245,9 +247,10 @@ class Load:
                     time.sleep(_POLL_S / 5)
                     continue
                 size = min(_CHUNK, self._wanted - self._accepted)
-                self._submit([self.job(self._accepted + n) for n in range(size)])
-                with self._lock:
-                    self._accepted += size
+                with self._submitting:
+                    self._submit([self.job(self._accepted + n) for n in range(size)])
+                    with self._lock:
+                        self._accepted += size
                 self._stopping.wait(size / self._per_s)
         except BaseException as error:
             self._error = error
@@ -269,7 +272,8 @@ class Load:
         except redis.RedisError:
             return self._ahead  # down: that is the fault of the day
 
-    def _reraise(self) -> None:
+    def reraise(self) -> None:
+        """Raise what ended the submitting, if anything has."""
         if self._error is not None:
             raise AssertionError(f"the load could not be submitted: {self._error!r}") from self._error
 
@@ -349,6 +353,7 @@ class Resumption:
         """Wait until all have done a job; return the longest time in seconds, infinite where some never did."""
         deadline = time.monotonic() + patience_s
         while not self.poll():
+            self._load.reraise()
             if time.monotonic() > deadline:
                 self.seconds.update(dict.fromkeys(self._workers - self.seconds.keys(), math.inf))
                 break

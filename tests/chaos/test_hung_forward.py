@@ -35,7 +35,7 @@ def test_hung_forward(stage: Stage, record: Record, tmp_path: Path) -> None:
         hung.wait(FORM.patience_s)
         stage.say(f"the {len(died.jobs)} jobs it held came back {longest:.1f} s after its end")
         outcome = load.finish(FORM.patience_s)
-    record(Row("a forward hangs; the watchdog ends it", outcome, list(hung.seconds.values())))
+    record(Row("hung forward, ended by the watchdog", outcome, list(hung.seconds.values())))
     assert gone, f"the watchdog did not end the process:\n{sick.log()[-2000:]}"
     outcome.check()
     assert died.jobs, "the worker held no job when it ended, so nothing was tried"

@@ -135,7 +135,7 @@ def test_redis_paused_while_all_slots_are_busy(stage: Stage, record: Record) -> 
         stage.say(f"CLIENT PAUSE for {pause_s:g} s, with all {WORKERS * _CONCURRENCY} slots busy")
         time.sleep(pause_s)
 
-    break_under_load(stage, record, f"Redis silent for {pause_s:g} s, all slots busy", pause)
+    break_under_load(stage, record, f"Redis silent {pause_s:g} s, all slots busy", pause)
 
 
 def test_redis_full(stage: Stage, record: Record) -> None:
