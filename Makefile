@@ -10,11 +10,12 @@ BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test chaos lint format docs clean
 
 help:
 	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
 	@echo "make test    run all tests (ARGS='-k name' for some)"
+	@echo "make chaos   kill, cut off and fill what the service stands on, for long and with the default settings"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
@@ -26,6 +27,10 @@ demo: $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-demo)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+# The short form of these is a part of `make test`.
+chaos: $(VENV)/.installed-dev
+	MASKSCORE_CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,91 @@
+"""One stage for all chaos tests, and the table of what they found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from chaos.form import FORM
+from chaos.scenario import Record, Row
+from chaos.stage import Stage, open_stage
+
+_ROWS = pytest.StashKey[list[Row]]()
+
+
+@pytest.fixture(scope="session")
+def whole_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with open_stage(tmp_path_factory.mktemp("chaos")) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(whole_stage: Stage) -> Iterator[Stage]:
+    """The stage, whole again after each test."""
+    whole_stage.heal()
+    yield whole_stage
+    whole_stage.redis_proxy.pass_on()
+    whole_stage.s3_proxy.pass_on()
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """Print a fault's outcome and put it into the table; before anything is asserted of it."""
+
+    def keep(row: Row) -> None:
+        print(f"  {row.fault}: {row.outcome}", flush=True)
+        request.config.stash.setdefault(_ROWS, []).append(row)
+
+    return keep
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what breaks things on purpose, so that `-m "not chaos"` leaves it out."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("chaos")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of faults."""
+    rows = config.stash.get(_ROWS, [])
+    if not rows:
+        return
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        title=f"Faults ({FORM.name} form, leases of {FORM.lease_s:g} s)",
+        title_justify="left",
+        caption="recovery: from a worker's death until others have taken its jobs;\n"
+        "from the end of an outage until each worker has done a job again",
+        caption_justify="left",
+    )
+    table.add_column("fault", min_width=36, no_wrap=True)
+    for name in ("accepted", "succeeded", "failed", "lost", "doubled", "wrong", "recovery"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        outcome = row.outcome
+        failed = "\n".join(f"{count} {code}" for code, count in outcome.failed.items()) or "0"
+        table.add_row(
+            row.fault,
+            *(str(n) for n in (outcome.accepted, outcome.succeeded)),
+            failed,
+            *(str(len(found)) for found in (outcome.lost, outcome.doubled, outcome.wrong)),
+            _recovery(row),
+        )
+    terminalreporter.write_line("")
+    Console(file=terminalreporter._tw._file, width=100).print(table)
+
+
+def _recovery(row: Row) -> str:
+    if not row.recovery_s:
+        return "-"
+    if math.inf in row.recovery_s:
+        return "never"
+    least, most = min(row.recovery_s), max(row.recovery_s)
+    return f"{most:.1f} s" if len(row.recovery_s) == 1 else f"{least:.1f}..{most:.1f} s"
