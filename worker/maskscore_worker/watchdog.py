@@ -20,8 +20,8 @@ class Observation:
     """What the watchdog looks at.
 
     ``taken`` counts the messages that came in; ``room`` says whether one more job could begin; ``oldest_start`` is when
-    the first of those that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue (``None``: Redis did not
-    answer), ``oldest_waiting_s`` is the age of the oldest message.
+    the first of those that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue
+    (``None``: Redis did not answer), ``oldest_waiting_s`` is the age of the oldest message.
     """
 
     batcher: BatcherStats
