@@ -37,6 +37,9 @@ from maskscore.local.worker import start_worker
 from maskscore.queue import make_app, send
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
+# Pillow will read the IM format no more one day; today it does.
+pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+
 CODES = set(map(str, FailureCode)) - {"internal_error", "poisoned", "cancelled", "expired", "storage_unavailable"}
 SKIPS = set(map(str, SkipCode))
 GROWTH_KB = 60 * 1024
