@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -290,10 +291,10 @@ def spoiled_fields(random: Random, document: Mapping[str, Any]) -> Any:
             if kind == 0:
                 del node[key]
             elif kind == 1 and isinstance(node, list):
-                node.append(node[key])
+                node.append(deepcopy(node[key]))
             elif kind == 2 and isinstance(node, dict):
-                node[str(key) + "_"] = node[key]
+                node[str(key) + "_"] = deepcopy(node[key])
             else:
-                node[key] = random.choice(odd)
+                node[key] = deepcopy(random.choice(odd))
             break
     return copy
