@@ -16,7 +16,7 @@ from chaos.proxy import TcpProxy
 from chaos.scenario import Record, Row
 from chaos.stage import Stage
 
-_JOBS = 1000
+_JOBS = 400 if FORM.name == "short" else 1000
 _LINE_S = 0.02
 
 
