@@ -5,8 +5,9 @@ What a job is and what became of it stands in the ledger; a lost or doubled mess
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -19,6 +20,8 @@ from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
 __all__ = ["TASK_NAME", "make_app", "queue_keys", "send"]
+
+log = logging.getLogger(__name__)
 
 TASK_NAME: Final = "maskscore.score"
 
@@ -78,20 +81,34 @@ def send(app: Celery, jobs: Iterable[tuple[str, Lane]]) -> None:
     Raises :class:`~maskscore.errors.ServiceUnavailable` when the broker does not answer; what was submitted is in the
     ledger, and submitting again sends what is missing.
     """
-    policy = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4}
+    messages = list(jobs)
+    if not messages:
+        return
     try:
         with app.producer_pool.acquire(block=True) as producer:
-            for job_id, lane in jobs:
-                app.send_task(
-                    TASK_NAME,
-                    args=[job_id],
-                    task_id=job_id,
-                    priority=_PRIORITIES[lane],
-                    producer=producer,
-                    retry=True,
-                    retry_policy=policy,
-                )
-    except OperationalError as error:
+            _publish(app, producer, messages)
+        return
+    except Exception as error:
+        # A connection that broke under kombu may stay in its pool, and then raises whatever comes of it.
+        log.info("the broker's connections are made anew: %s: %s", type(error).__name__, error)
+        app.pool.force_close_all(close_pool=False)
+    try:
+        with app.connection_for_write() as connection:
+            _publish(app, app.amqp.Producer(connection), messages)
+    except (OperationalError, *app.connection_for_write().connection_errors) as error:
         raise ServiceUnavailable(
             f"The broker does not answer: {error}. Submit again when it does; nothing is doubled."
         ) from error
+
+
+def _publish(app: Celery, producer: Any, messages: Iterable[tuple[str, Lane]]) -> None:
+    for job_id, lane in messages:
+        app.send_task(
+            TASK_NAME,
+            args=[job_id],
+            task_id=job_id,
+            priority=_PRIORITIES[lane],
+            producer=producer,
+            retry=True,
+            retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4},
+        )

@@ -130,6 +130,9 @@ class Attempts:
     def _attempt(self, claim: Claim, holder: LeaseHolder) -> _Outcome:
         try:
             job = parse_job(unpack(claim.document))
+            if job.job_id != claim.job_id:
+                message = f"The document of job {claim.job_id} is that of {job.job_id}: it was not written by maskscore."
+                raise JobError(FailureCode.DOCUMENT_INVALID, message)
             result = self._pipeline.run(job, claim, holder.check)
             stored = store_result(job, result, self._pipeline.objects)
         except JobError as error:
