@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -135,18 +135,16 @@ class Objects:
         max_bytes: int,
         etag: str | None = None,
         version_id: str | None = None,
-        check: Callable[[], None] = lambda: None,
     ) -> FetchedObject:
         """Read an object whole.
 
         ``what`` it is decides the codes. ``etag`` refuses any other content than that one; ``version_id`` reads one
-        version of a versioned bucket. ``check`` is called while the bytes of an S3 object come in, and may raise to
-        give up. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
+        version of a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
         ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (passing).
         """
         scheme, colon, _ = uri.partition(":")
         if scheme == "s3":
-            return self._read_s3(uri, what, max_bytes, etag, version_id, check)
+            return self._read_s3(uri, what, max_bytes, etag, version_id)
         if scheme == "file":
             return self._read_file(uri, what, max_bytes, etag)
         raise JobError(
@@ -204,7 +202,6 @@ class Objects:
         max_bytes: int,
         etag: str | None,
         version_id: str | None,
-        check: Callable[[], None],
     ) -> FetchedObject:
         bucket, key = _bucket_and_key(uri)
         if not _allowed(bucket, self._buckets):
@@ -217,13 +214,10 @@ class Objects:
         with _s3_errors(uri, bucket, what):
             for attempt in range(1, _ATTEMPTS + 1):
                 answer = self._s3().get_object(Bucket=bucket, Key=key, **given)
-                length = answer.get("ContentLength")
                 try:
-                    with answer["Body"] as body:
-                        _check_size(uri, what, length or 0, max_bytes)
-                        data = b"".join(_limited(_arriving(body, check), uri, what, max_bytes))
-                    if length is not None and len(data) != length:
-                        raise IncompleteReadError(actual_bytes=len(data), expected_bytes=length)
+                    with closing(answer["Body"]) as body:
+                        _check_size(uri, what, answer.get("ContentLength", 0), max_bytes)
+                        data = b"".join(_limited(body.iter_chunks(_CHUNK), uri, what, max_bytes))
                     break
                 except _CUT_OFF:
                     if attempt == _ATTEMPTS:
@@ -312,13 +306,6 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
             FailureCode.URI_INVALID, f"{uri!r} has a part '.' or '..', which is not read in an object's URI."
         )
     return bucket, key
-
-
-def _arriving(body: Any, check: Callable[[], None]) -> Iterator[bytes]:
-    """Yield the bytes as they arrive: a store that sends one of them now and then must not hold a job for ever."""
-    while chunk := body.read1(_CHUNK, decode_content=False):
-        yield chunk
-        check()
 
 
 def _limited(chunks: Iterable[bytes], uri: str, what: What, max_bytes: int) -> Iterator[bytes]:

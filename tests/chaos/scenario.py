@@ -41,7 +41,7 @@ class Outcome:
     attempts: Counter[int] = field(default_factory=Counter)
     longest_wait_s: float = 0.0
     counted: tuple[int, int, int] = (0, 0, 0)
-    """What the batch itself says: all, succeeded, failed."""
+    """What the batch itself says: all, succeeded, ended without a result."""
 
     def __str__(self) -> str:
         failures = ", ".join(f"{count} {code}" for code, count in self.failed.items()) or "none"
@@ -218,7 +218,7 @@ class Load:
             else:
                 outcome.failed[status.error.code if status.error else str(status.state)] += 1
         counts = self._observer.batch(self.batch_id).counts()
-        outcome.counted = (counts.total, counts.succeeded, counts.failed)
+        outcome.counted = (counts.total, counts.succeeded, counts.ended - counts.succeeded)
         return outcome
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 import uuid
@@ -24,8 +23,9 @@ from chaos.scenario import Load, Redelivery, Resumption
 from maskscore import Client, ClientSettings, Job
 from maskscore.local import LocalRedis, LocalServices, start_redis
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from surroundings import surroundings
 
-__all__ = ["WORKERS", "Stage", "open_stage"]
+__all__ = ["WORKERS", "Stage", "open_stage", "own_worker"]
 
 WORKERS: Final = 3
 _DISTINCT = 24
@@ -39,9 +39,7 @@ class Stage:
         self._stack = stack
         self._services = stack.enter_context(LocalServices(directory / "services"))
         self._redis: LocalRedis = self._services.redis
-        before = dict(os.environ)
-        os.environ.update(self._services.environment())
-        stack.callback(_restore, before)
+        stack.enter_context(surroundings(self._services.environment()))
         self._services.create_bucket(BUCKET)
         self.redis_proxy = stack.enter_context(TcpProxy(self._redis.port))
         self.s3_proxy = stack.enter_context(S3FaultProxy(urlsplit(self._services.s3.endpoint_url).port or 0))
@@ -154,6 +152,11 @@ def _is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] == "Z"
 
 
-def _restore(environment: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+@contextmanager
+def own_worker(stage: Stage, folder: Path, **settings: str) -> Iterator[tuple[Fleet, Client]]:
+    """One worker with a namespace and settings of its own, and a client of it."""
+    namespace = f"{stage.environment['MASKSCORE_NAMESPACE']}-{folder.name[:20]}"
+    environment = {**stage.environment, "MASKSCORE_NAMESPACE": namespace, **settings}
+    with Fleet(environment, folder / "fleet") as fleet, stage.new_client(namespace) as client:
+        fleet.bring_to(1)
+        yield fleet, client

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from chaos.fleet import Fleet
 from chaos.form import FORM
 from chaos.jobs import slow_job
 from chaos.scenario import Load, Record, Redelivery, Row
-from chaos.stage import Stage
-from maskscore import Client, JobState
+from chaos.stage import Stage, own_worker
+from maskscore import JobState
 
 _LEASE_S = 1.0
 _LEASES = 10
-
-
-@contextmanager
-def own_worker(stage: Stage, folder: Path, **settings: str) -> Iterator[tuple[Fleet, Client]]:
-    """One worker with a namespace and settings of its own, and a client of it."""
-    namespace = f"{stage.environment['MASKSCORE_NAMESPACE']}-{folder.name[:20]}"
-    environment = {**stage.environment, "MASKSCORE_NAMESPACE": namespace, **settings}
-    with Fleet(environment, folder / "fleet") as fleet, stage.new_client(namespace) as client:
-        fleet.bring_to(1)
-        yield fleet, client
 
 
 @pytest.mark.timeout(600)

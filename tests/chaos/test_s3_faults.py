@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from chaos.form import FORM
-from chaos.scenario import Record, Row
-from chaos.stage import Stage
+from chaos.jobs import slow_job
+from chaos.scenario import Load, Record, Row
+from chaos.stage import Stage, own_worker
+from maskscore import JobState
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -44,3 +47,26 @@ def test_s3_answers_slowly(stage: Stage, record: Record) -> None:
     record(Row(f"S3 answers slowly, {slow_s:g} s", outcome))
     outcome.check()
     assert set(outcome.attempts) == {1}
+
+
+def test_s3_sends_hardly_anything(stage: Stage, record: Record, tmp_path: Path) -> None:
+    """No job hangs for ever on a store that sends a byte now and then; one that is cancelled meanwhile stops soon."""
+    timeout_s = 3.0
+    with own_worker(stage, tmp_path, MASKSCORE_JOB_TIMEOUT_S=str(timeout_s)) as (_, client):
+        slow = slow_job(stage.s3_proxy, 3600)
+        with Load(client, client, stage.server, stage.corpus, "trickle", special={0: slow, 1: slow}) as load:
+            load.start(20)
+            load.wait_accepted(20)
+            while client.status("trickle-1").state is not JobState.RUNNING:
+                time.sleep(0.02)
+            client.cancel("trickle-1")
+            outcome = load.finish(FORM.patience_s)
+        stage.s3_proxy.pass_on()
+        overdue, cancelled = client.status("trickle-0"), client.status("trickle-1")
+    assert overdue.finished_at is not None
+    assert overdue.claimed_at is not None
+    assert cancelled.state is JobState.CANCELLED
+    ran_s = (overdue.finished_at - overdue.claimed_at).total_seconds()
+    stage.say(f"the job that S3 starved failed after {ran_s:.1f} s; 18 others went on beside it, one was cancelled")
+    record(Row("S3 sends a byte now and then", outcome))
+    outcome.check(failed={"job_timeout": 1, "cancelled": 1})

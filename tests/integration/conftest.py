@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from maskscore.local import LocalServices
+from surroundings import surroundings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def services() -> Iterator[LocalServices]:
     """A private Redis and S3; the environment of this process points to them."""
-    before = dict(os.environ)
-    with LocalServices() as running:
-        os.environ.update(running.environment())
+    with LocalServices() as running, surroundings(running.environment()):
         yield running
-    os.environ.clear()
-    os.environ.update(before)

@@ -264,6 +264,15 @@ def test_urgent_jobs_go_first(environment: dict[str, str], idle_client: Client, 
     assert [job.priority for job in order] == ["high", "high", "normal", "low", "low"]
 
 
+def test_a_huge_job_does_not_starve_the_rest(client: Client, image: str, masks: list[Mask]) -> None:
+    huge = [mask.model_copy(update={"id": f"{n}-{mask.id}"}) for n in range(300) for mask in masks]
+    first = client.submit(make_job(image, huge))
+    small = client.submit_many([make_job(image, masks[:1]) for _ in range(20)])
+    small.wait(timeout=120)
+    assert first.status().state in (JobState.RUNNING, JobState.QUEUED)
+    assert len(first.wait(timeout=240).components) == len(huge)
+
+
 def test_sigterm_finishes_what_runs(
     environment: dict[str, str], idle_client: Client, image: str, masks: list[Mask]
 ) -> None:

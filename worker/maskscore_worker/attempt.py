@@ -21,6 +21,7 @@ from maskscore.store import StoredResult, store_result
 from maskscore_worker.company import Company
 from maskscore_worker.drain import Drain
 from maskscore_worker.leases import JobStopped, LeaseHolder, Leases
+from maskscore_worker.patience import patiently
 from maskscore_worker.pipeline import Pipeline
 
 __all__ = ["Attempts", "backoff_s"]
@@ -131,10 +132,12 @@ class Attempts:
         try:
             job = parse_job(unpack(claim.document))
             if job.job_id != claim.job_id:
-                message = f"The document of job {claim.job_id} is that of {job.job_id}: it was not written by maskscore."
+                message = (
+                    f"The document of job {claim.job_id} is that of {job.job_id}: it was not written by maskscore."
+                )
                 raise JobError(FailureCode.DOCUMENT_INVALID, message)
             result = self._pipeline.run(job, claim, holder.check)
-            stored = store_result(job, result, self._pipeline.objects)
+            stored = patiently(lambda: store_result(job, result, self._pipeline.objects), holder.check)
         except JobError as error:
             return _Failed(Failure(code=error.code, message=str(error)), error.passing)
         except JobStopped as stopped:

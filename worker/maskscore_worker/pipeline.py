@@ -35,6 +35,7 @@ from maskscore_worker.crops import make_crop
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.images import DecodedImage, decode_image
 from maskscore_worker.model import ClipModel
+from maskscore_worker.patience import patiently
 from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.reference import reference_crop
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
@@ -88,13 +89,15 @@ class Pipeline:
         with watch.stage("fetch"):
             masks = self._masks(job, check)
             check()
-            fetched = self.objects.read(
-                job.image.uri,
-                what="image",
-                max_bytes=self.settings.max_image_bytes,
-                etag=job.image.etag,
-                version_id=job.image.version_id,
-                check=check,
+            fetched = patiently(
+                lambda: self.objects.read(
+                    job.image.uri,
+                    what="image",
+                    max_bytes=self.settings.max_image_bytes,
+                    etag=job.image.etag,
+                    version_id=job.image.version_id,
+                ),
+                check,
             )
         check()
         with watch.stage("decode"):
@@ -164,12 +167,12 @@ class Pipeline:
     def _masks(self, job: Job, check: Callable[[], None]) -> list[Mask | UnreadableMask]:
         masks: list[Mask | UnreadableMask]
         if isinstance(job.masks, MasksRef):
-            fetched = self.objects.read(
-                job.masks.uri,
-                what="masks",
-                max_bytes=self.settings.max_masks_bytes,
-                etag=job.masks.etag,
-                check=check,
+            reference = job.masks
+            fetched = patiently(
+                lambda: self.objects.read(
+                    reference.uri, what="masks", max_bytes=self.settings.max_masks_bytes, etag=reference.etag
+                ),
+                check,
             )
             name = PurePosixPath(job.image.uri).name
             try:

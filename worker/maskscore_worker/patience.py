@@ -1,0 +1,39 @@
+"""Waiting for a call that may take for ever, such as one to an object store that hardly answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["patiently"]
+
+Answer = TypeVar("Answer")
+
+_EVERY_S = 0.25
+
+
+def patiently(call: Callable[[], Answer], check: Callable[[], None]) -> Answer:
+    """Return what ``call`` returns, or raise what it raises; give it up when ``check`` raises.
+
+    The call runs in a thread of its own, since timeouts of sockets are per piece of an answer, and threads cannot be
+    stopped. One that is given up ends by itself some time, and nobody hears of it.
+    """
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            answers.append(call())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="patiently", daemon=True).start()
+    while not done.wait(_EVERY_S):
+        check()
+    if errors:
+        raise errors[0]
+    return answers[0]
