@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 
 import redis
 from celery import Celery
@@ -19,7 +18,9 @@ __all__ = ["Keeper"]
 log = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
+_AFTER_FAULT_S = 5.0
 _LOCK_S = 5.0
+_PAGE = 200
 
 
 class Keeper:
@@ -57,6 +58,7 @@ class Keeper:
             max_attempts=self._settings.max_attempts,
             stranded_after_s=self._settings.stranded_after_s,
             queue_keys=self._queue_keys,
+            limit=_PAGE,
         )
         if swept.lapsed or swept.stranded:
             log.warning(
@@ -72,18 +74,15 @@ class Keeper:
     def _run(self) -> None:
         pause = _EVERY_S
         while not self._closing.wait(pause):
-            started = time.monotonic()
+            pause = _EVERY_S
             try:
                 swept = self.sweep()
-                # More than one round's worth: go on at once.
-                pause = 0.05 if len(swept.messages) >= 200 else _EVERY_S
+                if len(swept.messages) >= _PAGE:
+                    pause = 0.05
             except (redis.RedisError, ServiceUnavailable) as error:
                 log.warning("the ledger could not be swept, trying again: %s", error)
                 # When Redis is back, the workers get the time to renew their leases first.
-                pause = _EVERY_S * 5
+                pause = _AFTER_FAULT_S
             except Exception:
                 log.exception("the ledger could not be swept, trying again")
-                pause = _EVERY_S * 5
-            else:
-                if time.monotonic() - started > _LOCK_S:
-                    pause = _EVERY_S * 5
+                pause = _AFTER_FAULT_S

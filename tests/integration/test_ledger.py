@@ -71,7 +71,15 @@ def state(ledger: Ledger, job_id: str = "a") -> JobState:
 
 
 def sweep(ledger: Ledger, **given: Any) -> Swept:
-    settings = {"lock_s": 60, "max_attempts": 3, "stranded_after_s": 60, "queue_keys": LANES, "keeper": "k", **given}
+    settings = {
+        "lock_s": 60,
+        "max_attempts": 3,
+        "stranded_after_s": 60,
+        "queue_keys": LANES,
+        "keeper": "k",
+        "limit": 100,
+        **given,
+    }
     return ledger.sweep(**settings)
 
 

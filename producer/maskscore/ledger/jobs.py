@@ -214,7 +214,7 @@ class Ledger:
         max_attempts: int,
         stranded_after_s: float,
         queue_keys: Sequence[str],
-        limit: int = 200,
+        limit: int,
     ) -> Swept:
         """Do what time alone brings about: lapsed leases, due retries, expiries, lost messages.
 
