@@ -43,6 +43,7 @@ format: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/maskscore settings --markdown > docs/settings.md
+	$(BIN)/maskscore metrics --markdown > docs/metrics.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

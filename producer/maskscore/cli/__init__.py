@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "doctor": "maskscore.cli.doctor",
     "weights": "maskscore.cli.weights",
     "settings": "maskscore.cli.settings",
+    "metrics": "maskscore.cli.metrics",
 }
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {code.meaning}" for code in Exit)
