@@ -36,6 +36,7 @@ def log_to_stderr(level: str, format: LogFormat) -> None:
             )
         )
         handler.addFilter(_with_job_id)
+        logging.captureWarnings(True)
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=level, force=True)

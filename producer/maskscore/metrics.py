@@ -51,7 +51,10 @@ JOBS: Final = Metric(
     {"state": "`waiting` in the queue, `running` on a worker, `delayed` until a retry is due"},
 )
 DEAD_LETTERS: Final = Metric(
-    "maskscore_dead_letters", "gauge", "exporter", "Jobs given up although their input may be fine, and not yet seen to."
+    "maskscore_dead_letters",
+    "gauge",
+    "exporter",
+    "Jobs given up although their input may be fine, and not yet seen to.",
 )
 OLDEST_WAITING: Final = Metric(
     "maskscore_oldest_waiting_seconds",

@@ -21,7 +21,7 @@ from maskscore.metrics import KEEPER_LAPSED, KEEPER_POISONED, KEEPER_STRANDED, M
 __all__ = ["counter", "family", "gauge", "histogram", "keeper_counters", "new_registry"]
 
 # One more time series per label set, which nobody asks for.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def new_registry() -> CollectorRegistry:
