@@ -1,7 +1,7 @@
 """OpenTelemetry traces: from a producer's submit, through the ledger, to the worker's stages. Needs the extra ``otel``.
 
-Nothing of OpenTelemetry is imported unless the usual ``OTEL_...`` variables ask for it, or the process uses it already:
-a producer that is instrumented gets its submits into its own traces.
+Nothing of OpenTelemetry is imported here unless the usual ``OTEL_...`` variables ask for it. A producer that is
+instrumented already gets its submits into its own traces.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ def tracing_configured(environment: Mapping[str, str] | None = None) -> bool:
     return bool(exporter) or any(environment.get(name) for name in _ENDPOINTS)
 
 
-@cache
 def open_tracing(service: str) -> Tracing | None:
-    """Return what records spans in this process; ``None`` where nothing asks for it.
+    """Return what records spans in this process; ``None`` where nothing asks for it. Cheap enough to be asked often.
 
-    ``service`` is the ``service.name`` where ``OTEL_SERVICE_NAME`` gives no other. A process that has a tracer
+    ``service`` is the ``service.name`` where ``OTEL_SERVICE_NAME`` gives no other. A process that has set a tracer
     provider of its own keeps it.
     """
-    if "opentelemetry.trace" in sys.modules:
-        from opentelemetry import trace
+    # That it is imported says nothing: redis-py does that wherever it is installed.
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return Tracing(trace.get_tracer(_SCOPE, metadata.version("maskscore")), None)
+    return _configured(service)
 
-        if not tracing_configured() or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            return Tracing(trace.get_tracer(_SCOPE, metadata.version("maskscore")), None)
+
+@cache
+def _configured(service: str) -> Tracing | None:
     if not tracing_configured():
         return None
     try:
