@@ -318,7 +318,7 @@ def test_a_worker_is_not_ready_while_it_loads_or_drains_or_redis_is_away(tmp_pat
             worker = subprocess.Popen(
                 [sys.executable, "-m", "maskscore", "worker"], env=environment, stdout=log, stderr=log
             )
-            seen = []
+            seen: list[tuple[int, str]] = []
             while not seen or seen[-1][0] != 200:
                 seen.append(get(port, "/readyz"))
                 time.sleep(0.02)

@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "report": "maskscore.cli.report",
     "worker": "maskscore.cli.worker",
     "up": "maskscore.cli.up",
+    "top": "maskscore.cli.top",
     "exporter": "maskscore.cli.exporter",
     "doctor": "maskscore.cli.doctor",
     "weights": "maskscore.cli.weights",
