@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -138,6 +144,107 @@ def test_the_worker_is_in_the_registry(watched: Watched) -> None:
     assert worker.line.name == watched.client.get(watched.job.job_id).worker
     assert 0 <= worker.age_s < TTL_S
     assert 0 < watched.redis.pttl(f"{watched.namespace}:worker:{worker.line.name}") <= TTL_S * 1000
+
+
+def test_a_worker_that_is_gone_is_forgotten(watched: Watched) -> None:
+    registry = Registry(watched.redis, namespace=f"{watched.namespace}-other")
+    (worker,) = Registry(watched.redis, namespace=watched.namespace).workers()
+    for name in ("a", "b", "c"):
+        registry.write(worker.line.model_copy(update={"name": name}))
+    registry.remove("b")
+    assert [seen.line.name for seen in registry.workers()] == ["a", "c"]
+    # As if it had been killed so long ago.
+    watched.redis.zincrby(f"{watched.namespace}-other:workers", -TTL_S * 1000, "a")
+    assert [seen.line.name for seen in registry.workers()] == ["c"]
+    assert registry.count() == 1
+    # Of a later release, and of one that nobody can read.
+    for name, text in (("c", worker.line.model_dump_json()[:-1] + ', "new": 1}'), ("d", '{"name": "d"}')):
+        watched.redis.set(f"{watched.namespace}-other:worker:{name}", text)
+        watched.redis.zadd(f"{watched.namespace}-other:workers", {name: time.time() * 1000})
+    assert len(registry.workers()) == 1
+
+
+def test_top_prints_one_look(watched: Watched) -> None:
+    shown = run_top(watched, "--once")
+    assert "queue     0 waiting · 0 running · 0 delayed" in shown
+    (row,) = [line for line in shown.splitlines() if str(watched.worker.pid) in line]
+    assert row.split()[1:3] == ["cpu", "0/4"]
+    assert "image_not_found 1" in shown
+    assert "no dead letters" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    (document,) = [json.loads(line) for line in run_top(watched, "--once", "--json").splitlines()]
+    assert document["jobs"] == {"waiting": 0, "running": 0, "delayed": 0}
+    assert document["failures"] == {"image_not_found": 1}
+    assert [worker["pid"] for worker in document["workers"]] == [watched.worker.pid]
+
+
+def run_top(watched: Watched, *arguments: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-m", "maskscore", "top", *arguments],
+        env={**os.environ, "MASKSCORE_NAMESPACE": watched.namespace, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ran.stdout
+
+
+def test_top_is_live_on_a_terminal_until_q(watched: Watched) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    before = termios.tcgetattr(theirs)
+    shown = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(ours, 65536):
+                shown.extend(data)
+
+    threading.Thread(target=read, daemon=True).start()
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maskscore", "top", "--every", "0.2"],
+        env={**environment, "TERM": "xterm-256color", "MASKSCORE_NAMESPACE": watched.namespace},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    try:
+        until(lambda: shown.count(b"q ends") >= 3, "it has drawn the screen three times")
+        assert str(watched.worker.pid).encode() in shown
+        assert process.poll() is None
+        os.write(ours, b"x")
+        os.write(ours, b"q")
+        assert process.wait(timeout=60) == 0
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        process.kill()
+        process.wait()
+        os.close(theirs)
+
+
+def test_celerys_own_tools_find_the_worker(watched: Watched) -> None:
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "maskscore.celery_app",
+            "inspect",
+            "ping",
+            "--json",
+            "--timeout",
+            "30",
+            "--destination",
+            f"maskscore@{watched.client.get(watched.job.job_id).worker}",
+        ],
+        env={**os.environ, "MASKSCORE_NAMESPACE": watched.namespace},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert list(json.loads(ran.stdout).values()) == [{"ok": "pong"}]
 
 
 def test_failures_are_counted_by_the_minute(watched: Watched) -> None:
