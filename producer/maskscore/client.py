@@ -19,7 +19,7 @@ from maskscore.errors import JobConflict, JobFailed, JobNotFound, PayloadTooLarg
 from maskscore.job import Job, MasksRef, parse_job
 from maskscore.ledger import BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
 from maskscore.objects import Objects
-from maskscore.queue import make_app, send
+from maskscore.queue import Sender, make_app
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 from maskscore.store import load_result
@@ -75,7 +75,7 @@ class Client:
         self._redis = connect(settings)
         self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         self._batches = BatchLedger(self._redis, namespace=settings.namespace)
-        self._app = make_app(settings)
+        self._sender = Sender(make_app(settings))
         # The client reads and writes only where its own settings, jobs and results point.
         self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
 
@@ -89,7 +89,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._app.close()
+        self._sender.close()
         self._redis.close()
         self.objects.close()
 
@@ -256,7 +256,7 @@ class Client:
             before, lane = self._ledger.requeue(job_id)
             if not before.ended or before is JobState.SUCCEEDED:
                 return before
-            send(self._app, [(job_id, lane)])
+            self._sender.send([(job_id, lane)])
         return JobState.QUEUED
 
     def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
@@ -283,7 +283,7 @@ class Client:
         with redis_errors(self.settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self.settings.queue_limit)
             pairs = list(zip(jobs, outcomes, strict=True))
-            send(self._app, [(job.job_id, job.priority) for job, outcome in pairs if outcome is Submitted.WAITING])
+            self._sender.send((job.job_id, job.priority) for job, outcome in pairs if outcome is Submitted.WAITING)
         conflicts = [job.job_id for job, outcome in pairs if outcome is Submitted.CONFLICT]
         if conflicts:
             raise JobConflict(

@@ -10,7 +10,7 @@ from celery import Celery
 
 from maskscore.errors import ServiceUnavailable
 from maskscore.ledger import Ledger, Swept
-from maskscore.queue import queue_keys, send
+from maskscore.queue import Sender, queue_keys
 from maskscore.settings import WorkerSettings
 
 __all__ = ["Keeper"]
@@ -34,7 +34,7 @@ class Keeper:
 
     def __init__(self, ledger: Ledger, app: Celery, settings: WorkerSettings, *, name: str) -> None:
         self._ledger = ledger
-        self._app = app
+        self._sender = Sender(app)
         self._settings = settings
         self._name = name
         self._queue_keys = queue_keys(app, settings.namespace)
@@ -49,6 +49,7 @@ class Keeper:
         """Stop the thread. The lock lapses by itself."""
         self._closing.set()
         self._thread.join()
+        self._sender.close()
 
     def sweep(self) -> Swept:
         """Do one round. Raises :class:`redis.RedisError` or :class:`~maskscore.errors.ServiceUnavailable`."""
@@ -68,7 +69,7 @@ class Keeper:
                 swept.stranded,
             )
         # What is not sent now, since the broker is away, counts as stranded later.
-        send(self._app, swept.messages)
+        self._sender.send(swept.messages)
         return swept
 
     def _run(self) -> None:

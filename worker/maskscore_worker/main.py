@@ -23,7 +23,7 @@ from maskscore.errors import ServiceUnavailable, SettingsError
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
 from maskscore.objects import Objects
-from maskscore.queue import make_app, send
+from maskscore.queue import Sender, make_app
 from maskscore.settings import WorkerSettings
 from maskscore_worker.attempt import Attempts
 from maskscore_worker.batcher import Batcher
@@ -63,8 +63,10 @@ def run(settings: WorkerSettings) -> int:
         company = Company()
         leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s)
         drain = Drain(settings.grace_s, hurry=lambda: _hurry(attempts, settings))
+        sender = Sender(app)
+        stack.callback(sender.close)
         attempts = Attempts(
-            settings, ledger, leases, company, drain, pipeline, send=lambda *message: send(app, [message])
+            settings, ledger, leases, company, drain, pipeline, send=lambda *message: sender.send([message])
         )
         watchdog = _watchdog(settings, pipeline, ledger, leases, company, attempts)
         for thread in (leases, drain, watchdog, Keeper(ledger, app, settings, name=name)):
