@@ -1,20 +1,22 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment, WEIGHTS (for the demo) a folder of real
-# weights, ARGS further arguments for the demo or for pytest.
+# weights, ARGS further arguments for the demo, pytest or the benchmarks (their names), FULL=1 longer benchmarks.
 
 PYTHON ?= python3
 VENV ?= .venv
 WEIGHTS ?=
 ARGS ?=
+FULL ?=
 BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test bench lint format docs clean
 
 help:
 	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
 	@echo "make test    run all tests (ARGS='-k name' for some)"
+	@echo "make bench   measure it on this machine, a few minutes (FULL=1 longer; ARGS='crops service' for some)"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
@@ -26,6 +28,9 @@ demo: $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-demo)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.installed-bench
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(FULL),--full) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
