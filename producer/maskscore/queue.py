@@ -112,7 +112,13 @@ class Sender:
             connection = self._connect()
             try:
                 self._publish(connection, messages)
-            except (OperationalError, *connection.connection_errors, *connection.channel_errors) as again:
+            # AttributeError: it broke between two of kombu's steps, whose channel has no connection any more then.
+            except (
+                OperationalError,
+                AttributeError,
+                *connection.connection_errors,
+                *connection.channel_errors,
+            ) as again:
                 connection.collect()
                 raise ServiceUnavailable(
                     f"The broker does not answer: {again}. Submit again when it does; nothing is doubled."
