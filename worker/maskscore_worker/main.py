@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import redis
@@ -31,9 +32,11 @@ from maskscore_worker.company import Company
 from maskscore_worker.device import choose_device
 from maskscore_worker.drain import Drain
 from maskscore_worker.features import PromptFeatureCache
+from maskscore_worker.lanes import SLICE, Lanes
 from maskscore_worker.leases import Leases
 from maskscore_worker.model import ClipModel, load_model
 from maskscore_worker.pipeline import Pipeline
+from maskscore_worker.precision import choose_precision
 from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.tasks import register
 from maskscore_worker.watchdog import Observation, Stillness, Watchdog
@@ -175,7 +178,8 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     started = time.perf_counter()
-    model = load_model(settings.weights, architecture=settings.model, device=device)
+    precision = choose_precision(settings.precision, device)
+    model = load_model(settings.weights, architecture=settings.model, device=device, precision=precision)
     features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
     features.get(prompt_set)
@@ -183,8 +187,7 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
     if crop_mode == "fast" and not model.standard_resize:
         log.info("%s has a transform of its own; its crops are made by it, in the mode `reference`", model.architecture)
         crop_mode = "reference"
-    encode = model.encode_tensors if crop_mode == "reference" else model.encode_images
-    batcher = Batcher(encode, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
+    batcher = _batcher(settings, model.encode_tensors if crop_mode == "reference" else model.encode_images, device)
     objects = Objects(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
@@ -196,9 +199,10 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
     try:
         batcher.encode(_blank(model, reference=crop_mode == "reference"))
         log.info(
-            "%s on %s, weights %s, prompts %r (%d), ready after %.1f s",
+            "%s on %s in %s, weights %s, prompts %r (%d), ready after %.1f s",
             model.architecture,
             device,
+            model.precision,
             model.weights_digest[:19],
             prompt_set.name,
             len(prompt_set.texts),
@@ -210,6 +214,16 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
         if not batcher.close(timeout_s=30):
             log.error("the device did not answer; its jobs are given up")
         objects.close()
+
+
+def _batcher(settings: WorkerSettings, encode: Callable[[Any], Any], device: torch.device) -> Batcher:
+    wait_s = settings.max_wait_ms / 1000
+    if device.type != "cpu":
+        return Batcher(encode, max_batch=settings.max_batch, max_wait_s=wait_s)
+    lanes = torch.get_num_threads()
+    return Batcher(
+        Lanes(encode, lanes).encode, max_batch=min(SLICE, settings.max_batch), max_wait_s=wait_s, lanes=lanes
+    )
 
 
 def _blank(model: ClipModel, *, reference: bool) -> np.ndarray:
