@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from maskscore.job import ScoringOptions
 from maskscore.result import Box
-from maskscore.squares import square
+from maskscore_worker.resize import resize_square
 from maskscore_worker.treatments import treat
 
 __all__ = ["make_crop"]
@@ -25,11 +24,9 @@ def make_crop(
     """Crop, treat, resize.
 
     ``pixels`` is ``(H, W, 3)`` uint8 RGB, ``box`` is XYWH, ``bits`` ``(h, w)`` bool. Returns ``(size, size, 3)``
-    uint8: to the bit what open_clip's inference transform gives before it normalises (torchvision's ``Resize`` of the
-    short side by Pillow's antialiased bicubic, then ``CenterCrop``), but for thin, long masks: see
-    :func:`maskscore.squares.is_sliver`.
+    uint8: what open_clip's inference transform gives before it normalises (torchvision's ``Resize`` of the short side
+    by Pillow's antialiased bicubic, then ``CenterCrop``), within two grey levels.
     """
     x, y, width, height = box
     treated = treat(pixels[y : y + height, x : x + width], bits, options.treatment, options.alpha)
-    image = Image.fromarray(np.ascontiguousarray(treated))
-    return np.asarray(square(image, size))
+    return resize_square(treated, size)
