@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw
 
 from maskscore_worker.demo.photos import PHOTOS, photo
 
-__all__ = ["BUILD", "HEIGHT", "WIDTH", "full_size_weights", "jpeg", "masks", "photograph"]
+__all__ = ["BUILD", "COCO_MINI", "HEIGHT", "WIDTH", "full_size_weights", "jpeg", "masks", "photograph"]
 
 BUILD: Final = Path(__file__).parents[2] / "build"
+COCO_MINI: Final = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 HEIGHT: Final = 1500
 WIDTH: Final = 2250
 

@@ -1,0 +1,156 @@
+"""Decode → regions → treatment → resize: processor time per mask, ours against the specification's per-mask code."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bench.figures import Figures
+from bench.material import COCO_MINI, jpeg, masks, photograph
+from bench.turns import in_turn
+from maskscore.job import Mask, ScoringOptions
+from maskscore.masks import encode_mask
+from maskscore_worker.crops import make_crop
+from maskscore_worker.images import decode_image
+from maskscore_worker.regions import Region, count_fitting, find_regions
+from maskscore_worker.treatments import treat
+from reference import decode, treated
+
+__all__ = ["run"]
+
+SIZE = 224
+Picture = tuple[bytes, list[Mask]]
+Crops = list[npt.NDArray[np.uint8]]
+
+
+def run(console: Console, figures: Figures, *, full: bool) -> None:
+    """Measure a large photo with a hundred masks, and the shared photos where they are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        photo = (jpeg(photograph()), [_mask(number, bits) for number, bits in enumerate(masks(100))])
+        _measure(console, figures, "crops", "one photo of 2250 x 1500, 100 masks", [photo], repeats=9 if full else 3)
+        if COCO_MINI.is_dir():
+            pictures = _coco_mini()
+            count = sum(len(found) for _, found in pictures)
+            title = f"coco-mini: {len(pictures)} photos, {count} masks"
+            _measure(console, figures, "crops.coco", title, pictures, repeats=9 if full else 3)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(
+    console: Console, figures: Figures, key: str, title: str, pictures: list[Picture], *, repeats: int
+) -> None:
+    count = sum(len(found) for _, found in pictures)
+    stages: dict[str, Callable[[], object]] = {
+        "decode": lambda: [_pixels(data, found) for data, found in pictures],
+        "regions": lambda: [_regions(found, *shape) for (_, found), shape in zip(pictures, shapes, strict=True)],
+        "treatment": lambda: [_treated(pixels, region) for pixels, region in regions],
+        "treatment and resize": lambda: [_crop(pixels, region) for pixels, region in regions],
+        "all of it": lambda: _ours(pictures),
+        "the specification's code": lambda: _specification(pictures),
+    }
+    decoded = [_pixels(data, found) for data, found in pictures]
+    shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in decoded]
+    regions = [
+        (pixels, region)
+        for pixels, (_, found) in zip(decoded, pictures, strict=True)
+        for region in _regions(found, *pixels.shape[:2])
+    ]
+    difference = np.abs(np.stack(_ours(pictures)).astype(int) - np.stack(_specification(pictures)))
+    if difference.max() > 2:
+        raise AssertionError(f"the crops differ by {difference.max()} grey levels from the specification's")
+    measured = in_turn(stages, repeats=repeats)
+    table = Table(title=title, caption=f"the crops differ by {difference.max()} grey levels at most")
+    for column in ("step", "processor ms per mask", "share of the specification's"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    specification = measured["the specification's code"].cpu_s
+    for name, taken in measured.items():
+        table.add_row(name, f"{taken.cpu_s / count * 1000:.2f}", f"{taken.cpu_s / specification:.0%}")
+    console.print(table)
+    figures[f"{key}.ours_ms"] = measured["all of it"].cpu_s / count * 1000
+    figures[f"{key}.spec_ms"] = specification / count * 1000
+    figures[f"{key}.ratio"] = specification / measured["all of it"].cpu_s
+    for name in ("decode", "regions", "treatment"):
+        figures[f"{key}.{name}_ms"] = measured[name].cpu_s / count * 1000
+    figures[f"{key}.largest_difference"] = float(difference.max())
+
+
+def _mask(number: int, bits: npt.NDArray[np.bool_]) -> Mask:
+    return Mask(id=str(number), segmentation=encode_mask(bits))
+
+
+def _pixels(data: bytes, found: list[Mask]) -> npt.NDArray[np.uint8]:
+    def fitting(height: int, width: int) -> int:
+        return count_fitting(found, height, width)
+
+    return decode_image(data, uri="photo", orientation="auto", count_fitting=fitting, max_pixels=10**8).pixels
+
+
+def _regions(found: list[Mask], height: int, width: int) -> list[Region]:
+    yielded = find_regions(found, height=height, width=width, min_area=0, split_components=False)
+    return [region for region in yielded if isinstance(region, Region)]
+
+
+def _treated(pixels: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.uint8]:
+    x, y, width, height = region.box
+    return treat(pixels[y : y + height, x : x + width], region.bits, "original", 0.4)
+
+
+def _crop(pixels: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.uint8]:
+    return make_crop(pixels, region.box, region.bits, ScoringOptions(), size=SIZE)
+
+
+def _ours(pictures: list[Picture]) -> Crops:
+    crops: Crops = []
+    for data, found in pictures:
+        pixels = _pixels(data, found)
+        crops += [_crop(pixels, region) for region in _regions(found, *pixels.shape[:2])]
+    return crops
+
+
+def _specification(pictures: list[Picture]) -> Crops:
+    transform: Any = image_transform_v2(PreprocessCfg(size=SIZE, mean=(0, 0, 0), std=(1, 1, 1)), is_train=False)
+    crops: Crops = []
+    for data, found in pictures:
+        pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+        for mask in found:
+            bits = decode(_plain(mask), *pixels.shape[:2])
+            rows, columns = np.nonzero(bits)
+            inside = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+            tensor = transform(Image.fromarray(treated(pixels[inside], bits[inside], "original", 0.4)))
+            # Back to grey levels only to compare; 0.1 ms of the specification's time per mask.
+            crops.append((tensor.numpy() * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
+    return crops
+
+
+def _plain(mask: Mask) -> Any:
+    segmentation = mask.segmentation
+    if isinstance(segmentation, list):
+        return segmentation
+    counts = segmentation.counts.encode() if isinstance(segmentation.counts, str) else list(segmentation.counts)
+    return {"size": list(segmentation.size), "counts": counts}
+
+
+def _coco_mini() -> list[Picture]:
+    document = json.loads((COCO_MINI / "instances.json").read_text("utf-8"))
+    pictures = []
+    for image in document["images"]:
+        found = [
+            Mask.model_validate({"id": str(annotation["id"]), "segmentation": annotation["segmentation"]})
+            for annotation in document["annotations"]
+            if annotation["image_id"] == image["id"]
+        ]
+        pictures.append(((COCO_MINI / "images" / image["file_name"]).read_bytes(), found))
+    return pictures
