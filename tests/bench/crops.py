@@ -26,7 +26,7 @@ from maskscore_worker.regions import Region, count_fitting, find_regions
 from maskscore_worker.treatments import treat
 from reference import decode, treated
 
-__all__ = ["run"]
+__all__ = ["coco_mini", "crops_of", "run"]
 
 SIZE = 224
 Picture = tuple[bytes, list[Mask]]
@@ -41,7 +41,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
         photo = (jpeg(photograph()), [_mask(number, bits) for number, bits in enumerate(masks(100))])
         _measure(console, figures, "crops", "one photo of 2250 x 1500, 100 masks", [photo], repeats=9 if full else 3)
         if COCO_MINI.is_dir():
-            pictures = _coco_mini()
+            pictures = coco_mini()
             count = sum(len(found) for _, found in pictures)
             title = f"coco-mini: {len(pictures)} photos, {count} masks"
             _measure(console, figures, "crops.coco", title, pictures, repeats=9 if full else 3)
@@ -58,7 +58,7 @@ def _measure(
         "regions": lambda: [_regions(found, *shape) for (_, found), shape in zip(pictures, shapes, strict=True)],
         "treatment": lambda: [_treated(pixels, region) for pixels, region in regions],
         "treatment and resize": lambda: [_crop(pixels, region) for pixels, region in regions],
-        "all of it": lambda: _ours(pictures),
+        "all of it": lambda: crops_of(pictures),
         "the specification's code": lambda: _specification(pictures),
     }
     decoded = [_pixels(data, found) for data, found in pictures]
@@ -68,7 +68,7 @@ def _measure(
         for pixels, (_, found) in zip(decoded, pictures, strict=True)
         for region in _regions(found, *pixels.shape[:2])
     ]
-    difference = np.abs(np.stack(_ours(pictures)).astype(int) - np.stack(_specification(pictures)))
+    difference = np.abs(np.stack(crops_of(pictures)).astype(int) - np.stack(_specification(pictures)))
     if difference.max() > 2:
         raise AssertionError(f"the crops differ by {difference.max()} grey levels from the specification's")
     measured = in_turn(stages, repeats=repeats)
@@ -108,15 +108,16 @@ def _treated(pixels: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.ui
     return treat(pixels[y : y + height, x : x + width], region.bits, "original", 0.4)
 
 
-def _crop(pixels: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.uint8]:
-    return make_crop(pixels, region.box, region.bits, ScoringOptions(), size=SIZE)
+def _crop(pixels: npt.NDArray[np.uint8], region: Region, size: int = SIZE) -> npt.NDArray[np.uint8]:
+    return make_crop(pixels, region.box, region.bits, ScoringOptions(), size=size)
 
 
-def _ours(pictures: list[Picture]) -> Crops:
+def crops_of(pictures: list[Picture], size: int = SIZE) -> Crops:
+    """Return the crops, ``(size, size, 3)`` uint8 each, as the worker makes them of encoded images and masks."""
     crops: Crops = []
     for data, found in pictures:
         pixels = _pixels(data, found)
-        crops += [_crop(pixels, region) for region in _regions(found, *pixels.shape[:2])]
+        crops += [_crop(pixels, region, size) for region in _regions(found, *pixels.shape[:2])]
     return crops
 
 
@@ -143,7 +144,8 @@ def _plain(mask: Mask) -> Any:
     return {"size": list(segmentation.size), "counts": counts}
 
 
-def _coco_mini() -> list[Picture]:
+def coco_mini() -> list[Picture]:
+    """Return the shared photos, encoded, each with its masks."""
     document = json.loads((COCO_MINI / "instances.json").read_text("utf-8"))
     pictures = []
     for image in document["images"]:

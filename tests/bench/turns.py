@@ -18,9 +18,11 @@ class Measured:
     cpu_s: float
 
 
-def in_turn(alternatives: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, Measured]:
-    """Call each alternative once unmeasured, then all of them ``repeats`` times."""
-    for call in alternatives.values():
+def in_turn(
+    alternatives: Mapping[str, Callable[[], object]], *, repeats: int, warm_up: bool = True
+) -> dict[str, Measured]:
+    """Call each alternative once unmeasured (``warm_up``), then all of them ``repeats`` times."""
+    for call in alternatives.values() if warm_up else ():
         call()
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in alternatives}
     for _ in range(repeats):
