@@ -67,9 +67,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
 
 def load_full_size(precision: Any) -> ClipModel:
     """Return the full-size model with random weights on the CPU."""
-    return load_model(
-        full_size_weights(), architecture="ViT-B-32", device=torch.device("cpu"), precision=precision
-    )
+    return load_model(full_size_weights(), architecture="ViT-B-32", device=torch.device("cpu"), precision=precision)
 
 
 def random_crops(count: int) -> Crops:

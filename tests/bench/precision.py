@@ -25,15 +25,15 @@ Crops = npt.NDArray[np.uint8]
 
 
 def run(console: Console, figures: Figures, *, full: bool) -> None:
-    """Score the same crops in both precisions."""
+    """Score the same masks in both precisions, each with its own crops, as a worker does."""
     cpu = torch.device("cpu")
-    models = {
-        name: load_model(DEMO_WEIGHTS, architecture="", device=cpu, precision=name) for name in ("fp32", "bf16")
-    }
+    models = {name: load_model(DEMO_WEIGHTS, architecture="", device=cpu, precision=name) for name in ("fp32", "bf16")}
     size = models["fp32"].image_size
-    sets = {"scenes": _scenes(200 if full else 40, size)}
+    count = 200 if full else 40
+    sets = {"scenes": {name: _scenes(count, size, exact=name == "fp32") for name in models}}
     if COCO_MINI.is_dir():
-        sets["coco"] = np.stack(crops_of(coco_mini(), size))
+        photos = coco_mini()
+        sets["coco"] = {name: np.stack(crops_of(photos, size, exact=name == "fp32")) for name in models}
     prompts = load_builtin("demo")
     options = ScoringOptions(top_k=len(prompts.texts))
     table = Table(title="bf16 against fp32, the demo model, all probabilities of all masks")
@@ -42,7 +42,8 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
     for name, crops in sets.items():
         answers = {}
         for precision, model in models.items():
-            features = np.concatenate([model.encode_images(crops[at : at + 64]) for at in range(0, len(crops), 64)])
+            own = crops[precision]
+            features = np.concatenate([model.encode_images(own[at : at + 64]) for at in range(0, len(own), 64)])
             texts = model.encode_texts(prompts.texts)
             answers[precision] = score(features, texts, prompts, logit_scale=model.logit_scale, options=options)
         differences, multipliers, winners = [], 0, 0
@@ -54,15 +55,15 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
         largest, p99 = max(differences), float(np.percentile(differences, 99))
         if not 0 < largest < 0.5:
             raise AssertionError(f"bf16 moves a probability by {largest}")
-        table.add_row(name, str(len(crops)), f"{largest:.4f}", f"{p99:.4f}", str(multipliers), str(winners))
+        table.add_row(name, str(len(crops["fp32"])), f"{largest:.4f}", f"{p99:.4f}", str(multipliers), str(winners))
         figures[f"precision.{name}_max"] = largest
         figures[f"precision.{name}_p99"] = p99
-        figures[f"precision.{name}_masks"] = len(crops)
+        figures[f"precision.{name}_masks"] = len(crops["fp32"])
         figures[f"precision.{name}_multipliers_changed"] = multipliers
     console.print(table)
 
 
-def _scenes(count: int, size: int) -> Crops:
+def _scenes(count: int, size: int, *, exact: bool) -> Crops:
     crops = []
     for seed in range(550_000, 550_000 + count):
         scene = draw_scene(seed)
@@ -71,5 +72,6 @@ def _scenes(count: int, size: int) -> Crops:
             x, y = int(columns.min()), int(rows.min())
             bits = mask.mask[y : int(rows.max()) + 1, x : int(columns.max()) + 1]
             box = (x, y, bits.shape[1], bits.shape[0])
-            crops.append(make_crop(scene.image, box, np.ascontiguousarray(bits), ScoringOptions(), size=size))
+            inside = np.ascontiguousarray(bits)
+            crops.append(make_crop(scene.image, box, inside, ScoringOptions(), size=size, exact=exact))
     return np.stack(crops)
