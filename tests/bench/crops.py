@@ -26,7 +26,7 @@ from maskscore_worker.regions import Region, count_fitting, find_regions
 from maskscore_worker.treatments import treat
 from reference import decode, treated
 
-__all__ = ["coco_mini", "crops_of", "run"]
+__all__ = ["coco_mini", "crops_of", "plain", "run"]
 
 SIZE = 224
 Picture = tuple[bytes, list[Mask]]
@@ -139,7 +139,7 @@ def _specification(pictures: list[Picture]) -> Crops:
     for data, found in pictures:
         pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
         for mask in found:
-            bits = decode(_plain(mask), *pixels.shape[:2])
+            bits = decode(plain(mask), *pixels.shape[:2])
             rows, columns = np.nonzero(bits)
             inside = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
             tensor = transform(Image.fromarray(treated(pixels[inside], bits[inside], "original", 0.4)))
@@ -148,7 +148,8 @@ def _specification(pictures: list[Picture]) -> Crops:
     return crops
 
 
-def _plain(mask: Mask) -> Any:
+def plain(mask: Mask) -> Any:
+    """Return a mask's segmentation as pycocotools takes it."""
     segmentation = mask.segmentation
     if isinstance(segmentation, list):
         return segmentation

@@ -73,7 +73,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
                     _round(rates["bare"], len(crops), lambda: forward(crops), time.process_time)  # noqa: B023
                     for name in loads:
                         jobs = loads[name](_jobs(name, precision, full=full))
-                        count = sum(len(job.masks) for job in jobs)  # type: ignore[arg-type]
+                        count = sum(len(list(job.masks)) for job in jobs)
                         _round(
                             rates[name],
                             count,
@@ -107,13 +107,12 @@ def _loads() -> dict[str, Callable[[int], list[Job]]]:
     rng = np.random.default_rng(2)
 
     def large(count: int) -> list[Job]:
-        return [Job(image=photo, masks=many, options=OPTIONS) for _ in range(count)]  # type: ignore[arg-type]
+        return [Job(image=photo, masks=many, options=OPTIONS) for _ in range(count)]
 
     def little(count: int) -> list[Job]:
         picked = [int(rng.integers(0, 35)) for _ in range(count)]
         return [
-            Job(image=small, masks=few[at : at + 1 + number % 5], options=OPTIONS)  # type: ignore[arg-type]
-            for number, at in enumerate(picked)
+            Job(image=small, masks=few[at : at + 1 + number % 5], options=OPTIONS) for number, at in enumerate(picked)
         ]
 
     return {"large": large, "small": little}
