@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.figures import Figures
 from bench.material import BUILD
 
-NAMES = ("crops", "forward", "precision", "latency", "service", "queue", "memory", "peers")
+NAMES = ("crops", "forward", "threads", "precision", "latency", "service", "queue", "memory", "peers")
 
 
 def main() -> None:

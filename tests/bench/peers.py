@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def _score(client: Client, image: str, found: list[Mask]) -> list[float]:
 def _litserve(weights: Path) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).with_name("litserve_app.py"))]
+    command = [sys.executable, "-m", "bench.litserve_app"]
     command += [str(weights / "open_clip_model.safetensors"), str(port)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL) as server:
@@ -118,7 +119,8 @@ def _litserve(weights: Path) -> Iterator[int]:
                 raise RuntimeError("LitServe does not answer")
             yield port
         finally:
-            os.killpg(server.pid, 15)
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
 
 
 def _ask(port: int, body: dict[str, Any]) -> Any:
