@@ -42,7 +42,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
     """Score one photo's masks by each, in turn, and compare the scores."""
     weights = full_size_weights()
     data = jpeg(photograph())
-    found = [Mask(id=str(n), segmentation=encode_mask(bits)) for n, bits in enumerate(masks(100 if full else 16))]
+    found = [Mask(id=str(n), segmentation=encode_mask(bits)) for n, bits in enumerate(masks(100 if full else 8))]
     segmentations = [plain(mask) for mask in found]
     texts, positive = load_builtin("demo").texts, len(load_builtin("demo").positive)
     script = Reference.from_architecture("ViT-B-32", weights / "open_clip_model.safetensors")
@@ -83,7 +83,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
                 raise AssertionError(f"{name} gives other scores than the specification's script")
         walls: dict[str, list[float]] = {name: [] for name in calls}
         cpus: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(5 if full else 3):
+        for _ in range(5 if full else 2):
             for name, call in calls.items():
                 started, before = time.perf_counter(), used[name]()
                 call()
