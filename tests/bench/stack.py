@@ -15,7 +15,15 @@ from maskscore import Client, ClientSettings
 from maskscore.local import LocalServices
 from maskscore.local.worker import LocalWorker, start_worker
 
-__all__ = ["BUCKET", "cpu_seconds", "resident_mb", "running_services", "running_worker", "upload"]
+__all__ = [
+    "BUCKET",
+    "cpu_seconds",
+    "cpu_seconds_of_session",
+    "resident_mb",
+    "running_services",
+    "running_worker",
+    "upload",
+]
 
 BUCKET = "bench"
 
@@ -68,6 +76,19 @@ def cpu_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def cpu_seconds_of_session(session: int) -> float:
+    """Return the processor time of all processes of a session that still run."""
+    total = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            own = int((process / "stat").read_text("utf-8").rsplit(")", 1)[1].split()[3])
+        except (OSError, IndexError):  # ended meanwhile
+            continue
+        if own == session:
+            total += cpu_seconds(int(process.name))
+    return total
 
 
 def resident_mb(pid: int) -> float:

@@ -296,6 +296,29 @@ def test_many_callers_over_several_lanes_get_their_own() -> None:
         np.testing.assert_allclose(answer, project(request), rtol=1e-5)
 
 
+def test_a_lane_that_hangs_shows_while_the_other_goes_on() -> None:
+    hangs, release = threading.Event(), threading.Event()
+
+    def encode(batch: Array) -> Array:
+        if batch.min() == 255:
+            hangs.set()
+            assert release.wait(60)
+        return project(batch)
+
+    with running(encode, lanes=2) as batcher, ThreadPoolExecutor(1) as threads:
+        stuck = threads.submit(batcher.encode, np.full((3, 2, 2, 3), 255, np.uint8))
+        assert hangs.wait(60)
+        before = batcher.stats().last_progress
+        for seed in range(5):
+            batcher.encode(crops(seed, 9))
+        during = batcher.stats()
+        release.set()
+        stuck.result(60)
+        after = batcher.stats()
+    assert (during.last_progress, during.encoding_crops) == (before, 3)
+    assert after.last_progress > before
+
+
 def test_lanes_share_the_cores() -> None:
     shares: list[int] = []
     both = threading.Barrier(2)

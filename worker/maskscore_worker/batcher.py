@@ -39,8 +39,8 @@ class BatcherStats:
 
     ``batches`` and ``crops`` count what was encoded, ``fill`` is the mean share of a batch's places that was used
     (0 to 1). ``encoding_crops`` are on the device now; ``last_progress`` is :func:`time.monotonic` of the last time
-    that a batch ended, well or not. ``max_batch`` is today's limit, lower than the one given after the device ran out
-    of memory.
+    that a batch ended, well or not; with several lanes, of the busy lane for which that is the longest ago.
+    ``max_batch`` is today's limit, lower than the one given after the device ran out of memory.
     """
 
     batches: int
@@ -116,8 +116,10 @@ class Batcher:
         self._unanswered: set[_Request] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._batches = self._crops = self._places = self._encoding = 0
-        self._last_progress = time.monotonic()
+        self._batches = self._crops = self._places = 0
+        # By thread: when a batch of it last ended; and how many crops each is encoding.
+        self._progress = {0: time.monotonic()}
+        self._encoding: dict[int, int] = {}
         self._threads = [
             threading.Thread(target=self._run, name=f"batcher-{lane}", daemon=True) for lane in range(lanes)
         ]
@@ -179,10 +181,16 @@ class Batcher:
                 crops=self._crops,
                 fill=self._crops / self._places if self._places else 0.0,
                 waiting_crops=sum(request.left for request in self._waiting),
-                encoding_crops=self._encoding,
+                encoding_crops=sum(self._encoding.values()),
                 max_batch=self._limit,
-                last_progress=self._last_progress,
+                last_progress=self._last_moved(),
             )
+
+    def _last_moved(self) -> float:
+        # A lane that hangs must show, however well the others go on.
+        started = self._progress[0]
+        busy = [self._progress.get(lane, started) for lane in self._encoding]
+        return min(busy) if busy else max(self._progress.values())
 
     def _run(self) -> None:
         while True:
@@ -197,7 +205,7 @@ class Batcher:
                     self._fail(share.request, error)
             finally:
                 with self._changed:
-                    self._encoding -= sum(len(share.crops) for share in shares)
+                    self._encoding.pop(threading.get_ident(), None)
 
     def _next_batch(self) -> list[_Share]:
         """Wait for crops and take a batch of them; nothing when the batcher closes."""
@@ -234,7 +242,8 @@ class Batcher:
         # Those just served go behind the others, or a batch smaller than the queue would always take the same ones.
         unserved = [request for request in self._waiting if not counts.get(request)]
         self._waiting = deque(unserved + [share.request for share in shares if share.request.left])
-        self._encoding += sum(len(share.crops) for share in shares)
+        if shares:
+            self._encoding[threading.get_ident()] = sum(len(share.crops) for share in shares)
         return shares
 
     def _serve(self, shares: list[_Share]) -> None:
@@ -301,7 +310,7 @@ class Batcher:
             return features
         finally:
             with self._changed:
-                self._last_progress = time.monotonic()
+                self._progress[threading.get_ident()] = time.monotonic()
 
     def _halve(self, size: int) -> None:
         with self._changed:
