@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
+import sys
 import time
 
 from rich.console import Console
@@ -23,6 +25,8 @@ def main() -> None:
     unknown = set(arguments.names) - set(NAMES)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    # Otherwise SIGTERM would leave the servers and workers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(width=96)
     figures = Figures(BUILD / "bench.json")
     for name in arguments.names or NAMES:
