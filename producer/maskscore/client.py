@@ -29,6 +29,8 @@ __all__ = ["Client", "JobHandle"]
 _CHUNK = 200
 _POLL_FIRST_S, _POLL_LAST_S = 0.005, 0.25
 _ROOM_S = 0.5
+# Ends are told at once; an end that was told while the connection was broken is seen then.
+_LOOK_AGAIN_S = 1.0
 
 
 class JobHandle:
@@ -191,11 +193,26 @@ class Client:
         Raises :class:`~maskscore.errors.JobFailed` (with the code) when it failed, was cancelled or expired, and
         :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the job goes on then.
         """
-        result = next(self.as_completed([self.handle(job_id)], timeout=timeout))
+        self._wait_for_end(job_id, timeout)
+        result = self.get(job_id)
         if result.state is not JobState.SUCCEEDED:
             code, message = (result.error.code, result.error.message) if result.error else (str(result.state), "")
             raise JobFailed(job_id, code, message)
         return result
+
+    def _wait_for_end(self, job_id: str, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.status(job_id).state.ended:
+            return
+        with redis_errors(self.settings), self._ledger.watched(job_id) as wait:
+            while not (status := self.status(job_id)).state.ended:
+                left = _LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - time.monotonic())
+                if left <= 0:
+                    raise WaitTimeout(
+                        f"Job {job_id} had not ended after {timeout:g} s ({status.state}). It goes on; wait again, or "
+                        "cancel it."
+                    )
+                wait(left)
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
         """Yield each job's result when it has ended, whatever way it ended; the first to end comes first.
