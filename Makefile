@@ -1,21 +1,23 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment, WEIGHTS (for the demo) a folder of real
-# weights, ARGS further arguments for the demo or for pytest.
+# weights, ARGS further arguments for the demo, pytest or the benchmarks (their names), FULL=1 longer benchmarks.
 
 PYTHON ?= python3
 VENV ?= .venv
 WEIGHTS ?=
 ARGS ?=
+FULL ?=
 BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
 
-.PHONY: help demo test chaos lint format docs clean
+.PHONY: help demo test chaos bench lint format docs clean
 
 help:
 	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
 	@echo "make test    run all tests (ARGS='-k name' for some)"
 	@echo "make chaos   kill, cut off and fill what the service stands on, for long and with the default settings"
+	@echo "make bench   measure it on this machine, a few minutes (FULL=1 longer; ARGS='crops service' for some)"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
@@ -31,6 +33,9 @@ test: $(VENV)/.installed-dev
 # The short form of these is a part of `make test`.
 chaos: $(VENV)/.installed-dev
 	MASKSCORE_CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)
+
+bench: $(VENV)/.installed-bench
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(FULL),--full) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from maskscore.errors import JobConflict, JobFailed, JobNotFound, PayloadTooLarg
 from maskscore.job import Job, MasksRef, parse_job
 from maskscore.ledger import BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
 from maskscore.objects import Objects
-from maskscore.queue import make_app, send
+from maskscore.queue import Sender, make_app
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 from maskscore.store import load_result
@@ -30,6 +30,8 @@ __all__ = ["Client", "JobHandle"]
 _CHUNK = 200
 _POLL_FIRST_S, _POLL_LAST_S = 0.005, 0.25
 _ROOM_S = 0.5
+# Ends are told at once; an end that was told while the connection was broken is seen then.
+_LOOK_AGAIN_S = 1.0
 
 
 class JobHandle:
@@ -76,7 +78,7 @@ class Client:
         self._redis = connect(settings)
         self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         self._batches = BatchLedger(self._redis, namespace=settings.namespace)
-        self._app = make_app(settings)
+        self._sender = Sender(make_app(settings))
         # The client reads and writes only where its own settings, jobs and results point.
         self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
 
@@ -90,7 +92,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._app.close()
+        self._sender.close()
         self._redis.close()
         self.objects.close()
 
@@ -192,11 +194,26 @@ class Client:
         Raises :class:`~maskscore.errors.JobFailed` (with the code) when it failed, was cancelled or expired, and
         :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the job goes on then.
         """
-        result = next(self.as_completed([self.handle(job_id)], timeout=timeout))
+        self._wait_for_end(job_id, timeout)
+        result = self.get(job_id)
         if result.state is not JobState.SUCCEEDED:
             code, message = (result.error.code, result.error.message) if result.error else (str(result.state), "")
             raise JobFailed(job_id, code, message)
         return result
+
+    def _wait_for_end(self, job_id: str, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.status(job_id).state.ended:
+            return
+        with redis_errors(self.settings), self._ledger.watched(job_id) as wait:
+            while not (status := self.status(job_id)).state.ended:
+                left = _LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - time.monotonic())
+                if left <= 0:
+                    raise WaitTimeout(
+                        f"Job {job_id} had not ended after {timeout:g} s ({status.state}). It goes on; wait again, or "
+                        "cancel it."
+                    )
+                wait(left)
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
         """Yield each job's result when it has ended, whatever way it ended; the first to end comes first.
@@ -257,7 +274,7 @@ class Client:
             before, lane = self._ledger.requeue(job_id)
             if not before.ended or before is JobState.SUCCEEDED:
                 return before
-            send(self._app, [(job_id, lane)])
+            self._sender.send([(job_id, lane)])
         return JobState.QUEUED
 
     def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
@@ -294,7 +311,7 @@ class Client:
         with redis_errors(self.settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self.settings.queue_limit)
             pairs = list(zip(jobs, outcomes, strict=True))
-            send(self._app, [(job.job_id, job.priority) for job, outcome in pairs if outcome is Submitted.WAITING])
+            self._sender.send((job.job_id, job.priority) for job, outcome in pairs if outcome is Submitted.WAITING)
         conflicts = [job.job_id for job, outcome in pairs if outcome is Submitted.CONFLICT]
         if conflicts:
             raise JobConflict(

@@ -9,6 +9,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
 from maskscore.errors import ServiceUnavailable, SettingsError
@@ -39,6 +41,9 @@ def connect(settings: ClientSettings) -> redis.Redis:
         "socket_connect_timeout": settings.redis_timeout_s,
         **KEEPALIVE,
         "health_check_interval": 25,
+        # redis-py's own default goes lost with `from_url`: without one, a connection that broke while it was idle would
+        # fail the next command although Redis is there. Every command of ours may be sent twice.
+        "retry": Retry(ConstantBackoff(0.1), 1),
     }
     sentinel = parse_sentinel_url(settings.redis_url)
     if sentinel:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
+from maskscore.errors import JobError
 from maskscore.job import Job, MasksRef
 from maskscore.objects import Objects
 
@@ -23,16 +25,27 @@ def with_content_id(job: Job, objects: Objects) -> Job:
     """Return the job with an id made of its image's and masks' ETags, its masks, its options and its result's place.
 
     ETags that the job does not name are asked for, one request each, and noted in the job, so that it is of these very
-    objects. Raises :class:`~maskscore.errors.JobError` where an object cannot be found or read.
+    objects. An object that is not there, or that the caller may not read, is known by its URI alone: the worker says
+    what is wrong with it, and the other jobs are none the worse. Raises :class:`~maskscore.errors.JobError`
+    (``storage_unavailable``) when the store does not answer.
     """
     if job.image.etag is None:
-        etag = objects.etag(job.image.uri, what="image", version_id=job.image.version_id)
+        etag = _etag(objects, job.image.uri, "image", job.image.version_id)
         job = job.model_copy(update={"image": job.image.model_copy(update={"etag": etag})})
     if isinstance(job.masks, MasksRef) and job.masks.etag is None:
-        etag = objects.etag(job.masks.uri, what="masks")
+        etag = _etag(objects, job.masks.uri, "masks", None)
         job = job.model_copy(update={"masks": job.masks.model_copy(update={"etag": etag})})
     digest = _sha256(job, "job_id", "batch_id", "priority", "expires_in")
     return job.model_copy(update={"job_id": f"content-{digest[:40]}"})
+
+
+def _etag(objects: Objects, uri: str, what: Literal["image", "masks"], version_id: str | None) -> str | None:
+    try:
+        return objects.etag(uri, what=what, version_id=version_id)
+    except JobError as error:
+        if error.passing:
+            raise
+        return None
 
 
 def _sha256(job: Job, *without: str) -> str:

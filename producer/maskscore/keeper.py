@@ -11,7 +11,7 @@ from celery import Celery
 
 from maskscore.errors import ServiceUnavailable
 from maskscore.ledger import Ledger, Swept
-from maskscore.queue import queue_keys, send
+from maskscore.queue import Sender, queue_keys
 from maskscore.settings import WorkerSettings
 
 __all__ = ["Keeper"]
@@ -44,7 +44,7 @@ class Keeper:
         swept: Callable[[Swept], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
-        self._app = app
+        self._sender = Sender(app)
         self._settings = settings
         self._name = name
         self._swept = swept
@@ -60,6 +60,7 @@ class Keeper:
         """Stop the thread. The lock lapses by itself."""
         self._closing.set()
         self._thread.join()
+        self._sender.close()
 
     @property
     def alive(self) -> bool:
@@ -85,7 +86,7 @@ class Keeper:
                 swept.stranded,
             )
         # What is not sent now, since the broker is away, counts as stranded later.
-        send(self._app, swept.messages)
+        self._sender.send(swept.messages)
         return swept
 
     def _run(self) -> None:

@@ -6,6 +6,7 @@ What a job is and what became of it stands in the ledger; a lost or doubled mess
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -19,9 +20,11 @@ from maskscore.ledger import LANES, Lane
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
-__all__ = ["TASK_NAME", "make_app", "queue_keys", "send"]
+__all__ = ["TASK_NAME", "Sender", "make_app", "queue_keys"]
 
 log = logging.getLogger(__name__)
+
+_RETRY: Final = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4}
 
 TASK_NAME: Final = "maskscore.score"
 
@@ -75,40 +78,70 @@ def queue_keys(app: Celery, namespace: str) -> list[str]:
     return [f"{prefix}{namespace}{f'{Channel.sep}{number}' if number else ''}" for number in _PRIORITIES.values()]
 
 
-def send(app: Celery, jobs: Iterable[tuple[str, Lane]]) -> None:
-    """Put one message per job id into the queue.
+class Sender:
+    """Puts messages into the queue; safe to share between threads.
 
-    Raises :class:`~maskscore.errors.ServiceUnavailable` when the broker does not answer; what was submitted is in the
-    ledger, and submitting again sends what is missing.
+    Celery's own pools of producers keep a connection that broke, and block for ever when all of them have: so the idle
+    connections are kept here, and one that failed is not used again.
     """
-    messages = list(jobs)
-    if not messages:
-        return
-    try:
-        with app.producer_pool.acquire(block=True) as producer:
-            _publish(app, producer, messages)
-        return
-    except Exception as error:
-        # A connection that broke under kombu may stay in its pool, and then raises whatever comes of it.
-        log.info("the broker's connections are made anew: %s: %s", type(error).__name__, error)
-        app.pool.force_close_all(close_pool=False)
-    try:
-        with app.connection_for_write() as connection:
-            _publish(app, app.amqp.Producer(connection), messages)
-    except (OperationalError, *app.connection_for_write().connection_errors) as error:
-        raise ServiceUnavailable(
-            f"The broker does not answer: {error}. Submit again when it does; nothing is doubled."
-        ) from error
 
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        # Used from its end, by one thread at a time each; both ends of a deque are safe between threads.
+        self._idle: deque[Any] = deque()
 
-def _publish(app: Celery, producer: Any, messages: Iterable[tuple[str, Lane]]) -> None:
-    for job_id, lane in messages:
-        app.send_task(
-            TASK_NAME,
-            args=[job_id],
-            task_id=job_id,
-            priority=_PRIORITIES[lane],
-            producer=producer,
-            retry=True,
-            retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4},
-        )
+    def send(self, jobs: Iterable[tuple[str, Lane]]) -> None:
+        """Put one message per job id into the queue.
+
+        Raises :class:`~maskscore.errors.ServiceUnavailable` when the broker does not answer; what was submitted is in
+        the ledger, and submitting again sends what is missing.
+        """
+        messages = list(jobs)
+        if not messages:
+            return
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            self._publish(connection, messages)
+        except Exception as error:
+            # One that was idle may have broken long ago. Some messages may go twice, which costs nothing.
+            log.info("the broker's connection is made anew: %s: %s", type(error).__name__, error)
+            connection.collect()
+            connection = self._connect()
+            try:
+                self._publish(connection, messages)
+            # AttributeError: it broke between two of kombu's steps, whose channel has no connection any more then.
+            except (
+                OperationalError,
+                AttributeError,
+                *connection.connection_errors,
+                *connection.channel_errors,
+            ) as again:
+                connection.collect()
+                raise ServiceUnavailable(
+                    f"The broker does not answer: {again}. Submit again when it does; nothing is doubled."
+                ) from again
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().release()
+
+    def _connect(self) -> Any:
+        return self._app.connection_for_write(transport_options=_RETRY)
+
+    def _publish(self, connection: Any, messages: Iterable[tuple[str, Lane]]) -> None:
+        producer = self._app.amqp.Producer(connection)
+        for job_id, lane in messages:
+            self._app.send_task(
+                TASK_NAME,
+                args=[job_id],
+                task_id=job_id,
+                priority=_PRIORITIES[lane],
+                producer=producer,
+                retry=True,
+                retry_policy=_RETRY,
+            )

@@ -34,6 +34,7 @@ PREFIX = "MASKSCORE_"
 
 LogFormat = Literal["text", "json"]
 CropMode = Literal["fast", "reference"]
+Precision = Literal["fp32", "bf16", "auto"]
 Names = Annotated[tuple[str, ...], NoDecode]
 Paths = Annotated[tuple[Path, ...], NoDecode]
 MIB = 1024 * 1024
@@ -90,12 +91,20 @@ class WorkerSettings(ClientSettings):
         "auto",
         description="`cuda:N`, `cuda` or `cpu`; `auto`: `cuda:4` if it exists, else the first GPU, else the CPU.",
     )
+    precision: Precision = Field(
+        "fp32",
+        description="What the image tower computes in. `bf16` is 2 to 4 times as fast where the processor has it and "
+        "moves probabilities a little (docs/performance.md); `auto` is bf16 on a GPU and on a CPU with AVX512-BF16 or "
+        "AMX, else fp32.",
+    )
     crop_mode: CropMode = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."
     )
     concurrency: int = Field(4, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")
-    torch_threads: int = Field(0, ge=0, description="Threads of a CPU forward; 0 leaves it to PyTorch.")
-    max_batch: int = Field(64, ge=1, le=4096, description="Crops per forward pass.")
+    torch_threads: int = Field(
+        0, ge=0, description="Cores that the forward passes on a CPU share; 0: as many as PyTorch finds."
+    )
+    max_batch: int = Field(64, ge=1, le=4096, description="Crops per forward pass; on a CPU at most 8.")
     max_wait_ms: float = Field(5.0, ge=0, description="How long a batch waits for more crops after its first one.")
     prompts: str = Field("default", description="Prompt set encoded at the start, before the first job.")
     prompts_dir: Path | None = Field(

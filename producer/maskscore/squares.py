@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image
 
-__all__ = ["enlarge_middle", "is_sliver", "square"]
+__all__ = ["centre_offset", "enlarge_middle", "is_sliver", "resized_size", "square"]
 
 _BICUBIC: Final = Image.Resampling.BICUBIC
 _BICUBIC_REACH: Final = 2
@@ -23,8 +23,8 @@ def square(image: Image.Image, size: int) -> Image.Image:
     """Return the ``size`` × ``size`` picture, to the bit what the transform gives but for slivers."""
     if is_sliver(image.width, image.height, size):
         return enlarge_middle(image, size)
-    resized = image.resize(_resized_size(image.width, image.height, size), _BICUBIC)
-    left, top = _centre_offset(resized.width, size), _centre_offset(resized.height, size)
+    resized = image.resize(resized_size(image.width, image.height, size), _BICUBIC)
+    left, top = centre_offset(resized.width, size), centre_offset(resized.height, size)
     return resized.crop((left, top, left + size, top + size))
 
 
@@ -60,7 +60,7 @@ def _surroundings(start: float, end: float, length: int) -> tuple[int, int]:
     return max(0, math.floor(start) - reach), min(length, math.ceil(end) + reach)
 
 
-def _resized_size(width: int, height: int, size: int) -> tuple[int, int]:
+def resized_size(width: int, height: int, size: int) -> tuple[int, int]:
     """Return a crop's ``(width, height)`` after torchvision's ``Resize(size)``: its short side becomes ``size``."""
     if width <= height:
         return size, int(size * height / width)
@@ -74,8 +74,8 @@ def _surviving_part(width: int, height: int, size: int) -> tuple[float, float, f
     ``size`` gives the same picture, but for the rounding and clipping between Pillow's two passes, whose order Pillow
     chooses by the sizes.
     """
-    resized_width, resized_height = _resized_size(width, height, size)
-    left, top = _centre_offset(resized_width, size), _centre_offset(resized_height, size)
+    resized_width, resized_height = resized_size(width, height, size)
+    left, top = centre_offset(resized_width, size), centre_offset(resized_height, size)
     across, down = width / resized_width, height / resized_height
     # Pillow refuses a box that is too large in its last digit.
     return (
@@ -86,6 +86,6 @@ def _surviving_part(width: int, height: int, size: int) -> tuple[float, float, f
     )
 
 
-def _centre_offset(length: int, size: int) -> int:
+def centre_offset(length: int, size: int) -> int:
     """Return where torchvision's ``CenterCrop(size)`` starts along a side; it rounds a half to the even number."""
     return round((length - size) / 2.0)

@@ -87,5 +87,7 @@ def _recovery(row: Row) -> str:
         return "-"
     if math.inf in row.recovery_s:
         return "never"
-    least, most = min(row.recovery_s), max(row.recovery_s)
-    return f"{most:.1f} s" if len(row.recovery_s) == 1 else f"{least:.1f}..{most:.1f} s"
+    least, most = (
+        f"{seconds:.{0 if seconds >= 100 else 1}f}" for seconds in (min(row.recovery_s), max(row.recovery_s))
+    )
+    return f"{most} s" if least == most else f"{least}..{most} s"

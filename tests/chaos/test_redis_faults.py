@@ -97,7 +97,8 @@ def test_redis_connections_silent(stage: Stage, record: Record) -> None:
         longest = resumption.wait(FORM.patience_s)
         stage.say(f"every worker did jobs again after {longest:.1f} s; the watchdog ended {len(ended)} of them before")
         outcome = load.finish(FORM.patience_s)
-    record(Row("Redis connections go silent", outcome, list(resumption.seconds.values())))
+    # A worker first works off the messages that it had before; how long the others lay shows when it is back.
+    record(Row("Redis connections go silent", outcome, [max(longest, outcome.longest_wait_s)]))
     outcome.check()
     assert longest < 3 * FORM.watchdog_s
 

@@ -25,7 +25,7 @@ from maskscore.ledger import Ledger, Submission
 from maskscore.local import LocalServices
 from maskscore.local.worker import LocalWorker, start_worker
 from maskscore.masks import encode_mask
-from maskscore.queue import make_app, send
+from maskscore.queue import Sender, make_app
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 HEIGHT, WIDTH = 48, 64
@@ -51,9 +51,7 @@ class Desk:
         job_id = uuid.uuid4().hex
         packed = zlib.compress(json.dumps({**document, "job_id": job_id}).encode())
         self.ledger.submit([Submission(job_id, packed, job_id, None, "normal", None)])
-        app = make_app(self.client.settings)
-        send(app, [(job_id, "normal")])
-        app.close()
+        Sender(make_app(self.client.settings)).send([(job_id, "normal")])
         return next(self.client.as_completed([self.client.handle(job_id)], timeout=60))
 
 

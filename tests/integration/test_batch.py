@@ -143,6 +143,10 @@ def test_the_same_content_is_the_same_job(client: Client, tmp_path: Path) -> Non
     assert client.submit(other, content_id=True).job_id != first.job_id
     image.write_bytes(b"another")
     assert client.submit(job, content_id=True).job_id != first.job_id
+    # What is not there is for the worker to say, once.
+    image.unlink()
+    missing = client.submit_many([job, again, other], content_id=True)
+    assert len(missing) == 2
 
 
 def test_the_commands_for_batches_and_dead_letters(services: LocalServices, namespace: str, tmp_path: Path) -> None:

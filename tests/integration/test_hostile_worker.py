@@ -34,7 +34,7 @@ from maskscore.errors import FailureCode, SkipCode
 from maskscore.ledger import Ledger, Submission
 from maskscore.local import LocalServices
 from maskscore.local.worker import start_worker
-from maskscore.queue import make_app, send
+from maskscore.queue import Sender, make_app
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 # Pillow will read the IM format no more one day; today it does.
@@ -180,9 +180,7 @@ def test_a_worker_survives_what_it_is_fed_and_does_not_grow(services: LocalServi
                     for job_id, document in every
                 ]
             )
-            app = make_app(settings)
-            send(app, [(job_id, "normal") for job_id, _ in every])
-            app.close()
+            Sender(make_app(settings)).send([(job_id, "normal") for job_id, _ in every])
             for result in client.as_completed([client.handle(job_id) for job_id, _ in every], timeout=240):
                 if result.job_id in good:
                     assert result.state is JobState.SUCCEEDED, result.error

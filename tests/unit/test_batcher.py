@@ -16,6 +16,7 @@ import torch
 
 from maskscore.errors import JobError
 from maskscore_worker.batcher import Batcher
+from maskscore_worker.lanes import Lanes
 
 Array = npt.NDArray[Any]
 PROJECTION = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
@@ -27,8 +28,10 @@ def project(crops: Array) -> npt.NDArray[np.float32]:
 
 
 @contextmanager
-def running(encode: Callable[[Array], Array], max_batch: int = 8, max_wait_s: float = 0.005) -> Iterator[Batcher]:
-    batcher = Batcher(encode, max_batch=max_batch, max_wait_s=max_wait_s)
+def running(
+    encode: Callable[[Array], Array], max_batch: int = 8, max_wait_s: float = 0.005, lanes: int = 1
+) -> Iterator[Batcher]:
+    batcher = Batcher(encode, max_batch=max_batch, max_wait_s=max_wait_s, lanes=lanes)
     batcher.start()
     try:
         yield batcher
@@ -256,3 +259,83 @@ def test_a_device_that_hangs_does_not_hold_its_callers_when_closing() -> None:
     gate.open.release()
     assert batcher.close()
     assert len(gate.batches) == 1
+
+
+def test_lanes_encode_at_once_and_the_order_stays() -> None:
+    request = crops(1, 16)
+    second_ended = threading.Event()
+    meeting = threading.Barrier(2)
+
+    def encode(batch: Array) -> Array:
+        meeting.wait(60)  # fails unless both lanes are here at once
+        if np.array_equal(batch[0], request[0]):
+            assert second_ended.wait(60)
+        else:
+            second_ended.set()
+        return project(batch)
+
+    with running(encode, lanes=2) as batcher:
+        np.testing.assert_allclose(batcher.encode(request), project(request), rtol=1e-5)
+        stats = batcher.stats()
+    assert (stats.batches, stats.crops, stats.encoding_crops) == (2, 16, 0)
+
+
+def test_many_callers_over_several_lanes_get_their_own() -> None:
+    def encode(batch: Array) -> Array:
+        if batch.min() == 255:
+            raise ValueError("a crop that breaks the encoder")
+        return project(batch)
+
+    requests = [crops(seed, 1 + seed * 7 % 30) for seed in range(60)]
+    with running(encode, lanes=3) as batcher, ThreadPoolExecutor(16) as threads:
+        broken = threads.submit(batcher.encode, np.full((20, 2, 2, 3), 255, np.uint8))
+        answers = list(threads.map(batcher.encode, requests))
+        with pytest.raises(JobError):
+            broken.result(60)
+    for request, answer in zip(requests, answers, strict=True):
+        np.testing.assert_allclose(answer, project(request), rtol=1e-5)
+
+
+def test_a_lane_that_hangs_shows_while_the_other_goes_on() -> None:
+    hangs, release = threading.Event(), threading.Event()
+
+    def encode(batch: Array) -> Array:
+        if batch.min() == 255:
+            hangs.set()
+            assert release.wait(60)
+        return project(batch)
+
+    with running(encode, lanes=2) as batcher, ThreadPoolExecutor(1) as threads:
+        stuck = threads.submit(batcher.encode, np.full((3, 2, 2, 3), 255, np.uint8))
+        assert hangs.wait(60)
+        before = batcher.stats().last_progress
+        for seed in range(5):
+            batcher.encode(crops(seed, 9))
+        during = batcher.stats()
+        release.set()
+        stuck.result(60)
+        after = batcher.stats()
+    assert (during.last_progress, during.encoding_crops) == (before, 3)
+    assert after.last_progress > before
+
+
+def test_lanes_share_the_cores() -> None:
+    shares: list[int] = []
+    both = threading.Barrier(2)
+
+    def encode(batch: Array) -> Array:
+        shares.append(torch.get_num_threads())
+        if len(batch) == 2:
+            both.wait(60)
+        return project(batch)
+
+    before = torch.get_num_threads()
+    lanes = Lanes(encode, 4)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            threads.submit(lanes.encode, crops(1, 1)).result(60)
+            list(threads.map(lanes.encode, [crops(2, 2), crops(3, 2)]))
+    finally:
+        torch.set_num_threads(before)
+    assert shares[0] == 4
+    assert sorted(shares[1:]) == [2, 4]

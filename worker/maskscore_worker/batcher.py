@@ -1,4 +1,4 @@
-"""Crops of many jobs → full batches → features: one thread owns the device."""
+"""Crops of many jobs → full batches → features: one thread owns a GPU, some share a CPU."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class BatcherStats:
 
     ``batches`` and ``crops`` count what was encoded, ``fill`` is the mean share of a batch's places that was used
     (0 to 1). ``encoding_crops`` are on the device now; ``last_progress`` is :func:`time.monotonic` of the last time
-    that a batch ended, well or not. ``max_batch`` is today's limit, lower than the one given after the device ran out
-    of memory.
+    that a batch ended, well or not; with several lanes, of the busy lane for which that is the longest ago.
+    ``max_batch`` is today's limit, lower than the one given after the device ran out of memory.
     """
 
     batches: int
@@ -59,7 +59,7 @@ class _Request:
         self.crops = crops
         self.arrived = time.monotonic()
         self.taken = 0
-        self.parts: list[Features] = []
+        self.parts: dict[int, Features] = {}
         self.error: BaseException | None = None
         self.done = threading.Event()
 
@@ -67,10 +67,14 @@ class _Request:
     def left(self) -> int:
         return len(self.crops) - self.taken
 
-    def add(self, part: Features) -> None:
-        self.parts.append(part)
-        if sum(map(len, self.parts)) == len(self.crops):
-            self.done.set()
+    def add(self, start: int, part: Features) -> bool:
+        """Take the features of the crops from ``start`` on; return whether all are there. Under the batcher's lock."""
+        self.parts[start] = part
+        return sum(map(len, self.parts.values())) == len(self.crops)
+
+    def features(self) -> Features:
+        """All features, in the crops' order."""
+        return np.concatenate([self.parts[start] for start in sorted(self.parts)])
 
     def fail(self, error: BaseException) -> None:
         if not self.done.is_set():
@@ -78,21 +82,33 @@ class _Request:
             self.done.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one caller has in a batch: its crops from ``start`` on."""
+
+    request: _Request
+    start: int
+    crops: Crops
+
+
 class Batcher:
     """Fills batches across callers and encodes them.
 
     Parameters
     ----------
-    encode: ``(n, …)`` crops → ``(n, D)`` float32 features, ``1 ≤ n ≤ max_batch``; called by one thread alone.
+    encode: ``(n, …)`` crops → ``(n, D)`` float32 features, ``1 ≤ n ≤ max_batch``; called by ``lanes`` threads.
     max_batch: most crops per call.
     max_wait_s: seconds that the first crop of a batch waits for more.
+    lanes: batches that are encoded at once.
 
     Each round gives every waiting caller an equal share of the batch, so that one with 2,000 crops does not hold up
     those behind it. What goes wrong stays with the caller whose crops did it: a batch that fails is encoded again
     caller by caller.
     """
 
-    def __init__(self, encode: Callable[[Crops], Features], *, max_batch: int, max_wait_s: float) -> None:
+    def __init__(
+        self, encode: Callable[[Crops], Features], *, max_batch: int, max_wait_s: float, lanes: int = 1
+    ) -> None:
         self._encode = encode
         self._limit = max_batch
         self._max_wait_s = max_wait_s
@@ -100,16 +116,21 @@ class Batcher:
         self._unanswered: set[_Request] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._batches = self._crops = self._places = self._encoding = 0
-        self._last_progress = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._batches = self._crops = self._places = 0
+        # By thread: when a batch of it last ended; and how many crops each is encoding.
+        self._progress = {0: time.monotonic()}
+        self._encoding: dict[int, int] = {}
+        self._threads = [
+            threading.Thread(target=self._run, name=f"batcher-{lane}", daemon=True) for lane in range(lanes)
+        ]
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Encode what waits, then stop the thread; return whether all of it was encoded in time.
+        """Encode what waits, then stop the threads; return whether all of it was encoded in time.
 
         Callers that are still waiting after ``timeout_s`` seconds (a device that hangs) get a
         :class:`~maskscore.errors.JobError` with ``internal_error``, passing, so that their threads can end.
@@ -117,8 +138,10 @@ class Batcher:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         with self._changed:
             left = [request for request in self._unanswered if not request.done.is_set()]
             self._waiting.clear()
@@ -148,7 +171,7 @@ class Batcher:
             self._unanswered.discard(request)
         if request.error is not None:
             raise request.error
-        return np.concatenate(request.parts)
+        return request.features()
 
     def stats(self) -> BatcherStats:
         """Return the counts since the start."""
@@ -158,10 +181,16 @@ class Batcher:
                 crops=self._crops,
                 fill=self._crops / self._places if self._places else 0.0,
                 waiting_crops=sum(request.left for request in self._waiting),
-                encoding_crops=self._encoding,
+                encoding_crops=sum(self._encoding.values()),
                 max_batch=self._limit,
-                last_progress=self._last_progress,
+                last_progress=self._last_moved(),
             )
+
+    def _last_moved(self) -> float:
+        # A lane that hangs must show, however well the others go on.
+        started = self._progress[0]
+        busy = [self._progress.get(lane, started) for lane in self._encoding]
+        return min(busy) if busy else max(self._progress.values())
 
     def _run(self) -> None:
         while True:
@@ -172,26 +201,28 @@ class Batcher:
                 self._serve(shares)
             except BaseException as error:
                 # Whatever it is, the callers must hear of it, and the thread must go on for the others.
-                for request, _ in shares:
-                    self._fail(request, error)
+                for share in shares:
+                    self._fail(share.request, error)
             finally:
                 with self._changed:
-                    self._encoding = 0
+                    self._encoding.pop(threading.get_ident(), None)
 
-    def _next_batch(self) -> list[tuple[_Request, Crops]]:
+    def _next_batch(self) -> list[_Share]:
         """Wait for crops and take a batch of them; nothing when the batcher closes."""
         with self._changed:
-            while not self._waiting and not self._closing:
-                self._changed.wait()
-            while self._waiting and not self._closing:
+            while not (self._closing and not self._waiting):
+                if not self._waiting:
+                    self._changed.wait()
+                    continue
                 oldest = min(request.arrived for request in self._waiting)
                 patience = oldest + self._max_wait_s - time.monotonic()
-                if patience <= 0 or sum(request.left for request in self._waiting) >= self._limit:
+                full = sum(request.left for request in self._waiting) >= self._limit
+                if full or patience <= 0 or self._closing:
                     break
                 self._changed.wait(patience)
             return self._take()
 
-    def _take(self) -> list[tuple[_Request, Crops]]:
+    def _take(self) -> list[_Share]:
         room = self._limit
         counts = dict.fromkeys(list(self._waiting)[:room], 0)
         # Equal shares first; what small callers leave goes to the others in the order of their arrival.
@@ -205,37 +236,42 @@ class Batcher:
         shares = []
         for request, count in counts.items():
             if count:
-                shares.append((request, request.crops[request.taken : request.taken + count]))
+                crops = request.crops[request.taken : request.taken + count]
+                shares.append(_Share(request, request.taken, crops))
                 request.taken += count
         # Those just served go behind the others, or a batch smaller than the queue would always take the same ones.
         unserved = [request for request in self._waiting if not counts.get(request)]
-        self._waiting = deque(unserved + [request for request, _ in shares if request.left])
-        self._encoding = sum(len(crops) for _, crops in shares)
+        self._waiting = deque(unserved + [share.request for share in shares if share.request.left])
+        if shares:
+            self._encoding[threading.get_ident()] = sum(len(share.crops) for share in shares)
         return shares
 
-    def _serve(self, shares: list[tuple[_Request, Crops]]) -> None:
-        shares = [(request, crops) for request, crops in shares if request.error is None]
+    def _serve(self, shares: list[_Share]) -> None:
+        shares = [share for share in shares if share.request.error is None]
         if not shares:
             return
         try:
-            features = self._encode_within_memory(np.concatenate([crops for _, crops in shares]))
+            features = self._encode_within_memory(np.concatenate([share.crops for share in shares]))
         except Exception as error:
             if len(shares) == 1:
-                self._fail(shares[0][0], error)
+                self._fail(shares[0].request, error)
                 return
             # Whose crops they were shows when each caller's are encoded alone.
             for share in shares:
                 self._serve([share])
             return
         start = 0
-        for request, crops in shares:
-            part = features[start : start + len(crops)]
-            start += len(crops)
+        for share in shares:
+            part = features[start : start + len(share.crops)]
+            start += len(share.crops)
             if np.isfinite(part).all():
-                request.add(part)
+                with self._changed:
+                    complete = share.request.add(share.start, part)
+                if complete:
+                    share.request.done.set()
             else:
                 message = "The model gave features that are not finite (NaN or infinity) for this job's crops."
-                self._fail(request, JobError(FailureCode.FEATURES_NOT_FINITE, message))
+                self._fail(share.request, JobError(FailureCode.FEATURES_NOT_FINITE, message))
 
     def _encode_within_memory(self, crops: Crops) -> Features:
         parts = []
@@ -274,11 +310,11 @@ class Batcher:
             return features
         finally:
             with self._changed:
-                self._last_progress = time.monotonic()
+                self._progress[threading.get_ident()] = time.monotonic()
 
     def _halve(self, size: int) -> None:
         with self._changed:
-            self._limit = size // 2
+            self._limit = min(self._limit, size // 2)
         log.warning("out of device memory with %d crops; going on with at most %d", size, size // 2)
         torch.cuda.empty_cache()
 

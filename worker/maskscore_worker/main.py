@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import redis
@@ -25,7 +26,7 @@ from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
 from maskscore.logs import log_to_stderr
 from maskscore.objects import Objects
-from maskscore.queue import make_app, send
+from maskscore.queue import Sender, make_app
 from maskscore.registry import Beacon, Registry
 from maskscore.settings import WorkerSettings
 from maskscore.tracing import open_tracing
@@ -36,10 +37,12 @@ from maskscore_worker.device import choose_device
 from maskscore_worker.drain import Drain
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.health import Health
+from maskscore_worker.lanes import SLICE, Lanes
 from maskscore_worker.leases import Leases
 from maskscore_worker.metrics import Meter
 from maskscore_worker.model import ClipModel, load_model
 from maskscore_worker.pipeline import Pipeline
+from maskscore_worker.precision import choose_precision
 from maskscore_worker.presence import Presence
 from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.tasks import register
@@ -79,6 +82,8 @@ def run(settings: WorkerSettings) -> int:
         company = Company()
         leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s, answered=meter.renewed)
         drain = Drain(settings.grace_s, hurry=lambda: _hurry(attempts, settings))
+        sender = Sender(app)
+        stack.callback(sender.close)
         attempts = Attempts(
             settings,
             ledger,
@@ -88,7 +93,7 @@ def run(settings: WorkerSettings) -> int:
             pipeline,
             meter,
             tracing,
-            send=lambda *message: send(app, [message]),
+            send=lambda *message: sender.send([message]),
         )
         watchdog = _watchdog(settings, pipeline, ledger, leases, company, attempts)
         presence = Presence(settings, pipeline, leases, drain, meter)
@@ -204,7 +209,8 @@ def load_pipeline(
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     started = time.perf_counter()
-    model = load_model(settings.weights, architecture=settings.model, device=device)
+    precision = choose_precision(settings.precision, device)
+    model = load_model(settings.weights, architecture=settings.model, device=device, precision=precision)
     features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
     features.get(prompt_set)
@@ -219,7 +225,7 @@ def load_pipeline(
         encoded(len(crops))
         return features
 
-    batcher = Batcher(encode_counted, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
+    batcher = _batcher(settings, encode_counted, device)
     objects = Objects(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
@@ -231,9 +237,10 @@ def load_pipeline(
     try:
         batcher.encode(_blank(model, reference=crop_mode == "reference"))
         log.info(
-            "%s on %s, weights %s, prompts %r (%d), ready after %.1f s",
+            "%s on %s in %s, weights %s, prompts %r (%d), ready after %.1f s",
             model.architecture,
             device,
+            model.precision,
             model.weights_digest[:19],
             prompt_set.name,
             len(prompt_set.texts),
@@ -245,6 +252,16 @@ def load_pipeline(
         if not batcher.close(timeout_s=30):
             log.error("the device did not answer; its jobs are given up")
         objects.close()
+
+
+def _batcher(settings: WorkerSettings, encode: Callable[[Any], Any], device: torch.device) -> Batcher:
+    wait_s = settings.max_wait_ms / 1000
+    if device.type != "cpu":
+        return Batcher(encode, max_batch=settings.max_batch, max_wait_s=wait_s)
+    lanes = torch.get_num_threads()
+    return Batcher(
+        Lanes(encode, lanes).encode, max_batch=min(SLICE, settings.max_batch), max_wait_s=wait_s, lanes=lanes
+    )
 
 
 def _blank(model: ClipModel, *, reference: bool) -> np.ndarray:

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from maskscore.errors import FailureCode, JobError, WeightsError
+from maskscore_worker.dense import pack_dense_layers
+from maskscore_worker.folding import MIDDLE, fold_normalisation
+from maskscore_worker.precision import DTYPES
 from maskscore_worker.state import digest_of, dtypes_of, fill, read_state, weights_file
 
 __all__ = ["CONFIG_FILE", "ClipModel", "load_model"]
@@ -39,14 +42,13 @@ Features = npt.NDArray[np.float32]
 
 
 class ClipModel:
-    """A loaded model on its device, in fp32. Made by :func:`load_model`.
+    """A loaded model on its device. Made by :func:`load_model`.
 
     ``transform`` is open_clip's inference transform (Pillow image → normalised ``(3, S, S)`` tensor);
     ``standard_resize`` says whether it is the usual one (short side by bicubic, centre crop). ``stored_as`` names the
-    types of the file's tensors (``float16``); the model computes in fp32 whatever they are.
+    types of the file's tensors (``float16``); ``precision`` is what the image tower computes in, whatever they are.
+    Texts are encoded in fp32, and features are normalised in it.
     """
-
-    precision = "fp32"
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class ClipModel:
         weights_digest: str,
         stored_as: str,
         device: torch.device,
+        precision: Literal["fp32", "bf16"],
     ) -> None:
         preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
         sides = {preprocess.size} if isinstance(preprocess.size, int) else set(preprocess.size)
@@ -74,8 +77,15 @@ class ClipModel:
         self.standard_resize = (preprocess.resize_mode, preprocess.interpolation) == ("shortest", "bicubic")
         self.transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(preprocess, is_train=False)
         self.context_length = int(tokenizer.context_length)
+        self.precision = precision
+        self._dtype = DTYPES[precision]
+        self._parameters = sum(parameter.numel() for parameter in model.parameters())
         self._model = model.eval().to(device)
         self._tokenizer = tokenizer
+        model.visual.to(self._dtype)
+        if device.type == "cpu":
+            pack_dense_layers(model.visual)
+        self._folded = fold_normalisation(model, self.mean, self.std)
         self.logit_scale = float(model.logit_scale.detach().exp())
         self._mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=device).view(1, 3, 1, 1)
@@ -86,9 +96,11 @@ class ClipModel:
         Raises :class:`torch.OutOfMemoryError` when the device's memory does not suffice.
         """
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
-            values = pixels.permute(0, 3, 1, 2).to(torch.float32).div(255)
-            return self._features(values.sub_(self._mean).div_(self._std).contiguous())
+            pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+            if self._folded is not None:
+                return _normalised(self._folded.encode_image(pixels.to(self._dtype).sub_(MIDDLE)))
+            values = pixels.to(torch.float32).div(255).sub_(self._mean).div_(self._std)
+            return self._features(values.contiguous())
 
     def encode_tensors(self, tensors: npt.NDArray[np.float32]) -> Features:
         """Return the features of ``(N, 3, S, S)`` float32 images that :attr:`transform` has normalised."""
@@ -120,7 +132,7 @@ class ClipModel:
     def describe(self) -> dict[str, Any]:
         """Return what ``maskscore weights check`` shows: parameters, feature dimension, image size and so on."""
         return {
-            "parameters": sum(parameter.numel() for parameter in self._model.parameters()),
+            "parameters": self._parameters,
             "feature_dimension": self.encode_texts(["a"]).shape[1],
             "image_size": self.image_size,
             "context_length": self.context_length,
@@ -129,7 +141,7 @@ class ClipModel:
         }
 
     def _features(self, values: torch.Tensor) -> Features:
-        return _normalised(self._model.encode_image(values))
+        return _normalised(self._model.encode_image(values.to(self._dtype)))
 
     def _count_tokens(self, text: str) -> int:
         if hasattr(self._tokenizer, "encode"):
@@ -145,7 +157,9 @@ def _normalised(features: torch.Tensor) -> Features:
     return array
 
 
-def load_model(folder: Path, *, architecture: str, device: torch.device) -> ClipModel:
+def load_model(
+    folder: Path, *, architecture: str, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32"
+) -> ClipModel:
     """Load the model of a folder; nothing is fetched from anywhere.
 
     The folder's own ``open_clip_config.json``, where it has one, goes before ``architecture`` (a name that open_clip
@@ -183,7 +197,13 @@ def load_model(folder: Path, *, architecture: str, device: torch.device) -> Clip
     state = read_state(path)
     fill(model, state, path, name)
     return ClipModel(
-        model, tokenizer, architecture=name, weights_digest=digest_of(path), stored_as=dtypes_of(state), device=device
+        model,
+        tokenizer,
+        architecture=name,
+        weights_digest=digest_of(path),
+        stored_as=dtypes_of(state),
+        device=device,
+        precision=precision,
     )
 
 

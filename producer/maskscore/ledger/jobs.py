@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
@@ -266,6 +267,19 @@ class Ledger:
         if record is None:
             raise _not_found(job_id)
         return record
+
+    @contextmanager
+    def watched(self, job_id: str) -> Iterator[Callable[[float], None]]:
+        """Give a function that waits for the job's end, so many seconds at most.
+
+        It may return early, and what happened while the connection was broken is not told again: look at the status
+        before and after.
+        """
+        with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(f"{self._namespace}:ended:{job_id}")
+            # The answer to the subscription: from here on, no end is missed.
+            pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+            yield lambda seconds: pubsub.get_message(timeout=seconds)
 
     def document(self, job_id: str) -> bytes:
         """Return the job's document as submitted. Raises :class:`~maskscore.errors.JobNotFound`."""
