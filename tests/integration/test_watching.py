@@ -165,6 +165,8 @@ def test_a_worker_that_is_gone_is_forgotten(watched: Watched) -> None:
 
 
 def test_top_prints_one_look(watched: Watched) -> None:
+    registry = Registry(watched.redis, namespace=watched.namespace)
+    until(lambda: registry.workers()[0].line.in_flight == 0, "the worker has said that nothing is in flight")
     shown = run_top(watched, "--once")
     assert "queue     0 waiting · 0 running · 0 delayed" in shown
     (row,) = [line for line in shown.splitlines() if str(watched.worker.pid) in line]

@@ -117,6 +117,7 @@ def test_liveness_is_what_the_watchdog_judges(drain: Drain) -> None:
     assert bitten.wait(60)
     watchdog.close()
     assert "5 jobs wait" in str(health.live())
+    assert health.ready() == health.live()
 
 
 def test_a_watchdog_that_does_not_look_is_no_sign_of_life(drain: Drain) -> None:

@@ -49,9 +49,12 @@ class Health:
             return "it is draining: what runs is finished, nothing new is begun"
         if not self.consuming:
             return "the model is being loaded"
+        still = self.live()
+        if still is not None:
+            return still
         silence_s = self._beacon.silence_s if self._beacon else None
         if silence_s is None:
             return "Redis has not answered yet"
         if silence_s > _MISSED_SIGNS * EVERY_S:
             return f"Redis has not answered for {silence_s:.0f} s"
-        return self.live()
+        return None
