@@ -114,10 +114,15 @@ def test_the_worker_serves_what_is_declared_and_nothing_else(watched: Watched) -
     assert "process_resident_memory_bytes" in served
 
 
-def test_leases_and_in_flight_are_seen_while_a_job_runs(watched: Watched, tmp_path: Path) -> None:
-    # A job of many masks runs for long enough to be seen, and is cancelled then.
-    masks = [mask.model_copy(update={"id": f"{n}"}) for n in range(2000) for mask in watched.job.masks[:1]]  # type: ignore[index]
-    handle = watched.client.submit(watched.job.model_copy(update={"job_id": "long", "masks": masks}))
+def long_job(watched: Watched, job_id: str) -> Job:
+    """A job that runs for long enough to be seen."""
+    assert isinstance(watched.job.masks, list)
+    masks = [watched.job.masks[0].model_copy(update={"id": f"{n}"}) for n in range(5000)]
+    return watched.job.model_copy(update={"job_id": job_id, "masks": masks})
+
+
+def test_leases_and_in_flight_are_seen_while_a_job_runs(watched: Watched) -> None:
+    handle = watched.client.submit(long_job(watched, "long"))
     until(lambda: scrape(watched.port)["maskscore_jobs_in_flight"] == 1, "the job is in flight")
     until(lambda: scrape(watched.port)["maskscore_leases_total{outcome=renewed}"] > 0, "its lease was renewed")
     handle.cancel()
@@ -126,6 +131,19 @@ def test_leases_and_in_flight_are_seen_while_a_job_runs(watched: Watched, tmp_pa
         lambda: scrape(watched.port)["maskscore_jobs_finished_total{code=,outcome=cancelled}"] == 1, "that was counted"
     )
     assert scrape(watched.port)["maskscore_leases_total{outcome=cancelled}"] >= 1
+
+
+def test_a_lost_lease_is_counted_and_so_is_the_keepers_work(watched: Watched) -> None:
+    handle = watched.client.submit(long_job(watched, "lost"))
+    until(lambda: handle.status().state is JobState.RUNNING, "the job runs")
+    # As if another worker had taken it, and had been killed.
+    watched.redis.hset(f"{watched.namespace}:job:lost", "token", "another")
+    until(lambda: scrape(watched.port)["maskscore_leases_total{outcome=lost}"] == 1, "the loss is noticed")
+    until(lambda: scrape(watched.port)["maskscore_jobs_finished_total{code=,outcome=dropped}"] == 1, "it is dropped")
+    until(lambda: scrape(watched.port)["maskscore_keeper_lapsed_total"] == 1, "the keeper finds the lapsed lease")
+    handle.cancel()
+    until(lambda: handle.status().state is JobState.CANCELLED, "it was cancelled")
+    until(lambda: scrape(watched.port)["maskscore_jobs_in_flight"] == 0, "nothing is left of it")
 
 
 def test_the_probes_of_a_worker_that_takes_jobs(watched: Watched) -> None:
