@@ -50,9 +50,9 @@ ENV HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     MASKSCORE_WEIGHTS=/weights \
-    MASKSCORE_HTTP_PORT=9110
+    MASKSCORE_HTTP_PORT=9808
 USER 10001:10001
-EXPOSE 9110
+EXPOSE 9808
 # Whoever stops it must wait for longer than MASKSCORE_GRACE_S (25 s): docker stop --time 40.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=6 CMD ["python", "-c", \
