@@ -3,13 +3,13 @@
 #     docker build -f docker/producer.Dockerfile -t maskscore-producer .
 #
 # BASE_IMAGE  any image with Python 3.11 and its venv module.
-# EXTRAS      extras of pyproject.toml, separated by spaces.
+# EXTRAS      extras of pyproject.toml, separated by spaces; `metrics` is for the exporter.
 # A pip.conf (mirror, proxy, certificates) is given as the secret `pip`: --secret id=pip,src=pip.conf. It stays outside.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /src
-ARG EXTRAS=report
+ARG EXTRAS="metrics report"
 COPY pyproject.toml docker/requirements.py ./
 # One word per extra.
 # hadolint ignore=SC2086

@@ -4,14 +4,18 @@
 #
 # BASE_IMAGE       any image with glibc, Python 3.11 and its venv module; PyTorch brings CUDA along, so none is needed here.
 # TORCH_INDEX_URL  another index for PyTorch, such as its own one for CPU builds; empty: PyPI's CUDA build.
+# EXTRAS           extras of pyproject.toml, separated by spaces: `worker` is what it is for, `otel` sends traces.
 # WEIGHTS          folder of the build context that becomes /weights.
 # A pip.conf (mirror, proxy, certificates) is given as the secret `pip`: --secret id=pip,src=pip.conf. It stays outside.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /src
+ARG EXTRAS="worker otel"
 COPY pyproject.toml docker/requirements.py ./
-RUN python3 requirements.py pyproject.toml worker > requirements.txt && grep '^torch' requirements.txt > torch.txt
+# One word per extra.
+# hadolint ignore=SC2086
+RUN python3 requirements.py pyproject.toml ${EXTRAS} > requirements.txt && grep '^torch' requirements.txt > torch.txt
 
 FROM ${BASE_IMAGE} AS wheel
 WORKDIR /src

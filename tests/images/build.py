@@ -22,6 +22,8 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
+from PIL import Image as Picture
+
 from images.container import Image, mounted
 from images.machine import pip_configuration
 from maskscore.local import LocalServices
@@ -29,7 +31,6 @@ from maskscore.local.ports import free_port
 from maskscore.local.s3_server import client
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import Scene, draw_scene
-from PIL import Image as Picture
 
 ROOT: Final = Path(__file__).parents[2]
 _BASE: Final = "localhost/maskscore-base"

@@ -47,8 +47,20 @@ class Image:
         variables = {**dict(pair.split("=", 1) for pair in self.config["Env"]), **environment}
         command = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in variables.items()), *entry, *arguments]
         process = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "sh"]
-            + [str(self.root), self.config["User"], *command],
+            [
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                _ENTER,
+                "sh",
+                str(self.root),
+                self.config["User"],
+                *command,
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
