@@ -64,19 +64,23 @@ def selectors(query: str) -> list[Selector]:
     found: list[Selector] = []
     functions: list[str] = []
 
+    ranged: list[str] = []
+
     def enter(node: Any) -> bool:
         if isinstance(node, promql.Call):
             functions.append(node.func.name)
-        if isinstance(node, promql.VectorSelector | promql.MatrixSelector):
-            ranged = isinstance(node, promql.MatrixSelector)
-            vector = node.vector_selector if ranged else node
-            matchers = tuple((m.name, str(m.op).rsplit(".")[-1], m.value) for m in vector.matchers.matchers)
-            found.append(Selector(vector.name, matchers, functions[-1] if ranged else None))
+        if isinstance(node, promql.MatrixSelector):
+            ranged.append(functions[-1])
+        if isinstance(node, promql.VectorSelector):
+            matchers = tuple((m.name, str(m.op).rsplit(".")[-1], m.value) for m in node.matchers.matchers)
+            found.append(Selector(node.name, matchers, ranged[-1] if ranged else None))
         return True
 
     def leave(node: Any) -> bool:
         if isinstance(node, promql.Call):
             functions.pop()
+        if isinstance(node, promql.MatrixSelector):
+            ranged.pop()
         return True
 
     promql.walk(parsed(query), pre_visit=enter, post_visit=leave)
@@ -89,7 +93,7 @@ def test_there_is_something_to_check() -> None:
 
 
 def test_a_wrong_query_is_found() -> None:
-    with pytest.raises(ValueError, match="parse"):
+    with pytest.raises(ValueError, match="unclosed left parenthesis"):
         parsed("sum by (state (maskscore_jobs)")
     (selector,) = selectors('sum(rate(maskscore_masks_total{code="x"}[5m]))')
     assert selector == Selector("maskscore_masks_total", (("code", "Equal", "x"),), "rate")
