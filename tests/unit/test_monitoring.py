@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import promql_parser as promql
@@ -186,3 +189,12 @@ def test_the_dashboard_travels_with_the_manifests() -> None:
     (carried,) = [m for m in of_kind(overlay("keda"), "ConfigMap") if "maskscore.json" in m["data"]]
     assert json.loads(carried["data"]["maskscore.json"]) == DASHBOARD
     assert carried["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool, of Debian's package prometheus, is not installed"
+)
+def test_alerts_fire_when_they_should() -> None:
+    tests = Path(__file__).parents[1] / "data" / "alerts.test.yaml"
+    done = subprocess.run(["promtool", "test", "rules", tests], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
