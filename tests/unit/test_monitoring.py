@@ -192,7 +192,7 @@ def test_the_dashboard_travels_with_the_manifests() -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool, of Debian's package prometheus, is not installed"
+    shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)"
 )
 def test_alerts_fire_when_they_should() -> None:
     tests = Path(__file__).parents[1] / "data" / "alerts.test.yaml"
