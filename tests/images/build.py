@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image as Picture
 
@@ -137,7 +137,7 @@ def _upload(services: LocalServices, scene: Scene) -> None:
     encoded = io.BytesIO()
     Picture.fromarray(scene.image).save(encoded, "PNG")
     masks = [{"id": mask.id, "segmentation": encode_mask(mask.mask).model_dump()} for mask in scene.masks]
-    storage = client(services.s3)
+    storage: Any = client(services.s3)
     storage.put_object(Bucket="photos", Key="scene.png", Body=encoded.getvalue())
     storage.put_object(Bucket="photos", Key="scene.json", Body=json.dumps(masks).encode())
 
@@ -157,7 +157,7 @@ def _show(result: dict[str, object], scene: Scene) -> None:
 def _metrics(port: int) -> int:
     """How many metrics of maskscore's own a process serves."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+        lines: list[str] = answer.read().decode().splitlines()
     count = sum(line.startswith("# TYPE maskscore_") for line in lines)
     assert count, lines
     return count

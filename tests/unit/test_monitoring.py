@@ -76,7 +76,7 @@ def selectors(query: str) -> list[Selector]:
             ranged.append(functions[-1])
         if isinstance(node, promql.VectorSelector):
             matchers = tuple((m.name, str(m.op).rsplit(".")[-1], m.value) for m in node.matchers.matchers)
-            found.append(Selector(node.name, matchers, ranged[-1] if ranged else None))
+            found.append(Selector(node.name or "", matchers, ranged[-1] if ranged else None))
         return True
 
     def leave(node: Any) -> bool:
