@@ -46,7 +46,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --no-cache-dir --constraint /opt/maskscore/constraints.txt --requirement /opt/maskscore/requirements.txt
 ARG WEIGHTS=docker/weights
 COPY ${WEIGHTS}/ /weights/
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
+COPY --from=wheel /wheels/ /opt/maskscore/wheels/
+RUN pip install --no-cache-dir --no-deps --no-index /opt/maskscore/wheels/*.whl
 
 # The root file system may be read-only: only /tmp is written to (a tmpfs will do).
 ENV HOME=/tmp \
