@@ -28,6 +28,7 @@ root=$1 user=$2
 shift 2
 exec chroot --userspec="$user" "$root" "$@"
 """
+_UNSHARED = ("unshare", "--mount", "--pid", "--fork", "sh", "-c", _ENTER, "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +48,13 @@ class Image:
         variables = {**dict(pair.split("=", 1) for pair in self.config["Env"]), **environment}
         command = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in variables.items()), *entry, *arguments]
         process = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "sh",
-                "-c",
-                _ENTER,
-                "sh",
-                str(self.root),
-                self.config["User"],
-                *command,
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
+            [*_UNSHARED, str(self.root), self.config["User"], *command], stdout=subprocess.PIPE, text=True
         )
+        container = Container(process)
         try:
-            yield Container(process)
+            yield container
         finally:
-            process.kill()
-            process.wait()
+            container.kill()
 
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], *, entrypoint: Sequence[str] | None = None
@@ -94,9 +80,19 @@ class Container:
         Raises :class:`subprocess.TimeoutExpired` after ``within_s`` seconds.
         """
         started = time.monotonic()
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.Signals[sign])
+        self._signal(signal.Signals[sign])
         return self.process.wait(within_s), time.monotonic() - started
+
+    def kill(self) -> None:
+        """End it now, if it still runs: the kernel ends whatever lives beside a process 1 that ends."""
+        if self.process.poll() is None:
+            self._signal(signal.SIGKILL)
+            self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for child in children.read_text().split():
+            os.kill(int(child), number)
 
 
 @contextmanager
