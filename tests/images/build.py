@@ -116,7 +116,7 @@ def score(worker: Image, producer: Image) -> None:
         started = time.monotonic()
         with (
             worker.start(worker.config["Cmd"], settings) as running,
-            producer.start(["exporter", "--port", str(exporter_port)], common),
+            producer.start(["exporter", "--port", str(exporter_port)], common) as exporter,
         ):
             submit = ["submit", "--image", "s3://photos/scene.png", "--masks", "s3://photos/scene.json"]
             submit += ["--prompts", "demo", "--wait", "--timeout", str(_SECONDS_TO_SCORE), "--json"]
@@ -128,9 +128,10 @@ def score(worker: Image, producer: Image) -> None:
             _say("the worker's health check passes")
             for name, port in (("worker", worker_port), ("exporter", exporter_port)):
                 _say(f"the {name} serves {_metrics(port)} metrics")
-            code, seconds = running.stop(worker.config["StopSignal"], within_s=_SECONDS_TO_STOP)
-            assert code == 0, f"the worker ended with {code}"
-            _say(f"the worker ended with 0, {seconds:.1f} s after {worker.config['StopSignal']}")
+            for name, image, container in (("worker", worker, running), ("exporter", producer, exporter)):
+                code, seconds = container.stop(image.config["StopSignal"], within_s=_SECONDS_TO_STOP)
+                assert code == 0, f"the {name} ended with {code}"
+                _say(f"the {name} ended with 0, {seconds:.1f} s after {image.config['StopSignal']}")
 
 
 def _upload(services: LocalServices, scene: Scene) -> None:
