@@ -1,8 +1,8 @@
 """Builds both images with buildah, without a daemon, and has the worker image score a job: ``make images``.
 
 The base image is a minimal Debian made with debootstrap, unless ``--base`` names another. pip inside of the build
-reaches its packages as pip outside does, by mounts and a build secret that leave nothing in the image. The weights are
-those of the demo model. Then, each as its own user, on a read-only root and as process 1, with a real Redis and a real
+reaches its packages as pip outside does, by a build secret and mounts, of which the images keep the empty folders. The
+weights are those of the demo model. Then, each as its own user, on a read-only root and as process 1, with a real Redis and a real
 S3 beside them: the worker runs, the producer submits a job to it and prints the scores, the exporter is asked for its
 metrics, the health check passes, and the worker ends in its grace period.
 """
