@@ -3,8 +3,8 @@
 The base image is a minimal Debian made with debootstrap, unless ``--base`` names another. pip inside of the build
 reaches its packages as pip outside does, by a build secret and mounts, of which the images keep the empty folders. The
 weights are those of the demo model. Then, each as its own user, on a read-only root and as process 1, with a real Redis
-and a real S3 beside them: the worker runs, the producer submits a job to it and prints the scores, the exporter is asked
-for its metrics, the health check passes, and both end when they are asked to.
+and a real S3 beside them: the worker runs, the producer submits a job to it and prints the scores, the exporter serves
+its metrics, the health check passes, and both end when they are asked to.
 """
 
 from __future__ import annotations
