@@ -56,6 +56,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/maskscore settings --markdown > docs/settings.md
 	$(BIN)/python -c 'import sys, yaml; yaml.safe_dump(yaml.safe_load(sys.stdin)["spec"], sys.stdout, sort_keys=False)' \
 		< deploy/components/monitoring/alerts.yaml > docker/prometheus/alerts.yaml
+	$(BIN)/maskscore metrics --markdown > docs/metrics.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,6 +23,7 @@ from maskscore.queue import Sender, make_app
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 from maskscore.store import load_result
+from maskscore.tracing import open_tracing
 
 __all__ = ["Client", "JobHandle"]
 
@@ -296,7 +297,17 @@ class Client:
             return self._ledger.drop(job_id)
 
     def _submit(self, jobs: list[Job], batch_id: str | None) -> None:
-        submissions = [self._submission(job, batch_id) for job in jobs]
+        tracing = open_tracing("maskscore-producer")
+        if tracing is None:
+            self._submit_traced(jobs, batch_id, None)
+            return
+        attributes: dict[str, Any] = {"messaging.batch.message_count": len(jobs)}
+        attributes |= {"maskscore.batch_id": batch_id} if batch_id else {"maskscore.job_id": jobs[0].job_id}
+        with tracing.submit(attributes) as traceparent:
+            self._submit_traced(jobs, batch_id, traceparent)
+
+    def _submit_traced(self, jobs: list[Job], batch_id: str | None, traceparent: str | None) -> None:
+        submissions = [self._submission(job, batch_id, traceparent) for job in jobs]
         with redis_errors(self.settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self.settings.queue_limit)
             pairs = list(zip(jobs, outcomes, strict=True))
@@ -321,11 +332,13 @@ class Client:
             depth=depth,
         )
 
-    def _submission(self, job: Job, batch_id: str | None) -> Submission:
+    def _submission(self, job: Job, batch_id: str | None, traceparent: str | None) -> Submission:
         document = pack(job)
         if len(document) > self.settings.max_document_bytes:
             document = pack(self._spill(job, len(document)))
-        return Submission(job.job_id, document, digest_of(job), batch_id, job.priority, job.expires_in)
+        return Submission(
+            job.job_id, document, digest_of(job), batch_id, job.priority, job.expires_in, traceparent=traceparent
+        )
 
     def _spill(self, job: Job, size: int) -> Job:
         if self.settings.spill_uri is None or isinstance(job.masks, MasksRef):

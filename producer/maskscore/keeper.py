@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 import redis
 from celery import Celery
@@ -30,13 +31,23 @@ class Keeper:
     ----------
     ledger, app: of the same namespace.
     name: of this process; the lock is held under it.
+    swept: called with what each round changed.
     """
 
-    def __init__(self, ledger: Ledger, app: Celery, settings: WorkerSettings, *, name: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        app: Celery,
+        settings: WorkerSettings,
+        *,
+        name: str,
+        swept: Callable[[Swept], None] = lambda _: None,
+    ) -> None:
         self._ledger = ledger
         self._sender = Sender(app)
         self._settings = settings
         self._name = name
+        self._swept = swept
         self._queue_keys = queue_keys(app, settings.namespace)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -51,6 +62,11 @@ class Keeper:
         self._thread.join()
         self._sender.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def sweep(self) -> Swept:
         """Do one round. Raises :class:`redis.RedisError` or :class:`~maskscore.errors.ServiceUnavailable`."""
         swept = self._ledger.sweep(
@@ -61,6 +77,7 @@ class Keeper:
             queue_keys=self._queue_keys,
             limit=_PAGE,
         )
+        self._swept(swept)
         if swept.lapsed or swept.stranded:
             log.warning(
                 "%d jobs had lost their worker (%d of them are given up), %d their message; they are sent again",

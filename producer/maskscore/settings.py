@@ -32,6 +32,7 @@ __all__ = [
 
 PREFIX = "MASKSCORE_"
 
+LogFormat = Literal["text", "json"]
 CropMode = Literal["fast", "reference"]
 Precision = Literal["fp32", "bf16", "auto"]
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -158,6 +159,11 @@ class WorkerSettings(ClientSettings):
         None,
         description="File that is written when the model is loaded and jobs are being taken; removed at the end.",
     )
+    http_port: int = Field(
+        0, ge=0, le=65535, description="Port of `/metrics`, `/livez` and `/readyz`; 0: none is opened."
+    )
+    http_host: str = Field("0.0.0.0", description="Address that `MASKSCORE_HTTP_PORT` is opened on.")
+    log_format: LogFormat = Field("text", description="`json`: one JSON object per line, with job ids as a field.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
 
     @field_validator("buckets", "result_buckets", "file_roots", mode="before")

@@ -44,9 +44,12 @@ def test_help_names_the_commands_and_the_exit_codes() -> None:
         "report",
         "worker",
         "up",
+        "exporter",
+        "top",
         "doctor",
         "weights",
         "settings",
+        "metrics",
     ):
         assert f"\n  {word}" in shown.stdout
     for code in Exit:
@@ -62,7 +65,22 @@ def test_the_workers_help_explains_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["submit", "status", "wait", "results", "cancel", "report", "up", "doctor", "weights", "settings"]
+    "command",
+    [
+        "submit",
+        "status",
+        "wait",
+        "results",
+        "cancel",
+        "report",
+        "up",
+        "exporter",
+        "top",
+        "doctor",
+        "weights",
+        "settings",
+        "metrics",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     assert run(command, "--help").returncode == 0
@@ -86,6 +104,7 @@ def test_importing_maskscore_loads_nothing_heavy() -> None:
         ("open_clip", "up", "worker"),
         ("huggingface_hub", "weights pull x", "worker"),
         ("PIL", "report x", "report"),
+        ("prometheus_client", "exporter", "metrics"),
     ],
 )
 def test_a_missing_half_is_said_with_the_line_to_type(missing: str, command: str, extra: str) -> None:

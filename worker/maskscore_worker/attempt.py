@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,20 +16,31 @@ from maskscore.document import unpack
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
 from maskscore.job import parse_job
 from maskscore.ledger import Claim, Lane, Ledger, new_token
+from maskscore.logs import job_logged
 from maskscore.result import Failure, JobState
 from maskscore.settings import WorkerSettings
 from maskscore.store import StoredResult, store_result
+from maskscore.tracing import Tracing
 from maskscore_worker.company import Company
 from maskscore_worker.drain import Drain
 from maskscore_worker.leases import JobStopped, LeaseHolder, Leases
+from maskscore_worker.metrics import Meter
 from maskscore_worker.patience import patiently
 from maskscore_worker.pipeline import Pipeline
+from maskscore_worker.stopwatch import Stopwatch
 
 __all__ = ["Attempts", "backoff_s"]
 
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    stored: StoredResult
+    scored: int
+    skipped: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,16 @@ class _Stopped:
     reason: str
 
 
-_Outcome = StoredResult | _Failed | _Stopped
+_Outcome = _Scored | _Failed | _Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How the ledger took the outcome: what the metrics and the traces show."""
+
+    outcome: str
+    code: str = ""
+    message: str = ""
 
 
 class Attempts:
@@ -61,6 +82,8 @@ class Attempts:
         company: Company,
         drain: Drain,
         pipeline: Pipeline,
+        meter: Meter,
+        tracing: Tracing | None,
         send: Callable[[str, Lane], None],
     ) -> None:
         self._settings = settings
@@ -69,6 +92,8 @@ class Attempts:
         self._company = company
         self._drain = drain
         self._pipeline = pipeline
+        self._meter = meter
+        self._tracing = tracing
         self._send = send
         self.taken = 0
         """Messages that came in, whatever became of them."""
@@ -77,13 +102,14 @@ class Attempts:
         """Take the job, if there is anything to do, and bring it to an outcome."""
         self.taken += 1
         token = new_token()
-        with self._company.beside_others():
-            answer = self._take(job_id, token, alone=False)
-        if answer != "suspect":
-            return
-        log.info("job %s is run alone: its last attempt ended with its worker", job_id)
-        with self._company.alone():
-            self._take(job_id, token, alone=True)
+        with job_logged(job_id):
+            with self._company.beside_others():
+                answer = self._take(job_id, token, alone=False)
+            if answer != "suspect":
+                return
+            log.info("job %s is run alone: its last attempt ended with its worker", job_id)
+            with self._company.alone():
+                self._take(job_id, token, alone=True)
 
     def release_all(self) -> int:
         """Give back every job in flight, which costs none an attempt; return how many waited for another worker then.
@@ -103,20 +129,47 @@ class Attempts:
         if self._drain.draining:
             self._pass_on(job_id)
             return "draining"
-        answer = self._until_answered(
-            lambda: self._ledger.claim(
-                job_id, token=token, worker=self._pipeline.worker, lease_s=self._settings.lease_s, alone=alone
-            ),
-            f"claim job {job_id}",
-        )
+        watch = Stopwatch()
+        with watch.stage("claim"):
+            answer = self._until_answered(
+                lambda: self._ledger.claim(
+                    job_id, token=token, worker=self._pipeline.worker, lease_s=self._settings.lease_s, alone=alone
+                ),
+                f"claim job {job_id}",
+            )
         if isinstance(answer, str):
             log.debug("job %s: nothing to do: %s", job_id, answer)
             return answer
+        self._meter.claimed(answer)
         with self._leases.hold(answer) as holder:
-            outcome = self._attempt(answer, holder)
+            outcome = self._attempt(answer, holder, watch)
             holder.computing = False
-            self._record(answer, outcome)
+            with watch.stage("store"):
+                ended = self._record(answer, outcome)
+        self._meter.ended(ended.outcome, ended.code, watch)
+        if isinstance(outcome, _Scored) and ended.outcome == "succeeded":
+            self._meter.scored(outcome.skipped, outcome.scored)
+        if self._tracing:
+            self._trace(answer, ended, watch)
         return "done"
+
+    def _trace(self, claim: Claim, ended: _Ended, watch: Stopwatch) -> None:
+        assert self._tracing is not None
+        self._tracing.attempt(
+            claim.traceparent,
+            begin_ns=watch.begin_ns,
+            end_ns=watch.now_ns(),
+            stages={name: (stage.begin_ns, stage.end_ns, stage.seconds) for name, stage in watch.stages.items()},
+            attributes={
+                "maskscore.job_id": claim.job_id,
+                "maskscore.attempt": claim.attempt,
+                "maskscore.retries": claim.retries,
+                "maskscore.worker": self._pipeline.worker,
+                "maskscore.outcome": ended.outcome,
+                **({"maskscore.code": ended.code} if ended.code else {}),
+            },
+            error=ended.message if ended.code else None,
+        )
 
     def _pass_on(self, job_id: str) -> None:
         """Send the message of a job that was not begun again, for another worker."""
@@ -128,7 +181,7 @@ class Attempts:
             # It counts as stranded in a few seconds.
             log.warning("the message of job %s could not be passed on: %s", job_id, error)
 
-    def _attempt(self, claim: Claim, holder: LeaseHolder) -> _Outcome:
+    def _attempt(self, claim: Claim, holder: LeaseHolder, watch: Stopwatch) -> _Outcome:
         try:
             job = parse_job(unpack(claim.document))
             if job.job_id != claim.job_id:
@@ -136,8 +189,9 @@ class Attempts:
                     f"The document of job {claim.job_id} is that of {job.job_id}: it was not written by maskscore."
                 )
                 raise JobError(FailureCode.DOCUMENT_INVALID, message)
-            result = self._pipeline.run(job, claim, holder.check)
-            stored = patiently(lambda: store_result(job, result, self._pipeline.objects), holder.check)
+            result = self._pipeline.run(job, claim, holder.check, watch)
+            with watch.stage("store"):
+                stored = patiently(lambda: store_result(job, result, self._pipeline.objects), holder.check)
         except JobError as error:
             return _Failed(Failure(code=error.code, message=str(error)), error.passing)
         except JobStopped as stopped:
@@ -153,32 +207,32 @@ class Attempts:
                 "please report it."
             )
             return _Failed(Failure(code=FailureCode.INTERNAL_ERROR, message=message), passing=False)
-        skipped = sum(component.skipped is not None for component in result.components)
+        skipped = Counter(component.skipped.code for component in result.components if component.skipped is not None)
+        scored = len(result.components) - skipped.total()
         seconds = result.timings.total if result.timings else 0.0
         log.info(
             "job %s: %d masks scored, %d skipped, %.3f s",
             claim.job_id,
-            len(result.components) - skipped,
-            skipped,
+            scored,
+            skipped.total(),
             seconds,
         )
-        return stored
+        return _Scored(stored, scored, skipped)
 
-    def _record(self, claim: Claim, outcome: _Outcome) -> None:
-        if isinstance(outcome, StoredResult):
-            self._finish(claim, result=outcome.data, result_uri=outcome.uri)
-        elif isinstance(outcome, _Failed):
-            self._fail(claim, outcome)
-        elif outcome.reason == "cancelled":
-            self._finish(claim, error=Failure(code=FailureCode.CANCELLED, message="The job was cancelled."))
-        else:
-            log.info("job %s stopped here: %s", claim.job_id, outcome.reason)
+    def _record(self, claim: Claim, outcome: _Outcome) -> _Ended:
+        if isinstance(outcome, _Scored):
+            return self._finish(claim, result=outcome.stored.data, result_uri=outcome.stored.uri)
+        if isinstance(outcome, _Failed):
+            return self._fail(claim, outcome)
+        if outcome.reason == "cancelled":
+            return self._finish(claim, error=Failure(code=FailureCode.CANCELLED, message="The job was cancelled."))
+        log.info("job %s stopped here: %s", claim.job_id, outcome.reason)
+        return _Ended("released" if outcome.reason == "released" else "dropped")
 
-    def _fail(self, claim: Claim, failed: _Failed) -> None:
-        code = failed.failure.code
+    def _fail(self, claim: Claim, failed: _Failed) -> _Ended:
+        code, message = failed.failure.code, failed.failure.message
         if not failed.passing:
-            self._finish(claim, error=failed.failure)
-            return
+            return self._finish(claim, error=failed.failure)
         delay_s = backoff_s(claim.retries, first_s=self._settings.retry_first_s, most_s=self._settings.retry_most_s)
         state = self._until_answered(
             lambda: self._ledger.retry(
@@ -192,12 +246,14 @@ class Attempts:
             f"put job {claim.job_id} aside",
         )
         if state == "delayed":
-            log.info("job %s is tried again in %.1f s: %s: %s", claim.job_id, delay_s, code, failed.failure.message)
-        elif state == "exhausted":
-            message = f"{failed.failure.message} It was tried {claim.retries + 1} times and is kept as a dead letter."
-            self._finish(claim, error=Failure(code=code, message=message), dead_letter=True)
+            log.info("job %s is tried again in %.1f s: %s: %s", claim.job_id, delay_s, code, message)
+            return _Ended("retried", code, message)
+        if state == "exhausted":
+            last = f"{message} It was tried {claim.retries + 1} times and is kept as a dead letter."
+            return self._finish(claim, error=Failure(code=code, message=last), dead_letter=True)
+        return _Ended(state or "dropped")
 
-    def _finish(self, claim: Claim, *, error: Failure | None = None, **outcome: Any) -> None:
+    def _finish(self, claim: Claim, *, error: Failure | None = None, **outcome: Any) -> _Ended:
         what = f"store the outcome of job {claim.job_id}"
         try:
             state = self._until_answered(lambda: self._ledger.finish(claim, error=error, **outcome), what)
@@ -209,8 +265,12 @@ class Attempts:
             state = self._until_answered(lambda: self._ledger.finish(claim, error=error), what)
         if state is None:
             log.warning("job %s: another attempt is the current one; this one's outcome is dropped", claim.job_id)
-        elif state is not JobState.SUCCEEDED:
+            return _Ended("dropped")
+        if state is not JobState.SUCCEEDED:
             log.info("job %s %s%s", claim.job_id, state, f": {error.code}: {error.message}" if error else "")
+        if state is JobState.FAILED and error is not None:
+            return _Ended("failed", error.code, error.message)
+        return _Ended(str(state))
 
     def _until_answered(self, call: Callable[[], Answer], what: str) -> Answer:
         """Call until Redis answers: what was computed is worth waiting with, and nothing else can be done without it.

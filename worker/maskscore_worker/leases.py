@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import redis
@@ -56,12 +56,21 @@ class Leases:
     ----------
     lease_s: how long a renewed lease holds, in seconds.
     timeout_s: how long a job may take, in seconds.
+    answered: called with the ledger's answer to each renewal.
     """
 
-    def __init__(self, ledger: Ledger, *, lease_s: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        lease_s: float,
+        timeout_s: float,
+        answered: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._ledger = ledger
         self._lease_s = lease_s
         self._timeout_s = timeout_s
+        self._answered = answered
         self._held: dict[str, LeaseHolder] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -105,5 +114,6 @@ class Leases:
                 log.warning("The leases of %d jobs could not be renewed, trying again: %s", len(held), error)
                 continue
             for holder, answer in zip(held, answers, strict=True):
+                self._answered(answer)
                 if answer != "renewed" and holder.stop_reason != "released":
                     holder.stop_reason = answer

@@ -20,23 +20,30 @@ from celery import Celery, signals
 from celery.worker import state as celery_state
 
 from maskscore.connection import connect, public_url, redis_errors
+from maskscore.endpoint import Endpoint
 from maskscore.errors import ServiceUnavailable, SettingsError
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
+from maskscore.logs import log_to_stderr
 from maskscore.objects import Objects
 from maskscore.queue import Sender, make_app
+from maskscore.registry import Beacon, Registry
 from maskscore.settings import WorkerSettings
+from maskscore.tracing import open_tracing
 from maskscore_worker.attempt import Attempts
 from maskscore_worker.batcher import Batcher
 from maskscore_worker.company import Company
 from maskscore_worker.device import choose_device
 from maskscore_worker.drain import Drain
 from maskscore_worker.features import PromptFeatureCache
+from maskscore_worker.health import Health
 from maskscore_worker.lanes import SLICE, Lanes
 from maskscore_worker.leases import Leases
+from maskscore_worker.metrics import Meter
 from maskscore_worker.model import ClipModel, load_model
 from maskscore_worker.pipeline import Pipeline
 from maskscore_worker.precision import choose_precision
+from maskscore_worker.presence import Presence
 from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.tasks import register
 from maskscore_worker.watchdog import Observation, Stillness, Watchdog
@@ -53,35 +60,55 @@ def run(settings: WorkerSettings) -> int:
     end of the grace period, gives them back and ends the process. Raises :class:`~maskscore.errors.SettingsError`,
     :class:`~maskscore.errors.WeightsError` or :class:`~maskscore.errors.ServiceUnavailable` when it cannot start.
     """
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     client = connect(settings)
     with redis_errors(settings):
         client.ping()
     name = f"{socket.gethostname()}-{os.getpid()}"
+    meter, health = Meter(), Health(settings)
     with ExitStack() as stack:
         stack.callback(_forget_ready, settings)
-        pipeline = stack.enter_context(load_pipeline(settings, worker=name))
+        if settings.http_port:
+            probes = {"/livez": health.live, "/readyz": health.ready}
+            endpoint = Endpoint(settings.http_host, settings.http_port, meter.registry, probes)
+            endpoint.start()
+            stack.callback(endpoint.close)
+        tracing = open_tracing("maskscore-worker")
+        if tracing:
+            stack.callback(tracing.close)
+        pipeline = stack.enter_context(load_pipeline(settings, worker=name, encoded=meter.encoded))
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         app = make_app(settings)
         company = Company()
-        leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s)
+        leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s, answered=meter.renewed)
         drain = Drain(settings.grace_s, hurry=lambda: _hurry(attempts, settings))
         sender = Sender(app)
         stack.callback(sender.close)
         attempts = Attempts(
-            settings, ledger, leases, company, drain, pipeline, send=lambda *message: sender.send([message])
+            settings,
+            ledger,
+            leases,
+            company,
+            drain,
+            pipeline,
+            meter,
+            tracing,
+            send=lambda *message: sender.send([message]),
         )
         watchdog = _watchdog(settings, pipeline, ledger, leases, company, attempts)
-        for thread in (leases, drain, watchdog, Keeper(ledger, app, settings, name=name)):
+        presence = Presence(settings, pipeline, leases, drain, meter)
+        beacon = Beacon(Registry(client, namespace=settings.namespace), presence.describe)
+        health.observe(watchdog, drain, beacon)
+        for thread in (leases, drain, watchdog, beacon, Keeper(ledger, app, settings, name=name, swept=meter.swept)):
             thread.start()
             stack.callback(thread.close)
         register(app, attempts.run)
-        exit_code = _consume(app, settings, drain, name)
+        exit_code = _consume(app, settings, drain, health, name)
         log.info("stopped; everything in flight was finished")
         return exit_code
 
 
-def _consume(app: Celery, settings: WorkerSettings, drain: Drain, name: str) -> int:
+def _consume(app: Celery, settings: WorkerSettings, drain: Drain, health: Health, name: str) -> int:
     """Take messages until the drain is asked for, and return when the jobs in flight have ended."""
 
     class Consumer(app.Worker):  # type: ignore[misc]
@@ -95,7 +122,7 @@ def _consume(app: Celery, settings: WorkerSettings, drain: Drain, name: str) -> 
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
                 signal.signal(number, stop)
 
-    ready = _on_ready(settings)
+    ready = _on_ready(settings, health)
     signals.worker_ready.connect(ready)
     worker = Consumer(
         hostname=f"maskscore@{name}",
@@ -164,8 +191,12 @@ def _end(settings: WorkerSettings, exit_code: int) -> None:
 
 
 @contextmanager
-def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline]:
+def load_pipeline(
+    settings: WorkerSettings, *, worker: str, encoded: Callable[[int], None] = lambda _: None
+) -> Iterator[Pipeline]:
     """Load the model, encode the default prompts, run one warm-up batch, and yield what scores jobs.
+
+    ``encoded`` is called with the number of crops of each batch that was encoded.
 
     Raises :class:`~maskscore.errors.SettingsError` or :class:`~maskscore.errors.WeightsError`.
     """
@@ -187,7 +218,14 @@ def load_pipeline(settings: WorkerSettings, *, worker: str) -> Iterator[Pipeline
     if crop_mode == "fast" and not model.standard_resize:
         log.info("%s has a transform of its own; its crops are made by it, in the mode `reference`", model.architecture)
         crop_mode = "reference"
-    batcher = _batcher(settings, model.encode_tensors if crop_mode == "reference" else model.encode_images, device)
+    encode = model.encode_tensors if crop_mode == "reference" else model.encode_images
+
+    def encode_counted(crops: np.ndarray) -> np.ndarray:
+        features = encode(crops)
+        encoded(len(crops))
+        return features
+
+    batcher = _batcher(settings, encode_counted, device)
     objects = Objects(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
@@ -231,8 +269,9 @@ def _blank(model: ClipModel, *, reference: bool) -> np.ndarray:
     return np.zeros((1, 3, side, side), np.float32) if reference else np.zeros((1, side, side, 3), np.uint8)
 
 
-def _on_ready(settings: WorkerSettings):  # type: ignore[no-untyped-def]
+def _on_ready(settings: WorkerSettings, health: Health):  # type: ignore[no-untyped-def]
     def ready(**_: object) -> None:
+        health.consuming = True
         log.info(
             "taking jobs from %s, namespace %r, %d at a time",
             public_url(settings.redis_url),
@@ -248,11 +287,3 @@ def _on_ready(settings: WorkerSettings):  # type: ignore[no-untyped-def]
 def _forget_ready(settings: WorkerSettings) -> None:
     if settings.ready_file:
         settings.ready_file.unlink(missing_ok=True)
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "amqp", "celery"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -40,24 +39,9 @@ from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.reference import reference_crop
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
 from maskscore_worker.scoring import Scores, score
+from maskscore_worker.stopwatch import Stopwatch
 
 __all__ = ["Pipeline"]
-
-
-class Stopwatch:
-    """Seconds per stage; a stage entered several times adds up."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the seconds inside the ``with`` block for this stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +59,13 @@ class Pipeline:
     objects: Objects
     worker: str
 
-    def run(self, job: Job, claim: Claim, check: Callable[[], None]) -> JobResult:
+    def run(self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch | None = None) -> JobResult:
         """Score one job.
 
-        ``check`` is called between the steps and may raise to stop the job. Raises
-        :class:`~maskscore.errors.JobError` for everything that is wrong with the job or its objects.
+        ``check`` is called between the steps and may raise to stop the job; ``watch`` counts the time in each step.
+        Raises :class:`~maskscore.errors.JobError` for everything that is wrong with the job or its objects.
         """
-        watch = Stopwatch()
+        watch = watch or Stopwatch()
         started = time.perf_counter()
         prompt_set = resolve_prompt_set(job.options.prompts, self.settings.prompts_dir)
         with watch.stage("encode"):
@@ -146,7 +130,7 @@ class Pipeline:
             timings=Timings(
                 queue=(claim.claimed_at - claim.submitted_at).total_seconds(),
                 total=time.perf_counter() - started,
-                **{name: watch.seconds.get(name, 0.0) for name in stages},
+                **{name: watch.seconds(name) for name in stages},
             ),
             attempts=claim.attempt,
             worker=self.worker,

@@ -96,6 +96,10 @@ class Watchdog:
         self._stillness = stillness
         self._bite = bite
         self._every_s = every_s
+        self.reason: str | None = None
+        """What stands still, as of the last look."""
+        self.looked_at = time.monotonic()
+        """When the last look was, :func:`time.monotonic`."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -110,6 +114,7 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._closing.wait(self._every_s):
-            reason = self._stillness.judge(self._observe(), time.monotonic())
-            if reason is not None:
-                self._bite(reason)
+            self.reason = self._stillness.judge(self._observe(), time.monotonic())
+            self.looked_at = time.monotonic()
+            if self.reason is not None:
+                self._bite(self.reason)

@@ -25,9 +25,12 @@ _COMMANDS: Final = {
     "report": "maskscore.cli.report",
     "worker": "maskscore.cli.worker",
     "up": "maskscore.cli.up",
+    "top": "maskscore.cli.top",
+    "exporter": "maskscore.cli.exporter",
     "doctor": "maskscore.cli.doctor",
     "weights": "maskscore.cli.weights",
     "settings": "maskscore.cli.settings",
+    "metrics": "maskscore.cli.metrics",
 }
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {code.meaning}" for code in Exit)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- A worker takes a job: waiting -> running, attempts + 1, a new lease.
 -- ARGV[3..]: token of this attempt, worker, lease_ms, '1' where nothing else runs in the worker's process
--- Returns 'claimed', attempts, retries, now, submitted_at, document; or why it was not claimed: 'unknown', 'suspect'
--- (claim it again when nothing else runs), or the state it is in.
+-- Returns 'claimed', attempts, retries, now, submitted_at, document, traceparent; or why it was not claimed:
+-- 'unknown', 'suspect' (claim it again when nothing else runs), or the state it is in.
 local id, token = ARGV[2], ARGV[3]
 local job = load(id)
 if not job then return {'unknown'} end
@@ -23,5 +23,5 @@ if not again then
   redis.call('HSET', job.key, 'token', token, 'worker', ARGV[4], 'claimed_at', now)
 end
 move(job, 'running', now + ARGV[5])
-local rest = redis.call('HMGET', job.key, 'submitted_at', 'document')
-return {'claimed', job.attempts, job.retries, now, rest[1], rest[2]}
+local rest = redis.call('HMGET', job.key, 'submitted_at', 'document', 'traceparent')
+return {'claimed', job.attempts, job.retries, now, rest[1], rest[2], rest[3] or ''}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -84,6 +85,7 @@ class Ledger:
                     job.priority,
                     "" if job.expires_in_s is None else int(job.expires_in_s * 1000),
                     "" if queue_limit is None else queue_limit,
+                    job.traceparent or "",
                 )
                 for job in submissions
             ],
@@ -100,8 +102,9 @@ class Ledger:
         answer: list[Any] = self._script("claim", job_id, token, worker, int(lease_s * 1000), "1" if alone else "0")
         if answer[0] != b"claimed":
             return str(answer[0].decode())
-        _, attempt, retries, now, submitted_at, document = answer
-        return Claim(job_id, token, int(attempt), int(retries), document, moment(submitted_at), moment(now))
+        _, attempt, retries, now, submitted_at, document, trace = answer
+        times = moment(submitted_at), moment(now)
+        return Claim(job_id, token, int(attempt), int(retries), document, *times, trace.decode() or None)
 
     def renew(self, claims: Sequence[Claim], *, lease_s: float) -> list[str]:
         """Move the leases on; return for each ``renewed``, ``cancelled`` (stop soon) or ``lost`` (stop at once).
@@ -320,6 +323,19 @@ class Ledger:
         age = seconds + micros / 1e6 - min(oldest) / 1000 if oldest else 0.0
         running, delayed, dead = answers[len(LANES) : len(LANES) + 3]
         return Backlog(sum(answers[: len(LANES)]), running, delayed, dead, max(0.0, age))
+
+    def failures(self, *, minutes: int) -> dict[str, int]:
+        """Count the jobs that failed in this minute and the ones before (60 at most), by code; most frequent first."""
+        seconds, _ = self._redis.time()
+        this = seconds // 60
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for minute in range(this - minutes + 1, this + 1):
+                pipeline.hgetall(f"{self._namespace}:failures:{minute}")
+            rows = pipeline.execute()
+        counts: Counter[str] = Counter()
+        for row in rows:
+            counts.update({code.decode(): int(count) for code, count in row.items()})
+        return dict(counts.most_common())
 
     def _record(self, job_id: str) -> str:
         return f"{self._namespace}:job:{job_id}"

@@ -41,7 +41,10 @@ def moment(milliseconds: bytes | int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One job to write down; ``digest`` decides whether a known id is the same job."""
+    """One job to write down; ``digest`` decides whether a known id is the same job.
+
+    ``traceparent`` (W3C Trace Context) is of the span that submits it; the first submit's is kept.
+    """
 
     job_id: str
     document: bytes
@@ -49,6 +52,7 @@ class Submission:
     batch_id: str | None
     priority: Priority
     expires_in_s: float | None
+    traceparent: str | None = None
 
 
 class Submitted(StrEnum):
@@ -79,6 +83,7 @@ class Claim:
     document: bytes
     submitted_at: datetime
     claimed_at: datetime
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 #!lua
 -- A new job: its record, and its place in `waiting`; a known one only joins the batch.
--- ARGV[3..]: digest, document, batch ('' = none), priority, expires_in_ms ('' = never), most jobs queued ('' = any)
+-- ARGV[3..]: digest, document, batch ('' = none), priority, expires_in_ms ('' = never), most jobs queued ('' = any),
+-- traceparent of the span that submits it ('' = none)
 -- Returns 'new', or 'known' and its state, or 'conflict' where the document is another one, or 'full' and the depth.
 local id, batch = ARGV[2], ARGV[5]
 local job = load(id)
@@ -15,6 +16,7 @@ else
   local key = prefix .. ':job:' .. id
   redis.call('HSET', key, 'state', 'waiting', 'digest', ARGV[3], 'document', ARGV[4], 'lane', ARGV[6],
     'submitted_at', now, 'attempts', 0, 'retries', 0)
+  if ARGV[9] ~= '' then redis.call('HSET', key, 'traceparent', ARGV[9]) end
   if ARGV[7] ~= '' then
     redis.call('HSET', key, 'expires_at', now + ARGV[7])
     redis.call('ZADD', prefix .. ':expiring', now + ARGV[7], id)

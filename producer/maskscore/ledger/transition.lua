@@ -53,6 +53,13 @@ local function tell(batch, job, before, after)
   end
 end
 
+-- How many jobs failed with which code in each minute, for an hour.
+local function count_failure(job)
+  local key = prefix .. ':failures:' .. math.floor(now / 60000)
+  redis.call('HINCRBY', key, redis.call('HGET', job.key, 'error_code') or '', 1)
+  redis.call('EXPIRE', key, 3600)
+end
+
 -- Another state, and with it another place, the counts and events of the batches, and the time to live. `score`
 -- orders the job in its new place: when its message was sent (waiting), when the lease ends (running), when it is due
 -- (delayed).
@@ -63,6 +70,7 @@ local function move(job, after, score)
   redis.call('HSET', job.key, 'state', after)
   if ENDED[after] then
     redis.call('HSET', job.key, 'finished_at', now)
+    if after == 'failed' then count_failure(job) end
     redis.call('HDEL', job.key, 'token', 'cancel_requested', 'suspect')
     redis.call('ZREM', prefix .. ':expiring', job.id)
     redis.call('PEXPIRE', job.key, ttl_ms)

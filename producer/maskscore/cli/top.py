@@ -1,0 +1,191 @@
+"""``top``: a live view of the queue and the workers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from maskscore.cli.keys import Keys
+from maskscore.connection import public_url
+from maskscore.errors import ServiceUnavailable
+from maskscore.overview import Observer, Overview
+from maskscore.registry import SeenWorker
+from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
+
+__all__ = ["top_command"]
+
+# A worker writes every two seconds.
+_LATE_S = 6.0
+
+
+@click.command("top")
+@click.option("--every", type=click.FloatRange(0.2), default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--minutes", type=click.IntRange(1, 60), default=10, show_default=True, help="How far back failures are counted."
+)
+@click.option("--once", is_flag=True, help="Print one look and end.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per look, one per line.")
+def top_command(every: float, minutes: int, once: bool, as_json: bool) -> None:
+    """Show the queue, the workers and what failed lately, live; q or Ctrl-C ends it.
+
+    Where the output is no terminal, it prints one look and ends; with --json, one line per look until Ctrl-C.
+    """
+    warn_of_unknown_variables()
+    settings = load_settings(ClientSettings)
+    observer = Observer(settings, minutes=minutes)
+    console = Console(highlight=False, markup=False)
+    try:
+        if as_json:
+            _print_json(observer, every, once=once)
+        elif once or not console.is_terminal:
+            console.print(_view(observer.look(), settings, console.width))
+        else:
+            _show_live(observer, settings, every, console)
+    finally:
+        observer.close()
+
+
+def _print_json(observer: Observer, every: float, *, once: bool) -> None:
+    while True:
+        click.echo(json.dumps(observer.look().document()))
+        if once:
+            return
+        time.sleep(every)
+
+
+def _show_live(observer: Observer, settings: ClientSettings, every: float, console: Console) -> None:
+    last: Overview | None = None
+    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            trouble = None
+            try:
+                last = observer.look()
+            except ServiceUnavailable as error:
+                trouble = str(error)
+            live.update(_screen(last, trouble, settings, console), refresh=True)
+            if keys.pressed("q", within_s=every):
+                return
+
+
+def _screen(last: Overview | None, trouble: str | None, settings: ClientSettings, console: Console) -> Group:
+    parts: list[Text | Group] = []
+    if trouble:
+        parts.append(Text(f"{trouble}\n", style="bold red"))
+    if last is not None:
+        # The rows that do not fit are counted instead: the figures below the table must stay in sight.
+        parts.append(_view(last, settings, console.width, most_workers=max(1, console.height - 11)))
+    parts.append(Text("\nq ends", style="dim"))
+    return Group(*parts)
+
+
+def _view(seen: Overview, settings: ClientSettings, width: int, most_workers: int | None = None) -> Group:
+    return Group(
+        Text(f"{public_url(settings.redis_url)}  {settings.namespace}", style="dim", no_wrap=True, overflow="ellipsis"),
+        _queue(seen),
+        Text(""),
+        *_workers(seen, width, most_workers),
+        Text(""),
+        _failures(seen),
+        _dead(seen),
+    )
+
+
+def _queue(seen: Overview) -> Text:
+    backlog = seen.backlog
+    line = Text("queue     ", style="bold").append(Text(style="not bold"))
+    line.append(f"{backlog.waiting:,} waiting", style="not bold")
+    if backlog.waiting:
+        line.append(f", the oldest for {age(backlog.oldest_waiting_s)}", style="not bold")
+    line.append(f" · {backlog.running:,} running · {backlog.delayed:,} delayed", style="not bold")
+    return line
+
+
+def _workers(seen: Overview, width: int, most: int | None) -> Iterator[Text | Table]:
+    head = Text("workers   ", style="bold")
+    if not seen.workers:
+        waits = seen.backlog.waiting > 0
+        head.append("none" + (", and jobs wait for one" if waits else ""), style="bold red" if waits else "not bold")
+        yield head
+        return
+    flight = sum(worker.line.in_flight for worker in seen.workers)
+    head.append(f"{len(seen.workers):,} · {flight:,} in flight · {seen.masks_per_s:,.1f} masks/s", style="not bold")
+    yield head
+    shown = seen.workers[:most]
+    gpus = any(worker.line.gpu_memory_total for worker in shown)
+    rows = Table(box=None, pad_edge=False, header_style="dim", collapse_padding=True)
+    rows.add_column("worker", no_wrap=True)
+    for name in ("device", "in flight", "masks/s", "fill", *(("GPU", "memory") if gpus else ()), "masks", "seen"):
+        rows.add_column(name, justify="left" if name == "device" else "right", no_wrap=True)
+    room = max(12, width - (60 if gpus else 46))
+    for worker in shown:
+        rows.add_row(*_row(worker, room, gpus=gpus), style="yellow" if worker.age_s > _LATE_S else "")
+    yield rows
+    if len(shown) < len(seen.workers):
+        yield Text(f"and {len(seen.workers) - len(shown):,} more", style="dim")
+
+
+def _row(worker: SeenWorker, room: int, *, gpus: bool) -> list[str]:
+    line = worker.line
+    flight = f"{line.in_flight}/{line.concurrency}"
+    cells = [
+        _middle(line.name, room),
+        line.device if line.state == "running" else "drains",
+        flight,
+        f"{line.masks_per_s:,.1f}",
+        f"{line.batch_fill:.0%}",
+    ]
+    if gpus:
+        busy = "" if line.gpu_utilization is None else f"{line.gpu_utilization:.0%}"
+        used, total = line.gpu_memory_used, line.gpu_memory_total
+        cells += [busy, f"{used / 2**30:.0f}/{total / 2**30:.0f} GiB" if used is not None and total else ""]
+    return [*cells, _short(line.masks_done), age(worker.age_s)]
+
+
+def _failures(seen: Overview) -> Text:
+    total = sum(seen.failures.values())
+    line = Text("failed    ", style="bold")
+    span = "minute" if seen.minutes == 1 else f"{seen.minutes} minutes"
+    if not total:
+        return line.append(f"none in the last {span}", style="not bold")
+    line.append(f"{total:,} in the last {span}: ", style="red")
+    return line.append(", ".join(f"{code} {count:,}" for code, count in seen.failures.items()), style="not bold")
+
+
+def _dead(seen: Overview) -> Text:
+    line = Text("dead      ", style="bold")
+    if not seen.backlog.dead:
+        return line.append("no dead letters", style="not bold")
+    letters = "dead letter" if seen.backlog.dead == 1 else "dead letters"
+    return line.append(f"{seen.backlog.dead:,} {letters}; `maskscore dead list` has the reasons", style="red")
+
+
+def age(seconds: float) -> str:
+    """Return a duration in its two largest units."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
+
+
+def _short(count: int) -> str:
+    for limit, unit in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
+        if count >= limit:
+            return f"{count / (1000 if unit == 'k' else limit):.1f}{unit}"
+    return str(count)
+
+
+def _middle(text: str, room: int) -> str:
+    """Shorten in the middle: both ends of a pod's name say which it is."""
+    if len(text) <= room:
+        return text
+    tail = (room - 1) * 2 // 3
+    return f"{text[: room - 1 - tail]}…{text[-tail:]}"

@@ -1,0 +1,47 @@
+"""The declared metrics: that the page about them is true, and that Prometheus takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from maskscore.cli.metrics import metrics_markdown
+from maskscore.endpoint import Endpoint
+from maskscore.errors import SettingsError
+from maskscore.metrics import METRICS
+from scrape import get
+
+
+def test_the_page_of_metrics_is_what_the_code_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    assert page.read_text("utf-8") == metrics_markdown(), "run `make docs`"
+
+
+def test_names_follow_prometheus_own_rules() -> None:
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert metric.name.startswith("maskscore_")
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert bool(metric.buckets) == (metric.kind == "histogram")
+        assert list(metric.buckets) == sorted(metric.buckets)
+        assert metric.help.endswith(".")
+        assert "|" not in metric.help + "".join(metric.labels.values())
+
+
+def test_an_endpoint_answers_probes_and_refuses_what_it_does_not_know() -> None:
+    reasons: list[str | None] = ["still loading"]
+    endpoint = Endpoint("127.0.0.1", 0, CollectorRegistry(), {"/readyz": lambda: reasons[0]})
+    endpoint.start()
+    try:
+        assert get(endpoint.port, "/readyz") == (503, "still loading\n")
+        reasons[0] = None
+        assert get(endpoint.port, "/readyz") == (200, "ok\n")
+        assert get(endpoint.port, "/metrics") == (200, "")
+        assert get(endpoint.port, "/secret") == (404, "there is /metrics, /readyz\n")
+        with pytest.raises(SettingsError, match="MASKSCORE_HTTP_PORT"):
+            Endpoint("127.0.0.1", endpoint.port, CollectorRegistry(), {})
+    finally:
+        endpoint.close()
+    assert get(endpoint.port, "/readyz")[0] == 0

@@ -1,0 +1,60 @@
+"""What the probes say: whether the worker makes progress (liveness), and whether jobs may be sent to it (readiness)."""
+
+from __future__ import annotations
+
+import time
+
+from maskscore.registry import EVERY_S, Beacon
+from maskscore.settings import WorkerSettings
+from maskscore_worker.drain import Drain
+from maskscore_worker.watchdog import Watchdog
+
+__all__ = ["Health"]
+
+_MISSED_SIGNS = 5
+
+
+class Health:
+    """The probes of one worker. They wait for nothing; what they need to know, threads find out beside them.
+
+    ``consuming`` is set when messages are taken, which is after the model was loaded and a batch was encoded.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._watchdog: Watchdog | None = None
+        self._drain: Drain | None = None
+        self._beacon: Beacon | None = None
+        self.consuming = False
+
+    def observe(self, watchdog: Watchdog, drain: Drain, beacon: Beacon) -> None:
+        """Take these into account from now on."""
+        self._watchdog, self._drain, self._beacon = watchdog, drain, beacon
+
+    def live(self) -> str | None:
+        """Return what stands still, as the watchdog sees it; ``None``: the worker lives, or still loads its model."""
+        dog = self._watchdog
+        if dog is None:
+            return None
+        if dog.reason is not None:
+            return dog.reason
+        # A look may take as long as Redis is silent.
+        patience_s = self._settings.watchdog_s + 5 * self._settings.redis_timeout_s
+        still_s = time.monotonic() - dog.looked_at
+        return f"the watchdog has not looked for {still_s:.0f} s" if still_s > patience_s else None
+
+    def ready(self) -> str | None:
+        """Return why the worker takes no jobs just now; ``None``: it does."""
+        if self._drain is not None and self._drain.draining:
+            return "it is draining: what runs is finished, nothing new is begun"
+        if not self.consuming:
+            return "the model is being loaded"
+        still = self.live()
+        if still is not None:
+            return still
+        silence_s = self._beacon.silence_s if self._beacon else None
+        if silence_s is None:
+            return "Redis has not answered yet"
+        if silence_s > _MISSED_SIGNS * EVERY_S:
+            return f"Redis has not answered for {silence_s:.0f} s"
+        return None
