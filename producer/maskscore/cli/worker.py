@@ -11,7 +11,7 @@ from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
 
-__all__ = ["worker_command"]
+__all__ = ["refuse_unknown_variables", "worker_command"]
 
 
 def _options() -> list[click.Parameter]:
@@ -22,13 +22,18 @@ def _options() -> list[click.Parameter]:
     return options
 
 
-def _run(**given: Any) -> None:
+def refuse_unknown_variables() -> None:
+    """Name the ``MASKSCORE_…`` variables that are no settings and exit with code 2, if there are any."""
     unknown = unknown_variables()
     if unknown:
         for name, meant in unknown.items():
             click.echo(f"maskscore: {name} is no setting{f'; did you mean {meant}?' if meant else '.'}", err=True)
         click.echo("maskscore: correct or unset what is misspelt; `maskscore settings` lists the settings.", err=True)
         sys.exit(Exit.WRONG_INPUT)
+
+
+def _run(**given: Any) -> None:
+    refuse_unknown_variables()
     settings = load_settings(WorkerSettings, **given)
     with needs_extra("worker"):
         from maskscore_worker.main import run
