@@ -162,7 +162,7 @@ def test_load_comes_and_goes_and_nothing_is_lost(environment: dict[str, str], tm
             if pool.backlog().waiting < LEAST_QUEUED:
                 load.add(LEAST_QUEUED)
 
-        pool.wait(lambda: pool.count("0 to 2 workers") == 1)
+        pool.wait(lambda: pool.count("workers: 0 to 2") == 1)
         pool.note("-- load arrives")
         pool.wait(lambda: pool.count("takes jobs,") == 2, feed)
         cores = own_cores()

@@ -85,7 +85,7 @@ def pool_command(
     places = _places(devices, workers)
     limits = _limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, places)
     log.info(
-        "%d to %d workers on %s, one per %d jobs of %s, namespace %r",
+        "workers: %d to %d, on %s; one per %d jobs of %s, namespace %r",
         limits.least,
         limits.most,
         ", ".join(place.name for place in places),

@@ -125,12 +125,12 @@ class Supervisor:
             self._stop(now)
         elif not self._stops:
             self._to_replace = [member for member in self._counted() if member is not self._replacement]
-            log.info("SIGHUP: %d workers are replaced, one after the other", len(self._to_replace))
+            log.info("SIGHUP; workers to replace, one after the other: %d", len(self._to_replace))
 
     def _stop(self, now: float) -> None:
         self._stops += 1
         if self._stops == 1:
-            log.info("stopping: %d workers finish what runs; a second signal hurries them", len(self._members))
+            log.info("stopping; workers that finish what runs: %d (a second signal hurries them)", len(self._members))
             for member in self._members:
                 self._drain(member, now)
             return
@@ -172,7 +172,7 @@ class Supervisor:
         new = self._replacement
         if new is not None:
             if new not in self._members:
-                log.error("%s could not take over; the other %d stay as they are", new.process, len(self._to_replace))
+                log.error("%s could not take over; what was not replaced yet stays as it is", new.process)
                 self._to_replace = []
             elif new.ready_at is None:
                 return
@@ -189,7 +189,7 @@ class Supervisor:
         target = how_many(seen, self._target, self._limits)
         if target != self._target:
             jobs = seen[-1].jobs if seen else None
-            log.info("%s jobs: %d → %d workers", jobs, self._target, target)
+            log.info("jobs: %s; workers: %d → %d", "unknown" if jobs is None else jobs, self._target, target)
             self._target = target
         counted = self._counted()
         for place in self._free_places(now)[: max(0, target - len(counted))]:
