@@ -18,9 +18,9 @@ __all__ = ["simulate_command"]
 
 def _settings(target: float, most: int) -> list[Scaling]:
     return [
+        Scaling("eager", least=0, most=most, target=max(1.0, target / 10)),
         Scaling("one stays", least=1, most=most, target=target),
-        Scaling("to zero", least=0, most=most, target=target),
-        Scaling("patient", least=0, most=most, target=8 * target, polling_s=60, stabilisation_s=600),
+        Scaling("patient", least=0, most=most, target=8 * target),
     ]
 
 
@@ -33,7 +33,8 @@ def _settings(target: float, most: int) -> list[Scaling]:
 @click.option(
     "--jobs-per-worker",
     type=click.FloatRange(min=0, min_open=True),
-    help="The scaler's target.  [default: what a worker does in 20 s]",
+    help="The scaler's target; `eager` has a tenth of it, `patient` eight times as many.  "
+    "[default: what a worker does in 20 s]",
 )
 @click.option("--max", "most", type=click.IntRange(min=1), default=16, show_default=True, help="Most GPUs.")
 @click.option(

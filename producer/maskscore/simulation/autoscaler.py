@@ -14,10 +14,8 @@ from dataclasses import dataclass
 __all__ = ["Autoscaler", "Scaling", "hpa_desired"]
 
 SYNC_S = 15.0
-"""The HPA's period; its default limit upwards holds for the same period."""
+"""The HPA's period."""
 TOLERANCE = 0.1
-_MOST_MORE_PODS = 4
-_MOST_MORE_TIMES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +23,23 @@ class Scaling:
     """A ScaledObject: the metric is the jobs that have not ended, ``target`` of them per pod.
 
     ``polling_s``: KEDA's ``pollingInterval``. ``cool_down_s``: its ``cooldownPeriod``, for the step to zero alone.
-    ``stabilisation_s``: the HPA's ``scaleDown.stabilizationWindowSeconds``.
+    ``stabilisation_s``: the HPA's ``scaleDown.stabilizationWindowSeconds``. Upwards, at most the larger of ``up_pods``
+    and ``up_share`` of the pods are added in ``up_period_s``; downwards, at most ``down_share`` are removed in
+    ``down_period_s``. The defaults are those of ``deploy/overlays/keda``.
     """
 
     name: str
     least: int
     most: int
     target: float
-    polling_s: float = 30.0
+    polling_s: float = 15.0
     cool_down_s: float = 300.0
     stabilisation_s: float = 300.0
+    up_pods: int = 4
+    up_share: float = 1.0
+    up_period_s: float = 30.0
+    down_share: float = 0.5
+    down_period_s: float = 150.0
 
 
 def hpa_desired(metric: float, target: float, pods: int) -> int:
@@ -51,6 +56,7 @@ class Autoscaler:
         self._scaling = scaling
         self._active_at = 0.0
         self._recommended: list[tuple[float, int]] = []
+        self._changes: list[tuple[float, int]] = []
 
     def poll(self, now: float, metric: float, pods: int) -> int:
         """Return how many pods KEDA's operator wants after a poll; it only knows none, and the first ones."""
@@ -59,7 +65,6 @@ class Autoscaler:
             self._active_at = now
             return pods or max(1, scaling.least)
         if pods and scaling.least == 0 and now - self._active_at >= scaling.cool_down_s:
-            self._recommended.clear()
             return 0
         return max(pods, scaling.least)
 
@@ -69,11 +74,31 @@ class Autoscaler:
             return 0
         scaling = self._scaling
         desired = hpa_desired(metric, scaling.target, pods)
-        self._recommended = [
-            (moment, number) for moment, number in self._recommended if moment > now - scaling.stabilisation_s
-        ]
+        begin = now - scaling.stabilisation_s
+        self._recommended = [(moment, number) for moment, number in self._recommended if moment > begin]
         self._recommended.append((now, desired))
         if desired < pods:
             desired = min(pods, max(number for _, number in self._recommended))
-        step = max(pods + _MOST_MORE_PODS, pods * _MOST_MORE_TIMES)
-        return max(1, scaling.least, min(desired, step, scaling.most))
+        desired = max(1, scaling.least, min(desired, scaling.most))
+        if desired > pods:
+            desired = min(desired, max(pods, self._upper_limit(now, pods)))
+        elif desired < pods:
+            desired = max(desired, min(pods, self._lower_limit(now, pods)))
+        if desired != pods:
+            self._changes.append((now, desired - pods))
+        return desired
+
+    def _upper_limit(self, now: float, pods: int) -> int:
+        begun_with = pods - self._changed(now - self._scaling.up_period_s)
+        return max(begun_with + self._scaling.up_pods, math.ceil(begun_with * (1 + self._scaling.up_share)))
+
+    def _lower_limit(self, now: float, pods: int) -> int:
+        begun_with = pods - self._changed(now - self._scaling.down_period_s)
+        return int(begun_with * (1 - self._scaling.down_share))
+
+    def _changed(self, since: float) -> int:
+        """By how many pods the HPA has changed the workload since then, in all."""
+        longest = max(self._scaling.up_period_s, self._scaling.down_period_s)
+        if self._changes:
+            self._changes = [change for change in self._changes if change[0] > self._changes[-1][0] - 2 * longest]
+        return sum(change for moment, change in self._changes if moment > since)
