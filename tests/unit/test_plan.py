@@ -6,12 +6,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskscore.cli.plan import Duration, plan_command
+from maskscore.cli.plan import duration, plan_command
 from maskscore.errors import InvalidDocumentError
 from maskscore.plan import Means, Work, make_plan, read_rate
 
@@ -77,7 +78,8 @@ def test_the_slowest_rate_of_the_service_is_taken_unless_one_is_named(tmp_path: 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("24h", 86_400), ("2d", 172_800)])
 def test_durations(text: str, seconds: float) -> None:
-    assert Duration().convert(text, None, None) == seconds
+    option = click.Option(["--deadline"])
+    assert duration(click.Context(plan_command), option, text) == seconds
 
 
 GIVEN = ["--images", "1000", "--masks-per-image", "30"]

@@ -19,6 +19,8 @@ WORKER = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 life = pathlib.Path(os.environ["LIFE"])
+with (life / "ports").open("a") as ports:
+    ports.write(os.environ.get("MASKSCORE_HTTP_PORT", "none") + "\\n")
 {first}
 pathlib.Path(os.environ["MASKSCORE_READY_FILE"]).write_text("ready")
 while True:
@@ -50,6 +52,7 @@ class Stage:
         least: int = 0,
         drain_s: float = 30,
         pause_s: float = 0.1,
+        **more: str,
     ) -> int:
         """Run until the scenario has ended and the workers with it, and return the exit code."""
         condition: Callable[[], bool] | None = lambda: True  # noqa: E731
@@ -72,7 +75,7 @@ class Stage:
         supervisor = Supervisor(
             [Place(f"place {n}") for n in range(places)],
             [sys.executable, "-I", "-S", "-c", WORKER.format(first=first)],
-            {**os.environ, "LIFE": str(self.life)},
+            {**os.environ, "LIFE": str(self.life), **more},
             seen,
             Limits(0, places, 10, 0),
             load_s=30,
@@ -158,6 +161,20 @@ def test_sighup_replaces_each_when_its_successor_takes_jobs(stage: Stage) -> Non
         )
     ]
     assert moments == sorted(moments)
+
+
+def test_each_worker_has_an_http_port_of_its_own(stage: Stage) -> None:
+    def scenario() -> Scenario:
+        yield 20
+        yield stage.heard("takes jobs", 2)
+        os.kill(os.getpid(), signal.SIGHUP)
+        yield stage.heard("has drained", 2)
+
+    stage.play(scenario(), MASKSCORE_HTTP_PORT="9400")
+    ports = (stage.life / "ports").read_text().split()
+    # The third ran beside both; the fourth may have begun before or after the first was gone.
+    assert sorted(ports[:3]) == ["9400", "9401", "9402"]
+    assert ports[3] in ("9400", "9403")
 
 
 def test_a_successor_that_cannot_start_leaves_the_old_ones_alone(stage: Stage) -> None:

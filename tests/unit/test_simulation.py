@@ -111,7 +111,7 @@ def test_the_picture_is_well_formed_and_holds_every_setting() -> None:
     ]
     drawn = draw(day, outcomes)
     texts = " ".join(ElementTree.fromstring(drawn).itertext())
-    assert "one <stays>: GPUs" in texts
-    assert "to zero: GPUs" in texts
+    assert "one <stays>: 1 to 4 GPUs" in texts
+    assert "to zero: 0 to 4 GPUs" in texts
     assert "NaN" not in drawn
     assert len(drawn) < 60_000

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -15,24 +14,19 @@ from rich.table import Table
 from maskscore.plan import Means, Plan, Work, make_plan, read_rate
 from maskscore.settings import ClientSettings, load_settings
 
-__all__ = ["Duration", "plan_command", "the_rate"]
+__all__ = ["duration", "plan_command", "the_rate"]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-class Duration(click.ParamType):
-    """Seconds, as ``90``, ``90s``, ``15m``, ``24h`` or ``2d``."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        if isinstance(value, float | int):
-            return float(value)
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
-        if not found or float(found[1]) == 0:
-            self.fail(f"{value!r} is no duration. Give 90s, 15m, 24h or 2d.", param, ctx)
-        return float(found[1]) * _UNITS[found[2] or "s"]
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of ``90``, ``90s``, ``15m``, ``24h`` or ``2d``: a callback of an option."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+    if not found or float(found[1]) == 0:
+        raise click.BadParameter(f"{value!r} is no duration. Give 90s, 15m, 24h or 2d.", ctx, param)
+    return float(found[1]) * _UNITS[found[2] or "s"]
 
 
 def the_rate(masks_per_s: float | None, rates: Path | None, name: str | None) -> tuple[float, str]:
@@ -61,7 +55,7 @@ def the_rate(masks_per_s: float | None, rates: Path | None, name: str | None) ->
 )
 @click.option("--inline", is_flag=True, help="The masks are in the jobs, and not in objects.")
 @click.option("--results", type=click.Choice(["redis", "s3"]), default="redis", show_default=True)
-@click.option("--deadline", type=Duration(), help="Such as 24h: how many workers finish in time?")
+@click.option("--deadline", callback=duration, metavar="TIME", help="Such as 24h: how many workers finish in time?")
 @click.option("--workers", type=click.IntRange(min=1), help="Instead of --deadline: how long do so many take?")
 @click.option("--masks-per-s", type=click.FloatRange(min=0, min_open=True), help="Rate of one worker.")
 @click.option("--rates", type=click.Path(path_type=Path), help="File with the rates that `make bench` has measured.")

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from maskscore.cli.output import table
-from maskscore.cli.plan import Duration, the_rate
+from maskscore.cli.plan import duration, the_rate
 from maskscore.simulation import Outcome, Scaling, bursty_day, simulate
 from maskscore.simulation.chart import draw
 
@@ -39,9 +39,10 @@ def _settings(target: float, most: int) -> list[Scaling]:
 @click.option("--max", "most", type=click.IntRange(min=1), default=16, show_default=True, help="Most GPUs.")
 @click.option(
     "--cold-start",
-    type=Duration(),
-    default=90.0,
-    show_default="90s",
+    callback=duration,
+    metavar="TIME",
+    default="90s",
+    show_default=True,
     help="From asking for a pod until its worker takes jobs: node, image, weights.",
 )
 @click.option(

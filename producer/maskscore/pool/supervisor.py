@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from maskscore.pool.places import Place
@@ -23,6 +24,7 @@ log = logging.getLogger("maskscore.pool")
 _TICK_S = 0.1
 # `maskscore worker` ends with these where its settings or its weights are wrong: it would do so again.
 _CANNOT_START = (1, 2)
+_HTTP_PORT = "MASKSCORE_HTTP_PORT"
 
 
 @dataclass(eq=False)
@@ -32,6 +34,7 @@ class _Member:
     ready_at: float | None = None
     drained_at: float | None = None
     instead_of: _Member | None = None
+    http_port: int | None = None
 
     @property
     def draining(self) -> bool:
@@ -219,12 +222,20 @@ class Supervisor:
 
     def _start(self, place: Place, now: float, *, instead_of: _Member | None = None) -> _Member:
         self._started += 1
-        process = WorkerProcess(self._started, place, self._command, self._environment, self._folder)
-        member = _Member(process, now, instead_of=instead_of)
+        http_port = self._free_http_port()
+        environment = {**self._environment, **({_HTTP_PORT: str(http_port)} if http_port else {})}
+        process = WorkerProcess(self._started, place, self._command, environment, self._folder)
+        member = _Member(process, now, instead_of=instead_of, http_port=http_port)
         self._members.append(member)
         purpose = f", instead of worker {instead_of.process.number}" if instead_of else ""
         log.info("%s is started, pid %d%s", process, process.pid, purpose)
         return member
+
+    def _free_http_port(self) -> int | None:
+        """Each worker needs a port of its own, from the one that is set upwards."""
+        first = int(self._environment.get(_HTTP_PORT) or 0)
+        taken = [member.http_port for member in self._members]
+        return next(port for port in count(first) if port not in taken) if first else None
 
     def _drain(self, member: _Member, now: float) -> None:
         if not member.draining:

@@ -10,7 +10,7 @@ from maskscore.simulation.world import Outcome
 
 __all__ = ["draw"]
 
-_WIDTH, _LEFT, _RIGHT, _GAP = 800, 56, 16, 34
+_WIDTH, _LEFT, _RIGHT, _GAP = 800, 56, 24, 34
 _TALL, _LOW = 110, 64
 _BIN_S = 240.0
 _BINS = int(DAY_S / _BIN_S)
@@ -34,8 +34,12 @@ def draw(arrivals: Sequence[Arrival], outcomes: Sequence[Outcome]) -> str:
     top += _TALL + _GAP
     most = max((max(series) for series in pods), default=1.0)
     for series, outcome in zip(pods, outcomes, strict=True):
-        name = outcome.scaling.name
-        title = f"{name}: GPUs (in all {outcome.pod_s / 3600:.1f} hours, {outcome.starts} starts)"
+        scaling = outcome.scaling
+        name = scaling.name
+        title = (
+            f"{name}: {scaling.least} to {scaling.most} GPUs, one per {scaling.target:,.0f} jobs; in all "
+            f"{outcome.pod_s / 3600:.1f} GPU-hours, {outcome.starts} starts"
+        )
         parts.append(_panel(top, _LOW, title, [(series, colours[name], True)], most=most))
         top += _LOW + _GAP
     for hour in range(0, 25, 3):

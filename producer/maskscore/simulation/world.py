@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -96,12 +96,12 @@ class _World:
         for pod in self.pods:
             self.pod_s += self.now - pod.asked_at
 
-    def _next_arrival(self, rest: object) -> None:
-        arrival = next(rest, None)  # type: ignore[call-overload]
+    def _next_arrival(self, rest: Iterator[Arrival]) -> None:
+        arrival = next(rest, None)
         if arrival is not None:
             self.later(arrival.at - self.now, lambda: self._arrive(arrival, rest))
 
-    def _arrive(self, arrival: Arrival, rest: object) -> None:
+    def _arrive(self, arrival: Arrival, rest: Iterator[Arrival]) -> None:
         self.queue.append(arrival)
         self._serve()
         self._next_arrival(rest)
