@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from typing import Any
 
@@ -37,7 +39,11 @@ def _run(**given: Any) -> None:
     settings = load_settings(WorkerSettings, **given)
     with needs_extra("worker"):
         from maskscore_worker.main import run
-    sys.exit(run(settings))
+    exit_code = run(settings)
+    # Everything is closed. Python would now take PyTorch apart, which takes seconds of a drain and frees nothing that
+    # the end of the process does not.
+    logging.shutdown()
+    os._exit(exit_code)
 
 
 worker_command = click.Command(
