@@ -51,14 +51,14 @@ class Pool:
 
     def note(self, text: str) -> None:
         """Print a line of the timeline."""
-        print(f"{time.monotonic() - self._began:6.1f} s  {self.backlog_text():<34}  {text}", flush=True)
+        print(f"{time.monotonic() - self._began:6.1f} s  {self.backlog_text()}  {text}", flush=True)
 
     def backlog(self) -> Backlog:
         return self._ledger.backlog()
 
     def backlog_text(self) -> str:
         found = self.backlog()
-        return f"{found.waiting} waiting, {found.running} running, {found.delayed} delayed"
+        return f"{found.waiting:>3} waiting {found.running:>2} running"
 
     def count(self, pattern: str) -> int:
         return sum(bool(re.search(pattern, line)) for line in list(self.lines))

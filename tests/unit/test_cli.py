@@ -43,6 +43,9 @@ def test_help_names_the_commands_and_the_exit_codes() -> None:
         "cancel",
         "report",
         "worker",
+        "pool",
+        "plan",
+        "simulate",
         "up",
         "doctor",
         "weights",
@@ -62,7 +65,22 @@ def test_the_workers_help_explains_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["submit", "status", "wait", "results", "cancel", "report", "up", "doctor", "weights", "settings"]
+    "command",
+    [
+        "submit",
+        "status",
+        "wait",
+        "results",
+        "cancel",
+        "report",
+        "pool",
+        "plan",
+        "simulate",
+        "up",
+        "doctor",
+        "weights",
+        "settings",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     assert run(command, "--help").returncode == 0
@@ -84,6 +102,7 @@ def test_importing_maskscore_loads_nothing_heavy() -> None:
     [
         ("torch", "worker", "worker"),
         ("open_clip", "up", "worker"),
+        ("torch", "pool", "worker"),
         ("huggingface_hub", "weights pull x", "worker"),
         ("PIL", "report x", "report"),
     ],
@@ -118,6 +137,10 @@ JOB = '{"image": "s3://b/i.jpg", "masks": "s3://b/m.json"}\n'
         (["status", "-"], "", "no job ids"),
         (["worker"], "", "MASKSCORE_WEIGHTS"),
         (["worker", "--max-batch", "0"], "", "MASKSCORE_MAX_BATCH"),
+        (["pool", "--workers", "2", "--devices", "cpu"], "", "either --devices or --workers"),
+        (["pool", "--workers", "2", "--min", "3"], "", "--min 3 and --max 2"),
+        (["pool", "--devices", "gpu:0"], "", "'gpu:0' is no device"),
+        (["plan", "--images", "5", "--masks-per-image", "2"], "", "--masks-per-s"),
         (["fly"], "", "fly"),
     ],
 )

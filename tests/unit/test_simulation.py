@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from maskscore.cli.simulate import simulate_command
 from maskscore.simulation import Arrival, Autoscaler, Scaling, bursty_day, hpa_desired, simulate
 from maskscore.simulation.chart import draw
 from maskscore.simulation.day import DAY_S
@@ -115,3 +120,38 @@ def test_the_picture_is_well_formed_and_holds_every_setting() -> None:
     assert "to zero: 0 to 4 GPUs" in texts
     assert "NaN" not in drawn
     assert len(drawn) < 60_000
+
+
+def test_the_command_compares_three_settings_and_draws_them(tmp_path: Path) -> None:
+    arguments = ["--jobs", "3000", "--masks-per-s", "100", "--worker-cost-per-hour", "2", "--cool-down", "15m"]
+    shown = CliRunner().invoke(simulate_command, [*arguments, "--svg", f"{tmp_path}/day.svg"], env={"COLUMNS": "80"})
+    assert shown.exit_code == 0, shown.output
+    assert max(map(len, shown.output.splitlines())) <= 80
+    assert "<svg" in (tmp_path / "day.svg").read_text()
+    lines = CliRunner().invoke(simulate_command, [*arguments, "--json"]).output.splitlines()
+    outcomes = [json.loads(line) for line in lines]
+    assert [outcome["setting"] for outcome in outcomes] == ["eager", "one stays", "patient"]
+    for outcome in outcomes:
+        assert outcome["jobs"] == 3000
+        assert outcome["gpu_hours"] >= outcome["busy_gpu_hours"]
+        assert outcome["cost"] == pytest.approx(2 * outcome["gpu_hours"])
+    assert [outcome["cool_down_s"] for outcome in outcomes] == [900, 300, 900]
+
+
+def test_the_defaults_are_those_of_the_overlay() -> None:
+    overlay = Path(__file__).parents[2] / "deploy" / "overlays" / "keda" / "scaledobject.yaml"
+    if not overlay.exists():
+        pytest.skip("there is no KEDA overlay here")
+    spec = next(
+        document["spec"] for document in yaml.safe_load_all(overlay.read_text()) if document["kind"] == "ScaledObject"
+    )
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    up = {policy["type"]: policy for policy in behavior["scaleUp"]["policies"]}
+    (down,) = behavior["scaleDown"]["policies"]
+    scaling = Scaling("overlay", spec["minReplicaCount"], spec["maxReplicaCount"], 1)
+    assert (scaling.polling_s, scaling.cool_down_s) == (spec["pollingInterval"], spec["cooldownPeriod"])
+    assert (scaling.up_pods, scaling.up_share) == (up["Pods"]["value"], up["Percent"]["value"] / 100)
+    assert {policy["periodSeconds"] for policy in up.values()} == {scaling.up_period_s}
+    assert (down["type"], down["value"] / 100) == ("Percent", scaling.down_share)
+    assert down["periodSeconds"] == scaling.down_period_s
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == scaling.stabilisation_s

@@ -16,11 +16,11 @@ from maskscore.simulation.chart import draw
 __all__ = ["simulate_command"]
 
 
-def _settings(target: float, most: int) -> list[Scaling]:
+def _settings(target: float, most: int, cool_down_s: float) -> list[Scaling]:
     return [
-        Scaling("eager", least=0, most=most, target=max(1.0, target / 10)),
-        Scaling("one stays", least=1, most=most, target=target),
-        Scaling("patient", least=0, most=most, target=8 * target),
+        Scaling("eager", 0, most, max(1.0, target / 10), cool_down_s=cool_down_s),
+        Scaling("one stays", 1, most, target),
+        Scaling("patient", 0, most, 8 * target, cool_down_s=cool_down_s),
     ]
 
 
@@ -46,6 +46,14 @@ def _settings(target: float, most: int) -> list[Scaling]:
     help="From asking for a pod until its worker takes jobs: node, image, weights.",
 )
 @click.option(
+    "--cool-down",
+    callback=duration,
+    metavar="TIME",
+    default="5m",
+    show_default=True,
+    help="Without a job, before the last GPU is given up; KEDA's cooldownPeriod.",
+)
+@click.option(
     "--worker-cost-per-hour", "cost", type=click.FloatRange(min=0), help="What a GPU costs per hour, in any currency."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another day.")
@@ -60,6 +68,7 @@ def simulate_command(
     jobs_per_worker: float | None,
     most: int,
     cold_start: float,
+    cool_down: float,
     cost: float | None,
     seed: int,
     svg: Path | None,
@@ -75,7 +84,7 @@ def simulate_command(
     arrivals = bursty_day(jobs, masks_per_image, seed=seed)
     outcomes = [
         simulate(arrivals, scaling, masks_per_s=rate, cold_start_s=cold_start, seed=seed)
-        for scaling in _settings(target, most)
+        for scaling in _settings(target, most, cool_down)
     ]
     if svg is not None:
         svg.write_text(draw(arrivals, outcomes), "utf-8")
