@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskscore.errors import SettingsError
-from maskscore.pool import Limits, Observation, Restarts, cpu_places, device_places, how_many
+from maskscore.pool import Limits, Observation, Restarts, cpu_places, device_places, how_many, places
 
 LIMITS = Limits(least=0, most=4, jobs_per_worker=10, cool_down_s=60)
 
@@ -85,12 +85,12 @@ def test_a_death_an_hour_for_years_does_not_overflow() -> None:
 
 @given(count=st.integers(1, 20), cores=st.sets(st.integers(0, 255), min_size=1, max_size=64))
 def test_cores_are_shared_out_once_each_as_long_as_there_are_enough(count: int, cores: set[int]) -> None:
-    places = cpu_places(count, sorted(cores))
-    assert len(places) == count
-    assert all(place.cores and place.cores <= cores for place in places)
+    found = cpu_places(count, sorted(cores))
+    assert len(found) == count
+    assert all(place.cores and place.cores <= cores for place in found)
     if count <= len(cores):
-        assert sorted(core for place in places for core in place.cores) == sorted(cores)
-        assert max(len(p.cores) for p in places) - min(len(p.cores) for p in places) <= 1
+        assert sorted(core for place in found for core in place.cores) == sorted(cores)
+        assert max(len(p.cores) for p in found) - min(len(p.cores) for p in found) <= 1
 
 
 def test_a_place_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +103,16 @@ def test_a_place_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     with pytest.raises(SettingsError, match="'gpu0'"):
         device_places(["gpu0"])
+
+
+def test_a_pytorch_that_cannot_say_its_devices_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_ASK", "print('loading'); print(3)")
+    assert places.find_devices() == ["cuda:0", "cuda:1", "cuda:2"]
+    monkeypatch.setattr(places, "_ASK", "print(0)")
+    assert places.find_devices() == ["cpu"]
+    monkeypatch.setattr(places, "_ASK", "raise SystemExit('the driver is too old')")
+    with pytest.raises(SettingsError, match=r"the driver is too old.*--devices cuda:0,cuda:1"):
+        places.find_devices()
+    monkeypatch.setattr(places, "_ASK", "print('nothing of use')")
+    with pytest.raises(SettingsError, match="nothing of use"):
+        places.find_devices()

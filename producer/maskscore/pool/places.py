@@ -35,9 +35,10 @@ def find_devices() -> list[str]:
     command = [sys.executable, "-c", _ASK]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=False)
-        if asked.returncode == 0:
-            return [f"cuda:{index}" for index in range(int(asked.stdout.split()[-1]))] or ["cpu"]
-        reason = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        said = asked.stdout.strip().splitlines() or [""]
+        if asked.returncode == 0 and said[-1].isdecimal():
+            return [f"cuda:{index}" for index in range(int(said[-1]))] or ["cpu"]
+        reason = (asked.stderr.strip().splitlines() or said)[-1]
     except subprocess.TimeoutExpired:
         reason = f"no answer within {_ASK_TIMEOUT_S:g} s"
     raise SettingsError(f"PyTorch could not say which devices there are: {reason}. Name them: --devices cuda:0,cuda:1.")
