@@ -11,7 +11,7 @@ import random
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import redis
 
@@ -27,30 +27,31 @@ from maskscore.result import ImageInfo, ModelIdentity, PromptSetIdentity, Timing
 
 __all__ = ["measure"]
 
-_FEW, _MANY, _JOBS = 20, 100, 1000
+_FEW, _MANY = 20, 100
 _HEIGHT, _WIDTH = 1500, 2250
-Where = Literal["object", "inline", "none"]
 
 
-def measure() -> dict[str, float]:
-    """Return the bytes in Redis per queued job, per ended job and per mask of each; and of a result as an object."""
+def measure(jobs: int = 1000) -> dict[str, float]:
+    """Return bytes by the names of :mod:`maskscore.plan.memory`, from ``jobs`` jobs of each kind.
+
+    Raises :class:`~maskscore.local.LocalServiceError` where there is no Redis to start.
+    """
     with tempfile.TemporaryDirectory() as folder, start_redis(Path(folder), config={"appendonly": "no"}) as server:
-        by_uri = [_fill(server.url, masks, inline=False) for masks in (_FEW, _MANY)]
-        inline = [_fill(server.url, masks, inline=True) for masks in (_FEW, _MANY)]
+        by_uri = [_fill(server.url, jobs, masks, inline=False) for masks in (_FEW, _MANY)]
+        inline = [_fill(server.url, jobs, masks, inline=True) for masks in (_FEW, _MANY)]
     few, many = by_uri
     per_mask = _MANY - _FEW
     return {
-        "queued_job": many["queued"],
-        "queued_inline_mask": (inline[1]["queued"] - inline[0]["queued"]) / per_mask,
-        "ended_job": many["ended"],
-        "ended_inline_mask": (inline[1]["ended"] - inline[0]["ended"]) / per_mask,
-        "result_mask": ((many["stored"] - many["ended"]) - (few["stored"] - few["ended"])) / per_mask,
-        "object_mask": (many["object"] - few["object"]) / per_mask,
-        "object_job": few["object"] - _FEW * (many["object"] - few["object"]) / per_mask,
+        "QUEUED_JOB": many["queued"],
+        "MASK_IN_REDIS": (inline[1]["queued"] - inline[0]["queued"]) / per_mask,
+        "ENDED_JOB": many["ended"],
+        "RESULT_MASK": ((many["stored"] - many["ended"]) - (few["stored"] - few["ended"])) / per_mask,
+        "OBJECT_JOB": few["object"] - _FEW * (many["object"] - few["object"]) / per_mask,
+        "OBJECT_MASK": (many["object"] - few["object"]) / per_mask,
     }
 
 
-def _fill(url: str, masks: int, *, inline: bool) -> dict[str, float]:
+def _fill(url: str, count: int, masks: int, *, inline: bool) -> dict[str, float]:
     """Return bytes per job: queued, ended with the result elsewhere, ended with it in Redis; and the result's JSON."""
     settings = ClientSettings(redis_url=url, namespace=f"maskscore-{uuid.uuid4().hex[:4]}")
     client = connect(settings)
@@ -61,9 +62,9 @@ def _fill(url: str, masks: int, *, inline: bool) -> dict[str, float]:
     for kind in ("stored", "ended"):
         with Client(settings) as producer:
             before = _used(client)
-            jobs = [_job(number, masks, dice, inline=inline) for number in range(_JOBS)]
+            jobs = [_job(number, masks, dice, inline=inline) for number in range(count)]
             producer.submit_many(jobs, batch_id=f"nightly-{kind}")
-            found["queued"] = (_used(client) - before) / _JOBS
+            found["queued"] = (_used(client) - before) / count
         document = b""
         for job in jobs:
             result = _result(job, masks, prompts, dice)
@@ -76,7 +77,7 @@ def _fill(url: str, masks: int, *, inline: bool) -> dict[str, float]:
                 ledger.finish(claim, result_uri=f"s3://sa-1b-scores/run-1/{job.job_id}.json")
         # Nobody took the messages; they are a part of a queued job, and of an ended one no more.
         client.delete(*client.scan_iter(f"{settings.namespace}:celery:*"))
-        found[kind] = (_used(client) - before) / _JOBS
+        found[kind] = (_used(client) - before) / count
         found["object"] = float(len(document))
     return found
 
