@@ -29,6 +29,7 @@ __all__ = ["measure"]
 
 _FEW, _MANY = 20, 100
 _HEIGHT, _WIDTH = 1500, 2250
+_ROUGH = 3
 
 
 def measure(jobs: int = 1000) -> dict[str, float]:
@@ -95,15 +96,16 @@ def _job(number: int, masks: int, dice: random.Random, *, inline: bool) -> Job:
 
 
 def _mask(index: int, dice: random.Random) -> Mask:
-    """A blob: COCO RLE of some 350 characters, as the masks of COCO's photos have on average."""
+    """A blob with a rough edge: some 350 characters of COCO RLE, which compress as the masks of COCO's photos do."""
     radius = dice.randint(30, 150)
     x, y = dice.randint(radius, _WIDTH - radius - 1), dice.randint(radius, _HEIGHT - radius - 1)
     counts, filled = [], 0
     for column in range(x - radius + 1, x + radius):
-        half = round(math.sqrt(radius**2 - (column - x) ** 2)) - dice.randint(0, 1)
-        top = column * _HEIGHT + y - max(1, half)
-        counts += [top - filled, 2 * max(1, half)]
-        filled = top + 2 * max(1, half)
+        half = math.sqrt(radius**2 - (column - x) ** 2)
+        above, below = (max(1, round(half - dice.random() * _ROUGH)) for _ in range(2))
+        top = column * _HEIGHT + y - above
+        counts += [top - filled, above + below]
+        filled = top + above + below
     counts.append(_HEIGHT * _WIDTH - filled)
     rle = RLE(size=(_HEIGHT, _WIDTH), counts=text_from_counts(counts))
     return Mask.model_validate({"id": str(index), "segmentation": rle, **_upstream(dice)})

@@ -1,6 +1,6 @@
 """What jobs and results take, in bytes, as ``python -m maskscore.plan.measure`` has measured it with Redis 8.2.
 
-Repeated, the figures vary by some percent: Redis doubles its tables as they fill.
+Repeated, the figures vary by up to a tenth with the number of jobs: Redis doubles its tables as they fill.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = [
 
 QUEUED_JOB: Final = 2220
 """In Redis, per queued job of a batch: record, place in the ledger, message; its masks in an object."""
-MASK_IN_REDIS: Final = 166
+MASK_IN_REDIS: Final = 240
 """In Redis, per mask that is inline in the job, queued or ended; of some 350 characters of COCO RLE."""
 ENDED_JOB: Final = 1490
 """In Redis, per ended job until its time to live is over, but for its scores."""
