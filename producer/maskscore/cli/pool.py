@@ -15,6 +15,7 @@ from maskscore.connection import connect, public_url
 from maskscore.errors import SettingsError
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
+from maskscore.logs import log_to_stderr
 from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices
 from maskscore.pool.places import own_cores
 from maskscore.queue import make_app
@@ -76,12 +77,7 @@ def pool_command(
     settings = load_settings(WorkerSettings)
     for module in ("torch", "open_clip"):
         require_module(module, "worker")
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
+    log_to_stderr(settings.log_level, settings.log_format)
     places = _places(devices, workers)
     limits = _limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, places)
     log.info(
