@@ -11,14 +11,15 @@ BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
 
-.PHONY: help demo test chaos bench lint format docs clean
+.PHONY: help demo test chaos bench images lint format docs clean
 
 help:
 	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
 	@echo "make test    run all tests (ARGS='-k name' for some)"
 	@echo "make chaos   kill, cut off and fill what the service stands on, for long and with the default settings"
 	@echo "make bench   measure it on this machine, a few minutes (FULL=1 longer; ARGS='crops service' for some)"
-	@echo "make lint    ruff and mypy"
+	@echo "make images  build the container images without a daemon, and score a job in them (as root, on Debian)"
+	@echo "make lint    ruff, mypy and hadolint"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
 	@echo "make clean   remove the virtual environment and build products"
@@ -37,10 +38,15 @@ chaos: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(FULL),--full) $(ARGS)
 
+# Wants buildah and debootstrap; ARGS='--base IMAGE' and others: see tests/images/build.py.
+images: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m images.build $(ARGS)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/*.Dockerfile
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -48,6 +54,8 @@ format: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/maskscore settings --markdown > docs/settings.md
+	$(BIN)/python -c 'import sys, yaml; yaml.safe_dump(yaml.safe_load(sys.stdin)["spec"], sys.stdout, sort_keys=False)' \
+		< deploy/components/monitoring/alerts.yaml > docker/prometheus/alerts.yaml
 	$(BIN)/maskscore metrics --markdown > docs/metrics.md
 
 clean:

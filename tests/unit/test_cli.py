@@ -43,6 +43,9 @@ def test_help_names_the_commands_and_the_exit_codes() -> None:
         "cancel",
         "report",
         "worker",
+        "pool",
+        "plan",
+        "simulate",
         "up",
         "exporter",
         "top",
@@ -80,6 +83,9 @@ def test_the_workers_help_explains_every_setting() -> None:
         "weights",
         "settings",
         "metrics",
+        "pool",
+        "plan",
+        "simulate",
     ],
 )
 def test_every_command_has_help(command: str) -> None:
@@ -102,6 +108,7 @@ def test_importing_maskscore_loads_nothing_heavy() -> None:
     [
         ("torch", "worker", "worker"),
         ("open_clip", "up", "worker"),
+        ("torch", "pool", "worker"),
         ("huggingface_hub", "weights pull x", "worker"),
         ("PIL", "report x", "report"),
         ("prometheus_client", "exporter", "metrics"),
@@ -137,6 +144,10 @@ JOB = '{"image": "s3://b/i.jpg", "masks": "s3://b/m.json"}\n'
         (["status", "-"], "", "no job ids"),
         (["worker"], "", "MASKSCORE_WEIGHTS"),
         (["worker", "--max-batch", "0"], "", "MASKSCORE_MAX_BATCH"),
+        (["pool", "--workers", "2", "--devices", "cpu"], "", "either --devices or --workers"),
+        (["pool", "--workers", "2", "--min", "3"], "", "--min 3 and --max 2"),
+        (["pool", "--devices", "gpu:0"], "", "'gpu:0' is no device"),
+        (["plan", "--images", "5", "--masks-per-image", "2"], "", "--masks-per-s"),
         (["fly"], "", "fly"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from typing import Any
 
@@ -11,7 +13,7 @@ from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
 
-__all__ = ["worker_command"]
+__all__ = ["refuse_unknown_variables", "worker_command"]
 
 
 def _options() -> list[click.Parameter]:
@@ -22,17 +24,26 @@ def _options() -> list[click.Parameter]:
     return options
 
 
-def _run(**given: Any) -> None:
+def refuse_unknown_variables() -> None:
+    """Name the ``MASKSCORE_…`` variables that are no settings and exit with code 2, if there are any."""
     unknown = unknown_variables()
     if unknown:
         for name, meant in unknown.items():
             click.echo(f"maskscore: {name} is no setting{f'; did you mean {meant}?' if meant else '.'}", err=True)
         click.echo("maskscore: correct or unset what is misspelt; `maskscore settings` lists the settings.", err=True)
         sys.exit(Exit.WRONG_INPUT)
+
+
+def _run(**given: Any) -> None:
+    refuse_unknown_variables()
     settings = load_settings(WorkerSettings, **given)
     with needs_extra("worker"):
         from maskscore_worker.main import run
-    sys.exit(run(settings))
+    exit_code = run(settings)
+    # Everything is closed. Python would now take PyTorch apart, which takes seconds of a drain and frees nothing that
+    # the end of the process does not.
+    logging.shutdown()
+    os._exit(exit_code)
 
 
 worker_command = click.Command(

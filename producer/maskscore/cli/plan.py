@@ -1,0 +1,187 @@
+"""``plan``: what scoring so many images takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from maskscore.plan import Means, Plan, Work, make_plan, read_rate
+from maskscore.settings import ClientSettings, load_settings
+
+__all__ = ["duration", "plan_command", "the_rate"]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of ``90``, ``90s``, ``15m``, ``24h`` or ``2d``: a callback of an option."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+    if not found or float(found[1]) == 0:
+        raise click.BadParameter(f"{value!r} is no duration. Give 90s, 15m, 24h or 2d.", ctx, param)
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def the_rate(masks_per_s: float | None, rates: Path | None, name: str | None) -> tuple[float, str]:
+    """Return the rate of one worker in masks/s, and where it comes from."""
+    if (masks_per_s is None) == (rates is None):
+        raise click.UsageError(
+            "give the rate of one worker: either --masks-per-s, or --rates with the file of `make bench`"
+        )
+    if masks_per_s is not None:
+        return masks_per_s, "given by --masks-per-s"
+    assert rates is not None
+    name, rate = read_rate(rates, name)
+    return rate, f"measured, {name} of {rates}"
+
+
+@click.command("plan")
+@click.option("--images", type=click.IntRange(min=1), required=True, help="Images, each a job.")
+@click.option("--masks-per-image", type=click.FloatRange(min=0, min_open=True), required=True, help="On average.")
+@click.option("--image-bytes", type=click.IntRange(min=0), default=1_000_000, show_default=True, help="On average.")
+@click.option(
+    "--mask-bytes",
+    type=click.IntRange(min=0),
+    default=650,
+    show_default=True,
+    help="Of one mask in the masks' object; JSON with COCO RLE.",
+)
+@click.option("--inline", is_flag=True, help="The masks are in the jobs, and not in objects.")
+@click.option("--results", type=click.Choice(["redis", "s3"]), default="redis", show_default=True)
+@click.option("--deadline", callback=duration, metavar="TIME", help="Such as 24h: how many workers finish in time?")
+@click.option("--workers", type=click.IntRange(min=1), help="Instead of --deadline: how long do so many take?")
+@click.option("--masks-per-s", type=click.FloatRange(min=0, min_open=True), help="Rate of one worker.")
+@click.option("--rates", type=click.Path(path_type=Path), help="File with the rates that `make bench` has measured.")
+@click.option("--rate", "name", help="Name of the rate in that file.  [default: the whole service's slowest]")
+@click.option(
+    "--counted-on",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=0.8,
+    show_default=True,
+    help="Share of the rate that is counted on: starts, restarts and slow storage take the rest.",
+)
+@click.option(
+    "--worker-cost-per-hour",
+    "--workers-cost-per-hour",
+    "cost",
+    type=click.FloatRange(min=0),
+    help="What one worker costs per hour, in any currency.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def plan_command(
+    images: int,
+    masks_per_image: float,
+    image_bytes: int,
+    mask_bytes: int,
+    inline: bool,
+    results: str,
+    deadline: float | None,
+    workers: int | None,
+    masks_per_s: float | None,
+    rates: Path | None,
+    name: str | None,
+    counted_on: float,
+    cost: float | None,
+    as_json: bool,
+) -> None:
+    """Print the workers, hours, bytes, memory and cost of scoring so many images.
+
+    The rate of one worker is yours to measure (`make bench`); the rest is arithmetic, and its assumptions are listed.
+    """
+    if deadline is not None and workers is not None:
+        raise click.UsageError("give either --deadline or --workers")
+    rate, origin = the_rate(masks_per_s, rates, name)
+    settings = load_settings(ClientSettings)
+    work = Work(images, masks_per_image, image_bytes, mask_bytes, inline, results == "redis")
+    means = Means(
+        masks_per_s=rate,
+        counted_on=counted_on,
+        deadline_s=deadline,
+        workers=workers or (1 if deadline is None else None),
+        queue_limit=settings.queue_limit,
+        kept_s=settings.result_ttl_s,
+        cost_per_hour=cost,
+    )
+    plan = make_plan(work, means)
+    assumptions = _assumptions(work, means, origin)
+    if as_json:
+        click.echo(
+            json.dumps({**dataclasses.asdict(plan), "redis_bytes": plan.redis_bytes, "assumptions": assumptions})
+        )
+        return
+    _print(plan, work, means, assumptions)
+
+
+def _print(plan: Plan, work: Work, means: Means, assumptions: list[str]) -> None:
+    rows = Table(box=None, pad_edge=False, show_header=False)
+    rows.add_column(no_wrap=True, style="bold")
+    rows.add_column(justify="right", no_wrap=True)
+    rows.add_column()
+    each = f"{_short(plan.masks_per_s / plan.workers)} masks/s each"
+    in_time = "" if means.deadline_s is None else f"of {means.deadline_s / 3600:g}; "
+    rows.add_row("images", f"{plan.images:,}", f"{_short(plan.images_per_s)}/s")
+    rows.add_row("masks", f"{plan.masks:,}", f"{_short(plan.masks_per_s)}/s")
+    rows.add_row("workers", f"{plan.workers:,}", f"a GPU for each; {each}")
+    rows.add_row("hours", f"{plan.hours:,.1f}", f"{in_time}{plan.worker_hours:,.1f} worker-hours")
+    rows.add_row(
+        "read from S3",
+        _size(plan.read_bytes),
+        f"{_size(plan.read_bytes_per_s)}/s, {_size(plan.read_bytes_per_s_per_worker)}/s per worker; "
+        f"{_short(plan.reads_per_s)} requests/s",
+    )
+    if not work.results_in_redis:
+        rows.add_row("written to S3", _size(plan.written_bytes), f"{_size(plan.written_bytes_per_s)}/s")
+    rows.add_row(
+        "Redis, at most",
+        _size(plan.redis_bytes),
+        f"{_size(plan.redis_queued_bytes)} for queued jobs, {_size(plan.redis_ended_bytes)} for ended ones",
+    )
+    rows.add_row("cost", "unknown" if plan.cost is None else f"{plan.cost:,.2f}", _price(means))
+    console = Console(highlight=False, markup=False)
+    console.print(rows)
+    console.print("\nAssumed:")
+    for assumption in assumptions:
+        listed = Table.grid(padding=(0, 1))
+        listed.add_row("-", assumption)
+        console.print(listed)
+
+
+def _price(means: Means) -> str:
+    if means.cost_per_hour is None:
+        return "give --worker-cost-per-hour"
+    return f"{means.cost_per_hour:,.2f} per worker and hour"
+
+
+def _assumptions(work: Work, means: Means, origin: str) -> list[str]:
+    masks = "inline in the jobs" if work.inline else f"an object per image, {work.mask_bytes:,} bytes per mask"
+    where = "in Redis" if work.results_in_redis else "an object per image"
+    return [
+        f"One worker scores {means.masks_per_s:,.5g} masks/s ({origin}); {means.counted_on:.0%} of that is counted on. "
+        "The rate is that of its machine: its GPU, its cores, its way to the storage.",
+        f"All workers are there from the beginning; {work.masks_per_image:g} masks and {work.image_bytes:,} bytes per "
+        f"image, on average; masks: {masks}.",
+        f"Results: {where}. What has ended is kept for {means.kept_s / 86400:g} days (MASKSCORE_RESULT_TTL_S); at most "
+        f"{means.queue_limit:,} jobs are queued (MASKSCORE_QUEUE_LIMIT), the producer waits for room.",
+        "Redis: bytes per job and mask as `python -m maskscore.plan.measure` has measured them. Give it half as much "
+        "again: it copies pages while it rewrites its append-only file.",
+        "Cost: the workers' hours only; no storage, no requests, no Redis.",
+    ]
+
+
+def _short(amount: float) -> str:
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:,.3g}"
+
+
+def _size(amount: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"

@@ -1,0 +1,138 @@
+"""``pool``: workers on this machine, as many as the backlog asks for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+
+import click
+
+from maskscore.cli.extras import require_module
+from maskscore.cli.worker import refuse_unknown_variables
+from maskscore.connection import connect, public_url
+from maskscore.errors import SettingsError
+from maskscore.keeper import Keeper
+from maskscore.ledger import Ledger
+from maskscore.logs import log_to_stderr
+from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices
+from maskscore.pool.places import own_cores
+from maskscore.queue import make_app
+from maskscore.settings import WorkerSettings, load_settings
+
+__all__ = ["pool_command"]
+
+log = logging.getLogger("maskscore.pool")
+
+_LOAD_S = 600.0
+# A worker that hurries gives back what runs, for which Redis may take some seconds to answer.
+_BEYOND_GRACE_S = 20.0
+
+
+@click.command("pool")
+@click.option("--devices", help="cuda:0,cuda:1 and so on: one worker for each; `auto`: every GPU.  [default: auto]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Instead of --devices: so many CPU workers, each with its own cores."
+)
+@click.option("--min", "least", type=click.IntRange(min=0), default=1, show_default=True, help="Fewest workers.")
+@click.option("--max", "most", type=click.IntRange(min=1), help="Most workers.  [default: one for each device]")
+@click.option(
+    "--jobs-per-worker",
+    type=click.IntRange(min=1),
+    help="One worker for so many jobs that have not ended.  [default: twice MASKSCORE_CONCURRENCY]",
+)
+@click.option(
+    "--cool-down",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds that fewer workers must have been enough, before some are ended.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks at the backlog.",
+)
+def pool_command(
+    devices: str | None,
+    workers: int | None,
+    least: int,
+    most: int | None,
+    jobs_per_worker: int | None,
+    cool_down: float,
+    every: float,
+) -> None:
+    """Run one worker per device, as many as the backlog asks for.
+
+    Workers that die are started again. SIGTERM or Ctrl-C drains all of them (twice: in a hurry), SIGHUP replaces them
+    one by one, each when its successor takes jobs. All settings of `maskscore worker` but the device are passed on as
+    their MASKSCORE_... variables.
+    """
+    if devices is not None and workers is not None:
+        raise click.UsageError("give either --devices or --workers")
+    refuse_unknown_variables()
+    settings = load_settings(WorkerSettings)
+    for module in ("torch", "open_clip"):
+        require_module(module, "worker")
+    log_to_stderr(settings.log_level, settings.log_format)
+    places = _places(devices, workers)
+    limits = _limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, places)
+    log.info(
+        "workers: %d to %d, on %s; one per %d jobs of %s, namespace %r",
+        limits.least,
+        limits.most,
+        ", ".join(place.name for place in places),
+        limits.jobs_per_worker,
+        public_url(settings.redis_url),
+        settings.namespace,
+    )
+    sys.exit(_supervise(settings, places, limits, every))
+
+
+def _supervise(settings: WorkerSettings, places: list[Place], limits: Limits, every_s: float) -> int:
+    ledger = Ledger(connect(settings), namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+    demand = Demand(ledger, every_s=every_s, keep_s=limits.cool_down_s)
+    # With no worker, nobody else would send the messages of jobs that are due again or were given back.
+    keeper = Keeper(ledger, make_app(settings), settings, name=f"{socket.gethostname()}-{os.getpid()}-pool")
+    supervisor = Supervisor(
+        places,
+        [sys.executable, "-m", "maskscore", "worker"],
+        os.environ,
+        demand.seen,
+        limits,
+        load_s=_LOAD_S,
+        drain_s=settings.grace_s + _BEYOND_GRACE_S,
+    )
+    for thread in (demand, keeper):
+        thread.start()
+    try:
+        return supervisor.run()
+    finally:
+        for thread in (keeper, demand):
+            thread.close()
+
+
+def _places(devices: str | None, workers: int | None) -> list[Place]:
+    if workers is not None:
+        return cpu_places(workers, own_cores())
+    named = [name.strip() for name in (devices or "auto").split(",") if name.strip()]
+    if named == ["auto"]:
+        named = find_devices()
+    if named == ["cpu"]:
+        return cpu_places(1, own_cores())
+    return device_places(named)
+
+
+def _limits(least: int, most: int | None, jobs_per_worker: int, cool_down_s: float, places: list[Place]) -> Limits:
+    most = len(places) if most is None else most
+    if not places:
+        raise SettingsError("--devices: no device is named. Give cuda:0,cuda:1 or the like, or auto.")
+    if not least <= most <= len(places):
+        raise SettingsError(
+            f"--min {least} and --max {most} do not fit {len(places)} devices: 0 <= min <= max <= devices. "
+            "A device that is named twice holds two workers."
+        )
+    return Limits(least, most, jobs_per_worker, cool_down_s)

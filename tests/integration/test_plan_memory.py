@@ -1,0 +1,16 @@
+"""The plan's figures of memory are what a real Redis takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from maskscore.plan import memory
+from maskscore.plan.measure import measure
+
+
+def test_the_figures_of_the_plan_are_what_is_measured() -> None:
+    measured = measure(jobs=300)
+    planned = {name: float(getattr(memory, name)) for name in memory.__all__}
+    assert measured.keys() == planned.keys()
+    # Redis doubles its tables and lists as they fill, so that the share of a job depends on how many there are.
+    assert measured == pytest.approx(planned, rel=0.25)
