@@ -43,7 +43,7 @@ def region_key(region: Region, identity: bytes, *, masked: bool) -> bytes:
     digest = hashlib.sha256(identity)
     digest.update(struct.pack("<4q", *region.box))
     if masked:
-        digest.update(np.packbits(region.bits))
+        digest.update(np.packbits(region.bits).data)
     return digest.digest()
 
 
