@@ -49,7 +49,7 @@ def test_what_is_put_is_there(client: redis.Redis, namespace: str) -> None:
 def test_the_least_recently_used_go_first(client: redis.Redis, namespace: str) -> None:
     store = FeatureRedis(client, namespace=namespace, max_bytes=100 * 2348, ttl_s=60)
     used = values(0, 10)
-    before = client.info("memory")["used_memory"]  # type: ignore[index, union-attr]
+    before = client.info("memory")["used_memory"]
     for start in range(0, 1000, 10):
         store.put(values(start, start + 10))
         assert store.get(list(used)) == used
@@ -57,7 +57,7 @@ def test_the_least_recently_used_go_first(client: redis.Redis, namespace: str) -
     assert client.zcard(f"{namespace}:features") == 100
     assert len(store.get(list(values(10, 1000)))) == 90
     assert len(store.get(list(values(920, 1000)))) == 80
-    taken = client.info("memory")["used_memory"] - before  # type: ignore[index, union-attr]
+    taken = client.info("memory")["used_memory"] - before
     assert taken < 100 * 2348 * 1.5
     assert len(list(client.scan_iter(f"{namespace}:features*", count=1000))) == 102
 
@@ -66,7 +66,7 @@ def test_a_lowered_limit_is_reached_step_by_step(client: redis.Redis, namespace:
     FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60).put(values(0, 1000))
     small = FeatureRedis(client, namespace=namespace, max_bytes=50 * 2348, ttl_s=60)
     small.put(values(1000, 1001))
-    assert 50 < int(client.zcard(f"{namespace}:features")) < 1000  # type: ignore[arg-type]
+    assert 50 < int(client.zcard(f"{namespace}:features")) < 1000
     for _ in range(10):
         small.put(values(1000, 1001))
     assert client.zcard(f"{namespace}:features") == 50
@@ -87,7 +87,7 @@ def test_all_of_it_ends_with_its_time_to_live(client: redis.Redis, namespace: st
 def test_a_redis_whose_memory_is_needed_takes_nothing_more(client: redis.Redis, namespace: str) -> None:
     store = FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
     store.put(values(0, 1))
-    used = client.info("memory")["used_memory"]  # type: ignore[index, union-attr]
+    used = client.info("memory")["used_memory"]
     try:
         client.config_set("maxmemory", int(used * 1.2))
         busy = FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
