@@ -244,7 +244,6 @@ def test_another_worker_finds_what_the_first_one_kept_in_redis(
         with start_worker(environment):
             first = client.submit(job).wait(timeout=60)
         with start_worker(environment):
-            again = only(client.rescore([job.job_id], prompts="demo").as_completed(timeout=60))
             again = only(client.rescore([job.job_id], method="cosine").as_completed(timeout=60))
     assert (again.encoded, again.cached) == (0, len(masks))
     assert again.worker != first.worker
@@ -258,7 +257,9 @@ def test_a_cache_that_cannot_be_written_costs_no_job(
     namespace = f"rescore-broken-{uuid.uuid4().hex[:8]}"
     settings = ClientSettings(redis_url=services.redis.url, namespace=namespace)
     job = Job(image=image, masks=masks, options=ScoringOptions(prompts="demo"))
-    with start_worker(worker_environment(services, namespace, str(tmp_path / "cache"))), Client(settings) as client:
+    environment = worker_environment(services, namespace, str(tmp_path / "cache"))
+    with start_worker(environment) as worker, Client(settings) as client:
         client.submit(job).wait(timeout=60)
         again = only(client.rescore([job.job_id], top_k=1).as_completed(timeout=60))
+        assert worker.log.read_text().count("the feature cache failed") == 1
     assert (again.encoded, again.cached) == (len(masks) - 2, 0)
