@@ -179,7 +179,7 @@ def test_another_treatment_or_alpha_is_not_taken_from_the_cache(
         {"treatment": "soft_mask", "alpha": 0.12},
         {"treatment": "raw_crop"},
     ):
-        job = Job(image=image, masks=masks[:1], options=ScoringOptions(prompts="demo", **options))  # type: ignore[arg-type]
+        job = Job(image=image, masks=masks[:1], options=ScoringOptions(prompts="demo", **options))
         assert client.submit(job).wait(timeout=60).encoded == 1
 
 
@@ -261,5 +261,5 @@ def test_a_cache_that_cannot_be_written_costs_no_job(
     with start_worker(environment) as worker, Client(settings) as client:
         client.submit(job).wait(timeout=60)
         again = only(client.rescore([job.job_id], top_k=1).as_completed(timeout=60))
-        assert worker.log.read_text().count("the feature cache failed") == 1
+        assert worker.log.read_text().count("the feature cache in") == 1
     assert (again.encoded, again.cached) == (len(masks) - 2, 0)

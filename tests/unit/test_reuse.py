@@ -82,7 +82,7 @@ def test_a_treatment_that_does_not_look_at_the_mask_needs_one_crop_per_box(regio
 
 
 def test_the_next_job_finds_the_features_in_the_cache(regions: list[Region], tmp_path: Path) -> None:
-    cache = FeatureCache(lambda: FeatureFile(tmp_path, max_bytes=1 << 20), dimensions=2)
+    cache = FeatureCache(lambda: FeatureFile(tmp_path, max_bytes=1 << 20), place="disk", dimensions=2)
     with running() as batcher:
         first = Reuse(cache, b"image", masked=True)
         features = encoded_through(first, batcher, regions[:2])

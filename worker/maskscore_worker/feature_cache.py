@@ -53,13 +53,17 @@ class FeatureCache:
 
     Parameters
     ----------
-    open_store: opens the store; called at the first use, and again after a failure.
+    open_store: opens the store; called at the first use, and again while it cannot be opened.
+    place: what the log calls it.
     dimensions: length of a feature; anything else in the store is as if it were not there.
     rest_s: seconds that a store which failed is left alone.
     """
 
-    def __init__(self, open_store: Callable[[], FeatureStore], *, dimensions: int, rest_s: float = _REST_S) -> None:
+    def __init__(
+        self, open_store: Callable[[], FeatureStore], *, place: str, dimensions: int, rest_s: float = _REST_S
+    ) -> None:
         self._open = open_store
+        self._place = place
         self._bytes = dimensions * _STORED.itemsize
         self._rest_s = rest_s
         self._store: FeatureStore | None = None
@@ -103,7 +107,8 @@ class FeatureCache:
                 self._resting_until = time.monotonic() + self._rest_s
             if first:
                 log.warning(
-                    "the feature cache failed (%s: %s); for %g s everything is encoded, then it is tried again",
+                    "the feature cache in %s failed (%s: %s); it is left alone for %g s, and what was in it is encoded",
+                    self._place,
                     type(error).__name__,
                     error,
                     self._rest_s,
@@ -126,7 +131,10 @@ def open_feature_cache(settings: WorkerSettings, *, dimensions: int) -> FeatureC
                 max_bytes=settings.feature_cache_bytes,
                 ttl_s=settings.result_ttl_s,
             ),
+            place="Redis",
             dimensions=dimensions,
         )
     folder = Path(place)
-    return FeatureCache(lambda: FeatureFile(folder, max_bytes=settings.feature_cache_bytes), dimensions=dimensions)
+    return FeatureCache(
+        lambda: FeatureFile(folder, max_bytes=settings.feature_cache_bytes), place=place, dimensions=dimensions
+    )
