@@ -108,7 +108,10 @@ def test_a_redis_whose_memory_is_needed_takes_nothing_more(client: redis.Redis, 
 def test_a_redis_that_is_away_costs_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     nowhere = redis.Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=1)
     cache = FeatureCache(
-        lambda: FeatureRedis(nowhere, namespace="x", max_bytes=1 << 20, ttl_s=60), place="Redis", dimensions=3, rest_s=3600
+        lambda: FeatureRedis(nowhere, namespace="x", max_bytes=1 << 20, ttl_s=60),
+        place="Redis",
+        dimensions=3,
+        rest_s=3600,
     )
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
