@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +16,12 @@ from maskscore.connection import connect, redis_errors
 from maskscore.content import digest_of, with_content_id
 from maskscore.document import pack, unpack
 from maskscore.errors import JobConflict, JobFailed, JobNotFound, PayloadTooLarge, QueueFull, WaitTimeout
-from maskscore.job import Job, MasksRef, parse_job
+from maskscore.job import Job, MasksRef, Method, Thresholds, parse_job
 from maskscore.ledger import BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
 from maskscore.objects import Objects
+from maskscore.prompts import PromptSet
 from maskscore.queue import Sender, make_app
+from maskscore.rescore import Changes, rescored
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 from maskscore.store import load_result
@@ -149,6 +151,33 @@ class Client:
                         raise
                     time.sleep(_ROOM_S)
         return self.batch(batch_id)
+
+    def rescore(
+        self,
+        jobs: Batch | Iterable[str],
+        *,
+        prompts: str | PromptSet | None = None,
+        thresholds: Thresholds | Mapping[str, float] | None = None,
+        method: Method | None = None,
+        top_k: int | None = None,
+        result_uri: str | None = None,
+        batch_id: str | None = None,
+        wait_for_room: bool = False,
+    ) -> Batch:
+        """Submit jobs again with other prompts, thresholds, method or top-k, as a new batch, and return it.
+
+        ``jobs`` is a batch or the ids of jobs; what is not given stays as it was in each job. Workers with a cache of
+        features (``MASKSCORE_FEATURE_CACHE``) need no forward for it: a result's ``cached`` counts the masks that came
+        from there. The same question is the same job, so that a rescore that was interrupted can be repeated.
+
+        Raises :class:`~maskscore.errors.JobNotFound` for a job whose record is gone,
+        :class:`~maskscore.errors.InvalidDocumentError` where a result would overwrite an earlier one
+        (``result_uri``), :class:`pydantic.ValidationError` for bad values, and as :meth:`submit_many` does.
+        """
+        changes = Changes(prompts, thresholds, method, top_k)
+        ids = jobs.job_ids() if isinstance(jobs, Batch) else iter(jobs)
+        again = (rescored(job, changes, result_uri=result_uri) for job in self._documents(ids))
+        return self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
 
     def status(self, job_id: str) -> JobStatus:
         """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""
@@ -295,6 +324,12 @@ class Client:
         """Take a job off the list of dead letters; return whether it was there. Its failure is kept as any other."""
         with redis_errors(self.settings):
             return self._ledger.drop(job_id)
+
+    def _documents(self, job_ids: Iterator[str]) -> Iterator[Job]:
+        while chunk := list(islice(job_ids, _CHUNK)):
+            with redis_errors(self.settings):
+                documents = self._ledger.documents(chunk)
+            yield from (parse_job(unpack(document)) for document in documents)
 
     def _submit(self, jobs: list[Job], batch_id: str | None) -> None:
         tracing = open_tracing("maskscore-producer")

@@ -175,6 +175,8 @@ class JobResult(Document):
     method: Method | None = None
     components: list[Component] = Field(default_factory=list)
     warnings: list[Notice] = Field(default_factory=list)
+    encoded: int = Field(0, description="Crops that went through the model for this job; equal ones go once.")
+    cached: int = Field(0, description="Components whose features came from the worker's cache.")
     timings: Timings | None = None
     attempts: int = 0
     worker: str | None = None

@@ -111,6 +111,17 @@ class WorkerSettings(ClientSettings):
         None, description="Folder of `NAME.yaml` prompt sets that jobs may name beside the built-in ones."
     )
     prompt_cache: int = Field(32, ge=1, description="Prompt sets whose features are kept.")
+    feature_cache: str | None = Field(
+        None,
+        pattern=r"^(redis|/.*)$",
+        description="Where the features of masks are kept, so that scoring them again with other prompts costs no "
+        "forward: `redis`, or an absolute path of a folder on a local disk; unset: nowhere.",
+    )
+    feature_cache_bytes: int = Field(
+        1024 * MIB,
+        ge=MIB,
+        description="Bytes that the feature cache may take, some 2.4 KB per mask; the least recently used go first.",
+    )
     buckets: Names = Field(
         (), description="Buckets that jobs may read, separated by commas; `*` allows all; unset: none."
     )

@@ -101,6 +101,15 @@ def make_job(image: str, masks: Any, **fields: Any) -> Job:
     return Job.model_validate({"image": image, "masks": masks, "options": DEMO, **fields})
 
 
+def rectangles(count: int) -> list[Mask]:
+    """Masks that differ, since equal ones are encoded once."""
+    places = ((n % 50, n // 50 % 50, 30 + n // 2500) for n in range(count))
+    return [
+        Mask(id=str(n), segmentation=[[x, y, x + side, y, x + side, y + 30, x, y + 30]])
+        for n, (x, y, side) in enumerate(places)
+    ]
+
+
 def test_the_snippet_of_the_readme(client: Client, image: str, masks: list[Mask], scene: Scene) -> None:
     result = client.submit(make_job(image, masks)).wait(timeout=60)
     assert result.state is JobState.SUCCEEDED
@@ -265,7 +274,7 @@ def test_urgent_jobs_go_first(environment: dict[str, str], idle_client: Client, 
 
 
 def test_a_huge_job_does_not_starve_the_rest(client: Client, image: str, masks: list[Mask]) -> None:
-    huge = [mask.model_copy(update={"id": f"{n}-{mask.id}"}) for n in range(300) for mask in masks]
+    huge = rectangles(300 * len(masks))
     first = client.submit(make_job(image, huge))
     small = client.submit_many([make_job(image, masks[:1]) for _ in range(20)])
     small.wait(timeout=120)
@@ -277,7 +286,7 @@ def test_sigterm_finishes_what_runs(
     environment: dict[str, str], idle_client: Client, image: str, masks: list[Mask]
 ) -> None:
     own = {**environment, "MASKSCORE_NAMESPACE": idle_client.settings.namespace, "MASKSCORE_CONCURRENCY": "2"}
-    many = [mask.model_copy(update={"id": f"{n}-{mask.id}"}) for n in range(100) for mask in masks]
+    many = rectangles(100 * len(masks))
     with start_worker(own) as worker:
         batch = idle_client.submit_many([make_job(image, many) for _ in range(6)])
         next(idle_client.as_completed(batch, timeout=60))

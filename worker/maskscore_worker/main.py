@@ -35,6 +35,7 @@ from maskscore_worker.batcher import Batcher
 from maskscore_worker.company import Company
 from maskscore_worker.device import choose_device
 from maskscore_worker.drain import Drain
+from maskscore_worker.feature_cache import open_feature_cache
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.health import Health
 from maskscore_worker.lanes import SLICE, Lanes
@@ -213,7 +214,8 @@ def load_pipeline(
     model = load_model(settings.weights, architecture=settings.model, device=device, precision=precision)
     features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
-    features.get(prompt_set)
+    dimensions = features.get(prompt_set).shape[1]
+    cache = open_feature_cache(settings, dimensions=dimensions)
     crop_mode = settings.crop_mode
     if crop_mode == "fast" and not model.standard_resize:
         log.info("%s has a transform of its own; its crops are made by it, in the mode `reference`", model.architecture)
@@ -246,12 +248,14 @@ def load_pipeline(
             len(prompt_set.texts),
             time.perf_counter() - started,
         )
-        yield Pipeline(settings, crop_mode, model, batcher, features, objects, worker)
+        yield Pipeline(settings, crop_mode, model, batcher, features, objects, worker, cache)
     finally:
         # A device that hangs must not keep the process from ending.
         if not batcher.close(timeout_s=30):
             log.error("the device did not answer; its jobs are given up")
         objects.close()
+        if cache is not None:
+            cache.close()
 
 
 def _batcher(settings: WorkerSettings, encode: Callable[[Any], Any], device: torch.device) -> Batcher:

@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -31,6 +32,7 @@ from maskscore.result import (
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore_worker.batcher import Batcher
 from maskscore_worker.crops import make_crop
+from maskscore_worker.feature_cache import FeatureCache
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.images import DecodedImage, decode_image
 from maskscore_worker.model import ClipModel
@@ -38,6 +40,7 @@ from maskscore_worker.patience import patiently
 from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.reference import reference_crop
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
+from maskscore_worker.reuse import Reuse, features_identity
 from maskscore_worker.scoring import Scores, score
 from maskscore_worker.stopwatch import Stopwatch
 
@@ -58,6 +61,7 @@ class Pipeline:
     features: PromptFeatureCache
     objects: Objects
     worker: str
+    cache: FeatureCache | None = None
 
     def run(self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch | None = None) -> JobResult:
         """Score one job.
@@ -96,7 +100,8 @@ class Pipeline:
         height, width = image.pixels.shape[:2]
         with watch.stage("regions"):
             check_sizes(masks, height, width)
-        components = self._score(job, masks, image, prompt_set, prompt_features, watch, check)
+        reuse = self._reuse(job, fetched.data, image)
+        components = self._score(job, masks, image, prompt_set, prompt_features, reuse, watch, check)
         notices = list(image.notices)
         if not masks:
             notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
@@ -127,6 +132,8 @@ class Pipeline:
             method=job.options.method,
             components=components,
             warnings=notices,
+            encoded=reuse.encoded,
+            cached=reuse.cached,
             timings=Timings(
                 queue=(claim.claimed_at - claim.submitted_at).total_seconds(),
                 total=time.perf_counter() - started,
@@ -188,6 +195,7 @@ class Pipeline:
         image: DecodedImage,
         prompt_set: PromptSet,
         prompt_features: npt.NDArray[np.float32],
+        reuse: Reuse,
         watch: Stopwatch,
         check: Callable[[], None],
     ) -> list[Component]:
@@ -203,8 +211,8 @@ class Pipeline:
         # As many crops as a batch takes are in memory at a time, however many masks the job has.
         while True:
             found: list[Region | SkippedRegion] = []
-            crops: list[npt.NDArray[np.generic]] = []
-            while len(crops) < self.settings.max_batch:
+            whole: list[Region] = []
+            while len(whole) < self.settings.max_batch:
                 # Masks that are skipped, or slow to draw, fill no batch.
                 check()
                 with watch.stage("regions"):
@@ -213,16 +221,14 @@ class Pipeline:
                     break
                 found.append(region)
                 if isinstance(region, Region):
-                    with watch.stage("crops"):
-                        crops.append(self._crop(job, image, region))
+                    whole.append(region)
             if not found:
                 return components
             self._limit(len(components) + len(found), "components")
             check()
             scores: Iterator[tuple[Scores, npt.NDArray[np.float32]]] = iter(())
-            if crops:
-                with watch.stage("encode"):
-                    features = self.batcher.encode(np.stack(crops))
+            if whole:
+                features = self._features(job, image, whole, reuse, watch, check)
                 with watch.stage("scoring"):
                     scored = score(
                         features,
@@ -239,6 +245,42 @@ class Pipeline:
                     components.append(_component(region, upstream, values, feature if job.options.embeddings else None))
                 else:
                     components.append(_skipped(region, upstream))
+
+    def _features(
+        self,
+        job: Job,
+        image: DecodedImage,
+        regions: list[Region],
+        reuse: Reuse,
+        watch: Stopwatch,
+        check: Callable[[], None],
+    ) -> npt.NDArray[np.float32]:
+        """Return ``(n, D)`` features, encoding only what is not known yet."""
+        with watch.stage("encode"):
+            keys = reuse.keys(regions)
+            missing = reuse.missing(keys)
+        crops = []
+        for position in missing:
+            check()
+            with watch.stage("crops"):
+                crops.append(self._crop(job, image, regions[position]))
+        with watch.stage("encode"):
+            if crops:
+                reuse.keep([keys[position] for position in missing], self.batcher.encode(np.stack(crops)))
+            return reuse.features(keys)
+
+    def _reuse(self, job: Job, data: bytes, image: DecodedImage) -> Reuse:
+        masked = job.options.treatment != "raw_crop"
+        if self.cache is None:
+            return Reuse(None, b"", masked=masked)
+        identity = features_identity(
+            data,
+            job.options,
+            self.identity,
+            orientation_applied=image.orientation_applied,
+            release=metadata.version("maskscore"),
+        )
+        return Reuse(self.cache, identity, masked=masked)
 
     def _crop(self, job: Job, image: DecodedImage, region: Region) -> npt.NDArray[np.generic]:
         if self.crop_mode == "reference":

@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "wait": "maskscore.cli.jobs",
     "results": "maskscore.cli.jobs",
     "cancel": "maskscore.cli.jobs",
+    "rescore": "maskscore.cli.rescore",
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
     "report": "maskscore.cli.report",

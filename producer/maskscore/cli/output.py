@@ -77,6 +77,8 @@ def _print_result(result: JobResult) -> None:
     about = f"job {result.job_id}: {result.state}"
     if result.image is not None:
         about += f", {result.image.uri} ({result.image.width} x {result.image.height})"
+    if result.cached:
+        about += f", {result.cached} of {len(result.components)} from the cache"
     console.print(about, soft_wrap=True)
     if result.error is not None:
         console.print(f"{result.error.code}: {result.error.message}", soft_wrap=True)

@@ -283,10 +283,16 @@ class Ledger:
 
     def document(self, job_id: str) -> bytes:
         """Return the job's document as submitted. Raises :class:`~maskscore.errors.JobNotFound`."""
-        document: bytes | None = self._redis.hget(self._record(job_id), "document")
-        if document is None:
-            raise _not_found(job_id)
-        return document
+        return self.documents([job_id])[0]
+
+    def documents(self, job_ids: Sequence[str]) -> list[bytes]:
+        """Return the jobs' documents, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
+        documents = []
+        for job_id, (document,) in zip(job_ids, self._rows(job_ids, ["document"]), strict=True):
+            if document is None:
+                raise _not_found(job_id)
+            documents.append(document)
+        return documents
 
     def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
         """Return the dead letters, the latest first."""

@@ -1,0 +1,127 @@
+"""``rescore``: jobs again, with other prompts or thresholds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import get_args
+
+import click
+from pydantic import ValidationError
+
+from maskscore.cli.exits import Exit
+from maskscore.cli.output import print_results, read_job_ids, shown_progress
+from maskscore.client import Client
+from maskscore.document import explain
+from maskscore.errors import BatchNotFound, InvalidDocumentError
+from maskscore.job import Method, Thresholds
+from maskscore.prompts import read_prompt_set
+from maskscore.result import JobResult
+
+__all__ = ["rescore_command"]
+
+
+@click.command("rescore")
+@click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
+@click.option("--prompts", help="Name of a prompt set, or a YAML file of one.")
+@click.option(
+    "--thresholds",
+    metavar="NAME=VALUE,...",
+    help=f"Some of {', '.join(Thresholds.model_fields)}; the others stay.",
+)
+@click.option("--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines.")
+@click.option("--top-k", type=int, help="How many best prompts to return per mask.")
+@click.option("--result-uri", help="s3://bucket/prefix/ for the results.")
+@click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
+@click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
+@click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def rescore_command(
+    names: tuple[str, ...],
+    prompts: str | None,
+    thresholds: str | None,
+    method: Method | None,
+    top_k: int | None,
+    result_uri: str | None,
+    batch_id: str | None,
+    wait_: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Score the masks of earlier jobs again, with other prompts, thresholds, method or top-k.
+
+    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. The new jobs' ids are printed, one per
+    line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says
+    how many did.
+    """
+    if prompts is None and thresholds is None and method is None and top_k is None:
+        raise click.UsageError("say what is to be asked otherwise: --prompts, --thresholds, --method or --top-k")
+    prompt_set = read_prompt_set(Path(prompts)) if prompts and prompts.endswith((".yaml", ".yml")) else prompts
+    tally = _Tally()
+    with Client() as client:
+        try:
+            batch = client.rescore(
+                _job_ids(client, read_job_ids(names)),
+                prompts=prompt_set,
+                thresholds=_thresholds(thresholds),
+                method=method,
+                top_k=top_k,
+                result_uri=result_uri,
+                batch_id=batch_id or uuid.uuid4().hex,
+                wait_for_room=True,
+            )
+        except ValidationError as error:
+            raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
+        count = len(batch)
+        click.echo(f"maskscore: {count} jobs submitted, batch {batch.batch_id}", err=True)
+        if not wait_:
+            for job_id in batch.job_ids():
+                click.echo(json.dumps({"job_id": job_id, "batch_id": batch.batch_id}) if as_json else job_id)
+            return
+        print_results(tally.of(shown_progress(batch.as_completed(timeout), count)), as_json=as_json)
+    click.echo(f"maskscore: {tally}", err=True)
+    if tally.failed:
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+class _Tally:
+    """Where the features of the masks came from."""
+
+    def __init__(self) -> None:
+        self.masks = self.cached = self.encoded = self.failed = 0
+
+    def of(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
+        """Pass results on, and count."""
+        for result in results:
+            self.masks += sum(component.skipped is None for component in result.components)
+            self.cached += result.cached
+            self.encoded += result.encoded
+            self.failed += result.error is not None
+            yield result
+
+    def __str__(self) -> str:
+        return f"{self.masks:,} masks scored: {self.cached:,} from the cache, {self.encoded:,} encoded"
+
+
+def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        batch = client.batch(name)
+        try:
+            batch.counts()
+        except BatchNotFound:
+            yield name
+        else:
+            yield from batch.job_ids()
+
+
+def _thresholds(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError as error:
+        raise click.UsageError(f"--thresholds {text!r}: write NAME=VALUE,..., such as reject_neg_sum=0.6") from error
