@@ -30,6 +30,7 @@ _LINE_START = tl.constexpr(int(Column.LINE_START))
 _EDGE_START = tl.constexpr(int(Column.EDGE_START))
 _EDGES = tl.constexpr(int(Column.EDGES))
 _BITS = tl.constexpr(PRECISION_BITS)
+_HALF = tl.constexpr(1 << (PRECISION_BITS - 1))
 
 
 def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | None, size: int) -> torch.Tensor:
@@ -147,7 +148,7 @@ def _across(  # type: ignore[no-untyped-def]
     channel = tl.arange(0, 4)
     both = here[:, None] & (channel < 3)[None, :]
     start = first + tl.load(starts + crop * size + x, mask=here, other=0)
-    total = tl.zeros((BLOCK, 4), tl.int32) + (1 << (_BITS - 1))
+    total = tl.zeros((BLOCK, 4), tl.int32) + _HALF
     for tap in range(0, taps):
         weight = tl.load(weights + (crop * most + tap) * size + x, mask=here, other=0)
         place = tl.minimum(start + tap, pixels - 1)
@@ -178,7 +179,7 @@ def _down(  # type: ignore[no-untyped-def]
     start = tl.load(table + _LINE_START * crops + crop) + tl.load(starts + crop * size + row)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     here = place < size * 3
-    total = tl.zeros((BLOCK,), tl.int32) + (1 << (_BITS - 1))
+    total = tl.zeros((BLOCK,), tl.int32) + _HALF
     for tap in range(0, taps):
         weight = tl.load(weights + (crop * most + tap) * size + row)
         line = tl.minimum(start + tap, lines - 1)
