@@ -29,14 +29,13 @@ from maskscore.result import (
     Timings,
 )
 from maskscore.settings import CropMode, WorkerSettings
-from maskscore_worker.batcher import Batcher
-from maskscore_worker.crops import make_crop
+from maskscore_worker.batcher import Batcher, Caller
+from maskscore_worker.croppers import Cropper
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.images import DecodedImage, decode_image
 from maskscore_worker.model import ClipModel
 from maskscore_worker.patience import patiently
 from maskscore_worker.prompt_sets import resolve_prompt_set
-from maskscore_worker.reference import reference_crop
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
 from maskscore_worker.scoring import Scores, score
 from maskscore_worker.stopwatch import Stopwatch
@@ -46,7 +45,7 @@ __all__ = ["Pipeline"]
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Everything a job needs, loaded once: the model, the batcher before it, prompt features, object access.
+    """Everything a job needs, loaded once: the model, what is before it, prompt features, object access.
 
     ``crop_mode`` is the settings', but for a model whose transform is not the usual one: that takes ``reference``.
     """
@@ -54,6 +53,7 @@ class Pipeline:
     settings: WorkerSettings
     crop_mode: CropMode
     model: ClipModel
+    cropper: Cropper
     batcher: Batcher
     features: PromptFeatureCache
     objects: Objects
@@ -65,7 +65,12 @@ class Pipeline:
         ``check`` is called between the steps and may raise to stop the job; ``watch`` counts the time in each step.
         Raises :class:`~maskscore.errors.JobError` for everything that is wrong with the job or its objects.
         """
-        watch = watch or Stopwatch()
+        with self.batcher.caller() as caller:
+            return self._run(job, claim, check, watch or Stopwatch(), caller)
+
+    def _run(
+        self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch, caller: Caller
+    ) -> JobResult:
         started = time.perf_counter()
         prompt_set = resolve_prompt_set(job.options.prompts, self.settings.prompts_dir)
         with watch.stage("encode"):
@@ -96,7 +101,7 @@ class Pipeline:
         height, width = image.pixels.shape[:2]
         with watch.stage("regions"):
             check_sizes(masks, height, width)
-        components = self._score(job, masks, image, prompt_set, prompt_features, watch, check)
+        components = self._score(job, masks, image, prompt_set, prompt_features, watch, check, caller)
         notices = list(image.notices)
         if not masks:
             notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
@@ -190,8 +195,11 @@ class Pipeline:
         prompt_features: npt.NDArray[np.float32],
         watch: Stopwatch,
         check: Callable[[], None],
+        caller: Caller,
     ) -> list[Component]:
         height, width = image.pixels.shape[:2]
+        with watch.stage("crops"):
+            opened = self.cropper.open(image.pixels)
         regions = find_regions(
             masks,
             height=height,
@@ -203,8 +211,8 @@ class Pipeline:
         # As many crops as a batch takes are in memory at a time, however many masks the job has.
         while True:
             found: list[Region | SkippedRegion] = []
-            crops: list[npt.NDArray[np.generic]] = []
-            while len(crops) < self.settings.max_batch:
+            to_score: list[Region] = []
+            while len(to_score) < self.settings.max_batch:
                 # Masks that are skipped, or slow to draw, fill no batch.
                 check()
                 with watch.stage("regions"):
@@ -213,16 +221,17 @@ class Pipeline:
                     break
                 found.append(region)
                 if isinstance(region, Region):
-                    with watch.stage("crops"):
-                        crops.append(self._crop(job, image, region))
+                    to_score.append(region)
             if not found:
                 return components
             self._limit(len(components) + len(found), "components")
             check()
             scores: Iterator[tuple[Scores, npt.NDArray[np.float32]]] = iter(())
-            if crops:
+            if to_score:
+                with watch.stage("crops"):
+                    crops = opened.make(to_score, job.options, check)
                 with watch.stage("encode"):
-                    features = self.batcher.encode(np.stack(crops))
+                    features = caller.encode(crops, last=region is None)
                 with watch.stage("scoring"):
                     scored = score(
                         features,
@@ -239,13 +248,6 @@ class Pipeline:
                     components.append(_component(region, upstream, values, feature if job.options.embeddings else None))
                 else:
                     components.append(_skipped(region, upstream))
-
-    def _crop(self, job: Job, image: DecodedImage, region: Region) -> npt.NDArray[np.generic]:
-        if self.crop_mode == "reference":
-            return reference_crop(image.pixels, region.box, region.bits, job.options, self.model.transform).numpy()
-        # Two grey levels move a probability by half a percent at most: less than bf16 does, more than fp32 may.
-        exact = self.model.precision == "fp32"
-        return make_crop(image.pixels, region.box, region.bits, job.options, size=self.model.image_size, exact=exact)
 
 
 def _component(
