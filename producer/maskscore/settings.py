@@ -103,8 +103,8 @@ class WorkerSettings(ClientSettings):
     )
     crop_device: CropDevice = Field(
         "auto",
-        description="Where crops are made: `cpu`, by the task threads; `device`, all of a batch at once where the model "
-        "is; `auto`: `device` on a GPU, else `cpu`. The mode `reference` makes them on the CPU.",
+        description="Where crops are made: `cpu`, by the task threads; `device`, all of a batch at once where the "
+        "model is; `auto`: `device` on a GPU, else `cpu`. The mode `reference` makes them on the CPU.",
     )
     concurrency: int = Field(4, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")
     torch_threads: int = Field(

@@ -24,9 +24,9 @@ class Column(IntEnum):
     """What the table says of each crop.
 
     A crop is a number of ``LINES``, each of ``LENGTH`` pixels: rows, or columns where it is ``TURNED`` (Pillow then
-    makes it smaller by its height first). ``ALONG`` is the side that lines run along and that is resized first, ``DOWN``
-    the other one; ``…_FIRST`` is its first pixel that any window looks at, and only from there on are there lines
-    and pixels. ``X`` and ``Y`` are the first such pixel's place in the image.
+    makes it smaller by its height first). ``ALONG`` is the side that lines run along and that is resized first,
+    ``DOWN`` the other one; ``…_FIRST`` is its first pixel that any window looks at, and only from there on are there
+    lines and pixels. ``X`` and ``Y`` are the first such pixel's place in the image.
     """
 
     X = 0
@@ -58,7 +58,7 @@ class CropPlan:
     edges: Ints
 
     def __len__(self) -> int:
-        return self.table.shape[1]
+        return int(self.table.shape[1])
 
     def __getitem__(self, column: Column) -> Ints:
         row: Ints = self.table[column]

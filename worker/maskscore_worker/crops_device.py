@@ -55,13 +55,13 @@ class DeviceCropper:
         if self.device.type != "cuda":
             return nullcontext()
         if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream(self.device, priority=-1)
+            self._own.stream = torch.cuda.Stream(self.device, priority=-1)  # type: ignore[no-untyped-call]
         return torch.cuda.stream(self._own.stream)
 
     def wait(self) -> None:
         """Wait until what the calling thread has asked for is there; other threads run meanwhile."""
         if self.device.type == "cuda":
-            ready = torch.cuda.Event(blocking=True)
+            ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             ready.record(self._own.stream)
             ready.synchronize()
 

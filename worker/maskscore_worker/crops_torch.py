@@ -1,4 +1,4 @@
-"""Treatment, crop and resize of many crops at once in PyTorch's operations: for any device, and what defines the result.
+"""Treatment, crop and resize of many crops at once in PyTorch's operations, for any device.
 
 Everything is whole numbers, as in Pillow, so the crops are Pillow's to the bit wherever they are made.
 """

@@ -71,7 +71,7 @@ def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | Non
     return crops
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _treat(  # type: ignore[no-untyped-def]
     image,
     treated,
@@ -123,7 +123,7 @@ def _treat(  # type: ignore[no-untyped-def]
             tl.store(treated + (first + along) * 3 + channel, value, mask=here)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _across(  # type: ignore[no-untyped-def]
     treated,
     resized,
@@ -158,7 +158,7 @@ def _across(  # type: ignore[no-untyped-def]
     tl.store(resized + (line * size + x)[:, None] * 3 + channel[None, :], level.to(tl.uint8), mask=both)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _down(  # type: ignore[no-untyped-def]
     resized,
     finished,

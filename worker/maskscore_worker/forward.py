@@ -61,7 +61,7 @@ class Forward:
         self._tower = tower
         self._device = device
         self._lock = threading.Lock()
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pool: Any = None
         self._shapes: dict[int, _Shape] = {}
         for size in sorted(sizes):
@@ -80,7 +80,7 @@ class Forward:
 
     def encode(self, crops: npt.NDArray[Any] | torch.Tensor) -> Features:
         """Return the features of ``(n, *shape)`` crops, ``(n, D)`` float32, in their order."""
-        pieces = torch.as_tensor(crops).split(self.sizes[-1])
+        pieces = torch.split(torch.as_tensor(crops), self.sizes[-1])
         parts = []
         for piece in pieces:
             shape = self._shapes[next(size for size in self.sizes if size >= len(piece))]
@@ -106,7 +106,7 @@ class Forward:
                 shape.run()
                 features = torch.empty((count, shape.features.shape[1]), dtype=torch.float32, pin_memory=True)
                 features.copy_(shape.features[:count], non_blocking=True)
-                ready = torch.cuda.Event(blocking=True)
+                ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
                 ready.record(self._stream)
         # `crops` is held until then, so that nobody is given its memory before it was read.
         ready.synchronize()

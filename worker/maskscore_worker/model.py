@@ -111,7 +111,8 @@ class ClipModel:
 
     def tensor_tower(self, values: torch.Tensor) -> torch.Tensor:
         """Return what :meth:`encode_tensors` returns, for images on the model's device, there; in inference mode."""
-        return _normalised(self._model.encode_image(values.to(self._dtype)))
+        features: torch.Tensor = self._model.encode_image(values.to(self._dtype))
+        return _normalised(features)
 
     def _encoded(self, tower: Callable[[torch.Tensor], torch.Tensor], images: Any) -> Features:
         if isinstance(images, np.ndarray):
@@ -163,7 +164,7 @@ class ClipModel:
 
 def _normalised(features: torch.Tensor) -> torch.Tensor:
     features = features.float()
-    return features / features.norm(dim=-1, keepdim=True)
+    return features / torch.linalg.vector_norm(features, dim=-1, keepdim=True)
 
 
 def load_model(

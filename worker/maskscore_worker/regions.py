@@ -106,9 +106,8 @@ def find_regions(
         large = [region for region in regions if region.area >= min_area]
         yield from large
         if not large:
-            message = (
-                f"The mask has {whole.area} pixels{' in all' if split_components else ''}; min_area is {min_area}."
-            )
+            message = f"The mask has {whole.area} pixels" + (" in all" if split_components else "")
+            message = f"{message}; min_area is {min_area}."
             yield SkippedRegion(index, mask.id, SkipCode.BELOW_MIN_AREA, message, None, whole.box, whole.area)
 
 
