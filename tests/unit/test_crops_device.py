@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from maskscore.job import Mask, ScoringOptions, Treatment
 from maskscore.masks import encode_mask
 from maskscore_worker import crops_device
+from maskscore_worker.crop_plan import DevicePlan
 from maskscore_worker.croppers import HostCropper
 from maskscore_worker.crops_device import DeviceCropper
 from maskscore_worker.crops_torch import make_crops
@@ -105,7 +106,12 @@ def test_crops_at_full_size_and_more_pixels_than_one_call_takes(monkeypatch: pyt
     calls: list[int] = []
     cropper = DeviceCropper(224, CPU)
     make = cropper.make_crops
-    cropper.make_crops = lambda image, plan, *rest: (calls.append(len(plan.host)), make(image, plan, *rest))[1]
+
+    def counted(image: torch.Tensor, plan: DevicePlan, *rest: Any) -> torch.Tensor:
+        calls.append(len(plan.host))
+        return make(image, plan, *rest)
+
+    cropper.make_crops = counted
     monkeypatch.setattr(crops_device, "_MOST_PIXELS", 10_000)
     assert torch.equal(cropper.open(pixels).make(regions, options, nothing), whole)
     assert calls == [1, 2, 1]

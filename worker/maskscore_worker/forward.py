@@ -9,7 +9,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ Tower = Callable[[torch.Tensor], torch.Tensor]
 def fixed_sizes(most: int) -> list[int]:
     """Return the batch sizes up to ``most``: powers of two and, from 16 on, halfway between, so that few are padded."""
     powers = [1 << exponent for exponent in range(most.bit_length())]
-    between = [(low + high) // 2 for low, high in pairwise(powers) if low >= 16]
+    between = [power * 3 // 2 for power in powers if power >= 16 and power * 3 // 2 <= most]
     return sorted({*powers, *between, most})
 
 

@@ -164,7 +164,8 @@ class ClipModel:
 
 def _normalised(features: torch.Tensor) -> torch.Tensor:
     features = features.float()
-    return features / torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    lengths: torch.Tensor = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    return features / lengths
 
 
 def load_model(
