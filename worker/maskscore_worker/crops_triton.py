@@ -32,6 +32,9 @@ _EDGES = tl.constexpr(int(Column.EDGES))
 _BITS = tl.constexpr(PRECISION_BITS)
 _HALF = tl.constexpr(1 << (PRECISION_BITS - 1))
 
+# Numbers that change from batch to batch: a kernel of their own for multiples of 16 would be compiled amid a job.
+_PLAIN = ["crops", "height", "width", "pixels", "lines", "most"]
+
 
 def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | None, size: int) -> torch.Tensor:
     """Return what :func:`maskscore_worker.crops_torch.make_crops` returns."""
@@ -71,7 +74,7 @@ def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | Non
     return crops
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=_PLAIN)  # type: ignore[untyped-decorator]
 def _treat(  # type: ignore[no-untyped-def]
     image,
     treated,
@@ -123,7 +126,7 @@ def _treat(  # type: ignore[no-untyped-def]
             tl.store(treated + (first + along) * 3 + channel, value, mask=here)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=_PLAIN)  # type: ignore[untyped-decorator]
 def _across(  # type: ignore[no-untyped-def]
     treated,
     resized,
@@ -158,7 +161,7 @@ def _across(  # type: ignore[no-untyped-def]
     tl.store(resized + (line * size + x)[:, None] * 3 + channel[None, :], level.to(tl.uint8), mask=both)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=_PLAIN)  # type: ignore[untyped-decorator]
 def _down(  # type: ignore[no-untyped-def]
     resized,
     finished,

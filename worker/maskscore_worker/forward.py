@@ -127,6 +127,7 @@ class Forward:
                 raise
             except RuntimeError as error:
                 log.warning("batches of %d are run without a CUDA graph: %s", len(crops), error)
+            with torch.cuda.stream(self._stream):
                 return self._plain(crops)
 
     def _plain(self, crops: torch.Tensor) -> _Shape:
