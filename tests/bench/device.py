@@ -196,7 +196,10 @@ def _bare_forward(
     best = 0.0
     for size in scale.batches:
         crops = torch.randint(0, 256, (size, *shape), dtype=torch.uint8, device=device)
-        towers = {"eager": _tower(model.image_tower, crops), "fixed": partial(forward.encode, crops)}
+        towers: dict[str, Callable[[], Any]] = {
+            "eager": _tower(model.image_tower, crops),
+            "fixed": partial(forward.encode, crops),
+        }
         try:
             if compiled:
                 _tower(compiled, crops)()

@@ -250,9 +250,7 @@ def load_pipeline(
         objects.close()
 
 
-def _batcher(
-    settings: WorkerSettings, model: ClipModel, encoded: Callable[[int], None], *, reference: bool
-) -> Batcher:
+def _batcher(settings: WorkerSettings, model: ClipModel, encoded: Callable[[int], None], *, reference: bool) -> Batcher:
     wait_s = settings.max_wait_ms / 1000
     tower, encode = (
         (model.tensor_tower, model.encode_tensors) if reference else (model.image_tower, model.encode_images)

@@ -68,9 +68,7 @@ class Pipeline:
         with self.batcher.caller() as caller:
             return self._run(job, claim, check, watch or Stopwatch(), caller)
 
-    def _run(
-        self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch, caller: Caller
-    ) -> JobResult:
+    def _run(self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch, caller: Caller) -> JobResult:
         started = time.perf_counter()
         prompt_set = resolve_prompt_set(job.options.prompts, self.settings.prompts_dir)
         with watch.stage("encode"):
