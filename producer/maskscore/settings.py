@@ -34,6 +34,7 @@ PREFIX = "MASKSCORE_"
 
 LogFormat = Literal["text", "json"]
 CropMode = Literal["fast", "reference"]
+CropDevice = Literal["auto", "cpu", "device"]
 Precision = Literal["fp32", "bf16", "auto"]
 Names = Annotated[tuple[str, ...], NoDecode]
 Paths = Annotated[tuple[Path, ...], NoDecode]
@@ -100,12 +101,21 @@ class WorkerSettings(ClientSettings):
     crop_mode: CropMode = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."
     )
+    crop_device: CropDevice = Field(
+        "auto",
+        description="Where crops are made: `cpu`, by the task threads; `device`, all of a batch at once where the "
+        "model is; `auto`: `device` on a GPU, else `cpu`. The mode `reference` makes them on the CPU.",
+    )
     concurrency: int = Field(4, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")
     torch_threads: int = Field(
         0, ge=0, description="Cores that the forward passes on a CPU share; 0: as many as PyTorch finds."
     )
     max_batch: int = Field(64, ge=1, le=4096, description="Crops per forward pass; on a CPU at most 8.")
-    max_wait_ms: float = Field(5.0, ge=0, description="How long a batch waits for more crops after its first one.")
+    max_wait_ms: float = Field(
+        5.0,
+        ge=0,
+        description="How long a batch waits for more crops after its first one, if there is a job that may bring some.",
+    )
     prompts: str = Field("default", description="Prompt set encoded at the start, before the first job.")
     prompts_dir: Path | None = Field(
         None, description="Folder of `NAME.yaml` prompt sets that jobs may name beside the built-in ones."

@@ -34,7 +34,7 @@ from reference import Reference, decode, multiplier
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 TREATMENTS = ("original", "raw_crop", "soft_mask")
-TOLERANCE = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2}
+TOLERANCE = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
 BoolMask = npt.NDArray[np.bool_]
 
 
@@ -43,9 +43,9 @@ def reference() -> Reference:
     return Reference.from_folder(DEMO_WEIGHTS)
 
 
-@pytest.fixture(scope="module", params=["fast", "reference", "bf16"])
+@pytest.fixture(scope="module", params=["fast", "reference", "bf16", "device"])
 def service(request: pytest.FixtureRequest, services: LocalServices) -> Iterator[tuple[str, Client]]:
-    """A worker process of its own in each crop mode, and one in bf16, and a client of it."""
+    """A worker process of its own in each crop mode, one in bf16, one whose crops the device makes; a client of it."""
     mode: str = request.param
     namespace = f"agreement-{mode}-{uuid.uuid4().hex[:8]}"
     services.create_bucket("agreement")
@@ -55,7 +55,8 @@ def service(request: pytest.FixtureRequest, services: LocalServices) -> Iterator
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
         "MASKSCORE_PROMPTS": "demo",
         "MASKSCORE_BUCKETS": "agreement",
-        "MASKSCORE_CROP_MODE": "fast" if mode == "bf16" else mode,
+        "MASKSCORE_CROP_MODE": "reference" if mode == "reference" else "fast",
+        "MASKSCORE_CROP_DEVICE": "device" if mode == "device" else "cpu",
         "MASKSCORE_PRECISION": "bf16" if mode == "bf16" else "fp32",
         "MASKSCORE_MAX_BATCH": "16",
     }

@@ -175,7 +175,11 @@ def test_a_poisonous_crop_fails_only_its_own_caller(fault: str, code: str) -> No
 
     poison = np.concatenate([crops(5, 3), np.full((1, 2, 2, 3), 255, np.uint8)])
     gate = threading.Barrier(9)
-    with running(encode, max_batch=64, max_wait_s=0.2) as batcher, ThreadPoolExecutor(9) as threads:
+    with (
+        running(encode, max_batch=64, max_wait_s=0.2) as batcher,
+        ThreadPoolExecutor(9) as threads,
+        batcher.caller(),
+    ):
 
         def ask(request: Array) -> Array:
             gate.wait(20)
@@ -195,7 +199,7 @@ def test_closing_finishes_what_waits_and_refuses_more() -> None:
     gate = Gate()
     batcher = Batcher(gate, max_batch=4, max_wait_s=10)
     batcher.start()
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(2) as threads, batcher.caller():
         answer = threads.submit(batcher.encode, crops(1, 3))
         wait_until(lambda: batcher.stats().waiting_crops == 3)
         gate.open.release()
@@ -339,3 +343,48 @@ def test_lanes_share_the_cores() -> None:
         torch.set_num_threads(before)
     assert shares[0] == 4
     assert sorted(shares[1:]) == [2, 4]
+
+
+def test_a_batch_waits_only_while_more_may_come() -> None:
+    sizes: list[int] = []
+
+    def encode(batch: Array) -> Array:
+        sizes.append(len(batch))
+        return project(batch)
+
+    # So long that a batch that waited for nothing would fail the test by its timeout.
+    with running(encode, max_batch=8, max_wait_s=3000) as batcher, ThreadPoolExecutor(2) as threads:
+        with batcher.caller() as alone:
+            assert len(alone.encode(crops(1, 3), last=False)) == 3
+            assert len(alone.encode(crops(1, 2), last=True)) == 2
+            assert len(batcher.encode(crops(1, 1))) == 1
+        with batcher.caller() as first, batcher.caller() as second:
+            early = threads.submit(first.encode, crops(2, 3), last=True)
+            wait_until(lambda: batcher.stats().waiting_crops == 3)
+            late = second.encode(crops(3, 2), last=True)
+            np.testing.assert_allclose(early.result(20), project(crops(2, 3)), rtol=1e-5)
+            np.testing.assert_allclose(late, project(crops(3, 2)), rtol=1e-5)
+        with batcher.caller() as first:
+            with batcher.caller():
+                early = threads.submit(first.encode, crops(4, 3), last=False)
+                wait_until(lambda: batcher.stats().waiting_crops == 3)
+            # The other one has ended without any crops.
+            assert len(early.result(20)) == 3
+    assert sizes == [3, 2, 1, 5, 3]
+
+
+def test_tensors_and_arrays_of_several_callers_share_a_batch() -> None:
+    kinds: list[type] = []
+
+    def encode(batch: Any) -> Array:
+        kinds.append(type(batch))
+        return project(np.asarray(batch))
+
+    with running(encode, max_batch=8, max_wait_s=3000) as batcher, ThreadPoolExecutor(1) as threads:
+        with batcher.caller() as first, batcher.caller() as second:
+            early = threads.submit(first.encode, torch.from_numpy(crops(2, 3)), last=True)
+            wait_until(lambda: batcher.stats().waiting_crops == 3)
+            late = second.encode(crops(3, 2), last=True)
+            np.testing.assert_allclose(early.result(20), project(crops(2, 3)), rtol=1e-5)
+        np.testing.assert_allclose(late, project(crops(3, 2)), rtol=1e-5)
+    assert kinds == [torch.Tensor]

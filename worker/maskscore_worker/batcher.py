@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,12 @@ import torch
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["Batcher", "BatcherStats"]
+__all__ = ["Batcher", "BatcherStats", "Caller"]
 
 log = logging.getLogger(__name__)
 
-Crops = npt.NDArray[Any]
+# NumPy's arrays or PyTorch's tensors; both can be counted and cut into parts.
+Crops = Any
 Features = npt.NDArray[np.float32]
 
 
@@ -91,6 +93,22 @@ class _Share:
     crops: Crops
 
 
+class Caller:
+    """One job before the batcher, used by one thread: as long as more may come from it, others' crops may wait."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self._coming = 1
+
+    def encode(self, crops: Crops, *, last: bool) -> Features:
+        """Do what :meth:`Batcher.encode` does; after the ``last`` crops nothing more is expected from this caller."""
+        return self._batcher._encode_of(crops, self, last=last)
+
+    def _leave(self) -> None:
+        self._batcher._expect(-self._coming)
+        self._coming = 0
+
+
 class Batcher:
     """Fills batches across callers and encodes them.
 
@@ -98,7 +116,8 @@ class Batcher:
     ----------
     encode: ``(n, …)`` crops → ``(n, D)`` float32 features, ``1 ≤ n ≤ max_batch``; called by ``lanes`` threads.
     max_batch: most crops per call.
-    max_wait_s: seconds that the first crop of a batch waits for more.
+    max_wait_s: seconds that the first crop of a batch waits for more while a caller prepares some (see
+        :meth:`caller`); where none does, it does not wait.
     lanes: batches that are encoded at once.
 
     Each round gives every waiting caller an equal share of the batch, so that one with 2,000 crops does not hold up
@@ -117,6 +136,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._closing = False
         self._batches = self._crops = self._places = 0
+        self._coming = 0
         # By thread: when a batch of it last ended; and how many crops each is encoding.
         self._progress = {0: time.monotonic()}
         self._encoding: dict[int, int] = {}
@@ -157,21 +177,45 @@ class Batcher:
         ``features_not_finite``, or ``internal_error`` when encoding these very crops fails; :class:`ValueError` for
         no crops at all, :class:`RuntimeError` once closed.
         """
+        return self._encode_of(crops, None, last=False)
+
+    def _encode_of(self, crops: Crops, caller: Caller | None, *, last: bool) -> Features:
         if not len(crops):
             raise ValueError("there are no crops to encode")
         request = _Request(crops)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
+            if caller is not None:
+                # In one step with the crops' arrival, or a batch could go off between the two without them.
+                self._coming -= caller._coming
+                caller._coming = 0 if last else caller._coming
             self._waiting.append(request)
             self._unanswered.add(request)
             self._changed.notify_all()
         request.done.wait()
         with self._changed:
             self._unanswered.discard(request)
+            if caller is not None:
+                self._coming += caller._coming
         if request.error is not None:
             raise request.error
         return request.features()
+
+    @contextmanager
+    def caller(self) -> Iterator[Caller]:
+        """Announce crops: a batch that is not full waits a little for this caller's until its last ones are there."""
+        self._expect(1)
+        caller = Caller(self)
+        try:
+            yield caller
+        finally:
+            caller._leave()
+
+    def _expect(self, change: int) -> None:
+        with self._changed:
+            self._coming += change
+            self._changed.notify_all()
 
     def stats(self) -> BatcherStats:
         """Return the counts since the start."""
@@ -217,7 +261,7 @@ class Batcher:
                 oldest = min(request.arrived for request in self._waiting)
                 patience = oldest + self._max_wait_s - time.monotonic()
                 full = sum(request.left for request in self._waiting) >= self._limit
-                if full or patience <= 0 or self._closing:
+                if full or patience <= 0 or self._closing or not self._coming:
                     break
                 self._changed.wait(patience)
             return self._take()
@@ -251,7 +295,7 @@ class Batcher:
         if not shares:
             return
         try:
-            features = self._encode_within_memory(np.concatenate([share.crops for share in shares]))
+            features = self._encode_within_memory(_joined([share.crops for share in shares]))
         except Exception as error:
             if len(shares) == 1:
                 self._fail(shares[0].request, error)
@@ -326,6 +370,17 @@ class Batcher:
             message = f"The model failed on this job's crops: {type(error).__name__}: {error}"
             error = JobError(FailureCode.INTERNAL_ERROR, message)
         request.fail(error)
+
+
+def _joined(parts: list[Crops]) -> Crops:
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    # Where the device had no memory left for a caller's crops, they were made on the CPU.
+    tensors = [torch.as_tensor(part) for part in parts]
+    device = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), tensors[0].device)
+    return torch.cat([tensor.to(device) for tensor in tensors])
 
 
 def _is_out_of_memory(error: Exception) -> bool:

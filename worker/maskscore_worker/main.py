@@ -33,10 +33,12 @@ from maskscore.tracing import open_tracing
 from maskscore_worker.attempt import Attempts
 from maskscore_worker.batcher import Batcher
 from maskscore_worker.company import Company
+from maskscore_worker.cropper_choice import choose_cropper
 from maskscore_worker.device import choose_device
 from maskscore_worker.drain import Drain
 from maskscore_worker.feature_cache import open_feature_cache
 from maskscore_worker.features import PromptFeatureCache
+from maskscore_worker.forward import Forward, fixed_sizes
 from maskscore_worker.health import Health
 from maskscore_worker.lanes import SLICE, Lanes
 from maskscore_worker.leases import Leases
@@ -220,14 +222,8 @@ def load_pipeline(
     if crop_mode == "fast" and not model.standard_resize:
         log.info("%s has a transform of its own; its crops are made by it, in the mode `reference`", model.architecture)
         crop_mode = "reference"
-    encode = model.encode_tensors if crop_mode == "reference" else model.encode_images
-
-    def encode_counted(crops: np.ndarray) -> np.ndarray:
-        features = encode(crops)
-        encoded(len(crops))
-        return features
-
-    batcher = _batcher(settings, encode_counted, device)
+    cropper = choose_cropper(settings.crop_device, model, crop_mode=crop_mode)
+    batcher = _batcher(settings, model, encoded, reference=crop_mode == "reference")
     objects = Objects(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
@@ -248,7 +244,7 @@ def load_pipeline(
             len(prompt_set.texts),
             time.perf_counter() - started,
         )
-        yield Pipeline(settings, crop_mode, model, batcher, features, objects, worker, cache)
+        yield Pipeline(settings, crop_mode, model, cropper, batcher, features, objects, worker, cache)
     finally:
         # A device that hangs must not keep the process from ending.
         if not batcher.close(timeout_s=30):
@@ -258,14 +254,30 @@ def load_pipeline(
             cache.close()
 
 
-def _batcher(settings: WorkerSettings, encode: Callable[[Any], Any], device: torch.device) -> Batcher:
+def _batcher(settings: WorkerSettings, model: ClipModel, encoded: Callable[[int], None], *, reference: bool) -> Batcher:
     wait_s = settings.max_wait_ms / 1000
-    if device.type != "cpu":
-        return Batcher(encode, max_batch=settings.max_batch, max_wait_s=wait_s)
-    lanes = torch.get_num_threads()
-    return Batcher(
-        Lanes(encode, lanes).encode, max_batch=min(SLICE, settings.max_batch), max_wait_s=wait_s, lanes=lanes
+    tower, encode = (
+        (model.tensor_tower, model.encode_tensors) if reference else (model.image_tower, model.encode_images)
     )
+    if model.device.type != "cpu":
+        blank = torch.from_numpy(_blank(model, reference=reference))
+        sizes = fixed_sizes(settings.max_batch)
+        forward = Forward(tower, shape=tuple(blank.shape[1:]), dtype=blank.dtype, device=model.device, sizes=sizes)
+        # While one batch is on the device, the next is gathered and uploaded.
+        encode_counted = _counted(forward.encode, encoded)
+        return Batcher(encode_counted, max_batch=forward.sizes[-1], max_wait_s=wait_s, lanes=2)
+    lanes = torch.get_num_threads()
+    encode_counted = _counted(Lanes(encode, lanes).encode, encoded)
+    return Batcher(encode_counted, max_batch=min(SLICE, settings.max_batch), max_wait_s=wait_s, lanes=lanes)
+
+
+def _counted(encode: Callable[[Any], Any], encoded: Callable[[int], None]) -> Callable[[Any], Any]:
+    def encode_counted(crops: Any) -> Any:
+        features = encode(crops)
+        encoded(len(crops))
+        return features
+
+    return encode_counted
 
 
 def _blank(model: ClipModel, *, reference: bool) -> np.ndarray:

@@ -90,22 +90,36 @@ class ClipModel:
         self._mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=device).view(1, 3, 1, 1)
 
-    def encode_images(self, crops: npt.NDArray[np.uint8]) -> Features:
+    def encode_images(self, crops: npt.NDArray[np.uint8] | torch.Tensor) -> Features:
         """Return the L2-normalised features ``(N, D)`` float32 of ``(N, S, S, 3)`` uint8 RGB crops.
 
         Raises :class:`torch.OutOfMemoryError` when the device's memory does not suffice.
         """
-        with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
-            if self._folded is not None:
-                return _normalised(self._folded.encode_image(pixels.to(self._dtype).sub_(MIDDLE)))
-            values = pixels.to(torch.float32).div(255).sub_(self._mean).div_(self._std)
-            return self._features(values.contiguous())
+        return self._encoded(self.image_tower, crops)
 
-    def encode_tensors(self, tensors: npt.NDArray[np.float32]) -> Features:
+    def encode_tensors(self, tensors: npt.NDArray[np.float32] | torch.Tensor) -> Features:
         """Return the features of ``(N, 3, S, S)`` float32 images that :attr:`transform` has normalised."""
+        return self._encoded(self.tensor_tower, tensors)
+
+    def image_tower(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return what :meth:`encode_images` returns, for crops on the model's device, there; in inference mode."""
+        pixels = crops.permute(0, 3, 1, 2)
+        if self._folded is not None:
+            return _normalised(self._folded.encode_image(pixels.to(self._dtype).sub_(MIDDLE)))
+        values = pixels.to(torch.float32).div(255).sub_(self._mean).div_(self._std)
+        return self.tensor_tower(values.contiguous())
+
+    def tensor_tower(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what :meth:`encode_tensors` returns, for images on the model's device, there; in inference mode."""
+        features: torch.Tensor = self._model.encode_image(values.to(self._dtype))
+        return _normalised(features)
+
+    def _encoded(self, tower: Callable[[torch.Tensor], torch.Tensor], images: Any) -> Features:
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.ascontiguousarray(images))
         with torch.inference_mode():
-            return self._features(torch.from_numpy(np.ascontiguousarray(tensors)).to(self.device))
+            array: Features = tower(images.to(self.device)).cpu().numpy()
+        return array
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
         """Return the L2-normalised features ``(P, D)`` float32 of prompts.
@@ -126,7 +140,7 @@ class ClipModel:
         with torch.inference_mode():
             for start in range(0, len(texts), _TEXTS_PER_FORWARD):
                 tokens = self._tokenizer(list(texts[start : start + _TEXTS_PER_FORWARD])).to(self.device)
-                parts.append(_normalised(self._model.encode_text(tokens)))
+                parts.append(_normalised(self._model.encode_text(tokens)).cpu().numpy())
         return np.concatenate(parts)
 
     def describe(self) -> dict[str, Any]:
@@ -140,9 +154,6 @@ class ClipModel:
             "stored_as": self.stored_as,
         }
 
-    def _features(self, values: torch.Tensor) -> Features:
-        return _normalised(self._model.encode_image(values.to(self._dtype)))
-
     def _count_tokens(self, text: str) -> int:
         if hasattr(self._tokenizer, "encode"):
             return len(self._tokenizer.encode(text)) + 2  # start and end
@@ -151,10 +162,10 @@ class ClipModel:
         return len(encoded["input_ids"]) + (3 if own_marks else 0)
 
 
-def _normalised(features: torch.Tensor) -> Features:
+def _normalised(features: torch.Tensor) -> torch.Tensor:
     features = features.float()
-    array: Features = (features / features.norm(dim=-1, keepdim=True)).cpu().numpy()
-    return array
+    lengths: torch.Tensor = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    return features / lengths
 
 
 def load_model(

@@ -30,15 +30,14 @@ from maskscore.result import (
     Timings,
 )
 from maskscore.settings import CropMode, WorkerSettings
-from maskscore_worker.batcher import Batcher
-from maskscore_worker.crops import make_crop
+from maskscore_worker.batcher import Batcher, Caller
+from maskscore_worker.croppers import Cropper, ImageCrops
 from maskscore_worker.feature_cache import FeatureCache
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.images import DecodedImage, decode_image
 from maskscore_worker.model import ClipModel
 from maskscore_worker.patience import patiently
 from maskscore_worker.prompt_sets import resolve_prompt_set
-from maskscore_worker.reference import reference_crop
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
 from maskscore_worker.reuse import Reuse, features_identity
 from maskscore_worker.scoring import Scores, score
@@ -49,7 +48,7 @@ __all__ = ["Pipeline"]
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Everything a job needs, loaded once: the model, the batcher before it, prompt features, object access.
+    """Everything a job needs, loaded once: the model, what is before it, prompt features, object access.
 
     ``crop_mode`` is the settings', but for a model whose transform is not the usual one: that takes ``reference``.
     """
@@ -57,6 +56,7 @@ class Pipeline:
     settings: WorkerSettings
     crop_mode: CropMode
     model: ClipModel
+    cropper: Cropper
     batcher: Batcher
     features: PromptFeatureCache
     objects: Objects
@@ -69,7 +69,10 @@ class Pipeline:
         ``check`` is called between the steps and may raise to stop the job; ``watch`` counts the time in each step.
         Raises :class:`~maskscore.errors.JobError` for everything that is wrong with the job or its objects.
         """
-        watch = watch or Stopwatch()
+        with self.batcher.caller() as caller:
+            return self._run(job, claim, check, watch or Stopwatch(), caller)
+
+    def _run(self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch, caller: Caller) -> JobResult:
         started = time.perf_counter()
         prompt_set = resolve_prompt_set(job.options.prompts, self.settings.prompts_dir)
         with watch.stage("encode"):
@@ -101,7 +104,7 @@ class Pipeline:
         with watch.stage("regions"):
             check_sizes(masks, height, width)
         reuse = self._reuse(job, fetched.data, image)
-        components = self._score(job, masks, image, prompt_set, prompt_features, reuse, watch, check)
+        components = self._score(job, masks, image, prompt_set, prompt_features, reuse, watch, check, caller)
         notices = list(image.notices)
         if not masks:
             notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
@@ -198,8 +201,11 @@ class Pipeline:
         reuse: Reuse,
         watch: Stopwatch,
         check: Callable[[], None],
+        caller: Caller,
     ) -> list[Component]:
         height, width = image.pixels.shape[:2]
+        with watch.stage("crops"):
+            opened = self.cropper.open(image.pixels)
         regions = find_regions(
             masks,
             height=height,
@@ -211,8 +217,8 @@ class Pipeline:
         # As many crops as a batch takes are in memory at a time, however many masks the job has.
         while True:
             found: list[Region | SkippedRegion] = []
-            whole: list[Region] = []
-            while len(whole) < self.settings.max_batch:
+            to_score: list[Region] = []
+            while len(to_score) < self.settings.max_batch:
                 # Masks that are skipped, or slow to draw, fill no batch.
                 check()
                 with watch.stage("regions"):
@@ -221,14 +227,15 @@ class Pipeline:
                     break
                 found.append(region)
                 if isinstance(region, Region):
-                    whole.append(region)
+                    to_score.append(region)
             if not found:
                 return components
             self._limit(len(components) + len(found), "components")
             check()
             scores: Iterator[tuple[Scores, npt.NDArray[np.float32]]] = iter(())
-            if whole:
-                features = self._features(job, image, whole, reuse, watch, check)
+            if to_score:
+                last = region is None
+                features = self._features(job, opened, to_score, reuse, watch, check, caller, last=last)
                 with watch.stage("scoring"):
                     scored = score(
                         features,
@@ -249,24 +256,25 @@ class Pipeline:
     def _features(
         self,
         job: Job,
-        image: DecodedImage,
+        opened: ImageCrops,
         regions: list[Region],
         reuse: Reuse,
         watch: Stopwatch,
         check: Callable[[], None],
+        caller: Caller,
+        *,
+        last: bool,
     ) -> npt.NDArray[np.float32]:
         """Return ``(n, D)`` features, encoding only what is not known yet."""
         with watch.stage("encode"):
             keys = reuse.keys(regions)
             missing = reuse.missing(keys)
-        crops = []
-        for position in missing:
-            check()
+        if missing:
             with watch.stage("crops"):
-                crops.append(self._crop(job, image, regions[position]))
+                crops = opened.make([regions[position] for position in missing], job.options, check)
+            with watch.stage("encode"):
+                reuse.keep([keys[position] for position in missing], caller.encode(crops, last=last))
         with watch.stage("encode"):
-            if crops:
-                reuse.keep([keys[position] for position in missing], self.batcher.encode(np.stack(crops)))
             return reuse.features(keys)
 
     def _reuse(self, job: Job, data: bytes, image: DecodedImage) -> Reuse:
@@ -281,13 +289,6 @@ class Pipeline:
             release=metadata.version("maskscore"),
         )
         return Reuse(self.cache, identity, masked=masked)
-
-    def _crop(self, job: Job, image: DecodedImage, region: Region) -> npt.NDArray[np.generic]:
-        if self.crop_mode == "reference":
-            return reference_crop(image.pixels, region.box, region.bits, job.options, self.model.transform).numpy()
-        # Two grey levels move a probability by half a percent at most: less than bf16 does, more than fp32 may.
-        exact = self.model.precision == "fp32"
-        return make_crop(image.pixels, region.box, region.bits, job.options, size=self.model.image_size, exact=exact)
 
 
 def _component(

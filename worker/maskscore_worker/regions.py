@@ -14,7 +14,7 @@ from maskscore.formats import UnreadableMask
 from maskscore.job import RLE, Mask, Polygons
 from maskscore.result import Box
 from maskscore_worker.polygons import TooMuchWork, polygon_runs
-from maskscore_worker.runs import bits_of_runs, read_counts
+from maskscore_worker.runs import Runs, bits_in_box, box_of_runs, read_counts, runs_of_bits
 
 __all__ = ["Region", "SkippedRegion", "check_sizes", "count_fitting", "find_regions"]
 
@@ -27,14 +27,25 @@ _FAR = 10
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A mask, or one connected component of it: ``bits`` is ``(h, w)`` bool inside the box XYWH."""
+    """A mask, or one connected component of it, inside its box XYWH; ``drawn`` in whichever form it was found."""
 
     index: int
     id: str
     part: int | None
     box: Box
     area: int
-    bits: Bits
+    image_height: int
+    drawn: Runs | Bits
+
+    @property
+    def bits(self) -> Bits:
+        """``(h, w)`` bool inside the box; made at each call where the mask came as runs."""
+        return bits_in_box(self.drawn, self.box, self.image_height) if isinstance(self.drawn, Runs) else self.drawn
+
+    @property
+    def runs(self) -> Runs:
+        """Where the image's pixels are inside, in column-major order; made at each call for a component."""
+        return self.drawn if isinstance(self.drawn, Runs) else runs_of_bits(self.drawn, self.box, self.image_height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +97,18 @@ def find_regions(
     """
     for index, mask in enumerate(masks):
         try:
-            box, bits = _decode(mask, height, width)
+            runs = _decode(mask, height, width)
         except _Unusable as reason:
             yield SkippedRegion(index, mask.id, reason.code, reason.message)
             continue
-        area = int(np.count_nonzero(bits))
-        regions = (
-            _components(index, mask.id, box, bits)
-            if split_components
-            else [Region(index, mask.id, None, box, area, bits)]
-        )
+        whole = Region(index, mask.id, None, box_of_runs(runs, height), runs.area, height, runs)
+        regions = _components(whole) if split_components else [whole]
         large = [region for region in regions if region.area >= min_area]
         yield from large
         if not large:
-            message = f"The mask has {area} pixels" + (" in all" if split_components else "")
-            yield SkippedRegion(
-                index, mask.id, SkipCode.BELOW_MIN_AREA, f"{message}; min_area is {min_area}.", None, box, area
-            )
+            message = f"The mask has {whole.area} pixels" + (" in all" if split_components else "")
+            message = f"{message}; min_area is {min_area}."
+            yield SkippedRegion(index, mask.id, SkipCode.BELOW_MIN_AREA, message, None, whole.box, whole.area)
 
 
 def _fits(mask: AnyMask, height: int, width: int) -> bool:
@@ -116,7 +122,7 @@ def _fits(mask: AnyMask, height: int, width: int) -> bool:
     )
 
 
-def _decode(mask: AnyMask, height: int, width: int) -> tuple[Box, Bits]:
+def _decode(mask: AnyMask, height: int, width: int) -> Runs:
     if isinstance(mask, UnreadableMask):
         raise _Unusable(SkipCode.MASK_INVALID, mask.message)
     if isinstance(mask.segmentation, RLE):
@@ -124,7 +130,7 @@ def _decode(mask: AnyMask, height: int, width: int) -> tuple[Box, Bits]:
     return _decode_polygons(mask.segmentation, height, width)
 
 
-def _decode_rle(rle: RLE, height: int, width: int) -> tuple[Box, Bits]:
+def _decode_rle(rle: RLE, height: int, width: int) -> Runs:
     if rle.size != (height, width):
         raise _Unusable(
             SkipCode.MASK_SIZE_MISMATCH,
@@ -136,10 +142,10 @@ def _decode_rle(rle: RLE, height: int, width: int) -> tuple[Box, Bits]:
         raise _Unusable(SkipCode.MASK_INVALID, f"The RLE cannot be used: {error}.") from error
     if not len(runs.starts):
         raise _Unusable(SkipCode.EMPTY_MASK, "The mask has no pixel.")
-    return bits_of_runs(runs, height)
+    return runs
 
 
-def _decode_polygons(polygons: Polygons, height: int, width: int) -> tuple[Box, Bits]:
+def _decode_polygons(polygons: Polygons, height: int, width: int) -> Runs:
     if not polygons:
         raise _Unusable(SkipCode.MASK_INVALID, "The mask has no polygon.")
     parts = [_checked(number, part, height, width) for number, part in enumerate(polygons)]
@@ -152,7 +158,7 @@ def _decode_polygons(polygons: Polygons, height: int, width: int) -> tuple[Box, 
         if xs.max() <= 0 or ys.max() <= 0 or xs.min() >= width or ys.min() >= height:
             raise _Unusable(SkipCode.OUTSIDE_IMAGE, f"The polygon lies outside the image of {width} x {height} pixels.")
         raise _Unusable(SkipCode.EMPTY_MASK, "The polygon is so thin that it holds no pixel.")
-    return bits_of_runs(runs, height)
+    return runs
 
 
 def _checked(number: int, part: list[float], height: int, width: int) -> npt.NDArray[np.float64]:
@@ -177,14 +183,15 @@ def _checked(number: int, part: list[float], height: int, width: int) -> npt.NDA
     return numbers
 
 
-def _components(index: int, mask_id: str, box: Box, bits: Bits) -> list[Region]:
-    labels, count = ndimage.label(bits, structure=np.ones((3, 3), int))
+def _components(whole: Region) -> list[Region]:
+    labels, count = ndimage.label(whole.bits, structure=np.ones((3, 3), int))
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     boxes = ndimage.find_objects(labels)
+    x, y = whole.box[:2]
     regions = []
     for part, label in enumerate(np.argsort(-areas, kind="stable")):
         rows, columns = boxes[label]
         own: Bits = labels[rows, columns] == label + 1
-        own_box = (box[0] + columns.start, box[1] + rows.start, own.shape[1], own.shape[0])
-        regions.append(Region(index, mask_id, part, own_box, int(areas[label]), own))
+        box = (x + columns.start, y + rows.start, own.shape[1], own.shape[0])
+        regions.append(Region(whole.index, whole.id, part, box, int(areas[label]), whole.image_height, own))
     return regions

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from maskscore.squares import centre_offset, enlarge_middle, is_sliver, resized_size
 
-__all__ = ["resize_square"]
+__all__ = ["pillow_goes_down_first", "resize_square"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,7 +29,7 @@ def resize_square(crop: Pixels, size: int) -> Pixels:
         return np.asarray(enlarge_middle(Image.fromarray(np.ascontiguousarray(crop)), size))
     wide, high = resized_size(width, height, size)
     left, top = centre_offset(wide, size), centre_offset(high, size)
-    if height > 2 * width and high < height and _pillow_goes_down_first():
+    if height > 2 * width and high < height and pillow_goes_down_first():
         return _resized(crop.transpose(1, 0, 2), high, wide)[left : left + size, top : top + size].transpose(1, 0, 2)
     return _resized(crop, wide, high)[top : top + size, left : left + size]
 
@@ -44,7 +44,7 @@ def _resized(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 @cache
-def _pillow_goes_down_first() -> bool:
+def pillow_goes_down_first() -> bool:
     """Whether this Pillow makes a picture that is more than twice as high as wide smaller by its height first.
 
     Bicubic overshoots and is clipped after each pass, so on hard edges the order shows by tens of levels. Releases of

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from maskscore.masks import counts_from_text
 from maskscore.result import Box
 
-__all__ = ["Runs", "bits_of_runs", "read_counts", "union"]
+__all__ = ["Runs", "bits_in_box", "bits_of_runs", "box_of_runs", "read_counts", "runs_of_bits", "union"]
 
 Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]
@@ -28,6 +28,11 @@ class Runs:
 
     starts: Ints
     stops: Ints
+
+    @property
+    def area(self) -> int:
+        """Pixels inside."""
+        return int((self.stops - self.starts).sum())
 
 
 def read_counts(counts: str | list[int], *, pixels: int) -> Runs:
@@ -60,29 +65,52 @@ def union(runs: Runs) -> Runs:
     return Runs(starts[np.concatenate([[0], apart + 1])], stops[np.concatenate([apart, [len(stops) - 1]])])
 
 
-def bits_of_runs(runs: Runs, height: int) -> tuple[Box, Bits]:
-    """Return the smallest box that holds the runs, XYWH, and the bits inside it, ``(h, w)`` bool.
-
-    There must be at least one run. ``height`` is the image's, in pixels; nothing outside the box is touched.
-    """
+def box_of_runs(runs: Runs, height: int) -> Box:
+    """Return the smallest box that holds the runs, XYWH. There is at least one run; ``height`` is the image's."""
     columns, last_columns = runs.starts // height, (runs.stops - 1) // height
     left, right = int(columns[0]), int(last_columns[-1])
     rows = runs.starts - columns * height
     if np.array_equal(columns, last_columns):
-        lengths = runs.stops - runs.starts
-        top, bottom = int(rows.min()), int((rows + lengths).max())
+        top, bottom = int(rows.min()), int((rows + runs.stops - runs.starts).max())
     else:
         # A run that goes on in the next column touches the bottom and the top.
         top, bottom = 0, height
-    inner = bottom - top
-    edges = np.zeros(2 * len(rows) + 2, np.int64)
-    edges[1:-1:2] = (columns - left) * inner + rows - top
+    return left, top, right - left + 1, bottom - top
+
+
+def bits_in_box(runs: Runs, box: Box, height: int) -> Bits:
+    """Return the bits inside the runs' own box, ``(h, w)`` bool; nothing outside it is touched."""
+    left, top, width, inner = box
+    columns = runs.starts // height
+    edges = np.zeros(2 * len(columns) + 2, np.int64)
+    edges[1:-1:2] = (columns - left) * inner + runs.starts - columns * height - top
     edges[2:-1:2] = edges[1:-1:2] + runs.stops - runs.starts
-    edges[-1] = (right - left + 1) * inner
+    edges[-1] = width * inner
     inside = np.zeros(len(edges) - 1, bool)
     inside[1::2] = True
     bits = np.repeat(inside, np.diff(edges)).reshape(-1, inner).T
-    return (left, top, right - left + 1, inner), np.ascontiguousarray(bits)
+    return np.ascontiguousarray(bits)
+
+
+def bits_of_runs(runs: Runs, height: int) -> tuple[Box, Bits]:
+    """Return the smallest box that holds the runs, XYWH, and the bits inside it, ``(h, w)`` bool.
+
+    There must be at least one run. ``height`` is the image's, in pixels.
+    """
+    box = box_of_runs(runs, height)
+    return box, bits_in_box(runs, box, height)
+
+
+def runs_of_bits(bits: Bits, box: Box, height: int) -> Runs:
+    """Return the runs of bits ``(h, w)`` inside a box of an image of this height: one run per column and stretch."""
+    left, top, width, inner = box
+    framed = np.zeros((width, inner + 2), np.int8)
+    framed[:, 1:-1] = bits.T
+    steps = np.diff(framed, axis=1)
+    columns, rows = np.nonzero(steps)
+    places = (columns + left) * height + rows + top
+    rising = steps[columns, rows] > 0
+    return Runs(places[rising], places[~rising])
 
 
 def _lengths_of_text(text: str) -> Ints:

@@ -1,0 +1,189 @@
+"""Crops made all at once, as a device makes them, against the CPU path's; the same code runs here on the CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from maskscore.job import Mask, ScoringOptions, Treatment
+from maskscore.masks import encode_mask
+from maskscore_worker import crops_device
+from maskscore_worker.crop_plan import DevicePlan
+from maskscore_worker.croppers import HostCropper
+from maskscore_worker.crops_device import DeviceCropper
+from maskscore_worker.crops_torch import make_crops
+from maskscore_worker.regions import Region, find_regions
+
+CPU = torch.device("cpu")
+TREATMENTS = get_args(Treatment)
+Box = tuple[int, int, int, int]
+
+
+def nothing() -> None:
+    pass
+
+
+def drawn(
+    boxes: list[Box], height: int, width: int, seed: int, *, split: bool = False
+) -> tuple[npt.NDArray[np.uint8], list[Region]]:
+    """Noise, hard edges in it, and ragged masks that touch all sides of their boxes."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.choice(np.array([0, 40, 128, 255], np.uint8), (height, width, 3))
+    masks = []
+    for number, (x, y, box_width, box_height) in enumerate(boxes):
+        mask = np.zeros((height, width), bool)
+        mask[y : y + box_height, x : x + box_width] = rng.random((box_height, box_width)) < 0.6
+        mask[[y, y + box_height - 1], [x, x + box_width - 1]] = True
+        masks.append(Mask(id=str(number), segmentation=encode_mask(mask)))
+    found = find_regions(masks, height=height, width=width, min_area=0, split_components=split)
+    regions = [region for region in found if isinstance(region, Region)]
+    if not split:
+        assert [region.box for region in regions] == boxes
+    return pixels, regions
+
+
+@st.composite
+def boxes_in(draw: st.DrawFn, height: int, width: int) -> Box:
+    x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+    return x, y, draw(st.integers(1, width - x)), draw(st.integers(1, height - y))
+
+
+def check(
+    made: torch.Tensor, regions: list[Region], pixels: npt.NDArray[np.uint8], options: ScoringOptions, size: int
+) -> None:
+    expected = HostCropper(size, exact=True).open(pixels).make(regions, options, nothing)
+    assert made.dtype == torch.uint8
+    difference = np.abs(made.cpu().numpy().astype(int) - expected)
+    for region, own in zip(regions, difference, strict=True):
+        width, height = region.box[2:]
+        # Of a sliver the CPU path makes the middle alone, in single precision.
+        sliver = min(width, height) < size and max(width, height) > 8 * min(width, height)
+        assert own.max() <= (2 if sliver else 0), region.box
+        assert (own > 0).mean() < 0.01
+
+
+@given(
+    boxes=st.lists(boxes_in(150, 110), min_size=1, max_size=5),
+    size=st.sampled_from([16, 32, 56]),
+    treatment=st.sampled_from(TREATMENTS),
+    alpha=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+@example(boxes=[(0, 0, 110, 150), (3, 2, 1, 1), (5, 0, 9, 150)], size=32, treatment="original", alpha=0.4, seed=0)
+@example(boxes=[(3, 2, 40, 140), (0, 7, 110, 1), (7, 0, 1, 150)], size=16, treatment="soft_mask", alpha=0.4, seed=1)
+@example(boxes=[(0, 0, 32, 32), (1, 1, 33, 64), (1, 1, 32, 65)], size=32, treatment="raw_crop", alpha=0.4, seed=2)
+def test_many_crops_at_once_are_the_cpu_paths(
+    boxes: list[Box], size: int, treatment: Any, alpha: float, seed: int
+) -> None:
+    pixels, regions = drawn(boxes, 150, 110, seed)
+    options = ScoringOptions(treatment=treatment, alpha=alpha)
+    made = DeviceCropper(size, CPU).open(pixels).make(regions, options, nothing)
+    check(made, regions, pixels, options, size)
+
+
+def test_components_are_cropped_by_their_own_pixels() -> None:
+    pixels, regions = drawn([(2, 3, 40, 30)], 60, 50, 5, split=True)
+    assert len({region.part for region in regions}) == len(regions) >= 3
+    made = DeviceCropper(16, CPU).open(pixels).make(regions, ScoringOptions(), nothing)
+    check(made, regions, pixels, ScoringOptions(), 16)
+
+
+def test_crops_at_full_size_and_more_pixels_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, regions = drawn([(0, 0, 400, 500), (10, 10, 200, 30), (5, 5, 3, 2), (100, 0, 300, 499)], 500, 400, 1)
+    options = ScoringOptions(treatment="soft_mask")
+    whole = DeviceCropper(224, CPU).open(pixels).make(regions, options, nothing)
+    check(whole, regions, pixels, options, 224)
+    calls: list[int] = []
+    cropper = DeviceCropper(224, CPU)
+    make = cropper.make_crops
+
+    def counted(image: torch.Tensor, plan: DevicePlan, *rest: Any) -> torch.Tensor:
+        calls.append(len(plan.host))
+        return make(image, plan, *rest)
+
+    cropper.make_crops = counted
+    monkeypatch.setattr(crops_device, "_MOST_PIXELS", 10_000)
+    assert torch.equal(cropper.open(pixels).make(regions, options, nothing), whole)
+    assert calls == [1, 2, 1]
+
+
+def test_where_the_devices_memory_is_full_crops_are_made_on_the_cpu() -> None:
+    pixels, regions = drawn([(0, 0, 40, 50), (3, 3, 9, 30)], 60, 50, 2)
+
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    cropper = DeviceCropper(32, CPU)
+    cropper.make_crops = full
+    check(cropper.open(pixels).make(regions, ScoringOptions(), nothing), regions, pixels, ScoringOptions(), 32)
+
+
+def test_a_job_can_be_stopped_between_its_crops() -> None:
+    pixels, regions = drawn([(0, 0, 40, 50)], 60, 50, 2)
+
+    def stop() -> None:
+        raise TimeoutError("enough")
+
+    for cropper in (DeviceCropper(16, CPU), HostCropper(16, exact=True)):
+        with pytest.raises(TimeoutError, match="enough"):
+            cropper.open(pixels).make(regions, ScoringOptions(), stop)
+
+
+def test_tritons_kernels_give_the_same_in_its_interpreter() -> None:
+    pytest.importorskip("triton")
+    # The interpreter is chosen when Triton is imported; it takes a millisecond per step, so all is small.
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    script = Path(__file__).parent / "triton_interpreted.py"
+    answer = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.split() == ["equal"] * 2
+
+
+def test_tritons_kernels_compile_for_a_gpu_that_is_not_here() -> None:
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from maskscore_worker import crops_triton
+
+    pointers = {"image": "*u8", "treated": "*u8", "resized": "*u8", "finished": "*u8", "tables": "*u8"}
+    pointers |= {"owner": "*i32", "table": "*i64", "edges": "*i64", "starts": "*i32", "weights": "*i32"}
+    for name, constants in (
+        ("_treat", {"STEPS": 8, "MASKED": True, "BLOCK": 128}),
+        ("_treat", {"STEPS": 0, "MASKED": False, "BLOCK": 128}),
+        ("_across", {"BLOCK": 64}),
+        ("_down", {"BLOCK": 256}),
+    ):
+        kernel = getattr(crops_triton, name)
+        signature = {
+            argument: "constexpr" if argument in constants else pointers.get(argument, "i32")
+            for argument in kernel.arg_names
+        }
+        compiled = triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32))
+        assert compiled.asm["cubin"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("treatment", TREATMENTS)
+def test_on_a_gpu_both_formulations_give_the_cpu_paths_crops(treatment: Any) -> None:
+    crops_triton = pytest.importorskip("maskscore_worker.crops_triton")
+    pixels, regions = drawn([(0, 0, 400, 500), (10, 10, 40, 300), (5, 5, 3, 2), (0, 70, 390, 3)], 500, 400, 1)
+    options = ScoringOptions(treatment=treatment)
+    cropper = DeviceCropper(224, torch.device("cuda", 0))
+    assert cropper.make_crops is crops_triton.make_crops
+    for make in (crops_triton.make_crops, make_crops):
+        cropper.make_crops = make
+        check(cropper.open(pixels).make(regions, options, nothing), regions, pixels, options, 224)

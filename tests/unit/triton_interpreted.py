@@ -1,0 +1,36 @@
+"""Run by test_crops_device under ``TRITON_INTERPRET=1``: Triton's kernels against PyTorch's operations, on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from maskscore.treatments import treatment_tables
+from maskscore_worker import crops_torch, crops_triton
+from maskscore_worker.crop_plan import plan_crops
+from maskscore_worker.regions import Region
+
+SIZE = 6
+
+
+def main() -> None:
+    """Print ``equal`` for each case in which both are."""
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.choice(np.array([0, 50, 255], np.uint8), (19, 14, 3)))
+    regions = []
+    # Made smaller, made larger, taller than twice its width (by columns first), one pixel.
+    for box in ((0, 0, 14, 11), (3, 2, 4, 3), (2, 1, 8, 18), (13, 18, 1, 1)):
+        bits = rng.random((box[3], box[2])) < 0.6
+        bits[0, 0] = True
+        regions.append(Region(0, "", None, box, int(bits.sum()), 19, bits))
+    soft = treatment_tables("soft_mask", 0.4)
+    assert soft is not None
+    for tables in (torch.tensor([list(soft.outside), list(soft.inside)], dtype=torch.uint8), None):
+        plan = plan_crops(regions, SIZE, masked=tables is not None).to(torch.device("cpu"))
+        ours, theirs = (make(image, plan, tables, SIZE) for make in (crops_triton.make_crops, crops_torch.make_crops))
+        assert len(torch.unique(theirs)) > 20
+        print("equal" if torch.equal(ours, theirs) else "different")
+
+
+if __name__ == "__main__":
+    main()

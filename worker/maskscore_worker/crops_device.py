@@ -1,0 +1,158 @@
+"""Crops made on the device: the image goes there once, masks go as runs, and a whole batch is cropped at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from maskscore.job import ScoringOptions, Treatment
+from maskscore.treatments import treatment_tables
+from maskscore_worker import crops_torch
+from maskscore_worker.crop_plan import DevicePlan, plan_crops
+from maskscore_worker.croppers import HostCropper, ImageCrops
+from maskscore_worker.regions import Region
+from maskscore_worker.runs import Runs
+
+__all__ = ["DeviceCropper"]
+
+log = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+MakeCrops = Callable[[torch.Tensor, DevicePlan, torch.Tensor | None, int], torch.Tensor]
+
+# Boxes of one call, in pixels; a crop that is larger is made alone.
+_MOST_PIXELS: Final = 1 << 26
+
+
+class DeviceCropper:
+    """Crops ``(n, size, size, 3)`` uint8 as tensors on ``device``; equal to Pillow's to the bit.
+
+    Each thread has a stream of its own, before the forward's in priority, so that a job's upload and crops run beside
+    another's forward. What does not fit the device's memory is made on the CPU instead.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.size = size
+        self.device = device
+        self.make_crops = _best_for(device)
+        self.host = HostCropper(size, exact=True)
+        self._own = threading.local()
+
+    def open(self, pixels: Pixels) -> ImageCrops:
+        """See :class:`~maskscore_worker.croppers.Cropper`; returns before the upload has ended."""
+        return _DeviceImage(self, pixels)
+
+    def stream(self) -> AbstractContextManager[object]:
+        """Make the calling thread's stream the current one inside the ``with`` block."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self.device, priority=-1)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._own.stream)
+
+    def wait(self) -> None:
+        """Wait until what the calling thread has asked for is there; other threads run meanwhile."""
+        if self.device.type == "cuda":
+            ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            ready.record(self._own.stream)
+            ready.synchronize()
+
+
+class _DeviceImage:
+    def __init__(self, cropper: DeviceCropper, pixels: Pixels) -> None:
+        self._cropper = cropper
+        self._pixels = pixels
+        self._image: torch.Tensor | None = None
+        try:
+            with cropper.stream():
+                self._image = _upload(pixels, cropper.device)
+        except torch.OutOfMemoryError:
+            log.warning("an image of %d x %d pixels does not fit the device's memory", *pixels.shape[1::-1])
+
+    def make(self, regions: Sequence[Region], options: ScoringOptions, check: Callable[[], None]) -> torch.Tensor:
+        """See :class:`~maskscore_worker.croppers.ImageCrops`."""
+        cropper = self._cropper
+        try:
+            return self._on_device(regions, options, check)
+        except torch.OutOfMemoryError:
+            log.warning("%d crops are made on the CPU: the device's memory is full", len(regions))
+        made = cropper.host.open(self._pixels).make(regions, options, check)
+        return torch.from_numpy(made)
+
+    def _on_device(self, regions: Sequence[Region], options: ScoringOptions, check: Callable[[], None]) -> torch.Tensor:
+        cropper = self._cropper
+        if self._image is None:
+            raise torch.OutOfMemoryError("the image is not on the device")
+        parts = []
+        with torch.inference_mode(), cropper.stream():
+            tables = _tables(options.treatment, options.alpha, cropper.device)
+            for some in _portions(regions):
+                check()
+                plan = plan_crops(some, cropper.size, masked=tables is not None).to(cropper.device)
+                parts.append(cropper.make_crops(self._image, plan, tables, cropper.size))
+            crops = parts[0] if len(parts) == 1 else torch.cat(parts)
+            # Only finished crops are handed on: nobody then needs to know of this stream, nor of its memory.
+            cropper.wait()
+        return crops
+
+
+def _upload(pixels: Pixels, device: torch.device) -> torch.Tensor:
+    image = torch.from_numpy(np.ascontiguousarray(pixels))
+    return image.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else image
+
+
+def _portions(regions: Sequence[Region]) -> Iterator[Sequence[Region]]:
+    start, pixels = 0, 0
+    for number, region in enumerate(regions):
+        own = region.box[2] * region.box[3]
+        if number > start and pixels + own > _MOST_PIXELS:
+            yield regions[start:number]
+            start, pixels = number, 0
+        pixels += own
+    yield regions[start:]
+
+
+@lru_cache(maxsize=64)
+def _tables(treatment: Treatment, alpha: float, device: torch.device) -> torch.Tensor | None:
+    tables = treatment_tables(treatment, alpha)
+    if tables is None:
+        return None
+    both = np.frombuffer(tables.outside + tables.inside, np.uint8).reshape(2, 256).copy()
+    return torch.from_numpy(both).to(device)
+
+
+def _best_for(device: torch.device) -> MakeCrops:
+    """Return Triton's kernels on CUDA where they run and give what PyTorch's operations give, else these."""
+    if device.type != "cuda":
+        return crops_torch.make_crops
+    try:
+        from maskscore_worker import crops_triton
+
+        if _agrees(crops_triton.make_crops, device):
+            return crops_triton.make_crops
+        log.warning("crops are made by PyTorch's operations: Triton's kernels give others on %s", device)
+    except Exception as error:  # no Triton, no C compiler, a GPU that it does not know
+        log.warning("crops are made by PyTorch's operations, not by Triton: %s: %s", type(error).__name__, error)
+    return crops_torch.make_crops
+
+
+def _agrees(make_crops: MakeCrops, device: torch.device) -> bool:
+    rng = np.random.default_rng(0)
+    image = _upload(rng.integers(0, 256, (300, 200, 3), dtype=np.uint8), device)
+    regions = []
+    for box in ((0, 0, 200, 300), (10, 20, 60, 250), (3, 5, 7, 4), (100, 0, 90, 40)):
+        starts = np.sort(rng.choice(200 * 300 // 7, 500, replace=False)) * 7
+        regions.append(Region(0, "", None, box, 1500, 300, Runs(starts, starts + 3)))
+    tables = _tables("soft_mask", 0.4, device)
+    with torch.inference_mode(), torch.cuda.device(device):
+        plan = plan_crops(regions, 64, masked=True).to(device)
+        ours, theirs = (make(image, plan, tables, 64) for make in (make_crops, crops_torch.make_crops))
+        return bool(torch.equal(ours, theirs))
