@@ -43,7 +43,10 @@ def region_key(region: Region, identity: bytes, *, masked: bool) -> bytes:
     digest = hashlib.sha256(identity)
     digest.update(struct.pack("<4q", *region.box))
     if masked:
-        digest.update(np.packbits(region.bits).data)
+        # As runs, which most masks come as: what is known needs no bits drawn.
+        runs = region.runs
+        digest.update(runs.starts.tobytes())
+        digest.update(runs.stops.tobytes())
     return digest.digest()
 
 
