@@ -175,6 +175,16 @@ def test_tritons_kernels_compile_for_a_gpu_that_is_not_here() -> None:
         assert compiled.asm["cubin"]
 
 
+def test_kernels_are_taken_only_where_they_give_the_same() -> None:
+    def brighter(*arguments: Any) -> torch.Tensor:
+        made = make_crops(*arguments)
+        made[-1, 5, 5, 0] ^= 1
+        return made
+
+    assert crops_device._agrees(make_crops, CPU)
+    assert not crops_device._agrees(brighter, CPU)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("treatment", TREATMENTS)

@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class ImageCrops(Protocol):
-    """An image whose crops can be made."""
+    """An image whose crops can be made, by the thread that opened it."""
 
     def make(self, regions: Sequence[Region], options: ScoringOptions, check: Callable[[], None]) -> Any:
         """Return the crops of at least one region, ``(n, …)``, for the batcher; ``check`` may raise in between."""

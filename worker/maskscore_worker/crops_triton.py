@@ -49,8 +49,8 @@ def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | Non
     treated = torch.empty((pixels, 3), dtype=torch.uint8, device=device)
     resized = torch.empty((lines, size, 3), dtype=torch.uint8, device=device)
     crops = torch.empty((count, size, size, 3), dtype=torch.uint8, device=device)
-    # Each new number of steps is compiled anew: a few serve all.
-    steps = -(-int(plan.host[Column.EDGES].max()).bit_length() // 4) * 4 if tables is not None else 0
+    # Each number of steps is compiled anew, so there are few: 8, 16 or 24.
+    steps = -(-int(plan.host[Column.EDGES].max()).bit_length() // 8) * 8 if tables is not None else 0
     height, width = image.shape[:2]
     treat: Any = _treat[(lines,)]
     treat(
@@ -74,7 +74,7 @@ def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | Non
     return crops
 
 
-@triton.jit(do_not_specialize=_PLAIN)  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=_PLAIN, do_not_specialize_on_alignment=["edges"])  # type: ignore[untyped-decorator]
 def _treat(  # type: ignore[no-untyped-def]
     image,
     treated,

@@ -122,7 +122,9 @@ class Forward:
                     self._tower(crops)
                 self._stream.synchronize()
             try:
-                return self._captured(crops)
+                # Makes the device the current one, and gives the thread its own stream back where a capture breaks off.
+                with torch.cuda.stream(self._stream):
+                    return self._captured(crops)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
