@@ -114,4 +114,7 @@ def redis_reason(error: Exception) -> str:
     if isinstance(error, MasterNotFoundError):
         # Its own message is the inside of redis-py's connection pools.
         return "no Sentinel answers, or none knows a master of this name that is up"
+    if str(error).startswith(("HELLO must be called", "NOAUTH")):
+        # What Redis answers to a client that speaks RESP 3 and has no password.
+        return "a password is required, and none was given"
     return str(error).rstrip(".") or type(error).__name__
