@@ -40,6 +40,7 @@ from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
+from rectangles import rectangles
 
 DEMO = ScoringOptions(prompts="demo")
 
@@ -99,15 +100,6 @@ def masks(scene: Scene) -> list[Mask]:
 
 def make_job(image: str, masks: Any, **fields: Any) -> Job:
     return Job.model_validate({"image": image, "masks": masks, "options": DEMO, **fields})
-
-
-def rectangles(count: int) -> list[Mask]:
-    """Masks that differ, since equal ones are encoded once."""
-    places = ((n % 50, n // 50 % 50, 30 + n // 2500) for n in range(count))
-    return [
-        Mask(id=str(n), segmentation=[[x, y, x + side, y, x + side, y + 30, x, y + 30]])
-        for n, (x, y, side) in enumerate(places)
-    ]
 
 
 def test_the_snippet_of_the_readme(client: Client, image: str, masks: list[Mask], scene: Scene) -> None:

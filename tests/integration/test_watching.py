@@ -35,6 +35,7 @@ from maskscore.registry import TTL_S, Registry
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import Received, Span, receive_traces
+from rectangles import rectangles
 from scrape import get, scrape, until
 
 
@@ -116,9 +117,7 @@ def test_the_worker_serves_what_is_declared_and_nothing_else(watched: Watched) -
 
 def long_job(watched: Watched, job_id: str) -> Job:
     """A job that runs for long enough to be seen."""
-    assert isinstance(watched.job.masks, list)
-    masks = [watched.job.masks[0].model_copy(update={"id": f"{n}"}) for n in range(5000)]
-    return watched.job.model_copy(update={"job_id": job_id, "masks": masks})
+    return watched.job.model_copy(update={"job_id": job_id, "masks": rectangles(5000)})
 
 
 def test_leases_and_in_flight_are_seen_while_a_job_runs(watched: Watched) -> None:
