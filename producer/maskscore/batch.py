@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from maskscore.connection import redis_errors
-from maskscore.errors import BatchNotFound, WaitTimeout
+from maskscore.errors import BatchNotFound, FailureCode, WaitTimeout
 from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
 from maskscore.result import Failure, JobResult
 from maskscore.store import load_result
@@ -106,13 +107,9 @@ class Batch:
     def cancel(self) -> BatchCounts:
         """Cancel every job that has not ended and return the counts: queued ones never run, running ones stop soon."""
         self.counts()
-        page: list[str] = []
-        for job_id in self.job_ids():
-            page.append(job_id)
-            if len(page) == _PAGE:
-                self._client.cancel_many(page)
-                page = []
-        self._client.cancel_many(page)
+        ids = self.job_ids()
+        while page := list(islice(ids, _PAGE)):
+            self._client.cancel_many(page)
         return self.counts()
 
     def _commit(self, reader: str, event_id: str) -> None:
@@ -149,7 +146,7 @@ class Batch:
                 job_id=event.job_id,
                 batch_id=self.batch_id,
                 state=event.state,
-                error=Failure(code="result_expired", message=message),
+                error=Failure(code=FailureCode.RESULT_EXPIRED, message=message),
             )
         finished_at = record.status.finished_at
         ended_at = int(event.event_id.split("-")[0])

@@ -263,8 +263,8 @@ class Client:
             ended = [job_id for job_id in window if states[job_id].ended]
             # Jobs end about in the order of their submission: what is still going stays in front.
             outstanding.extendleft(job_id for job_id in reversed(window) if not states[job_id].ended)
-            for job_id in ended:
-                yield self.get(job_id)
+            for job_id, record in zip(ended, self.records(ended), strict=True):
+                yield load_result(record, self.objects) if record else self.get(job_id)
             if ended:
                 pause = _POLL_FIRST_S
                 continue

@@ -61,6 +61,8 @@ class FailureCode(StrEnum):
     STORAGE_UNAVAILABLE = "storage_unavailable"
     RESULT_FORBIDDEN = "result_forbidden"
     RESULT_NOT_STORED = "result_not_stored"
+    RESULT_EXPIRED = "result_expired"
+    WORKER_LOST = "worker_lost"
     INTERNAL_ERROR = "internal_error"
     CANCELLED = "cancelled"
     EXPIRED = "expired"

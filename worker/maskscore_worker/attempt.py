@@ -14,10 +14,10 @@ import redis
 from maskscore.connection import will_pass
 from maskscore.document import unpack
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
-from maskscore.job import parse_job
+from maskscore.job import Job, parse_job
 from maskscore.ledger import Claim, Lane, Ledger, new_token
 from maskscore.logs import job_logged
-from maskscore.result import Failure, JobState
+from maskscore.result import Failure, JobResult, JobState
 from maskscore.settings import WorkerSettings
 from maskscore.store import StoredResult, store_result
 from maskscore.tracing import Tracing
@@ -191,7 +191,7 @@ class Attempts:
                 raise JobError(FailureCode.DOCUMENT_INVALID, message)
             result = self._pipeline.run(job, claim, holder.check, watch)
             with watch.stage("store"):
-                stored = patiently(lambda: store_result(job, result, self._pipeline.objects), holder.check)
+                stored = self._store(job, result, holder)
         except JobError as error:
             return _Failed(Failure(code=error.code, message=str(error)), error.passing)
         except JobStopped as stopped:
@@ -218,6 +218,11 @@ class Attempts:
             seconds,
         )
         return _Scored(stored, scored, skipped)
+
+    def _store(self, job: Job, result: JobResult, holder: LeaseHolder) -> StoredResult:
+        if job.result_uri is None:
+            return store_result(job, result, self._pipeline.objects)
+        return patiently(lambda: store_result(job, result, self._pipeline.objects), holder.check)
 
     def _record(self, claim: Claim, outcome: _Outcome) -> _Ended:
         if isinstance(outcome, _Scored):
