@@ -128,13 +128,7 @@ class Objects:
                 self._client = None
 
     def read(
-        self,
-        uri: str,
-        *,
-        what: What,
-        max_bytes: int,
-        etag: str | None = None,
-        version_id: str | None = None,
+        self, uri: str, *, what: What, max_bytes: int, etag: str | None = None, version_id: str | None = None
     ) -> FetchedObject:
         """Read an object whole.
 
@@ -195,14 +189,7 @@ class Objects:
                     ) from error
             return self._client
 
-    def _read_s3(
-        self,
-        uri: str,
-        what: What,
-        max_bytes: int,
-        etag: str | None,
-        version_id: str | None,
-    ) -> FetchedObject:
+    def _read_s3(self, uri: str, what: What, max_bytes: int, etag: str | None, version_id: str | None) -> FetchedObject:
         bucket, key = _bucket_and_key(uri)
         if not _allowed(bucket, self._buckets):
             raise JobError(
