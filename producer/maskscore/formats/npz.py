@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -50,7 +50,8 @@ class _Stored:
     def take(self, shape: tuple[int, ...]) -> _Array:
         """Return the next so many elements."""
         wanted = math.prod(shape) * self.dtype.itemsize
-        data = self.file.read(wanted)
+        with _reading():
+            data = self.file.read(wanted)
         if len(data) < wanted:
             raise MasksDocumentError(f"The array of the shape {self.shape} ends early.")
         # A byte of booleans from elsewhere may be neither 0 nor 1.
@@ -76,22 +77,23 @@ def entries_of_npz(data: bytes, sought: Sought) -> list[Any]:
 
     Raises :class:`~maskscore.formats.MasksDocumentError` for anything else, whatever the bytes are.
     """
+    if data.startswith(npy.MAGIC_PREFIX):
+        return _entries(_stored(io.BytesIO(data)), {}, sought)
+    with _reading():
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    with archive:
+        return _from_archive(archive, sought)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
     try:
-        if data.startswith(npy.MAGIC_PREFIX):
-            return _entries(_stored(io.BytesIO(data)), {}, sought)
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _from_archive(archive, sought)
+        yield
     except MasksDocumentError:
         raise
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, SyntaxError, ValueError) as error:
-        raise _damaged(error) from error
-    except (ArithmeticError, LookupError, MemoryError, TypeError, zlib.error) as error:
-        raise _damaged(error) from error
-
-
-def _damaged(error: BaseException) -> MasksDocumentError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return MasksDocumentError(f"The masks are an NPZ or NPY that cannot be read: {reason}.")
+    except Exception as error:  # NumPy parses the header as Python, and each compression has errors of its own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MasksDocumentError(f"The masks are an NPZ or NPY that cannot be read: {reason}.") from error
 
 
 def _from_archive(archive: zipfile.ZipFile, sought: Sought) -> list[Any]:
@@ -100,18 +102,21 @@ def _from_archive(archive: zipfile.ZipFile, sought: Sought) -> list[Any]:
         raise MasksDocumentError(f"The archive has {len(names):,} arrays (.npy); one of them is to be the masks.")
     shapes = {}
     for name in names:
-        with archive.open(name) as file:
-            shapes[name.removesuffix(".npy")] = _stored(file).shape
+        shapes[name.removesuffix(".npy")] = _member(archive, name).shape
     chosen = _chosen(shapes)
     columns = {}
     for name, shape in shapes.items():
         if name != chosen and len(shape) == 1 and 0 < shape[0] <= 10 * _MOST_MEMBERS:
-            with archive.open(f"{name}.npy") as file:
-                stored = _stored(file)
-                if stored.dtype.kind in "biuf":
-                    columns[name] = stored.whole().astype(stored.dtype).tolist()
-    with archive.open(f"{chosen}.npy") as file:
-        return _entries(_stored(file), columns, sought)
+            stored = _member(archive, f"{name}.npy")
+            if stored.dtype.kind in "biuf":
+                columns[name] = stored.whole().astype(stored.dtype).tolist()
+    return _entries(_member(archive, f"{chosen}.npy"), columns, sought)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> _Stored:
+    with _reading():
+        file = archive.open(name)
+    return _stored(file)
 
 
 def _chosen(shapes: dict[str, tuple[int, ...]]) -> str:
@@ -127,13 +132,14 @@ def _chosen(shapes: dict[str, tuple[int, ...]]) -> str:
 
 
 def _stored(file: IO[bytes]) -> _Stored:
-    version = npy.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = npy.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy.read_array_header_2_0(file)
-    else:
-        raise MasksDocumentError("The array is of a structured type, which holds no masks.")
+    with _reading():
+        version = npy.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = npy.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = npy.read_array_header_2_0(file)
+        else:
+            raise MasksDocumentError("The array is of a structured type, which holds no masks.")
     if dtype.hasobject:
         raise MasksDocumentError("The array holds Python objects (a pickle), which are never read. Save numbers.")
     if any(side < 0 for side in shape):

@@ -56,13 +56,13 @@ def decode_png(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
     The size is checked in the header, before anything is unpacked. Raises
     :class:`~maskscore.formats.MasksDocumentError`.
     """
+    # IHDR is the first chunk: https://www.w3.org/TR/png-3/#11IHDR. Pillow's own limit is one for the whole process.
+    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    sought.check_pixels(height, width)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            sought.check_pixels(image.height, image.width)
             mode = image.mode
             pixels = np.array(image)
-    except MasksDocumentError:
-        raise
     except Exception as error:  # Pillow raises nearly anything for bytes that are damaged on purpose
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise MasksDocumentError(f"The masks are a PNG that cannot be decoded: {reason}.") from error
