@@ -22,14 +22,13 @@ from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, JobError, QueueFull
-from maskscore.formats import FORMATS, UnreadableMask, read_masks
-from maskscore.job import Job, Method, Orientation, Priority, Treatment, parse_job
+from maskscore.formats import UnreadableMask, read_masks
+from maskscore.job import Job, MasksFormat, Method, Orientation, Priority, Treatment, parse_job
 from maskscore.prompts import read_prompt_set
 from maskscore.result import JobState
 
 __all__ = ["submit_command"]
 
-_OF_AN_IMAGE = [name for name, layout in FORMATS.items() if layout.scope != "folder"]
 _SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "split_components", "embeddings")
 
 
@@ -38,7 +37,10 @@ _SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "spl
 @click.option("--image", help="s3:// or file:// URI, or a path, of one job's image.")
 @click.option("--masks", help="URI of its masks, or the path of a file that is read here and sent along.")
 @click.option(
-    "--format", "format_", type=click.Choice(_OF_AN_IMAGE), help="Layout of the masks; else their content says."
+    "--format",
+    "format_",
+    type=click.Choice(get_args(MasksFormat)),
+    help="Layout of the masks; else their content says.",
 )
 @click.option("--treatment", type=click.Choice(get_args(Treatment)), help="What happens outside the mask.")
 @click.option("--alpha", type=float, help="Strength of soft_mask.")
