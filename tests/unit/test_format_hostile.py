@@ -272,6 +272,23 @@ def test_one_bad_mask_is_unreadable(data: bytes) -> None:
     assert len(mask.message) < 500
 
 
+def test_masks_unpack_to_a_bounded_number_of_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskscore.formats.sought._MOST_PIXELS_TOGETHER", 5 * 40 * 60)
+    results = [
+        json.loads(label_studio(brush_of(MASKS[0])))[0]["annotations"][0]["result"][0] | {"id": n} for n in range(7)
+    ]
+    task = {"id": 1, "data": {"image": "a"}, "annotations": [{"id": 1, "result": results}]}
+    found = tried(json.dumps([task]).encode())
+    assert isinstance(found, list)
+    assert [type(mask) for mask in found] == [Mask] * 5 + [UnreadableMask] * 2
+    element = cvat_mask()[cvat_mask().index(b"<mask") : cvat_mask().index(b"</image>")]
+    many = tried(cvat_mask().replace(element, element * 60))
+    assert isinstance(many, list)
+    # Of CVAT's masks only the columns of the box are unpacked.
+    width = cvat_runs(MASKS[0])[3]
+    assert sum(isinstance(mask, Mask) for mask in many) == 5 * 60 // width
+
+
 def test_words_of_another_size_are_refused() -> None:
     encoded = brush_of(MASKS[0])
     encoded[4] = 15 << 3 | encoded[4] & 7

@@ -39,6 +39,7 @@ _SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "spl
 @click.option(
     "--format",
     "format_",
+    metavar="NAME",
     type=click.Choice(get_args(MasksFormat)),
     help="Layout of the masks; else their content says.",
 )

@@ -152,6 +152,7 @@ def _brush(rle: Any, size: Size, sought: Sought) -> Any:
         raise ValueError("its `rle` is not a list of bytes")
     try:
         sought.check_pixels(height, width)
+        sought.unpack(height * width)
     except MasksDocumentError as error:
         raise ValueError(str(error).rstrip(".")) from None
     try:
