@@ -198,6 +198,8 @@ def _size_of(image_uri: str) -> tuple[int, int] | None:
     """Return ``(height, width)`` of an image that lies here, where Pillow is installed: normalised polygons need it."""
     try:
         from PIL import Image
+
+        from maskscore.rgb import size_of
     except ModuleNotFoundError:
         return None
     parts = urlsplit(image_uri)
@@ -205,7 +207,6 @@ def _size_of(image_uri: str) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(url2pathname(parts.path)) as image:
-            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
+            return size_of(image, upright=True)
     except Exception:  # it is the worker's to say what is wrong with the image
         return None
