@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
     "report": "maskscore.cli.report",
+    "compare": "maskscore.cli.compare",
     "worker": "maskscore.cli.worker",
     "pool": "maskscore.cli.pool",
     "plan": "maskscore.cli.plan",

@@ -5,22 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from PIL import Image, ImageChops
 
 from maskscore.job import RLE, Mask
 from maskscore.masks import counts_from_text
-from maskscore.report.polygons import polygon_runs
+from maskscore.report.polygons import outline_steps, polygon_runs
 from maskscore.result import Box, Component
 
 __all__ = ["component_bits"]
+
+# A few seconds of drawing for one mask. What anyone draws stays a hundred times below.
+_MOST_STEPS: Final = 2_000_000
+_MOST_PIXELS: Final = 3 * 10**9
 
 
 def component_bits(mask: Mask, component: Component, box: Box, size: tuple[int, int]) -> Image.Image:
     """Return the component's mask as an ``L`` picture of its ``box``, 255 inside and 0 outside.
 
-    ``size`` is the image's ``(width, height)`` in pixels. Raises ValueError when the mask is not of this image or
-    does not hold such a component.
+    ``size`` is the image's ``(width, height)`` in pixels. Raises ValueError when the mask is not of this image, does
+    not hold such a component, or is made of polygons that would take too long to draw.
     """
     picture = _inside_box(mask, box, size)
     if component.part is None:
@@ -43,6 +48,9 @@ def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
         counts = mask.segmentation.counts
         return _picture(counts_from_text(counts) if isinstance(counts, str) else counts, box, size)
     picture = Image.new("L", box[2:])
+    steps = sum(map(outline_steps, mask.segmentation))
+    if steps > _MOST_STEPS or len(mask.segmentation) * width * height > _MOST_PIXELS:
+        raise ValueError("the mask's polygons take too long to draw")
     for polygon in mask.segmentation:
         picture = ImageChops.lighter(picture, _picture(polygon_runs(polygon, height, width), box, size))
     return picture
