@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.job import Job, Method, ScoringOptions
-from maskscore.report.grades import Grade, grade_of
+from maskscore.report.grades import Grade, grade_of, in_order
 from maskscore.report.sheet import leaning
 from maskscore.result import Component, JobResult
 
@@ -136,8 +136,8 @@ class Comparison:
     def grades(self) -> list[tuple[Grade, list[int]]]:
         """Return how many masks have which grade, per treatment."""
         counts = [Counter(mask.cells[column].grade for mask in self.masks) for column in range(len(self.treatments))]
-        names = sorted({grade for counter in counts for grade in counter}, key=lambda grade: grade.key, reverse=True)
-        return [(grade, [counter[grade] for counter in counts]) for grade in names]
+        found = in_order(grade for counter in counts for grade in counter)
+        return [(grade, [counter[grade] for counter in counts]) for grade in found]
 
     def disagreements(self) -> list[int]:
         """Return for how many masks cosines and probabilities disagree, per treatment."""

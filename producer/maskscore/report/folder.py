@@ -12,7 +12,7 @@ from typing import Final
 from markupsafe import Markup
 
 from maskscore.report.entries import ReportEntry
-from maskscore.report.grades import Grade
+from maskscore.report.grades import Grade, in_order
 from maskscore.report.page import section_markup
 from maskscore.report.sections import LIGHT, Section, make_section
 from maskscore.report.summary import Summary
@@ -110,7 +110,7 @@ class _Writer:
             number=self._pages,
             first=(self._pages - 1) * _PER_PAGE + 1,
             sections=self._page,
-            grades=sorted(self._page_grades, key=lambda grade: grade.key),
+            grades=in_order(self._page_grades),
             previous=_page_name(self._pages - 1) if self._pages > 1 else None,
             following=None if last else _page_name(self._pages + 1),
         )
@@ -155,6 +155,6 @@ def _item(section: Section, page: str, grades: Counter[Grade]) -> _Item:
         result.state.value,
         photo_thumbnail(section.photo) if section.photo else None,
         len(section.rows),
-        sorted(grades.items(), key=lambda pair: pair[0].key, reverse=True),
+        [(grade, grades[grade]) for grade in in_order(grades)],
         result.error.code if result.error else None,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from maskscore.result import Component
 
-__all__ = ["CLEAR_COSINE", "COSINE_GRADES", "MULTIPLIER_GRADES", "NO_GRADE", "Grade", "grade_of"]
+__all__ = ["CLEAR_COSINE", "COSINE_GRADES", "MULTIPLIER_GRADES", "NO_GRADE", "Grade", "grade_of", "in_order"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,13 @@ COSINE_GRADES: Final = (
 )
 
 NO_GRADE: Final = Grade("none", "–", "not scored", "#8a8a8a")
+
+_ORDER: Final = {grade: place for place, grade in enumerate((*MULTIPLIER_GRADES.values(), *COSINE_GRADES, NO_GRADE))}
+
+
+def in_order(grades: Iterable[Grade]) -> list[Grade]:
+    """Return different grades as a legend lists them: from surely an object down to not scored."""
+    return sorted(set(grades), key=lambda grade: _ORDER[grade])
 
 
 def grade_of(component: Component) -> Grade:

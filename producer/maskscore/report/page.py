@@ -39,8 +39,8 @@ def render(entries: Iterable[ReportEntry], *, title: str, note: str | None = Non
 
 
 def section_markup(section: Section) -> Markup:
-    """Return the HTML of one job."""
-    return Markup(template("section").render(section=section))
+    """Return the HTML of one job, a line's end included."""
+    return Markup(template("section").render(section=section) + "\n")
 
 
 def _sections(entries: Iterable[ReportEntry], summary: Summary) -> Iterator[Markup]:
