@@ -152,6 +152,13 @@ def test_masks_that_differ_come_first_and_treatments_are_free(environment: dict[
             if scores["softmax"]["s_pos"] is not None:
                 assert scores["cosine"]["s_pos_text"] == scores["softmax"]["s_pos_text"]
                 assert abs(scores["cosine"]["s_pos"]) <= 1
+    table = run(
+        environment, folder, *COMPARE, *treatments, *("--treatment", "soft_mask,alpha=0.25") * 2, "-o", "t.html"
+    )
+    lines = table.stdout.splitlines()
+    assert lines[0].split() == ["mask", "raw_crop", "soft_mask,alpha=1", "soft_mask,alpha=0.25"] or "(1)" in lines[0]
+    assert sum(line.startswith("≠") for line in lines[:-3]) > 0
+    assert all(len(line) <= 80 for line in lines[:-1])
     # A fill of all that is outside makes a difference to an untouched crop.
     assert any(mask["differs"] for mask in masks)
 

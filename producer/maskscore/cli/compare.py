@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from maskscore.report.comparison import Cell, ComparedMask, Comparison
 
 __all__ = ["compare_command"]
+
+_WIDEST_NAME: Final = 16
+_NARROWEST: Final = 5
 
 
 @click.command("compare")
@@ -96,17 +99,23 @@ def compare_command(
 
 
 def _print(comparison: Comparison) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", expand=False)
-    table.add_column("", no_wrap=True, min_width=2)
-    table.add_column("mask", no_wrap=True, overflow="ellipsis", max_width=16)
-    for name in comparison.treatments:
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1)
+    console = Console(highlight=False, markup=False)
+    names, total = comparison.treatments, len(comparison.masks)
+    longest = max((len(mask.name) for mask in comparison.masks), default=4)
+    room = max(_NARROWEST, (console.width - 3 - min(longest, _WIDEST_NAME) - 1) // len(names) - 1)
+    # A heading that is cut off may be that of its neighbour.
+    numbered = any(len(name) > room for name in names)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("", no_wrap=True, width=2)
+    table.add_column("mask", no_wrap=True, overflow="ellipsis", width=min(longest, _WIDEST_NAME))
+    for number, name in enumerate(names, 1):
+        table.add_column(f"({number})" if numbered else name, no_wrap=True, overflow="ellipsis", width=room)
     for mask in comparison.masks:
         marks = ("≠" if mask.differs else " ") + ("c" if mask.methods_differ else " ")
         table.add_row(marks, mask.name, *map(_cell, mask.cells))
-    console = Console(highlight=False, markup=False)
     console.print(table)
-    total = len(comparison.masks)
+    for number, name in enumerate(names if numbered else (), 1):
+        console.print(f"({number}) {name}")
     console.print(f"≠ the verdict depends on the treatment: {comparison.differing} of {total} masks")
     console.print(f"c cosines and probabilities disagree: {comparison.methods_differing} of {total} masks")
 
