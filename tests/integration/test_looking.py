@@ -119,6 +119,9 @@ def test_what_has_not_ended_is_shown_as_what_it_is(environment: dict[str, str], 
     unknown = run(idle, folder, "report", "--batch", "nobody")
     assert unknown.returncode == 5
     assert run(idle, folder, "report").returncode == 2
+    for output, words in (("nowhere/report.html", "no folder nowhere"), ("scene-0.png", "scene-0.png is a file")):
+        refused = run(idle, folder, "report", "waits", "-o", output)
+        assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
 
 
 COMPARE = ("compare", "scene-0.png", "--masks", "masks-0.json", "--prompts", "demo")
@@ -152,18 +155,23 @@ def test_masks_that_differ_come_first_and_treatments_are_free(environment: dict[
             if scores["softmax"]["s_pos"] is not None:
                 assert scores["cosine"]["s_pos_text"] == scores["softmax"]["s_pos_text"]
                 assert abs(scores["cosine"]["s_pos"]) <= 1
-    table = run(
-        environment, folder, *COMPARE, *treatments, *("--treatment", "soft_mask,alpha=0.25") * 2, "-o", "t.html"
-    )
-    lines = table.stdout.splitlines()
-    assert lines[0].split() == ["mask", "raw_crop", "soft_mask,alpha=1", "soft_mask,alpha=0.25"] or "(1)" in lines[0]
-    assert sum(line.startswith("≠") for line in lines[:-3]) > 0
-    assert all(len(line) <= 80 for line in lines[:-1])
     # A fill of all that is outside makes a difference to an untouched crop.
     assert any(mask["differs"] for mask in masks)
 
 
+def test_a_table_of_long_names_keeps_to_80_columns(environment: dict[str, str], folder: Path) -> None:
+    names = ("raw_crop", "soft_mask,alpha=1", "soft_mask,alpha=0.25")
+    treatments = [part for name in (*names, names[0]) for part in ("--treatment", name)]
+    lines = run(environment, folder, *COMPARE, *treatments, "-o", "three.html").stdout.splitlines()
+    assert lines[0].split() == ["mask", "(1)", "(2)", "(3)"]
+    for number, name in enumerate(names, 1):
+        assert f"({number}) {name}" in lines
+    assert lines[1].startswith("≠")
+    assert max(map(len, lines[:-1])) <= 80
+
+
 def test_what_cannot_be_compared_says_why(environment: dict[str, str], folder: Path) -> None:
+    assert run(environment, folder, *COMPARE, "-o", "nowhere/compare.html").returncode == 2
     wrong = run(environment, folder, *COMPARE, "--treatment", "polish")
     assert (wrong.returncode, "polish" in wrong.stderr) == (2, True)
     gone = run(environment, folder, "compare", "nothing.png", "--masks", "masks-0.json", "--prompts", "demo")

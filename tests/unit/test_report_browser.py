@@ -41,6 +41,20 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+def test_what_does_not_fit_and_what_fails_is_seen(tab: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<!DOCTYPE html><title>t</title><meta name=viewport content='width=device-width'>"
+        "<p class=wide style='width:1400px'>wide</p><div style='overflow:auto'><p style='width:3000px'>scrolls</p></div>"
+        "<script>console.error('told'); nothing.at.all;</script>"
+    )
+    for width in (1280, 390):
+        look = tab.look(path, width)
+        assert look.scroll_width > 1300
+        assert [element.partition(":")[0] for element in look.sticking_out] == ["P.wide"]
+        assert ["told" in look.complaints[0], "ReferenceError" in look.complaints[1]] == [True, True]
+
+
 def long_names(entry: ReportEntry) -> ReportEntry:
     """Names and prompts as long as some upstream tools make them."""
     components = [

@@ -69,6 +69,8 @@ def compare_command(
         from maskscore.report import job_entries
         from maskscore.report.compare_page import write_comparison
         from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
+    if not output.absolute().parent.is_dir():
+        raise click.UsageError(f"there is no folder {output.parent}")
     names = list(dict.fromkeys(treatments)) or list(TREATMENTS)
     base = job_from_options(image, masks, {**options, "top_k": 3})
     jobs = comparison_jobs(base, names)

@@ -50,6 +50,11 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
         if output is None:
             output = Path("report.html" if count <= _MOST_IN_ONE_FILE else "report")
         one_file = output.suffix.lower() in (".html", ".htm") and not output.is_dir()
+        # Said now, and not after everything was drawn.
+        if one_file and not output.absolute().parent.is_dir():
+            raise click.UsageError(f"there is no folder {output.parent}")
+        if not one_file and output.is_file():
+            raise click.UsageError(f"{output} is a file: name a folder, or a file NAME.html")
         if one_file and count > _MOST_IN_ONE_FILE:
             click.echo(f"maskscore: {count:,} images in one file; `-o FOLDER` makes pages that load faster", err=True)
         entries = shown_progress((entry for source in sources for entry in source.entries), count, doing="drawing")
