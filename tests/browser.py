@@ -47,7 +47,7 @@ _STICKING_OUT = """
   };
   const right = (one) => Math.round(one.getBoundingClientRect().right);
   return [...document.body.querySelectorAll("*")]
-    .filter((one) => right(one) > innerWidth + 1 && !cut(one)).slice(0, 5)
+    .filter((one) => right(one) > document.documentElement.clientWidth + 1 && !cut(one)).slice(0, 5)
     .map((one) => `${one.tagName}.${one.getAttribute("class") ?? ""}: ${right(one)}`);
 })()
 """
@@ -172,4 +172,4 @@ def _is_complaint(message: dict[str, Any]) -> bool:
 
 
 def _said(message: dict[str, Any]) -> str:
-    return json.dumps(message["params"])[:400]
+    return json.dumps(message["params"])[:2000]

@@ -45,7 +45,8 @@ def test_what_does_not_fit_and_what_fails_is_seen(tab: Browser, tmp_path: Path) 
     path = tmp_path / "bad.html"
     path.write_text(
         "<!DOCTYPE html><title>t</title><meta name=viewport content='width=device-width'>"
-        "<p class=wide style='width:1400px'>wide</p><div style='overflow:auto'><p style='width:3000px'>scrolls</p></div>"
+        "<p class=wide style='width:1400px'>wide</p>"
+        "<div style='overflow:auto'><p style='width:3000px'>scrolls</p></div>"
         "<script>console.error('told'); nothing.at.all;</script>"
     )
     for width in (1280, 390):
