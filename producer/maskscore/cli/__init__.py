@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "rescore": "maskscore.cli.rescore",
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
+    "export": "maskscore.cli.export",
     "report": "maskscore.cli.report",
     "worker": "maskscore.cli.worker",
     "pool": "maskscore.cli.pool",
