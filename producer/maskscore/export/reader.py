@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from multiprocessing.pool import ThreadPool
 
 from maskscore.client import Client
 from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
@@ -58,9 +58,10 @@ def read_jobs(
     """
     read = partial(_read, client, selection, segmentations=segmentations, demanded=demanded, heads=heads)
     ids = iter(job_ids)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as threads:
+    # Its threads are daemons: at Ctrl-C none of them is waited for, whatever it is waiting for itself.
+    with ThreadPool(_THREADS) as threads:
         while page := list(islice(ids, _PAGE)):
-            for job, own in threads.map(read, page, client.records(page)):
+            for job, own in threads.starmap(read, zip(page, client.records(page), strict=True), chunksize=1):
                 _add(counts, own)
                 if job is not None and job.masks:
                     yield job
