@@ -96,7 +96,7 @@ Truth = dict[tuple[str, str], Bits]
 def batch(client: Client, services: LocalServices) -> tuple[Batch, Truth]:
     """Five jobs: inline RLE and a bad mask, a masks object of SA-1B's layout, polygons, parts, and one that fails."""
     truth: Truth = {}
-    jobs = []
+    jobs: list[dict[str, Any]] = []
     image, masks, pixels = scene_masks(880_001)
     masks.append({"id": "bad", "segmentation": {"size": [3, 3], "counts": "nothing"}})
     uri = put("a/scene.png", image)
@@ -110,7 +110,7 @@ def batch(client: Client, services: LocalServices) -> tuple[Batch, Truth]:
     truth |= {("object", mask_id): bits for mask_id, bits in pixels.items()}
     polygons = [{"id": "7", "segmentation": POLYGONS, "category_id": 3, "iscrowd": 0, "note": {"by": "hand"}}]
     jobs.append({"job_id": "polygons", "image": uri, "masks": polygons, "result_uri": "s3://export/results/"})
-    truth["polygons", "7"] = drawn(POLYGONS, size)  # type: ignore[arg-type]
+    truth["polygons", "7"] = drawn(POLYGONS, size)
     split = ScoringOptions(prompts="demo", split_components=True, top_k=2, embeddings=True)
     jobs.append({"job_id": "parts", "image": uri, "masks": polygons, "options": split})
     jobs.append({"job_id": "fails", "image": "s3://export/nowhere.png", "masks": polygons})
@@ -157,12 +157,13 @@ def test_json_lines(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) 
     assert [tuple(row[name] for name in names) for row in rows] == expected
     first = rows[0]
     assert first["rank_score"] == pytest.approx(first["semantic_multiplier"] * 1.0 * 0.9)
-    assert first["prompts_digest"] == found["inline"].prompts.digest  # type: ignore[union-attr]
+    assert found["inline"].prompts is not None
+    assert first["prompts_digest"] == found["inline"].prompts.digest
     assert rows[-1]["top_k"][0].keys() == {"text", "group", "score"}
 
     def decode(row: dict[str, Any]) -> Bits:
         form, size = row["segmentation"], (row["image_height"], row["image_width"])
-        return drawn(form, size) if isinstance(form, list) else coco_mask.decode(form)  # type: ignore[no-any-return]
+        return drawn(form, size) if isinstance(form, list) else coco_mask.decode(form)
 
     check_pixels(truth, rows, decode)
     assert next(row for row in rows if row["job_id"] == "polygons")["segmentation"] == POLYGONS
@@ -346,9 +347,11 @@ def test_what_is_gone_is_counted(client: Client, services: LocalServices, tmp_pa
     documents = [put(f"gone-{n}.json", json.dumps(masks).encode()) for n in range(3)]
     pinned = boto3.client("s3").head_object(Bucket="export", Key="gone-2.json")["ETag"]
     refs = [{"uri": documents[0]}, {"uri": documents[1]}, {"uri": documents[2], "etag": pinned}]
-    jobs = [{"job_id": f"gone-{n}", "image": uri, "masks": ref, "options": DEMO} for n, ref in enumerate(refs)]
-    jobs.append({"job_id": "gone-result", "image": uri, "masks": documents[0], "result_uri": "s3://export/gone.json"})
-    jobs[-1]["options"] = DEMO
+    jobs: list[dict[str, Any]] = [
+        {"job_id": f"gone-{n}", "image": uri, "masks": ref, "options": DEMO} for n, ref in enumerate(refs)
+    ]
+    elsewhere = {"masks": documents[0], "result_uri": "s3://export/gone.json"}
+    jobs.append({"job_id": "gone-result", "image": uri, "options": DEMO, **elsewhere})
     submitted = client.submit_many([Job.model_validate(job) for job in jobs])
     submitted.wait(timeout=60)
     storage = boto3.client("s3")

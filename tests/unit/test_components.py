@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
@@ -39,7 +40,7 @@ sizes = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 
 
 @given(sizes.flatmap(lambda size: arrays.arrays(np.bool_, size)))
-def test_parts_are_the_workers_to_the_pixel_and_in_their_order(inside: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_parts_are_the_workers_to_the_pixel_and_in_their_order(inside: npt.NDArray[np.bool_]) -> None:
     check(Mask(id="m", segmentation=encode_mask(inside)), *inside.shape, split=True)
 
 

@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "exporter": "maskscore.cli.exporter",
     "doctor": "maskscore.cli.doctor",
     "weights": "maskscore.cli.weights",
+    "prompts": "maskscore.cli.prompts",
     "settings": "maskscore.cli.settings",
     "metrics": "maskscore.cli.metrics",
 }

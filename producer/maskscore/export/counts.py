@@ -45,7 +45,7 @@ class ExportCounts:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.kept:,} of {self.masks:,} masks of {self.jobs:,} jobs"]
+        lines = [f"{self.kept:,} of {self.masks:,} masks kept; {self.jobs:,} {'job' if self.jobs == 1 else 'jobs'}"]
         if self.filtered:
             lines.append("filtered out: " + _listed(self.filtered))
         if self.unwritable:
