@@ -494,5 +494,9 @@ def test_jobs_that_have_not_ended_are_counted(client: Client, services: LocalSer
     with Client(settings) as idle:
         handle = idle.submit(Job.model_validate({"image": "s3://export/a.png", "masks": [], "options": DEMO}))
         counts = write_jsonl(idle, [handle.job_id], tmp_path / "none.jsonl", Selection(top=5))
+        write_parquet(idle, [handle.job_id], tmp_path / "none.parquet")
+        write_sa1b(idle, [handle.job_id], tmp_path / "none")
     assert (counts.kept, counts.complete, counts.without_result) == (0, False, {"not_ended": 1})
     assert (tmp_path / "none.jsonl").read_text() == ""
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+    assert list((tmp_path / "none").iterdir()) == []

@@ -18,9 +18,9 @@ class ExportedMask(Document):
 
     image: str = Field(description="URI of the image.")
     image_width: int = Field(description="Pixels, in the frame that box and segmentation use.")
-    image_height: int
-    job_id: str
-    batch_id: str | None = None
+    image_height: int = Field(description="Pixels.")
+    job_id: str = Field(description="Job that scored it.")
+    batch_id: str | None = Field(None, description="Batch of the job.")
     mask_id: str = Field(description="Id of the mask within its job, as the upstream tool gave it.")
     mask_index: int = Field(description="Position of the mask in the job, from 0.")
     part: int | None = Field(None, description="Number of the connected component, largest first, from 0.")
