@@ -106,9 +106,7 @@ def _schema(upstream: UpstreamColumns) -> pa.Schema:
 def _described() -> Iterator[tuple[str, str | None]]:
     for name, field in ExportedMask.model_fields.items():
         if name == "box":
-            yield from zip(
-                _BOX, ("Left edge of the box, in pixels.", "Its upper edge.", "Pixels.", "Pixels."), strict=True
-            )
+            yield from zip(_BOX, _ABOUT_BOX, strict=True)
         elif name == "segmentation":
             yield name, f"{field.description} As JSON text."
         elif name == "upstream":
