@@ -19,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
+from maskscore.cli.export import export_command
 from maskscore.errors import OutputError
 from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.local import LocalServices
@@ -328,17 +330,31 @@ def test_the_command(client: Client, environment: dict[str, str], batch: tuple[B
         ["nobody"],
         ["inline", "-o", "out"],
         ["inline", "-o", "nowhere/out.json"],
-        ["inline", "-o", "x.txt"],
-        ["inline", "-f", "coco"],
-        ["inline", "--min", "area"],
         ["inline", "--rank-by", "area=-1"],
         ["inline", "-o", "s3://nowhere.jsonl"],
-        [],
     ):
         refused = run(environment, tmp_path, *wrong)
         assert refused.returncode == (5 if wrong == ["nobody"] else 2), (wrong, refused.stderr)
         assert refused.stdout == ""
         assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("x -o x.txt", "--format"),
+        ("x -f coco", "-o NAME"),
+        ("x --json", "-o NAME"),
+        ("x --min area", "'area' is not NAME=NUMBER"),
+        ("x --rank-by area=large", "'area=large' is not NAME=NUMBER"),
+        ("x -o x.json --no-segmentations", "--no-segmentations"),
+        ("", "no batch and no job"),
+    ],
+)
+def test_wrong_usage_is_said(environment: dict[str, str], arguments: str, said: str) -> None:
+    refused = CliRunner(env=environment).invoke(export_command, arguments.split())
+    assert refused.exit_code == 2
+    assert said in refused.output
 
 
 def test_what_is_gone_is_counted(client: Client, services: LocalServices, tmp_path: Path) -> None:
