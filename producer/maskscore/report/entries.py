@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from maskscore.batch import Batch
 from maskscore.client import Client
 from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
-from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
-from maskscore.job import Job, Mask, MasksRef
+from maskscore.formats import MasksDocumentError, UnreadableMask
+from maskscore.job import Job, Mask
+from maskscore.job_masks import masks_document, masks_of
 from maskscore.ledger import JobRecord
 from maskscore.objects import Objects
 from maskscore.result import Failure, JobResult, JobState
@@ -101,13 +102,6 @@ def _entry(client: Client, result: JobResult, objects: Objects) -> ReportEntry:
     except JobError as error:
         return ReportEntry(job, result, None, missing=f"The image cannot be read any more. {error}")
     try:
-        return ReportEntry(job, result, image, _masks(job, objects))
+        return ReportEntry(job, result, image, masks_of(job, masks_document(job, objects)))
     except (JobError, MasksDocumentError) as error:
         return ReportEntry(job, result, image, missing=f"The masks cannot be read any more. {error}")
-
-
-def _masks(job: Job, objects: Objects) -> list[Mask | UnreadableMask]:
-    if not isinstance(job.masks, MasksRef):
-        return list(job.masks)
-    data = objects.read(job.masks.uri, what="masks", max_bytes=_MAX_BYTES, etag=job.masks.etag).data
-    return read_masks(data, image_name=PurePosixPath(job.image.uri).name, image_id=job.masks.image_id)
