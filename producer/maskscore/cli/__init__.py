@@ -23,7 +23,9 @@ _COMMANDS: Final = {
     "rescore": "maskscore.cli.rescore",
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
+    "export": "maskscore.cli.export",
     "report": "maskscore.cli.report",
+    "compare": "maskscore.cli.compare",
     "worker": "maskscore.cli.worker",
     "pool": "maskscore.cli.pool",
     "plan": "maskscore.cli.plan",
@@ -33,6 +35,7 @@ _COMMANDS: Final = {
     "exporter": "maskscore.cli.exporter",
     "doctor": "maskscore.cli.doctor",
     "weights": "maskscore.cli.weights",
+    "prompts": "maskscore.cli.prompts",
     "settings": "maskscore.cli.settings",
     "metrics": "maskscore.cli.metrics",
 }

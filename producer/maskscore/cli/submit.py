@@ -27,7 +27,7 @@ from maskscore.job import Job, MasksFormat, Method, Orientation, Priority, Treat
 from maskscore.prompts import read_prompt_set
 from maskscore.result import JobState
 
-__all__ = ["submit_command"]
+__all__ = ["job_from_options", "submit_command"]
 
 _SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "split_components", "embeddings")
 
@@ -84,7 +84,7 @@ def submit_command(
     if files and any(value is not None for value in (masks, format_, *options.values())):
         raise click.UsageError("with FILEs, the options stand in the documents")
     with Client() as client:
-        jobs = _from_files(files) if files else iter([_from_options(image, masks, format_, options)])
+        jobs = _from_files(files) if files else iter([job_from_options(image, masks, options, format_=format_)])
         batch_id = batch_id or uuid.uuid4().hex
         ids: list[str] = []
         for job_id in _submit(client, jobs, batch_id, content_id):
@@ -153,7 +153,15 @@ def _job(text: str, place: str) -> Job:
         raise InvalidDocumentError(f"{place}: {error}") from error
 
 
-def _from_options(image: str | None, masks: str | None, format_: str | None, options: dict[str, Any]) -> Job:
+def job_from_options(
+    image: str | None, masks: str | None, options: dict[str, Any], *, format_: str | None = None
+) -> Job:
+    """Return the job of an image and its masks, each a URI or a path, with a job's and its scoring's ``options``.
+
+    Those that are ``None`` are left out; ``format_`` is the masks' layout. Raises
+    :class:`~maskscore.errors.InvalidDocumentError` for what is not valid, and :class:`click.UsageError` where one of the
+    two is missing.
+    """
     if image is None or masks is None:
         raise click.UsageError("one job needs both --image and --masks")
     given = {name: value for name, value in options.items() if value is not None}
