@@ -30,7 +30,7 @@ SCENE = draw_scene(880_001)
 HEIGHT, WIDTH = SCENE.image.shape[:2]
 # A map has one value per pixel, so that masks that overlap would not all be whole there.
 LABELS = label_map([mask.mask for mask in SCENE.masks], range(1, len(SCENE.masks) + 1))
-BITS: list[Bits] = [np.equal(LABELS, value) for value in np.unique(LABELS)[1:]]
+BITS: list[Bits] = [np.equal(LABELS, value) for value in np.unique(LABELS[LABELS > 0])]
 
 
 @pytest.fixture(scope="module")
