@@ -12,9 +12,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import from_json
@@ -109,14 +111,22 @@ class Mask(BaseModel):
 
 
 class MasksRef(Document):
-    """Masks kept in an object: maskscore's own list of masks, SA-1B's or COCO's JSON.
+    """Masks kept in an object, in any layout that :func:`maskscore.formats.read_masks` reads.
 
-    In a COCO file of many images the job's image is found by ``image_id``, or else by the image's file name.
+    ``format`` names the layout (:data:`maskscore.formats.FORMATS`); without it the content decides. In a file of many
+    images the job's image is found by ``image_id``, or else by the image's file name.
     """
 
     uri: Uri
     etag: ObjectVersion | None = None
     image_id: int | ShortText | None = None
+    format: ShortText | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Documents that name no format stay byte for byte what earlier releases write and read.
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "format" or value is not None}
 
 
 class ImageRef(Document):

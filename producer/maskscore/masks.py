@@ -75,10 +75,9 @@ def encode_mask(mask: Any) -> RLE:
     """
     import numpy as np
 
+    from maskscore.rle_arrays import rle_of_mask
+
     array = np.asarray(mask)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"a mask is a two-dimensional array; this one has the shape {array.shape}")
-    flat = np.concatenate([[False], array.astype(bool).ravel(order="F")])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], edges, [array.size]]))
-    return RLE(size=array.shape, counts=text_from_counts(int(run) for run in counts))
+    return rle_of_mask(array)

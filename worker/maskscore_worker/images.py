@@ -18,7 +18,7 @@ from maskscore.result import Notice
 from maskscore.rgb import TURNS, to_rgb
 from maskscore_worker.sniff import ends_early, looks_like
 
-__all__ = ["DecodedImage", "decode_image"]
+__all__ = ["DecodedImage", "decode_image", "header_size"]
 
 T = TypeVar("T")
 
@@ -86,6 +86,21 @@ def decode_image(
     apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
     pixels = _attempt(lambda: np.array(rgb.transpose(TURNS[tag]) if apply else rgb, np.uint8), data, uri)
     return DecodedImage(pixels, format_, tag, apply, notices)
+
+
+def header_size(data: bytes, orientation: Orientation) -> tuple[int, int] | None:
+    """Return ``(height, width)`` as the image's header has it, or ``None`` for what :func:`decode_image` refuses.
+
+    It is that of the picture the right way up, as tools that write normalised coordinates see it, but for
+    ``orientation="ignore"``.
+    """
+    try:
+        image = _open(data, "")
+    except JobError:
+        return None
+    width, height = image.size
+    turned = orientation != "ignore" and _orientation_of(image) in _SWAPS_SIDES
+    return (width, height) if turned else (height, width)
 
 
 def _open(data: bytes, uri: str) -> Image.Image:

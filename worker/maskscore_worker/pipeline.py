@@ -34,7 +34,7 @@ from maskscore_worker.batcher import Batcher, Caller
 from maskscore_worker.croppers import Cropper, ImageCrops
 from maskscore_worker.feature_cache import FeatureCache
 from maskscore_worker.features import PromptFeatureCache
-from maskscore_worker.images import DecodedImage, decode_image
+from maskscore_worker.images import DecodedImage, decode_image, header_size
 from maskscore_worker.model import ClipModel
 from maskscore_worker.patience import patiently
 from maskscore_worker.prompt_sets import resolve_prompt_set
@@ -78,7 +78,7 @@ class Pipeline:
         with watch.stage("encode"):
             prompt_features = self.features.get(prompt_set)
         with watch.stage("fetch"):
-            masks = self._masks(job, check)
+            fetched_masks = self._fetched_masks(job, check)
             check()
             fetched = patiently(
                 lambda: self.objects.read(
@@ -92,6 +92,8 @@ class Pipeline:
             )
         check()
         with watch.stage("decode"):
+            masks = self._masks(job, fetched_masks, fetched.data)
+            check()
             image = decode_image(
                 fetched.data,
                 uri=job.image.uri,
@@ -158,30 +160,34 @@ class Pipeline:
             crop_mode=self.crop_mode,
         )
 
-    def _masks(self, job: Job, check: Callable[[], None]) -> list[Mask | UnreadableMask]:
-        masks: list[Mask | UnreadableMask]
-        if isinstance(job.masks, MasksRef):
-            reference = job.masks
-            fetched = patiently(
-                lambda: self.objects.read(
-                    reference.uri, what="masks", max_bytes=self.settings.max_masks_bytes, etag=reference.etag
-                ),
-                check,
+    def _fetched_masks(self, job: Job, check: Callable[[], None]) -> bytes | None:
+        """Return the masks' object, or ``None`` where they are in the job itself."""
+        reference = job.masks
+        if not isinstance(reference, MasksRef):
+            self._limit(len(reference), "masks")
+            return None
+        return patiently(
+            lambda: self.objects.read(
+                reference.uri, what="masks", max_bytes=self.settings.max_masks_bytes, etag=reference.etag
+            ),
+            check,
+        ).data
+
+    def _masks(self, job: Job, data: bytes | None, image: bytes) -> list[Mask | UnreadableMask]:
+        if not isinstance(job.masks, MasksRef) or data is None:
+            return list(job.masks) if isinstance(job.masks, list) else []
+        try:
+            return read_masks(
+                data,
+                image_name=PurePosixPath(job.image.uri).name,
+                image_id=job.masks.image_id,
+                check_count=lambda count: self._limit(count, "masks"),
+                format=job.masks.format,
+                size=header_size(image, job.image.orientation),
+                max_pixels=self.settings.max_pixels,
             )
-            name = PurePosixPath(job.image.uri).name
-            try:
-                masks = read_masks(
-                    fetched.data,
-                    image_name=name,
-                    image_id=job.masks.image_id,
-                    check_count=lambda count: self._limit(count, "masks"),
-                )
-            except MasksDocumentError as error:
-                raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error
-        else:
-            self._limit(len(job.masks), "masks")
-            masks = list(job.masks)
-        return masks
+        except MasksDocumentError as error:
+            raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error
 
     def _limit(self, count: int, what: str) -> None:
         if count > self.settings.max_masks:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import click
 from pydantic import ValidationError
@@ -21,17 +23,22 @@ from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, JobError, QueueFull
-from maskscore.formats import UnreadableMask, read_masks
+from maskscore.formats import FORMATS, UnreadableMask, read_masks
 from maskscore.job import Job, parse_job
 from maskscore.result import JobState
 
 __all__ = ["submit_command"]
+
+_OF_AN_IMAGE = [name for name, layout in FORMATS.items() if layout.scope != "folder"]
 
 
 @click.command("submit")
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @click.option("--image", help="s3:// or file:// URI, or a path, of one job's image.")
 @click.option("--masks", help="URI of its masks, or the path of a file that is read here and sent along.")
+@click.option(
+    "--format", "format_", type=click.Choice(_OF_AN_IMAGE), help="Layout of the masks; else their content says."
+)
 @scoring_options
 @job_options
 @click.option("--result-uri", help="s3://bucket/prefix/ or s3://bucket/key.json for the result.")
@@ -45,6 +52,7 @@ def submit_command(
     files: tuple[str, ...],
     image: str | None,
     masks: str | None,
+    format_: str | None,
     content_id: bool,
     batch_id: str | None,
     wait_: bool,
@@ -60,10 +68,10 @@ def submit_command(
     """
     if bool(files) == bool(image):
         raise click.UsageError("give either FILEs with job documents, or --image and --masks")
-    if files and any(value is not None for value in (masks, *options.values())):
+    if files and any(value is not None for value in (masks, format_, *options.values())):
         raise click.UsageError("with FILEs, the options stand in the documents")
     with Client() as client:
-        jobs = _from_files(files) if files else iter([_from_options(image, masks, options)])
+        jobs = _from_files(files) if files else iter([_from_options(image, masks, format_, options)])
         batch_id = batch_id or uuid.uuid4().hex
         ids: list[str] = []
         for job_id in _submit(client, jobs, batch_id, content_id):
@@ -132,7 +140,7 @@ def _job(text: str, place: str) -> Job:
         raise InvalidDocumentError(f"{place}: {error}") from error
 
 
-def _from_options(image: str | None, masks: str | None, options: dict[str, Any]) -> Job:
+def _from_options(image: str | None, masks: str | None, format_: str | None, options: dict[str, Any]) -> Job:
     if image is None or masks is None:
         raise click.UsageError("one job needs both --image and --masks")
     scoring = taken_scoring(options)
@@ -141,7 +149,7 @@ def _from_options(image: str | None, masks: str | None, options: dict[str, Any])
     image_uri = _uri(image)
     document: dict[str, Any] = {
         "image": {"uri": image_uri, "orientation": orientation},
-        "masks": masks if "://" in masks else _inline(Path(masks), PurePosixPath(image_uri).name),
+        "masks": {"uri": masks, "format": format_} if "://" in masks else _inline(Path(masks), image_uri, format_),
         "options": scoring,
         **given,
     }
@@ -155,13 +163,31 @@ def _uri(image: str) -> str:
     return image if "://" in image else Path(image).absolute().as_uri()
 
 
-def _inline(path: Path, image_name: str) -> list[Any]:
+def _inline(path: Path, image_uri: str, format_: str | None) -> list[Any]:
     if not path.is_file():
         raise InvalidDocumentError(f"There is no masks file {path}.")
     masks = []
-    for mask in read_masks(path.read_bytes(), image_name=image_name):
+    name, size = PurePosixPath(image_uri).name, _size_of(image_uri)
+    for mask in read_masks(path.read_bytes(), image_name=name, format=format_, size=size):
         if isinstance(mask, UnreadableMask):
             click.echo(f"maskscore: {path}: mask {mask.id} is left out: {mask.message}", err=True)
         else:
             masks.append(mask)
     return masks
+
+
+def _size_of(image_uri: str) -> tuple[int, int] | None:
+    """Return ``(height, width)`` of an image that lies here, where Pillow is installed: normalised polygons need it."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        return None
+    parts = urlsplit(image_uri)
+    if parts.scheme != "file":
+        return None
+    try:
+        with Image.open(url2pathname(parts.path)) as image:
+            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # it is the worker's to say what is wrong with the image
+        return None

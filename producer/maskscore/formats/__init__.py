@@ -1,12 +1,38 @@
-"""Masks from the files of other tools: which layout it is, shows in the content.
+"""Masks from the files of other tools. Which layout a file has, shows in its content, or is said with ``format=``.
 
-Known are maskscore's own (a JSON list of masks, or an object with ``masks``), the records of SAM's automatic mask
-generator (a JSON list), SA-1B's (``image`` and ``annotations``) and COCO's (``images`` and ``annotations``).
+- :func:`read_masks`: the masks of one image, from the bytes of one object or file. Workers read with it what a job
+  names by URI.
+- :func:`read_dataset`: the masks of many images, from one file or folder, an image at a time, in bounded memory.
+- :func:`detect`: which :class:`Layout` a file has; its ``scope`` says whether it is of one image or of many.
+- :data:`FORMATS`: the layouts by name, for ``--format``.
+- :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter has
+  returned in this very process; they need NumPy.
+
+What cannot be used at all raises :class:`MasksDocumentError`; a single entry that is no mask is an
+:class:`UnreadableMask` in its place. JSON is read with the base install alone; arrays, PNG, XML and packed brushes need
+``pip install "maskscore[formats]"``, which a worker has.
 """
 
 from __future__ import annotations
 
-from maskscore.formats.document import MasksDocumentError, UnreadableMask
-from maskscore.formats.json_layouts import read_masks
+from maskscore.formats.dataset import read_dataset
+from maskscore.formats.detection import detect
+from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
+from maskscore.formats.in_python import from_arrays, from_detectron2, from_sam, from_ultralytics
+from maskscore.formats.layouts import FORMATS, Layout
+from maskscore.formats.reading import read_masks
 
-__all__ = ["MasksDocumentError", "UnreadableMask", "read_masks"]
+__all__ = [
+    "FORMATS",
+    "ImageMasks",
+    "Layout",
+    "MasksDocumentError",
+    "UnreadableMask",
+    "detect",
+    "from_arrays",
+    "from_detectron2",
+    "from_sam",
+    "from_ultralytics",
+    "read_dataset",
+    "read_masks",
+]

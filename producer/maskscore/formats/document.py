@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskscore.errors import MaskscoreError
+from maskscore.job import Mask
 
-__all__ = ["MasksDocumentError", "UnreadableMask"]
+__all__ = ["ImageMasks", "MasksDocumentError", "Size", "UnreadableMask"]
+
+Size = tuple[int, int]
+"""``(height, width)`` in pixels."""
 
 
 class MasksDocumentError(MaskscoreError):
-    """The whole document cannot be used: not JSON, of no known layout, or without this image."""
+    """The whole document cannot be used: damaged, of no known layout, too large, or without this image."""
 
     code = "masks_invalid"
 
@@ -23,3 +27,17 @@ class UnreadableMask:
     id: str
     message: str
     upstream: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMasks:
+    """The masks of one image of a dataset.
+
+    ``image`` is the image as the file names it: a relative path, a file name, a URL, or its id as text where it has no
+    name. ``image_id`` is the id where there is one, ``size`` ``(height, width)`` where the file says so.
+    """
+
+    image: str
+    masks: list[Mask | UnreadableMask]
+    image_id: int | str | None = None
+    size: Size | None = None

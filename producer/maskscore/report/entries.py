@@ -55,13 +55,19 @@ def _entry(client: Client, job_id: str, objects: Objects) -> ReportEntry:
     except JobError as error:
         return ReportEntry(job, result, None, missing=f"The image cannot be read any more. {error}")
     try:
-        return ReportEntry(job, result, image, _masks(job, objects))
+        return ReportEntry(job, result, image, _masks(job, objects, (result.image.height, result.image.width)))
     except (JobError, MasksDocumentError) as error:
         return ReportEntry(job, result, image, missing=f"The masks cannot be read any more. {error}")
 
 
-def _masks(job: Job, objects: Objects) -> list[Mask | UnreadableMask]:
+def _masks(job: Job, objects: Objects, size: tuple[int, int]) -> list[Mask | UnreadableMask]:
     if not isinstance(job.masks, MasksRef):
         return list(job.masks)
     data = objects.read(job.masks.uri, what="masks", max_bytes=_MAX_BYTES, etag=job.masks.etag).data
-    return read_masks(data, image_name=PurePosixPath(job.image.uri).name, image_id=job.masks.image_id)
+    return read_masks(
+        data,
+        image_name=PurePosixPath(job.image.uri).name,
+        image_id=job.masks.image_id,
+        format=job.masks.format,
+        size=size,
+    )

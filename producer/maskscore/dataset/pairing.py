@@ -1,0 +1,268 @@
+"""Which masks belong to which image: by their names, or by what a dataset file says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+
+from maskscore.dataset.index import Index
+from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
+from maskscore.dataset.roots import Root
+from maskscore.errors import InvalidDocumentError
+from maskscore.formats import ImageMasks, read_dataset
+from maskscore.objects import ListedObject
+
+__all__ = ["Census", "Pair", "Pairing"]
+
+_CHUNK = 5000
+_SHOWN = 5
+_MOST_ENDINGS = 40
+Seen = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and its masks: a file (``masks``), a folder of them, or what a dataset file said (``inline``)."""
+
+    image: str
+    etag: str | None
+    masks: str | None = None
+    masks_etag: str | None = None
+    folder: bool = False
+    inline: ImageMasks | None = None
+
+
+@dataclass(slots=True)
+class Census:
+    """What was found. The names are the first few of each; ``complete`` is false where ``limit`` ended the listing."""
+
+    images: int = 0
+    masks: int = 0
+    pairs: int = 0
+    images_without_masks: int = 0
+    masks_without_image: int = 0
+    masks_not_used: int = 0
+    lonely_images: list[str] = field(default_factory=list)
+    lonely_masks: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    complete: bool = True
+
+
+class Pairing:
+    """The images of a dataset with their masks.
+
+    Parameters
+    ----------
+    images: where the images are.
+    masks: where the masks files are; a path of one dataset file (COCO's and so on); ``None``: beside the images.
+    naming: the endings by which the files are known.
+    format: the layout of the dataset file, where its content does not say.
+    limit: how many pairs are wanted at most.
+    seen: called with the number of files seen, now and then.
+
+    Making it lists everything, into a file of its own (:class:`~maskscore.dataset.index.Index`); iterating yields the
+    pairs, in the order of the images' names, or in that of the dataset file. Neither holds more than a few thousand
+    names in memory. Raises :class:`~maskscore.errors.JobError` for a bucket that cannot be listed and
+    :class:`~maskscore.errors.InvalidDocumentError` where there is not one pair, and says what was looked for.
+    """
+
+    def __init__(
+        self,
+        images: Root,
+        masks: Root | Path | None = None,
+        *,
+        naming: Naming | None = None,
+        format: str | None = None,
+        limit: int | None = None,
+        seen: Seen | None = None,
+    ) -> None:
+        self._images, self._masks = images, masks
+        self._naming = naming or Naming()
+        self._format, self._limit = format, limit
+        self._seen = seen or (lambda count: None)
+        self.census = Census()
+        self._index = Index()
+        try:
+            self._list()
+            if isinstance(masks, Path):
+                self._match(masks)
+            else:
+                self._index.pair(together=masks is None and self._naming.masks_suffix is None)
+            self._count()
+            if not self.census.pairs:
+                raise InvalidDocumentError(self._nothing())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Pairing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.census.pairs if self._limit is None else min(self._limit, self.census.pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return islice(self._pairs(), self._limit)
+
+    def close(self) -> None:
+        """Remove the listing."""
+        self._index.close()
+
+    def add_submitted(self, job_ids: Iterator[str]) -> None:
+        """Note the ids of jobs that an earlier run has submitted."""
+        self._index.add_submitted(job_ids)
+
+    def submitted(self, job_ids: list[str]) -> set[str]:
+        """Return those of a few ids that an earlier run has submitted."""
+        return self._index.submitted(job_ids)
+
+    def _list(self) -> None:
+        if self._masks is None:
+            rest = _marked(self._images.entries(), None)
+        elif isinstance(self._masks, Path):
+            rest = _marked(self._images.entries(), False)
+        else:
+            rest = self._both(self._masks)
+        files, look_at = 0, 0
+        while chunk := list(islice(rest, _CHUNK)):
+            files += len(chunk)
+            self._add(chunk)
+            self._seen(files)
+            if self._limit is None or isinstance(self._masks, Path) or files < look_at:
+                continue
+            look_at = 2 * files
+            if self._index.count_exact(self._limit) >= self._limit:
+                self.census.complete = next(rest, None) is None
+                return
+
+    def _both(self, masks: Root) -> Iterator[tuple[ListedObject, bool | None]]:
+        # In turns: two listings of the same order meet early, where only the first pairs are wanted.
+        inside = masks.uri.removeprefix(self._images.uri) if masks.uri.startswith(self._images.uri) else ""
+        images = (entry for entry in self._images.entries() if not inside or not entry.name.startswith(inside))
+        both = zip_longest(_marked(images, False), _marked(masks.entries(), True))
+        return (item for item in chain.from_iterable(both) if item is not None)
+
+    def _add(self, chunk: list[tuple[ListedObject, bool | None]]) -> None:
+        images, masks = [], []
+        for entry, masks_root in chunk:
+            name = entry.name
+            if not _is_text(name):
+                self._other("a name that is not UTF-8")
+                continue
+            place = self._naming.of(name, masks_root=masks_root)
+            base = last_part(place.key)
+            if place.kind == "image":
+                images.append((place.key, name, base, entry.etag))
+            elif place.kind == "masks":
+                # A folder of masks is one of pictures.
+                folder = folder_of(name) if place.rank >= len(MASKS_SUFFIXES) or self._naming.masks_suffix else ""
+                masks.append((place.key, place.rank, name, base, folder, entry.etag))
+            else:
+                self._other(extension(name) or "no extension")
+        self._index.add_images(images)
+        self._index.add_masks(masks)
+
+    def _other(self, ending: str) -> None:
+        others = self.census.others
+        others[ending if ending in others or len(others) < _MOST_ENDINGS else "others"] += 1
+
+    def _match(self, file: Path) -> None:
+        """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
+        self._index.prepare_look_ups()
+        taken: list[tuple[str, str]] = []
+        for number, entry in enumerate(read_dataset(file, format=self._format), 1):
+            self._seen(number)
+            self.census.masks += 1
+            found = self._found(entry)
+            if found is None:
+                self.census.masks_without_image += 1
+                if len(self.census.lonely_masks) < _SHOWN:
+                    self.census.lonely_masks.append(entry.image)
+                continue
+            self.census.pairs += 1
+            taken.append((self._naming.of(found[0], masks_root=False).key, found[0]))
+            if len(taken) >= _CHUNK:
+                self._index.take(taken)
+                taken.clear()
+            if self.census.pairs == self._limit:
+                self.census.complete = False
+                break
+        self._index.take(taken)
+
+    def _found(self, entry: ImageMasks) -> tuple[str, str | None] | None:
+        name = entry.image.removeprefix("./")
+        return self._index.look_up(name, self._naming.of(name, masks_root=False).key)
+
+    def _count(self) -> None:
+        census, index = self.census, self._index
+        census.images = index.count("images")
+        census.images_without_masks = index.count("lonely_images")
+        census.lonely_images = index.some("lonely_images", _SHOWN)
+        if isinstance(self._masks, Path):
+            return
+        census.masks, census.pairs = index.count("masks"), index.count("pairs")
+        census.masks_without_image = index.count("lonely_masks")
+        census.masks_not_used = index.count("spare_masks")
+        census.lonely_masks = index.some("lonely_masks", _SHOWN)
+
+    def _pairs(self) -> Iterator[Pair]:
+        if isinstance(self._masks, Path):
+            for entry in read_dataset(self._masks, format=self._format):
+                found = self._found(entry)
+                if found is not None:
+                    yield Pair(*found, inline=entry)
+            return
+        for image in self._index.images():
+            yield Pair(image.name, image.etag, image.partner, image.partner_etag, image.folder)
+
+    def _nothing(self) -> str:
+        census = self.census
+        where = "beside them" if self._masks is None else f"in {getattr(self._masks, 'uri', self._masks)}"
+        seen = [f"{census.images:,} images{_named(census.lonely_images)}"]
+        seen.append(
+            f"{census.masks:,} images in the dataset file{_named(census.lonely_masks)}"
+            if isinstance(self._masks, Path)
+            else f"{census.masks:,} masks files{_named(census.lonely_masks)}"
+        )
+        if census.others:
+            seen.append(
+                "other files: " + ", ".join(f"{count:,} {name}" for name, count in census.others.most_common(5))
+            )
+        return (
+            f"Not one image with masks was found. Looked for: images in {self._images.uri}, and {where} for each "
+            f"{self._sought()}. Seen: {'; '.join(seen)}. {self._hint()}"
+        )
+
+    def _sought(self) -> str:
+        if isinstance(self._masks, Path):
+            return "an entry with its path or file name"
+        if self._naming.masks_suffix:
+            return f"a file of its name that ends in {self._naming.masks_suffix}"
+        return f"a file of its name ({', '.join(MASKS_SUFFIXES)}, a picture), or a folder of pictures"
+
+    def _hint(self) -> str:
+        if self._masks is None:
+            return "Say where the masks are with --masks: a folder, a prefix, or a dataset file such as COCO's."
+        return "Other endings are said with --image-suffix and --masks-suffix."
+
+
+def _marked(entries: Iterator[ListedObject], masks_root: bool | None) -> Iterator[tuple[ListedObject, bool | None]]:
+    return ((entry, masks_root) for entry in entries)
+
+
+def _named(names: list[str]) -> str:
+    return f" ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})" if names else ""
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

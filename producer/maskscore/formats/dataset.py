@@ -1,0 +1,110 @@
+"""The masks of many images, from one file or folder, an image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from maskscore.formats.detection import detect
+from maskscore.formats.document import ImageMasks, MasksDocumentError, Size
+from maskscore.formats.entries import masks_of
+from maskscore.formats.json_stream import Grouped, items
+from maskscore.formats.label_studio import entries_of_task, task_image, task_size
+from maskscore.formats.layouts import layout_named
+from maskscore.formats.sought import Sought
+
+__all__ = ["read_dataset"]
+
+
+def read_dataset(path: Path, *, format: str | None = None) -> Iterator[ImageMasks]:
+    """Yield the masks of each image of a dataset, in the file's order; images without masks, too.
+
+    ``path`` is a file that holds the masks of many images, or a folder that SAM's command line has written (of one image,
+    or with a folder per image). ``format`` is a name of :data:`~maskscore.formats.FORMATS`; without it the content
+    decides. Of a file of any size no more than one image's masks are in memory: what must be grouped by image lies on
+    the disk meanwhile, in the place for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``), about as large as the file.
+
+    Raises :class:`~maskscore.formats.MasksDocumentError`, at once where the format is of one image only, and while it
+    yields where the file is damaged further on; OSError where it cannot be read.
+    """
+    layout = layout_named(format) if format is not None else detect(path)
+    if layout.scope == "image":
+        raise MasksDocumentError(
+            f"{path} has the masks of one image ({layout.name}: {layout.description}), not of a dataset. Give it beside "
+            "its image."
+        )
+    return _READERS[layout.name](path)
+
+
+def _coco(path: Path) -> Iterator[ImageMasks]:
+    with closing(Grouped()) as grouped:
+        grouped.add_images(items(path, "images.item"))
+        grouped.add_annotations(items(path, "annotations.item"))
+        for image in grouped.images():
+            if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
+                continue
+            entries = grouped.annotations(image["id"])
+            name = _name(image)
+            if entries and "segments_info" in entries[0]:
+                from maskscore.formats.panoptic import entries_of_panoptic
+
+                entries = entries_of_panoptic(entries, path)
+            yield ImageMasks(name, masks_of(entries), image["id"], _size(image))
+
+
+def _name(image: Mapping[str, Any]) -> str:
+    if isinstance(image.get("file_name"), str):
+        return str(image["file_name"])
+    if isinstance(image.get("coco_url"), str):
+        # LVIS keeps COCO's URLs, which end in the split's folder and the file's name.
+        return "/".join(str(image["coco_url"]).rsplit("/", 2)[-2:])
+    return str(image["id"])
+
+
+def _size(image: Mapping[str, Any]) -> Size | None:
+    height, width = image.get("height"), image.get("width")
+    return (height, width) if type(height) is int and type(width) is int else None
+
+
+def _results(path: Path) -> Iterator[ImageMasks]:
+    with closing(Grouped()) as grouped:
+        grouped.add_annotations(items(path, "item"))
+        for first in grouped.annotated():
+            image_id = first["image_id"]
+            if isinstance(image_id, int | str):
+                yield ImageMasks(str(image_id), masks_of(grouped.annotations(image_id)), image_id)
+
+
+def _label_studio(path: Path) -> Iterator[ImageMasks]:
+    for task in items(path, "item"):
+        if isinstance(task, dict):
+            task_id = task.get("id")
+            known_id = task_id if isinstance(task_id, int | str) else None
+            name = task_image(task) or str(task_id)
+            yield ImageMasks(name, masks_of(entries_of_task(task, Sought())), known_id, task_size(task))
+
+
+def _cvat(path: Path) -> Iterator[ImageMasks]:
+    from maskscore.formats.cvat import images_of_cvat
+
+    with path.open("rb") as file:
+        yield from images_of_cvat(file)
+
+
+def _sam_folder(path: Path) -> Iterator[ImageMasks]:
+    from maskscore.formats.sam_folder import images_of_sam_output
+
+    yield from images_of_sam_output(path)
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[ImageMasks]]] = {
+    "coco": _coco,
+    "lvis": _coco,
+    "coco-panoptic": _coco,
+    "detectron2": _results,
+    "label-studio": _label_studio,
+    "cvat": _cvat,
+    "sam-folder": _sam_folder,
+}

@@ -1,0 +1,94 @@
+"""Which layout a file has: its content says it, not its name."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+from typing import Literal
+
+from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.json_documents import layout_of_json, parse_json
+from maskscore.formats.json_stream import sketch
+from maskscore.formats.layouts import FORMATS, Layout
+
+__all__ = ["Kind", "detect", "kind_of"]
+
+Kind = Literal["json", "png", "npz", "npy", "xml", "numbers"]
+
+_HEAD_BYTES = 4096
+# Larger documents are looked at, and not read whole.
+_SMALL_BYTES = 1 << 24
+_MAGIC: tuple[tuple[bytes, Kind], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"PK\x03\x04", "npz"),
+    (b"PK\x05\x06", "npz"),
+    (b"\x93NUMPY", "npy"),
+)
+
+
+def detect(source: Path | bytes) -> Layout:
+    """Return the layout of a file, a folder, or a file's bytes.
+
+    Raises :class:`~maskscore.formats.MasksDocumentError` that names the known formats where it is none of them, and
+    OSError where a path cannot be read.
+    """
+    if isinstance(source, Path) and source.is_dir():
+        from maskscore.formats.sam_folder import is_sam_output
+
+        if is_sam_output(source):
+            return FORMATS["sam-folder"]
+        raise MasksDocumentError(
+            f"{source} is no folder of SAM's command line: there is no metadata.csv in it. {_known()}"
+        )
+    try:
+        return FORMATS[_detected(source)]
+    except MasksDocumentError as error:
+        where = f"{source}: " if isinstance(source, Path) else ""
+        raise MasksDocumentError(f"{where}{error} {_known()}") from error
+
+
+def kind_of(data: bytes) -> Kind:
+    """Return what the first bytes of a file are; what is nothing else is taken for JSON, whose parser says why not."""
+    for magic, kind in _MAGIC:
+        if data.startswith(magic):
+            return kind
+    head = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
+    if head.startswith(b"<"):
+        return "xml"
+    tokens = head.split(b"\n", 1)[0].split()
+    return "numbers" if len(tokens) >= 5 and all(map(_is_number, tokens[:5])) else "json"
+
+
+def _known() -> str:
+    return f"Known formats: {', '.join(FORMATS)}."
+
+
+def _is_number(token: bytes) -> bool:
+    try:
+        float(token)
+    except ValueError:
+        return False
+    return token[-1:] != b","
+
+
+def _detected(source: Path | bytes) -> str:
+    if isinstance(source, bytes):
+        head, size = source[:_HEAD_BYTES], len(source)
+    else:
+        with source.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        size = source.stat().st_size
+    kind = kind_of(head)
+    if kind == "png":
+        from maskscore.formats.png import layout_of_png
+
+        return layout_of_png(source if isinstance(source, bytes) else source.read_bytes())
+    if kind in ("npz", "npy"):
+        return "npz"
+    if kind == "xml":
+        return "cvat"
+    if kind == "numbers":
+        return "yolo"
+    if isinstance(source, Path) and size > _SMALL_BYTES:
+        return layout_of_json(sketch(source))
+    return layout_of_json(parse_json(source if isinstance(source, bytes) else source.read_bytes()))

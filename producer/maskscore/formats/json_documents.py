@@ -1,0 +1,178 @@
+"""JSON documents: which layout one has, and the entries in it that are of the sought image.
+
+SA-1B: https://github.com/facebookresearch/segment-anything (dataset section); COCO and its results:
+https://cocodataset.org (data format, results format); LVIS: https://www.lvisdataset.org/dataset. All keep a mask in
+``segmentation`` and its id, where it has one, in ``id``.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic_core import from_json
+
+from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.label_studio import entries_of_task, task_image
+from maskscore.formats.sought import Sought
+from maskscore.formats.ultralytics import entries_of_summary
+
+__all__ = ["json_entries", "layout_of_json", "parse_json"]
+
+Entries = list[Any]
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the document. Raises :class:`~maskscore.formats.MasksDocumentError`."""
+    try:
+        return from_json(data.removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
+        raise MasksDocumentError(f"The masks are not JSON: {error}.") from error
+
+
+def layout_of_json(document: Any) -> str:
+    """Return the name of the layout that the document, or the beginning of each of its lists, shows.
+
+    Raises :class:`~maskscore.formats.MasksDocumentError`.
+    """
+    if isinstance(document, list):
+        first = document[0] if document and isinstance(document[0], dict) else {}
+        if isinstance(first.get("data"), dict) and _tasks(first):
+            return "label-studio"
+        if "segments" in first or ("segmentation" not in first and {"box", "class", "confidence"} <= first.keys()):
+            return "ultralytics"
+        if {"image_id", "category_id", "score"} <= first.keys() and "id" not in first:
+            return "detectron2"
+        return "sam" if {"predicted_iou", "stability_score"} <= first.keys() and "id" not in first else "maskscore"
+    if isinstance(document, dict):
+        annotations, images = document.get("annotations"), document.get("images")
+        if isinstance(document.get("masks"), list):
+            return "maskscore"
+        if isinstance(annotations, list) and isinstance(images, list):
+            return _of_many(annotations, images)
+        if isinstance(annotations, list) and isinstance(document.get("image"), dict):
+            return "sa1b"
+        if isinstance(document.get("data"), dict) and _tasks(document):
+            return "label-studio"
+    raise MasksDocumentError(
+        "The masks have no known layout. Known in JSON are a list of masks, an object with `masks`, SA-1B's (`image` "
+        "and `annotations`), COCO's and LVIS's (`images` and `annotations`), COCO results (a list with `image_id`, "
+        "`category_id`, `score`), Ultralytics' (a list with `segments`) and Label Studio's tasks (`data` and "
+        "`annotations`)."
+    )
+
+
+def json_entries(document: Any, layout: str, sought: Sought) -> Entries:
+    """Return the entries of the sought image, as the layout of this name keeps them.
+
+    Raises :class:`~maskscore.formats.MasksDocumentError` where the document has another layout or not this image.
+    """
+    return _READERS[layout](document, sought)
+
+
+def _tasks(task: Mapping[str, Any]) -> bool:
+    return any(isinstance(task.get(name), list) for name in ("annotations", "completions", "predictions"))
+
+
+def _of_many(annotations: Entries, images: Entries) -> str:
+    image = images[0] if images and isinstance(images[0], dict) else {}
+    annotation = annotations[0] if annotations and isinstance(annotations[0], dict) else {}
+    if "segments_info" in annotation:
+        return "coco-panoptic"
+    return "lvis" if "file_name" not in image and "coco_url" in image else "coco"
+
+
+def _own(document: Any, sought: Sought) -> Entries:
+    entries = document.get("masks") if isinstance(document, dict) else document
+    return _list(entries, "a list of masks, or an object with `masks`")
+
+
+def _sa1b(document: Any, sought: Sought) -> Entries:
+    return _list(document.get("annotations") if isinstance(document, dict) else None, "SA-1B's, with `annotations`")
+
+
+def _coco(document: Any, sought: Sought) -> Entries:
+    fields = document if isinstance(document, dict) else {}
+    annotations = _list(fields.get("annotations"), "COCO's, with `images` and `annotations`")
+    chosen = _coco_image(_list(fields.get("images"), "COCO's, with `images` and `annotations`"), sought)
+    return [entry for entry in annotations if isinstance(entry, dict) and entry.get("image_id") == chosen]
+
+
+def _coco_image(images: Entries, sought: Sought) -> Any:
+    known = [image for image in images if isinstance(image, dict) and "id" in image]
+    if sought.id is not None:
+        found = [image["id"] for image in known if str(image["id"]) == str(sought.id)]
+    elif len(known) == 1:
+        return known[0]["id"]
+    else:
+        found = [image["id"] for image in known if sought.is_called(image.get("file_name") or image.get("coco_url"))]
+    if len(found) != 1:
+        raise MasksDocumentError(
+            f"The COCO file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give `image_id` beside "
+            "the masks' URI."
+        )
+    return found[0]
+
+
+def _panoptic(document: Any, sought: Sought) -> Entries:
+    raise MasksDocumentError(
+        "This is COCO panoptic's JSON, whose masks lie in a PNG per image. Give the PNG, or the whole dataset to "
+        "`read_dataset`."
+    )
+
+
+def _results(document: Any, sought: Sought) -> Entries:
+    entries = [entry for entry in _list(document, "a list of COCO results") if isinstance(entry, dict)]
+    ids = {str(entry.get("image_id")) for entry in entries}
+    chosen = str(sought.id) if sought.id is not None else None
+    if chosen is None and len(ids) > 1:
+        stem = (sought.name or "").rsplit(".", 1)[0]
+        by_name = {name for name in ids if name == stem or (stem.isdigit() and name == str(int(stem)))}
+        if len(by_name) != 1:
+            raise MasksDocumentError(
+                f"The results are of {len(ids)} images, and an image is only known by its id there: give `image_id` "
+                "beside the masks' URI."
+            )
+        (chosen,) = by_name
+    return [entry for entry in entries if chosen is None or str(entry.get("image_id")) == chosen]
+
+
+def _ultralytics(document: Any, sought: Sought) -> Entries:
+    return entries_of_summary(_list(document, "Ultralytics', a list"), sought)
+
+
+def _label_studio(document: Any, sought: Sought) -> Entries:
+    tasks = [document] if isinstance(document, dict) else _list(document, "Label Studio's, a list of tasks")
+    known = [task for task in tasks if isinstance(task, dict)]
+    if sought.id is not None:
+        found = [task for task in known if str(task.get("id")) == str(sought.id)]
+    elif len(known) == 1:
+        found = known
+    else:
+        found = [task for task in known if sought.is_called(task_image(task))]
+    if len(found) != 1:
+        raise MasksDocumentError(
+            f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(known)}. Give the task's id as "
+            "`image_id` beside the masks' URI."
+        )
+    return entries_of_task(found[0], sought)
+
+
+def _list(value: Any, layout: str) -> Entries:
+    if not isinstance(value, list):
+        raise MasksDocumentError(f"The masks are not in the layout that was asked for: {layout}.")
+    return value
+
+
+_READERS: Mapping[str, Callable[[Any, Sought], Entries]] = {
+    "maskscore": _own,
+    "sam": _own,
+    "sa1b": _sa1b,
+    "coco": _coco,
+    "lvis": _coco,
+    "coco-panoptic": _panoptic,
+    "detectron2": _results,
+    "ultralytics": _ultralytics,
+    "label-studio": _label_studio,
+}

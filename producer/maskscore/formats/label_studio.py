@@ -1,0 +1,147 @@
+"""Label Studio's JSON export: tasks whose results are brushes and polygons.
+
+Source: https://labelstud.io/guide/task_format, https://labelstud.io/tags/brushlabels and
+https://labelstud.io/tags/polygonlabels (polygons are in percent of the image's sides).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.sought import Sought
+
+__all__ = ["entries_of_task", "task_image", "task_size"]
+
+
+def task_image(task: dict[str, Any]) -> str | None:
+    """Return the path or URL of the task's image: the value of ``data`` that a result names, or the only likely one.
+
+    A file of a local storage (``/data/local-files/?d=a/b.jpg``) is called by the path in it.
+    """
+    data = task.get("data")
+    if not isinstance(data, dict):
+        return None
+    texts = {name: value for name, value in data.items() if isinstance(value, str)}
+    value = texts.get("image") or texts.get("img") or next(iter(texts.values()), None)
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        local = parse_qs(parts.query).get("d") if parts.path.rstrip("/").endswith("local-files") else None
+    except ValueError:
+        return value
+    return local[0] if local else value
+
+
+def task_size(task: dict[str, Any]) -> Size | None:
+    """Return ``(height, width)`` of the image as the first result states it."""
+    return next((size for _, result in _results(task) if (size := _size(result)) is not None), None)
+
+
+def entries_of_task(task: dict[str, Any], sought: Sought) -> list[Any]:
+    """Return an entry per brush and polygon of the task's annotations; of its predictions where there are none.
+
+    Annotations that were skipped (``was_cancelled``) are left out, and so are boxes, points and choices. With several
+    annotations, a mask's id is the annotation's and the result's with a colon between them.
+    """
+    results = [(source, result) for source, result in _results(task) if _is_mask(result)]
+    sought.counted(len(results))
+    several = len({id(source) for source, _ in results}) > 1
+    return [_entry(source, result, sought, index, several) for index, (source, result) in enumerate(results)]
+
+
+def _results(task: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    for name in ("annotations", "completions", "predictions"):
+        sources = task.get(name)
+        if not isinstance(sources, list):
+            continue
+        kept = [source for source in sources if isinstance(source, dict) and not source.get("was_cancelled")]
+        if kept:
+            return [
+                (source, result)
+                for source in kept
+                for result in (source.get("result") if isinstance(source.get("result"), list) else [])
+                if isinstance(result, dict)
+            ]
+    return []
+
+
+def _value(result: dict[str, Any]) -> dict[str, Any]:
+    value = result.get("value")
+    return value if isinstance(value, dict) else {}
+
+
+def _is_mask(result: dict[str, Any]) -> bool:
+    value = _value(result)
+    return "rle" in value or ("points" in value and "polygon" in str(result.get("type", "polygon")))
+
+
+def _size(result: dict[str, Any]) -> Size | None:
+    height, width = result.get("original_height"), result.get("original_width")
+    if type(height) is int and type(width) is int and height > 0 and width > 0:
+        return height, width
+    return None
+
+
+def _entry(source: dict[str, Any], result: dict[str, Any], sought: Sought, index: int, several: bool) -> Any:
+    value = _value(result)
+    labels = next((value[name] for name in ("brushlabels", "polygonlabels", "labels") if name in value), None)
+    fields = {
+        name: field
+        for name, field in {
+            "labels": labels,
+            "from_name": result.get("from_name"),
+            "score": result.get("score"),
+            "image_rotation": result.get("image_rotation"),
+            "annotation_id": source.get("id"),
+        }.items()
+        if field is not None
+    }
+    mask_id: Any = result.get("id")
+    if several and mask_id is not None:
+        mask_id = f"{source.get('id')}:{mask_id}"
+    size = _size(result)
+    try:
+        if size is None:
+            raise ValueError("it has no `original_width` and `original_height`")
+        segmentation = _brush(value["rle"], size, sought) if "rle" in value else _polygon(value["points"], size)
+    except ValueError as error:
+        return UnreadableMask(
+            str(index if mask_id is None else mask_id), f"Result {index} cannot be read: {error}.", fields
+        )
+    return {"id": mask_id, "segmentation": segmentation, **fields}
+
+
+def _polygon(points: Any, size: Size) -> list[list[float]]:
+    height, width = size
+    pairs = points if isinstance(points, list) else []
+    if not pairs or not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in pairs):
+        raise ValueError("its `points` are not pairs of numbers")
+    try:
+        return [[part for x, y in pairs for part in (x * width / 100, y * height / 100)]]
+    except OverflowError:
+        raise ValueError("its `points` have a number without bounds") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _brush(rle: Any, size: Size, sought: Sought) -> Any:
+    height, width = size
+    if not isinstance(rle, list):
+        raise ValueError("its `rle` is not a list of bytes")
+    try:
+        sought.check_pixels(height, width)
+    except MasksDocumentError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    try:
+        data = bytes(rle)
+    except (TypeError, ValueError):
+        raise ValueError("its `rle` is not a list of bytes") from None
+    from maskscore.formats.brush_rle import decode_brush
+    from maskscore.masks import encode_mask
+
+    return encode_mask(decode_brush(data, height, width))

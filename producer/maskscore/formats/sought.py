@@ -1,0 +1,56 @@
+"""What a reader of one image's masks is told beside the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from maskscore.formats.document import MasksDocumentError, Size
+
+__all__ = ["MOST_PIXELS", "Sought"]
+
+MOST_PIXELS = 100_000_000
+"""Largest mask that is unpacked, in pixels, unless the caller says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """The image whose masks are wanted, and the limits.
+
+    ``name`` (a file name without folders) and ``id`` find it in a file of many images; ``size`` is its
+    ``(height, width)`` where it is known. ``check_count`` is called with the number of entries before they are read,
+    and may raise. No mask of more than ``max_pixels`` is unpacked.
+    """
+
+    name: str | None = None
+    id: int | str | None = None
+    size: Size | None = None
+    check_count: Callable[[int], object] | None = None
+    max_pixels: int = MOST_PIXELS
+
+    def counted(self, count: int) -> None:
+        """Let the caller refuse so many entries."""
+        if self.check_count is not None:
+            self.check_count(count)
+
+    def needed_size(self, why: str) -> Size:
+        """Return the image's size. Raises :class:`MasksDocumentError` where it is not known."""
+        if self.size is None:
+            raise MasksDocumentError(f"{why}, so the image's height and width must be known: give `size`.")
+        return self.size
+
+    def check_pixels(self, height: int, width: int) -> None:
+        """Raise :class:`MasksDocumentError` for a mask of more pixels than are unpacked."""
+        if height * width > self.max_pixels:
+            raise MasksDocumentError(
+                f"The masks are of {width:,} x {height:,} pixels; at most {self.max_pixels:,} are unpacked."
+            )
+
+    def is_called(self, name: object) -> bool:
+        """Say whether a path or URL in the file is this image's."""
+        return isinstance(name, str) and self.name is not None and name.rsplit("/", 1)[-1] == self.name
+
+    @property
+    def words(self) -> str:
+        """The image, for a sentence."""
+        return f"the id {self.id!r:.60}" if self.id is not None else f"the file name {self.name!r:.200}"
