@@ -91,6 +91,8 @@ def _summary_lines(summary: Summary, *, follow: bool) -> Iterator[str]:
         if tally.masks:
             yield ""
             yield from _histogram(tally.multipliers)
+    if summary.submitted.left_out:
+        yield f"left out  {summary.submitted.left_out:,} entries of masks files that are no masks"
     lonely = list(_census_lines(summary.census))
     if lonely:
         yield ""

@@ -20,7 +20,15 @@ from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Job, Mask, ScoringOptions
 from maskscore.objects import Objects, What
 
-__all__ = ["JobMaker"]
+__all__ = ["JobMaker", "Made"]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A job, and how many entries are not in it since they are no masks. (A worker that reads them counts its own.)"""
+
+    job: Job
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class JobMaker:
             parts.append(str(pair.inline.image_id))
         return f"run-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
 
-    def make(self, pair: Pair) -> Job:
+    def make(self, pair: Pair) -> Made:
         """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
 
         Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read.
@@ -64,16 +72,17 @@ class JobMaker:
         image: dict[str, Any] = {"uri": self._image_uri(pair), "orientation": rest.pop("orientation", "auto")}
         if self.pinned and self.upload is None and pair.etag is not None:
             image["etag"] = pair.etag
+        masks, left_out = self._masks(pair)
         document = {
             "job_id": self.job_id(pair),
             "batch_id": self.batch_id,
             "image": image,
-            "masks": self._masks(pair),
+            "masks": masks,
             "options": self.options,
             **rest,
         }
         try:
-            return Job.model_validate(document)
+            return Made(Job.model_validate(document), left_out)
         except ValidationError as error:
             raise InvalidDocumentError(f"{pair.image}: the job is not valid: {explain(error)}.") from error
 
@@ -82,7 +91,8 @@ class JobMaker:
             return self.images.uri_of(pair.image)
         return self._put(self.images, pair.image, "" if self.masks is None else "images/", "image")
 
-    def _masks(self, pair: Pair) -> list[Mask] | dict[str, Any]:
+    def _masks(self, pair: Pair) -> tuple[list[Mask] | dict[str, Any], int]:
+        """Return the masks, or where they are, and how many were left out since they cannot be read."""
         if pair.inline is not None:
             return _readable(pair.inline.masks)
         root = self._masks_root
@@ -97,9 +107,9 @@ class JobMaker:
             else root.uri_of(pair.masks)
         )
         pinned = self.pinned and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
-        return {"uri": uri, "format": self.format, "etag": pair.masks_etag if pinned else None}
+        return {"uri": uri, "format": self.format, "etag": pair.masks_etag if pinned else None}, 0
 
-    def _read_here(self, root: Root, pair: Pair) -> list[Mask]:
+    def _read_here(self, root: Root, pair: Pair) -> tuple[list[Mask], int]:
         """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
         assert pair.masks is not None
         data = root.read(pair.masks, "masks")
@@ -117,5 +127,6 @@ class JobMaker:
         return uri
 
 
-def _readable(masks: list[Mask | UnreadableMask]) -> list[Mask]:
-    return [mask for mask in masks if isinstance(mask, Mask)]
+def _readable(masks: list[Mask | UnreadableMask]) -> tuple[list[Mask], int]:
+    found = [mask for mask in masks if isinstance(mask, Mask)]
+    return found, len(masks) - len(found)

@@ -10,7 +10,7 @@ from itertools import islice
 
 from maskscore.client import Client
 from maskscore.content import with_content_id
-from maskscore.dataset.jobs import JobMaker
+from maskscore.dataset.jobs import JobMaker, Made
 from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.tally import Failures
 from maskscore.errors import (
@@ -34,12 +34,16 @@ RUN_NOTE = "run"
 
 @dataclass(slots=True)
 class Submitted:
-    """How far it has come. ``known`` were submitted by an earlier run, ``refused`` could not be made into jobs."""
+    """How far it has come. ``known`` were submitted by an earlier run, ``refused`` could not be made into jobs.
+
+    ``left_out`` are masks that cannot be read, of files that are read here and not by a worker.
+    """
 
     seen: int = 0
     new: int = 0
     known: int = 0
     refused: dict[str, Failures] = field(default_factory=dict)
+    left_out: int = 0
     waiting_for_room: bool = False
 
     @property
@@ -120,8 +124,9 @@ class Submission:
             missing = self._missing(chunk)
             jobs = []
             for pair, made in zip(missing, pool.map(self._made, missing), strict=True):
-                if isinstance(made, Job):
-                    jobs.append(made)
+                if isinstance(made, Made):
+                    jobs.append(made.job)
+                    self.progress.left_out += made.left_out
                 elif made is not None:
                     self._refuse(pair.image, made)
             self._submit(jobs)
@@ -137,12 +142,12 @@ class Submission:
         known = self._pairing.submitted(ids)
         return [pair for pair, job_id in zip(chunk, ids, strict=True) if job_id not in known]
 
-    def _made(self, pair: Pair) -> Job | MaskscoreError | None:
+    def _made(self, pair: Pair) -> Made | MaskscoreError | None:
         if self._stop.is_set():
             return None
         try:
-            job = self._maker.make(pair)
-            return with_content_id(job, self._client.objects) if self._content_id else job
+            made = self._maker.make(pair)
+            return Made(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
         except MaskscoreError as error:
             # What is wrong with the store, or with the place for uploads, is so for all images.
             if getattr(error, "passing", False) or error.code in _OF_ALL:

@@ -61,6 +61,7 @@ class Summary:
             "states": {**asdict(self.counts), "total": self.counts.total},
             "masks": self.tally.masks,
             "multipliers": self.tally.multipliers,
+            "masks_left_out": self.submitted.left_out,
             "skipped": self.tally.skipped,
             "warnings": self.tally.warnings,
             "failures": {code: failures.model_dump() for code, failures in self.failures.items()},
