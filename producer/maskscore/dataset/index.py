@@ -119,9 +119,11 @@ class Index:
     def pair(self, *, together: bool) -> None:
         """Find each image its masks. ``together``: images and masks lie in one place, so a picture may be either."""
         self._db.executescript(_EXACT)
-        if together:
+        if together and self._any("images WHERE partner IS NULL AND name LIKE '%.png'"):
             self._db.executescript(_PICTURE_BESIDE + _EXACT)
-        self._db.executescript(_FOLDER + _ELSEWHERE)
+        for step in (_FOLDER, _ELSEWHERE):
+            if self._any(_SETS["lonely_images"]) and self._any(_SETS["lonely_masks"]):
+                self._db.executescript(step)
 
     def look_up(self, file_name: str, key: str) -> tuple[str, str | None] | None:
         """Return the name and ETag of the image that a dataset file calls so: by its path, or by its last part.
@@ -173,6 +175,9 @@ class Index:
         marks = ",".join("?" * len(ids))
         rows = self._db.execute(f"SELECT id FROM submitted WHERE id IN ({marks})", ids)
         return {job_id for (job_id,) in rows}
+
+    def _any(self, rows: str) -> bool:
+        return self._db.execute(f"SELECT 1 FROM {rows} LIMIT 1").fetchone() is not None
 
     def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._db.execute("BEGIN")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["IMAGE_SUFFIXES", "MASKS_SUFFIXES", "Kind", "Naming", "Place", "folder_of", "last_part"]
+__all__ = ["IMAGE_SUFFIXES", "MASKS_SUFFIXES", "Kind", "Naming", "Place", "extension", "folder_of", "last_part"]
 
 Kind = Literal["image", "masks", "other"]
 
@@ -19,8 +19,7 @@ _PICTURES: Final = (".png", ".tif", ".tiff", ".bmp", ".gif")
 _MASKS_ROOT: Final = (*MASKS_SUFFIXES, *_PICTURES)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A file's part in the pairing: ``key`` is its path without its ending, ``rank`` the order among masks files."""
 
     kind: Kind
@@ -70,8 +69,8 @@ class Naming:
 
 def extension(name: str) -> str:
     """Return the extension with its dot, in small letters; empty where there is none."""
-    head, dot, tail = last_part(name).rpartition(".")
-    return f".{tail.lower()}" if dot and head else ""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > name.rfind("/") + 1 else ""
 
 
 def last_part(name: str) -> str:

@@ -261,6 +261,8 @@ def _named(names: list[str]) -> str:
 
 
 def _is_text(name: str) -> bool:
+    if name.isascii():
+        return True
     try:
         name.encode()
     except UnicodeEncodeError:
