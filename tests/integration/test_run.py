@@ -216,6 +216,12 @@ def test_uploaded_then_read_from_the_bucket(environment: dict[str, str], folder:
     ran = run(environment, folder, *there, "--content-id", "--batch-id", "there", "--json")
     assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, IMAGES), ran.stderr
     assert_same(scores(client, "there"), scores(client, "up"))
+    ran = run(
+        environment, folder, "run", f"s3://{BUCKET}/up/images", "--masks", "sa1b", "--prompts", "demo", "--batch-id",
+        "mixed", "--json",
+    )  # fmt: skip
+    assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, IMAGES), ran.stderr
+    assert_same(scores(client, "mixed"), scores(client, "up"))
     # The same content under another batch is the same jobs.
     ran = run(environment, folder, *there, "--content-id", "--batch-id", "once-more", "--json")
     assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, IMAGES), ran.stderr
@@ -243,6 +249,20 @@ def test_what_fails_is_named_and_can_be_run_again(environment: dict[str, str], f
     assert again.returncode == 0, again.stdout + again.stderr
     document = summary(again)
     assert (document["states"]["succeeded"], document["failures"]) == (2, {})
+
+
+def test_masks_too_large_for_redis_cost_their_own_image(environment: dict[str, str], folder: Path) -> None:
+    narrow = {**environment, "MASKSCORE_MAX_DOCUMENT_BYTES": "3000"}
+    command = ("run", "images", "--masks", "instances.json", "--prompts", "demo", "--batch-id", "large", "--json")
+    ran = run(narrow, folder, *command)
+    document = summary(ran)
+    assert ran.returncode == 1
+    assert 0 < document["refused"] < IMAGES
+    assert document["states"]["succeeded"] == IMAGES - document["refused"]
+    assert document["failures"]["payload_too_large"]["count"] == document["refused"]
+    spilled = {**narrow, "MASKSCORE_SPILL_URI": f"s3://{BUCKET}/spill/"}
+    ran = run(spilled, folder, *command, "--resume")
+    assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, IMAGES), ran.stderr
 
 
 def test_only_submitting_and_a_dry_run(environment: dict[str, str], folder: Path, client: Client) -> None:

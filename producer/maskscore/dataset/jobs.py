@@ -63,6 +63,12 @@ class JobMaker:
             parts.append(str(pair.inline.image_id))
         return f"run-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
 
+    def reads(self, pair: Pair) -> bool:
+        """Say whether making the pair's job reads or writes files, so that it is worth a thread."""
+        if pair.inline is not None:
+            return self.upload is not None
+        return pair.folder or self.upload is not None or self._masks_root.local is not self.images.local
+
     def make(self, pair: Pair) -> Made:
         """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
 from maskscore.objects import ListedObject, Objects, What
@@ -104,7 +104,7 @@ class FolderRoot:
 
     def uri_of(self, name: str) -> str:
         """Return ``file:///folder/name``, percent-encoded."""
-        return (self.path / name).as_uri()
+        return self.uri + quote(name)
 
     def read(self, name: str, what: What) -> bytes:
         """Read a file whole."""

@@ -123,7 +123,9 @@ class Submission:
         while not self._stop.is_set() and (chunk := list(islice(pairs, _CHUNK))):
             missing = self._missing(chunk)
             jobs = []
-            for pair, made in zip(missing, pool.map(self._made, missing), strict=True):
+            # A thread for each is worth it only where something is waited for.
+            reads = any(map(self._maker.reads, missing))
+            for pair, made in zip(missing, (pool.map if reads else map)(self._made, missing), strict=True):
                 if isinstance(made, Made):
                     jobs.append(made.job)
                     self.progress.left_out += made.left_out
