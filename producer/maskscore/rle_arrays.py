@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from maskscore.job import RLE
 
-__all__ = ["count_labels", "rle_of_mask", "rle_of_spans", "rles_of_labels"]
+__all__ = ["count_labels", "rle_in_box", "rle_of_mask", "rle_of_spans", "rles_of_labels"]
 
 _Places = npt.NDArray[np.int64]
 _FIRST, _MORE, _SIGN = 48, 0x20, 0x10
@@ -20,13 +21,27 @@ _GROUPS = 7
 
 def rle_of_mask(mask: npt.NDArray[Any]) -> RLE:
     """Return the RLE of an ``(H, W)`` array; what is not zero is inside."""
+    starts, ends = _spans(mask)
+    return rle_of_spans(starts, ends, mask.shape)
+
+
+def rle_in_box(bits: npt.NDArray[Any], left: int, top: int, size: tuple[int, int]) -> RLE:
+    """Return the RLE of an ``(h, w)`` array at ``left``, ``top`` in an image of ``size`` ``(height, width)``."""
+    height = size[0]
+    columns = np.zeros((height, bits.shape[1]), np.bool_)
+    columns[top : top + bits.shape[0]] = bits
+    starts, ends = _spans(columns)
+    return rle_of_spans(starts + left * height, ends + left * height, size)
+
+
+def _spans(mask: npt.NDArray[Any]) -> tuple[_Places, _Places]:
     flat = mask.astype(np.bool_, copy=False).ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     if flat[0]:
         edges = np.concatenate([[0], edges])
     if flat[-1]:
         edges = np.concatenate([edges, [flat.size]])
-    return rle_of_spans(edges[0::2], edges[1::2], (mask.shape[0], mask.shape[1]))
+    return edges[0::2], edges[1::2]
 
 
 def rles_of_labels(labels: npt.NDArray[Any]) -> Iterator[tuple[int, RLE]]:
@@ -41,7 +56,7 @@ def rles_of_labels(labels: npt.NDArray[Any]) -> Iterator[tuple[int, RLE]]:
     order = np.argsort(values, kind="stable")
     starts, ends, values = starts[order], ends[order], values[order]
     bounds = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1, [values.size]])
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds.tolist()):
         if values[first] != 0:
             yield int(values[first]), rle_of_spans(starts[first:last], ends[first:last], labels.shape)
 

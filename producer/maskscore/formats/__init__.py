@@ -5,8 +5,8 @@
 - :func:`read_dataset`: the masks of many images, from one file or folder, an image at a time, in bounded memory.
 - :func:`detect`: which :class:`Layout` a file has; its ``scope`` says whether it is of one image or of many.
 - :data:`FORMATS`: the layouts by name, for ``--format``.
-- :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter has
-  returned in this very process; they need NumPy.
+- :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter
+  has returned in this very process; they need NumPy.
 
 What cannot be used at all raises :class:`MasksDocumentError`; a single entry that is no mask is an
 :class:`UnreadableMask` in its place. JSON is read with the base install alone; arrays, PNG, XML and packed brushes need

@@ -1,9 +1,9 @@
 """Label Studio's encoding of a brush: runs of bytes of an RGBA image, packed into bits. Its alpha is the mask.
 
-The encoding is that of https://github.com/thi-ng/umbrella (``packages/rle-pack``), big-endian bits: 32 for the number of
-words; 5 for the bits per word, less one; four times 4 for the widths of a run's length, less one. Then blocks: one bit
-that says whether one word is repeated, two that choose the width, the length less one in that width, and the one word,
-or all of them. Label Studio packs ``height * width * 4`` words of 8 bits, row by row.
+The encoding is that of https://github.com/thi-ng/umbrella (``packages/rle-pack``), big-endian bits: 32 for the number
+of words; 5 for the bits per word, less one; four times 4 for the widths of a run's length, less one. Then blocks: one
+bit that says whether one word is repeated, two that choose the width, the length less one in that width, and the one
+word, or all of them. Label Studio packs ``height * width * 4`` words of 8 bits, row by row.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Bits:
         first, shift = self.position >> 3, self.position & 7
         self.position += 8 * count
         source = np.frombuffer(self._data, np.uint8, count + (shift > 0), first)
-        return source if not shift else (source[:-1] << shift) | (source[1:] >> (8 - shift))
+        return source if not shift else ((source[:-1] << shift) | (source[1:] >> (8 - shift))).astype(np.uint8)
 
     def check(self, count: int) -> None:
         if self.position + count > self._bits:

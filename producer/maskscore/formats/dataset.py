@@ -10,6 +10,7 @@ from typing import Any
 from maskscore.formats.detection import detect
 from maskscore.formats.document import ImageMasks, MasksDocumentError, Size
 from maskscore.formats.entries import masks_of
+from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
 from maskscore.formats.layouts import layout_named
@@ -21,10 +22,11 @@ __all__ = ["read_dataset"]
 def read_dataset(path: Path, *, format: str | None = None) -> Iterator[ImageMasks]:
     """Yield the masks of each image of a dataset, in the file's order; images without masks, too.
 
-    ``path`` is a file that holds the masks of many images, or a folder that SAM's command line has written (of one image,
-    or with a folder per image). ``format`` is a name of :data:`~maskscore.formats.FORMATS`; without it the content
-    decides. Of a file of any size no more than one image's masks are in memory: what must be grouped by image lies on
-    the disk meanwhile, in the place for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``), about as large as the file.
+    ``path`` is a file that holds the masks of many images, or a folder that SAM's command line has written (of one
+    image, or with a folder per image). ``format`` is a name of :data:`~maskscore.formats.FORMATS`; without it the
+    content decides. Of a file of any size no more than one image's masks are in memory: what must be grouped by image
+    lies on the disk meanwhile, in the place for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``), about as large as the
+    file.
 
     Raises :class:`~maskscore.formats.MasksDocumentError`, at once where the format is of one image only, and while it
     yields where the file is damaged further on; OSError where it cannot be read.
@@ -32,10 +34,15 @@ def read_dataset(path: Path, *, format: str | None = None) -> Iterator[ImageMask
     layout = layout_named(format) if format is not None else detect(path)
     if layout.scope == "image":
         raise MasksDocumentError(
-            f"{path} has the masks of one image ({layout.name}: {layout.description}), not of a dataset. Give it beside "
-            "its image."
+            f"{path} has the masks of one image ({layout.name}: {layout.description}), not of a dataset. Give it "
+            "beside its image."
         )
-    return _READERS[layout.name](path)
+    return _read(_READERS[layout.name], path)
+
+
+def _read(reader: Callable[[Path], Iterator[ImageMasks]], path: Path) -> Iterator[ImageMasks]:
+    with formats_extra():
+        yield from reader(path)
 
 
 def _coco(path: Path) -> Iterator[ImageMasks]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import layout_of_json, parse_json
 from maskscore.formats.json_stream import sketch
 from maskscore.formats.layouts import FORMATS, Layout
@@ -41,7 +42,8 @@ def detect(source: Path | bytes) -> Layout:
             f"{source} is no folder of SAM's command line: there is no metadata.csv in it. {_known()}"
         )
     try:
-        return FORMATS[_detected(source)]
+        with formats_extra():
+            return FORMATS[_detected(source)]
     except MasksDocumentError as error:
         where = f"{source}: " if isinstance(source, Path) else ""
         raise MasksDocumentError(f"{where}{error} {_known()}") from error

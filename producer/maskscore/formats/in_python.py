@@ -1,6 +1,6 @@
 """Masks of what a segmenter has returned in this process. Needs NumPy, and nothing of the segmenters' own.
 
-Tensors are taken as they are, on whichever device: anything with ``detach``, ``cpu`` and ``numpy``, or that NumPy reads.
+Tensors are taken as they are, on whichever device: what has ``detach``, ``cpu`` and ``numpy``, or what NumPy reads.
 """
 
 from __future__ import annotations
@@ -117,8 +117,9 @@ def from_ultralytics(result: Any) -> list[Mask]:
 def from_detectron2(instances: Any) -> list[Mask]:
     """Return the masks of Detectron2's ``Instances`` (``outputs["instances"]``), called by their positions.
 
-    ``pred_masks`` are booleans of the image's size, or bit masks or polygons of Detectron2's own types. ``upstream`` has
-    ``score``, ``pred_class`` (the model's own index, not the dataset's ``category_id``) and ``box`` (XYXY in pixels).
+    ``pred_masks`` are booleans of the image's size, or bit masks or polygons of Detectron2's own types. ``upstream``
+    has ``score``, ``pred_class`` (the model's own index, not the dataset's ``category_id``) and ``box`` (XYXY in
+    pixels).
     """
     known = instances.get_fields()
     if "pred_masks" not in known:

@@ -109,8 +109,8 @@ def _coco_image(images: Entries, sought: Sought) -> Any:
         found = [image["id"] for image in known if sought.is_called(image.get("file_name") or image.get("coco_url"))]
     if len(found) != 1:
         raise MasksDocumentError(
-            f"The COCO file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give `image_id` beside "
-            "the masks' URI."
+            f"The COCO file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give `image_id` "
+            "beside the masks' URI."
         )
     return found[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,7 @@ from maskscore.formats.document import MasksDocumentError
 __all__ = ["Grouped", "items", "sketch"]
 
 
-def items(path: Path, prefix: str) -> Iterator[Any]:
+def items(path: Path, prefix: str) -> Generator[Any, None, None]:
     """Yield the values at ijson's ``prefix`` (``item``, ``annotations.item``), one at a time.
 
     Raises :class:`~maskscore.formats.MasksDocumentError` where the file is not JSON.

@@ -62,10 +62,14 @@ def _results(task: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]
             return [
                 (source, result)
                 for source in kept
-                for result in (source.get("result") if isinstance(source.get("result"), list) else [])
+                for result in _listed(source.get("result"))
                 if isinstance(result, dict)
             ]
     return []
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _value(result: dict[str, Any]) -> dict[str, Any]:

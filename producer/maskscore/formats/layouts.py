@@ -18,8 +18,8 @@ Scope = Literal["image", "dataset", "folder"]
 class Layout:
     """One way in which a tool keeps masks.
 
-    ``scope`` says what one of it holds: ``image``, a file with the masks of one image; ``dataset``, a file with those of
-    many images (which ``read_masks`` reads, too, when it is told which image); ``folder``, a folder with a file per
+    ``scope`` says what one of it holds: ``image``, a file with the masks of one image; ``dataset``, a file with those
+    of many images (which ``read_masks`` reads, too, when it is told which image); ``folder``, a folder with a file per
     mask. ``arrays`` says that it needs NumPy or another module of ``maskscore[formats]``.
     """
 

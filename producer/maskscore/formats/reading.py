@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from maskscore.formats.detection import Kind, kind_of
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import masks_of
+from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import json_entries, layout_of_json, parse_json
 from maskscore.formats.layouts import layout_named
 from maskscore.formats.sought import MOST_PIXELS, Sought
+from maskscore.formats.yolo import entries_of_labels_text
 from maskscore.job import Mask
 
 __all__ = ["read_masks"]
@@ -28,9 +31,10 @@ def read_masks(
     """Read the masks of one image, in the order of the file.
 
     ``format`` is a name of :data:`~maskscore.formats.FORMATS`; without it the content decides. ``image_name`` (a file
-    name without folders) and ``image_id`` find the image in a file of many. ``size`` is the image's ``(height, width)``:
-    it turns normalised polygons into pixels, and decides the order of an array's axes. ``check_count`` is called with
-    the number of entries before they are read, and may raise. Masks of more than ``max_pixels`` are not unpacked.
+    name without folders) and ``image_id`` find the image in a file of many. ``size`` is the image's ``(height,
+    width)``: it turns normalised polygons into pixels, and decides the order of an array's axes. ``check_count`` is
+    called with the number of entries before they are read, and may raise. Masks of more than ``max_pixels`` are not
+    unpacked.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.entries.masks_of`.
@@ -39,11 +43,49 @@ def read_masks(
     """
     sought = Sought(image_name, image_id, size, check_count, max_pixels)
     name = layout_named(format).name if format is not None else None
-    entries = _entries(data, name, sought)
+    with formats_extra():
+        entries = _entries(data, name, sought)
     sought.counted(len(entries))
     return masks_of(entries)
 
 
 def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
+    kind = kind_of(data)
+    if name is not None and kind not in _KINDS.get(name, ("json",)):
+        raise MasksDocumentError(f"The masks were to be of the format {name}, but they are {_WORDS[kind]}.")
+    if kind == "png":
+        from maskscore.formats.png import entries_of_png
+
+        return entries_of_png(data, name, sought)
+    if kind in ("npz", "npy"):
+        from maskscore.formats.npz import entries_of_npz
+
+        return entries_of_npz(data, sought)
+    if kind == "xml":
+        from maskscore.formats.cvat import entries_of_cvat
+
+        return entries_of_cvat(data, sought)
+    if name == "yolo" or (kind == "numbers" and name is None):
+        return entries_of_labels_text(data, sought)
     document = parse_json(data)
     return json_entries(document, name or layout_of_json(document), sought)
+
+
+_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "png-labels": ("png",),
+    "png-binary": ("png",),
+    "coco-panoptic": ("png", "json"),
+    "npz": ("npz", "npy"),
+    "cvat": ("xml",),
+    # A file of an image without objects is empty, which has no kind of its own.
+    "yolo": ("numbers", "json"),
+    "sam-folder": (),
+}
+_WORDS: Mapping[Kind, str] = {
+    "png": "a PNG",
+    "npz": "a ZIP archive or NPZ",
+    "npy": "an NPY",
+    "xml": "XML",
+    "numbers": "lines of numbers",
+    "json": "JSON, or nothing that is known",
+}

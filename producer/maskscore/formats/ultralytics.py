@@ -1,7 +1,7 @@
 """Ultralytics' JSON: what ``result.summary()`` and ``result.to_json()`` give, one list per image.
 
-Each object has ``name``, ``class``, ``confidence``, ``box`` and ``segments`` with the outline's ``x`` and ``y`` lists, in
-pixels, or from 0 to 1 with ``normalize=True``. Source: ``Results.summary`` in
+Each object has ``name``, ``class``, ``confidence``, ``box`` and ``segments`` with the outline's ``x`` and ``y`` lists,
+in pixels, or from 0 to 1 with ``normalize=True``. Source: ``Results.summary`` in
 https://github.com/ultralytics/ultralytics (``ultralytics/engine/results.py``).
 """
 

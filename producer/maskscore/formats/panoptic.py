@@ -1,0 +1,63 @@
+"""COCO panoptic: segments listed in JSON, drawn in a PNG per image.
+
+Source: https://cocodataset.org/#format-data, section 4. The PNGs lie in a folder named as the JSON file
+(``panoptic_val2017.json`` and ``panoptic_val2017/``), or beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from maskscore.formats.document import MasksDocumentError, UnreadableMask
+from maskscore.formats.sought import Sought
+
+__all__ = ["entries_of_panoptic"]
+
+
+def entries_of_panoptic(annotations: list[Any], json_path: Path) -> list[Any]:
+    """Return an entry per segment of one image's annotations, with the segment's fields.
+
+    A segment that its PNG does not show, or whose PNG is not there, becomes an
+    :class:`~maskscore.formats.UnreadableMask`; what the PNG shows beside the listed segments is left out.
+    """
+    return [entry for annotation in annotations for entry in _entries(annotation, json_path)]
+
+
+def _entries(annotation: Any, json_path: Path) -> list[Any]:
+    infos = annotation.get("segments_info")
+    segments = [info for info in infos if isinstance(info, dict)] if isinstance(infos, list) else []
+    try:
+        shown = _shown(annotation.get("file_name"), json_path)
+    except MasksDocumentError as error:
+        return [UnreadableMask(str(info.get("id")), str(error), info) for info in segments]
+    return [
+        {**info, "segmentation": shown[info["id"]]}
+        if isinstance(info.get("id"), int) and info["id"] in shown
+        else UnreadableMask(str(info.get("id")), f"{annotation['file_name']} has no pixel of this segment.", info)
+        for info in segments
+    ]
+
+
+def _shown(name: Any, json_path: Path) -> dict[int, Any]:
+    from maskscore.formats.label_maps import entries_of_labels
+    from maskscore.formats.png import decode_png, panoptic_ids
+
+    sought = Sought()
+    pixels, _ = decode_png(_read(name, json_path), sought)
+    return {entry["id"]: entry["segmentation"] for entry in entries_of_labels(panoptic_ids(pixels), sought)}
+
+
+def _read(name: Any, json_path: Path) -> bytes:
+    # A name is no path: a dataset from elsewhere must not name files outside its folder.
+    if not isinstance(name, str) or Path(name).name != name:
+        raise MasksDocumentError(f"The annotation's `file_name` is no PNG's name: {name!r:.200}.")
+    folders = (json_path.with_suffix(""), json_path.parent)
+    for folder in folders:
+        try:
+            return (folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            raise MasksDocumentError(f"{name!r:.200} cannot be read: {error}.") from error
+    raise MasksDocumentError(f"There is no {name} in {folders[0]} or {folders[1]}.")

@@ -1,0 +1,118 @@
+"""PNG: label maps, one binary mask, and colours that are numbers (COCO panoptic).
+
+COCO panoptic: https://cocodataset.org/#format-data, section 4: ``id = R + 256 G + 256² B``.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.label_maps import entries_of_labels
+from maskscore.formats.sought import Sought
+from maskscore.rle_arrays import rle_of_mask
+
+__all__ = ["decode_png", "entries_of_png", "layout_of_png", "panoptic_ids"]
+
+_Pixels = npt.NDArray[Any]
+_MIDDLE = 127
+# A binary mask that was drawn or scaled smoothly has an edge of grey; a label map has no reason to be nearly all 255.
+_SHARE_OF_WHITE = 0.75
+
+
+def layout_of_png(data: bytes) -> str:
+    """Return ``png-labels``, ``png-binary`` or ``coco-panoptic``, by the pixels.
+
+    Raises :class:`~maskscore.formats.MasksDocumentError`.
+    """
+    return _layout(*decode_png(data, Sought()))
+
+
+def entries_of_png(data: bytes, layout: str | None, sought: Sought) -> list[Any]:
+    """Return the entries of a PNG of the named layout, or of the one that its pixels show.
+
+    Raises :class:`~maskscore.formats.MasksDocumentError`.
+    """
+    pixels, mode = decode_png(data, sought)
+    layout = layout or _layout(pixels, mode)
+    if layout == "coco-panoptic":
+        return entries_of_labels(panoptic_ids(pixels), sought)
+    if pixels.ndim == 3:
+        pixels = _one_channel(pixels, layout)
+    if layout == "png-labels":
+        return entries_of_labels(pixels, sought)
+    inside = pixels > _MIDDLE if pixels.max() > _MIDDLE else pixels > 0
+    return [{"segmentation": rle_of_mask(inside)}] if inside.any() else []
+
+
+def decode_png(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
+    """Return the pixels and Pillow's mode: ``(H, W)``, of a palette the indices, or ``(H, W, channels)``.
+
+    The size is checked in the header, before anything is unpacked. Raises
+    :class:`~maskscore.formats.MasksDocumentError`.
+    """
+    # IHDR is the first chunk: https://www.w3.org/TR/png-3/#11IHDR. Pillow's own limit is one for the whole process.
+    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    sought.check_pixels(height, width)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            mode = image.mode
+            pixels = np.array(image)
+    except Exception as error:  # Pillow raises nearly anything for bytes that are damaged on purpose
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MasksDocumentError(f"The masks are a PNG that cannot be decoded: {reason}.") from error
+    if pixels.ndim not in (2, 3):
+        raise MasksDocumentError(f"The masks are a PNG of the mode {mode}, which holds no masks.")
+    return pixels, mode
+
+
+def panoptic_ids(pixels: _Pixels) -> npt.NDArray[np.uint32]:
+    """Return the ``(H, W)`` ids that the colours of an ``(H, W, 3)`` (or 4) array say.
+
+    A grey PNG, ``(H, W)``, has the ids themselves.
+    """
+    if pixels.ndim == 2:
+        return pixels.astype(np.uint32)
+    if pixels.shape[2] < 3:
+        return pixels[..., 0].astype(np.uint32)
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    return np.asarray(red | (green << 8) | (blue << 16), np.uint32)
+
+
+def _layout(pixels: _Pixels, mode: str) -> str:
+    if pixels.ndim == 3:
+        if pixels.shape[2] < 3 or _is_grey(pixels):
+            pixels, mode = _one_channel(pixels, "png-binary"), "L"
+        else:
+            return "coco-panoptic"
+    if mode == "1":
+        return "png-binary"
+    if mode == "L":
+        marked = int(np.count_nonzero(pixels))
+        if marked and np.count_nonzero(pixels == np.iinfo(np.uint8).max) >= _SHARE_OF_WHITE * marked:
+            return "png-binary"
+    return "png-labels"
+
+
+def _is_grey(pixels: _Pixels) -> bool:
+    return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]))
+
+
+def _one_channel(pixels: _Pixels, layout: str) -> _Pixels:
+    """Return the channel that has the masks: of a grey picture any, and alpha where that alone says something."""
+    channels = pixels.shape[2]
+    if channels >= 3 and not _is_grey(pixels):
+        if layout == "png-binary":
+            return np.asarray(pixels[..., :3].max(axis=2))
+        raise MasksDocumentError(
+            "The masks are a PNG in colours, not a label map of one channel. Where colours are numbers "
+            "(R + 256 G + 65536 B), say the format coco-panoptic."
+        )
+    if channels in (2, 4) and pixels[..., 0].min() == pixels[..., 0].max():
+        return pixels[..., -1]
+    return pixels[..., 0]
