@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -18,6 +19,8 @@ from typing import Any
 import boto3
 import pytest
 import redis
+from PIL import Image
+from pycocotools import mask as coco
 
 from maskscore import BatchNotFound, Client, ClientSettings, JobResult
 from maskscore.local import LocalServices
@@ -287,3 +290,24 @@ def test_places_that_cannot_be_read(environment: dict[str, str], folder: Path, t
     wrong = {**environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
     ran = run(wrong, folder, "run", f"s3://{BUCKET}/up/images/")
     assert (ran.returncode, "refuses access" in ran.stderr) == (2, True), ran.stderr
+
+
+def test_a_folder_of_masks_per_image_in_the_bucket(environment: dict[str, str], folder: Path, client: Client) -> None:
+    s3 = boto3.client("s3")
+    name = "000000041888"
+    s3.upload_file(str(folder / "images" / f"{name}.jpg"), BUCKET, f"sam/images/{name}.jpg")
+    entries = json.loads((folder / "sa1b" / f"{name}.json").read_text())["annotations"]
+    lines = ["id,area,predicted_iou", *(f"{n},{entry['area']},0.5" for n, entry in enumerate(entries))]
+    s3.put_object(Bucket=BUCKET, Key=f"sam/masks/{name}/metadata.csv", Body="\n".join(lines).encode())
+    for number, entry in enumerate(entries):
+        picture = io.BytesIO()
+        Image.fromarray(coco.decode(entry["segmentation"]) * 255).save(picture, "PNG")
+        s3.put_object(Bucket=BUCKET, Key=f"sam/masks/{name}/{number}.png", Body=picture.getvalue())
+    there = ("run", f"s3://{BUCKET}/sam/images/", "--masks", f"s3://{BUCKET}/sam/masks/", "--prompts", "demo")
+    ran = run(environment, folder, *there, "--batch-id", "sam", "--json")
+    assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, 1), ran.stderr
+    assert run(environment, folder, *SA1B, "--batch-id", "of-sam").returncode == 0
+    numbers = ("box", "area", "s_pos", "s_neg", "semantic_multiplier")
+    some, others = scores(client, "sam")[f"{name}.jpg"], scores(client, "of-sam")[f"{name}.jpg"]
+    for one, other in zip(some, others, strict=True):
+        assert_same({key: one[key] for key in numbers}, {key: other[key] for key in numbers})

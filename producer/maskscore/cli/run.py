@@ -14,6 +14,7 @@ import click
 from pydantic import ValidationError
 
 from maskscore.cli.exits import Exit
+from maskscore.cli.extras import needs_extra
 from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.run_output import print_dry_run, print_summary
 from maskscore.cli.run_progress import RunProgress
@@ -21,6 +22,7 @@ from maskscore.client import Client
 from maskscore.dataset import Dataset, Order, default_batch_id, run_dataset
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
+from maskscore.formats import FORMATS
 from maskscore.job import JOB_ID_PATTERN, ScoringOptions
 
 __all__ = ["run_command"]
@@ -29,7 +31,9 @@ __all__ = ["run_command"]
 @click.command("run")
 @click.argument("images", metavar="IMAGES")
 @click.option("--masks", help="Folder or s3:// prefix of the masks, or a dataset file.  [default: beside the images]")
-@click.option("--format", help="The masks' format, where their content does not say.")
+@click.option(
+    "--format", "format_", type=click.Choice(list(FORMATS)), help="Layout of the masks; else their content says."
+)
 @click.option("--image-suffix", metavar="END", help="Images are files that end so, such as _leftImg8bit.png.")
 @click.option("--masks-suffix", metavar="END", help="Masks files are those that end so, such as _mask.png.")
 @click.option("--upload", metavar="S3_URI", help="s3://bucket/prefix/ where local files are put for the workers.")
@@ -47,7 +51,7 @@ __all__ = ["run_command"]
 def run_command(
     images: str,
     masks: str | None,
-    format: str | None,
+    format_: str | None,
     image_suffix: str | None,
     masks_suffix: str | None,
     upload: str | None,
@@ -73,10 +77,10 @@ def run_command(
     _check_prefix("--result-uri", options["result_uri"])
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
-    dataset = Dataset(images, masks, format, image_suffix, masks_suffix)
+    dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
     order = _order(options, content_id, upload)
     progress = RunProgress()
-    with Client() as client, _stopped_by_signals() as stop:
+    with Client() as client, _stopped_by_signals() as stop, needs_extra("formats"):
 
         def seen(files: int) -> None:
             progress.listing(files)
@@ -116,6 +120,8 @@ def run_command(
     if not follow and not summary.submitted.refused_count:
         click.echo(f"maskscore: all are submitted. See the results with:\n  {again}", err=True)
     elif not summary.succeeded:
+        if summary.failures:
+            click.echo(f"maskscore: when that is mended, go on with:\n  {again} --retry-failed", err=True)
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

@@ -51,8 +51,10 @@ class RunProgress:
         bad = state.counts.failed + state.counts.expired + state.counts.cancelled + state.submitted.refused_count
         if bad:
             parts.append(f"{bad:,} failed")
-        parts.append(rate(state.per_s))
-        parts.append(time_left(state.left_s))
+        if state.per_s == 0 and state.counts.queued and not state.counts.running:
+            parts.append("waiting for a worker (see: maskscore top)")
+        else:
+            parts += [rate(state.per_s), time_left(state.left_s)]
         self._show("scoring", " · ".join(parts), completed=ended, total=state.total)
 
     def _show(self, what: str, text: str, *, completed: int, total: int | None) -> None:

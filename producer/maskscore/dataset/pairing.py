@@ -12,7 +12,7 @@ from maskscore.dataset.index import Index
 from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.roots import Root
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import ImageMasks, read_dataset
+from maskscore.formats import ImageMasks, MasksDocumentError, read_dataset
 from maskscore.objects import ListedObject
 
 __all__ = ["Census", "Pair", "Pairing"]
@@ -176,7 +176,7 @@ class Pairing:
         """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
         self._index.prepare_look_ups()
         taken: list[tuple[str, str]] = []
-        for number, entry in enumerate(read_dataset(file, format=self._format), 1):
+        for number, entry in enumerate(self._entries(file), 1):
             self._seen(number)
             self.census.masks += 1
             found = self._found(entry)
@@ -194,6 +194,14 @@ class Pairing:
                 self.census.complete = False
                 break
         self._index.take(taken)
+
+    def _entries(self, file: Path) -> Iterator[ImageMasks]:
+        try:
+            yield from read_dataset(file, format=self._format)
+        except MasksDocumentError as error:
+            raise InvalidDocumentError(str(error)) from error
+        except OSError as error:
+            raise InvalidDocumentError(f"{file} cannot be read: {error.strerror or error}.") from error
 
     def _found(self, entry: ImageMasks) -> tuple[str, str | None] | None:
         name = entry.image.removeprefix("./")
@@ -213,7 +221,7 @@ class Pairing:
 
     def _pairs(self) -> Iterator[Pair]:
         if isinstance(self._masks, Path):
-            for entry in read_dataset(self._masks, format=self._format):
+            for entry in self._entries(self._masks):
                 found = self._found(entry)
                 if found is not None:
                     yield Pair(*found, inline=entry)
