@@ -57,6 +57,12 @@ def test_masks_inside_the_images_folder_are_no_images(tmp_path: Path, objects: O
     assert pairs(objects, tmp_path, tmp_path / "masks") == {"a.jpg": "a.png"}
 
 
+def test_images_inside_the_masks_folder_are_no_masks(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "images/a.png", "images/b.png", "labels/a.png")
+    with Dataset(str(tmp_path / "images"), str(tmp_path)).opened(objects) as opened:
+        assert [(pair.image, pair.masks) for pair in opened.pairing] == [("a.png", "labels/a.png")]
+
+
 def test_a_png_beside_a_jpeg_is_its_masks_only_without_others(tmp_path: Path, objects: Objects) -> None:
     touch(tmp_path, "a.jpg", "a.png", "b.jpg", "b.png", "b.json", "c.png")
     assert pairs(objects, tmp_path) == {"a.jpg": "a.png", "b.jpg": "b.json", "b.png": "b.json"}

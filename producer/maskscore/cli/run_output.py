@@ -37,7 +37,7 @@ def print_dry_run(opened: Opened, *, as_json: bool) -> None:
     census = opened.pairing.census
     if as_json:
         shown = [{"image": opened.images.uri_of(pair.image), "masks": _masks_of(pair)} for pair in pairs]
-        click.echo(json.dumps({"images": len(opened.pairing), "pairs": shown, "census": asdict(census)}))
+        click.echo(json.dumps({"images": len(opened.pairing), "pairs": shown, "census": census.document()}))
         return
     console = Console(highlight=False, markup=False)
     console.print(f"images in {opened.images.uri}", soft_wrap=True)

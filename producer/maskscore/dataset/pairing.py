@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import Any
 
 from maskscore.dataset.index import Index
 from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
@@ -49,6 +50,11 @@ class Census:
     lonely_masks: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     complete: bool = True
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        # Not `asdict`, which makes something else of a Counter.
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 class Pairing:
@@ -145,8 +151,13 @@ class Pairing:
         # In turns: two listings of the same order meet early, where only the first pairs are wanted.
         inside = masks.uri.removeprefix(self._images.uri) if masks.uri.startswith(self._images.uri) else ""
         images = (entry for entry in self._images.entries() if not inside or not entry.name.startswith(inside))
-        both = zip_longest(_marked(images, False), _marked(masks.entries(), True))
+        around = self._images.uri.removeprefix(masks.uri) if self._images.uri.startswith(masks.uri) else ""
+        others = (entry for entry in masks.entries() if not around or not self._is_image_below(entry.name, around))
+        both = zip_longest(_marked(images, False), _marked(others, True))
         return (item for item in chain.from_iterable(both) if item is not None)
+
+    def _is_image_below(self, name: str, images: str) -> bool:
+        return name.startswith(images) and self._naming.of(name, masks_root=False).kind == "image"
 
     def _add(self, chunk: list[tuple[ListedObject, bool | None]]) -> None:
         images, masks = [], []
