@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 import redis
 
@@ -27,7 +28,7 @@ MULTIPLIERS = (2.0, 1.0, 0.1)
 def main() -> None:
     """Serve until the process is ended."""
     settings = ClientSettings(redis_url=sys.argv[1], namespace=sys.argv[2])
-    server = redis.Redis.from_url(settings.redis_url)
+    server: Any = redis.Redis.from_url(settings.redis_url)
     ledger = Ledger(server, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
     keys = queue_keys(make_app(settings), settings.namespace)
     components = [

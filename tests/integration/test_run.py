@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -22,6 +23,7 @@ import redis
 from PIL import Image
 from pycocotools import mask as coco
 
+from chaos.proxy import TcpProxy
 from maskscore import BatchNotFound, Client, ClientSettings, JobResult
 from maskscore.local import LocalServices
 from maskscore.local.worker import start_worker
@@ -311,3 +313,30 @@ def test_a_folder_of_masks_per_image_in_the_bucket(environment: dict[str, str], 
     some, others = scores(client, "sam")[f"{name}.jpg"], scores(client, "of-sam")[f"{name}.jpg"]
     for one, other in zip(some, others, strict=True):
         assert_same({key: one[key] for key in numbers}, {key: other[key] for key in numbers})
+
+
+def test_a_redis_that_is_away_for_a_while_is_waited_for(
+    environment: dict[str, str], folder: Path, client: Client
+) -> None:
+    url = urlsplit(environment["MASKSCORE_REDIS_URL"])
+    assert url.port is not None
+    with TcpProxy(url.port) as line:
+        there = {
+            **environment,
+            "MASKSCORE_REDIS_URL": environment["MASKSCORE_REDIS_URL"].replace(f":{url.port}/", f":{line.port}/"),
+            "MASKSCORE_QUEUE_LIMIT": "1",
+        }
+        with start(there, folder, *SA1B, "--batch-id", "away", "--json") as process:
+            while submitted(client, "away") < 3:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.01)
+            line.cut()
+            before = submitted(client, "away")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(3)
+            assert submitted(client, "away") == before < IMAGES
+            line.pass_on()
+            out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    document = json.loads(out)
+    assert (document["states"]["succeeded"], document["masks"] + sum(document["skipped"].values())) == (IMAGES, MASKS)

@@ -45,6 +45,9 @@ class RunProgress:
     def show(self, state: RunState) -> None:
         """Show the jobs."""
         ended, submitted = state.counts.ended, state.counts.total
+        if state.trouble:
+            self._show("waiting", state.trouble, completed=ended, total=state.total)
+            return
         parts = [f"{ended:,} of {state.total:,}"]
         if submitted < state.total:
             parts.append("queue full" if state.submitted.waiting_for_room else f"{submitted:,} submitted")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from pydantic import ValidationError
 
 from maskscore.batch import Ending
 from maskscore.client import Client
 from maskscore.dataset.tally import Tally
-from maskscore.errors import JobNotFound, ResultUnavailable
+from maskscore.errors import JobNotFound, ResultUnavailable, ServiceUnavailable
 from maskscore.result import JobResult
 
 __all__ = ["Collection"]
@@ -37,10 +38,10 @@ class Collection:
 
     def close(self) -> None:
         """Keep what was counted, and end the threads."""
-        try:
+        self._pool.shutdown(cancel_futures=True)
+        # What could not be kept is counted again by the next run.
+        with suppress(ServiceUnavailable):
             self._commit()
-        finally:
-            self._pool.shutdown(cancel_futures=True)
 
     def step(self, wait_s: float) -> int:
         """Count the next results, up to a few hundred; return how many endings there were.
@@ -48,7 +49,9 @@ class Collection:
         Waits up to ``wait_s`` seconds for one where there is none.
         """
         endings = self._batch.endings(after=self.tally.position, wait_s=wait_s)
-        for ending, result in zip(endings, self._pool.map(self._loaded, endings), strict=True):
+        # A thread for each is worth it only where objects are read.
+        reads = any(ending.record and ending.record.result_uri for ending in endings)
+        for ending, result in zip(endings, (self._pool.map if reads else map)(self._loaded, endings), strict=True):
             if isinstance(result, JobResult):
                 self.tally.add(result, lambda job_id=ending.event.job_id: self._image_of(job_id))  # type: ignore[misc]
             elif result is not None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from maskscore.client import Client
 from maskscore.dataset.collection import Collection
 from maskscore.dataset.jobs import JobMaker
 from maskscore.dataset.pairing import Pairing
+from maskscore.dataset.patience import Patience
 from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
 from maskscore.dataset.summary import Summary
-from maskscore.errors import BatchNotFound, InvalidDocumentError
+from maskscore.errors import BatchNotFound, InvalidDocumentError, ServiceUnavailable
 from maskscore.ledger import BatchCounts
 from maskscore.result import JobState
 
@@ -49,7 +51,8 @@ class Progress:
     """Where a run is: of ``total`` images, how many are submitted and what became of them.
 
     ``per_s`` is the rate of the last minute, jobs that ended per second; ``left_s`` the seconds left at this rate,
-    ``None`` while there is none.
+    ``None`` while there is none. ``trouble`` is said of a Redis that does not answer; the run waits for it then, two
+    minutes at most.
     """
 
     total: int
@@ -58,6 +61,7 @@ class Progress:
     masks: int
     per_s: float
     left_s: float | None
+    trouble: str | None = None
 
 
 class Run:
@@ -140,14 +144,21 @@ class Run:
 
     def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
         looked = 0.0
+        patience, counts = Patience(), BatchCounts()
         while not stopped():
             submitting = self._submission.running
-            endings = self._collection.step(_LOOK_EVERY_S)
-            now = time.monotonic()
-            if endings and now - looked < _LOOK_EVERY_S:
+            try:
+                endings = self._collection.step(_LOOK_EVERY_S)
+                now = time.monotonic()
+                if endings and now - looked < _LOOK_EVERY_S:
+                    continue
+                looked, counts = now, self._counts()
+            except ServiceUnavailable as error:
+                patience.bear(error)
+                shown(replace(self._progress(counts), trouble=str(error)))
+                time.sleep(_LOOK_EVERY_S)
                 continue
-            looked = now
-            counts = self._counts()
+            patience.answered()
             shown(self._progress(counts))
             if not endings and not submitting and counts.ended == counts.total:
                 return True
@@ -158,7 +169,8 @@ class Run:
             if stopped():
                 return False
             self._submission.join(_LOOK_EVERY_S)
-            shown(self._progress(self._counts()))
+            with suppress(ServiceUnavailable):  # the submission has the patience
+                shown(self._progress(self._counts()))
         return True
 
     def _settle(self) -> None:

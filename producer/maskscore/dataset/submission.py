@@ -12,6 +12,7 @@ from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.dataset.jobs import JobMaker, Made
 from maskscore.dataset.pairing import Pair, Pairing
+from maskscore.dataset.patience import Patience
 from maskscore.dataset.tally import Failures
 from maskscore.errors import (
     FailureCode,
@@ -20,6 +21,7 @@ from maskscore.errors import (
     MaskscoreError,
     PayloadTooLarge,
     QueueFull,
+    ServiceUnavailable,
 )
 from maskscore.job import Job
 
@@ -28,6 +30,7 @@ __all__ = ["RUN_NOTE", "RunNote", "Submission", "Submitted"]
 _CHUNK = 200
 _READERS = 8
 _ROOM_S = 0.5
+_AGAIN_S = 1.0
 _OF_ALL = (FailureCode.RESULT_FORBIDDEN, FailureCode.RESULT_NOT_STORED)
 RUN_NOTE = "run"
 
@@ -86,6 +89,7 @@ class Submission:
         self._client, self._pairing, self._maker = client, pairing, maker
         self._content_id, self._note = content_id, note
         self._stop = threading.Event()
+        self._patience = Patience()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="submission", daemon=True)
         self.progress = Submitted()
@@ -159,7 +163,13 @@ class Submission:
     def _submit(self, jobs: list[Job]) -> None:
         while jobs and not self._stop.is_set():
             try:
-                self._client.submit_many(jobs, batch_id=self._maker.batch_id)
+                batch = self._client.submit_many(jobs, batch_id=self._maker.batch_id)
+                if not self.progress.new:
+                    batch.set_note(RUN_NOTE, self._note.text())
+            except ServiceUnavailable as error:
+                self._patience.bear(error)
+                self._stop.wait(_AGAIN_S)
+                continue
             except QueueFull:
                 self.progress.waiting_for_room = True
                 self._stop.wait(_ROOM_S)
@@ -176,9 +186,8 @@ class Submission:
                     f"Of the batch {self._maker.batch_id}, an image was submitted before with other options or masks. "
                     f"Give the same ones, or another --batch-id. ({error})"
                 ) from error
+            self._patience.answered()
             self.progress.waiting_for_room = False
-            if not self.progress.new:
-                self._client.batch(self._maker.batch_id).set_note(RUN_NOTE, self._note.text())
             self.progress.new += len(jobs)
             return
 

@@ -22,9 +22,10 @@ class Failures(BaseModel):
 
     def add(self, name: Callable[[], str], message: str) -> None:
         """Count one; ``name`` is asked for only where it is one of the first."""
-        self.count += 1
+        # Asking for the name may fail; then nothing was counted.
         if len(self.examples) < _EXAMPLES:
             self.examples.append((name(), message))
+        self.count += 1
 
 
 class Tally(BaseModel):
@@ -45,6 +46,8 @@ class Tally(BaseModel):
 
     def add(self, result: JobResult, name: Callable[[], str]) -> None:
         """Count a job's result; ``name`` says which image it is of."""
+        if result.error is not None:
+            self.add_failure(result.error.code, name, result.error.message)
         self.jobs += 1
         _one_more(self.states, str(result.state))
         for notice in result.warnings:
@@ -56,8 +59,6 @@ class Tally(BaseModel):
             self.masks += 1
             multiplier = component.semantic_multiplier
             _one_more(self.multipliers, "none" if multiplier is None else f"{multiplier:.1f}")
-        if result.error is not None:
-            self.add_failure(result.error.code, name, result.error.message)
 
     def add_unread(self, state: str, name: str, message: str) -> None:
         """Count a job that has ended, and whose result cannot be read."""
