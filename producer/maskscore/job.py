@@ -30,6 +30,7 @@ __all__ = [
     "ImageRef",
     "Job",
     "Mask",
+    "MasksFormat",
     "MasksRef",
     "Orientation",
     "Polygons",
@@ -46,6 +47,22 @@ Treatment = Literal["original", "raw_crop", "soft_mask"]
 Method = Literal["softmax", "cosine"]
 Orientation = Literal["auto", "apply", "ignore"]
 Priority = Literal["high", "normal", "low"]
+MasksFormat = Literal[
+    "maskscore",
+    "sam",
+    "sa1b",
+    "coco",
+    "lvis",
+    "coco-panoptic",
+    "detectron2",
+    "ultralytics",
+    "yolo",
+    "label-studio",
+    "cvat",
+    "png-labels",
+    "png-binary",
+    "npz",
+]
 # S3's keys have at most 1,024 bytes, paths 4,096; percent signs make a file's URI longer.
 Uri = Annotated[str, Field(max_length=16_384)]
 ShortText = Annotated[str, Field(max_length=1024)]
@@ -113,14 +130,14 @@ class Mask(BaseModel):
 class MasksRef(Document):
     """Masks kept in an object, in any layout that :func:`maskscore.formats.read_masks` reads.
 
-    ``format`` names the layout (:data:`maskscore.formats.FORMATS`); without it the content decides. In a file of many
-    images the job's image is found by ``image_id``, or else by the image's file name.
+    ``format`` names the layout (:data:`maskscore.formats.FORMATS`, but for folders); without it the content decides.
+    In a file of many images the job's image is found by ``image_id``, or else by the image's file name.
     """
 
     uri: Uri
     etag: ObjectVersion | None = None
     image_id: int | ShortText | None = None
-    format: ShortText | None = None
+    format: MasksFormat | None = None
 
     @model_serializer(mode="wrap")
     def _as_it_was(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

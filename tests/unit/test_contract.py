@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from maskscore import Component, Job, JobResult, JobState, Mask, MasksRef, PromptSet, ScoringOptions, Thresholds
 from maskscore.document import pack, unpack
 from maskscore.errors import JobError
-from maskscore.job import RLE, ImageRef, parse_job
+from maskscore.formats import FORMATS
+from maskscore.job import RLE, ImageRef, MasksFormat, parse_job
 from maskscore.result import (
     Failure,
     ImageInfo,
@@ -84,7 +85,12 @@ jobs = st.builds(
         ImageRef, uri=texts, etag=st.none() | versions, orientation=st.sampled_from(["auto", "apply", "ignore"])
     ),
     masks=st.lists(masks(), max_size=4, unique_by=lambda mask: mask.id)
-    | st.builds(MasksRef, uri=texts, image_id=st.none() | st.integers() | texts),
+    | st.builds(
+        MasksRef,
+        uri=texts,
+        image_id=st.none() | st.integers() | texts,
+        format=st.none() | st.sampled_from(get_args(MasksFormat)),
+    ),
     options=options,
     priority=st.sampled_from(["high", "normal", "low"]),
     expires_in=st.none() | st.floats(1e-3, 1e6),
@@ -205,6 +211,19 @@ def test_what_does_not_fit_is_refused_with_its_place(document: Any, code: str, w
         parse_job(text)
     assert caught.value.code == code
     assert words in str(caught.value)
+
+
+def test_masks_without_a_format_are_written_as_before_there_were_formats() -> None:
+    job = Job(job_id="a", image="s3://b/i.jpg", masks="s3://b/m.json")
+    assert json.loads(job.model_dump_json())["masks"] == {"uri": "s3://b/m.json", "etag": None, "image_id": None}
+    assert parse_job(job.model_dump_json()) == job
+    named = Job(image="s3://b/i.jpg", masks=MasksRef(uri="s3://b/m.png", format="png-labels"))
+    assert json.loads(named.model_dump_json())["masks"]["format"] == "png-labels"
+
+
+def test_the_contracts_formats_are_those_that_a_file_can_have() -> None:
+    files = {name for name, layout in FORMATS.items() if layout.scope != "folder"}
+    assert files == set(get_args(MasksFormat))
 
 
 def test_a_producer_learns_of_duplicate_ids_when_it_builds_the_job() -> None:

@@ -206,7 +206,7 @@ def test_label_studio() -> None:
         assert_drawn(masks[:2], shapes()[:2])
         np.testing.assert_allclose(outline_of(masks[2]), FLAT[0])
         assert masks[0].upstream == {"labels": ["Car"], "from_name": "tag", "image_rotation": 0, "annotation_id": 1001}
-    assert read_masks(data, image_id=6) == []
+    assert read_masks(data, image_id=6) == read_masks(data, image_name="b.jpg") == []
     with pytest.raises(MasksDocumentError, match=r"no tasks with the file name 'c[.]jpg'"):
         read_masks(data, image_name="c.jpg")
 

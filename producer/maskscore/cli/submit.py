@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -23,13 +23,11 @@ from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, JobError, QueueFull
-from maskscore.formats import FORMATS, UnreadableMask, read_masks
-from maskscore.job import Job, parse_job
+from maskscore.formats import UnreadableMask, read_masks
+from maskscore.job import Job, MasksFormat, parse_job
 from maskscore.result import JobState
 
 __all__ = ["submit_command"]
-
-_OF_AN_IMAGE = [name for name, layout in FORMATS.items() if layout.scope != "folder"]
 
 
 @click.command("submit")
@@ -37,7 +35,10 @@ _OF_AN_IMAGE = [name for name, layout in FORMATS.items() if layout.scope != "fol
 @click.option("--image", help="s3:// or file:// URI, or a path, of one job's image.")
 @click.option("--masks", help="URI of its masks, or the path of a file that is read here and sent along.")
 @click.option(
-    "--format", "format_", type=click.Choice(_OF_AN_IMAGE), help="Layout of the masks; else their content says."
+    "--format",
+    "format_",
+    type=click.Choice(get_args(MasksFormat)),
+    help="Layout of the masks; else their content says.",
 )
 @scoring_options
 @job_options

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.label_studio import entries_of_task, task_image
+from maskscore.formats.label_studio import entries_of_task, is_image_of
 from maskscore.formats.sought import Sought
 from maskscore.formats.ultralytics import entries_of_summary
 
@@ -150,7 +150,7 @@ def _label_studio(document: Any, sought: Sought) -> Entries:
     elif len(known) == 1:
         found = known
     else:
-        found = [task for task in known if sought.is_called(task_image(task))]
+        found = [task for task in known if is_image_of(task, sought)]
     if len(found) != 1:
         raise MasksDocumentError(
             f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(known)}. Give the task's id as "

@@ -1,0 +1,116 @@
+"""Masks by URI, in the formats of other tools: the worker scores what the tool has drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from PIL import Image
+
+from mask_files import Bits, brush_of, cvat_runs, label_map, png
+from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringOptions
+from maskscore.job import MasksFormat
+from maskscore.local import LocalServices
+from maskscore.local.worker import start_worker
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import draw_scene
+
+DEMO = ScoringOptions(prompts="demo")
+SCENE = draw_scene(880_001)
+HEIGHT, WIDTH = SCENE.image.shape[:2]
+# A map has one value per pixel, so that masks that overlap would not all be whole there.
+LABELS = label_map([mask.mask for mask in SCENE.masks], range(1, len(SCENE.masks) + 1))
+BITS: list[Bits] = [np.equal(LABELS, value) for value in np.unique(LABELS)[1:]]
+
+
+@pytest.fixture(scope="module")
+def client(services: LocalServices) -> Iterator[Client]:
+    services.create_bucket("by-uri")
+    buffer = io.BytesIO()
+    Image.fromarray(SCENE.image).save(buffer, "PNG")
+    boto3.client("s3").put_object(Bucket="by-uri", Key="scene.png", Body=buffer.getvalue())
+    namespace = f"by-uri-{uuid.uuid4().hex[:8]}"
+    worker = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": namespace,
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_BUCKETS": "by-uri",
+    }
+    with start_worker(worker), Client(ClientSettings(redis_url=services.redis.url, namespace=namespace)) as client:
+        yield client
+
+
+def npz(stack: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, masks=stack)
+    return file.getvalue()
+
+
+def cvat() -> bytes:
+    masks = []
+    for bits in BITS:
+        runs, left, top, width, height = cvat_runs(bits)
+        masks.append(f'<mask label="a" rle="{runs}" left="{left}" top="{top}" width="{width}" height="{height}"/>')
+    image = f'<image id="3" name="x/scene.png" width="{WIDTH}" height="{HEIGHT}">{"".join(masks)}</image>'
+    other = '<image id="4" name="x/other.png" width="5" height="5"/>'
+    return f"<annotations>{image}{other}</annotations>".encode()
+
+
+def label_studio() -> bytes:
+    results = [
+        {
+            "id": f"r{index}",
+            "type": "brushlabels",
+            "original_width": WIDTH,
+            "original_height": HEIGHT,
+            "value": {"format": "rle", "rle": brush_of(bits), "brushlabels": ["a"]},
+        }
+        for index, bits in enumerate(BITS)
+    ]
+    return json.dumps(
+        [{"id": 1, "data": {"image": "s3://by-uri/scene.png"}, "annotations": [{"result": results}]}]
+    ).encode()
+
+
+FILES: list[tuple[MasksFormat, bytes]] = [
+    ("png-labels", png(LABELS)),
+    ("npz", npz(np.stack(BITS))),
+    ("npz", npz(np.stack(BITS, axis=-1))),
+    ("cvat", cvat()),
+    ("label-studio", label_studio()),
+]
+
+
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize(("format_", "data"), FILES, ids=["png", "npz", "npz of (H, W, N)", "cvat", "label-studio"])
+def test_masks_in_a_tools_format_are_scored(client: Client, format_: MasksFormat, data: bytes, said: bool) -> None:
+    boto3.client("s3").put_object(Bucket="by-uri", Key="masks", Body=data)
+    masks = MasksRef(uri="s3://by-uri/masks", format=format_ if said else None)
+    result = client.submit(Job(image="s3://by-uri/scene.png", masks=masks, options=DEMO)).wait(timeout=60)
+    assert [component.area for component in result.components] == [int(bits.sum()) for bits in BITS]
+    assert all(component.s_pos is not None for component in result.components)
+
+
+def test_normalised_polygons_take_the_images_size(client: Client) -> None:
+    lines = b"1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n"
+    boto3.client("s3").put_object(Bucket="by-uri", Key="labels.txt", Body=lines)
+    job = Job(image="s3://by-uri/scene.png", masks="s3://by-uri/labels.txt", options=DEMO)
+    (component,) = client.submit(job).wait(timeout=60).components
+    assert component.box is not None
+    expected = (WIDTH / 4, HEIGHT / 4, WIDTH / 2, HEIGHT / 2)
+    assert np.abs(np.subtract(tuple(component.box), expected)).max() <= 1
+    assert component.upstream == {"class": 1}
+
+
+def test_a_format_that_does_not_fit_is_the_jobs_failure(client: Client) -> None:
+    boto3.client("s3").put_object(Bucket="by-uri", Key="masks", Body=png(LABELS))
+    masks = MasksRef(uri="s3://by-uri/masks", format="cvat")
+    with pytest.raises(JobFailed, match=r"masks_invalid.*they are a PNG"):
+        client.submit(Job(image="s3://by-uri/scene.png", masks=masks, options=DEMO)).wait(timeout=60)
