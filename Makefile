@@ -35,7 +35,7 @@ test: $(VENV)/.installed-dev
 chaos: $(VENV)/.installed-dev
 	MASKSCORE_CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)
 
-bench: $(VENV)/.installed-bench
+bench: $(VENV)/.installed-bench $(VENV)-infinity/.installed
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(FULL),--full) $(ARGS)
 
 # Wants buildah and debootstrap; ARGS='--base IMAGE' and others: see tests/images/build.py.
@@ -59,7 +59,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/maskscore metrics --markdown > docs/metrics.md
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-infinity build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # One stamp per extra: a second run installs nothing and needs no network.
 $(VENV)/.installed-%: pyproject.toml constraints.txt
@@ -69,3 +69,14 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@echo "Installing maskscore[$*] into $(VENV); the first time this fetches PyTorch and takes some minutes ..."
 	@$(PIP) install --constraint constraints.txt --editable '.[$*]'
 	@touch $@
+
+# infinity, which the benchmarks compare with, wants older libraries than maskscore's. So it has an environment of its
+# own, which finds PyTorch in the first one. Without it the benchmarks go on.
+$(VENV)-infinity/.installed: | $(VENV)/.installed-bench
+	@echo "Installing infinity into $(VENV)-infinity, to compare with ..."
+	@$(BIN)/python -m venv $(VENV)-infinity
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(VENV)-infinity/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-maskscore.pth
+	@$(VENV)-infinity/bin/python -m pip --disable-pip-version-check --no-input --quiet install \
+		'infinity-emb[torch,server,vision]>=0.0.77' aiohttp 2>/dev/null && touch $@ \
+		|| { rm -rf $(VENV)-infinity; echo "infinity cannot be installed here; going on without it."; }

@@ -1,22 +1,16 @@
-"""The same masks on the same weights: the specification's script, LitServe around it, and maskscore."""
+"""The same masks on the same weights: the specification's script, LitServe and infinity with it, and maskscore."""
 
 from __future__ import annotations
 
 import base64
 import importlib.util
 import io
-import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +21,8 @@ from rich.table import Table
 from bench.crops import plain
 from bench.figures import Figures
 from bench.material import full_size_weights, jpeg, masks, photograph
-from bench.stack import cpu_seconds, cpu_seconds_of_session, running_services, running_worker, upload
+from bench.peer_infinity import infinity_program, infinity_scores, running_infinity
+from bench.stack import cpu_seconds, running_services, running_worker, upload
 from maskscore import Client, Job, Mask, ScoringOptions
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
@@ -36,6 +31,36 @@ from reference import Reference, decode
 __all__ = ["run"]
 
 OPTIONS = ScoringOptions(prompts="demo")
+
+
+@dataclass
+class _Contender:
+    """Who is measured: ``score`` returns the group sums of the masks, ``cpu`` the processor seconds used so far."""
+
+    name: str
+    key: str | None
+    score: Callable[[], list[float]]
+    cpu: Callable[[], float]
+    tolerance: float = 1e-3
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+    def measure(self) -> None:
+        """Score once and add the times."""
+        started, before = time.perf_counter(), self.cpu()
+        self.score()
+        self.wall_s.append(time.perf_counter() - started)
+        self.cpu_s.append(self.cpu() - before)
+
+    @property
+    def wall(self) -> float:
+        """Median seconds by the clock."""
+        return statistics.median(self.wall_s)
+
+    @property
+    def processor(self) -> float:
+        """Median processor seconds."""
+        return statistics.median(self.cpu_s)
 
 
 def run(console: Console, figures: Figures, *, full: bool) -> None:
@@ -48,104 +73,87 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
     script = Reference.from_architecture("ViT-B-32", weights / "open_clip_model.safetensors")
     script.text_features(texts)
 
-    def specification() -> list[Any]:
+    def sums(rows: Iterable[Any]) -> list[float]:
+        return [float(sum(row[:positive])) for row in rows]
+
+    def specification() -> list[float]:
         pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-        return [
+        rows = (
             script.probabilities(pixels, decode(one, *pixels.shape[:2]), texts, "original") for one in segmentations
-        ]
+        )
+        return sums(rows)
 
     body = {
         "image": base64.b64encode(data).decode(),
         "masks": [{**one, "counts": one["counts"].decode()} for one in segmentations],
     }
-    has_litserve = importlib.util.find_spec("litserve") is not None
-    with (
-        running_services() as services,
-        _litserve(weights) if has_litserve else nullcontext(None) as peer,
-        running_worker(services, weights, prompts="demo") as (exact, exact_worker),
-        running_worker(services, weights, prompts="demo", precision="bf16") as (half, half_worker),
-    ):
+    with ExitStack() as stack:
+        services = stack.enter_context(running_services())
+        contenders = [_Contender("the specification's script", "spec", specification, time.process_time)]
+        if importlib.util.find_spec("litserve"):
+            from bench.peer_litserve import running_litserve
+
+            litserve = stack.enter_context(running_litserve(weights))
+            contenders.append(
+                _Contender(
+                    "LitServe around it",
+                    "litserve",
+                    lambda: sums(litserve.post("/predict", body)["probabilities"]),
+                    litserve.cpu_seconds,
+                )
+            )
+        if program := infinity_program():
+            infinity = stack.enter_context(running_infinity(program, weights))
+            contenders.append(
+                _Contender(
+                    "the script's crops, infinity",
+                    "infinity",
+                    lambda: sums(infinity_scores(infinity, data, segmentations, script, texts)),
+                    lambda: infinity.cpu_seconds() + time.process_time(),
+                )
+            )
         image = upload(data, "peers.jpg")
-        calls: dict[str, Any] = {"the specification's script": specification}
-        used: dict[str, Callable[[], float]] = {"the specification's script": time.process_time}
-        if peer is not None:
-            port, session = peer
-            calls["LitServe around it"] = lambda: _ask(port, body)["probabilities"]
-            used["LitServe around it"] = lambda: cpu_seconds_of_session(session)
-        calls["maskscore, fp32"] = lambda: _score(exact, image, found)
-        used["maskscore, fp32"] = lambda: cpu_seconds(exact_worker.pid)
-        calls["maskscore, bf16"] = lambda: _score(half, image, found)
-        used["maskscore, bf16"] = lambda: cpu_seconds(half_worker.pid)
-        expected = np.array([float(row[:positive].sum()) for row in specification()])
-        for name, call in list(calls.items())[1:]:
-            given = np.array([row if isinstance(row, float) else sum(row[:positive]) for row in call()])
-            if np.abs(given - expected).max() > (3e-2 if "bf16" in name else 1e-3):
-                raise AssertionError(f"{name} gives other scores than the specification's script")
-        walls: dict[str, list[float]] = {name: [] for name in calls}
-        cpus: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(5 if full else 2):
-            for name, call in calls.items():
-                started, before = time.perf_counter(), used[name]()
-                call()
-                walls[name].append(time.perf_counter() - started)
-                cpus[name].append(used[name]() - before)
+        for precision, tolerance in (("fp32", 1e-3), ("bf16", 3e-2)):
+            client, worker = stack.enter_context(running_worker(services, weights, prompts="demo", precision=precision))
+            contenders.append(
+                _Contender(
+                    f"maskscore, {precision}",
+                    None,
+                    partial(_score, client, image, found),
+                    partial(cpu_seconds, worker.pid),
+                    tolerance,
+                )
+            )
+        expected = np.array(specification())
+        for contender in contenders:
+            difference = float(np.abs(np.array(contender.score()) - expected).max())
+            if difference > contender.tolerance:
+                raise AssertionError(f"{contender.name}: its scores differ from the script's by {difference:.2g}")
+        for _ in range(5 if full else 3):
+            for contender in contenders:
+                contender.measure()
+    exact, half = contenders[-2:]
     table = Table(title=f"one photo of 2250 x 1500 with {len(found)} masks, ViT-B-32 at full size, on this CPU")
     for column in ("who", "masks/s", "maskscore in fp32 is faster by", "masks per core-second", "by"):
         table.add_column(column, justify="left" if column == "who" else "right")
-    wall = {name: statistics.median(taken) for name, taken in walls.items()}
-    cpu = {name: statistics.median(taken) for name, taken in cpus.items()}
-    ours, half_ours = "maskscore, fp32", "maskscore, bf16"
-    for name in calls:
-        by_cpu = f"{cpu[name] / cpu[ours]:.2f}" if cpu[ours] else ""
-        per_core = f"{len(found) / cpu[name]:.1f}" if cpu[name] else ""
-        table.add_row(name, f"{len(found) / wall[name]:.1f}", f"{wall[name] / wall[ours]:.2f}", per_core, by_cpu)
+    for contender in contenders:
+        by_cpu = f"{contender.processor / exact.processor:.2f}" if exact.processor else ""
+        per_core = f"{len(found) / contender.processor:.1f}" if contender.processor else ""
+        rate, by_clock = f"{len(found) / contender.wall:.1f}", f"{contender.wall / exact.wall:.2f}"
+        table.add_row(contender.name, rate, by_clock, per_core, by_cpu)
+        if contender.key:
+            figures[f"peers.{contender.key}_ratio"] = contender.wall / exact.wall
+            figures[f"peers.{contender.key}_bf16_ratio"] = contender.wall / half.wall
+            if exact.processor and half.processor:
+                figures[f"peers.{contender.key}_cpu_ratio"] = contender.processor / exact.processor
+                figures[f"peers.{contender.key}_bf16_cpu_ratio"] = contender.processor / half.processor
     console.print(table)
-    if not has_litserve:
-        console.print("LitServe is not installed: pip install '.[bench]'")
-    keys = {"the specification's script": "spec", "LitServe around it": "litserve"}
-    for name, key in keys.items():
-        if name in wall:
-            figures[f"peers.{key}_ratio"] = wall[name] / wall[ours]
-            figures[f"peers.{key}_bf16_ratio"] = wall[name] / wall[half_ours]
-            if cpu[ours]:
-                figures[f"peers.{key}_cpu_ratio"] = cpu[name] / cpu[ours]
-                figures[f"peers.{key}_bf16_cpu_ratio"] = cpu[name] / cpu[half_ours]
+    present = {contender.key for contender in contenders}
+    for key, name in {"litserve": "LitServe", "infinity": "infinity"}.items():
+        if key not in present:
+            console.print(f"{name} is not installed; `make bench` installs it.")
 
 
 def _score(client: Client, image: str, found: list[Mask]) -> list[float]:
     result = client.submit(Job(image=image, masks=found, options=OPTIONS)).wait(timeout=900)
     return [float(component.p_pos_sum or 0) for component in result.components]
-
-
-@contextmanager
-def _litserve(weights: Path) -> Iterator[tuple[int, int]]:
-    """Yield the port and the session of a server that answers."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    command = [sys.executable, "-m", "bench.litserve_app"]
-    command += [str(weights / "open_clip_model.safetensors"), str(port)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(600):
-                if server.poll() is not None:
-                    raise RuntimeError("LitServe ended at once")
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                    break
-                except OSError:
-                    time.sleep(0.5)
-            else:
-                raise RuntimeError("LitServe does not answer")
-            yield port, server.pid
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGTERM)
-
-
-def _ask(port: int, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=900) as answer:
-        return json.load(answer)

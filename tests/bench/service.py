@@ -95,7 +95,7 @@ def _rounds(full: bool) -> int:
 
 
 def _jobs(load: str, precision: str, *, full: bool) -> int:
-    jobs = {"large": 2, "small": 40}[load]
+    jobs = {"large": 4, "small": 80}[load]
     return jobs * (2 if precision == "bf16" else 1) * (3 if full else 1)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,21 @@ import litserve
 import numpy as np
 from PIL import Image
 
+from bench.peer_server import PeerServer, running_peer
 from maskscore.prompts import load_builtin
 from reference import Reference, decode
+
+__all__ = ["running_litserve"]
+
+
+@contextmanager
+def running_litserve(weights: Path) -> Iterator[PeerServer]:
+    """Start this module as a server with the weights."""
+    file = str(weights / "open_clip_model.safetensors")
+    with running_peer(
+        "LitServe", lambda port: [sys.executable, "-m", "bench.peer_litserve", file, str(port)]
+    ) as server:
+        yield server
 
 
 class Scorer(litserve.LitAPI):  # type: ignore[misc]
