@@ -138,6 +138,25 @@ def test_a_dataset_file_finds_its_images_by_path_or_by_name(tmp_path: Path, obje
     assert (census.images_without_masks, census.lonely_images) == (2, ["3.jpg", "train/1.jpg"])
 
 
+def test_results_that_have_nothing_but_cocos_id_find_its_image(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "i/000000397133.jpg", "i/7.jpg")
+    square = [[0, 0, 4, 0, 4, 4]]
+    entries = [{"image_id": n, "category_id": 1, "score": 0.5, "segmentation": square} for n in (397133, 7, 8)]
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(entries))
+    with Dataset(str(tmp_path / "i"), str(file), "detectron2").opened(objects) as opened:
+        assert sorted(pair.image for pair in opened.pairing) == ["000000397133.jpg", "7.jpg"]
+        assert opened.pairing.census.lonely_masks == ["8"]
+
+
+def test_a_damaged_dataset_file_is_said_before_anything_is_submitted(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "i/1.jpg")
+    file = coco(tmp_path, "1.jpg")
+    file.write_text(file.read_text()[:-40])
+    with pytest.raises(InvalidDocumentError), Dataset(str(tmp_path / "i"), str(file)).opened(objects):
+        pass
+
+
 @pytest.mark.parametrize("dataset_file", [False, True])
 def test_a_limit_takes_the_first(tmp_path: Path, objects: Objects, dataset_file: bool) -> None:
     names = [f"{n}.jpg" for n in range(9)]

@@ -7,7 +7,8 @@ that run at the same time, ``tally`` and ``summary`` what came of it.
 
 from __future__ import annotations
 
-from maskscore.dataset.pairing import Census, Pair, Pairing
+from maskscore.dataset.census import Census
+from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.run import Progress
 from maskscore.dataset.source import Dataset
 from maskscore.dataset.summary import Summary

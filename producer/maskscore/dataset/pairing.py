@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any
 
+from maskscore.dataset.census import FIRST, Census, nothing_found
 from maskscore.dataset.index import Index
 from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.roots import Root
@@ -16,10 +15,9 @@ from maskscore.errors import InvalidDocumentError
 from maskscore.formats import ImageMasks, MasksDocumentError, read_dataset
 from maskscore.objects import ListedObject
 
-__all__ = ["Census", "Pair", "Pairing"]
+__all__ = ["Pair", "Pairing"]
 
 _CHUNK = 5000
-_SHOWN = 5
 _MOST_ENDINGS = 40
 Seen = Callable[[int], None]
 
@@ -34,27 +32,6 @@ class Pair:
     masks_etag: str | None = None
     folder: bool = False
     inline: ImageMasks | None = None
-
-
-@dataclass(slots=True)
-class Census:
-    """What was found. The names are the first few of each; ``complete`` is false where ``limit`` ended the listing."""
-
-    images: int = 0
-    masks: int = 0
-    pairs: int = 0
-    images_without_masks: int = 0
-    masks_without_image: int = 0
-    masks_not_used: int = 0
-    lonely_images: list[str] = field(default_factory=list)
-    lonely_masks: list[str] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-    complete: bool = True
-
-    def document(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        # Not `asdict`, which makes something else of a Counter.
-        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 class Pairing:
@@ -99,7 +76,7 @@ class Pairing:
                 self._index.pair(together=masks is None and self._naming.masks_suffix is None)
             self._count()
             if not self.census.pairs:
-                raise InvalidDocumentError(self._nothing())
+                raise InvalidDocumentError(nothing_found(self.census, images, masks, self._naming))
         except BaseException:
             self.close()
             raise
@@ -193,7 +170,7 @@ class Pairing:
             found = self._found(entry)
             if found is None:
                 self.census.masks_without_image += 1
-                if len(self.census.lonely_masks) < _SHOWN:
+                if len(self.census.lonely_masks) < FIRST:
                     self.census.lonely_masks.append(entry.image)
                 continue
             self.census.pairs += 1
@@ -216,19 +193,23 @@ class Pairing:
 
     def _found(self, entry: ImageMasks) -> tuple[str, str | None] | None:
         name = entry.image.removeprefix("./")
-        return self._index.look_up(name, self._naming.of(name, masks_root=False).key)
+        # COCO's own files are called by their ids, with twelve digits; results in its format have nothing but the id.
+        for called in (name, f"{name:0>12}") if name.isdigit() else (name,):
+            if found := self._index.look_up(called, self._naming.of(called, masks_root=False).key):
+                return found
+        return None
 
     def _count(self) -> None:
         census, index = self.census, self._index
         census.images = index.count("images")
         census.images_without_masks = index.count("lonely_images")
-        census.lonely_images = index.some("lonely_images", _SHOWN)
+        census.lonely_images = index.some("lonely_images", FIRST)
         if isinstance(self._masks, Path):
             return
         census.masks, census.pairs = index.count("masks"), index.count("pairs")
         census.masks_without_image = index.count("lonely_masks")
         census.masks_not_used = index.count("spare_masks")
-        census.lonely_masks = index.some("lonely_masks", _SHOWN)
+        census.lonely_masks = index.some("lonely_masks", FIRST)
 
     def _pairs(self) -> Iterator[Pair]:
         if isinstance(self._masks, Path):
@@ -240,43 +221,9 @@ class Pairing:
         for image in self._index.images():
             yield Pair(image.name, image.etag, image.partner, image.partner_etag, image.folder)
 
-    def _nothing(self) -> str:
-        census = self.census
-        where = "beside them" if self._masks is None else f"in {getattr(self._masks, 'uri', self._masks)}"
-        seen = [f"{census.images:,} images{_named(census.lonely_images)}"]
-        seen.append(
-            f"{census.masks:,} images in the dataset file{_named(census.lonely_masks)}"
-            if isinstance(self._masks, Path)
-            else f"{census.masks:,} masks files{_named(census.lonely_masks)}"
-        )
-        if census.others:
-            seen.append(
-                "other files: " + ", ".join(f"{count:,} {name}" for name, count in census.others.most_common(5))
-            )
-        return (
-            f"Not one image with masks was found. Looked for: images in {self._images.uri}, and {where} for each "
-            f"{self._sought()}. Seen: {'; '.join(seen)}. {self._hint()}"
-        )
-
-    def _sought(self) -> str:
-        if isinstance(self._masks, Path):
-            return "an entry with its path or file name"
-        if self._naming.masks_suffix:
-            return f"a file of its name that ends in {self._naming.masks_suffix}"
-        return f"a file of its name ({', '.join(MASKS_SUFFIXES)}, a picture), or a folder of pictures"
-
-    def _hint(self) -> str:
-        if self._masks is None:
-            return "Say where the masks are with --masks: a folder, a prefix, or a dataset file such as COCO's."
-        return "Other endings are said with --image-suffix and --masks-suffix."
-
 
 def _marked(entries: Iterator[ListedObject], masks_root: bool | None) -> Iterator[tuple[ListedObject, bool | None]]:
     return ((entry, masks_root) for entry in entries)
-
-
-def _named(names: list[str]) -> str:
-    return f" ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})" if names else ""
 
 
 def _is_text(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from maskscore.dataset.pairing import Census
+from maskscore.dataset.census import Census
 from maskscore.dataset.submission import Submitted
 from maskscore.dataset.tally import Failures, Tally
 from maskscore.ledger import BatchCounts
