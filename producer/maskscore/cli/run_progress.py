@@ -53,7 +53,7 @@ class RunProgress:
             parts.append("queue full" if state.submitted.waiting_for_room else f"{submitted:,} submitted")
         bad = state.counts.failed + state.counts.expired + state.counts.cancelled + state.submitted.refused_count
         if bad:
-            parts.append(f"{bad:,} failed")
+            parts.append(f"{bad:,} failed" + (f" ({state.most_failed})" if state.most_failed else ""))
         if state.per_s == 0 and state.counts.queued and not state.counts.running:
             parts.append("waiting for a worker (see: maskscore top)")
         else:

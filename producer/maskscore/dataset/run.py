@@ -51,8 +51,8 @@ class Progress:
     """Where a run is: of ``total`` images, how many are submitted and what became of them.
 
     ``per_s`` is the rate of the last minute, jobs that ended per second; ``left_s`` the seconds left at this rate,
-    ``None`` while there is none. ``trouble`` is said of a Redis that does not answer; the run waits for it then, two
-    minutes at most.
+    ``None`` while there is none. ``most_failed`` is the most frequent code of those without a result.
+    ``trouble`` is said of a Redis that does not answer; the run waits for it then, two minutes at most.
     """
 
     total: int
@@ -61,6 +61,7 @@ class Progress:
     masks: int
     per_s: float
     left_s: float | None
+    most_failed: str | None = None
     trouble: str | None = None
 
 
@@ -190,7 +191,9 @@ class Run:
         total = max(len(self._pairing), counts.total)
         per_s = self._pace.per_s(counts.ended)
         left_s = (total - counts.ended) / per_s if per_s > 0 else None
-        return Progress(total, self._submission.progress, counts, self._collection.tally.masks, per_s, left_s)
+        tally = self._collection.tally
+        most_failed = max(tally.failures, key=lambda code: tally.failures[code].count, default=None)
+        return Progress(total, self._submission.progress, counts, tally.masks, per_s, left_s, most_failed)
 
     def _summary(self, *, complete: bool) -> Summary:
         counts = self._counts()
