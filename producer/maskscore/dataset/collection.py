@@ -17,6 +17,7 @@ from maskscore.result import JobResult
 __all__ = ["Collection"]
 
 _READERS = 8
+_PAGE = 100
 _COMMIT_EVERY_S = 1.0
 _NOTE = "run-tally"
 
@@ -44,11 +45,11 @@ class Collection:
             self._commit()
 
     def step(self, wait_s: float) -> int:
-        """Count the next results, up to a few hundred; return how many endings there were.
+        """Count the next results, up to a hundred; return how many endings there were.
 
         Waits up to ``wait_s`` seconds for one where there is none.
         """
-        endings = self._batch.endings(after=self.tally.position, wait_s=wait_s)
+        endings = self._batch.endings(after=self.tally.position, limit=_PAGE, wait_s=wait_s)
         # A thread for each is worth it only where objects are read.
         reads = any(ending.record and ending.record.result_uri for ending in endings)
         for ending, result in zip(endings, (self._pool.map if reads else map)(self._loaded, endings), strict=True):

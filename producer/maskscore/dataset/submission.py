@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 from maskscore.client import Client
 from maskscore.content import with_content_id
@@ -28,6 +29,8 @@ from maskscore.job import Job
 __all__ = ["RUN_NOTE", "RunNote", "Submission", "Submitted"]
 
 _CHUNK = 200
+# With the masks in the jobs, a chunk is what takes the memory.
+_INLINE_CHUNK = 50
 _READERS = 8
 _ROOM_S = 0.5
 _AGAIN_S = 1.0
@@ -124,7 +127,8 @@ class Submission:
 
     def _submit_all(self, pool: ThreadPoolExecutor) -> None:
         pairs = iter(self._pairing)
-        while not self._stop.is_set() and (chunk := list(islice(pairs, _CHUNK))):
+        size = _INLINE_CHUNK if isinstance(self._maker.masks, Path) else _CHUNK
+        while not self._stop.is_set() and (chunk := list(islice(pairs, size))):
             missing = self._missing(chunk)
             jobs = []
             # A thread for each is worth it only where something is waited for.

@@ -84,7 +84,7 @@ def run_dataset(
     stopped: is asked about twice per second whether to stop; what was submitted goes on then.
     seen, shown: are called with the number of files seen while they are listed, and with the progress after that.
 
-    Memory does not grow with the number of images: the listing lies in a file, some 300 bytes per image, in the place
+    Memory does not grow with the number of images: the listing lies in a file, some 200 bytes per image, in the place
     for temporary files. Raises :class:`~maskscore.errors.InvalidDocumentError` where no image with masks is found, or
     the batch is there and may not be gone on with; :class:`~maskscore.errors.JobError` where a store cannot be listed.
     """
