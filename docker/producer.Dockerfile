@@ -9,7 +9,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /src
-ARG EXTRAS="metrics report"
+ARG EXTRAS="formats metrics report"
 COPY pyproject.toml docker/requirements.py ./
 # One word per extra.
 # hadolint ignore=SC2086

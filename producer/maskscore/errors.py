@@ -21,6 +21,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "MaskscoreError",
+    "OutputError",
     "PayloadTooLarge",
     "QueueFull",
     "ResultUnavailable",
@@ -118,6 +119,12 @@ class SettingsError(MaskscoreError):
     """A setting is missing, misspelt or has a value that cannot be used."""
 
     code = "settings_invalid"
+
+
+class OutputError(MaskscoreError):
+    """What was asked to be written cannot be: no such folder, no room, something in the way."""
+
+    code = "output_unusable"
 
 
 class WeightsError(MaskscoreError):

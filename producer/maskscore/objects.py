@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -196,13 +197,22 @@ class Objects:
         """
         bucket, key = _bucket_and_key(uri)
         if not _allowed(bucket, self._result_buckets):
-            raise JobError(
-                FailureCode.RESULT_FORBIDDEN,
-                f"{uri}: results may not go to the bucket {bucket!r}. The worker's MASKSCORE_RESULT_BUCKETS decides.",
-            )
+            raise _not_for_results(uri, bucket)
         with _s3_errors(uri, bucket, "result"):
             answer = self._s3().put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
             return str(answer["ETag"])
+
+    def upload(self, uri: str, path: Path, *, content_type: str) -> None:
+        """Write a file of any size as an ``s3://`` object, in parts; raises as :meth:`write` does."""
+        bucket, key = _bucket_and_key(uri)
+        if not _allowed(bucket, self._result_buckets):
+            raise _not_for_results(uri, bucket)
+        with _s3_errors(uri, bucket, "result"):
+            try:
+                self._s3().upload_file(str(path), bucket, key, ExtraArgs={"ContentType": content_type})
+            except S3UploadFailedError as error:
+                # boto3 wraps what the store answered in an error of another family.
+                raise error.__cause__ or error.__context__ or error from None
 
     def _s3(self) -> Any:
         with self._lock:
@@ -292,6 +302,13 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def _allowed(bucket: str, names: Collection[str] | None) -> bool:
     return names is None or bucket in names or "*" in names
+
+
+def _not_for_results(uri: str, bucket: str) -> JobError:
+    return JobError(
+        FailureCode.RESULT_FORBIDDEN,
+        f"{uri}: results may not go to the bucket {bucket!r}. The worker's MASKSCORE_RESULT_BUCKETS decides.",
+    )
 
 
 def _path(uri: str) -> Path:

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from maskscore.treatments import FILL
 
-__all__ = ["TURNS", "to_rgb"]
+__all__ = ["SWAPS_SIDES", "TURNS", "orientation_of", "size_of", "to_rgb"]
 
 # EXIF 2.3, table 6: how the stored picture becomes the one that was seen.
 TURNS: Final = {
@@ -21,6 +21,28 @@ TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+SWAPS_SIDES: Final = (5, 6, 7, 8)
+_ORIENTATION_TAG = 0x0112
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none, or none that makes sense."""
+    try:
+        tag = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block says nothing about the picture
+        return 1
+    # TIFF may write it as a fraction, or as anything else.
+    return int(tag) if tag in TURNS else 1
+
+
+def size_of(image: Image.Image, *, upright: bool) -> tuple[int, int]:
+    """Return ``(height, width)`` of a picture that is not loaded yet, the right way up or as it is stored."""
+    width, height = image.size
+    # Pillow turns a TIFF while it loads it, and states the size that it will have.
+    turned = (image.format == "TIFF") != upright
+    return (width, height) if turned and orientation_of(image) in SWAPS_SIDES else (height, width)
 
 
 def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -30,18 +34,29 @@ BITS: list[Bits] = [np.equal(LABELS, value) for value in np.unique(LABELS)[1:]]
 
 
 @pytest.fixture(scope="module")
-def client(services: LocalServices) -> Iterator[Client]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the user's, which the worker may read."""
+    return tmp_path_factory.mktemp("user")
+
+
+@pytest.fixture(scope="module")
+def namespace() -> str:
+    return f"by-uri-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def client(services: LocalServices, folder: Path, namespace: str) -> Iterator[Client]:
     services.create_bucket("by-uri")
     buffer = io.BytesIO()
     Image.fromarray(SCENE.image).save(buffer, "PNG")
     boto3.client("s3").put_object(Bucket="by-uri", Key="scene.png", Body=buffer.getvalue())
-    namespace = f"by-uri-{uuid.uuid4().hex[:8]}"
     worker = {
         **services.environment(),
         "MASKSCORE_NAMESPACE": namespace,
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
         "MASKSCORE_PROMPTS": "demo",
         "MASKSCORE_BUCKETS": "by-uri",
+        "MASKSCORE_FILE_ROOTS": str(folder),
     }
     with start_worker(worker), Client(ClientSettings(redis_url=services.redis.url, namespace=namespace)) as client:
         yield client
@@ -114,3 +129,31 @@ def test_a_format_that_does_not_fit_is_the_jobs_failure(client: Client) -> None:
     masks = MasksRef(uri="s3://by-uri/masks", format="cvat")
     with pytest.raises(JobFailed, match=r"masks_invalid.*they are a PNG"):
         client.submit(Job(image="s3://by-uri/scene.png", masks=masks, options=DEMO)).wait(timeout=60)
+
+
+@pytest.mark.usefixtures("client")
+def test_the_command_line_takes_a_format(services: LocalServices, folder: Path, namespace: str) -> None:
+    Image.fromarray(SCENE.image).save(folder / "scene.png")
+    (folder / "labels.txt").write_text("1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n")
+    # Of one mask by what is said, of as many as there are values by what it looks like.
+    boto3.client("s3").put_object(Bucket="by-uri", Key="map.png", Body=png(LABELS))
+
+    def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "maskscore", "submit", *arguments, "--prompts", "demo", "--wait", "--json"],
+            env={**os.environ, **services.environment(), "MASKSCORE_NAMESPACE": namespace},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    by_uri = submit("--image", "scene.png", "--masks", "s3://by-uri/map.png", "--format", "png-binary")
+    (component,) = json.loads(by_uri.stdout)["components"]
+    assert component["area"] == int((LABELS > 0).sum())
+    inline = submit("--image", "scene.png", "--masks", "labels.txt", "--format", "yolo")
+    (component,) = json.loads(inline.stdout)["components"]
+    assert component["box"][2:] == pytest.approx([WIDTH / 2, HEIGHT / 2], abs=1)
+    unknown = submit("--image", "s3://by-uri/scene.png", "--masks", "labels.txt")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "give `size`" in unknown.stderr

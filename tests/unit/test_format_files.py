@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -438,3 +440,31 @@ def test_a_format_that_is_said_is_checked() -> None:
     ]:
         with pytest.raises(MasksDocumentError, match=words):
             read_masks(data, format=format_)
+
+
+LIGHT = """
+import sys
+for name in ("numpy", "PIL", "defusedxml"):
+    sys.modules[name] = None
+from maskscore.formats import MasksDocumentError, detect, read_masks
+task = '[{"id": 1, "data": {"image": "a"}, "annotations": [{"result": [%s]}]}]'
+points = '{"points": [[0, 0], [9, 0], [9, 9]]}'
+polygon = '{"type": "polygonlabels", "original_width": 9, "original_height": 9, "value": %s}' % points
+for data in ('[{"segmentation": [[0, 0, 5, 0, 5, 5]]}]', "1 0 0 1 0 1 1", task % polygon):
+    assert len(read_masks(data.encode(), size=(9, 9))) == 1
+brush = '{"type": "brushlabels", "original_width": 9, "original_height": 9, "value": {"rle": [0]}}'
+for data in (b"\\x89PNG\\r\\n\\x1a\\n", b"\\x93NUMPY", b"<annotations/>", (task % brush).encode()):
+    try:
+        read_masks(data)
+    except MasksDocumentError as error:
+        print(error)
+"""
+
+
+def test_the_light_install_reads_json_and_says_what_to_install_for_the_rest() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        f'These masks need the module {name!r}, which is not installed: pip install "maskscore[formats]".'
+        for name in ("numpy", "numpy", "numpy", "numpy")
+    ]

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from mask_files import brush_of, cvat_runs, label_map, png, png_claiming, shapes
-from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_masks
+from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
 from maskscore.job import Mask
 
 MASKS = shapes()
@@ -149,6 +150,35 @@ def test_any_task_of_label_studio_is_masks_or_a_refusal(task: dict[str, Any], re
     )
 
 
+@pytest.mark.parametrize("format_", ["coco", "lvis", "coco-panoptic", "detectron2", "label-studio"])
+@given(document=json_values | st.fixed_dictionaries({"images": json_values, "annotations": json_values}))
+def test_any_json_is_a_dataset_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, format_: str, document: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"{format_}.json"
+    path.write_text(json.dumps(document))
+    try:
+        images = list(read_dataset(path, format=format_))
+    except MasksDocumentError:
+        return
+    for image in images:
+        to_json(image.masks)
+
+
+def test_a_result_can_hold_what_an_unreadable_mask_keeps() -> None:
+    deep = "[" * 150 + "]" * 150
+    text = (
+        label_studio([])
+        .decode()
+        .replace('"id": "a"', f'"id": [7], "from_name": {deep}, "score": NaN, "image_rotation": 0')
+    )
+    found = tried(text.encode())
+    assert isinstance(found, list)
+    (mask,) = found
+    assert isinstance(mask, UnreadableMask)
+    assert (mask.id, mask.upstream) == ("0", {"score": None, "image_rotation": 0, "annotation_id": 1})
+
+
 BOMB = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "lol" * 100}">' for n in range(9))
 
 
@@ -270,6 +300,23 @@ def test_one_bad_mask_is_unreadable(data: bytes) -> None:
     (mask,) = found
     assert isinstance(mask, UnreadableMask)
     assert len(mask.message) < 500
+
+
+def test_masks_unpack_to_a_bounded_number_of_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskscore.formats.sought._MOST_PIXELS_TOGETHER", 5 * 40 * 60)
+    results = [
+        json.loads(label_studio(brush_of(MASKS[0])))[0]["annotations"][0]["result"][0] | {"id": n} for n in range(7)
+    ]
+    task = {"id": 1, "data": {"image": "a"}, "annotations": [{"id": 1, "result": results}]}
+    found = tried(json.dumps([task]).encode())
+    assert isinstance(found, list)
+    assert [type(mask) for mask in found] == [Mask] * 5 + [UnreadableMask] * 2
+    element = cvat_mask()[cvat_mask().index(b"<mask") : cvat_mask().index(b"</image>")]
+    many = tried(cvat_mask().replace(element, element * 60))
+    assert isinstance(many, list)
+    # Of CVAT's masks only the columns of the box are unpacked.
+    width = cvat_runs(MASKS[0])[3]
+    assert sum(isinstance(mask, Mask) for mask in many) == 5 * 60 // width
 
 
 def test_words_of_another_size_are_refused() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from maskscore.errors import JobError
-from maskscore_worker.images import DecodedImage, decode_image
+from maskscore_worker.images import DecodedImage, decode_image, header_size
 
 HEIGHT, WIDTH = 20, 30
 
@@ -90,6 +90,22 @@ def test_exif_orientations_are_applied_ignored_or_decided_by_the_masks(name: str
     undecided = decode(data, fits=lambda height, width: 0)
     np.testing.assert_array_equal(undecided.pixels, turned)
     assert [notice.code for notice in undecided.notices] == ["orientation_ambiguous"]
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("tag", [1, 3, 6, 8])
+def test_the_header_says_the_size_of_the_picture_the_right_way_up(format_: str, tag: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    data = encoded(None, format_, exif=exif)
+    for orientation in ("auto", "apply"):
+        assert header_size(data, orientation) == decode(data, "apply").pixels.shape[:2]
+    assert header_size(data, "ignore") == decode(data, "ignore").pixels.shape[:2] == (HEIGHT, WIDTH)
+
+
+def test_what_is_no_image_has_no_size() -> None:
+    assert header_size(b"", "auto") is None
+    assert header_size(b"no image", "auto") is None
 
 
 def test_an_orientation_written_as_a_fraction_is_a_number_in_the_result() -> None:

@@ -40,6 +40,9 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.rows = 0
+        self.ids: set[str] = set()
+        self.leads: list[str] = []
+        self.in_link = False
         self.headings: list[str] = []
         self.linked: list[str] = []
         self.crops: list[npt.NDArray[np.uint8]] = []
@@ -53,7 +56,12 @@ class Page(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         self.tags.add(tag)
         self.rows += tag == "tr" and "data-mask" in given
-        self.linked += [given[name] for name in ("src", "href", "srcset", "action", "data") if name in given]
+        linked = [given[name] for name in ("src", "href", "srcset", "action", "data") if name in given]
+        # The contact sheet's cards lead to rows of the same page, and have a small picture each.
+        self.in_link |= tag == "a"
+        self.ids |= {given["id"]} if "id" in given else set()
+        self.leads += [link for link in linked if tag == "a"]
+        self.linked += [link for link in linked if not self.in_link]
         self.in_heading = tag in ("th", "button")
         if tag == "img":
             kind, _, data = given["src"].partition(";base64,")
@@ -66,6 +74,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self.in_heading = False
+        self.in_link &= tag != "a"
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -142,7 +151,10 @@ def test_every_component_is_a_row_coloured_by_its_multiplier() -> None:
     assert (page.rows, len(page.crops), len(page.layers)) == (6, 5, 5)
     # Each colour is in the legend, on its bar, and on the one row that has that multiplier.
     for name, colour in (("2.0", "#0072b2"), ("1.0", "#56b4e9"), ("0.5", "#f0e442"), ("0.1", "#d55e00")):
-        assert text.count(f"background:{colour}") == (4 if colour == "#0072b2" else 3)
+        key = f"m{name[0]}{name[2]}"
+        assert text.count(f'class="bar" style="background:{colour}') == 1
+        assert (text.count(f'data-grade="{key}">'), text.count(f'data-grade="{key}" ')) == (0, 2)
+        assert f'id="show-{key}"' in text
         assert re.search(f'data-value="{name}"><span class="swatch" style="background:{colour}"></span>{name}<', text)
     for words in ("empty_mask", "honest", "surely an object"):
         assert words in page.text
@@ -166,6 +178,7 @@ def test_the_page_fetches_nothing() -> None:
     page = Page(text)
     assert len(page.linked) == 3
     assert all(uri.startswith("data:image/") for uri in page.linked)
+    assert {lead.removeprefix("#") for lead in page.leads} <= page.ids
     assert not re.search(r"https?:|//[a-z]+\.|url\(|@import|fetch\(|XMLHttpRequest", text)
     assert "Content-Security-Policy" in text
     assert "default-src 'none'; img-src data:;" in text

@@ -15,10 +15,10 @@ from pycocotools import mask as coco
 
 from maskscore.job import Mask, ScoringOptions, Treatment
 from maskscore.masks import encode_mask
+from maskscore.polygons import polygon_runs
 from maskscore.report.bits import component_bits
 from maskscore.report.photo import PhotoError, open_photo
 from maskscore.report.pictures import crop_picture, crop_uri, layer
-from maskscore.report.polygons import polygon_runs
 from maskscore.result import Component, ImageInfo
 from maskscore_worker.crops import make_crop
 from maskscore_worker.images import decode_image

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from maskscore.errors import FailureCode, JobError
 from maskscore.job import Orientation
 from maskscore.result import Notice
-from maskscore.rgb import TURNS, to_rgb
+from maskscore.rgb import SWAPS_SIDES, TURNS, orientation_of, size_of, to_rgb
 from maskscore_worker.sniff import ends_early, looks_like
 
 __all__ = ["DecodedImage", "decode_image", "header_size"]
@@ -33,9 +33,7 @@ _REFUSED = ("EPS", "BLP", "ICNS", "ICO", "IPTC")
 Image.init()
 _FORMATS = [format_ for format_ in Image.ID if format_ not in _REFUSED]
 
-_ORIENTATION_TAG = 0x0112
 _BACK = {**TURNS, 6: TURNS[8], 8: TURNS[6]}
-_SWAPS_SIDES = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def decode_image(
     if format_ != "MPO" and _has_more_frames(image):
         message = "The file has several frames or pages; the first one was scored."
         notices.append(Notice(code="first_frame_only", message=message))
-    tag = _orientation_of(image)
+    tag = orientation_of(image)
     rgb = _attempt(lambda: _loaded_rgb(image, tag, notices), data, uri)
     apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
     pixels = _attempt(lambda: np.array(rgb.transpose(TURNS[tag]) if apply else rgb, np.uint8), data, uri)
@@ -95,12 +93,9 @@ def header_size(data: bytes, orientation: Orientation) -> tuple[int, int] | None
     ``orientation="ignore"``.
     """
     try:
-        image = _open(data, "")
+        return size_of(_open(data, ""), upright=orientation != "ignore")
     except JobError:
         return None
-    width, height = image.size
-    turned = orientation != "ignore" and _orientation_of(image) in _SWAPS_SIDES
-    return (width, height) if turned else (height, width)
 
 
 def _open(data: bytes, uri: str) -> Image.Image:
@@ -149,15 +144,6 @@ def _has_more_frames(image: Image.Image) -> bool:
         return True
 
 
-def _orientation_of(image: Image.Image) -> int:
-    try:
-        tag = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # a damaged EXIF block says nothing about the picture
-        return 1
-    # TIFF may write it as a fraction, or as anything else.
-    return int(tag) if tag in TURNS else 1
-
-
 def _turned(
     tag: int,
     orientation: Orientation,
@@ -169,7 +155,7 @@ def _turned(
         return orientation == "apply"
     width, height = size
     stored = count_fitting(height, width)
-    turned = count_fitting(width, height) if tag in _SWAPS_SIDES else stored
+    turned = count_fitting(width, height) if tag in SWAPS_SIDES else stored
     if stored == turned:
         message = (
             f"The image has the EXIF orientation {tag}, and the masks fit it turned as well as they fit it stored; it "

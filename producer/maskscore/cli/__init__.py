@@ -24,7 +24,9 @@ _COMMANDS: Final = {
     "run": "maskscore.cli.run",
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
+    "export": "maskscore.cli.export",
     "report": "maskscore.cli.report",
+    "compare": "maskscore.cli.compare",
     "worker": "maskscore.cli.worker",
     "pool": "maskscore.cli.pool",
     "plan": "maskscore.cli.plan",
@@ -34,6 +36,7 @@ _COMMANDS: Final = {
     "exporter": "maskscore.cli.exporter",
     "doctor": "maskscore.cli.doctor",
     "weights": "maskscore.cli.weights",
+    "prompts": "maskscore.cli.prompts",
     "settings": "maskscore.cli.settings",
     "metrics": "maskscore.cli.metrics",
 }

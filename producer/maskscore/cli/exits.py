@@ -11,6 +11,7 @@ from maskscore.errors import (
     JobFailed,
     JobNotFound,
     MaskscoreError,
+    OutputError,
     PayloadTooLarge,
     QueueFull,
     ResultUnavailable,
@@ -60,6 +61,7 @@ _CODES: list[tuple[type[MaskscoreError], Exit]] = [
     (PayloadTooLarge, Exit.WRONG_INPUT),
     (InvalidDocumentError, Exit.WRONG_INPUT),
     (SettingsError, Exit.WRONG_INPUT),
+    (OutputError, Exit.WRONG_INPUT),
 ]
 
 

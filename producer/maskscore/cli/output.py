@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -17,6 +17,8 @@ from maskscore.ledger import JobStatus
 from maskscore.result import Component, JobResult
 
 __all__ = ["print_results", "print_statuses", "read_job_ids", "shown_progress", "table"]
+
+T = TypeVar("T")
 
 
 def read_job_ids(given: Iterable[str]) -> list[str]:
@@ -29,18 +31,18 @@ def read_job_ids(given: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def shown_progress(results: Iterable[JobResult], total: int) -> Iterator[JobResult]:
-    """Pass the results on, with a bar on stderr if that is a terminal."""
+def shown_progress(jobs: Iterable[T], total: int, *, doing: str = "waiting") -> Iterator[T]:
+    """Pass on what there is of each job, with a bar on stderr if that is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield from results
+        yield from jobs
         return
-    columns = (TextColumn("waiting"), BarColumn(), MofNCompleteColumn(), TextColumn("jobs"), TimeElapsedColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("jobs"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("jobs", total=total)
-        for result in results:
+        for job in jobs:
             progress.advance(bar)
-            yield result
+            yield job
 
 
 def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:

@@ -1,33 +1,93 @@
-"""``report``: the results of jobs as a page to look at."""
+"""``report``: the results of jobs as pages to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from maskscore.cli.extras import needs_extra
-from maskscore.cli.output import read_job_ids
+from maskscore.cli.output import read_job_ids, shown_progress
 from maskscore.client import Client
+from maskscore.errors import BatchNotFound
+
+if TYPE_CHECKING:
+    from maskscore.report import ReportEntry
 
 __all__ = ["report_command"]
 
+_MOST_IN_ONE_FILE: Final = 50
+
 
 @click.command("report")
-@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
+@click.argument("names", nargs=-1, metavar="[BATCH|JOB...]")
+@click.option("--batch", "batches", multiple=True, help="Id of a batch, for an id that is also a job's.")
 @click.option(
     "-o",
     "--output",
-    default=Path("report.html"),
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="HTML file to write.",
+    type=click.Path(path_type=Path),
+    help="NAME.html for one file, or a folder.  [default: report.html; of more than "
+    f"{_MOST_IN_ONE_FILE} images the folder report/]",
 )
 @click.option("--title", default="maskscore report", show_default=True)
-def report_command(job_ids: tuple[str, ...], output: Path, title: str) -> None:
-    """Write the results of ended jobs as one self-contained HTML file: masks over images, scores, crops."""
+def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Path | None, title: str) -> None:
+    """Write the results of jobs as pages to look at: a contact sheet, histograms, masks over images, scores, crops.
+
+    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. A file is self-contained. A folder has
+    an index.html and pages of 20 images each. Jobs that are named must have ended; of a batch, those that have not
+    are shown as what they are.
+    """
+    if not names and not batches:
+        raise click.UsageError("name batches or jobs, or give --batch")
     with needs_extra("report"):
-        from maskscore.report import collect, write_report
+        from maskscore.report import write_folder, write_report
     with Client() as client:
-        write_report(output, collect(client, read_job_ids(job_ids)), title=title)
+        sources = [_batch(client, name) for name in batches]
+        sources += _named(client, read_job_ids(names)) if names else []
+        count = sum(source.count for source in sources)
+        if output is None:
+            output = Path("report.html" if count <= _MOST_IN_ONE_FILE else "report")
+        one_file = output.suffix.lower() in (".html", ".htm") and not output.is_dir()
+        # Said now, and not after everything was drawn.
+        if one_file and not output.absolute().parent.is_dir():
+            raise click.UsageError(f"there is no folder {output.parent}")
+        if not one_file and output.is_file():
+            raise click.UsageError(f"{output} is a file: name a folder, or a file NAME.html")
+        if one_file and count > _MOST_IN_ONE_FILE:
+            click.echo(f"maskscore: {count:,} images in one file; `-o FOLDER` makes pages that load faster", err=True)
+        entries = shown_progress((entry for source in sources for entry in source.entries), count, doing="drawing")
+        if one_file:
+            write_report(output, entries, title=title)
+        else:
+            output = write_folder(output, entries, title=title)
     click.echo(str(output.absolute()))
+
+
+class _Source:
+    """Where entries come from, and how many."""
+
+    def __init__(self, count: int, entries: Iterator[ReportEntry]) -> None:
+        self.count, self.entries = count, entries
+
+
+def _batch(client: Client, name: str) -> _Source:
+    from maskscore.report import batch_entries
+
+    batch = client.batch(name)
+    return _Source(len(batch), batch_entries(client, batch))
+
+
+def _named(client: Client, names: list[str]) -> list[_Source]:
+    from maskscore.report import job_entries
+
+    sources = []
+    for name in names:
+        try:
+            sources.append(_batch(client, name))
+        except BatchNotFound:
+            # Asked before anything is drawn, so that a misspelt name costs no time.
+            client.status(name)
+            sources.append(_Source(1, job_entries(client, [name])))
+    return sources

@@ -27,7 +27,7 @@ from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Job, MasksFormat, parse_job
 from maskscore.result import JobState
 
-__all__ = ["submit_command"]
+__all__ = ["job_from_options", "submit_command"]
 
 
 @click.command("submit")
@@ -37,6 +37,7 @@ __all__ = ["submit_command"]
 @click.option(
     "--format",
     "format_",
+    metavar="NAME",
     type=click.Choice(get_args(MasksFormat)),
     help="Layout of the masks; else their content says.",
 )
@@ -72,7 +73,7 @@ def submit_command(
     if files and any(value is not None for value in (masks, format_, *options.values())):
         raise click.UsageError("with FILEs, the options stand in the documents")
     with Client() as client:
-        jobs = _from_files(files) if files else iter([_from_options(image, masks, format_, options)])
+        jobs = _from_files(files) if files else iter([job_from_options(image, masks, options, format_=format_)])
         batch_id = batch_id or uuid.uuid4().hex
         ids: list[str] = []
         for job_id in _submit(client, jobs, batch_id, content_id):
@@ -141,7 +142,15 @@ def _job(text: str, place: str) -> Job:
         raise InvalidDocumentError(f"{place}: {error}") from error
 
 
-def _from_options(image: str | None, masks: str | None, format_: str | None, options: dict[str, Any]) -> Job:
+def job_from_options(
+    image: str | None, masks: str | None, options: dict[str, Any], *, format_: str | None = None
+) -> Job:
+    """Return the job of an image and its masks, each a URI or a path, with a job's and its scoring's ``options``.
+
+    Those that are ``None`` are left out; ``format_`` is the masks' layout. Raises
+    :class:`~maskscore.errors.InvalidDocumentError` for what is not valid, and :class:`click.UsageError` where one of the
+    two is missing.
+    """
     if image is None or masks is None:
         raise click.UsageError("one job needs both --image and --masks")
     scoring = taken_scoring(options)
@@ -181,6 +190,8 @@ def _size_of(image_uri: str) -> tuple[int, int] | None:
     """Return ``(height, width)`` of an image that lies here, where Pillow is installed: normalised polygons need it."""
     try:
         from PIL import Image
+
+        from maskscore.rgb import size_of
     except ModuleNotFoundError:
         return None
     parts = urlsplit(image_uri)
@@ -188,7 +199,6 @@ def _size_of(image_uri: str) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(url2pathname(parts.path)) as image:
-            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
+            return size_of(image, upright=True)
     except Exception:  # it is the worker's to say what is wrong with the image
         return None

@@ -126,6 +126,8 @@ def _mask(attributes: Mapping[str, str], size: Size | None, sought: Sought) -> A
             f"its box of {width} x {height} at {left}, {top} is not inside the image of {size[1]} x {size[0]} pixels."
         )
     sought.check_pixels(*size)
+    # Unpacked are the columns that the box takes.
+    sought.unpack(size[0] * width)
     runs = [int(run) for run in attributes.get("rle", "").split(",")]
     if min(runs) < 0 or sum(runs) != width * height:
         raise ValueError(f"its runs are of {sum(runs):,} pixels, its box of {width * height:,}.")

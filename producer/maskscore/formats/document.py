@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskscore.errors import MaskscoreError
+from maskscore.errors import InvalidDocumentError
 from maskscore.job import Mask
 
 __all__ = ["ImageMasks", "MasksDocumentError", "Size", "UnreadableMask"]
@@ -14,7 +14,7 @@ Size = tuple[int, int]
 """``(height, width)`` in pixels."""
 
 
-class MasksDocumentError(MaskscoreError):
+class MasksDocumentError(InvalidDocumentError):
     """The whole document cannot be used: damaged, of no known layout, too large, or without this image."""
 
     code = "masks_invalid"

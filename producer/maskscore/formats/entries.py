@@ -12,7 +12,12 @@ from maskscore.document import MOST_LEVELS, deeper, explain
 from maskscore.formats.document import UnreadableMask
 from maskscore.job import Mask
 
-__all__ = ["masks_of"]
+__all__ = ["id_of", "masks_of"]
+
+
+def id_of(given: Any, index: int) -> str:
+    """Return an id as text: a text or an integer as given, and the position for anything else."""
+    return str(given) if isinstance(given, int | str) and not isinstance(given, bool) else str(index)
 
 
 def masks_of(entries: Sequence[Any]) -> list[Mask | UnreadableMask]:
@@ -20,7 +25,8 @@ def masks_of(entries: Sequence[Any]) -> list[Mask | UnreadableMask]:
 
     An entry is an object with ``segmentation`` (an RLE or polygons), perhaps ``id``, and any further fields, which are
     kept for ``upstream``; a number in them that is not finite becomes ``None``, since a result must be JSON. What a
-    reader could make nothing of comes as an :class:`~maskscore.formats.UnreadableMask`, and stays one.
+    reader could make nothing of comes as an :class:`~maskscore.formats.UnreadableMask`, and stays one, without the
+    fields that no result could hold.
 
     An id is a text or an integer, which is read as its text. A mask without one (no ``id``, or ``null``) is called by
     its position. An entry that is no mask becomes an :class:`~maskscore.formats.UnreadableMask`, and so does what has
@@ -34,12 +40,13 @@ def masks_of(entries: Sequence[Any]) -> list[Mask | UnreadableMask]:
 
 def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     if isinstance(entry, UnreadableMask):
-        return entry
+        kept = {name: _finite(value) for name, value in entry.upstream.items() if not deeper(value, MOST_LEVELS)}
+        return UnreadableMask(entry.id, entry.message, kept)
     if not isinstance(entry, dict):
         return UnreadableMask(str(index), f"Entry {index} is not an object with `segmentation`.")
     given = entry.get("id")
     is_id = isinstance(given, int | str) and not isinstance(given, bool)
-    mask_id = str(given) if is_id else str(index)
+    mask_id = id_of(given, index)
     fields = {name: value for name, value in entry.items() if name not in ("id", "segmentation")}
     if any(deeper(value, MOST_LEVELS) for value in fields.values()):
         return UnreadableMask(mask_id, f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep.")

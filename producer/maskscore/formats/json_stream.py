@@ -111,5 +111,5 @@ def _packed(value: Any) -> bytes:
     try:
         return to_json(value)
     except (ValueError, RecursionError):  # nested without end: what is left says which image it is of
-        kept = {name: value[name] for name in ("id", "image_id") if isinstance(value.get(name), int | str)}
-        return to_json(kept)
+        fields = value if isinstance(value, dict) else {}
+        return to_json({name: fields[name] for name in ("id", "image_id") if isinstance(fields.get(name), int | str)})

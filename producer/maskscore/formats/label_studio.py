@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.entries import id_of
 from maskscore.formats.sought import Sought
 
 __all__ = ["entries_of_task", "is_image_of", "task_image", "task_size"]
@@ -117,17 +118,15 @@ def _entry(source: dict[str, Any], result: dict[str, Any], sought: Sought, index
         if field is not None
     }
     mask_id: Any = result.get("id")
-    if several and mask_id is not None:
-        mask_id = f"{source.get('id')}:{mask_id}"
+    if several and isinstance(mask_id, int | str) and isinstance(source.get("id"), int | str):
+        mask_id = f"{source['id']}:{mask_id}"
     size = _size(result)
     try:
         if size is None:
             raise ValueError("it has no `original_width` and `original_height`")
         segmentation = _brush(value["rle"], size, sought) if "rle" in value else _polygon(value["points"], size)
     except ValueError as error:
-        return UnreadableMask(
-            str(index if mask_id is None else mask_id), f"Result {index} cannot be read: {error}.", fields
-        )
+        return UnreadableMask(id_of(mask_id, index), f"Result {index} cannot be read: {error}.", fields)
     return {"id": mask_id, "segmentation": segmentation, **fields}
 
 
@@ -152,6 +151,7 @@ def _brush(rle: Any, size: Size, sought: Sought) -> Any:
         raise ValueError("its `rle` is not a list of bytes")
     try:
         sought.check_pixels(height, width)
+        sought.unpack(height * width)
     except MasksDocumentError as error:
         raise ValueError(str(error).rstrip(".")) from None
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.document import MasksDocumentError, UnreadableMask
+from maskscore.formats.entries import id_of
 from maskscore.formats.sought import Sought
 
 __all__ = ["entries_of_panoptic"]
@@ -30,12 +31,12 @@ def _entries(annotation: Any, json_path: Path) -> list[Any]:
     try:
         shown = _shown(annotation.get("file_name"), json_path)
     except MasksDocumentError as error:
-        return [UnreadableMask(str(info.get("id")), str(error), info) for info in segments]
+        return [UnreadableMask(id_of(info.get("id"), n), str(error), info) for n, info in enumerate(segments)]
     return [
         {**info, "segmentation": shown[info["id"]]}
         if isinstance(info.get("id"), int) and info["id"] in shown
-        else UnreadableMask(str(info.get("id")), f"{annotation['file_name']} has no pixel of this segment.", info)
-        for info in segments
+        else UnreadableMask(id_of(info.get("id"), n), f"{annotation['file_name']} has no pixel of this segment.", info)
+        for n, info in enumerate(segments)
     ]
 
 

@@ -12,14 +12,17 @@ __all__ = ["MOST_PIXELS", "Sought"]
 MOST_PIXELS = 100_000_000
 """Largest mask that is unpacked, in pixels, unless the caller says otherwise."""
 
+# A few bytes may unpack to a mask of MOST_PIXELS, and a file has room for thousands of them.
+_MOST_PIXELS_TOGETHER = 1 << 32
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Sought:
     """The image whose masks are wanted, and the limits.
 
     ``name`` (a file name without folders) and ``id`` find it in a file of many images; ``size`` is its
     ``(height, width)`` where it is known. ``check_count`` is called with the number of entries before they are read,
-    and may raise. No mask of more than ``max_pixels`` is unpacked.
+    and may raise. No mask of more than ``max_pixels`` is unpacked; ``unpacked`` counts the pixels of all that were.
     """
 
     name: str | None = None
@@ -27,6 +30,7 @@ class Sought:
     size: Size | None = None
     check_count: Callable[[int], object] | None = None
     max_pixels: int = MOST_PIXELS
+    unpacked: int = 0
 
     def counted(self, count: int) -> None:
         """Let the caller refuse so many entries."""
@@ -45,6 +49,12 @@ class Sought:
             raise MasksDocumentError(
                 f"The masks are of {width:,} x {height:,} pixels; at most {self.max_pixels:,} are unpacked."
             )
+
+    def unpack(self, pixels: int) -> None:
+        """Count pixels that will be unpacked. Raises :class:`MasksDocumentError` where they are too many together."""
+        if self.unpacked + pixels > _MOST_PIXELS_TOGETHER:
+            raise MasksDocumentError(f"The masks have more than {_MOST_PIXELS_TOGETHER:,} pixels together.")
+        self.unpacked += pixels
 
     def is_called(self, name: object) -> bool:
         """Say whether a path or URL in the file is this image's."""

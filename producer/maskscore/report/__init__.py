@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from maskscore.report.entries import ReportEntry, collect
+from maskscore.report.entries import ReportEntry, batch_entries, collect, job_entries
+from maskscore.report.folder import write_folder
 from maskscore.report.page import render, write_report
 
-__all__ = ["ReportEntry", "collect", "render", "write_report"]
+__all__ = ["ReportEntry", "batch_entries", "collect", "job_entries", "render", "write_folder", "write_report"]

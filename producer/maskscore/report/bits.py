@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Final
 
 from PIL import Image, ImageChops
 
+from maskscore.components import connected_parts, counts_of, spans_of
 from maskscore.job import RLE, Mask
 from maskscore.masks import counts_from_text
-from maskscore.report.polygons import polygon_runs
+from maskscore.polygons import outline_steps, polygon_runs
 from maskscore.result import Box, Component
 
 __all__ = ["component_bits"]
+
+# A few seconds of drawing for one mask. What anyone draws stays a hundred times below.
+_MOST_STEPS: Final = 2_000_000
+_MOST_PIXELS: Final = 3 * 10**9
 
 
 def component_bits(mask: Mask, component: Component, box: Box, size: tuple[int, int]) -> Image.Image:
     """Return the component's mask as an ``L`` picture of its ``box``, 255 inside and 0 outside.
 
-    ``size`` is the image's ``(width, height)`` in pixels. Raises ValueError when the mask is not of this image or
-    does not hold such a component.
+    ``size`` is the image's ``(width, height)`` in pixels. Raises ValueError when the mask is not of this image, does
+    not hold such a component, or is made of polygons that would take too long to draw.
     """
     picture = _inside_box(mask, box, size)
     if component.part is None:
         return picture
     # The box holds all of the component, but may hold bits of its neighbours.
-    for group in _connected(picture):
-        whole = Image.new("L", picture.size)
-        for run in group:
-            whole.paste(255, (run.start, run.row, run.stop, run.row + 1))
-        if whole.getbbox() == (0, 0, *picture.size) and sum(run.stop - run.start for run in group) == component.area:
-            return whole
-    raise ValueError("the mask does not hold this component")
+    width, height = size
+    parts = connected_parts(spans_of(mask.segmentation, height, width), height)
+    part = parts[component.part] if component.part < len(parts) else None
+    if part is None or (part.box, part.area) != (box, component.area):
+        raise ValueError("the mask does not hold this component")
+    return _picture(counts_of(part.spans, width * height), box, size)
 
 
 def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
@@ -43,6 +46,9 @@ def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
         counts = mask.segmentation.counts
         return _picture(counts_from_text(counts) if isinstance(counts, str) else counts, box, size)
     picture = Image.new("L", box[2:])
+    steps = sum(map(outline_steps, mask.segmentation))
+    if steps > _MOST_STEPS or len(mask.segmentation) * width * height > _MOST_PIXELS:
+        raise ValueError("the mask's polygons take too long to draw")
     for polygon in mask.segmentation:
         picture = ImageChops.lighter(picture, _picture(polygon_runs(polygon, height, width), box, size))
     return picture
@@ -57,39 +63,3 @@ def _picture(runs: Sequence[int], box: Box, size: tuple[int, int]) -> Image.Imag
     # Columns lie one after the other: the box's are one piece, and read as rows they are the transpose.
     columns = Image.frombytes("L", (rows, width), pixels[x * rows : (x + width) * rows])
     return columns.crop((y, 0, y + height, width)).transpose(Image.Transpose.TRANSPOSE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    row: int
-    start: int
-    stop: int
-
-
-def _connected(picture: Image.Image) -> list[list[_Run]]:
-    """Return the 8-connected components as runs along the rows, found by joining the runs of neighbouring rows."""
-    pixels, width = picture.tobytes(), picture.width
-    runs: list[_Run] = []
-    parents: list[int] = []
-
-    def root(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
-
-    above: range = range(0)
-    for row in range(picture.height):
-        first = len(runs)
-        for found in re.finditer(rb"\xff+", pixels[row * width : (row + 1) * width]):
-            runs.append(_Run(row, found.start(), found.end()))
-            parents.append(len(parents))
-            for other in above:
-                # Ends are exclusive, so runs that touch by a corner share a number.
-                if runs[other].start <= found.end() and found.start() <= runs[other].stop:
-                    parents[root(other)] = root(len(runs) - 1)
-        above = range(first, len(runs))
-    groups: dict[int, list[_Run]] = {}
-    for index, run in enumerate(runs):
-        groups.setdefault(root(index), []).append(run)
-    return list(groups.values())

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 
+from maskscore.batch import Batch
 from maskscore.client import Client
-from maskscore.errors import JobError, JobNotFound
-from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
-from maskscore.job import Job, Mask, MasksRef
+from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
+from maskscore.formats import MasksDocumentError, UnreadableMask
+from maskscore.job import Job, Mask
+from maskscore.job_masks import masks_document, masks_of
+from maskscore.ledger import JobRecord
 from maskscore.objects import Objects
-from maskscore.result import JobResult
+from maskscore.result import Failure, JobResult, JobState
+from maskscore.store import load_result
 
-__all__ = ["ReportEntry", "collect"]
+__all__ = ["ReportEntry", "batch_entries", "collect", "job_entries"]
 
 _MAX_BYTES = 1 << 28
+_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +37,62 @@ class ReportEntry:
 
 
 def collect(client: Client, job_ids: Iterable[str]) -> list[ReportEntry]:
-    """Read what the report needs of ended jobs, with this process's own access to files and objects.
+    """Return what :func:`job_entries` yields, all of it at once."""
+    return list(job_entries(client, job_ids))
+
+
+def job_entries(client: Client, job_ids: Iterable[str]) -> Iterator[ReportEntry]:
+    """Read what the report needs of ended jobs, one after the other, with this process's own access to files.
 
     An image or masks that cannot be read any more leave the scores to show. Raises as
     :meth:`maskscore.Client.get` does.
     """
+    with _everything() as objects:
+        for job_id in job_ids:
+            yield _entry(client, client.get(job_id), objects)
+
+
+def batch_entries(client: Client, batch: Batch) -> Iterator[ReportEntry]:
+    """Read what the report needs of a batch, in the order of submission, a few jobs at a time.
+
+    A job that has not ended is shown as where it is, one whose record or result is gone as ``result_expired`` or
+    with why it cannot be read. Raises :class:`~maskscore.errors.BatchNotFound` and
+    :class:`~maskscore.errors.ServiceUnavailable`.
+    """
+    batch.counts()
+    ids = batch.job_ids()
+    with _everything() as objects:
+        while page := list(islice(ids, _PAGE)):
+            for job_id, record in zip(page, client.records(page), strict=True):
+                yield _recorded(client, job_id, record, objects)
+
+
+@contextmanager
+def _everything() -> Iterator[Objects]:
     objects = Objects(buckets=None, result_buckets=(), file_roots=[Path("/")])
     try:
-        return [_entry(client, job_id, objects) for job_id in job_ids]
+        yield objects
     finally:
         objects.close()
 
 
-def _entry(client: Client, job_id: str, objects: Objects) -> ReportEntry:
-    result = client.get(job_id)
+def _recorded(client: Client, job_id: str, record: JobRecord | None, objects: Objects) -> ReportEntry:
+    if record is None:
+        message = "The job's record was kept for its time to live (MASKSCORE_RESULT_TTL_S) and is gone."
+        error = Failure(code=FailureCode.RESULT_EXPIRED, message=message)
+        return ReportEntry(None, JobResult(job_id=job_id, state=JobState.EXPIRED, error=error), None)
+    state = record.status.state
+    if not state.ended:
+        return ReportEntry(None, JobResult(job_id=job_id, state=state), None)
     try:
-        job = client.job(job_id)
+        return _entry(client, load_result(record, client.objects), objects)
+    except ResultUnavailable as unavailable:
+        return ReportEntry(None, JobResult(job_id=job_id, state=state), None, missing=str(unavailable))
+
+
+def _entry(client: Client, result: JobResult, objects: Objects) -> ReportEntry:
+    try:
+        job = client.job(result.job_id)
     except (JobNotFound, JobError):
         return ReportEntry(None, result, None, missing="The job's document is gone, and with it where its masks are.")
     if result.image is None:
@@ -55,19 +102,6 @@ def _entry(client: Client, job_id: str, objects: Objects) -> ReportEntry:
     except JobError as error:
         return ReportEntry(job, result, None, missing=f"The image cannot be read any more. {error}")
     try:
-        return ReportEntry(job, result, image, _masks(job, objects, (result.image.height, result.image.width)))
+        return ReportEntry(job, result, image, masks_of(job, masks_document(job, objects), result.image))
     except (JobError, MasksDocumentError) as error:
         return ReportEntry(job, result, image, missing=f"The masks cannot be read any more. {error}")
-
-
-def _masks(job: Job, objects: Objects, size: tuple[int, int]) -> list[Mask | UnreadableMask]:
-    if not isinstance(job.masks, MasksRef):
-        return list(job.masks)
-    data = objects.read(job.masks.uri, what="masks", max_bytes=_MAX_BYTES, etag=job.masks.etag).data
-    return read_masks(
-        data,
-        image_name=PurePosixPath(job.image.uri).name,
-        image_id=job.masks.image_id,
-        format=job.masks.format,
-        size=size,
-    )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from maskscore.result import Component
 
-__all__ = ["COSINE_GRADES", "MULTIPLIER_GRADES", "NO_GRADE", "Grade", "grade_of"]
+__all__ = ["CLEAR_COSINE", "COSINE_GRADES", "MULTIPLIER_GRADES", "NO_GRADE", "Grade", "grade_of", "in_order"]
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """One step of a scale; ``meaning`` is for the legend."""
+    """One step of a scale; ``meaning`` is for the legend, ``key`` for the page's ids."""
 
+    key: str
     name: str
     meaning: str
     colour: str
@@ -23,23 +25,30 @@ class Grade:
 _BLUE, _SKY, _YELLOW, _VERMILION = "#0072b2", "#56b4e9", "#f0e442", "#d55e00"
 
 MULTIPLIER_GRADES: Final = {
-    2.0: Grade("2.0", "surely an object", _BLUE),
-    1.0: Grade("1.0", "probably an object", _SKY),
-    0.5: Grade("0.5", "unclear", _YELLOW),
-    0.1: Grade("0.1", "background or fragment", _VERMILION),
+    2.0: Grade("m20", "2.0", "surely an object", _BLUE),
+    1.0: Grade("m10", "1.0", "probably an object", _SKY),
+    0.5: Grade("m05", "0.5", "unclear", _YELLOW),
+    0.1: Grade("m01", "0.1", "background or fragment", _VERMILION),
 }
 
 # CLIP's logit scale is 100 at most, so a difference of 0.02 is odds of e² (7 to 1) between the two best prompts.
-_CLEAR = 0.02
+CLEAR_COSINE: Final = 0.02
 
 COSINE_GRADES: Final = (
-    Grade(f"> {_CLEAR}", "clearly positive", _BLUE),
-    Grade("> 0", "positive", _SKY),
-    Grade(f"> −{_CLEAR}", "negative", _YELLOW),
-    Grade(f"≤ −{_CLEAR}", "clearly negative", _VERMILION),
+    Grade("c1", f"> {CLEAR_COSINE}", "clearly positive", _BLUE),
+    Grade("c2", "> 0", "positive", _SKY),
+    Grade("c3", f"> −{CLEAR_COSINE}", "negative", _YELLOW),
+    Grade("c4", f"≤ −{CLEAR_COSINE}", "clearly negative", _VERMILION),
 )
 
-NO_GRADE: Final = Grade("–", "not scored", "#8a8a8a")
+NO_GRADE: Final = Grade("none", "–", "not scored", "#8a8a8a")
+
+_ORDER: Final = {grade: place for place, grade in enumerate((*MULTIPLIER_GRADES.values(), *COSINE_GRADES, NO_GRADE))}
+
+
+def in_order(grades: Iterable[Grade]) -> list[Grade]:
+    """Return different grades as a legend lists them: from surely an object down to not scored."""
+    return sorted(set(grades), key=lambda grade: _ORDER[grade])
 
 
 def grade_of(component: Component) -> Grade:
@@ -49,5 +58,5 @@ def grade_of(component: Component) -> Grade:
     if component.skipped is not None or component.s_pos is None or component.s_neg is None:
         return NO_GRADE
     difference = component.s_pos - component.s_neg
-    bounds = (_CLEAR, 0.0, -_CLEAR)
+    bounds = (CLEAR_COSINE, 0.0, -CLEAR_COSINE)
     return COSINE_GRADES[next((step for step, bound in enumerate(bounds) if difference > bound), len(bounds))]

@@ -21,13 +21,13 @@ _MOST_PNG_BYTES: Final = 16_000
 _FILL_OPACITY: Final = 0.42
 
 
-def layer(bits: Image.Image, colour: str, scale: float) -> Image.Image:
+def layer(bits: Image.Image, colour: str, scale: float, *, fill: float = _FILL_OPACITY) -> Image.Image:
     """Return a mask's layer at the page's ``scale``: filled translucently, outlined, clear elsewhere."""
     size = (max(1, round(bits.width * scale)), max(1, round(bits.height * scale)))
     inside = bits.resize(size, Image.Resampling.BOX)
     eroded = ImageOps.expand(inside, border=2).filter(ImageFilter.MinFilter(3)).crop((2, 2, 2 + size[0], 2 + size[1]))
     outline = ImageChops.subtract(inside, eroded)
-    alpha = ImageChops.lighter(inside.point(lambda value: value * _FILL_OPACITY), outline)
+    alpha = ImageChops.lighter(inside.point(lambda value: value * fill), outline)
     picture = Image.new("RGB", size, colour)
     picture.putalpha(alpha)
     return picture.quantize(64, method=Image.Quantize.FASTOCTREE)
@@ -49,10 +49,10 @@ def crop_picture(
     return square(crop, size)
 
 
-def crop_uri(crop: Image.Image) -> str:
-    """Return a crop as a ``data:`` URI: lossless while that is small, else as JPEG of high quality."""
+def crop_uri(crop: Image.Image, *, most_bytes: int = _MOST_PNG_BYTES, quality: int = 88) -> str:
+    """Return a crop as a ``data:`` URI: lossless up to ``most_bytes``, else as JPEG of a ``quality`` (1 to 95)."""
     exact = data_uri(crop, "PNG")
-    return exact if len(exact) * 3 // 4 <= _MOST_PNG_BYTES else data_uri(crop, "JPEG", quality=88, subsampling=0)
+    return exact if len(exact) * 3 // 4 <= most_bytes else data_uri(crop, "JPEG", quality=quality, subsampling=0)
 
 
 def data_uri(picture: Image.Image, format_: str, **options: int | bool) -> str:

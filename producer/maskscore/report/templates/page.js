@@ -93,5 +93,34 @@ function sortable(section) {
   });
 }
 
+// Rows whose mask or prompts hold the words typed, and their layers; the others go away.
+function searchable(search) {
+  const sections = [...document.querySelectorAll("section")];
+  const rows = sections.flatMap((section) => [...section.querySelectorAll("tbody tr")].map((row) => [section, row, row.textContent.toLowerCase()]));
+  search.hidden = rows.length === 0;
+  search.querySelector("input").addEventListener("input", (event) => {
+    const words = event.target.value.trim().toLowerCase();
+    let left = 0;
+    for (const [section, row, text] of rows) {
+      const away = !text.includes(words);
+      left += !away;
+      for (const one of section.querySelectorAll(`[data-mask="${row.dataset.mask}"]`)) one.classList.toggle("away", away);
+    }
+    search.querySelector("[role=status]").textContent = words ? `${left} of ${rows.length}` : "";
+  });
+}
+
+// A link from a contact sheet ends at its row, with its mask lit.
+function land() {
+  const row = document.getElementById(location.hash.slice(1));
+  if (row?.tagName !== "TR") return;
+  row.scrollIntoView({ block: "center" });
+  row.focus({ preventScroll: true });
+}
+
 document.querySelectorAll("section").forEach(connect);
-document.querySelector(".hint").hidden = !document.querySelector(".layer");
+document.querySelectorAll(".search").forEach(searchable);
+const hint = document.querySelector(".hint");
+if (hint) hint.hidden = !document.querySelector(".layer");
+addEventListener("hashchange", land);
+land();

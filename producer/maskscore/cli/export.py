@@ -1,0 +1,218 @@
+"""``export``: results of batches and jobs as JSON Lines, Parquet, COCO's JSON or SA-1B's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import IO, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from maskscore.cli.exits import Exit
+from maskscore.cli.extras import require_module
+from maskscore.cli.output import shown_progress
+from maskscore.client import Client
+from maskscore.errors import BatchNotFound
+from maskscore.export import ExportCounts, Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
+from maskscore.ranking import DEFAULT_WEIGHTS
+
+__all__ = ["export_command"]
+
+_FORMATS: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".json": "coco", "": "sa1b"}
+
+
+def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str, float]:
+    """Read ``NAME=NUMBER,...``; a name without a number has the number ``alone``, where that is given."""
+    numbers = {}
+    for item in text.split(","):
+        name, equals, number = (part.strip() for part in item.partition("="))
+        try:
+            if not name or (not equals and alone is None):
+                raise ValueError
+            numbers[name] = float(number) if equals else alone or 0.0
+        except ValueError:
+            raise click.UsageError(f"{option}: {item!r} is not NAME=NUMBER, such as predicted_iou=0.88") from None
+    return numbers
+
+
+@click.command("export")
+@click.argument("names", nargs=-1, metavar="[BATCH|JOB]...")
+@click.option("--jobs", "listed", type=click.File("r"), help="File with a job's id per line; `-` is stdin.")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="File, new folder (SA-1B), or s3://bucket/key; `-` is stdout.",
+)
+@click.option(
+    "-f",
+    "--format",
+    "format_",
+    type=click.Choice(["jsonl", "parquet", "coco", "sa1b"]),
+    help="By default by the output's name: .jsonl, .parquet, .json is COCO's, a folder SA-1B's.",
+)
+@click.option("--wait", "wait_", is_flag=True, help="Wait until all jobs have ended, first.")
+@click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
+@click.option("--min-multiplier", type=float, help="Least semantic_multiplier.")
+@click.option("--max-neg", type=float, help="Most p_neg_sum.")
+@click.option("--min-area", type=int, help="Least pixels.")
+@click.option(
+    "--min",
+    "at_least",
+    multiple=True,
+    metavar="NAME=NUMBER,...",
+    help="Least values of upstream fields, such as predicted_iou=0.88.",
+)
+@click.option("--include-skipped", is_flag=True, help="Masks without a score, too.")
+@click.option(
+    "--rank-by",
+    default=",".join(DEFAULT_WEIGHTS),
+    show_default=True,
+    metavar="NAME[=WEIGHT],...",
+    help="Factors of the rank score with their exponents: multiplier, s_pos, p_pos_sum, area, or upstream fields.",
+)
+@click.option("--sort", is_flag=True, help="Best first, instead of the jobs' order.")
+@click.option("--top", type=click.IntRange(min=1), help="The best so many of all, best first.")
+@click.option("--top-per-image", type=click.IntRange(min=1), help="The best so many of each image.")
+@click.option("--no-segmentations", is_flag=True, help="JSON Lines and Parquet: leave them out, which is faster.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as a JSON object on stdout.")
+def export_command(
+    names: tuple[str, ...],
+    listed: IO[str] | None,
+    output: str,
+    format_: str | None,
+    wait_: bool,
+    timeout: float | None,
+    min_multiplier: float | None,
+    max_neg: float | None,
+    min_area: int | None,
+    at_least: tuple[str, ...],
+    include_skipped: bool,
+    rank_by: str,
+    sort: bool,
+    top: int | None,
+    top_per_image: int | None,
+    no_segmentations: bool,
+    as_json: bool,
+) -> None:
+    """Write the masks of batches and jobs with their scores, for other tools.
+
+    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Jobs without a result are counted and
+    left out; then, or when a mask's segmentation cannot be read any more, the exit code is 1. The output is there whole
+    or not at all.
+    """
+    format_ = format_ or _format_of(output)
+    if output == "-" and (format_ != "jsonl" or as_json):
+        raise click.UsageError(f"{'--json' if format_ == 'jsonl' else format_} needs a name to write to: -o NAME")
+    if no_segmentations and format_ not in ("jsonl", "parquet"):
+        raise click.UsageError(f"{format_} without segmentations is of no use: leave out --no-segmentations")
+    if format_ == "parquet":
+        require_module("pyarrow", "export")
+    selection = Selection(
+        min_multiplier=min_multiplier,
+        max_neg=max_neg,
+        min_area=min_area,
+        at_least=_numbers(",".join(at_least), option="--min") if at_least else {},
+        include_skipped=include_skipped,
+        ranking=Ranking(_numbers(rank_by, option="--rank-by", alone=1.0)),
+        sort=sort,
+        top=top,
+        top_per_image=top_per_image,
+    )
+    with Client() as client:
+        jobs = _Jobs(client, names, listed)
+        if wait_:
+            jobs.wait(timeout)
+        with _shown(jobs) as ids:
+            counts = _write(client, ids, output, format_, selection, segmentations=not no_segmentations)
+    if as_json:
+        click.echo(json.dumps(counts.as_dict()))
+    else:
+        for line in str(counts).splitlines():
+            click.echo(f"maskscore: {line}", err=True)
+    if not counts.complete:
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+def _format_of(output: str) -> str:
+    found = "jsonl" if output == "-" else _FORMATS.get(PurePath(output).suffix.lower())
+    if found is None:
+        raise click.UsageError(f"{output!r} does not say which format is meant: give --format")
+    return found
+
+
+def _write(
+    client: Client, ids: Iterator[str], output: str, format_: str, selection: Selection, *, segmentations: bool
+) -> ExportCounts:
+    if format_ == "jsonl":
+        place = sys.stdout if output == "-" else output
+        return write_jsonl(client, ids, place, selection, segmentations=segmentations)
+    if format_ == "parquet":
+        return write_parquet(client, ids, output, selection, segmentations=segmentations)
+    return (write_coco if format_ == "coco" else write_sa1b)(client, ids, output, selection)
+
+
+class _Jobs:
+    """The jobs that are meant; ids of a batch's jobs are asked for when they are needed, not held."""
+
+    def __init__(self, client: Client, names: Iterable[str], listed: IO[str] | None) -> None:
+        self._client = client
+        self._batches: list[str] = []
+        self.total = 0
+        ids = [line.strip() for line in listed if line.strip()] if listed else []
+        for name in dict.fromkeys(names):
+            if name == "-":
+                ids += [line.strip() for line in sys.stdin if line.strip()]
+                continue
+            try:
+                self.total += len(client.batch(name))
+                self._batches.append(name)
+            except BatchNotFound:
+                # Of a list, what is gone is counted; what was named must be there.
+                client.status(name)
+                ids.append(name)
+        self._ids = list(dict.fromkeys(ids))
+        self.total += len(self._ids)
+        if not self.total:
+            raise click.UsageError("no batch and no job was named, neither as an argument nor by --jobs or stdin")
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait until all have ended."""
+        for name in self._batches:
+            batch = self._client.batch(name)
+            for _ in shown_progress(batch.as_completed(timeout), len(batch)):
+                pass
+        handles = [self._client.handle(job_id) for job_id in self._ids]
+        for _ in shown_progress(self._client.as_completed(handles, timeout=timeout), len(handles)):
+            pass
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._batches:
+            yield from self._client.batch(name).job_ids()
+        yield from self._ids
+
+
+@contextmanager
+def _shown(jobs: _Jobs) -> Iterator[Iterator[str]]:
+    """Provide the ids, with a bar on stderr if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield iter(jobs)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("jobs read", total=jobs.total)
+
+        def counted() -> Iterator[str]:
+            for job_id in jobs:
+                yield job_id
+                progress.advance(bar)
+            progress.update(bar, description="writing")
+
+        yield counted()

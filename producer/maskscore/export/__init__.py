@@ -1,0 +1,34 @@
+"""Results as files that other tools read: one verb per format.
+
+>>> from maskscore import Client
+>>> from maskscore.export import Selection, write_parquet
+>>> with Client() as client:  # doctest: +SKIP
+...     best = Selection(min_multiplier=1.0, top=1000)
+...     print(write_parquet(client, client.batch("nightly"), "masks.parquet", best))
+
+``write_jsonl``, ``write_parquet`` (needs ``maskscore[export]``), ``write_coco`` and ``write_sa1b`` take a client, a
+batch or the ids of jobs, the place to write to and a :class:`Selection`, and return :class:`ExportCounts`.
+docs/export.md describes the formats.
+"""
+
+from __future__ import annotations
+
+from maskscore.export.coco import write_coco
+from maskscore.export.counts import ExportCounts
+from maskscore.export.jsonl import write_jsonl
+from maskscore.export.mask import ExportedMask
+from maskscore.export.parquet import write_parquet
+from maskscore.export.sa1b import write_sa1b
+from maskscore.export.selection import Selection
+from maskscore.ranking import Ranking
+
+__all__ = [
+    "ExportCounts",
+    "ExportedMask",
+    "Ranking",
+    "Selection",
+    "write_coco",
+    "write_jsonl",
+    "write_parquet",
+    "write_sa1b",
+]

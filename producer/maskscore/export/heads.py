@@ -1,0 +1,78 @@
+"""What a file of masks says beside its masks: COCO's entry of the image, its categories and licences; SA-1B's image."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from pydantic_core import from_json
+
+from maskscore.job import Job, MasksRef
+
+__all__ = ["Head", "file_name_of", "image_id_of", "read_head"]
+
+_LARGEST_ID = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """``image`` is the entry of the job's image, as it was."""
+
+    image: dict[str, Any] = field(default_factory=dict)
+    categories: list[dict[str, Any]] = field(default_factory=list)
+    licenses: list[dict[str, Any]] = field(default_factory=list)
+
+
+def file_name_of(uri: str) -> str:
+    """Return the last part of an image's URI."""
+    name = PurePosixPath(uri).name
+    return unquote(name) if uri.startswith("file:") else name
+
+
+def read_head(job: Job, document: bytes | None) -> Head:
+    """Return what a masks object says beside the masks; nothing where the masks are inline or of other layouts."""
+    if document is None or not isinstance(job.masks, MasksRef):
+        return Head()
+    try:
+        content = from_json(document.removeprefix(codecs.BOM_UTF8))
+    except ValueError:
+        return Head()
+    if not isinstance(content, dict):
+        return Head()
+    if isinstance(content.get("image"), dict):
+        return Head(image=content["image"])
+    images = _entries(content.get("images"))
+    wanted, name = job.masks.image_id, PurePosixPath(job.image.uri).name
+    found = [
+        image
+        for image in images
+        if (str(image["id"]) == str(wanted) if wanted is not None else _name(image) == name or len(images) == 1)
+    ]
+    return Head(
+        image=found[0] if len(found) == 1 else {},
+        categories=_entries(content.get("categories")),
+        licenses=_entries(content.get("licenses")),
+    )
+
+
+def image_id_of(head: Head, job: Job | None, upstream: dict[str, Any]) -> int | None:
+    """Return the image's number in the upstream tool's files, where they have one."""
+    asked = job.masks.image_id if job is not None and isinstance(job.masks, MasksRef) else None
+    for value in (head.image.get("id"), head.image.get("image_id"), asked, upstream.get("image_id")):
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_ID:
+            return value
+    return None
+
+
+def _entries(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict) and "id" in entry] if isinstance(value, list) else []
+
+
+def _name(image: dict[str, Any]) -> str | None:
+    name = image.get("file_name")
+    return PurePosixPath(name).name if isinstance(name, str) else None

@@ -1,0 +1,97 @@
+"""SA-1B's JSON, a file per image, with the scores as fields of the annotations.
+
+https://github.com/facebookresearch/segment-anything#dataset describes the layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic_core import from_json
+
+from maskscore.batch import Batch
+from maskscore.client import Client
+from maskscore.export.coco import scores_of
+from maskscore.export.counts import ExportCounts
+from maskscore.export.heads import file_name_of
+from maskscore.export.jobs import job_ids_of
+from maskscore.export.output import Output, output_folder
+from maskscore.export.reader import read_jobs
+from maskscore.export.segmentation import rle_of
+from maskscore.export.selection import Selection
+from maskscore.export.spool import Spool, SpooledImage, spooled
+
+__all__ = ["write_sa1b"]
+
+
+def write_sa1b(
+    client: Client, jobs: Batch | Iterable[str], output: Output, selection: Selection | None = None
+) -> ExportCounts:
+    """Write a folder with ``NAME.json`` for each image ``NAME.jpg`` that has masks.
+
+    ``image`` and the annotations keep the fields that they have upstream; polygons become RLE. Of images with the same
+    name in several folders, all but the first have eight digits of their URI's digest in the name. Raises as
+    :func:`maskscore.export.write_jsonl` does; ``output`` must not exist, or be an empty folder.
+    """
+    selection = selection or Selection()
+    counts = ExportCounts()
+    found = read_jobs(client, job_ids_of(jobs), selection, counts, demanded=True, heads=True)
+    with (
+        output_folder(output, client.objects, content_type="application/json") as folder,
+        spooled(selection) as spool,
+    ):
+        spool.fill(found, counts)
+        _write(folder, spool)
+    return counts
+
+
+def _write(folder: Path, spool: Spool) -> None:
+    kept_ids = spool.image_ids_are_unique()
+    firsts = spool.first_of_each_stem()
+    masks = groupby(spool.masks(by_image=True), key=lambda mask: mask.image)
+    for image, (_, own) in zip(spool.images(), masks, strict=True):
+        stem = PurePosixPath(file_name_of(image.uri)).stem
+        if firsts.get(stem, image.number) != image.number:
+            stem += "-" + hashlib.sha256(image.uri.encode()).hexdigest()[:8]
+        document = {
+            "image": _image(image, kept_ids=kept_ids),
+            "annotations": list(_annotations((mask.json for mask in own), image)),
+        }
+        (folder / f"{stem}.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def _image(image: SpooledImage, *, kept_ids: bool) -> dict[str, Any]:
+    return {
+        "file_name": file_name_of(image.uri),
+        **image.entry,
+        "image_id": image.image_id if kept_ids else image.number,
+        "width": image.width,
+        "height": image.height,
+        "uri": image.uri,
+    }
+
+
+def _annotations(masks: Iterable[str], image: SpooledImage) -> Iterator[dict[str, Any]]:
+    for text in masks:
+        mask = from_json(text)
+        yield {
+            **mask["upstream"],
+            "id": _id(mask),
+            "segmentation": rle_of(mask["segmentation"], height=image.height, width=image.width),
+            "bbox": mask["box"],
+            "area": mask["area"],
+            **scores_of(mask),
+        }
+
+
+def _id(mask: dict[str, Any]) -> int | str:
+    """Return SA-1B's integer where the id is one; of a part the id and its number, since ids must be unique."""
+    name: str = mask["mask_id"]
+    if mask["part"] is not None:
+        return f"{name}/{mask['part']}"
+    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name

@@ -1,0 +1,78 @@
+"""Which masks are exported, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from maskscore.errors import InvalidDocumentError
+from maskscore.ranking import Ranking
+from maskscore.result import Component
+
+__all__ = ["Selection"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Filters, the ranking, and the order.
+
+    Parameters
+    ----------
+    min_multiplier: least ``semantic_multiplier``.
+    max_neg: most ``p_neg_sum``, the probability of all background and fragment prompts together, which the
+        multiplier is made of.
+    min_area: least pixels.
+    at_least: least values of the upstream tool's fields by name, such as ``{"predicted_iou": 0.88}``.
+    include_skipped: write masks that have no score, too; no filter but ``top`` and ``top_per_image`` is theirs.
+    ranking: what the rank score is.
+    sort: best first, instead of the order of the jobs and of their masks.
+    top: only so many, the best of all; best first.
+    top_per_image: only so many of each image (by its URI), the best.
+
+    A mask that does not have a value that is asked for is filtered out. Raises
+    :class:`~maskscore.errors.InvalidDocumentError` for a ``top`` or ``top_per_image`` below 1.
+    """
+
+    min_multiplier: float | None = None
+    max_neg: float | None = None
+    min_area: int | None = None
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    include_skipped: bool = False
+    ranking: Ranking = field(default_factory=Ranking)
+    sort: bool = False
+    top: int | None = None
+    top_per_image: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("top", self.top), ("top_per_image", self.top_per_image)):
+            if value is not None and value < 1:
+                raise InvalidDocumentError(f"{name} is {value}; it must be at least 1.")
+
+    @property
+    def best_first(self) -> bool:
+        """Whether the order is that of the rank scores."""
+        return self.sort or self.top is not None
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether nothing can be written before every mask is known."""
+        return self.best_first or self.top_per_image is not None
+
+    def refused_by(self, component: Component) -> str | None:
+        """Return the name of the first filter that the mask does not pass; ``None`` for one to keep."""
+        if component.skipped is not None:
+            return None if self.include_skipped else "skipped"
+        if self.min_multiplier is not None and not _reaches(component.semantic_multiplier, self.min_multiplier):
+            return "min-multiplier"
+        if self.max_neg is not None and not (component.p_neg_sum is not None and component.p_neg_sum <= self.max_neg):
+            return "max-neg"
+        if self.min_area is not None and not _reaches(component.area, self.min_area):
+            return "min-area"
+        for name, least in self.at_least.items():
+            if not _reaches(component.upstream.get(name), least):
+                return f"min {name}"
+        return None
+
+
+def _reaches(value: object, least: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least

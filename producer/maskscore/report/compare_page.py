@@ -1,0 +1,59 @@
+"""A comparison → one self-contained page: each mask under each treatment, as the model saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from maskscore.job import Job
+from maskscore.report.comparison import Cell, ComparedMask, Comparison
+from maskscore.report.entries import ReportEntry
+from maskscore.report.pictures import crop_picture, crop_uri
+from maskscore.report.sections import Section, bits_of, make_section
+from maskscore.report.templates import template
+from maskscore.report.thumbnails import mask_thumbnail
+
+__all__ = ["write_comparison"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One mask; ``crops`` has one data URI per treatment, or is empty where there is no picture."""
+
+    number: int
+    mask: ComparedMask
+    thumbnail: str | None
+    cells: list[tuple[str, Cell, str | None]]
+
+
+def write_comparison(
+    path: Path, comparison: Comparison, jobs: Sequence[Job], entry: ReportEntry, *, title: str
+) -> None:
+    """Write the page, as UTF-8.
+
+    ``jobs`` are those of :func:`~maskscore.report.comparison.comparison_jobs`; ``entry`` is of the first one, with the
+    image and the masks. What of those cannot be read leaves the scores to show.
+    """
+    section = make_section(entry, 1)
+    masks = [_shown(number, mask, comparison, jobs, section) for number, mask in enumerate(comparison.masks)]
+    page = template("compare").stream(title=title, comparison=comparison, section=section, masks=masks)
+    page.dump(str(path), encoding="utf-8")
+
+
+def _shown(number: int, mask: ComparedMask, comparison: Comparison, jobs: Sequence[Job], section: Section) -> _Shown:
+    photo, box, model = section.photo, mask.component.box, section.entry.result.model
+    thumbnail: str | None = None
+    crops: list[str | None] = [None] * len(mask.cells)
+    bits = bits_of(section.entry, mask.component, photo) if photo is not None else None
+    if photo is not None and bits is not None and box is not None and model is not None:
+        thumbnail = mask_thumbnail(photo, bits, box, mask.cells[0].grade.colour)
+        crops = [_crop(photo, bits, box, job, model.image_size) for job in jobs[0::2]]
+    return _Shown(number, mask, thumbnail, list(zip(comparison.treatments, mask.cells, crops, strict=True)))
+
+
+def _crop(photo: Image.Image, bits: Image.Image, box: tuple[int, int, int, int], job: Job, size: int) -> str:
+    options = job.options
+    return crop_uri(crop_picture(photo, bits, box, treatment=options.treatment, alpha=options.alpha, size=size))

@@ -1,0 +1,518 @@
+"""Exports of real results, each format read back by its own library, down to the masks' pixels."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
+from maskscore.cli.export import export_command
+from maskscore.errors import OutputError
+from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
+from maskscore.local import LocalServices
+from maskscore.local.worker import start_worker
+from maskscore.masks import encode_mask
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import draw_scene
+
+MINI = Path(__file__).parents[3] / "shared/data/coco-mini"
+DEMO = ScoringOptions(prompts="demo")
+POLYGONS = [[10.0, 10.0, 60.5, 12.0, 40.0, 55.0], [80.0, 80.0, 120.0, 80.0, 120.0, 110.0]]
+Bits = npt.NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def environment(services: LocalServices) -> dict[str, str]:
+    services.create_bucket("export")
+    return {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": f"export-{uuid.uuid4().hex[:8]}",
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_BUCKETS": "export",
+        "MASKSCORE_RESULT_BUCKETS": "export",
+        "MASKSCORE_FILE_ROOTS": str(MINI.resolve()),
+    }
+
+
+@pytest.fixture(scope="module")
+def client(environment: dict[str, str]) -> Iterator[Client]:
+    settings = ClientSettings(
+        redis_url=environment["MASKSCORE_REDIS_URL"], namespace=environment["MASKSCORE_NAMESPACE"]
+    )
+    with start_worker(environment), Client(settings) as client:
+        yield client
+
+
+def put(key: str, data: bytes) -> str:
+    boto3.client("s3").put_object(Bucket="export", Key=key, Body=data)
+    return f"s3://export/{key}"
+
+
+def scene_masks(seed: int) -> tuple[bytes, list[dict[str, Any]], dict[str, Bits]]:
+    """A drawn scene as PNG, its masks with the fields that SAM gives, and their pixels by id."""
+    scene = draw_scene(seed)
+    buffer = io.BytesIO()
+    Image.fromarray(scene.image).save(buffer, "PNG")
+    masks = [
+        {
+            "id": mask.id,
+            "segmentation": encode_mask(mask.mask).model_dump(),
+            "predicted_iou": 1 - n / 10,
+            "stability_score": 0.9,
+            "crop_box": [0, 0, *scene.image.shape[1::-1]],
+        }
+        for n, mask in enumerate(scene.masks)
+    ]
+    return buffer.getvalue(), masks, {mask.id: mask.mask.astype(np.uint8) for mask in scene.masks}
+
+
+def drawn(polygons: list[list[float]], size: tuple[int, int]) -> Bits:
+    pixels: Bits = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
+    return pixels
+
+
+Truth = dict[tuple[str, str], Bits]
+
+
+@pytest.fixture(scope="module")
+def batch(client: Client, services: LocalServices) -> tuple[Batch, Truth]:
+    """Five jobs: inline RLE and a bad mask, a masks object of SA-1B's layout, polygons, parts, and one that fails."""
+    truth: Truth = {}
+    jobs: list[dict[str, Any]] = []
+    image, masks, pixels = scene_masks(880_001)
+    masks.append({"id": "bad", "segmentation": {"size": [3, 3], "counts": "nothing"}})
+    uri = put("a/scene.png", image)
+    jobs.append({"job_id": "inline", "image": uri, "masks": masks})
+    truth |= {("inline", mask_id): bits for mask_id, bits in pixels.items()}
+    other, masks, pixels = scene_masks(880_002)
+    uri = put("b/scene.png", other)
+    document = {"image": {"image_id": 77, "width": 1, "height": 1, "file_name": "x.jpg"}, "annotations": masks}
+    jobs.append({"job_id": "object", "image": uri, "masks": put("b/scene.json", json.dumps(document).encode())})
+    size = next(iter(pixels.values())).shape
+    truth |= {("object", mask_id): bits for mask_id, bits in pixels.items()}
+    polygons = [{"id": "7", "segmentation": POLYGONS, "category_id": 3, "iscrowd": 0, "note": {"by": "hand"}}]
+    jobs.append({"job_id": "polygons", "image": uri, "masks": polygons, "result_uri": "s3://export/results/"})
+    truth["polygons", "7"] = drawn(POLYGONS, size)
+    split = ScoringOptions(prompts="demo", split_components=True, top_k=2, embeddings=True)
+    jobs.append({"job_id": "parts", "image": uri, "masks": polygons, "options": split})
+    jobs.append({"job_id": "fails", "image": "s3://export/nowhere.png", "masks": polygons})
+    batch = client.submit_many([Job.model_validate({"options": DEMO, **job}) for job in jobs], batch_id="mixed")
+    counts = batch.wait(timeout=120)
+    assert (counts.succeeded, counts.failed) == (4, 1)
+    return batch, truth
+
+
+def results(client: Client, batch: Batch) -> dict[str, JobResult]:
+    return {job_id: client.get(job_id) for job_id in batch.job_ids()}
+
+
+def check_pixels(truth: Truth, rows: list[dict[str, Any]], decode: Any) -> None:
+    """Hold every segmentation, box and area against the pixels that went in."""
+    parts: dict[str, Bits] = {}
+    for row in rows:
+        bits = decode(row)
+        assert bits.sum() == row["area"]
+        ys, xs = np.nonzero(bits)
+        box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+        assert list(row["bbox"] if "bbox" in row else row["box"]) == box
+        if row.get("part") is None:
+            np.testing.assert_array_equal(bits, truth[row["job_id"], row["mask_id"]])
+        else:
+            parts[row["mask_id"]] = parts.get(row["mask_id"], 0 * bits) + bits
+    np.testing.assert_array_equal(parts["7"], truth["polygons", "7"])
+
+
+def test_json_lines(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    jobs, truth = batch
+    counts = write_jsonl(client, jobs, tmp_path / "masks.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "masks.jsonl").read_text().splitlines()]
+    assert (counts.jobs, counts.kept, counts.masks) == (5, len(rows), len(rows) + 1)
+    assert (counts.without_result, counts.filtered, counts.unwritable) == ({"image_not_found": 1}, {"skipped": 1}, 0)
+    found = results(client, jobs)
+    expected = [
+        (job_id, c.id, c.part, c.s_pos, c.p_neg_sum, c.semantic_multiplier, c.upstream)
+        for job_id, result in found.items()
+        for c in result.components
+        if not c.skipped
+    ]
+    names = ("job_id", "mask_id", "part", "s_pos", "p_neg_sum", "semantic_multiplier", "upstream")
+    assert [tuple(row[name] for name in names) for row in rows] == expected
+    first = rows[0]
+    assert first["rank_score"] == pytest.approx(first["semantic_multiplier"] * 1.0 * 0.9)
+    assert found["inline"].prompts is not None
+    assert first["prompts_digest"] == found["inline"].prompts.digest
+    assert rows[-1]["top_k"][0].keys() == {"text", "group", "score"}
+
+    def decode(row: dict[str, Any]) -> Bits:
+        form, size = row["segmentation"], (row["image_height"], row["image_width"])
+        return drawn(form, size) if isinstance(form, list) else coco_mask.decode(form)
+
+    check_pixels(truth, rows, decode)
+    assert next(row for row in rows if row["job_id"] == "polygons")["segmentation"] == POLYGONS
+
+
+def test_parquet(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    jobs, _ = batch
+    lines, path = io.StringIO(), tmp_path / "masks.parquet"
+    write_jsonl(client, jobs, lines, Selection(include_skipped=True))
+    counts = write_parquet(client, jobs, path, Selection(include_skipped=True))
+    expected = [json.loads(line) for line in lines.getvalue().splitlines()]
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    assert (counts.kept, len(rows)) == (len(expected), len(expected))
+    for row, line in zip(rows, expected, strict=True):
+        for name in ("image", "job_id", "mask_id", "part", "area", "rank_score", "s_pos", "s_neg_text", "p_neg_sum"):
+            assert row[name] == line[name]
+        assert row["skipped"] == line["skipped"]
+        assert (row["box_x"] is None) == (line["box"] is None)
+        if line["box"] is not None:
+            assert [row[f"box_{name}"] for name in ("x", "y", "width", "height")] == line["box"]
+            assert json.loads(row["segmentation"]) == line["segmentation"]
+        assert row["upstream_predicted_iou"] == line["upstream"].get("predicted_iou")
+        assert row["upstream_category_id"] == line["upstream"].get("category_id")
+        rest = {name: value for name, value in line["upstream"].items() if name in ("crop_box", "note")}
+        assert json.loads(row["upstream"] or "{}") == rest
+    result = results(client, jobs)["parts"]
+    vector = result.components[0].embedding_vector()
+    assert vector is not None
+    embedding = next(row["embedding"] for row in rows if row["job_id"] == "parts")
+    np.testing.assert_array_equal(np.frombuffer(embedding, "<f2"), vector)
+    schema = pq.read_schema(path)
+    assert str(schema.field("upstream_predicted_iou").type) == "double"
+    assert str(schema.field("upstream_iscrowd").type) == "int64"
+    assert b"background" in schema.field("semantic_multiplier").metadata[b"description"]
+    assert json.loads(schema.metadata[b"maskscore"])["columns"]["area"] == "Pixels in the mask."
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text()
+    assert [name for name in schema.names if not name.startswith("upstream_") and f"`{name}`" not in page] == []
+
+
+def test_coco(client: Client, batch: tuple[Batch, Truth], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs, truth = batch
+    counts = write_coco(client, jobs, tmp_path / "coco.json", Selection(include_skipped=True))
+    assert counts.filtered == {"skipped": 1}
+    coco = COCO(str(tmp_path / "coco.json"))
+    annotations = coco.loadAnns(coco.getAnnIds())
+    assert len(annotations) == counts.kept
+    assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == ["scene.png", "x.jpg"]
+    assert {image["uri"] for image in coco.dataset["images"]} == {"s3://export/a/scene.png", "s3://export/b/scene.png"}
+    assert {category["id"]: category["name"] for category in coco.dataset["categories"]} == {3: "3", 4: "object"}
+    assert {a["category_id"] for a in annotations if a["job_id"] in ("polygons", "parts")} == {3}
+    check_pixels(truth, annotations, coco.annToMask)
+    assert annotations[0]["predicted_iou"] == 1.0
+    assert annotations[0]["p_pos_sum"] == results(client, jobs)["inline"].components[0].p_pos_sum
+
+
+def test_sa1b(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    jobs, truth = batch
+    counts = write_sa1b(client, jobs, tmp_path / "sa1b")
+    assert counts.complete is False
+    paths = sorted((tmp_path / "sa1b").iterdir())
+    documents = [json.loads(path.read_text()) for path in paths]
+    assert len(paths) == 2
+    assert [path.name[:5] for path in paths] == ["scene", "scene"]
+    annotations = [annotation for document in documents for annotation in document["annotations"]]
+    assert len(annotations) == counts.kept
+    check_pixels(truth, annotations, lambda annotation: coco_mask.decode(annotation["segmentation"]))
+    by_uri = {document["image"]["uri"]: document["image"] for document in documents}
+    assert by_uri["s3://export/b/scene.png"]["file_name"] == "x.jpg"
+    assert by_uri["s3://export/b/scene.png"]["height"] > 1
+    assert annotations[0].keys() >= {"id", "segmentation", "bbox", "area", "predicted_iou", "crop_box", "rank_score"}
+    again = client.submit_many(
+        [Job.model_validate({"image": uri, "options": DEMO, "masks": put(f"again/{n}.json", path.read_bytes())})
+         for n, (path, uri) in enumerate(zip(paths, [d["image"]["uri"] for d in documents], strict=True))]
+    )  # fmt: skip
+    scored = [component for result in again.as_completed(timeout=60) for component in result.components]
+    assert len(scored) == counts.kept
+    assert not any(component.skipped for component in scored)
+
+
+def ranked(client: Client, jobs: Batch, selection: Selection) -> list[dict[str, Any]]:
+    lines = io.StringIO()
+    counts = write_jsonl(client, jobs, lines, selection, segmentations=False)
+    rows = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert counts.masks == counts.kept + counts.filtered.total()
+    assert counts.kept == len(rows)
+    return rows
+
+
+def test_filters_and_order(client: Client, batch: tuple[Batch, Truth]) -> None:
+    jobs, _ = batch
+    every = ranked(client, jobs, Selection())
+    assert every[0]["segmentation"] is None
+    middle = sorted(row["p_neg_sum"] for row in every)[len(every) // 2]
+    by_neg = ranked(client, jobs, Selection(max_neg=middle))
+    assert by_neg == [row for row in every if row["p_neg_sum"] <= middle]
+    assert 0 < len(by_neg) < len(every)
+    area = sorted(row["area"] for row in every)[2]
+    assert ranked(client, jobs, Selection(min_area=area)) == [row for row in every if row["area"] >= area]
+    kept = ranked(client, jobs, Selection(at_least={"predicted_iou": 0.95}))
+    assert kept == [row for row in every if row["upstream"].get("predicted_iou", 0) >= 0.95]
+    good = ranked(client, jobs, Selection(min_multiplier=1.0))
+    assert {row["semantic_multiplier"] for row in good} <= {1.0, 2.0}
+    assert {row["semantic_multiplier"] for row in every} > {row["semantic_multiplier"] for row in good}
+    ranking = Ranking({"p_pos_sum": 1, "area": 0.1})
+    best = sorted(
+        every,
+        key=lambda row: -row["p_pos_sum"] * (row["area"] / row["image_width"] / row["image_height"]) ** 0.1,
+    )
+    names = [(row["job_id"], row["mask_id"], row["part"]) for row in best]
+
+    def names_of(selection: Selection) -> list[tuple[Any, ...]]:
+        return [(row["job_id"], row["mask_id"], row["part"]) for row in ranked(client, jobs, selection)]
+
+    assert names_of(Selection(ranking=ranking, sort=True)) == names
+    assert names_of(Selection(ranking=ranking, top=3)) == names[:3]
+    with_skipped = names_of(Selection(ranking=ranking, sort=True, include_skipped=True))
+    assert with_skipped == [*names, ("inline", "bad", None)]
+    two = ranked(client, jobs, Selection(ranking=ranking, top_per_image=2))
+    assert sorted(row["image"] for row in two) == ["s3://export/a/scene.png"] * 2 + ["s3://export/b/scene.png"] * 2
+    best_of_b = [name for name, row in zip(names, best, strict=True) if row["image"].endswith("b/scene.png")][:2]
+    assert {(r["job_id"], r["mask_id"], r["part"]) for r in two if r["image"].endswith("b/scene.png")} == {*best_of_b}
+
+
+def run(
+    environment: dict[str, str], folder: Path, *arguments: str, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "maskscore", "export", *arguments],
+        env={**os.environ, **environment},
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command(client: Client, environment: dict[str, str], batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    jobs, _ = batch
+    for name in ("out.jsonl", "out.parquet", "out.json", "out"):
+        done = run(environment, tmp_path, jobs.batch_id, "--wait", "-o", name, "--top", "4", "--json")
+        assert done.returncode == 1, done.stderr
+        counts = json.loads(done.stdout)
+        assert (counts["kept"], counts["without_result"]) == (4, {"image_not_found": 1})
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+    assert len(COCO(str(tmp_path / "out.json")).anns) == 4
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json", "out.jsonl", "out.parquet"]
+    listed = run(environment, tmp_path, "--jobs", "-", "--rank-by", "p_pos_sum", "--sort", stdin="inline\npolygons\n")
+    assert listed.returncode == 0, listed.stderr
+    scores = [json.loads(line)["rank_score"] for line in listed.stdout.splitlines()]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) > 1
+    assert "filtered out: skipped 1" in listed.stderr
+    stored = run(environment, tmp_path, "inline", "-o", "s3://export/out/masks.parquet")
+    assert stored.returncode == 0, stored.stderr
+    body = boto3.client("s3").get_object(Bucket="export", Key="out/masks.parquet")["Body"].read()
+    assert pq.read_table(io.BytesIO(body)).num_rows == len(client.get("inline").components) - 1
+    for wrong in (
+        ["nobody"],
+        ["inline", "-o", "out"],
+        ["inline", "-o", "nowhere/out.json"],
+        ["inline", "--rank-by", "area=-1"],
+        ["inline", "-o", "s3://nowhere.jsonl"],
+    ):
+        refused = run(environment, tmp_path, *wrong)
+        assert refused.returncode == (5 if wrong == ["nobody"] else 2), (wrong, refused.stderr)
+        assert refused.stdout == ""
+        assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("x -o x.txt", "--format"),
+        ("x -f coco", "-o NAME"),
+        ("x --json", "-o NAME"),
+        ("x --min area", "'area' is not NAME=NUMBER"),
+        ("x --rank-by area=large", "'area=large' is not NAME=NUMBER"),
+        ("x -o x.json --no-segmentations", "--no-segmentations"),
+        ("", "no batch and no job"),
+    ],
+)
+def test_wrong_usage_is_said(environment: dict[str, str], arguments: str, said: str) -> None:
+    refused = CliRunner(env=environment).invoke(export_command, arguments.split())
+    assert refused.exit_code == 2
+    assert said in refused.output
+
+
+def test_what_is_gone_is_counted(client: Client, services: LocalServices, tmp_path: Path) -> None:
+    image, masks, _ = scene_masks(880_003)
+    uri = put("gone.png", image)
+    documents = [put(f"gone-{n}.json", json.dumps(masks).encode()) for n in range(3)]
+    pinned = boto3.client("s3").head_object(Bucket="export", Key="gone-2.json")["ETag"]
+    refs = [{"uri": documents[0]}, {"uri": documents[1]}, {"uri": documents[2], "etag": pinned}]
+    jobs: list[dict[str, Any]] = [
+        {"job_id": f"gone-{n}", "image": uri, "masks": ref, "options": DEMO} for n, ref in enumerate(refs)
+    ]
+    elsewhere = {"masks": documents[0], "result_uri": "s3://export/gone.json"}
+    jobs.append({"job_id": "gone-result", "image": uri, "options": DEMO, **elsewhere})
+    submitted = client.submit_many([Job.model_validate(job) for job in jobs])
+    submitted.wait(timeout=60)
+    storage = boto3.client("s3")
+    storage.delete_object(Bucket="export", Key="gone-0.json")
+    shifted = [{**mask, "segmentation": {**mask["segmentation"], "counts": "0"}} for mask in masks]
+    put("gone-1.json", json.dumps(shifted).encode())
+    put("gone-2.json", json.dumps(masks[::-1]).encode())
+    storage.delete_object(Bucket="export", Key="gone.json")
+    ids = [*submitted.job_ids(), "never-there"]
+    counts = write_jsonl(client, ids, tmp_path / "gone.jsonl")
+    assert counts.without_result == {"result_unavailable": 1, "result_expired": 1}
+    assert (counts.kept, counts.unwritable) == (3 * len(masks), 3 * len(masks))
+    assert "gone-0.json" in str(counts.example)
+    rows = [json.loads(line) for line in (tmp_path / "gone.jsonl").read_text().splitlines()]
+    assert all(row["segmentation"] is None and row["s_pos"] is not None for row in rows)
+    counts = write_coco(client, ids, tmp_path / "gone.json")
+    assert (counts.kept, counts.unwritable) == (0, 3 * len(masks))
+    assert json.loads((tmp_path / "gone.json").read_text())["annotations"] == []
+
+
+@pytest.mark.parametrize("name", ["half.jsonl", "half.parquet", "half.json", "half"])
+def test_an_interrupted_export_leaves_nothing(
+    client: Client, batch: tuple[Batch, Truth], tmp_path: Path, name: str
+) -> None:
+    jobs, _ = batch
+    write = {".jsonl": write_jsonl, ".parquet": write_parquet, ".json": write_coco}.get(Path(name).suffix, write_sa1b)
+    if name != "half":
+        (tmp_path / name).write_text("what was there")
+
+    def ids() -> Iterator[str]:
+        yield from list(jobs.job_ids()) * 10
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(client, ids(), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ([] if name == "half" else [name])
+    if name != "half":
+        assert (tmp_path / name).read_text() == "what was there"
+
+
+def test_ctrl_c_leaves_nothing(environment: dict[str, str], batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    """It comes while a store that does not answer is asked for masks, half of the jobs being read."""
+    (tmp_path / "temporary").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        surroundings = {"AWS_ENDPOINT_URL": address, "AWS_ENDPOINT_URL_S3": address, "TMPDIR": "temporary"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "maskscore", "export", "inline", "object", "-o", "out.json"],
+            env={**os.environ, **environment, **surroundings},
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        asking, _ = silent.accept()
+        assert len(list((tmp_path / "temporary").iterdir())) == 1
+        process.send_signal(signal.SIGINT)
+        # Far less than it takes until the store's answer is given up.
+        _, said = process.communicate(timeout=15)
+        asking.close()
+    assert (process.returncode, said.strip()) == (130, "interrupted")
+    assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_left_alone(
+    client: Client, batch: tuple[Batch, Truth], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="no empty folder"):
+        write_sa1b(client, batch[0], tmp_path)
+    with pytest.raises(OutputError, match="is a folder"):
+        write_coco(client, batch[0], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.skipif(not MINI.is_dir(), reason="coco-mini is not there")
+def test_photos_come_back_with_their_categories_and_every_pixel(client: Client, tmp_path: Path) -> None:
+    truth = COCO(str(MINI / "instances.json"))
+    jobs = [
+        Job.model_validate(
+            {
+                "image": (MINI / "images" / image["file_name"]).resolve().as_uri(),
+                "masks": {"uri": (MINI / "instances.json").resolve().as_uri(), "image_id": image["id"]},
+                "options": DEMO,
+            }
+        )
+        for image in truth.dataset["images"]
+    ]
+    batch = client.submit_many(jobs)
+    batch.wait(timeout=120)
+    counts = write_coco(client, batch, tmp_path / "scored.json")
+    assert counts.complete
+    scored = COCO(str(tmp_path / "scored.json"))
+    assert len(scored.anns) == len(truth.anns) == 100
+    for annotation in scored.anns.values():
+        original = truth.anns[int(annotation["mask_id"])]
+        assert annotation["image_id"] == original["image_id"]
+        assert annotation["category_id"] == original["category_id"]
+        assert annotation["iscrowd"] == original["iscrowd"]
+        np.testing.assert_array_equal(scored.annToMask(annotation), truth.annToMask(original))
+        if isinstance(original["segmentation"], list):
+            assert annotation["segmentation"] == original["segmentation"]
+    names = {category["id"]: category["name"] for category in truth.dataset["categories"]}
+    assert all(category["name"] == names[category["id"]] for category in scored.dataset["categories"])
+    assert scored.imgs[329323]["coco_url"] == truth.imgs[329323]["coco_url"]
+    assert scored.dataset["licenses"] == truth.dataset["licenses"]
+    write_sa1b(client, batch, tmp_path / "sa1b")
+    for path in MINI.joinpath("sa1b").glob("*.json"):
+        theirs = {entry["id"]: entry for entry in json.loads(path.read_text())["annotations"]}
+        ours = json.loads((tmp_path / "sa1b" / path.name).read_text())
+        assert ours["image"]["image_id"] == int(path.stem)
+        for entry in ours["annotations"]:
+            assert entry["area"] == theirs[entry["id"]]["area"]
+            np.testing.assert_array_equal(
+                coco_mask.decode(entry["segmentation"]), coco_mask.decode(theirs[entry["id"]]["segmentation"])
+            )
+
+
+def test_masks_need_no_extra_for_json_lines(environment: dict[str, str], tmp_path: Path) -> None:
+    """Without pyarrow, Parquet says what to install, and the other formats work."""
+    code = (
+        "import sys; sys.modules['pyarrow'] = None; sys.argv = ['maskscore', 'export', 'x', '-o', sys.argv[1]]\n"
+        "from maskscore.cli import main; main()"
+    )
+    for name, expected, status in (("x.parquet", "maskscore[export]", 2), ("x.jsonl", "No such job: x", 5)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, name],
+            env={**os.environ, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert expected in done.stderr
+
+
+def test_jobs_that_have_not_ended_are_counted(client: Client, services: LocalServices, tmp_path: Path) -> None:
+    settings = ClientSettings(redis_url=services.redis.url, namespace=f"idle-{uuid.uuid4().hex[:8]}")
+    with Client(settings) as idle:
+        handle = idle.submit(Job.model_validate({"image": "s3://export/a.png", "masks": [], "options": DEMO}))
+        counts = write_jsonl(idle, [handle.job_id], tmp_path / "none.jsonl", Selection(top=5))
+        write_parquet(idle, [handle.job_id], tmp_path / "none.parquet")
+        write_sa1b(idle, [handle.job_id], tmp_path / "none")
+    assert (counts.kept, counts.complete, counts.without_result) == (0, False, {"not_ended": 1})
+    assert (tmp_path / "none.jsonl").read_text() == ""
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+    assert list((tmp_path / "none").iterdir()) == []
