@@ -148,11 +148,12 @@ def job_from_options(
     """Return the job of an image and its masks, each a URI or a path, with a job's and its scoring's ``options``.
 
     Those that are ``None`` are left out; ``format_`` is the masks' layout. Raises
-    :class:`~maskscore.errors.InvalidDocumentError` for what is not valid, and :class:`click.UsageError` where one of the
-    two is missing.
+    :class:`~maskscore.errors.InvalidDocumentError` for what is not valid, and :class:`click.UsageError` where one of
+    the two is missing.
     """
     if image is None or masks is None:
         raise click.UsageError("one job needs both --image and --masks")
+    options = dict(options)
     scoring = taken_scoring(options)
     given = {name: value for name, value in {**taken_job_fields(options), **options}.items() if value is not None}
     orientation = given.pop("orientation", "auto")
