@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,19 @@ from maskscore.store import load_result
 if TYPE_CHECKING:
     from maskscore.client import Client, JobHandle
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "Ending"]
 
 _PAGE = 200
 _BLOCK_S = 2.0
 _COMMIT_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A job of a batch has ended: what the event says, and what the ledger holds of the job."""
+
+    event: BatchEvent
+    record: JobRecord | None
 
 
 class Batch:
@@ -103,6 +112,35 @@ class Batch:
         finally:
             if reader is not None and done != committed:
                 self._commit(reader, done)
+
+    def endings(self, *, after: str = "0", limit: int = _PAGE, wait_s: float = 0.0) -> list[Ending]:
+        """Return up to ``limit`` endings after an event's id, the first to end first; ``0``: from the first one.
+
+        Waits up to ``wait_s`` seconds for one where there is none. A batch without jobs has none, and is no error: this
+        is for whoever reads while others still submit. Pass an event's id on as ``after`` and none is missed.
+        """
+        patience = min(wait_s, self._client.settings.redis_timeout_s / 2)
+        with redis_errors(self._client.settings):
+            events = self._ledger.events(self.batch_id, after=after, limit=limit, block_s=patience)
+        records = self._client.records([event.job_id for event in events])
+        return [Ending(event, record) for event, record in zip(events, records, strict=True)]
+
+    def result_of(self, ending: Ending) -> JobResult | None:
+        """Return the result of an ending; ``None`` where the job was queued again since, and ends (ended) once more.
+
+        Raises :class:`~maskscore.errors.ResultUnavailable` where its object cannot be read.
+        """
+        return self._result(ending.event, ending.record)
+
+    def note(self, name: str) -> str | None:
+        """Return a text that was kept with the batch by :meth:`set_note`, or ``None``."""
+        with redis_errors(self._client.settings):
+            return self._ledger.note(self.batch_id, name)
+
+    def set_note(self, name: str, text: str) -> None:
+        """Keep a text with the batch, for as long as the batch is kept: how far a reader has come, and so on."""
+        with redis_errors(self._client.settings):
+            self._ledger.set_note(self.batch_id, name, text)
 
     def cancel(self) -> BatchCounts:
         """Cancel every job that has not ended and return the counts: queued ones never run, running ones stop soon."""

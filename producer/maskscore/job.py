@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter
 from typing import Annotated, Any, Final, Literal
@@ -67,7 +68,8 @@ Uri = Annotated[str, Field(max_length=16_384)]
 ShortText = Annotated[str, Field(max_length=1024)]
 # Sent in a request's header and query, where nothing but visible ASCII can stand.
 ObjectVersion = Annotated[str, Field(max_length=1024, pattern=r"^[\x20-\x7e]*$")]
-JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+JOB_ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
+JobId = Annotated[str, Field(pattern=JOB_ID_PATTERN.pattern)]
 
 
 class RLE(Document):

@@ -32,7 +32,7 @@ from urllib3.exceptions import HTTPError
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["FetchedObject", "Objects"]
+__all__ = ["FetchedObject", "ListedObject", "Objects", "What"]
 
 What = Literal["image", "masks", "result"]
 
@@ -52,6 +52,15 @@ class FetchedObject:
     data: bytes
     etag: str | None
     version_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a listing shows it: its key below the prefix, its size in bytes, and its ETag."""
+
+    name: str
+    size: int
+    etag: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,26 @@ class Objects:
         with _s3_errors(uri, bucket, what):
             answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
         return str(answer["ETag"])
+
+    def download(self, uri: str, path: Path, *, what: What) -> None:
+        """Write an ``s3://`` object of any size into a file; raises as :meth:`read` does."""
+        bucket, key = _bucket_and_key(uri)
+        with _s3_errors(uri, bucket, what):
+            self._s3().download_file(bucket, key, str(path))
+
+    def list(self, uri: str) -> Iterator[ListedObject]:
+        """Yield the objects under ``s3://bucket/prefix/`` (or ``s3://bucket/``), by key, a page per request.
+
+        The keys' order is the store's, that of their UTF-8 bytes. Raises :class:`~maskscore.errors.JobError`:
+        ``image_not_found`` (no such bucket), ``image_forbidden``, ``uri_invalid``, ``storage_unavailable`` (passing).
+        """
+        bucket, slash, prefix = uri.removeprefix("s3://").partition("/")
+        if not uri.startswith("s3://") or not bucket or not slash or (prefix and not prefix.endswith("/")):
+            raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not a prefix; write s3://bucket/prefix/.")
+        with _s3_errors(uri, bucket, "image"):
+            for page in self._s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield ListedObject(item["Key"].removeprefix(prefix), int(item["Size"]), item.get("ETag"))
 
     def write(self, uri: str, data: bytes, *, content_type: str) -> str:
         """Write an ``s3://`` object and return its ETag.

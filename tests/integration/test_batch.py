@@ -204,3 +204,29 @@ def test_the_commands_for_batches_and_dead_letters(services: LocalServices, name
     assert "cancelled" in run("batch", "results", "night", "--json", expect=1)
     run("batch", "show", "day", expect=5)
     run("dead", "drop", "--all", expect=5)
+
+
+def test_endings_are_read_while_others_submit_and_notes_are_kept(
+    services: LocalServices, namespace: str, client: Client
+) -> None:
+    batch = client.batch("growing")
+    assert batch.endings() == []
+    assert batch.note("place") is None
+    client.submit_many(jobs(3), batch_id="growing")
+    end(services, namespace, "j1")
+    (first,) = batch.endings(wait_s=1)
+    assert batch.endings(after=first.event.event_id) == []
+    result = batch.result_of(first)
+    assert result is not None
+    assert (result.job_id, result.state) == ("j1", JobState.FAILED)
+    batch.set_note("place", first.event.event_id)
+    end(services, namespace, "j0", "j2")
+    later = client.batch("growing").endings(after=batch.note("place") or "", limit=1)
+    assert [ending.event.job_id for ending in later] == ["j0"]
+    # What is queued again ends once more: its first end does not count any more.
+    assert client.requeue("j1") is JobState.QUEUED
+    end(services, namespace, "j1")
+    endings = batch.endings()
+    assert [ending.event.job_id for ending in endings] == ["j1", "j0", "j2", "j1"]
+    assert [batch.result_of(ending) is None for ending in endings] == [True, False, False, False]
+    assert batch.counts().total == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +80,34 @@ def test_wrong_credentials_and_a_dead_store(
         Objects(buckets=None, result_buckets=None).read("s3://objects/ten", what="image", max_bytes=10)
     assert (caught.value.code, caught.value.passing) == (code, passing)
     assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
+
+
+def test_a_listing_of_several_pages_has_every_key_and_its_etag(objects: Objects, tmp_path: Path) -> None:
+    names = [*KEYS, *(f"many/{n:04}.jpg" for n in range(1010))]
+
+    def put(name: str) -> str:
+        return objects.write(f"s3://objects/listed/{name}", name.encode(), content_type="text/plain")
+
+    with ThreadPoolExecutor(8) as pool:
+        etags = dict(zip(names, pool.map(put, names), strict=True))
+    objects.write("s3://objects/listed-not", b"x", content_type="text/plain")
+    listed = list(objects.list("s3://objects/listed/"))
+    assert {entry.name: entry.etag for entry in listed} == etags
+    assert sum(entry.size for entry in listed) == sum(len(name.encode()) for name in names)
+    objects.download("s3://objects/listed/a+b.jpg", tmp_path / "a", what="masks")
+    assert (tmp_path / "a").read_bytes() == b"a+b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("uri", "code"),
+    [
+        ("s3://gone-bucket/x/", "image_not_found"),
+        ("s3://objects/no-slash", "uri_invalid"),
+        ("s3://objects", "uri_invalid"),
+        ("file:///tmp/", "uri_invalid"),
+    ],
+)
+def test_what_cannot_be_listed(objects: Objects, uri: str, code: str) -> None:
+    with pytest.raises(JobError) as caught:
+        list(objects.list(uri))
+    assert caught.value.code == code

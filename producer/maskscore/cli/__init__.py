@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "results": "maskscore.cli.jobs",
     "cancel": "maskscore.cli.jobs",
     "rescore": "maskscore.cli.rescore",
+    "run": "maskscore.cli.run",
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
     "export": "maskscore.cli.export",

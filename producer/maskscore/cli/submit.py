@@ -17,19 +17,17 @@ from pydantic import ValidationError
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.jobs import wait_for
+from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.output import print_results
 from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, JobError, QueueFull
 from maskscore.formats import UnreadableMask, read_masks
-from maskscore.job import Job, MasksFormat, Method, Orientation, Priority, Treatment, parse_job
-from maskscore.prompts import read_prompt_set
+from maskscore.job import Job, MasksFormat, parse_job
 from maskscore.result import JobState
 
 __all__ = ["job_from_options", "submit_command"]
-
-_SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "split_components", "embeddings")
 
 
 @click.command("submit")
@@ -43,17 +41,8 @@ _SCORING = ("treatment", "alpha", "method", "prompts", "top_k", "min_area", "spl
     type=click.Choice(get_args(MasksFormat)),
     help="Layout of the masks; else their content says.",
 )
-@click.option("--treatment", type=click.Choice(get_args(Treatment)), help="What happens outside the mask.")
-@click.option("--alpha", type=float, help="Strength of soft_mask.")
-@click.option("--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines.")
-@click.option("--prompts", help="Name of a prompt set, or a YAML file of one.")
-@click.option("--top-k", type=int, help="How many best prompts to return per mask.")
-@click.option("--min-area", type=int, help="Skip masks of fewer pixels.")
-@click.option("--split-components", is_flag=True, default=None, help="Score each connected part by itself.")
-@click.option("--embeddings", is_flag=True, default=None, help="Return the image features.")
-@click.option("--orientation", type=click.Choice(get_args(Orientation)), help="What to do with an EXIF orientation.")
-@click.option("--priority", type=click.Choice(get_args(Priority)), help="Which jobs go first.")
-@click.option("--expires-in", type=float, help="Seconds after which the job, if still queued, is given up.")
+@scoring_options
+@job_options
 @click.option("--result-uri", help="s3://bucket/prefix/ or s3://bucket/key.json for the result.")
 @click.option("--job-id", help="Id of the job; submitting the same again is the same job.")
 @click.option("--content-id", is_flag=True, help="Make the ids of the content: the same work is done once.")
@@ -164,25 +153,21 @@ def job_from_options(
     """
     if image is None or masks is None:
         raise click.UsageError("one job needs both --image and --masks")
-    given = {name: value for name, value in options.items() if value is not None}
-    prompts = given.get("prompts")
-    if prompts and prompts.endswith((".yaml", ".yml")):
-        given["prompts"] = read_prompt_set(Path(prompts))
+    options = dict(options)
+    scoring = taken_scoring(options)
+    given = {name: value for name, value in {**taken_job_fields(options), **options}.items() if value is not None}
+    orientation = given.pop("orientation", "auto")
     image_uri = _uri(image)
     document: dict[str, Any] = {
-        "image": {"uri": image_uri, **_take(given, "orientation")},
+        "image": {"uri": image_uri, "orientation": orientation},
         "masks": {"uri": masks, "format": format_} if "://" in masks else _inline(Path(masks), image_uri, format_),
-        "options": _take(given, *_SCORING),
+        "options": scoring,
         **given,
     }
     try:
         return Job.model_validate(document)
     except ValidationError as error:
         raise InvalidDocumentError(f"The job is not valid: {explain(error)}.") from error
-
-
-def _take(given: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: given.pop(name) for name in names if name in given}
 
 
 def _uri(image: str) -> str:

@@ -55,6 +55,15 @@ class BatchLedger:
         """Note how far a named reader has come."""
         self._redis.hset(f"{self._prefix}:counts:{batch_id}", f"reader:{reader}", event_id)
 
+    def note(self, batch_id: str, name: str) -> str | None:
+        """Return a text that was kept with the batch, or ``None``."""
+        value = self._redis.hget(f"{self._prefix}:counts:{batch_id}", f"note:{name}")
+        return value.decode() if value else None
+
+    def set_note(self, batch_id: str, name: str, text: str) -> None:
+        """Keep a text with the batch; it goes with it."""
+        self._redis.hset(f"{self._prefix}:counts:{batch_id}", f"note:{name}", text)
+
 
 def _pairs(answer: Any) -> Iterator[tuple[bytes, Any]]:
     # A list of pairs in RESP 2, a dictionary of lists in RESP 3.

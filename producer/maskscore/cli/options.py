@@ -1,0 +1,79 @@
+"""Options that several commands share: how masks are scored, and what else a job says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import click
+
+from maskscore.job import Method, Orientation, Priority, Treatment
+from maskscore.prompts import read_prompt_set
+
+__all__ = ["job_options", "scoring_options", "taken_job_fields", "taken_scoring"]
+
+Command = Callable[..., Any]
+
+_SCORING: Final = {
+    "treatment": click.option(
+        "--treatment", type=click.Choice(get_args(Treatment)), help="What happens outside the mask."
+    ),
+    "alpha": click.option("--alpha", type=float, help="Strength of soft_mask."),
+    "method": click.option(
+        "--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines."
+    ),
+    "prompts": click.option("--prompts", help="Name of a prompt set, or a YAML file of one."),
+    "top_k": click.option("--top-k", type=int, help="How many best prompts to return per mask."),
+    "min_area": click.option("--min-area", type=int, help="Skip masks of fewer pixels."),
+    "split_components": click.option(
+        "--split-components", is_flag=True, default=None, help="Score each connected part by itself."
+    ),
+    "embeddings": click.option("--embeddings", is_flag=True, default=None, help="Return the image features."),
+}
+_JOB: Final = {
+    "orientation": click.option(
+        "--orientation", type=click.Choice(get_args(Orientation)), help="What to do with an EXIF orientation."
+    ),
+    "priority": click.option("--priority", type=click.Choice(get_args(Priority)), help="Which jobs go first."),
+    "expires_in": click.option(
+        "--expires-in", type=float, help="Seconds after which a job, if still queued, is given up."
+    ),
+}
+
+
+def scoring_options(command: Command) -> Command:
+    """Give a command the options of :class:`~maskscore.ScoringOptions`; what is not given arrives as ``None``."""
+    return _with(command, _SCORING)
+
+
+def job_options(command: Command) -> Command:
+    """Give a command ``--orientation``, ``--priority`` and ``--expires-in``."""
+    return _with(command, _JOB)
+
+
+def taken_scoring(given: dict[str, Any]) -> dict[str, Any]:
+    """Take what :func:`scoring_options` added out of a command's arguments, as fields of ``ScoringOptions``.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` for a prompt set's file that cannot be read.
+    """
+    scoring = _taken(given, _SCORING)
+    prompts = scoring.get("prompts")
+    if prompts and prompts.endswith((".yaml", ".yml")):
+        scoring["prompts"] = read_prompt_set(Path(prompts))
+    return scoring
+
+
+def taken_job_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Take what :func:`job_options` added out of a command's arguments; only what was given."""
+    return _taken(given, _JOB)
+
+
+def _with(command: Command, options: Mapping[str, Callable[[Command], Command]]) -> Command:
+    for option in reversed(list(options.values())):
+        command = option(command)
+    return command
+
+
+def _taken(given: dict[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name in names if (value := given.pop(name, None)) is not None}

@@ -1,0 +1,170 @@
+"""``run``: a whole dataset, from a listing to a summary."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from maskscore.cli.exits import Exit
+from maskscore.cli.extras import needs_extra
+from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
+from maskscore.cli.run_output import print_dry_run, print_summary
+from maskscore.cli.run_progress import RunProgress
+from maskscore.client import Client
+from maskscore.dataset import Dataset, Order, default_batch_id, run_dataset
+from maskscore.document import explain
+from maskscore.errors import InvalidDocumentError
+from maskscore.formats import FORMATS
+from maskscore.job import JOB_ID_PATTERN, ScoringOptions
+
+__all__ = ["run_command"]
+
+
+@click.command("run")
+@click.argument("images", metavar="IMAGES")
+@click.option("--masks", help="Folder or s3:// prefix of the masks, or a dataset file.  [default: beside the images]")
+@click.option(
+    "--format", "format_", type=click.Choice(list(FORMATS)), help="Layout of the masks; else their content says."
+)
+@click.option("--image-suffix", metavar="END", help="Images are files that end so, such as _leftImg8bit.png.")
+@click.option("--masks-suffix", metavar="END", help="Masks files are those that end so, such as _mask.png.")
+@click.option("--upload", metavar="S3_URI", help="s3://bucket/prefix/ where local files are put for the workers.")
+@scoring_options
+@job_options
+@click.option("--result-uri", help="s3://bucket/prefix/ for the results; without it they stay in Redis.")
+@click.option("--batch-id", help="Id of the batch.  [default: made of the dataset and the options]")
+@click.option("--content-id", is_flag=True, help="Make the jobs' ids of the content: the same work is done once.")
+@click.option("--limit", type=click.IntRange(min=1), help="Take so many images at most.")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
+@click.option("--resume", is_flag=True, help="Go on where an earlier run was stopped or killed.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: run failed jobs again, too.")
+@click.option("--follow/--no-follow", default=True, help="Wait for the results, or only submit.  [default: follow]")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
+def run_command(
+    images: str,
+    masks: str | None,
+    format_: str | None,
+    image_suffix: str | None,
+    masks_suffix: str | None,
+    upload: str | None,
+    batch_id: str | None,
+    content_id: bool,
+    limit: int | None,
+    dry_run: bool,
+    resume: bool,
+    retry_failed: bool,
+    follow: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Score a whole dataset: pair its images with their masks, submit them, and follow them to a summary.
+
+    IMAGES is a folder or an s3://bucket/prefix/. A local folder's files are read by the workers as file:// (their
+    MASKSCORE_FILE_ROOTS must allow it), or are put into a bucket with --upload. Ctrl-C stops submitting; --resume goes
+    on, and scores nothing twice. Exits with 1 if an image has no result.
+    """
+    if retry_failed and not resume:
+        raise click.UsageError("--retry-failed goes with --resume")
+    _check_prefix("--upload", upload)
+    _check_prefix("--result-uri", options["result_uri"])
+    if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
+        raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
+    dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
+    order = _order(options, content_id, upload)
+    progress = RunProgress()
+    with Client() as client, _stopped_by_signals() as stop, needs_extra("formats"):
+
+        def seen(files: int) -> None:
+            progress.listing(files)
+            if stop.signal is not None:
+                raise KeyboardInterrupt
+
+        if dry_run:
+            with progress, dataset.opened(client.objects, limit=limit, seen=seen) as opened:
+                progress.close()
+                print_dry_run(opened, as_json=as_json)
+            return
+        batch_id = batch_id or default_batch_id(order.made_of(dataset.identity(client.objects)))
+        again = _command_to_resume(batch_id)
+        click.echo(f"maskscore: batch {batch_id}", err=True)
+        with progress:
+            summary = run_dataset(
+                client,
+                dataset,
+                order,
+                batch_id=batch_id,
+                limit=limit,
+                resume=resume,
+                retry=retry_failed,
+                follow=follow,
+                stopped=lambda: stop.signal is not None,
+                seen=seen,
+                shown=progress.show,
+            )
+    print_summary(summary, as_json=as_json, follow=follow)
+    if stop.signal is not None:
+        click.echo(
+            f"maskscore: stopped; {summary.counts.total:,} of {summary.images:,} images are submitted, and their jobs "
+            f"go on. Go on with:\n  {again}",
+            err=True,
+        )
+        sys.exit(128 + stop.signal)
+    if not follow and not summary.submitted.refused_count:
+        click.echo(f"maskscore: all are submitted. See the results with:\n  {again}", err=True)
+    elif not summary.succeeded:
+        if summary.failures:
+            click.echo(f"maskscore: when that is mended, go on with:\n  {again} --retry-failed", err=True)
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+class _Stop:
+    """Which signal has asked for the end."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[_Stop]:
+    """Note the first Ctrl-C or SIGTERM, so that the jobs in hand are finished; the second one ends at once."""
+    stop = _Stop()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.signal is not None:
+            raise KeyboardInterrupt
+        stop.signal = number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _order(options: dict[str, Any], content_id: bool, upload: str | None) -> Order:
+    try:
+        scoring = ScoringOptions.model_validate(taken_scoring(options))
+    except ValidationError as error:
+        raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
+    fields = {**taken_job_fields(options), **{name: value for name, value in options.items() if value is not None}}
+    return Order(scoring, fields, content_id, upload)
+
+
+def _check_prefix(option: str, uri: str | None) -> None:
+    if uri is not None and not (uri.startswith("s3://") and uri.endswith("/") and len(uri) > len("s3:///")):
+        raise click.UsageError(f"{option} {uri!r}: write s3://bucket/prefix/, with the slash at its end")
+
+
+def _command_to_resume(batch_id: str) -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--retry-failed", "--no-follow")]
+    if not any(argument.split("=")[0] == "--batch-id" for argument in arguments):
+        arguments += ["--batch-id", batch_id]
+    return shlex.join(["maskscore", *arguments, "--resume"])

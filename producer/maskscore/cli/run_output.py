@@ -1,0 +1,124 @@
+"""What ``run`` prints in the end: the summary, or what a dry run has found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+
+import click
+from rich.console import Console
+
+from maskscore.advice import advice_for
+from maskscore.dataset import Census, Pair, Summary
+from maskscore.dataset.source import Opened
+
+__all__ = ["print_dry_run", "print_summary"]
+
+_PAIRS = 10
+_BAR = 40
+_MULTIPLIERS = ("2.0", "1.0", "0.5", "0.1")
+
+
+def print_summary(summary: Summary, *, as_json: bool, follow: bool) -> None:
+    """Print the end of a run."""
+    if as_json:
+        click.echo(json.dumps(summary.document()))
+        return
+    console = Console(highlight=False, markup=False)
+    for line in _summary_lines(summary, follow=follow):
+        console.print(line, soft_wrap=True)
+
+
+def print_dry_run(opened: Opened, *, as_json: bool) -> None:
+    """Print the first pairs and the counts."""
+    pairs = list(islice(opened.pairing, _PAIRS))
+    census = opened.pairing.census
+    if as_json:
+        shown = [{"image": opened.images.uri_of(pair.image), "masks": _masks_of(pair)} for pair in pairs]
+        click.echo(json.dumps({"images": len(opened.pairing), "pairs": shown, "census": census.document()}))
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(f"images in {opened.images.uri}", soft_wrap=True)
+    console.print(f"masks  in {getattr(opened.masks, 'uri', opened.masks) or opened.images.uri}", soft_wrap=True)
+    console.print()
+    for pair in pairs:
+        console.print(f"{pair.image}  ←  {_masks_of(pair)}", soft_wrap=True)
+    if len(opened.pairing) > len(pairs):
+        console.print(f"... and {len(opened.pairing) - len(pairs):,} more")
+    console.print()
+    console.print(f"{len(opened.pairing):,} images with masks would be submitted.")
+    for line in _census_lines(census):
+        console.print(line, soft_wrap=True)
+
+
+def _masks_of(pair: Pair) -> str:
+    if pair.inline is not None:
+        return f"{len(pair.inline.masks):,} masks in the dataset file"
+    return f"{pair.masks}/" if pair.folder else str(pair.masks)
+
+
+def _census_lines(census: Census) -> Iterator[str]:
+    if not census.complete:
+        yield "--limit ended the listing, so what follows is of its beginning."
+    if census.images_without_masks:
+        yield _lonely(census.images_without_masks, "image", "without masks", census.lonely_images)
+    if census.masks_without_image:
+        yield _lonely(census.masks_without_image, "masks entry", "without an image", census.lonely_masks)
+    if census.masks_not_used:
+        yield f"{census.masks_not_used:,} masks files not used: their image has another, which goes first"
+    if census.others:
+        some = ", ".join(f"{count:,} {name}" for name, count in census.others.most_common(5))
+        yield f"{census.others.total():,} other files: {some}"
+
+
+def _lonely(count: int, what: str, how: str, names: list[str]) -> str:
+    plural = {"image": "images", "masks entry": "masks entries"}[what] if count > 1 else what
+    return f"{count:,} {plural} {how}: {', '.join(names)}{', ...' if count > len(names) else ''}"
+
+
+def _summary_lines(summary: Summary, *, follow: bool) -> Iterator[str]:
+    counts, tally = summary.counts, summary.tally
+    states = [f"{count:,} {state}" for state, count in asdict(counts).items() if count]
+    yield f"batch {summary.batch_id}: {counts.total:,} of {summary.images:,} images submitted"
+    yield f"jobs      {', '.join(states) or 'none'}"
+    yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"
+    if follow:
+        yield f"masks     {tally.masks:,} scored{_counted(tally.skipped, '; skipped: ')}"
+        if tally.warnings:
+            yield f"warnings  {_counted(tally.warnings, '')}"
+        if tally.masks:
+            yield ""
+            yield from _histogram(tally.multipliers)
+    if summary.submitted.left_out:
+        yield f"left out  {summary.submitted.left_out:,} entries of masks files that are no masks"
+    lonely = list(_census_lines(summary.census))
+    if lonely:
+        yield ""
+        yield from lonely
+    for code, failures in summary.failures.items():
+        yield ""
+        advice = advice_for(code)
+        yield f"{code}: {failures.count:,}{f' → {advice}' if advice else ''}"
+        for name, message in failures.examples[:3]:
+            yield f"  {name}: {message}" if name not in message else f"  {message}"
+    if counts.succeeded:
+        yield ""
+        yield f"Export: maskscore export {summary.batch_id} --format jsonl -o scores.jsonl --min-multiplier 1"
+
+
+def _histogram(multipliers: dict[str, int]) -> Iterator[str]:
+    total = sum(multipliers.values())
+    yield "multiplier      masks"
+    for name in (*_MULTIPLIERS, *sorted(set(multipliers) - set(_MULTIPLIERS))):
+        count = multipliers.get(name, 0)
+        if not count and name not in _MULTIPLIERS:
+            continue
+        bar = "█" * round(_BAR * count / total) or ("▏" if count else "")
+        yield f"{name:<10} {count:>10,} {count / total:>6.1%}  {bar}".rstrip()
+
+
+def _counted(counts: dict[str, int], before: str) -> str:
+    some = ", ".join(f"{count:,} {code}" for code, count in sorted(counts.items(), key=lambda item: -item[1]))
+    return f"{before}{some}" if some else ""

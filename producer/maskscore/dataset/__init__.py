@@ -1,0 +1,30 @@
+"""Whole datasets: images paired with their masks, submitted as a batch, and followed to a summary.
+
+:func:`run_dataset` is the one verb; the rest are its parts. ``names`` and ``roots`` know files, ``index`` and
+``pairing`` which masks belong to which image, ``jobs`` what is asked, ``submission`` and ``collection`` the two halves
+that run at the same time, ``tally`` and ``summary`` what came of it.
+"""
+
+from __future__ import annotations
+
+from maskscore.dataset.census import Census
+from maskscore.dataset.pairing import Pair, Pairing
+from maskscore.dataset.run import Progress
+from maskscore.dataset.source import Dataset
+from maskscore.dataset.summary import Summary
+from maskscore.dataset.tally import Failures, Tally
+from maskscore.dataset.verb import Order, default_batch_id, run_dataset
+
+__all__ = [
+    "Census",
+    "Dataset",
+    "Failures",
+    "Order",
+    "Pair",
+    "Pairing",
+    "Progress",
+    "Summary",
+    "Tally",
+    "default_batch_id",
+    "run_dataset",
+]

@@ -1,0 +1,72 @@
+"""What a listing holds: how much of what, what has no partner, and what is said where nothing fits together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from maskscore.dataset.names import MASKS_SUFFIXES, Naming
+from maskscore.dataset.roots import Root
+
+__all__ = ["FIRST", "Census", "nothing_found"]
+
+FIRST = 5
+"""How many names of each kind are kept."""
+
+
+@dataclass(slots=True)
+class Census:
+    """What was found. The names are the first few of each; ``complete`` is false where ``limit`` ended the listing."""
+
+    images: int = 0
+    masks: int = 0
+    pairs: int = 0
+    images_without_masks: int = 0
+    masks_without_image: int = 0
+    masks_not_used: int = 0
+    lonely_images: list[str] = field(default_factory=list)
+    lonely_masks: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    complete: bool = True
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        # Not `asdict`, which makes something else of a Counter.
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def nothing_found(census: Census, images: Root, masks: Root | Path | None, naming: Naming) -> str:
+    """Return the sentence for a dataset without one pair: what was looked for, what was seen, what may help."""
+    where = "beside them" if masks is None else f"in {getattr(masks, 'uri', masks)}"
+    seen = [f"{census.images:,} images{_named(census.lonely_images)}"]
+    seen.append(
+        f"{census.masks:,} images in the dataset file{_named(census.lonely_masks)}"
+        if isinstance(masks, Path)
+        else f"{census.masks:,} masks files{_named(census.lonely_masks)}"
+    )
+    if census.others:
+        some = ", ".join(f"{count:,} {name}" for name, count in census.others.most_common(5))
+        seen.append(f"other files: {some}")
+    hint = (
+        "Say where the masks are with --masks: a folder, a prefix, or a dataset file such as COCO's."
+        if masks is None
+        else "Other endings are said with --image-suffix and --masks-suffix."
+    )
+    return (
+        f"Not one image with masks was found. Looked for: images in {images.uri}, and {where} for each "
+        f"{_sought(masks, naming)}. Seen: {'; '.join(seen)}. {hint}"
+    )
+
+
+def _sought(masks: Root | Path | None, naming: Naming) -> str:
+    if isinstance(masks, Path):
+        return "an entry with its path or file name"
+    if naming.masks_suffix:
+        return f"a file of its name that ends in {naming.masks_suffix}"
+    return f"a file of its name ({', '.join(MASKS_SUFFIXES)}, a picture), or a folder of pictures"
+
+
+def _named(names: list[str]) -> str:
+    return f" ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})" if names else ""

@@ -1,0 +1,51 @@
+"""The masks of one image that lie in a folder of their own, a picture per mask, as SAM's command line writes them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from maskscore.dataset.names import last_part
+from maskscore.dataset.roots import FolderRoot, Root
+from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, read_dataset, read_masks
+from maskscore.job import Mask
+
+__all__ = ["read_folder"]
+
+_TABLE = "metadata.csv"
+
+
+def read_folder(root: Root, folder: str) -> list[Mask | UnreadableMask]:
+    """Return the masks of a folder below a root, in the order of its files; each is called by its file's name.
+
+    With SAM's ``metadata.csv`` they are read as SAM's, and carry its columns. Raises
+    :class:`~maskscore.formats.MasksDocumentError` where a file cannot be read, and as ``root`` does.
+    """
+    if isinstance(root, FolderRoot):
+        return _read(root.path / folder)
+    with tempfile.TemporaryDirectory(prefix="maskscore-masks-") as here:
+        for entry in root.below(folder):
+            (Path(here) / last_part(entry)).write_bytes(root.read(entry, "masks"))
+        return _read(Path(here))
+
+
+def _read(folder: Path) -> list[Mask | UnreadableMask]:
+    if (folder / _TABLE).is_file():
+        images: list[ImageMasks] = list(read_dataset(folder))
+        return [mask for image in images for mask in image.masks]
+    masks: list[Mask | UnreadableMask] = []
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    for file in sorted(files, key=lambda file: (len(file.name), file.name)):
+        try:
+            found = read_masks(file.read_bytes())
+        except MasksDocumentError as error:
+            raise MasksDocumentError(f"{file.name}: {error}") from error
+        alone = len(found) == 1
+        masks += [_called(mask, file.stem if alone else f"{file.stem}-{mask.id}") for mask in found]
+    return masks
+
+
+def _called(mask: Mask | UnreadableMask, name: str) -> Mask | UnreadableMask:
+    if isinstance(mask, UnreadableMask):
+        return UnreadableMask(name, mask.message, mask.upstream)
+    return mask.model_copy(update={"id": name})

@@ -1,0 +1,195 @@
+"""The listing of a dataset on disk: an SQLite file, so that ten million names take no memory.
+
+Everything that asks for all of them is one SQL statement, or a cursor that is read as it goes. The file is a cache of a
+listing and nothing more: what was submitted stands in Redis. It is made anew by each run, and removed at its end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Index", "IndexedImage"]
+
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -16384;
+PRAGMA temp_store = FILE;
+CREATE TABLE images (
+    key TEXT, name TEXT, base TEXT, etag TEXT, partner TEXT, partner_etag TEXT, folder INTEGER DEFAULT 0,
+    PRIMARY KEY (key, name)
+) WITHOUT ROWID;
+CREATE TABLE masks (
+    key TEXT, rank INTEGER, name TEXT, base TEXT, folder TEXT, etag TEXT, used INTEGER DEFAULT 0,
+    PRIMARY KEY (key, rank, name)
+) WITHOUT ROWID;
+CREATE TABLE submitted (id TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+# An image takes the masks file with its own key, the first of them by rank.
+_EXACT = """
+UPDATE images SET (partner, partner_etag) =
+    (SELECT name, etag FROM masks WHERE masks.key = images.key ORDER BY rank LIMIT 1);
+UPDATE masks SET used = (SELECT MAX(CASE WHEN images.partner = masks.name THEN 1 ELSE 2 END)
+                         FROM images WHERE images.key = masks.key)
+WHERE EXISTS (SELECT 1 FROM images WHERE images.key = masks.key);
+UPDATE masks SET used = 1 WHERE used = 2 AND EXISTS (
+    SELECT 1 FROM images WHERE images.key = masks.key AND images.partner = masks.name);
+"""
+# A JPEG takes the PNG beside it, where that has no masks of its own either.
+_PICTURE_BESIDE = """
+INSERT OR IGNORE INTO masks (key, rank, name, base, folder, etag)
+    SELECT key, 0, name, base, '', etag FROM images AS picture
+    WHERE partner IS NULL AND name LIKE '%.png' AND EXISTS (
+        SELECT 1 FROM images AS photo WHERE photo.key = picture.key AND photo.partner IS NULL
+        AND (photo.name LIKE '%.jpg' OR photo.name LIKE '%.jpeg'));
+DELETE FROM images WHERE partner IS NULL AND name LIKE '%.png'
+    AND EXISTS (SELECT 1 FROM masks WHERE masks.key = images.key AND masks.name = images.name);
+"""
+# An image takes a folder that has its key for a path: a picture per mask.
+_FOLDER = """
+CREATE INDEX masks_by_folder ON masks (folder);
+UPDATE images SET partner = key, folder = 1
+    WHERE partner IS NULL AND key <> '' AND EXISTS (SELECT 1 FROM masks WHERE folder = images.key AND used = 0);
+CREATE TABLE mask_folders (path TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT OR IGNORE INTO mask_folders SELECT partner FROM images WHERE folder = 1;
+UPDATE masks SET used = 1 WHERE used = 0 AND folder IN (SELECT path FROM mask_folders);
+"""
+# What is left over takes the one masks file of its name, wherever it lies, if no other image has this name.
+_ELSEWHERE = """
+CREATE TABLE one_masks AS
+    SELECT base, MIN(name) AS name, etag FROM masks WHERE used = 0 GROUP BY base HAVING COUNT(*) = 1;
+CREATE TABLE one_image AS SELECT base FROM images WHERE partner IS NULL GROUP BY base HAVING COUNT(*) = 1;
+CREATE INDEX one_masks_by_base ON one_masks (base);
+CREATE INDEX one_image_by_base ON one_image (base);
+UPDATE images SET (partner, partner_etag) = (SELECT name, etag FROM one_masks WHERE one_masks.base = images.base)
+WHERE partner IS NULL AND EXISTS (SELECT 1 FROM one_image WHERE one_image.base = images.base);
+UPDATE masks SET used = 1 WHERE used = 0
+    AND EXISTS (SELECT 1 FROM one_masks WHERE one_masks.base = masks.base)
+    AND EXISTS (SELECT 1 FROM one_image WHERE one_image.base = masks.base);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedImage:
+    """An image of the listing; ``partner`` is its masks file, or its folder of them (``folder``)."""
+
+    name: str
+    etag: str | None
+    partner: str
+    partner_etag: str | None
+    folder: bool
+
+
+class Index:
+    """Images and masks files by name. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="maskscore-run-")
+        self._db = sqlite3.connect(
+            Path(self._folder.name) / "listing.sqlite", isolation_level=None, check_same_thread=False
+        )
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._db.close()
+        self._folder.cleanup()
+
+    def add_images(self, rows: Iterable[tuple[str, str, str, str | None]]) -> None:
+        """Add images: key, name, last part of the key, ETag."""
+        self._many("INSERT OR IGNORE INTO images (key, name, base, etag) VALUES (?, ?, ?, ?)", rows)
+
+    def add_masks(self, rows: Iterable[tuple[str, int, str, str, str, str | None]]) -> None:
+        """Add masks files: key, rank, name, last part of the key, folder, ETag."""
+        self._many("INSERT OR IGNORE INTO masks (key, rank, name, base, folder, etag) VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def add_submitted(self, ids: Iterable[str]) -> None:
+        """Note job ids that were submitted before."""
+        self._many("INSERT OR IGNORE INTO submitted (id) VALUES (?)", ((job_id,) for job_id in ids))
+
+    def prepare_look_ups(self) -> None:
+        """Get ready for :meth:`look_up`."""
+        self._db.execute("CREATE INDEX images_by_base ON images (base)")
+
+    def pair(self, *, together: bool) -> None:
+        """Find each image its masks. ``together``: images and masks lie in one place, so a picture may be either."""
+        self._db.executescript(_EXACT)
+        if together and self._any("images WHERE partner IS NULL AND name LIKE '%.png'"):
+            self._db.executescript(_PICTURE_BESIDE + _EXACT)
+        for step in (_FOLDER, _ELSEWHERE):
+            if self._any(_SETS["lonely_images"]) and self._any(_SETS["lonely_masks"]):
+                self._db.executescript(step)
+
+    def look_up(self, file_name: str, key: str) -> tuple[str, str | None] | None:
+        """Return the name and ETag of the image that a dataset file calls so: by its path, or by its last part.
+
+        The second only where one image alone has it; a name without an extension (``key`` is all of it) may have any.
+        """
+        found = self._db.execute(
+            "SELECT name, etag FROM images WHERE key = ? AND name = ?", (key, file_name)
+        ).fetchone()
+        if found is not None:
+            return found[0], found[1]
+        base, last = key.rsplit("/", 1)[-1], file_name.rsplit("/", 1)[-1]
+        rows = self._db.execute("SELECT name, etag FROM images WHERE base = ? LIMIT 100", (base,)).fetchall()
+        same = [(name, etag) for name, etag in rows if name.rsplit("/", 1)[-1] == last or file_name == key]
+        return same[0] if len(same) == 1 else None
+
+    def take(self, names: Iterable[tuple[str, str]]) -> None:
+        """Note images, by key and name, as those that a dataset file speaks of."""
+        self._many("UPDATE images SET partner = '' WHERE key = ? AND name = ?", names)
+
+    def count(self, what: str) -> int:
+        """Return how many ``images``, ``masks``, ``pairs``, ``lonely_images``, ``lonely_masks`` or ``spare_masks``."""
+        return int(self._db.execute(f"SELECT COUNT(*) FROM {_SETS[what]}").fetchone()[0])
+
+    def count_exact(self, most: int) -> int:
+        """Return how many images have a masks file of their own key so far, counted up to ``most``."""
+        statement = (
+            "SELECT COUNT(*) FROM (SELECT 1 FROM images WHERE EXISTS "
+            "(SELECT 1 FROM masks WHERE masks.key = images.key) LIMIT ?)"
+        )
+        return int(self._db.execute(statement, (most,)).fetchone()[0])
+
+    def some(self, what: str, limit: int) -> list[str]:
+        """Return the first names of one of the sets of :meth:`count`."""
+        order = "key, name" if "images" in _SETS[what] else "key, rank, name"
+        rows = self._db.execute(f"SELECT name FROM {_SETS[what]} ORDER BY {order} LIMIT ?", (limit,))
+        return [name for (name,) in rows]
+
+    def images(self) -> Iterator[IndexedImage]:
+        """Yield the images that have a partner, by key."""
+        rows = self._db.execute(
+            "SELECT name, etag, partner, partner_etag, folder FROM images WHERE partner IS NOT NULL ORDER BY key, name"
+        )
+        for name, etag, partner, partner_etag, folder in rows:
+            yield IndexedImage(name, etag, partner, partner_etag, bool(folder))
+
+    def submitted(self, ids: list[str]) -> set[str]:
+        """Return those of a few ids that were submitted before."""
+        marks = ",".join("?" * len(ids))
+        rows = self._db.execute(f"SELECT id FROM submitted WHERE id IN ({marks})", ids)
+        return {job_id for (job_id,) in rows}
+
+    def _any(self, rows: str) -> bool:
+        return self._db.execute(f"SELECT 1 FROM {rows} LIMIT 1").fetchone() is not None
+
+    def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._db.execute("BEGIN")
+        self._db.executemany(statement, rows)
+        self._db.execute("COMMIT")
+
+
+_SETS = {
+    "images": "images",
+    "masks": "masks",
+    "pairs": "images WHERE partner IS NOT NULL",
+    "lonely_images": "images WHERE partner IS NULL",
+    "lonely_masks": "masks WHERE used = 0",
+    "spare_masks": "masks WHERE used = 2",
+}

@@ -1,0 +1,138 @@
+"""The job of an image and its masks."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from maskscore.dataset.folders import read_folder
+from maskscore.dataset.names import last_part
+from maskscore.dataset.pairing import Pair
+from maskscore.dataset.roots import Root
+from maskscore.document import explain
+from maskscore.errors import InvalidDocumentError
+from maskscore.formats import UnreadableMask, read_masks
+from maskscore.job import Job, Mask, ScoringOptions
+from maskscore.objects import Objects, What
+
+__all__ = ["JobMaker", "Made"]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A job, and how many entries are not in it since they are no masks. (A worker that reads them counts its own.)"""
+
+    job: Job
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobMaker:
+    """Makes jobs that are the same whenever they are made again.
+
+    Parameters
+    ----------
+    images, masks: where the files are; ``masks`` is the dataset file's path, or ``None`` where they lie together.
+    objects: reads what goes inline, and writes what is uploaded.
+    batch_id: a part of each job's id, with the image's URI.
+    options, fields: of every job; ``fields`` are ``orientation``, ``priority``, ``expires_in`` and ``result_uri``.
+    format: the layout of the masks files, where their content does not say.
+    pinned: name the ETags of the listing in the jobs, for ids that are made of the content.
+    upload: ``s3://bucket/prefix/`` where local files are put, for workers elsewhere.
+    """
+
+    images: Root
+    masks: Root | Path | None
+    objects: Objects
+    batch_id: str
+    options: ScoringOptions = field(default_factory=ScoringOptions)
+    fields: dict[str, Any] = field(default_factory=dict)
+    format: str | None = None
+    pinned: bool = False
+    upload: str | None = None
+
+    def job_id(self, pair: Pair) -> str:
+        """Return the id of a pair's job: that of the same image in the same batch is the same."""
+        parts = [self.batch_id, self.images.uri_of(pair.image)]
+        if pair.inline is not None and pair.inline.image_id is not None:
+            parts.append(str(pair.inline.image_id))
+        return f"run-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
+
+    def reads(self, pair: Pair) -> bool:
+        """Say whether making the pair's job reads or writes files, so that it is worth a thread."""
+        if pair.inline is not None:
+            return self.upload is not None
+        return pair.folder or self.upload is not None or self._masks_root.local is not self.images.local
+
+    def make(self, pair: Pair) -> Made:
+        """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
+
+        Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read.
+        """
+        rest = dict(self.fields)
+        image: dict[str, Any] = {"uri": self._image_uri(pair), "orientation": rest.pop("orientation", "auto")}
+        if self.pinned and self.upload is None and pair.etag is not None:
+            image["etag"] = pair.etag
+        masks, left_out = self._masks(pair)
+        document = {
+            "job_id": self.job_id(pair),
+            "batch_id": self.batch_id,
+            "image": image,
+            "masks": masks,
+            "options": self.options,
+            **rest,
+        }
+        try:
+            return Made(Job.model_validate(document), left_out)
+        except ValidationError as error:
+            raise InvalidDocumentError(f"{pair.image}: the job is not valid: {explain(error)}.") from error
+
+    def _image_uri(self, pair: Pair) -> str:
+        if self.upload is None or not self.images.local:
+            return self.images.uri_of(pair.image)
+        return self._put(self.images, pair.image, "" if self.masks is None else "images/", "image")
+
+    def _masks(self, pair: Pair) -> tuple[list[Mask] | dict[str, Any], int]:
+        """Return the masks, or where they are, and how many were left out since they cannot be read."""
+        if pair.inline is not None:
+            return _readable(pair.inline.masks)
+        root = self._masks_root
+        assert pair.masks is not None
+        if pair.folder:
+            return _readable(read_folder(root, pair.masks))
+        if root.local and not (self.images.local or self.upload):
+            return self._read_here(root, pair)
+        uri = (
+            self._put(root, pair.masks, "" if self.masks is None else "masks/", "masks")
+            if root.local and self.upload
+            else root.uri_of(pair.masks)
+        )
+        pinned = self.pinned and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
+        return {"uri": uri, "format": self.format, "etag": pair.masks_etag if pinned else None}, 0
+
+    def _read_here(self, root: Root, pair: Pair) -> tuple[list[Mask], int]:
+        """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
+        assert pair.masks is not None
+        data = root.read(pair.masks, "masks")
+        return _readable(read_masks(data, image_name=last_part(pair.image), format=self.format))
+
+    @property
+    def _masks_root(self) -> Root:
+        assert not isinstance(self.masks, Path)
+        return self.images if self.masks is None else self.masks
+
+    def _put(self, root: Root, name: str, below: str, what: What) -> str:
+        uri = f"{self.upload}{below}{name}"
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self.objects.write(uri, root.read(name, what), content_type=kind)
+        return uri
+
+
+def _readable(masks: list[Mask | UnreadableMask]) -> tuple[list[Mask], int]:
+    found = [mask for mask in masks if isinstance(mask, Mask)]
+    return found, len(masks) - len(found)

@@ -1,0 +1,236 @@
+"""Which masks belong to which image: by their names, or by what a dataset file says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+
+from maskscore.dataset.census import FIRST, Census, nothing_found
+from maskscore.dataset.index import Index
+from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
+from maskscore.dataset.roots import Root
+from maskscore.errors import InvalidDocumentError
+from maskscore.formats import ImageMasks, MasksDocumentError, read_dataset
+from maskscore.objects import ListedObject
+
+__all__ = ["Pair", "Pairing"]
+
+_CHUNK = 5000
+_MOST_ENDINGS = 40
+Seen = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and its masks: a file (``masks``), a folder of them, or what a dataset file said (``inline``)."""
+
+    image: str
+    etag: str | None
+    masks: str | None = None
+    masks_etag: str | None = None
+    folder: bool = False
+    inline: ImageMasks | None = None
+
+
+class Pairing:
+    """The images of a dataset with their masks.
+
+    Parameters
+    ----------
+    images: where the images are.
+    masks: where the masks files are; a path of one dataset file (COCO's and so on); ``None``: beside the images.
+    naming: the endings by which the files are known.
+    format: the layout of the dataset file, where its content does not say.
+    limit: how many pairs are wanted at most.
+    seen: called with the number of files seen, now and then.
+
+    Making it lists everything, into a file of its own (:class:`~maskscore.dataset.index.Index`); iterating yields the
+    pairs, in the order of the images' names, or in that of the dataset file. Neither holds more than a few thousand
+    names in memory. Raises :class:`~maskscore.errors.JobError` for a bucket that cannot be listed and
+    :class:`~maskscore.errors.InvalidDocumentError` where there is not one pair, and says what was looked for.
+    """
+
+    def __init__(
+        self,
+        images: Root,
+        masks: Root | Path | None = None,
+        *,
+        naming: Naming | None = None,
+        format: str | None = None,
+        limit: int | None = None,
+        seen: Seen | None = None,
+    ) -> None:
+        self._images, self._masks = images, masks
+        self._naming = naming or Naming()
+        self._format, self._limit = format, limit
+        self._seen = seen or (lambda count: None)
+        self.census = Census()
+        self._index = Index()
+        try:
+            self._list()
+            if isinstance(masks, Path):
+                self._match(masks)
+            else:
+                self._index.pair(together=masks is None and self._naming.masks_suffix is None)
+            self._count()
+            if not self.census.pairs:
+                raise InvalidDocumentError(nothing_found(self.census, images, masks, self._naming))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Pairing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.census.pairs if self._limit is None else min(self._limit, self.census.pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return islice(self._pairs(), self._limit)
+
+    def close(self) -> None:
+        """Remove the listing."""
+        self._index.close()
+
+    def add_submitted(self, job_ids: Iterator[str]) -> None:
+        """Note the ids of jobs that an earlier run has submitted."""
+        self._index.add_submitted(job_ids)
+
+    def submitted(self, job_ids: list[str]) -> set[str]:
+        """Return those of a few ids that an earlier run has submitted."""
+        return self._index.submitted(job_ids)
+
+    def _list(self) -> None:
+        if self._masks is None:
+            rest = _marked(self._images.entries(), None)
+        elif isinstance(self._masks, Path):
+            rest = _marked(self._images.entries(), False)
+        else:
+            rest = self._both(self._masks)
+        files, look_at = 0, 0
+        while chunk := list(islice(rest, _CHUNK)):
+            files += len(chunk)
+            self._add(chunk)
+            self._seen(files)
+            if self._limit is None or isinstance(self._masks, Path) or files < look_at:
+                continue
+            look_at = 2 * files
+            if self._index.count_exact(self._limit) >= self._limit:
+                self.census.complete = next(rest, None) is None
+                return
+
+    def _both(self, masks: Root) -> Iterator[tuple[ListedObject, bool | None]]:
+        # In turns: two listings of the same order meet early, where only the first pairs are wanted.
+        inside = masks.uri.removeprefix(self._images.uri) if masks.uri.startswith(self._images.uri) else ""
+        images = (entry for entry in self._images.entries() if not inside or not entry.name.startswith(inside))
+        around = self._images.uri.removeprefix(masks.uri) if self._images.uri.startswith(masks.uri) else ""
+        others = (entry for entry in masks.entries() if not around or not self._is_image_below(entry.name, around))
+        both = zip_longest(_marked(images, False), _marked(others, True))
+        return (item for item in chain.from_iterable(both) if item is not None)
+
+    def _is_image_below(self, name: str, images: str) -> bool:
+        return name.startswith(images) and self._naming.of(name, masks_root=False).kind == "image"
+
+    def _add(self, chunk: list[tuple[ListedObject, bool | None]]) -> None:
+        images, masks = [], []
+        for entry, masks_root in chunk:
+            name = entry.name
+            if not _is_text(name):
+                self._other("a name that is not UTF-8")
+                continue
+            place = self._naming.of(name, masks_root=masks_root)
+            base = last_part(place.key)
+            if place.kind == "image":
+                images.append((place.key, name, base, entry.etag))
+            elif place.kind == "masks":
+                # A folder of masks is one of pictures.
+                folder = folder_of(name) if place.rank >= len(MASKS_SUFFIXES) or self._naming.masks_suffix else ""
+                masks.append((place.key, place.rank, name, base, folder, entry.etag))
+            else:
+                self._other(extension(name) or "no extension")
+        self._index.add_images(images)
+        self._index.add_masks(masks)
+
+    def _other(self, ending: str) -> None:
+        others = self.census.others
+        others[ending if ending in others or len(others) < _MOST_ENDINGS else "others"] += 1
+
+    def _match(self, file: Path) -> None:
+        """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
+        self._index.prepare_look_ups()
+        taken: list[tuple[str, str]] = []
+        for number, entry in enumerate(self._entries(file), 1):
+            self._seen(number)
+            self.census.masks += 1
+            found = self._found(entry)
+            if found is None:
+                self.census.masks_without_image += 1
+                if len(self.census.lonely_masks) < FIRST:
+                    self.census.lonely_masks.append(entry.image)
+                continue
+            self.census.pairs += 1
+            taken.append((self._naming.of(found[0], masks_root=False).key, found[0]))
+            if len(taken) >= _CHUNK:
+                self._index.take(taken)
+                taken.clear()
+            if self.census.pairs == self._limit:
+                self.census.complete = False
+                break
+        self._index.take(taken)
+
+    def _entries(self, file: Path) -> Iterator[ImageMasks]:
+        try:
+            yield from read_dataset(file, format=self._format)
+        except MasksDocumentError as error:
+            raise InvalidDocumentError(str(error)) from error
+        except OSError as error:
+            raise InvalidDocumentError(f"{file} cannot be read: {error.strerror or error}.") from error
+
+    def _found(self, entry: ImageMasks) -> tuple[str, str | None] | None:
+        name = entry.image.removeprefix("./")
+        # COCO's own files are called by their ids, with twelve digits; results in its format have nothing but the id.
+        for called in (name, f"{name:0>12}") if name.isdigit() else (name,):
+            if found := self._index.look_up(called, self._naming.of(called, masks_root=False).key):
+                return found
+        return None
+
+    def _count(self) -> None:
+        census, index = self.census, self._index
+        census.images = index.count("images")
+        census.images_without_masks = index.count("lonely_images")
+        census.lonely_images = index.some("lonely_images", FIRST)
+        if isinstance(self._masks, Path):
+            return
+        census.masks, census.pairs = index.count("masks"), index.count("pairs")
+        census.masks_without_image = index.count("lonely_masks")
+        census.masks_not_used = index.count("spare_masks")
+        census.lonely_masks = index.some("lonely_masks", FIRST)
+
+    def _pairs(self) -> Iterator[Pair]:
+        if isinstance(self._masks, Path):
+            for entry in self._entries(self._masks):
+                found = self._found(entry)
+                if found is not None:
+                    yield Pair(*found, inline=entry)
+            return
+        for image in self._index.images():
+            yield Pair(image.name, image.etag, image.partner, image.partner_etag, image.folder)
+
+
+def _marked(entries: Iterator[ListedObject], masks_root: bool | None) -> Iterator[tuple[ListedObject, bool | None]]:
+    return ((entry, masks_root) for entry in entries)
+
+
+def _is_text(name: str) -> bool:
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,231 @@
+"""A whole dataset through the service: submission and results at once, stopped and gone on with at any time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from maskscore.client import Client
+from maskscore.dataset.collection import Collection
+from maskscore.dataset.jobs import JobMaker
+from maskscore.dataset.pairing import Pairing
+from maskscore.dataset.patience import Patience
+from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
+from maskscore.dataset.summary import Summary
+from maskscore.errors import BatchNotFound, InvalidDocumentError, ServiceUnavailable
+from maskscore.ledger import BatchCounts
+from maskscore.result import JobState
+
+__all__ = ["Progress", "Run", "check_batch"]
+
+_LOOK_EVERY_S = 0.5
+_RATE_OVER_S = 60.0
+_PAGE = 500
+
+
+def check_batch(client: Client, batch_id: str, made_of: str, *, resume: bool) -> bool:
+    """Return whether the batch is there already, to be gone on with.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` where it is there and ``resume`` is not asked for, or was
+    begun with other options than ``made_of``.
+    """
+    batch = client.batch(batch_id)
+    try:
+        counts = batch.counts()
+    except BatchNotFound:
+        return False
+    if not resume:
+        raise InvalidDocumentError(
+            f"The batch {batch_id} is there already: {counts.total:,} jobs, {counts.ended:,} ended. Go on with "
+            "--resume, or score again under another --batch-id."
+        )
+    RunNote(made_of).check(batch.note(RUN_NOTE), batch_id)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: of ``total`` images, how many are submitted and what became of them.
+
+    ``per_s`` is the rate of the last minute, jobs that ended per second; ``left_s`` the seconds left at this rate,
+    ``None`` while there is none. ``most_failed`` is the most frequent code of those without a result.
+    ``trouble`` is said of a Redis that does not answer; the run waits for it then, two minutes at most.
+    """
+
+    total: int
+    submitted: Submitted
+    counts: BatchCounts
+    masks: int
+    per_s: float
+    left_s: float | None
+    most_failed: str | None = None
+    trouble: str | None = None
+
+
+class Run:
+    """Submits a pairing's jobs as one batch, and reads their results as they end.
+
+    Parameters
+    ----------
+    client: asks the service.
+    pairing: the images with their masks.
+    maker: makes their jobs; its ``batch_id`` is the batch's.
+    content_id: make the jobs' ids of their content.
+    made_of: the options in words, kept with the batch: a run that goes on must have the same.
+    resume: go on with a batch that is there; without it, one that is there is refused.
+    retry: with ``resume``: queue the jobs again that ended without a result.
+
+    What was submitted, what has ended, and what was counted of it stand in Redis with the batch; so a run that was
+    killed is gone on with as one that was stopped. Raises as :func:`check_batch` does.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        pairing: Pairing,
+        maker: JobMaker,
+        *,
+        content_id: bool = False,
+        made_of: str = "",
+        resume: bool = False,
+        retry: bool = False,
+    ) -> None:
+        self._client, self._pairing = client, pairing
+        self._batch = client.batch(maker.batch_id)
+        begun = check_batch(client, maker.batch_id, made_of, resume=resume)
+        if begun:
+            pairing.add_submitted(self._batch.job_ids())
+        self._submission = Submission(client, pairing, maker, content_id=content_id, note=RunNote(made_of))
+        self._collection = Collection(client, maker.batch_id)
+        if begun and retry:
+            self._queue_again()
+        self._started = time.monotonic()
+        self._pace = _Pace(self._counts().ended)
+
+    def go(
+        self,
+        *,
+        follow: bool = True,
+        stopped: Callable[[], bool] = lambda: False,
+        shown: Callable[[Progress], None] = lambda progress: None,
+    ) -> Summary:
+        """Run to the end, or until ``stopped`` says so, and return the summary.
+
+        Without ``follow`` the end is when all jobs are submitted. ``shown`` is called about twice per second.
+        """
+        self._submission.start()
+        try:
+            complete = self._follow(stopped, shown) if follow else self._submit_only(stopped, shown)
+            self._submission.stop()
+            if complete and follow:
+                self._settle()
+            return self._summary(complete=complete and follow)
+        finally:
+            self._submission.stop()
+            self._collection.close()
+
+    def _queue_again(self) -> None:
+        """Queue the jobs again that ended without a result. What was counted of them is counted anew."""
+        page: list[str] = []
+        for job_id in self._batch.job_ids():
+            page.append(job_id)
+            if len(page) == _PAGE:
+                self._queue_again_of(page)
+                page.clear()
+        self._queue_again_of(page)
+        self._collection.begin_anew()
+
+    def _queue_again_of(self, job_ids: list[str]) -> None:
+        for record in self._client.records(job_ids):
+            if record and record.status.state in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
+                self._client.requeue(record.status.job_id)
+
+    def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
+        looked = 0.0
+        patience, counts = Patience(), BatchCounts()
+        while not stopped():
+            submitting = self._submission.running
+            try:
+                endings = self._collection.step(_LOOK_EVERY_S)
+                now = time.monotonic()
+                if endings and now - looked < _LOOK_EVERY_S:
+                    continue
+                looked, counts = now, self._counts()
+            except ServiceUnavailable as error:
+                patience.bear(error)
+                shown(replace(self._progress(counts), trouble=str(error)))
+                time.sleep(_LOOK_EVERY_S)
+                continue
+            patience.answered()
+            shown(self._progress(counts))
+            if not endings and not submitting and counts.ended == counts.total:
+                return True
+        return False
+
+    def _submit_only(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
+        while self._submission.running:
+            if stopped():
+                return False
+            self._submission.join(_LOOK_EVERY_S)
+            with suppress(ServiceUnavailable):  # the submission has the patience
+                shown(self._progress(self._counts()))
+        return True
+
+    def _settle(self) -> None:
+        """Count everything again where the tally is not what the batch says: a job may have ended a second time."""
+        if self._collection.tally.jobs != self._counts().total:
+            self._collection.begin_anew()
+            while self._collection.step(0.0):
+                pass
+
+    def _counts(self) -> BatchCounts:
+        try:
+            return self._batch.counts()
+        except BatchNotFound:
+            return BatchCounts()
+
+    def _progress(self, counts: BatchCounts) -> Progress:
+        total = max(len(self._pairing), counts.total)
+        per_s = self._pace.per_s(counts.ended)
+        left_s = (total - counts.ended) / per_s if per_s > 0 else None
+        tally = self._collection.tally
+        most_failed = max(tally.failures, key=lambda code: tally.failures[code].count, default=None)
+        return Progress(total, self._submission.progress, counts, tally.masks, per_s, left_s, most_failed)
+
+    def _summary(self, *, complete: bool) -> Summary:
+        counts = self._counts()
+        seconds = time.monotonic() - self._started
+        return Summary(
+            batch_id=self._batch.batch_id,
+            census=self._pairing.census,
+            images=len(self._pairing),
+            submitted=self._submission.progress,
+            counts=counts,
+            tally=self._collection.tally,
+            seconds=seconds,
+            jobs_per_s=(counts.ended - self._pace.first) / seconds if seconds else 0.0,
+            complete=complete,
+        )
+
+
+@dataclass
+class _Pace:
+    """Jobs per second over the last minute."""
+
+    first: int
+    _looks: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._looks.append((time.monotonic(), self.first))
+
+    def per_s(self, ended: int) -> float:
+        """Note how many have ended by now, and return the rate."""
+        now = time.monotonic()
+        self._looks.append((now, ended))
+        while len(self._looks) > 2 and now - self._looks[0][0] > _RATE_OVER_S:
+            self._looks.popleft()
+        since, count = self._looks[0]
+        return (ended - count) / (now - since) if now > since else 0.0

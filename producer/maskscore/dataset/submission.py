@@ -1,0 +1,199 @@
+"""Submitting a dataset's jobs, in a thread of its own, so that results are read meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from maskscore.client import Client
+from maskscore.content import with_content_id
+from maskscore.dataset.jobs import JobMaker, Made
+from maskscore.dataset.pairing import Pair, Pairing
+from maskscore.dataset.patience import Patience
+from maskscore.dataset.tally import Failures
+from maskscore.errors import (
+    FailureCode,
+    InvalidDocumentError,
+    JobConflict,
+    MaskscoreError,
+    PayloadTooLarge,
+    QueueFull,
+    ServiceUnavailable,
+)
+from maskscore.job import Job
+
+__all__ = ["RUN_NOTE", "RunNote", "Submission", "Submitted"]
+
+_CHUNK = 200
+# With the masks in the jobs, a chunk is what takes the memory.
+_INLINE_CHUNK = 50
+_READERS = 8
+_ROOM_S = 0.5
+_AGAIN_S = 1.0
+_OF_ALL = (FailureCode.RESULT_FORBIDDEN, FailureCode.RESULT_NOT_STORED)
+RUN_NOTE = "run"
+
+
+@dataclass(slots=True)
+class Submitted:
+    """How far it has come. ``known`` were submitted by an earlier run, ``refused`` could not be made into jobs.
+
+    ``left_out`` are masks that cannot be read, of files that are read here and not by a worker.
+    """
+
+    seen: int = 0
+    new: int = 0
+    known: int = 0
+    refused: dict[str, Failures] = field(default_factory=dict)
+    left_out: int = 0
+    waiting_for_room: bool = False
+
+    @property
+    def refused_count(self) -> int:
+        """Images of which no job could be made."""
+        return sum(failures.count for failures in self.refused.values())
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """What a batch was begun with: kept with it, so that a run that goes on asks the same of the rest."""
+
+    made_of: str
+
+    def check(self, kept: str | None, batch_id: str) -> None:
+        """Raise :class:`~maskscore.errors.InvalidDocumentError` where the batch was begun with something else."""
+        if kept is not None and json.loads(kept)["made_of"] != self.made_of:
+            raise InvalidDocumentError(
+                f"The batch {batch_id} was begun with other options ({json.loads(kept)['made_of']}); this run has "
+                f"{self.made_of}. Give the same ones, or another --batch-id."
+            )
+
+    def text(self) -> str:
+        """Return the text that is kept."""
+        return json.dumps({"made_of": self.made_of})
+
+
+class Submission:
+    """Submits the jobs of a pairing, a few hundred per round trip, until all are or it is stopped.
+
+    Parameters
+    ----------
+    client: submits; safe to share with the thread that reads results.
+    pairing, maker: what the jobs are made of. The pairing is this thread's alone while it runs.
+    content_id: make the ids of the content.
+    note: kept with the batch after the first jobs.
+    """
+
+    def __init__(self, client: Client, pairing: Pairing, maker: JobMaker, *, content_id: bool, note: RunNote) -> None:
+        self._client, self._pairing, self._maker = client, pairing, maker
+        self._content_id, self._note = content_id, note
+        self._stop = threading.Event()
+        self._patience = Patience()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="submission", daemon=True)
+        self.progress = Submitted()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on. Raises what has ended it, if that was an error."""
+        alive = self._thread.is_alive()
+        if not alive and self._error is not None:
+            raise self._error
+        return alive
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """Stop after the jobs in hand; what was submitted goes on."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for its end, so many seconds at most."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            with ThreadPoolExecutor(_READERS, thread_name_prefix="masks") as pool:
+                self._submit_all(pool)
+        except BaseException as error:  # raised again by whoever looks after this thread
+            self._error = error
+
+    def _submit_all(self, pool: ThreadPoolExecutor) -> None:
+        pairs = iter(self._pairing)
+        size = _INLINE_CHUNK if isinstance(self._maker.masks, Path) else _CHUNK
+        while not self._stop.is_set() and (chunk := list(islice(pairs, size))):
+            missing = self._missing(chunk)
+            jobs = []
+            # A thread for each is worth it only where something is waited for.
+            reads = any(map(self._maker.reads, missing))
+            for pair, made in zip(missing, (pool.map if reads else map)(self._made, missing), strict=True):
+                if isinstance(made, Made):
+                    jobs.append(made.job)
+                    self.progress.left_out += made.left_out
+                elif made is not None:
+                    self._refuse(pair.image, made)
+            self._submit(jobs)
+            if self._stop.is_set():
+                return
+            self.progress.known += len(chunk) - len(missing)
+            self.progress.seen += len(chunk)
+
+    def _missing(self, chunk: list[Pair]) -> list[Pair]:
+        if self._content_id:
+            return chunk
+        ids = [self._maker.job_id(pair) for pair in chunk]
+        known = self._pairing.submitted(ids)
+        return [pair for pair, job_id in zip(chunk, ids, strict=True) if job_id not in known]
+
+    def _made(self, pair: Pair) -> Made | MaskscoreError | None:
+        if self._stop.is_set():
+            return None
+        try:
+            made = self._maker.make(pair)
+            return Made(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
+        except MaskscoreError as error:
+            # What is wrong with the store, or with the place for uploads, is so for all images.
+            if getattr(error, "passing", False) or error.code in _OF_ALL:
+                raise
+            return error
+
+    def _submit(self, jobs: list[Job]) -> None:
+        while jobs and not self._stop.is_set():
+            try:
+                batch = self._client.submit_many(jobs, batch_id=self._maker.batch_id)
+                if not self.progress.new:
+                    batch.set_note(RUN_NOTE, self._note.text())
+            except ServiceUnavailable as error:
+                self._patience.bear(error)
+                self._stop.wait(_AGAIN_S)
+                continue
+            except QueueFull:
+                self.progress.waiting_for_room = True
+                self._stop.wait(_ROOM_S)
+                continue
+            except PayloadTooLarge as error:
+                if len(jobs) == 1:
+                    self._refuse(jobs[0].image.uri, error)
+                    return
+                for job in jobs:
+                    self._submit([job])
+                return
+            except JobConflict as error:
+                raise InvalidDocumentError(
+                    f"Of the batch {self._maker.batch_id}, an image was submitted before with other options or masks. "
+                    f"Give the same ones, or another --batch-id. ({error})"
+                ) from error
+            self._patience.answered()
+            self.progress.waiting_for_room = False
+            self.progress.new += len(jobs)
+            return
+
+    def _refuse(self, image: str, error: MaskscoreError) -> None:
+        self.progress.refused.setdefault(error.code, Failures()).add(lambda: image, str(error))

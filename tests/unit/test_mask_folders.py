@@ -1,0 +1,62 @@
+"""A folder of masks per image: SAM's, and one of pictures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from maskscore.dataset.folders import read_folder
+from maskscore.dataset.roots import FolderRoot
+from maskscore.errors import MaskscoreError
+from maskscore.job import RLE, Mask
+from maskscore.objects import Objects
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[FolderRoot]:
+    objects = Objects(buckets=None, result_buckets=None, file_roots=[tmp_path])
+    (tmp_path / "a").mkdir()
+    yield FolderRoot(tmp_path, objects)
+    objects.close()
+
+
+def draw(file: Path, row: int) -> npt.NDArray[np.bool_]:
+    mask = np.zeros((9, 12), dtype=bool)
+    mask[row, 2:7] = True
+    Image.fromarray(mask.astype(np.uint8) * 255).save(file)
+    return mask
+
+
+def bits(mask: Mask) -> npt.NDArray[np.bool_]:
+    assert isinstance(mask.segmentation, RLE)
+    decoded: npt.NDArray[np.uint8] = coco.decode(mask.segmentation.model_dump())
+    return decoded.astype(bool)
+
+
+def test_pictures_alone_are_called_by_their_names(tmp_path: Path, root: FolderRoot) -> None:
+    drawn = {str(n): draw(tmp_path / "a" / f"{n}.png", n % 9) for n in (10, 2, 1)}
+    masks = [mask for mask in read_folder(root, "a") if isinstance(mask, Mask)]
+    assert [mask.id for mask in masks] == ["1", "2", "10"]
+    for mask in masks:
+        np.testing.assert_array_equal(bits(mask), drawn[mask.id])
+
+
+def test_sams_table_goes_with_its_masks(tmp_path: Path, root: FolderRoot) -> None:
+    drawn = [draw(tmp_path / "a" / f"{n}.png", n) for n in range(2)]
+    (tmp_path / "a" / "metadata.csv").write_text("id,area,predicted_iou\n0,5,0.9\n1,5,0.8\n")
+    masks = [mask for mask in read_folder(root, "a") if isinstance(mask, Mask)]
+    assert [mask.upstream["predicted_iou"] for mask in masks] == [0.9, 0.8]
+    for mask, expected in zip(masks, drawn, strict=True):
+        np.testing.assert_array_equal(bits(mask), expected)
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path: Path, root: FolderRoot) -> None:
+    (tmp_path / "a" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(MaskscoreError, match=r"0\.png"):
+        read_folder(root, "a")
