@@ -32,7 +32,11 @@ __all__ = ["run_command"]
 @click.argument("images", metavar="IMAGES")
 @click.option("--masks", help="Folder or s3:// prefix of the masks, or a dataset file.  [default: beside the images]")
 @click.option(
-    "--format", "format_", type=click.Choice(list(FORMATS)), help="Layout of the masks; else their content says."
+    "--format",
+    "format_",
+    type=click.Choice(list(FORMATS)),
+    metavar="NAME",
+    help="Layout of the masks (docs/formats), such as coco; else their content says.",
 )
 @click.option("--image-suffix", metavar="END", help="Images are files that end so, such as _leftImg8bit.png.")
 @click.option("--masks-suffix", metavar="END", help="Masks files are those that end so, such as _mask.png.")
