@@ -3,6 +3,8 @@
 A producer imports what is listed here; nothing of it needs a model.
 """
 
+from maskscore.async_batch import AsyncBatch
+from maskscore.async_client import AsyncClient, AsyncJobHandle
 from maskscore.batch import Batch
 from maskscore.client import Client, JobHandle
 from maskscore.errors import (
@@ -25,6 +27,9 @@ from maskscore.settings import ClientSettings
 
 __all__ = [
     "RLE",
+    "AsyncBatch",
+    "AsyncClient",
+    "AsyncJobHandle",
     "Batch",
     "BatchCounts",
     "BatchNotFound",

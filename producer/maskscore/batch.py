@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 from maskscore.connection import redis_errors
 from maskscore.errors import BatchNotFound, FailureCode, WaitTimeout
 from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
+from maskscore.polling import PAGE
 from maskscore.result import Failure, JobResult
 from maskscore.store import load_result
 
 if TYPE_CHECKING:
     from maskscore.client import Client, JobHandle
 
-__all__ = ["Batch", "Ending"]
+__all__ = ["COMMIT_EVERY_S", "Batch", "Ending"]
 
-_PAGE = 200
 _BLOCK_S = 2.0
-_COMMIT_EVERY_S = 1.0
+COMMIT_EVERY_S = 1.0
+"""Seconds between two notes of how far a reader has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,10 @@ class Batch:
         """Yield the ids of the jobs, in the order of submission."""
         start = 0
         while True:
-            with redis_errors(self._client.settings):
-                page = self._ledger.job_ids(self.batch_id, start=start, stop=start + _PAGE)
+            page = self._ids(start)
             yield from page
             start += len(page)
-            if len(page) < _PAGE:
+            if len(page) < PAGE:
                 return
 
     def wait(self, timeout: float | None = None) -> BatchCounts:
@@ -93,11 +93,7 @@ class Batch:
         Raises :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have
         passed and jobs are still going.
         """
-        settings = self._client.settings
-        position = "0"
-        if reader is not None:
-            with redis_errors(settings):
-                position = self._ledger.position(self.batch_id, reader)
+        position = "0" if reader is None else self._position(reader)
         done, committed, last = position, position, time.monotonic()
         try:
             for events in self._pages(position, timeout):
@@ -106,22 +102,21 @@ class Batch:
                     if result is not None:
                         yield result
                     done = event.event_id
-                    if reader is not None and time.monotonic() - last > _COMMIT_EVERY_S:
+                    if reader is not None and time.monotonic() - last > COMMIT_EVERY_S:
                         self._commit(reader, done)
                         committed, last = done, time.monotonic()
         finally:
             if reader is not None and done != committed:
                 self._commit(reader, done)
 
-    def endings(self, *, after: str = "0", limit: int = _PAGE, wait_s: float = 0.0) -> list[Ending]:
+    def endings(self, *, after: str = "0", limit: int = PAGE, wait_s: float = 0.0) -> list[Ending]:
         """Return up to ``limit`` endings after an event's id, the first to end first; ``0``: from the first one.
 
         Waits up to ``wait_s`` seconds for one where there is none. A batch without jobs has none, and is no error: this
         is for whoever reads while others still submit. Pass an event's id on as ``after`` and none is missed.
         """
         patience = min(wait_s, self._client.settings.redis_timeout_s / 2)
-        with redis_errors(self._client.settings):
-            events = self._ledger.events(self.batch_id, after=after, limit=limit, block_s=patience)
+        events = self._events(after, limit, block_s=patience)
         records = self._client.records([event.job_id for event in events])
         return [Ending(event, record) for event, record in zip(events, records, strict=True)]
 
@@ -146,9 +141,13 @@ class Batch:
         """Cancel every job that has not ended and return the counts: queued ones never run, running ones stop soon."""
         self.counts()
         ids = self.job_ids()
-        while page := list(islice(ids, _PAGE)):
+        while page := list(islice(ids, PAGE)):
             self._client.cancel_many(page)
         return self.counts()
+
+    def _position(self, reader: str) -> str:
+        with redis_errors(self._client.settings):
+            return self._ledger.position(self.batch_id, reader)
 
     def _commit(self, reader: str, event_id: str) -> None:
         with redis_errors(self._client.settings):
@@ -162,20 +161,28 @@ class Batch:
             counts = self.counts()
             over = counts.ended == counts.total
             left = patience if deadline is None else min(patience, deadline - time.monotonic())
-            with redis_errors(self._client.settings):
-                events = self._ledger.events(
-                    self.batch_id, after=position, limit=_PAGE, block_s=0 if over else max(0.0, left)
-                )
+            events = self._events(position, PAGE, block_s=0 if over else max(0.0, left))
             if events:
                 position = events[-1].event_id
                 yield events
             elif over:
                 return
             elif deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(
-                    f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended "
-                    f"after {timeout:g} s. They go on; wait again, or cancel them."
-                )
+                raise self._not_ended(counts, timeout)
+
+    def _events(self, position: str, limit: int, *, block_s: float = 0.0) -> list[BatchEvent]:
+        with redis_errors(self._client.settings):
+            return self._ledger.events(self.batch_id, after=position, limit=limit, block_s=block_s)
+
+    def _not_ended(self, counts: BatchCounts, timeout: float | None) -> WaitTimeout:
+        return WaitTimeout(
+            f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended after "
+            f"{timeout:g} s. They go on; wait again, or cancel them."
+        )
+
+    def _ids(self, start: int) -> list[str]:
+        with redis_errors(self._client.settings):
+            return self._ledger.job_ids(self.batch_id, start=start, stop=start + PAGE)
 
     def _result(self, event: BatchEvent, record: JobRecord | None) -> JobResult | None:
         if record is None:

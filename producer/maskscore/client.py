@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from maskscore.errors import JobConflict, JobFailed, JobNotFound, PayloadTooLarg
 from maskscore.job import Job, MasksRef, Method, Thresholds, parse_job
 from maskscore.ledger import BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
 from maskscore.objects import Objects
+from maskscore.polling import PAGE, Polling
 from maskscore.prompts import PromptSet
 from maskscore.queue import Sender, make_app
 from maskscore.rescore import Changes, rescored
@@ -27,11 +27,10 @@ from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_va
 from maskscore.store import load_result
 from maskscore.tracing import open_tracing
 
-__all__ = ["Client", "JobHandle"]
+__all__ = ["ROOM_S", "Client", "JobHandle", "no_such_job", "not_ended", "succeeded"]
 
-_CHUNK = 200
-_POLL_FIRST_S, _POLL_LAST_S = 0.005, 0.25
-_ROOM_S = 0.5
+ROOM_S = 0.5
+"""Seconds between two tries to submit to a full queue."""
 # Ends are told at once; an end that was told while the connection was broken is seen then.
 _LOOK_AGAIN_S = 1.0
 
@@ -138,10 +137,8 @@ class Client:
         """
         batch_id = batch_id or uuid.uuid4().hex
         rest = iter(jobs)
-        while chunk := list(islice(rest, _CHUNK)):
-            named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in chunk]
-            if content_id:
-                named = [with_content_id(job, self.objects) for job in named]
+        while chunk := list(islice(rest, PAGE)):
+            named = self._named(chunk, batch_id, content_id)
             while True:
                 try:
                     self._submit(named, batch_id)
@@ -149,7 +146,7 @@ class Client:
                 except QueueFull:
                     if not wait_for_room:
                         raise
-                    time.sleep(_ROOM_S)
+                    time.sleep(ROOM_S)
         return self.batch(batch_id)
 
     def rescore(
@@ -186,14 +183,10 @@ class Client:
     def statuses(self, job_ids: Iterable[str]) -> list[JobStatus]:
         """Return where the jobs are, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
         ids = list(job_ids)
-        with redis_errors(self.settings):
-            found = self._ledger.statuses(ids)
+        found = self._look(ids)
         unknown = [job_id for job_id, status in zip(ids, found, strict=True) if status is None]
         if unknown:
-            raise JobNotFound(
-                f"No such job: {', '.join(unknown[:5])}. It was never submitted to this Redis and namespace, or its "
-                "record's time to live (MASKSCORE_RESULT_TTL_S) has passed."
-            )
+            raise no_such_job(*unknown)
         return [status for status in found if status is not None]
 
     def records(self, job_ids: Iterable[str]) -> list[JobRecord | None]:
@@ -224,11 +217,7 @@ class Client:
         :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the job goes on then.
         """
         self._wait_for_end(job_id, timeout)
-        result = self.get(job_id)
-        if result.state is not JobState.SUCCEEDED:
-            code, message = (result.error.code, result.error.message) if result.error else (str(result.state), "")
-            raise JobFailed(job_id, code, message)
-        return result
+        return succeeded(self.get(job_id))
 
     def _wait_for_end(self, job_id: str, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -238,10 +227,7 @@ class Client:
             while not (status := self.status(job_id)).state.ended:
                 left = _LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - time.monotonic())
                 if left <= 0:
-                    raise WaitTimeout(
-                        f"Job {job_id} had not ended after {timeout:g} s ({status.state}). It goes on; wait again, or "
-                        "cancel it."
-                    )
+                    raise not_ended(status, timeout)
                 wait(left)
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
@@ -254,30 +240,12 @@ class Client:
         if isinstance(handles, Batch):
             yield from handles.as_completed(timeout)
             return
-        deadline = None if timeout is None else time.monotonic() + timeout
-        outstanding = deque(dict.fromkeys(handle.job_id for handle in handles))
-        pause = _POLL_FIRST_S
-        while outstanding:
-            window = [outstanding.popleft() for _ in range(min(_CHUNK, len(outstanding)))]
-            states = {status.job_id: status.state for status in self.statuses(window)}
-            ended = [job_id for job_id in window if states[job_id].ended]
-            # Jobs end about in the order of their submission: what is still going stays in front.
-            outstanding.extendleft(job_id for job_id in reversed(window) if not states[job_id].ended)
+        polling = Polling((handle.job_id for handle in handles), timeout)
+        while window := polling.window():
+            ended = polling.ended(self.statuses(window))
             for job_id, record in zip(ended, self.records(ended), strict=True):
                 yield load_result(record, self.objects) if record else self.get(job_id)
-            if ended:
-                pause = _POLL_FIRST_S
-                continue
-            if len(outstanding) > _CHUNK:
-                outstanding.rotate(-_CHUNK)
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                raise WaitTimeout(
-                    f"{len(outstanding)} of the jobs waited for had not ended after {timeout:g} s "
-                    f"(first: {outstanding[0]}, {states[window[0]]}). They go on; wait again, or cancel them."
-                )
-            time.sleep(pause if deadline is None else min(pause, deadline - now))
-            pause = min(_POLL_LAST_S, pause * 1.5)
+            time.sleep(polling.pause())
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a job and return its state now.
@@ -325,11 +293,22 @@ class Client:
         with redis_errors(self.settings):
             return self._ledger.drop(job_id)
 
+    def _look(self, job_ids: list[str]) -> list[JobStatus | None]:
+        with redis_errors(self.settings):
+            return self._ledger.statuses(job_ids)
+
     def _documents(self, job_ids: Iterator[str]) -> Iterator[Job]:
-        while chunk := list(islice(job_ids, _CHUNK)):
-            with redis_errors(self.settings):
-                documents = self._ledger.documents(chunk)
-            yield from (parse_job(unpack(document)) for document in documents)
+        while chunk := list(islice(job_ids, PAGE)):
+            yield from self._jobs(chunk)
+
+    def _jobs(self, job_ids: list[str]) -> list[Job]:
+        with redis_errors(self.settings):
+            documents = self._ledger.documents(job_ids)
+        return [parse_job(unpack(document)) for document in documents]
+
+    def _named(self, jobs: list[Job], batch_id: str, content_id: bool) -> list[Job]:
+        named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in jobs]
+        return [with_content_id(job, self.objects) for job in named] if content_id else named
 
     def _submit(self, jobs: list[Job], batch_id: str | None) -> None:
         tracing = open_tracing("maskscore-producer")
@@ -382,7 +361,31 @@ class Client:
                 f"{self.settings.max_document_bytes:,}. Put the masks into an object and give its URI as `masks`, or "
                 "set MASKSCORE_SPILL_URI (s3://bucket/prefix/) so that the client does."
             )
-        uri = f"{self.settings.spill_uri}{job.job_id}.masks.json"
+        # By its digest: another job under the same id, which is refused later, must not overwrite this one's masks.
+        uri = f"{self.settings.spill_uri}{job.job_id}-{digest_of(job)[:16]}.masks.json"
         inline = job.model_dump_json(include={"masks"})
         etag = self.objects.write(uri, inline.encode(), content_type="application/json")
         return job.model_copy(update={"masks": MasksRef(uri=uri, etag=etag)})
+
+
+def succeeded(result: JobResult) -> JobResult:
+    """Return the result of a job that has succeeded; raises :class:`~maskscore.errors.JobFailed` for any other."""
+    if result.state is not JobState.SUCCEEDED:
+        code, message = (result.error.code, result.error.message) if result.error else (str(result.state), "")
+        raise JobFailed(result.job_id, code, message)
+    return result
+
+
+def not_ended(status: JobStatus, timeout: float | None) -> WaitTimeout:
+    """Return the error for a job that had not ended in time."""
+    return WaitTimeout(
+        f"Job {status.job_id} had not ended after {timeout:g} s ({status.state}). It goes on; wait again, or cancel it."
+    )
+
+
+def no_such_job(*job_ids: str) -> JobNotFound:
+    """Return the error for jobs that the ledger does not know."""
+    return JobNotFound(
+        f"No such job: {', '.join(job_ids[:5])}. It was never submitted to this Redis and namespace, or its "
+        "record's time to live (MASKSCORE_RESULT_TTL_S) has passed."
+    )

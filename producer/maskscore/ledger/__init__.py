@@ -15,6 +15,7 @@ the failed jobs whose input may be fine. Documents and results are opaque bytes 
 """
 
 from maskscore.ledger.batches import BatchLedger
+from maskscore.ledger.ends import End, hear_ends
 from maskscore.ledger.jobs import Ledger, new_token
 from maskscore.ledger.records import (
     LANES,
@@ -40,6 +41,7 @@ __all__ = [
     "BatchLedger",
     "Claim",
     "DeadLetter",
+    "End",
     "JobRecord",
     "JobStatus",
     "Lane",
@@ -48,5 +50,6 @@ __all__ = [
     "Submission",
     "Submitted",
     "Swept",
+    "hear_ends",
     "new_token",
 ]

@@ -30,5 +30,6 @@ if batch ~= '' and not string.find(' ' .. job.batches .. ' ', ' ' .. batch .. ' 
   local _, jobs = batch_keys(batch)
   redis.call('RPUSH', jobs, id)
   tell(batch, job, nil, job.state)
+  if ENDED[job.state] then redis.call('PUBLISH', prefix .. ':ended:' .. id, job.state .. ' ' .. batch) end
 end
 return {known and 'known' or 'new', job.state}

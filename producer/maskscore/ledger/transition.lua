@@ -74,8 +74,8 @@ local function move(job, after, score)
     redis.call('HDEL', job.key, 'token', 'cancel_requested', 'suspect')
     redis.call('ZREM', prefix .. ':expiring', job.id)
     redis.call('PEXPIRE', job.key, ttl_ms)
-    -- For whoever waits for this one job; nobody has to.
-    redis.call('PUBLISH', prefix .. ':ended:' .. job.id, after)
+    -- For whoever waits for this one job, or for one of its batches; nobody has to.
+    redis.call('PUBLISH', prefix .. ':ended:' .. job.id, after .. ' ' .. job.batches)
   elseif ENDED[job.state] then
     redis.call('PERSIST', job.key)
     redis.call('HDEL', job.key, 'finished_at', 'error_code', 'error_message')

@@ -1,0 +1,116 @@
+"""A batch of jobs for programs with an event loop: :class:`maskscore.Batch` with ``await``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from maskscore.batch import COMMIT_EVERY_S, Batch
+from maskscore.ledger import BatchCounts, BatchEvent
+from maskscore.polling import PAGE
+from maskscore.result import JobResult
+from maskscore.watcher import batch_topic
+
+if TYPE_CHECKING:
+    from maskscore.async_client import AsyncClient, AsyncJobHandle
+
+__all__ = ["AsyncBatch"]
+
+# Ends are told at once; this is for one that was told to nobody.
+_LOOK_AGAIN_S: Final = 5.0
+
+
+class AsyncBatch:
+    """The jobs that were submitted together; see :class:`maskscore.Batch`, whose methods these are.
+
+    ``async for handle in batch`` gives the handles in the order of submission. The number of jobs is
+    ``(await batch.counts()).total``.
+    """
+
+    def __init__(self, client: AsyncClient, batch: Batch) -> None:
+        self._client = client
+        self._batch = batch
+        self.batch_id = batch.batch_id
+
+    async def counts(self) -> BatchCounts:
+        """Return how many jobs are in which state."""
+        return await self._client._call(self._batch.counts)
+
+    async def __aiter__(self) -> AsyncIterator[AsyncJobHandle]:
+        async for job_id in self.job_ids():
+            yield self._client.handle(job_id)
+
+    async def job_ids(self) -> AsyncIterator[str]:
+        """Yield the ids of the jobs, in the order of submission."""
+        start = 0
+        while page := await self._client._call(self._batch._ids, start):
+            for job_id in page:
+                yield job_id
+            start += len(page)
+            if len(page) < PAGE:
+                return
+
+    async def wait(self, timeout: float | None = None) -> BatchCounts:
+        """Wait until all jobs have ended and return the counts; see :meth:`maskscore.Batch.wait`."""
+        async for _ in self.events(timeout=timeout):
+            pass
+        return await self.counts()
+
+    async def as_completed(
+        self, timeout: float | None = None, *, reader: str | None = None
+    ) -> AsyncGenerator[JobResult]:
+        """Yield each job's result when it has ended; see :meth:`maskscore.Batch.as_completed`."""
+        position = "0" if reader is None else await self._client._call(self._batch._position, reader)
+        done, committed, last = position, position, time.monotonic()
+        try:
+            async for events in self.events(position, timeout=timeout):
+                async for event, result in self.results_of(events):
+                    if result is not None:
+                        yield result
+                    done = event.event_id
+                    if reader is not None and time.monotonic() - last > COMMIT_EVERY_S:
+                        await self._client._call(self._batch._commit, reader, done)
+                        committed, last = done, time.monotonic()
+        finally:
+            if reader is not None and done != committed:
+                await self._client._call(self._batch._commit, reader, done)
+
+    async def cancel(self) -> BatchCounts:
+        """Cancel every job that has not ended and return the counts; see :meth:`maskscore.Batch.cancel`."""
+        await self.counts()
+        start = 0
+        while page := await self._client._call(self._batch._ids, start):
+            await self._client.cancel_many(page)
+            start += len(page)
+        return await self.counts()
+
+    async def events(
+        self, position: str = "0", *, timeout: float | None = None, limit: int = PAGE
+    ) -> AsyncGenerator[list[BatchEvent]]:
+        """Yield the ends of jobs after an event id, up to ``limit`` at a time, until none is left to wait for.
+
+        Raises :class:`~maskscore.errors.WaitTimeout` as :meth:`wait` does.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
+            while True:
+                counts = await self.counts()
+                events = await self._client._call(self._batch._events, position, limit)
+                if events:
+                    position = events[-1].event_id
+                    yield events
+                elif counts.ended == counts.total:
+                    return
+                elif deadline is not None and loop.time() >= deadline:
+                    raise self._batch._not_ended(counts, timeout)
+                else:
+                    await told(_LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - loop.time()))
+
+    async def results_of(self, events: list[BatchEvent]) -> AsyncGenerator[tuple[BatchEvent, JobResult | None]]:
+        """Yield each event with the job's result; ``None`` where the job was queued again and will end once more."""
+        records = await self._client.records([event.job_id for event in events])
+        for event, record in zip(events, records, strict=True):
+            yield event, await self._client._call(self._batch._result, event, record)

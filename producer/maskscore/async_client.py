@@ -1,0 +1,280 @@
+"""The client for programs with an event loop (asyncio): :class:`maskscore.Client` with ``await``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, ParamSpec, TypeVar
+
+from maskscore.async_batch import AsyncBatch
+from maskscore.client import ROOM_S, Client, no_such_job, not_ended, succeeded
+from maskscore.connection import redis_errors
+from maskscore.errors import QueueFull
+from maskscore.job import Job, Method, Thresholds
+from maskscore.ledger import DeadLetter, End, JobRecord, JobStatus, hear_ends
+from maskscore.looks import Looks
+from maskscore.polling import PAGE, Polling
+from maskscore.prompts import PromptSet
+from maskscore.rescore import Changes, rescored
+from maskscore.result import JobResult, JobState
+from maskscore.settings import ClientSettings
+from maskscore.store import load_result
+from maskscore.watcher import Watcher, job_topic
+
+__all__ = ["AsyncClient", "AsyncJobHandle"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+# Ends are told at once; this is for one that was told to nobody.
+_LOOK_AGAIN_S: Final = 5.0
+
+
+class AsyncJobHandle:
+    """One submitted job. Cheap: it holds the id and asks through its client."""
+
+    def __init__(self, client: AsyncClient, job_id: str) -> None:
+        self._client = client
+        self.job_id = job_id
+
+    async def status(self) -> JobStatus:
+        """Return where the job is; see :meth:`AsyncClient.status`."""
+        return await self._client.status(self.job_id)
+
+    async def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the result; see :meth:`AsyncClient.wait`."""
+        return await self._client.wait(self.job_id, timeout=timeout)
+
+    async def cancel(self) -> JobState:
+        """Cancel the job; see :meth:`AsyncClient.cancel`."""
+        return await self._client.cancel(self.job_id)
+
+    def __repr__(self) -> str:
+        return f"AsyncJobHandle({self.job_id!r})"
+
+
+class AsyncClient:
+    """A producer's side of the service for one event loop; :class:`maskscore.Client` says what each method does.
+
+    Parameters
+    ----------
+    settings, overrides: as for :class:`maskscore.Client`.
+    threads: of its own, in which the calls to Redis and S3 are made, so that none holds up the loop.
+
+    Nothing waits in these threads: any number of ``await client.wait(job)`` share one more thread, which hears of the
+    ends. A call that is cancelled while a thread is at it is carried out all the same, since the thread cannot be
+    stopped: a ``submit`` may have submitted, and can be repeated. ``async with`` or :meth:`aclose` ends all threads.
+    """
+
+    def __init__(self, settings: ClientSettings | None = None, *, threads: int = 8, **overrides: Any) -> None:
+        self._sync = Client(settings, **overrides)
+        self.settings = self._sync.settings
+        self.objects = self._sync.objects
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="maskscore-async")
+        self._under_way: set[Future[Any]] = set()
+        self._looks = Looks(lambda job_ids: self._call(self._sync._look, job_ids))
+        self._watcher = Watcher(self._hearing)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections and end the threads, when the calls that are under way have come to an end."""
+        await self._watcher.aclose()
+        await self._looks.aclose()
+        # What was cancelled may still be under way; when it is over, the threads end at once.
+        while self._under_way:
+            await asyncio.wait([asyncio.wrap_future(call) for call in set(self._under_way)])
+        self._pool.shutdown()
+        self._sync.close()
+
+    def handle(self, job_id: str) -> AsyncJobHandle:
+        """Return a handle for a job submitted before, perhaps by another process. Asks nothing yet."""
+        return AsyncJobHandle(self, job_id)
+
+    def batch(self, batch_id: str) -> AsyncBatch:
+        """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
+        return AsyncBatch(self, self._sync.batch(batch_id))
+
+    async def submit(self, job: Job, *, content_id: bool = False) -> AsyncJobHandle:
+        """Submit one job; see :meth:`maskscore.Client.submit`."""
+        handle = await self._call(self._sync.submit, job, content_id=content_id)
+        return self.handle(handle.job_id)
+
+    async def submit_many(
+        self,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        *,
+        batch_id: str | None = None,
+        content_id: bool = False,
+        wait_for_room: bool = False,
+    ) -> AsyncBatch:
+        """Submit jobs as a batch, a few hundred per round trip; see :meth:`maskscore.Client.submit_many`.
+
+        ``jobs`` may come asynchronously; no more of them are taken than go into the next round trip.
+        """
+        batch_id = batch_id or uuid.uuid4().hex
+        async for page in _pages(jobs):
+            named = await self._call(self._sync._named, page, batch_id, content_id)
+            while True:
+                try:
+                    await self._call(self._sync._submit, named, batch_id)
+                    break
+                except QueueFull:
+                    if not wait_for_room:
+                        raise
+                    await asyncio.sleep(ROOM_S)
+        return self.batch(batch_id)
+
+    async def rescore(
+        self,
+        jobs: AsyncBatch | Iterable[str] | AsyncIterable[str],
+        *,
+        prompts: str | PromptSet | None = None,
+        thresholds: Thresholds | Mapping[str, float] | None = None,
+        method: Method | None = None,
+        top_k: int | None = None,
+        result_uri: str | None = None,
+        batch_id: str | None = None,
+        wait_for_room: bool = False,
+    ) -> AsyncBatch:
+        """Submit jobs again with other prompts, thresholds, method or top-k; see :meth:`maskscore.Client.rescore`."""
+        changes = Changes(prompts, thresholds, method, top_k)
+        ids = jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs
+
+        async def again() -> AsyncIterator[Job]:
+            async for page in _pages(ids):
+                for job in await self._call(self._sync._jobs, page):
+                    yield rescored(job, changes, result_uri=result_uri)
+
+        return await self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""
+        status = await self._looks(job_id)
+        if status is None:
+            raise no_such_job(job_id)
+        return status
+
+    async def statuses(self, job_ids: Iterable[str]) -> list[JobStatus]:
+        """Return where the jobs are, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
+        return await self._call(self._sync.statuses, list(job_ids))
+
+    async def records(self, job_ids: Iterable[str]) -> list[JobRecord | None]:
+        """Return what the ledger holds of the jobs, in one round trip; ``None`` for unknown ones."""
+        return await self._call(self._sync.records, list(job_ids))
+
+    async def get(self, job_id: str) -> JobResult:
+        """Return an ended job's result; see :meth:`maskscore.Client.get`."""
+        return await self._call(self._sync.get, job_id)
+
+    async def job(self, job_id: str) -> Job:
+        """Return the job as it was submitted (spilled masks by reference). Raises ``JobNotFound``."""
+        return await self._call(self._sync.job, job_id)
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
+        """Wait until the job has succeeded and return its result; see :meth:`maskscore.Client.wait`."""
+        await self.wait_for_end(job_id, timeout)
+        return succeeded(await self.get(job_id))
+
+    async def wait_for_end(self, job_id: str, timeout: float | None = None) -> JobStatus:
+        """Wait until the job has ended, whatever way, and return its status.
+
+        Raises :class:`~maskscore.errors.JobNotFound`, and :class:`~maskscore.errors.WaitTimeout` after ``timeout``
+        seconds; the job goes on then.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        status = await self.status(job_id)
+        if status.state.ended:
+            return status
+        async with self._watcher.told(job_topic(job_id)) as told:
+            while not (status := await self.status(job_id)).state.ended:
+                left = _LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - loop.time())
+                if left <= 0:
+                    raise not_ended(status, timeout)
+                await told(left)
+        return status
+
+    async def as_completed(
+        self, handles: AsyncBatch | Iterable[AsyncJobHandle], timeout: float | None = None
+    ) -> AsyncGenerator[JobResult]:
+        """Yield each job's result when it has ended, whatever way; see :meth:`maskscore.Client.as_completed`."""
+        if isinstance(handles, AsyncBatch):
+            async for result in handles.as_completed(timeout):
+                yield result
+            return
+        polling = Polling((handle.job_id for handle in handles), timeout)
+        while window := polling.window():
+            ended = polling.ended(await self.statuses(window))
+            for job_id, record in zip(ended, await self.records(ended), strict=True):
+                yield await (self._call(load_result, record, self.objects) if record else self.get(job_id))
+            await asyncio.sleep(polling.pause())
+
+    async def cancel(self, job_id: str) -> JobState:
+        """Cancel a job and return its state now; see :meth:`maskscore.Client.cancel`."""
+        return await self._call(self._sync.cancel, job_id)
+
+    async def cancel_many(self, job_ids: Iterable[str]) -> list[JobState | None]:
+        """Cancel jobs in one round trip; return the state each is in now, ``None`` for unknown ones."""
+        return await self._call(self._sync.cancel_many, list(job_ids))
+
+    async def requeue(self, job_id: str) -> JobState:
+        """Run a job again that failed, was cancelled or expired; see :meth:`maskscore.Client.requeue`."""
+        return await self._call(self._sync.requeue, job_id)
+
+    async def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
+        """Return the dead letters, the latest first; see :meth:`maskscore.Client.dead_letters`."""
+        return await self._call(self._sync.dead_letters, limit=limit)
+
+    async def dead_letter(self, job_id: str) -> DeadLetter:
+        """Return one dead letter. Raises :class:`~maskscore.errors.JobNotFound` where it is none."""
+        return await self._call(self._sync.dead_letter, job_id)
+
+    async def drop_dead_letter(self, job_id: str) -> bool:
+        """Take a job off the list of dead letters; return whether it was there. Its failure is kept as any other."""
+        return await self._call(self._sync.drop_dead_letter, job_id)
+
+    async def _call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        # The caller's context goes along: it has the span that a submit belongs to.
+        run = partial(contextvars.copy_context().run, function, *args, **kwargs)
+        call = self._pool.submit(run)
+        self._under_way.add(call)
+        call.add_done_callback(self._under_way.discard)
+        return await asyncio.wrap_future(call)
+
+    @contextmanager
+    def _hearing(self) -> Iterator[Callable[[float], End | bool]]:
+        with redis_errors(self.settings), hear_ends(self._sync._redis, namespace=self.settings.namespace) as listen:
+            yield listen
+
+
+async def _pages(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[list[_T]]:
+    page: list[_T] = []
+    async for item in _each(items):
+        page.append(item)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+async def _each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+        return
+    for item in items:
+        yield item
