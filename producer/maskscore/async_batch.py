@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from maskscore.batch import COMMIT_EVERY_S, Batch
-from maskscore.ledger import BatchCounts, BatchEvent
+from maskscore.ledger import BatchCounts, BatchEvent, JobRecord
 from maskscore.polling import PAGE
 from maskscore.result import JobResult
 from maskscore.watcher import batch_topic
@@ -54,8 +55,9 @@ class AsyncBatch:
 
     async def wait(self, timeout: float | None = None) -> BatchCounts:
         """Wait until all jobs have ended and return the counts; see :meth:`maskscore.Batch.wait`."""
-        async for _ in self.events(timeout=timeout):
-            pass
+        async with aclosing(self.events(timeout=timeout)) as pages:
+            async for _ in pages:
+                pass
         return await self.counts()
 
     async def as_completed(
@@ -65,14 +67,17 @@ class AsyncBatch:
         position = "0" if reader is None else await self._client._call(self._batch._position, reader)
         done, committed, last = position, position, time.monotonic()
         try:
-            async for events in self.events(position, timeout=timeout):
-                async for event, result in self.results_of(events):
-                    if result is not None:
-                        yield result
-                    done = event.event_id
-                    if reader is not None and time.monotonic() - last > COMMIT_EVERY_S:
-                        await self._client._call(self._batch._commit, reader, done)
-                        committed, last = done, time.monotonic()
+            async with aclosing(self.events(position, timeout=timeout)) as pages:
+                async for events in pages:
+                    records = await self._client.records([event.job_id for event in events])
+                    for event, record in zip(events, records, strict=True):
+                        result = await self.result_of(event, record)
+                        if result is not None:
+                            yield result
+                        done = event.event_id
+                        if reader is not None and time.monotonic() - last > COMMIT_EVERY_S:
+                            await self._client._call(self._batch._commit, reader, done)
+                            committed, last = done, time.monotonic()
         finally:
             if reader is not None and done != committed:
                 await self._client._call(self._batch._commit, reader, done)
@@ -98,7 +103,7 @@ class AsyncBatch:
         async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
             while True:
                 counts = await self.counts()
-                events = await self._client._call(self._batch._events, position, limit)
+                events = await self.ended_after(position, limit)
                 if events:
                     position = events[-1].event_id
                     yield events
@@ -109,8 +114,13 @@ class AsyncBatch:
                 else:
                     await told(_LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - loop.time()))
 
-    async def results_of(self, events: list[BatchEvent]) -> AsyncGenerator[tuple[BatchEvent, JobResult | None]]:
-        """Yield each event with the job's result; ``None`` where the job was queued again and will end once more."""
-        records = await self._client.records([event.job_id for event in events])
-        for event, record in zip(events, records, strict=True):
-            yield event, await self._client._call(self._batch._result, event, record)
+    async def ended_after(self, position: str, limit: int) -> list[BatchEvent]:
+        """Return up to ``limit`` ends of jobs after an event id (``0``: from the first one), without waiting."""
+        return await self._client._call(self._batch._events, position, limit)
+
+    async def result_of(self, event: BatchEvent, record: JobRecord | None) -> JobResult | None:
+        """Return the result of a job that has ended; ``None`` where it was queued again and will end once more.
+
+        Raises :class:`~maskscore.errors.ResultUnavailable` when its stored object is gone.
+        """
+        return await self._client._call(self._batch._result, event, record)

@@ -17,7 +17,7 @@ from maskscore.client import ROOM_S, Client, no_such_job, not_ended, succeeded
 from maskscore.connection import redis_errors
 from maskscore.errors import QueueFull
 from maskscore.job import Job, Method, Thresholds
-from maskscore.ledger import DeadLetter, End, JobRecord, JobStatus, hear_ends
+from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, hear_ends
 from maskscore.looks import Looks
 from maskscore.polling import PAGE, Polling
 from maskscore.prompts import PromptSet
@@ -75,7 +75,6 @@ class AsyncClient:
     def __init__(self, settings: ClientSettings | None = None, *, threads: int = 8, **overrides: Any) -> None:
         self._sync = Client(settings, **overrides)
         self.settings = self._sync.settings
-        self.objects = self._sync.objects
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="maskscore-async")
         self._under_way: set[Future[Any]] = set()
         self._looks = Looks(lambda job_ids: self._call(self._sync._look, job_ids))
@@ -219,7 +218,7 @@ class AsyncClient:
         while window := polling.window():
             ended = polling.ended(await self.statuses(window))
             for job_id, record in zip(ended, await self.records(ended), strict=True):
-                yield await (self._call(load_result, record, self.objects) if record else self.get(job_id))
+                yield await (self._call(load_result, record, self._sync.objects) if record else self.get(job_id))
             await asyncio.sleep(polling.pause())
 
     async def cancel(self, job_id: str) -> JobState:
@@ -245,6 +244,10 @@ class AsyncClient:
     async def drop_dead_letter(self, job_id: str) -> bool:
         """Take a job off the list of dead letters; return whether it was there. Its failure is kept as any other."""
         return await self._call(self._sync.drop_dead_letter, job_id)
+
+    async def backlog(self) -> Backlog:
+        """Count the jobs that have not ended, and the dead letters."""
+        return await self._call(self._sync.backlog)
 
     async def _call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         # The caller's context goes along: it has the span that a submit belongs to.

@@ -16,7 +16,7 @@ from maskscore.content import digest_of, with_content_id
 from maskscore.document import pack, unpack
 from maskscore.errors import JobConflict, JobFailed, JobNotFound, PayloadTooLarge, QueueFull, WaitTimeout
 from maskscore.job import Job, MasksRef, Method, Thresholds, parse_job
-from maskscore.ledger import BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
+from maskscore.ledger import Backlog, BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
 from maskscore.objects import Objects
 from maskscore.polling import PAGE, Polling
 from maskscore.prompts import PromptSet
@@ -293,6 +293,11 @@ class Client:
         with redis_errors(self.settings):
             return self._ledger.drop(job_id)
 
+    def backlog(self) -> Backlog:
+        """Count the jobs that have not ended, and the dead letters."""
+        with redis_errors(self.settings):
+            return self._ledger.backlog()
+
     def _look(self, job_ids: list[str]) -> list[JobStatus | None]:
         with redis_errors(self.settings):
             return self._ledger.statuses(job_ids)
@@ -336,8 +341,7 @@ class Client:
             self._raise_full(batch_id)
 
     def _raise_full(self, batch_id: str | None) -> None:
-        with redis_errors(self.settings):
-            backlog = self._ledger.backlog()
+        backlog = self.backlog()
         depth = backlog.waiting + backlog.delayed
         again = f"these jobs again under the batch {batch_id}" if batch_id else "again"
         raise QueueFull(

@@ -15,6 +15,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_serializer,
     model_validator,
@@ -29,6 +30,7 @@ __all__ = [
     "RLE",
     "ImageRef",
     "Job",
+    "JobId",
     "Mask",
     "MasksFormat",
     "MasksRef",
@@ -64,7 +66,8 @@ MasksFormat = Literal[
     "npz",
 ]
 # S3's keys have at most 1,024 bytes, paths 4,096; percent signs make a file's URI longer.
-Uri = Annotated[str, Field(max_length=16_384)]
+_MOST_URI: Final = 16_384
+Uri = Annotated[str, Field(max_length=_MOST_URI)]
 ShortText = Annotated[str, Field(max_length=1024)]
 # Sent in a request's header and query, where nothing but visible ASCII can stand.
 ObjectVersion = Annotated[str, Field(max_length=1024, pattern=r"^[\x20-\x7e]*$")]
@@ -103,7 +106,7 @@ class Mask(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    id: str
+    id: Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]}, mode="validation")]
     segmentation: Annotated[
         Annotated[RLE, Tag("rle")] | Annotated[Polygons, Tag("polygons")],
         Discriminator(lambda value: "polygons" if isinstance(value, list) else "rle"),
@@ -193,6 +196,14 @@ class ScoringOptions(Document):
     embeddings: bool = Field(False, description="Return the image features (fp16, base64).")
 
 
+def _with_uris_alone(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema what the validator takes: ``image`` and ``masks`` may be the URI alone."""
+    properties = schema["properties"]
+    uri = {"type": "string", "maxLength": _MOST_URI}
+    for name in ("image", "masks"):
+        properties[name] = {"anyOf": [properties[name], uri]}
+
+
 class Job(Document):
     """One image and its masks, to be scored together.
 
@@ -204,7 +215,7 @@ class Job(Document):
     """
 
     # NaN travels as such: one polygon with a NaN is a mask to skip, not a job to refuse.
-    model_config = ConfigDict(ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants", json_schema_extra=_with_uris_alone)
 
     version: Literal[1] = DOCUMENT_VERSION
     job_id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)

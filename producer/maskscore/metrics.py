@@ -12,7 +12,7 @@ from typing import Final, Literal
 __all__ = ["METRICS", "Metric", "Side"]
 
 Kind = Literal["counter", "gauge", "histogram"]
-Side = Literal["exporter", "worker", "both"]
+Side = Literal["exporter", "worker", "both", "gateway"]
 
 # From a mask drawn in no time to a job that takes as long as it may (MASKSCORE_JOB_TIMEOUT_S).
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
@@ -166,6 +166,27 @@ KEEPER_POISONED: Final = Metric(
 KEEPER_STRANDED: Final = Metric(
     "maskscore_keeper_stranded_total", "counter", "both", "Jobs whose message was lost and was sent again."
 )
+GATEWAY_REQUESTS: Final = Metric(
+    "maskscore_gateway_requests_total",
+    "counter",
+    "gateway",
+    "Requests that were answered.",
+    {"route": "such as `/v1/jobs/{job_id}`; `none` where there is none", "method": "of HTTP", "status": "of HTTP"},
+)
+GATEWAY_SECONDS: Final = Metric(
+    "maskscore_gateway_seconds",
+    "histogram",
+    "gateway",
+    "Seconds from a request to the first byte of its answer, waits that it asks for included.",
+    {"route": "as above"},
+    _SECONDS,
+)
+GATEWAY_IN_PROGRESS: Final = Metric(
+    "maskscore_gateway_requests_in_progress",
+    "gauge",
+    "gateway",
+    "Requests that are being answered, open streams of events included.",
+)
 
 METRICS: Final = (
     JOBS,
@@ -187,5 +208,8 @@ METRICS: Final = (
     KEEPER_LAPSED,
     KEEPER_POISONED,
     KEEPER_STRANDED,
+    GATEWAY_REQUESTS,
+    GATEWAY_SECONDS,
+    GATEWAY_IN_PROGRESS,
 )
 """All of them, in the order of the page."""

@@ -163,7 +163,7 @@ class Objects:
         if uri.startswith("file:"):
             with self._opened(uri, what) as (_, status):
                 return _file_etag(status)
-        bucket, key = _bucket_and_key(uri)
+        bucket, key = self._readable(uri)
         given = {} if version_id is None else {"VersionId": version_id}
         with _s3_errors(uri, bucket, what):
             answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
@@ -228,13 +228,17 @@ class Objects:
                     ) from error
             return self._client
 
-    def _read_s3(self, uri: str, what: What, max_bytes: int, etag: str | None, version_id: str | None) -> FetchedObject:
+    def _readable(self, uri: str) -> tuple[str, str]:
         bucket, key = _bucket_and_key(uri)
         if not _allowed(bucket, self._buckets):
             raise JobError(
                 FailureCode.URI_NOT_ALLOWED,
                 f"{uri}: jobs may not read the bucket {bucket!r}. The worker's MASKSCORE_BUCKETS decides.",
             )
+        return bucket, key
+
+    def _read_s3(self, uri: str, what: What, max_bytes: int, etag: str | None, version_id: str | None) -> FetchedObject:
+        bucket, key = self._readable(uri)
         conditions = {"IfMatch": etag, "VersionId": version_id}
         given = {name: value for name, value in conditions.items() if value is not None}
         with _s3_errors(uri, bucket, what):

@@ -1,4 +1,4 @@
-"""Settings of both sides, read from ``MASKSCORE_…`` variables; ``docs/settings.md`` is generated from here.
+"""Settings of all sides, read from ``MASKSCORE_…`` variables; ``docs/settings.md`` is generated from here.
 
 S3's address and credentials are the usual ``AWS_…`` variables and files, read by boto3 itself.
 """
@@ -11,9 +11,9 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -21,8 +21,10 @@ from maskscore.document import explain
 from maskscore.errors import SettingsError
 
 __all__ = [
+    "ALL_FIELDS",
     "PREFIX",
     "ClientSettings",
+    "GatewaySettings",
     "WorkerSettings",
     "default_text",
     "load_settings",
@@ -33,12 +35,17 @@ __all__ = [
 PREFIX = "MASKSCORE_"
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 CropMode = Literal["fast", "reference"]
 CropDevice = Literal["auto", "cpu", "device"]
 Precision = Literal["fp32", "bf16", "auto"]
 Names = Annotated[tuple[str, ...], NoDecode]
 Paths = Annotated[tuple[Path, ...], NoDecode]
 MIB = 1024 * 1024
+
+
+_LOG_FORMAT: Any = Field("text", description="`json`: one JSON object per line, with job ids as a field.")
+_LOG_LEVEL: Any = Field("INFO", description="Least level that is logged.")
 
 
 class ClientSettings(BaseSettings):
@@ -184,13 +191,59 @@ class WorkerSettings(ClientSettings):
         0, ge=0, le=65535, description="Port of `/metrics`, `/livez` and `/readyz`; 0: none is opened."
     )
     http_host: str = Field("0.0.0.0", description="Address that `MASKSCORE_HTTP_PORT` is opened on.")
-    log_format: LogFormat = Field("text", description="`json`: one JSON object per line, with job ids as a field.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_format: LogFormat = _LOG_FORMAT
+    log_level: LogLevel = _LOG_LEVEL
 
     @field_validator("buckets", "result_buckets", "file_roots", mode="before")
     @classmethod
     def _commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class GatewaySettings(ClientSettings):
+    """What the gateway needs beside the client's settings."""
+
+    gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    gateway_port: int = Field(8080, ge=0, le=65535, description="Port that the gateway listens on; 0: a free one.")
+    gateway_tokens: SecretStr | None = Field(
+        None, description="Bearer tokens, `NAME=TOKEN`, separated by commas; the name is what the log shows."
+    )
+    gateway_tokens_file: Path | None = Field(
+        None, description="File with a `NAME=TOKEN` per line; it is read again when it changes."
+    )
+    gateway_auth: bool = Field(
+        True,
+        description="`false`: whoever reaches the gateway may use it. Without tokens it is needed for every address "
+        "but the loopback ones.",
+    )
+    gateway_max_body_bytes: int = Field(
+        16 * MIB, gt=0, description="Largest body of a request, or line of one in JSON Lines."
+    )
+    gateway_max_jobs: int = Field(100_000, gt=0, description="Most jobs in one request.")
+    gateway_max_masks: int = Field(10_000, gt=0, description="Most inline masks in one job.")
+    gateway_max_requests: int = Field(
+        2000, gt=0, description="Most requests, open streams of events included, that are answered at once."
+    )
+    gateway_threads: int = Field(16, ge=1, description="Threads that call Redis and S3.")
+    gateway_grace_s: float = Field(
+        20.0, ge=0, description="Seconds that requests have to finish after SIGTERM; streams and waits end at once."
+    )
+    gateway_content_buckets: Names = Field(
+        (),
+        description="Buckets whose ETags the gateway asks for, to make ids of contents, separated by commas; objects "
+        "elsewhere are known by their URI.",
+    )
+    log_format: LogFormat = _LOG_FORMAT
+    log_level: LogLevel = _LOG_LEVEL
+
+    @field_validator("gateway_content_buckets", mode="before")
+    @classmethod
+    def _commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+ALL_FIELDS: Final[dict[str, FieldInfo]] = {**WorkerSettings.model_fields, **GatewaySettings.model_fields}
+"""Every setting by its name."""
 
 
 _KUBERNETES_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$")
@@ -203,7 +256,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str,
     The variables that Kubernetes sets for a Service named ``maskscore-…`` are left out.
     """
     environment = os.environ if environment is None else environment
-    known = [name.upper() for name in WorkerSettings.model_fields]
+    known = [name.upper() for name in ALL_FIELDS]
     unknown = {}
     for name in environment:
         own = name.upper().removeprefix(PREFIX)

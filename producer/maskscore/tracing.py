@@ -109,6 +109,19 @@ class Tracing:
             TraceContextTextMapPropagator().inject(carrier)
             yield carrier.get("traceparent")
 
+    @contextmanager
+    def within(self, traceparent: str | None) -> Iterator[None]:
+        """Inside the ``with`` block, spans belong to the trace that a caller's ``traceparent`` header names."""
+        from opentelemetry import context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        carrier = {"traceparent": traceparent} if traceparent else {}
+        token = context.attach(TraceContextTextMapPropagator().extract(carrier))
+        try:
+            yield
+        finally:
+            context.detach(token)
+
     def attempt(
         self,
         traceparent: str | None,

@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "up": "maskscore.cli.up",
     "top": "maskscore.cli.top",
     "exporter": "maskscore.cli.exporter",
+    "gateway": "maskscore.cli.gateway",
     "doctor": "maskscore.cli.doctor",
     "weights": "maskscore.cli.weights",
     "prompts": "maskscore.cli.prompts",

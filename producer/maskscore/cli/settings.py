@@ -6,7 +6,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from maskscore.settings import PREFIX, ClientSettings, WorkerSettings, default_text
+from maskscore.settings import (
+    ALL_FIELDS,
+    PREFIX,
+    ClientSettings,
+    GatewaySettings,
+    WorkerSettings,
+    default_text,
+)
 
 __all__ = ["settings_command", "settings_markdown"]
 
@@ -25,12 +32,20 @@ def _rows() -> list[tuple[str, str, str, str]]:
     return [
         (
             PREFIX + name.upper(),
-            "both" if name in ClientSettings.model_fields else "worker",
+            _side(name),
             default_text(field),
             field.description or "",
         )
-        for name, field in WorkerSettings.model_fields.items()
+        for name, field in ALL_FIELDS.items()
     ]
+
+
+def _side(name: str) -> str:
+    if name in ClientSettings.model_fields:
+        return "all"
+    return ", ".join(
+        side for side, kind in (("worker", WorkerSettings), ("gateway", GatewaySettings)) if name in kind.model_fields
+    )
 
 
 def settings_markdown() -> str:

@@ -1,0 +1,53 @@
+"""``gateway``: the client's verbs over HTTP."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from maskscore.cli.exits import Exit
+from maskscore.cli.extras import needs_extra
+from maskscore.cli.worker import refuse_unknown_variables
+from maskscore.settings import GatewaySettings, load_settings
+
+__all__ = ["gateway_command"]
+
+
+@click.command("gateway")
+@click.option("--host", help="Address to listen on.  [MASKSCORE_GATEWAY_HOST; default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port.  [MASKSCORE_GATEWAY_PORT; default: 8080]")
+@click.option(
+    "--tokens-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with a NAME=TOKEN per line.  [MASKSCORE_GATEWAY_TOKENS_FILE]",
+)
+@click.option("--no-auth", is_flag=True, help="Ask nobody for a token.  [MASKSCORE_GATEWAY_AUTH=false]")
+@click.option("--openapi", is_flag=True, help="Print the OpenAPI document and end.")
+def gateway_command(host: str | None, port: int | None, tokens_file: Path | None, no_auth: bool, openapi: bool) -> None:
+    """Serve the client's verbs over HTTP, for programs that are not Python.
+
+    Callers send one of the tokens of MASKSCORE_GATEWAY_TOKENS (NAME=TOKEN,...) or of a file. Without any, it listens
+    on this machine alone. /openapi.json describes what there is; /livez, /readyz and /metrics need no token.
+    `maskscore settings` lists its limits. SIGTERM or Ctrl-C ends it.
+    """
+    refuse_unknown_variables()
+    settings = load_settings(
+        GatewaySettings,
+        gateway_host=host,
+        gateway_port=port,
+        gateway_tokens_file=tokens_file,
+        gateway_auth=False if no_auth else None,
+    )
+    with needs_extra("gateway"):
+        from maskscore.gateway.app import make_app, openapi_document
+        from maskscore.gateway.serve import run_gateway
+        from maskscore.logs import log_to_stderr
+    if openapi:
+        click.echo(json.dumps(openapi_document(make_app(settings, None)), indent=2))
+        return
+    log_to_stderr(settings.log_level, settings.log_format)
+    run_gateway(settings, started=lambda url: click.echo(url))
+    sys.exit(Exit.OK)

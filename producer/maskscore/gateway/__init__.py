@@ -1,0 +1,5 @@
+"""The gateway: the client's verbs over HTTP, for upstream services that are not written in Python.
+
+Needs the extra ``gateway``; nothing of it is imported here. It keeps nothing: what it is told stands in Redis, so that
+any number of gateways may stand beside each other, and any of them goes on where another one stopped.
+"""

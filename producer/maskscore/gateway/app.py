@@ -1,0 +1,94 @@
+"""The gateway's application: routes, errors, and the OpenAPI document that describes both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from maskscore.async_client import AsyncClient
+from maskscore.gateway import batches, jobs, probes
+from maskscore.gateway.access import Access
+from maskscore.gateway.jobs import Ended, NoNews
+from maskscore.gateway.problems import Problem, install, problems
+from maskscore.gateway.state import Gateway, authenticated
+from maskscore.gateway.tokens import Tokens
+from maskscore.job import Job
+from maskscore.prometheus import new_registry
+from maskscore.result import JobResult
+from maskscore.settings import GatewaySettings
+
+__all__ = ["make_app", "openapi_document"]
+
+_DESCRIPTION: Final = """\
+Scores segmentation masks with CLIP, as a service: submit jobs, follow them, read their results.
+
+Every answer that is not a success of the API's own is a problem document (RFC 9457) with a stable `code`. A submit may
+be repeated: the same `job_id` with the same document is the same job.
+"""
+_RETRY_AFTER: Final = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}
+
+
+def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
+    """Return the application (ASGI); ``tokens`` is ``None`` where nobody is asked for one."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncClient(settings, threads=settings.gateway_threads) as client:
+            app.state.gateway = gateway = Gateway(settings, tokens, client)
+            yield
+            gateway.content.close()
+
+    app = FastAPI(
+        title="maskscore",
+        version=metadata.version("maskscore"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.registry = new_registry()
+    for router in (jobs.router, batches.router):
+        app.include_router(router, dependencies=[Depends(authenticated)], responses=problems(401))
+    app.include_router(probes.router)
+    app.add_middleware(Access, most=settings.gateway_max_requests, registry=app.state.registry)
+    install(app)
+    app.add_exception_handler(NoNews, _no_news)
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    return app
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the models of the contract."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_TAGS
+        )
+        _, contract = models_json_schema(
+            [(Job, "validation"), (JobResult, "serialization"), (Problem, "serialization"), (Ended, "serialization")],
+            ref_template="#/components/schemas/{model}",
+        )
+        components = document.setdefault("components", {})
+        components["schemas"] = {**components.get("schemas", {}), **contract["$defs"]}
+        components["headers"] = {"Retry-After": _RETRY_AFTER}
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+_TAGS: Final = [
+    {"name": "jobs", "description": "One image and its masks."},
+    {"name": "batches", "description": "Many jobs, followed together."},
+    {"name": "health", "description": "Without a token."},
+]
+
+
+async def _no_news(_: Request, __: Exception) -> Response:
+    return Response(status_code=204)

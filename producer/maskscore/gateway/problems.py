@@ -1,0 +1,170 @@
+"""What the gateway says when it does not do what was asked: RFC 9457 documents with maskscore's stable codes."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from maskscore.errors import (
+    InvalidDocumentError,
+    JobConflict,
+    JobError,
+    JobNotFound,
+    MaskscoreError,
+    PayloadTooLarge,
+    QueueFull,
+    ResultUnavailable,
+    ServiceUnavailable,
+)
+
+__all__ = ["MEDIA_TYPE", "Problem", "ProblemError", "answer", "install", "problem_of", "problems"]
+
+MEDIA_TYPE: Final = "application/problem+json"
+_LONGEST_DETAIL: Final = 2000
+
+# Seconds after which it is worth trying again.
+_ROOM_S: Final = 5
+_BACK_S: Final = 5
+
+_STATUS: Final[list[tuple[type[MaskscoreError], HTTPStatus]]] = [
+    (JobNotFound, HTTPStatus.NOT_FOUND),
+    (JobConflict, HTTPStatus.CONFLICT),
+    (QueueFull, HTTPStatus.TOO_MANY_REQUESTS),
+    (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (ServiceUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (InvalidDocumentError, HTTPStatus.UNPROCESSABLE_ENTITY),
+]
+
+_MEANINGS: Final = {
+    400: "`request_invalid`: this is no HTTP that can be answered.",
+    401: "`unauthorized`: the header `Authorization: Bearer TOKEN` is missing, or its token is not known.",
+    404: "`job_not_found`, `batch_not_found`: never submitted here, or its time to live has passed. "
+    "`result_unavailable`: the job succeeded, and the object with its result is gone.",
+    408: "`body_too_slow`: the next piece of the body did not come.",
+    409: "`job_conflict`: another document was submitted under this id. `not_ended`: the job has no result yet.",
+    413: "`body_too_large`, `payload_too_large`: more bytes than the gateway or the queue takes.",
+    415: "`media_type_unsupported`: send JSON, or where many jobs are sent, JSON Lines.",
+    422: "`document_invalid`, `document_version_unsupported`, `too_many_masks`, `too_many_jobs`: a job document does "
+    "not fit. `request_invalid`: a parameter does not.",
+    429: "`queue_full`: as many jobs are queued as may be. Send the same again after `Retry-After`.",
+    503: "`service_unavailable`, `overloaded`: Redis is away, or the gateway has too much to do. Try again after "
+    "`Retry-After`.",
+}
+_WAITS: Final = {409, 429, 503}
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457). ``code`` is stable: scripts may compare it."""
+
+    type: str = Field("about:blank", description="Always `about:blank`: `code` says which problem it is.")
+    title: str = Field(description="The status in words.", examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(description="What was wrong, with which input, and what to do.")
+    code: str = Field(examples=["job_not_found"])
+    submitted: int | None = Field(
+        None, description="Where many jobs were sent: how many were submitted before, from the first one on, at least."
+    )
+    batch_id: str | None = Field(None, description="Where many jobs were sent: the batch that they are in.")
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        retry_after_s: int | None = None,
+        headers: dict[str, str] | None = None,
+        submitted: int | None = None,
+        batch_id: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        status = HTTPStatus(status)
+        self.problem = Problem(
+            title=status.phrase,
+            status=status,
+            detail=detail if len(detail) <= _LONGEST_DETAIL else detail[: _LONGEST_DETAIL - 4] + " ...",
+            code=code,
+            submitted=submitted,
+            batch_id=batch_id,
+        )
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
+
+
+def problem_of(error: MaskscoreError, **about: Any) -> ProblemError:
+    """Return what one of maskscore's errors is over HTTP."""
+    detail = str(error)
+    if isinstance(error, ResultUnavailable):
+        if isinstance(error.__cause__, JobError) and error.__cause__.passing:
+            return ProblemError(503, error.code, detail, retry_after_s=_BACK_S, **about)
+        return ProblemError(404, error.code, detail, **about)
+    if isinstance(error, JobError):
+        if error.passing:
+            return ProblemError(503, error.code, detail, retry_after_s=_BACK_S, **about)
+        return ProblemError(422, error.code, detail, **about)
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            waits = {429: _ROOM_S, 503: _BACK_S}.get(status)
+            return ProblemError(status, error.code, detail, retry_after_s=waits, **about)
+    return ProblemError(500, error.code, detail, **about)
+
+
+def answer(error: ProblemError) -> Response:
+    """Return the response."""
+    body = error.problem.model_dump_json(exclude_none=True)
+    return Response(body, error.problem.status, error.headers, media_type=MEDIA_TYPE)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the responses with these statuses, for OpenAPI."""
+    return {
+        status: {
+            "description": _MEANINGS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            **({"headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}} if status in _WAITS else {}),
+        }
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the application be a problem document."""
+
+    async def own(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)
+        return answer(error)
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, MaskscoreError)
+        return answer(problem_of(error))
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3]]
+        return answer(ProblemError(422, "request_invalid", f"The request is not valid: {'; '.join(found)}."))
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+        detail = f"{status.phrase}. /openapi.json describes what there is."
+        return answer(ProblemError(status, code, detail, headers=dict(error.headers or {})))
+
+    async def defect(_: Request, __: Exception) -> Response:
+        return answer(ProblemError(500, "internal_error", "A defect of the gateway; its log has the details."))
+
+    app.add_exception_handler(ProblemError, own)
+    app.add_exception_handler(MaskscoreError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, defect)

@@ -1,0 +1,402 @@
+"""The gateway over real HTTP, with a real Redis, and a real worker where jobs run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+from PIL import Image
+
+from gateway_process import TOKEN, Gateway, events, running_gateway
+from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions
+from maskscore.ledger import Ledger, new_token
+from maskscore.local import LocalServices, start_redis
+from maskscore.local.ports import free_port
+from maskscore.local.worker import start_worker
+from maskscore.masks import encode_mask
+from maskscore.metrics import METRICS
+from maskscore.result import Failure
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import draw_scene
+from otlp import receive_traces
+from scrape import get, scrape, until
+
+
+@pytest.fixture(scope="module")
+def settings(services: LocalServices) -> ClientSettings:
+    """Of a namespace that no worker serves."""
+    return ClientSettings(redis_url=services.redis.url, namespace=f"gateway-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    services: LocalServices, settings: ClientSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    environment = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": settings.namespace,
+        "MASKSCORE_GATEWAY_MAX_BODY_BYTES": "20000",
+        "MASKSCORE_GATEWAY_MAX_MASKS": "3",
+        "MASKSCORE_GATEWAY_MAX_JOBS": "1000",
+        "MASKSCORE_LOG_FORMAT": "json",
+    }
+    with running_gateway(tmp_path_factory.mktemp("gateway"), environment) as running:
+        yield running
+
+
+def job(job_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"image": "s3://b/a.png", "masks": [], **({"job_id": job_id} if job_id else {}), **fields}
+
+
+def named() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def end(settings: ClientSettings, *job_ids: str) -> None:
+    """Run jobs as a worker would, but for the scores."""
+    with redis.Redis.from_url(settings.redis_url) as connection:
+        ledger = Ledger(connection, namespace=settings.namespace, ttl_s=60)
+        for job_id in job_ids:
+            claim = ledger.claim(job_id, token=new_token(), worker="w", lease_s=60)
+            assert not isinstance(claim, str), claim
+            ledger.finish(claim, error=Failure(code="image_not_found", message="no such image"))
+
+
+def is_problem(response: httpx2.Response, status: int, code: str, words: str = "") -> dict[str, Any]:
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    problem: dict[str, Any] = response.json()
+    assert (problem["status"], problem["code"], problem["type"]) == (status, code, "about:blank")
+    assert words in problem["detail"]
+    return problem
+
+
+def test_from_the_submit_over_its_events_to_the_result(services: LocalServices, tmp_path: Path) -> None:
+    scene = draw_scene(880_003)
+    Image.fromarray(scene.image).save(tmp_path / "scene.png")
+    masks = [Mask(id=mask.id, segmentation=encode_mask(mask.mask)) for mask in scene.masks]
+    uri = f"file://{tmp_path}/scene.png"
+    document = Job(job_id="one", image=uri, masks=masks, options=ScoringOptions(prompts="demo")).model_dump(mode="json")
+    namespace = f"gateway-{uuid.uuid4().hex[:8]}"
+    trace_id = uuid.uuid4().hex
+    with receive_traces() as traces:
+        environment = {
+            **services.environment(),
+            "MASKSCORE_NAMESPACE": namespace,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        worker = {
+            "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+            "MASKSCORE_PROMPTS": "demo",
+            "MASKSCORE_FILE_ROOTS": str(tmp_path),
+        }
+        with (
+            start_worker({**environment, **worker}, tmp_path / "worker"),
+            running_gateway(tmp_path, environment) as running,
+        ):
+            http = running.http
+            accepted = http.post("/v1/jobs", json=document, headers={"traceparent": f"00-{trace_id}-{'1' * 16}-01"})
+            assert (accepted.status_code, accepted.json()) == (202, {"job_id": "one"})
+            assert accepted.headers["location"] == "/v1/jobs/one"
+            with http.stream("GET", "/v1/jobs/one/events") as stream:
+                assert stream.headers["content-type"].startswith("text/event-stream")
+                (ended,) = list(events(stream))
+            assert (ended.event, ended.data) == ("ended", {"job_id": "one", "state": "succeeded"})
+            result = http.get("/v1/jobs/one/result")
+            assert result.status_code == 200
+            with Client(ClientSettings(redis_url=services.redis.url, namespace=namespace)) as client:
+                assert result.json() == client.get("one").model_dump(mode="json")
+            assert [component["id"] for component in result.json()["components"]] == [mask.id for mask in masks]
+            lines = "\n".join(json.dumps({**document, "job_id": f"j{n}", "image": uri}) for n in range(25))
+            batch = http.post(
+                "/v1/batches?batch_id=many", content=lines, headers={"content-type": "application/x-ndjson"}
+            )
+            assert batch.json() == {"batch_id": "many", "submitted": 25}
+            with http.stream("GET", "/v1/batches/many/events") as stream:
+                *ends, done = list(events(stream))
+            assert sorted(end.data["job_id"] for end in ends) == sorted(f"j{n}" for n in range(25))
+            assert (done.event, done.data["succeeded"], done.id) == ("done", 25, ends[-1].id)
+            read: list[str] = []
+            page = "/v1/batches/many/results?limit=10"
+            while page:
+                answer = http.get(page)
+                assert answer.headers["content-type"] == "application/x-ndjson"
+                read += [json.loads(line)["job_id"] for line in answer.text.splitlines()]
+                page = answer.links["next"]["url"] if "next" in answer.links else ""
+            assert read == [end.data["job_id"] for end in ends]
+            until(lambda: any(span.service == "maskscore-worker" for span in traces.spans), "the worker's span came")
+            until(lambda: any(span.name == "maskscore submit" for span in traces.spans), "the submit's span came")
+            mine = [span for span in list(traces.spans) if span.attributes.get("maskscore.job_id") == "one"]
+            assert {span.trace_id for span in mine} == {trace_id}
+
+
+def test_a_submit_may_be_repeated_but_not_with_another_document(gateway: Gateway) -> None:
+    name = named()
+    for _ in range(2):
+        assert gateway.http.post("/v1/jobs", json=job(name)).status_code == 202
+    other = gateway.http.post("/v1/jobs", json=job(name, options={"top_k": 1}))
+    is_problem(other, 409, "job_conflict", name)
+    by_content = {gateway.http.post("/v1/jobs?content_id=true", json=job()).json()["job_id"] for _ in range(2)}
+    assert len(by_content) == 1
+    assert by_content.pop().startswith("content-")
+
+
+def test_ids_of_contents_touch_no_files_and_no_bucket_that_is_not_named(
+    gateway: Gateway, services: LocalServices, tmp_path: Path
+) -> None:
+    """Otherwise whoever has a token could find out what there is on the gateway's machine, or in any bucket."""
+    (tmp_path / "secret").write_text("one")
+    uri = f"file://{tmp_path}/secret"
+    before = gateway.http.post("/v1/jobs?content_id=true", json=job(image=uri)).json()
+    (tmp_path / "secret").write_text("another")
+    assert gateway.http.post("/v1/jobs?content_id=true", json=job(image=uri)).json() == before
+    with Client(ClientSettings(redis_url=services.redis.url, namespace=_namespace_of(gateway))) as client:
+        assert client.job(before["job_id"]).image.etag is None
+
+
+def _namespace_of(gateway: Gateway) -> str:
+    (line,) = [json.loads(line) for line in gateway.log.read_text().splitlines() if "namespace" in line]
+    return str(line["message"].split("namespace '")[1].rstrip("'"))
+
+
+def test_where_a_job_is_and_that_it_has_no_result_yet(gateway: Gateway, settings: ClientSettings) -> None:
+    name = named()
+    gateway.http.post("/v1/jobs", json=job(name))
+    status = gateway.http.get(f"/v1/jobs/{name}").json()
+    assert (status["state"], status["attempts"], status["error"]) == ("queued", 0, None)
+    early = gateway.http.get(f"/v1/jobs/{name}/result")
+    is_problem(early, 409, "not_ended", "it is queued")
+    assert early.headers["retry-after"] == "1"
+    is_problem(gateway.http.get(f"/v1/jobs/{name}/result?wait=0.2"), 409, "not_ended")
+    answers: list[httpx2.Response] = []
+    waiting = threading.Thread(target=lambda: answers.append(gateway.http.get(f"/v1/jobs/{name}/result?wait=60")))
+    waiting.start()
+    until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 1, "the wait has begun")
+    end(settings, name)
+    waiting.join()
+    # A job that failed has a result, too.
+    assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (200, "image_not_found")
+    again = gateway.http.get(f"/v1/jobs/{name}/events", headers={"Last-Event-ID": "ended"})
+    assert again.status_code == 204
+
+
+def test_what_is_not_there(gateway: Gateway) -> None:
+    for path in ("", "/result", "/events"):
+        is_problem(gateway.http.get(f"/v1/jobs/nobody{path}"), 404, "job_not_found", "nobody")
+    is_problem(gateway.http.post("/v1/jobs/nobody/cancel"), 404, "job_not_found")
+    for path in ("", "/results", "/events"):
+        is_problem(gateway.http.get(f"/v1/batches/none{path}"), 404, "batch_not_found", "none")
+    is_problem(gateway.http.post("/v1/batches/none/cancel"), 404, "batch_not_found")
+    is_problem(gateway.http.get("/v2"), 404, "not_found")
+    assert is_problem(gateway.http.delete("/v1/jobs"), 405, "method_not_allowed")
+    for path in (
+        "/v1/jobs/-x",
+        "/v1/jobs/a/result?wait=61",
+        "/v1/batches/b/results?after=x",
+        "/v1/batches/b/results?limit=0",
+    ):
+        is_problem(gateway.http.get(path), 422, "request_invalid")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
+def test_without_a_known_token_there_is_nothing_but_probes(gateway: Gateway, headers: dict[str, str]) -> None:
+    routes = gateway.http.get("/openapi.json").json()["paths"]
+    with httpx2.Client(base_url=gateway.url, headers=headers, trust_env=False) as stranger:
+        for path, methods in routes.items():
+            for method in methods:
+                answer = stranger.request(method, path.replace("{job_id}", "j").replace("{batch_id}", "b"))
+                if path.startswith("/v1"):
+                    is_problem(answer, 401, "unauthorized")
+                    assert answer.headers["www-authenticate"].startswith("Bearer")
+                else:
+                    assert answer.status_code == 200
+
+
+def test_tokens_are_never_logged(gateway: Gateway) -> None:
+    httpx2.get(
+        f"{gateway.url}/v1/jobs/x", headers={"Authorization": "Bearer a-wrong-one-that-is-secret"}, trust_env=False
+    )
+    gateway.http.get("/v1/jobs/x")
+    until(lambda: "by tests" in gateway.log.read_text(), "the request was logged, with the name")
+    log = gateway.log.read_text()
+    assert TOKEN not in log
+    assert "a-wrong-one" not in log
+    assert all(json.loads(line) for line in log.splitlines() if not line.startswith("http://"))
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "code", "words"),
+    [
+        ("{", 422, "document_invalid", "not JSON"),
+        ("[]", 422, "document_invalid", "must be a JSON object"),
+        (json.dumps(job(maks=[])), 422, "document_invalid", "maks"),
+        (json.dumps(job(version=2)), 422, "document_version_unsupported", "version 2"),
+        (json.dumps(job(masks=[{"id": n, "segmentation": []} for n in range(4)])), 422, "too_many_masks", "4 masks"),
+        (json.dumps(job(image="x" * 20_000)), 413, "body_too_large", "20,000 bytes"),
+        ("[" * 10_000, 422, "document_invalid", "not JSON"),
+    ],
+)
+def test_documents_that_do_not_fit(gateway: Gateway, document: str, status: int, code: str, words: str) -> None:
+    headers = {"content-type": "application/json"}
+    is_problem(gateway.http.post("/v1/jobs", content=document, headers=headers), status, code, words)
+    lines = f"{json.dumps(job())}\n\n{document}\n"
+    answer = gateway.http.post("/v1/batches", content=lines, headers={"content-type": "application/x-ndjson"})
+    problem = is_problem(answer, status, code)
+    assert problem.get("submitted", 0) == 0
+    assert status == 413 or "Line 3: " in problem["detail"]
+    assert gateway.http.post("/v1/jobs", content=document).status_code == 415
+
+
+def test_a_list_is_checked_whole_and_lines_as_they_come(gateway: Gateway) -> None:
+    wrong = [*[job() for _ in range(230)], {}]
+    answer = gateway.http.post("/v1/batches?batch_id=listed", json=wrong)
+    is_problem(answer, 422, "document_invalid", "Item 230: ")
+    is_problem(gateway.http.get("/v1/batches/listed"), 404, "batch_not_found")
+    # Longer than a body may be: no more than a line is held.
+    lines = "\n".join(json.dumps(document) for document in wrong) + "\n"
+    ndjson = {"content-type": "application/x-ndjson"}
+    answer = gateway.http.post("/v1/batches?batch_id=lined", content=lines * 2, headers=ndjson)
+    problem = is_problem(answer, 422, "document_invalid", "Line 231: ")
+    assert (problem["submitted"], problem["batch_id"]) == (200, "lined")
+    assert gateway.http.get("/v1/batches/lined").json()["queued"] == 200
+    too_many = gateway.http.post("/v1/batches", content=(json.dumps(job()) + "\n") * 1001, headers=ndjson)
+    is_problem(too_many, 422, "too_many_jobs", "1,000 jobs")
+    for nothing in ("", "\n\n"):
+        is_problem(
+            gateway.http.post("/v1/batches", content=nothing, headers=ndjson), 422, "document_invalid", "no jobs"
+        )
+    is_problem(gateway.http.post("/v1/batches", json=[]), 422, "document_invalid", "no jobs")
+
+
+def test_a_stream_goes_on_where_it_broke_off_and_ends_when_all_have_ended(
+    gateway: Gateway, settings: ClientSettings
+) -> None:
+    batch, ids = named(), [named() for _ in range(4)]
+    assert gateway.http.post(f"/v1/batches?batch_id={batch}", json=[job(each) for each in ids]).status_code == 202
+    with gateway.http.stream("GET", f"/v1/batches/{batch}/events") as stream:
+        end(settings, ids[0], ids[1])
+        coming = events(stream)
+        first, second = next(coming), next(coming)
+        assert [first.data["job_id"], second.data["job_id"]] == ids[:2]
+        assert scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 1
+    until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 0, "nothing is left of the stream")
+    end(settings, ids[2])
+    with gateway.http.stream("GET", f"/v1/batches/{batch}/events", headers={"Last-Event-ID": first.id}) as stream:
+        coming = events(stream)
+        assert [next(coming).data["job_id"] for _ in range(2)] == ids[1:3]
+        view = gateway.http.post(f"/v1/batches/{batch}/cancel").json()
+        assert (view["failed"], view["cancelled"], view["ended"], view["total"]) == (3, 1, 4, 4)
+        last, done = list(coming)
+    assert (last.data, done.event) == ({"job_id": ids[3], "state": "cancelled"}, "done")
+    again = gateway.http.get(f"/v1/batches/{batch}/events", headers={"Last-Event-ID": done.id})
+    assert again.status_code == 204
+    with gateway.http.stream("GET", f"/v1/batches/{batch}/events?after={last.id}") as stream:
+        assert [event.event for event in events(stream)] == ["done"]
+
+
+def test_a_page_of_results_that_is_not_the_last(gateway: Gateway, settings: ClientSettings) -> None:
+    batch, ids = named(), [named() for _ in range(3)]
+    gateway.http.post(f"/v1/batches?batch_id={batch}", json=[job(each) for each in ids])
+    empty = gateway.http.get(f"/v1/batches/{batch}/results")
+    assert (empty.text, empty.headers["maskscore-cursor"]) == ("", "0")
+    end(settings, *ids[:2])
+    page = gateway.http.get(empty.links["next"]["url"])
+    assert [json.loads(line)["job_id"] for line in page.text.splitlines()] == ids[:2]
+    end(settings, ids[2])
+    page = gateway.http.get(page.links["next"]["url"])
+    assert [json.loads(line)["job_id"] for line in page.text.splitlines()] == ids[2:]
+    assert "next" not in page.links
+
+
+def test_it_serves_the_metrics_that_are_declared(gateway: Gateway) -> None:
+    gateway.http.get("/v1/jobs/nobody")
+    served = {line.split()[2] for line in get(gateway.port, "/metrics")[1].splitlines() if line.startswith("# TYPE")}
+    assert {name for name in served if name.startswith("maskscore_")} == {
+        m.name for m in METRICS if m.side == "gateway"
+    }
+    assert scrape(gateway.port)["maskscore_gateway_requests_total{method=GET,route=/v1/jobs/{job_id},status=404}"] >= 1
+
+
+def test_a_full_queue_and_a_redis_that_is_away_say_when_to_come_again(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {
+        "MASKSCORE_REDIS_URL": f"redis://127.0.0.1:{port}/0",
+        "MASKSCORE_QUEUE_LIMIT": "3",
+        "MASKSCORE_REDIS_TIMEOUT_S": "2",
+    }
+    # It begins without Redis.
+    with running_gateway(tmp_path / "gateway", environment) as gateway:
+        assert get(gateway.port, "/readyz")[0] == 503
+        away = gateway.http.post("/v1/jobs", json=job("a"))
+        is_problem(away, 503, "service_unavailable", "does not answer")
+        assert int(away.headers["retry-after"]) > 0
+        with start_redis(tmp_path / "redis", port=port, password=""):
+            until(lambda: get(gateway.port, "/readyz") == (200, "ok\n"), "it is ready")
+            assert gateway.http.post("/v1/batches?batch_id=b", json=[job(each) for each in "abc"]).status_code == 202
+            for full in (
+                gateway.http.post("/v1/jobs", json=job("d")),
+                gateway.http.post("/v1/batches?batch_id=b", json=[job(each) for each in "cde"]),
+            ):
+                is_problem(full, 429, "queue_full", "3 jobs are queued")
+                assert int(full.headers["retry-after"]) > 0
+            stream = gateway.http.send(gateway.http.build_request("GET", "/v1/batches/b/events"), stream=True)
+            assert stream.status_code == 200
+        with closing(stream):
+            (problem,) = list(events(stream))
+            assert (problem.event, problem.data["code"]) == ("problem", "service_unavailable")
+        assert get(gateway.port, "/livez")[0] == 200
+        assert "does not answer" in get(gateway.port, "/readyz")[1]
+        with start_redis(tmp_path / "redis", port=port, password=""):
+            until(lambda: get(gateway.port, "/readyz")[0] == 200, "it is ready again")
+            assert gateway.http.post("/v1/jobs/a/cancel").json() == {"job_id": "a", "state": "cancelled"}
+            assert gateway.http.post("/v1/jobs", json=job("d")).status_code == 202
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_streams_and_waits_and_the_gateway(
+    services: LocalServices, tmp_path: Path, number: signal.Signals
+) -> None:
+    environment = {**services.environment(), "MASKSCORE_NAMESPACE": f"gateway-{uuid.uuid4().hex[:8]}"}
+    with running_gateway(tmp_path, environment) as gateway:
+        gateway.http.post("/v1/batches?batch_id=b", json=[job("j")])
+        answers: list[httpx2.Response] = []
+        waiting = threading.Thread(target=lambda: answers.append(gateway.http.get("/v1/jobs/j/result?wait=60")))
+        waiting.start()
+        with (
+            gateway.http.stream("GET", "/v1/batches/b/events") as stream,
+            gateway.http.stream("GET", "/v1/jobs/j/events") as other,
+        ):
+            until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 3, "all three wait")
+            gateway.process.send_signal(number)
+            assert list(events(stream)) == list(events(other)) == []
+        waiting.join()
+        is_problem(answers[0], 409, "not_ended")
+        assert gateway.process.wait(timeout=30) == 0
+        assert "Traceback" not in gateway.log.read_text()
+
+
+def test_more_requests_than_may_be_are_told_to_come_again_and_probes_are_answered(
+    services: LocalServices, tmp_path: Path
+) -> None:
+    environment = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": f"gateway-{uuid.uuid4().hex[:8]}",
+        "MASKSCORE_GATEWAY_MAX_REQUESTS": "1",
+    }
+    with running_gateway(tmp_path, environment) as gateway:
+        gateway.http.post("/v1/jobs", json=job("j"))
+        with gateway.http.stream("GET", "/v1/jobs/j/events"):
+            busy = gateway.http.get("/v1/jobs/j")
+            is_problem(busy, 503, "overloaded")
+            assert busy.headers["retry-after"] == "1"
+            assert get(gateway.port, "/readyz")[0] == 200
+        until(lambda: gateway.http.get("/v1/jobs/j").status_code == 200, "there is room again")
