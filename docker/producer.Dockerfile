@@ -1,15 +1,15 @@
-# The producer: client, command line and metrics exporter, without PyTorch. Built from the project's folder:
+# The producer: client, command line, metrics exporter and gateway, without PyTorch. Built from the project's folder:
 #
 #     docker build -f docker/producer.Dockerfile -t maskscore-producer .
 #
 # BASE_IMAGE  any image with Python 3.11 and its venv module.
-# EXTRAS      extras of pyproject.toml, separated by spaces; `metrics` is for the exporter.
+# EXTRAS      extras of pyproject.toml, separated by spaces; `metrics` is for the exporter, `gateway` for the gateway.
 # A pip.conf (mirror, proxy, certificates) is given as the secret `pip`: --secret id=pip,src=pip.conf. It stays outside.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /src
-ARG EXTRAS="formats metrics report"
+ARG EXTRAS="formats gateway metrics report"
 COPY pyproject.toml docker/requirements.py ./
 # One word per extra.
 # hadolint ignore=SC2086

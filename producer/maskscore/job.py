@@ -67,6 +67,8 @@ MasksFormat = Literal[
 ]
 # S3's keys have at most 1,024 bytes, paths 4,096; percent signs make a file's URI longer.
 _MOST_URI: Final = 16_384
+# Some thirty years, in seconds.
+_LONGEST_S: Final = 1e9
 Uri = Annotated[str, Field(max_length=_MOST_URI)]
 ShortText = Annotated[str, Field(max_length=1024)]
 # Sent in a request's header and query, where nothing but visible ASCII can stand.
@@ -227,7 +229,7 @@ class Job(Document):
     ]
     options: ScoringOptions = ScoringOptions()
     priority: Priority = "normal"
-    expires_in: float | None = Field(None, gt=0, allow_inf_nan=False)
+    expires_in: float | None = Field(None, gt=0, le=_LONGEST_S, allow_inf_nan=False)
     result_uri: Uri | None = None
 
     @model_validator(mode="before")

@@ -13,7 +13,20 @@ from rich.console import Console
 from bench.figures import Figures
 from bench.material import BUILD
 
-NAMES = ("crops", "device", "forward", "threads", "precision", "latency", "service", "queue", "run", "memory", "peers")
+NAMES = (
+    "crops",
+    "device",
+    "forward",
+    "threads",
+    "precision",
+    "latency",
+    "service",
+    "queue",
+    "run",
+    "gateway",
+    "memory",
+    "peers",
+)
 
 
 def main() -> None:

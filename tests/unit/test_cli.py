@@ -49,6 +49,7 @@ def test_help_names_the_commands_and_the_exit_codes() -> None:
         "simulate",
         "up",
         "exporter",
+        "gateway",
         "top",
         "doctor",
         "weights",
@@ -88,6 +89,7 @@ def test_the_workers_help_explains_every_setting() -> None:
         "pool",
         "plan",
         "simulate",
+        "gateway",
     ],
 )
 def test_every_command_has_help(command: str) -> None:
@@ -97,7 +99,7 @@ def test_every_command_has_help(command: str) -> None:
 def test_importing_maskscore_loads_nothing_heavy() -> None:
     loaded = run(code="import sys, maskscore; print(*sys.modules)").stdout.split()
     assert "maskscore.client" in loaded
-    assert {"torch", "numpy", "open_clip", "maskscore_worker"}.isdisjoint(loaded)
+    assert {"torch", "numpy", "open_clip", "fastapi", "maskscore_worker"}.isdisjoint(loaded)
     times = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import maskscore"], capture_output=True, text=True, check=True
     )
@@ -114,6 +116,8 @@ def test_importing_maskscore_loads_nothing_heavy() -> None:
         ("huggingface_hub", "weights pull x", "worker"),
         ("PIL", "report x", "report"),
         ("prometheus_client", "exporter", "metrics"),
+        ("fastapi", "gateway", "gateway"),
+        ("uvicorn", "gateway", "gateway"),
     ],
 )
 def test_a_missing_half_is_said_with_the_line_to_type(missing: str, command: str, extra: str) -> None:
@@ -150,6 +154,8 @@ JOB = '{"image": "s3://b/i.jpg", "masks": "s3://b/m.json"}\n'
         (["pool", "--workers", "2", "--min", "3"], "", "--min 3 and --max 2"),
         (["pool", "--devices", "gpu:0"], "", "'gpu:0' is no device"),
         (["plan", "--images", "5", "--masks-per-image", "2"], "", "--masks-per-s"),
+        (["gateway", "--host", "0.0.0.0"], "", "without any token"),
+        (["gateway", "--tokens-file", "nothing"], "", "nothing cannot be read"),
         (["fly"], "", "fly"),
     ],
 )

@@ -1,0 +1,104 @@
+"""The gateway's manifests, as a component above an overlay."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from manifests import DEPLOY, ROOT, Manifest, containers, environment, of_kind, one, rendered
+from maskscore.gateway.app import make_app, openapi_document
+from maskscore.settings import GatewaySettings, unknown_variables
+
+VERSIONS = ["1.28.0", kubernetes_validate.latest_version()]
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    folder = tmp_path_factory.mktemp("overlay").resolve()
+    above = {
+        "namespace": "elsewhere",
+        "resources": [os.path.relpath(DEPLOY / "overlays" / "keda", folder)],
+        "components": [os.path.relpath(DEPLOY / "components" / "gateway", folder)],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(above))
+    return rendered(folder)
+
+
+def ours(objects: list[Manifest], kind: str) -> Manifest:
+    return one(objects, kind, "maskscore-gateway")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"])
+def test_kubernetes_takes_it(objects: list[Manifest], kind: str, version: str) -> None:
+    kubernetes_validate.validate(ours(objects, kind), version, strict=True)
+
+
+def test_its_pod_is_restricted_as_the_others_are(objects: list[Manifest]) -> None:
+    by_name = {container["name"]: (pod, container) for pod, container in containers(objects)}
+    pod, container = by_name["gateway"]
+    other, exporter = by_name["exporter"]
+    assert container["securityContext"] == exporter["securityContext"]
+    assert other["securityContext"].items() <= pod["securityContext"].items()
+    assert pod["automountServiceAccountToken"] is False
+    # Without a tag it is the latest, too; an overlay that names another image means both.
+    assert container["image"] == exporter["image"].removesuffix(":latest")
+    assert container["resources"]["limits"]["memory"]
+
+
+def test_its_variables_are_settings_and_fit(objects: list[Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
+    ((pod, container),) = [each for each in containers(objects) if each[1]["name"] == "gateway"]
+    variables = environment(objects, container)
+    assert not unknown_variables(dict.fromkeys(variables, ""))
+    for name, value in variables.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    settings = GatewaySettings()
+    (port,) = container["ports"]
+    assert settings.gateway_port == port["containerPort"]
+    assert pod["terminationGracePeriodSeconds"] >= settings.gateway_grace_s + 15
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "tokens"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "tokens"]
+    assert str(settings.gateway_tokens_file) == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
+    # Kubernetes replaces the file of a mounted secret, but never one that is mounted by a subPath.
+    assert "subPath" not in mount
+    assert "--from-literal=gateway-tokens=" in (ROOT / "docs" / "gateway.md").read_text()
+
+
+def test_its_probes_and_ports_are_there(objects: list[Manifest]) -> None:
+    ((_, container),) = [each for each in containers(objects) if each[1]["name"] == "gateway"]
+    paths = openapi_document(make_app(GatewaySettings(), None))["paths"]
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] in paths
+        assert container[probe]["httpGet"]["port"] == "http"
+    (port,) = ours(objects, "Service")["spec"]["ports"]
+    assert port["targetPort"] == container["ports"][0]["name"] == "http"
+    labels = ours(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        ours(objects, "Service")["spec"]["selector"],
+        ours(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        ours(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    exporters = [m for m in of_kind(objects, "Service") if m["metadata"]["name"] == "maskscore-exporter"]
+    assert not exporters[0]["spec"]["selector"].items() <= labels.items()
+
+
+def test_the_image_has_what_it_needs() -> None:
+    words = (ROOT / "docker" / "producer.Dockerfile").read_text().split('EXTRAS="')[1].split('"')[0].split()
+    assert "gateway" in words
+    asked = [sys.executable, "-m", "maskscore", "gateway", "--help"]
+    assert subprocess.run(asked, capture_output=True, timeout=60).returncode == 0
+
+
+def test_the_file_of_tokens_may_be_read_by_its_user(objects: list[Manifest]) -> None:
+    """The root is the file's owner; the pod's group makes it readable."""
+    ((pod, _),) = [each for each in containers(objects) if each[1]["name"] == "gateway"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "tokens"]
+    assert volume["secret"]["defaultMode"] == 0o440
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
