@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
@@ -17,7 +22,7 @@ import redis
 from PIL import Image
 
 from gateway_process import TOKEN, Gateway, events, running_gateway
-from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions
+from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, ScoringOptions
 from maskscore.ledger import Ledger, new_token
 from maskscore.local import LocalServices, start_redis
 from maskscore.local.ports import free_port
@@ -275,6 +280,82 @@ def test_a_list_is_checked_whole_and_lines_as_they_come(gateway: Gateway) -> Non
             gateway.http.post("/v1/batches", content=nothing, headers=ndjson), 422, "document_invalid", "no jobs"
         )
     is_problem(gateway.http.post("/v1/batches", json=[]), 422, "document_invalid", "no jobs")
+
+
+def test_lines_are_submitted_while_the_others_are_still_on_their_way(
+    gateway: Gateway, settings: ClientSettings
+) -> None:
+    batch = named()
+    line = json.dumps(job()).encode() + b"\n"
+
+    def body() -> Iterator[bytes]:
+        with Client(settings) as client:
+            for total in (200, 400, 600):
+                # More than a round trip's, in pieces that end anywhere.
+                text = line * 200
+                yield text[:1234]
+                yield text[1234:]
+                until(lambda total=total: submitted(client) == total, "what was sent is in the ledger")
+
+    def submitted(client: Client) -> int:
+        try:
+            return client.batch(batch).counts().total
+        except BatchNotFound:
+            return 0
+
+    answer = gateway.http.post(
+        f"/v1/batches?batch_id={batch}", content=body(), headers={"content-type": "application/x-ndjson"}
+    )
+    assert (answer.status_code, answer.json()) == (202, {"batch_id": batch, "submitted": 600})
+
+
+def test_a_caller_that_goes_away_leaves_nothing_waiting(gateway: Gateway) -> None:
+    name = named()
+    gateway.http.post("/v1/jobs", json=job(name))
+    for path in (f"/v1/jobs/{name}/result?wait=60", f"/v1/jobs/{name}/events"):
+        with socket.create_connection(("127.0.0.1", gateway.port)) as caller:
+            caller.sendall(f"GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+            until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 1, "it waits")
+        until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 0, "it waits no more")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_pages_own_lines_work(gateway: Gateway, settings: ClientSettings, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    (one,) = re.findall(r"## One job\n\n((?:    .*\n)+)", page)
+    (many,) = re.findall(r"## Many\n\n((?:    .*\n)+)", page)
+    one = one.replace("http://localhost:8080", gateway.url)
+    names = [named() for _ in range(3)]
+    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job(name)) + "\n" for name in names))
+    ender = threading.Thread(target=_end_when_there, args=(settings, ["photo-1", *names]))
+    ender.start()
+    done = subprocess.run(
+        ["bash", "-ec", one + many],
+        env={**os.environ, "TOKEN": TOKEN, "no_proxy": "*"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    ender.join()
+    assert done.returncode == 0, done.stderr
+    for said in (
+        '{"job_id":"photo-1"}',
+        '"state":"failed"',
+        '"submitted":3',
+        "event: done",
+        '"code":"image_not_found"',
+    ):
+        assert said in done.stdout
+    assert done.stdout.count("event: ended") == 4
+    assert "maskscore-cursor: " in (tmp_path / "headers.txt").read_text()
+
+
+def _end_when_there(settings: ClientSettings, job_ids: list[str]) -> None:
+    with Client(settings) as client:
+        for job_id in job_ids:
+            until(lambda job_id=job_id: client.records([job_id])[0] is not None, "the job was submitted")
+            end(settings, job_id)
 
 
 def test_a_stream_goes_on_where_it_broke_off_and_ends_when_all_have_ended(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from manifests import DEPLOY, ROOT, Manifest, containers, environment, of_kind, 
 from maskscore.gateway.app import make_app, openapi_document
 from maskscore.settings import GatewaySettings, unknown_variables
 
+CUSTOM_KINDS: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "data" / "custom-kinds.yaml").read_text())
 VERSIONS = ["1.28.0", kubernetes_validate.latest_version()]
 
 
@@ -23,7 +26,9 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     above = {
         "namespace": "elsewhere",
         "resources": [os.path.relpath(DEPLOY / "overlays" / "keda", folder)],
-        "components": [os.path.relpath(DEPLOY / "components" / "gateway", folder)],
+        "components": [
+            os.path.relpath(DEPLOY / "components" / name, folder) for name in ("gateway", "gateway/monitoring")
+        ],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(above))
     return rendered(folder)
@@ -37,6 +42,10 @@ def ours(objects: list[Manifest], kind: str) -> Manifest:
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"])
 def test_kubernetes_takes_it(objects: list[Manifest], kind: str, version: str) -> None:
     kubernetes_validate.validate(ours(objects, kind), version, strict=True)
+
+
+def test_its_monitor_keeps_to_what_is_documented(objects: list[Manifest]) -> None:
+    jsonschema.validate(ours(objects, "PodMonitor")["spec"], CUSTOM_KINDS["PodMonitor"]["spec"])
 
 
 def test_its_pod_is_restricted_as_the_others_are(objects: list[Manifest]) -> None:
@@ -83,6 +92,7 @@ def test_its_probes_and_ports_are_there(objects: list[Manifest]) -> None:
         ours(objects, "Service")["spec"]["selector"],
         ours(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         ours(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        ours(objects, "PodMonitor")["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
     exporters = [m for m in of_kind(objects, "Service") if m["metadata"]["name"] == "maskscore-exporter"]
