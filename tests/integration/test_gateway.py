@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -295,13 +296,13 @@ def test_lines_are_submitted_while_the_others_are_still_on_their_way(
                 text = line * 200
                 yield text[:1234]
                 yield text[1234:]
-                until(lambda total=total: submitted(client) == total, "what was sent is in the ledger")
+                until(partial(has, client, total), "what was sent is in the ledger")
 
-    def submitted(client: Client) -> int:
+    def has(client: Client, total: int) -> bool:
         try:
-            return client.batch(batch).counts().total
+            return client.batch(batch).counts().total == total
         except BatchNotFound:
-            return 0
+            return False
 
     answer = gateway.http.post(
         f"/v1/batches?batch_id={batch}", content=body(), headers={"content-type": "application/x-ndjson"}
@@ -354,8 +355,12 @@ def test_the_pages_own_lines_work(gateway: Gateway, settings: ClientSettings, tm
 def _end_when_there(settings: ClientSettings, job_ids: list[str]) -> None:
     with Client(settings) as client:
         for job_id in job_ids:
-            until(lambda job_id=job_id: client.records([job_id])[0] is not None, "the job was submitted")
+            until(partial(_is_there, client, job_id), "the job was submitted")
             end(settings, job_id)
+
+
+def _is_there(client: Client, job_id: str) -> bool:
+    return client.records([job_id])[0] is not None
 
 
 def test_a_stream_goes_on_where_it_broke_off_and_ends_when_all_have_ended(

@@ -84,7 +84,7 @@ class BatchView(BaseModel):
     response_model=AcceptedBatch,
     responses={
         202: {"headers": {"Location": {"description": "Where the batch is.", "schema": {"type": "string"}}}},
-        **problems(401, 408, 409, 413, 415, 422, 429, 503),
+        **problems(400, 401, 408, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=_JOBS_BODY,
 )

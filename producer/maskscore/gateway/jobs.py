@@ -84,7 +84,7 @@ def failed_event(error: MaskscoreError) -> ServerSentEvent:
     response_model=Accepted,
     responses={
         202: {"headers": {"Location": {"description": "Where the job is.", "schema": {"type": "string"}}}},
-        **problems(401, 408, 409, 413, 415, 422, 429, 503),
+        **problems(400, 401, 408, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=_JOB_BODY,
 )

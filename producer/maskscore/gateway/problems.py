@@ -41,7 +41,7 @@ _STATUS: Final[list[tuple[type[MaskscoreError], HTTPStatus]]] = [
 ]
 
 _MEANINGS: Final = {
-    400: "`request_invalid`: this is no HTTP that can be answered.",
+    400: "`request_invalid`: the body broke off.",
     401: "`unauthorized`: the header `Authorization: Bearer TOKEN` is missing, or its token is not known.",
     404: "`job_not_found`, `batch_not_found`: never submitted here, or its time to live has passed. "
     "`result_unavailable`: the job succeeded, and the object with its result is gone.",
