@@ -116,7 +116,7 @@ def test_waits_that_are_cancelled_leave_nothing(settings: ClientSettings) -> Non
             outcomes = await asyncio.gather(*waits, return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
             assert client._watcher._bells == {}
-            assert client._looks._asked == {}
+            await until(lambda: not client._looks._asked, "nobody asks any more")
             await until(lambda: "maskscore-watcher" not in our_threads(), "the watcher has ended")
             await until(lambda: not client._under_way, "no call is under way")
             # And it begins anew.
