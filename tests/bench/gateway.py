@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import Figures
-from bench.stack import running_services
+from bench.stack import cpu_seconds, running_services
 from maskscore import Client, ClientSettings, Job, Mask
 from maskscore.local.ports import free_port
 from scrape import get, until
@@ -32,37 +32,44 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
     """Measure with a queue that nobody serves."""
     count = 6000 if full else 1500
     table = Table(title=f"{count} jobs of one mask")
-    for name in ("submits", "per second", "median ms", "99 % ms"):
+    for name in ("submits", "per second", "median ms", "99 % ms", "processor ms"):
         table.add_column(name, justify="left" if name == "submits" else "right")
     with running_services() as services:
         settings = ClientSettings(redis_url=services.redis.url, namespace=f"gateway-{uuid.uuid4().hex[:8]}")
         with Client(settings) as client:
             client.submit(_job())
+            used = time.process_time()
             seconds = [_timed(client) for _ in range(count)]
+            used = time.process_time() - used
             started = time.perf_counter()
             client.submit_many(_job() for _ in range(count))
             many = count / (time.perf_counter() - started)
         alone = count / sum(seconds)
-        table.add_row("Client.submit, one after the other", f"{alone:,.0f}", *_milliseconds(seconds))
-        with _running_gateway(settings) as port:
+        table.add_row(
+            "Client.submit, one after the other", f"{alone:,.0f}", *_milliseconds(seconds), f"{used / count * 1000:.2f}"
+        )
+        with _running_gateway(settings) as (port, pid):
             for connections in CONNECTIONS:
                 asyncio.run(_load(port, connections, connections * 5))
-                started = time.perf_counter()
+                started, used = time.perf_counter(), cpu_seconds(pid)
                 seconds = asyncio.run(_load(port, connections, count))
                 rate = count / (time.perf_counter() - started)
-                table.add_row(f"POST /v1/jobs, {connections} connections", f"{rate:,.0f}", *_milliseconds(seconds))
+                used = (cpu_seconds(pid) - used) / count * 1000
+                name = f"POST /v1/jobs, {connections} connections"
+                table.add_row(name, f"{rate:,.0f}", *_milliseconds(seconds), f"{used:.2f}")
                 figures[f"gateway.submit_per_s_{connections}"] = rate
                 figures[f"gateway.p99_ms_{connections}"] = _percentile(seconds, 99) * 1000
                 if connections == CONNECTIONS[1]:
                     figures["gateway.submit_per_s"] = rate
+                    figures["gateway.cpu_ms_per_submit"] = used
                     figures["gateway.p50_ms"] = statistics.median(seconds) * 1000
                     figures["gateway.p99_ms"] = _percentile(seconds, 99) * 1000
             lines = "\n".join(_job().model_dump_json() for _ in range(count)).encode()
             started = time.perf_counter()
             asyncio.run(_send(port, [_request("/v1/batches", "application/x-ndjson", lines)], []))
             lined = count / (time.perf_counter() - started)
-        table.add_row("Client.submit_many", f"{many:,.0f}", "", "")
-        table.add_row("POST /v1/batches, JSON Lines", f"{lined:,.0f}", "", "")
+        table.add_row("Client.submit_many", f"{many:,.0f}", "", "", "")
+        table.add_row("POST /v1/batches, JSON Lines", f"{lined:,.0f}", "", "", "")
     console.print(table)
     figures["gateway.client_submit_per_s"] = alone
     figures["gateway.client_submit_many_per_s"] = many
@@ -81,7 +88,7 @@ def _timed(client: Client) -> float:
 
 
 @contextmanager
-def _running_gateway(settings: ClientSettings) -> Iterator[int]:
+def _running_gateway(settings: ClientSettings) -> Iterator[tuple[int, int]]:
     port = free_port()
     environment = {
         **os.environ,
@@ -93,7 +100,7 @@ def _running_gateway(settings: ClientSettings) -> Iterator[int]:
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         until(lambda: get(port, "/readyz")[0] == 200, "the gateway is ready")
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait()

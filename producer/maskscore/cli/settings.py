@@ -20,7 +20,7 @@ __all__ = ["settings_command", "settings_markdown"]
 _INTRODUCTION = """\
 # Settings
 
-Each is an environment variable; `maskscore worker` takes each as an option, too. S3's address and credentials are
+Each is an environment variable; `maskscore worker` takes its own as options, too. S3's address and credentials are
 boto3's own: `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`, `AWS_PROFILE` and
 its other sources. A `MASKSCORE_...` variable that is not listed here is reported.
 

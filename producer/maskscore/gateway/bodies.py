@@ -19,14 +19,14 @@ __all__ = ["JSON", "JSON_LINES", "media_type", "read_job", "read_jobs"]
 
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
-_ALSO_JSON_LINES: Final = ("application/jsonl", "application/ndjson", "application/json-seq")
+_ALSO_JSON_LINES: Final = ("application/jsonl", "application/ndjson")
 _NEXT_PIECE_S: Final = 60.0
 
 
 def media_type(request: Request, *supported: str) -> str:
     """Return the body's media type. Raises a problem (415) for one that is not among the supported."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    given = JSON_LINES if given in _ALSO_JSON_LINES[:2] else given
+    given = JSON_LINES if given in _ALSO_JSON_LINES else given
     if given not in supported:
         raise ProblemError(
             415, "media_type_unsupported", f"Send the body with `Content-Type: {' or '.join(supported)}`."

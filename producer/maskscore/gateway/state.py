@@ -40,7 +40,8 @@ class Gateway:
 
     def tracing(self, request: Request) -> Any:
         """Return a context in which submits belong to the trace of the request, where traces are recorded."""
-        tracing = open_tracing("maskscore-gateway")
+        # Under the name that the client records its submits with.
+        tracing = open_tracing("maskscore-producer")
         return tracing.within(request.headers.get("traceparent")) if tracing else nullcontext()
 
     async def with_content_ids(self, jobs: list[Job]) -> list[Job]:
