@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import redis
 from PIL import Image
 
 from gateway_process import TOKEN, Gateway, events, running_gateway
-from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, ScoringOptions
+from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, MasksRef, ScoringOptions
 from maskscore.ledger import Ledger, new_token
 from maskscore.local import LocalServices, start_redis
 from maskscore.local.ports import free_port
@@ -31,6 +33,7 @@ from maskscore.local.worker import start_worker
 from maskscore.masks import encode_mask
 from maskscore.metrics import METRICS
 from maskscore.result import Failure
+from maskscore.settings import GatewaySettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import receive_traces
@@ -318,6 +321,53 @@ def test_a_caller_that_goes_away_leaves_nothing_waiting(gateway: Gateway) -> Non
             caller.sendall(f"GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
             until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 1, "it waits")
         until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 0, "it waits no more")
+
+
+def test_no_caller_overwrites_the_masks_of_anothers_job(services: LocalServices, tmp_path: Path) -> None:
+    services.create_bucket("spilled")
+    settings = ClientSettings(redis_url=services.redis.url, namespace=f"gateway-{uuid.uuid4().hex[:8]}")
+    environment = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": settings.namespace,
+        "MASKSCORE_SPILL_URI": "s3://spilled/masks/",
+        "MASKSCORE_MAX_DOCUMENT_BYTES": "1000",
+    }
+
+    def polygons(seed: int) -> list[dict[str, Any]]:
+        numbers = random.Random(seed)
+        return [{"id": n, "segmentation": [[numbers.random() for _ in range(6)]]} for n in range(50)]
+
+    with running_gateway(tmp_path, environment) as running, Client(settings) as client:
+        assert running.http.post("/v1/jobs", json=job("j", masks=polygons(1))).status_code == 202
+        is_problem(running.http.post("/v1/jobs", json=job("j", masks=polygons(2))), 409, "job_conflict")
+        masks = client.job("j").masks
+        assert isinstance(masks, MasksRef)
+        # Under its ETag, it is still the first one's.
+        kept = client.objects.read(masks.uri, what="masks", max_bytes=100_000, etag=masks.etag)
+        assert json.loads(kept.data)["masks"][0]["segmentation"] == polygons(1)[0]["segmentation"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
+def test_hundreds_of_streams_take_no_threads(gateway: Gateway, settings: ClientSettings) -> None:
+    names = [named() for _ in range(300)]
+    assert gateway.http.post("/v1/batches", json=[job(name) for name in names]).status_code == 202
+    with ExitStack() as callers:
+        streams = []
+        for name in names:
+            stream = callers.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+            head = f"GET /v1/jobs/{name}/events HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+            stream.sendall(head.encode())
+            streams.append(stream.makefile("rb"))
+        until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 300, "all of them wait")
+        status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+        (threads,) = re.findall(r"^Threads:\s+(\d+)$", status, re.MULTILINE)
+        # The loop's, those that call Redis, the watcher, and a few of libraries.
+        assert int(threads) <= 1 + GatewaySettings().gateway_threads + 1 + 4
+        end(settings, *names)
+        for name, lines in zip(names, streams, strict=True):
+            said = b"".join(iter(lines.readline, b"0\r\n"))
+            assert f'"job_id":"{name}","state":"failed"'.encode() in said
+    until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 0, "none waits any more")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
