@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from maskscore.batch import COMMIT_EVERY_S, Batch
-from maskscore.ledger import BatchCounts, BatchEvent, JobRecord
+from maskscore.batch import COMMIT_EVERY_S, Batch, Ending
+from maskscore.ledger import BatchCounts, BatchEvent
 from maskscore.polling import PAGE
 from maskscore.result import JobResult
 from maskscore.watcher import batch_topic
@@ -71,7 +72,7 @@ class AsyncBatch:
                 async for events in pages:
                     records = await self._client.records([event.job_id for event in events])
                     for event, record in zip(events, records, strict=True):
-                        result = await self.result_of(event, record)
+                        result = await self.result_of(Ending(event, record))
                         if result is not None:
                             yield result
                         done = event.event_id
@@ -118,9 +119,27 @@ class AsyncBatch:
         """Return up to ``limit`` ends of jobs after an event id (``0``: from the first one), without waiting."""
         return await self._client._call(self._batch._events, position, limit)
 
-    async def result_of(self, event: BatchEvent, record: JobRecord | None) -> JobResult | None:
-        """Return the result of a job that has ended; ``None`` where it was queued again and will end once more.
+    async def endings(self, *, after: str = "0", limit: int = PAGE, wait_s: float = 0.0) -> list[Ending]:
+        """Return up to ``limit`` endings after an event's id; see :meth:`maskscore.Batch.endings`."""
+        look = partial(self._client._call, partial(self._batch.endings, after=after, limit=limit))
+        endings = await look()
+        if endings or wait_s <= 0:
+            return endings
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
+            while not (endings := await look()) and (left := deadline - loop.time()) > 0:
+                await told(min(_LOOK_AGAIN_S, left))
+        return endings
 
-        Raises :class:`~maskscore.errors.ResultUnavailable` when its stored object is gone.
-        """
-        return await self._client._call(self._batch._result, event, record)
+    async def result_of(self, ending: Ending) -> JobResult | None:
+        """Return the result of an ending; see :meth:`maskscore.Batch.result_of`."""
+        return await self._client._call(self._batch.result_of, ending)
+
+    async def note(self, name: str) -> str | None:
+        """Return a text that was kept with the batch by :meth:`set_note`, or ``None``."""
+        return await self._client._call(self._batch.note, name)
+
+    async def set_note(self, name: str, text: str) -> None:
+        """Keep a text with the batch, for as long as the batch is kept; see :meth:`maskscore.Batch.set_note`."""
+        await self._client._call(self._batch.set_note, name, text)

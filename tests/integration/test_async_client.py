@@ -208,6 +208,26 @@ def test_a_batch_is_followed_and_a_reader_goes_on_where_it_stopped(settings: Cli
     run(main())
 
 
+def test_endings_are_waited_for_and_notes_are_kept(settings: ClientSettings) -> None:
+    async def main() -> None:
+        async with AsyncClient(settings) as client:
+            batch = client.batch("b")
+            assert await batch.endings(wait_s=0.1) == []
+            waiting = asyncio.create_task(batch.endings(wait_s=60))
+            await client.submit_many(jobs(2), batch_id="b")
+            await until(lambda: client._watcher._bells, "it waits")
+            end(settings, "j1")
+            (ending,) = await asyncio.wait_for(waiting, 4)
+            result = await batch.result_of(ending)
+            assert result is not None
+            assert (result.job_id, result.state) == ("j1", JobState.FAILED)
+            assert await batch.endings(after=ending.event.event_id) == []
+            await batch.set_note("reader", "as far as j1")
+            assert await batch.note("reader") == "as far as j1"
+
+    run(main())
+
+
 def test_an_end_is_heard_although_the_connection_broke(settings: ClientSettings) -> None:
     async def main() -> None:
         async with AsyncClient(settings) as client:

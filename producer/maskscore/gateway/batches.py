@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from maskscore.async_batch import AsyncBatch
 from maskscore.async_client import AsyncClient
+from maskscore.batch import Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
 from maskscore.gateway.bodies import JSON, JSON_LINES, read_jobs
 from maskscore.gateway.jobs import ContentId, Ended, NoNews, failed_event
@@ -192,7 +193,7 @@ async def _lines(client: AsyncClient, batch: AsyncBatch, events: list[BatchEvent
 
 async def _result(batch: AsyncBatch, event: BatchEvent, record: JobRecord | None) -> JobResult | None:
     try:
-        return await batch.result_of(event, record)
+        return await batch.result_of(Ending(event, record))
     except ResultUnavailable as error:
         failure = Failure(code=error.code, message=str(error))
         return JobResult(job_id=event.job_id, batch_id=batch.batch_id, state=event.state, error=failure)
