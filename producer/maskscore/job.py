@@ -25,9 +25,11 @@ from pydantic_core import from_json
 from maskscore.document import MOST_LEVELS, Document, deeper, explain
 from maskscore.errors import FailureCode, JobError
 from maskscore.prompts import PromptSet
+from maskscore.views import ALPHA, BLUR, CONTEXT, Frame, Treatment, View
 
 __all__ = [
     "RLE",
+    "Frame",
     "ImageRef",
     "Job",
     "JobId",
@@ -40,12 +42,12 @@ __all__ = [
     "ScoringOptions",
     "Thresholds",
     "Treatment",
+    "View",
     "parse_job",
 ]
 
 DOCUMENT_VERSION: Final = 1
 
-Treatment = Literal["original", "raw_crop", "soft_mask"]
 Method = Literal["softmax", "cosine"]
 Orientation = Literal["auto", "apply", "ignore"]
 Priority = Literal["high", "normal", "low"]
@@ -185,17 +187,57 @@ class Thresholds(Document):
 
 
 class ScoringOptions(Document):
-    """How the masks of a job are scored."""
+    """How the masks of a job are scored.
 
+    ``treatment``, ``frame``, ``alpha``, ``blur`` and ``context`` are the job's view. With ``average_with``, features
+    are made under that view and under each of these, and a mask's feature is the L2-normalised mean of its
+    L2-normalised features; a view given twice would count twice, so that is refused.
+    """
+
+    # What has come to the contract later is written only where it is asked for: documents, and the ids and digests that
+    # are made of them, stay what they were.
     prompts: ShortText | PromptSet = Field("default", description="A prompt set's name, or a set of the job's own.")
     treatment: Treatment = "original"
-    alpha: float = Field(0.4, ge=0, le=1, description="Strength of `soft_mask`'s fill outside the mask.")
+    frame: Frame = Field("cut", exclude_if=lambda frame: frame == "cut")
+    alpha: float = Field(ALPHA, ge=0, le=1, description="Strength of `soft_mask`'s fill outside the mask.")
+    blur: float = Field(
+        BLUR,
+        gt=0,
+        le=1,
+        exclude_if=lambda blur: blur == BLUR,
+        description="Standard deviation of `blur`, in longer sides of the mask's box.",
+    )
+    context: float = Field(
+        CONTEXT,
+        ge=0,
+        le=4,
+        exclude_if=lambda context: context == CONTEXT,
+        description="Margin of `context` on each side, in longer sides of the mask's box.",
+    )
+    average_with: tuple[View, ...] = Field(
+        (), max_length=7, exclude_if=lambda views: not views, description="Further views whose features are averaged."
+    )
     method: Method = "softmax"
     thresholds: Thresholds = Thresholds()
     min_area: int = Field(1, ge=1, description="Masks (or components) of fewer pixels are skipped.")
     split_components: bool = Field(False, description="Score each 8-connected component of a mask by itself.")
     top_k: int = Field(0, ge=0, le=100, description="How many best prompts to return per component.")
     embeddings: bool = Field(False, description="Return the image features (fp16, base64).")
+
+    @model_validator(mode="after")
+    def _different_views(self) -> ScoringOptions:
+        seen: list[dict[str, Any]] = []
+        for view in self.views:
+            if view.recipe in seen:
+                raise ValueError(f"the view {view.text} is given more than once, and would count twice")
+            seen.append(view.recipe)
+        return self
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The job's view, then those that it is averaged with."""
+        own = View(treatment=self.treatment, frame=self.frame, alpha=self.alpha, blur=self.blur, context=self.context)
+        return own, *self.average_with
 
 
 def _with_uris_alone(schema: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from maskscore.document import Document
-from maskscore.job import DOCUMENT_VERSION, Method, Treatment
+from maskscore.job import DOCUMENT_VERSION, Frame, Method, Treatment, View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,7 @@ __all__ = [
     "PromptSetIdentity",
     "Skipped",
     "Timings",
+    "ViewUsed",
 ]
 
 Box = tuple[int, int, int, int]
@@ -147,6 +148,27 @@ class PromptSetIdentity(Document):
     neutral: int = 0
 
 
+class ViewUsed(Document):
+    """A view that features were made under: the recipe's names and versions, and the numbers that it took.
+
+    A version is raised when its recipe gives other pixels than before.
+    """
+
+    treatment: Treatment
+    treatment_version: int
+    frame: Frame
+    frame_version: int
+    alpha: float | None = None
+    blur: float | None = None
+    context: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The view in a word; see :attr:`maskscore.job.View.text`."""
+        numbers = {name: value for name in ("alpha", "blur", "context") if (value := getattr(self, name)) is not None}
+        return View(treatment=self.treatment, frame=self.frame, **numbers).text
+
+
 class Timings(Document):
     """Seconds per stage of the last attempt; ``queue`` is from submission to the claim."""
 
@@ -172,6 +194,11 @@ class JobResult(Document):
     model: ModelIdentity | None = None
     prompts: PromptSetIdentity | None = None
     treatment: Treatment | None = None
+    views: list[ViewUsed] = Field(
+        default_factory=list,
+        exclude_if=lambda views: not views,
+        description="What the features were made of; left out for the specification's `treatment` alone, cut.",
+    )
     method: Method | None = None
     components: list[Component] = Field(default_factory=list)
     warnings: list[Notice] = Field(default_factory=list)

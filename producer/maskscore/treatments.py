@@ -1,23 +1,29 @@
-"""The treatments' arithmetic as tables: what becomes of each of the 256 grey values inside and outside the mask.
+"""Treatments: what becomes of the pixels inside and outside the mask, at full resolution. Pillow alone.
 
-A treatment changes every pixel by itself, so one table per side says all of it, exactly. The worker applies the
-tables with NumPy, the report with Pillow.
+The specification's change every grey value by itself, so two tables of 256 say all of them, exactly; the worker's
+device path applies these. The others need their neighbours, or treat the channels differently.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from maskscore.job import Treatment
+from PIL import Image, ImageFilter
 
-__all__ = ["FILL", "GAIN", "Tables", "treatment_tables"]
+from maskscore.views import Treatment, View
+
+__all__ = ["FILL", "GAIN", "MEAN", "Tables", "border_colour", "treat_picture", "treatment_tables"]
 
 FILL: Final = 128
 """Grey that stands for "not part of the mask", and behind transparent pixels."""
 
 GAIN: Final = 1.05
-"""Factor for the pixels inside the mask."""
+"""Factor for the pixels inside the mask, in the specification's treatments."""
+
+MEAN: Final = (123, 117, 104)
+"""CLIP's mean colour, (0.48145466, 0.4578275, 0.40821073) × 255 rounded: next to nothing after normalisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +35,56 @@ class Tables:
 
 
 def treatment_tables(treatment: Treatment, alpha: float) -> Tables | None:
-    """Return the tables of a treatment, or ``None`` for ``raw_crop``, which changes nothing.
+    """Return the tables of one of the specification's treatments; ``None`` for ``raw_crop``, which changes nothing.
 
     ``original``: outside 128, inside × 1.05. ``soft_mask``: outside v × (1 − alpha) + 128 × alpha, inside × 1.05.
-    Computed in double precision, clipped to 0 … 255, truncated.
+    Computed in double precision, clipped to 0 … 255, truncated. Raises ValueError for the others.
     """
     if treatment == "raw_crop":
         return None
     inside = bytes(_uint8(value * GAIN) for value in range(256))
     if treatment == "original":
         return Tables(inside, bytes([FILL]) * 256)
-    return Tables(inside, bytes(_uint8(value * (1 - alpha) + FILL * alpha) for value in range(256)))
+    if treatment == "soft_mask":
+        return Tables(inside, bytes(_uint8(value * (1 - alpha) + FILL * alpha) for value in range(256)))
+    raise ValueError(f"{treatment} is not made of tables")
+
+
+def treat_picture(crop: Image.Image, inside: Image.Image, view: View, *, longer_side: int) -> Image.Image:
+    """Return the treated crop, or the crop itself for ``raw_crop``.
+
+    ``crop`` is RGB, ``inside`` a mask of its size (mode ``1``, or ``L`` with 0 and 255). ``blur`` puts the crop as it
+    is over the crop blurred by Pillow's ``GaussianBlur`` (three box filters, the crop's edges continued), whose
+    standard deviation is ``view.blur`` × ``longer_side``, the longer side of the mask's box in pixels. ``mean_fill``
+    puts it over :data:`MEAN`.
+    """
+    if view.treatment == "raw_crop":
+        return crop
+    if view.treatment in ("blur", "mean_fill"):
+        if view.treatment == "blur":
+            around = crop.filter(ImageFilter.GaussianBlur(view.blur * longer_side))
+        else:
+            around = Image.new("RGB", crop.size, MEAN)
+        around.paste(crop, mask=inside)
+        return around
+    within, outside = _pillow_tables(view.treatment, view.alpha)
+    treated = crop.point(outside) if outside else Image.new("RGB", crop.size, (FILL, FILL, FILL))
+    treated.paste(crop.point(within), mask=inside)
+    return treated
+
+
+def border_colour(treatment: Treatment) -> tuple[int, int, int]:
+    """Return what a square is filled up with where there is no image: the treatment's own grey, else :data:`MEAN`."""
+    return (FILL, FILL, FILL) if treatment in ("original", "soft_mask") else MEAN
+
+
+@lru_cache(maxsize=64)
+def _pillow_tables(treatment: Treatment, alpha: float) -> tuple[list[int], list[int] | None]:
+    """Return Pillow's form of the tables, for the three channels; no second one where all outside is the fill."""
+    tables = treatment_tables(treatment, alpha)
+    assert tables is not None
+    outside = None if set(tables.outside) == {FILL} else list(tables.outside) * 3
+    return list(tables.inside) * 3, outside
 
 
 def _uint8(value: float) -> int:

@@ -18,7 +18,7 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import COCO_MINI, jpeg, masks, photograph
 from bench.turns import in_turn
-from maskscore.job import Mask, ScoringOptions
+from maskscore.job import Mask, View
 from maskscore.masks import encode_mask
 from maskscore_worker.crops import make_crop
 from maskscore_worker.images import decode_image
@@ -115,13 +115,13 @@ def _regions(found: list[Mask], height: int, width: int) -> list[Region]:
 
 def _treated(pixels: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.uint8]:
     x, y, width, height = region.box
-    return treat(pixels[y : y + height, x : x + width], region.bits, "original", 0.4)
+    return treat(pixels[y : y + height, x : x + width], region.bits, View(), longer_side=max(width, height))
 
 
 def _crop(
     pixels: npt.NDArray[np.uint8], region: Region, size: int = SIZE, *, exact: bool = True
 ) -> npt.NDArray[np.uint8]:
-    return make_crop(pixels, region.box, region.bits, ScoringOptions(), size=size, exact=exact)
+    return make_crop(pixels, region.box, region.bits, View(), size=size, exact=exact)
 
 
 def crops_of(pictures: list[Picture], size: int = SIZE, *, exact: bool = True) -> Crops:

@@ -26,7 +26,7 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.turns import in_turn
-from maskscore.job import Job, Mask, ScoringOptions
+from maskscore.job import Job, Mask, ScoringOptions, View
 from maskscore.ledger import Claim
 from maskscore.masks import encode_mask
 from maskscore.settings import WorkerSettings
@@ -95,18 +95,18 @@ def _crops(console: Console, figures: Figures, device: torch.device, scale: Scal
     drawn = _masks(count, shape)
     found = find_regions(drawn, height=shape[0], width=shape[1], min_area=0, split_components=False)
     regions = [region for region in found if isinstance(region, Region)]
-    options = ScoringOptions()
+    view = View()
     cropper, plain = DeviceCropper(SIZE, device), DeviceCropper(SIZE, device)
     plain.make_crops = crops_torch.make_crops
     opened = cropper.open(pixels)
     makers: dict[str, Callable[[], Any]] = {
-        "CPU path, fp32": _maker(HostCropper(SIZE, exact=True).open(pixels), regions, options),
-        "CPU path, bf16": _maker(HostCropper(SIZE, exact=False).open(pixels), regions, options),
-        "device, PyTorch": _maker(plain.open(pixels), regions, options),
+        "CPU path, fp32": _maker(HostCropper(SIZE, exact=True).open(pixels), regions, view),
+        "CPU path, bf16": _maker(HostCropper(SIZE, exact=False).open(pixels), regions, view),
+        "device, PyTorch": _maker(plain.open(pixels), regions, view),
     }
     if cropper.make_crops is not crops_torch.make_crops:
-        makers["device, Triton"] = _maker(opened, regions, options)
-    makers["device, with the upload"] = lambda: _maker(cropper.open(pixels), regions, options)()
+        makers["device, Triton"] = _maker(opened, regions, view)
+    makers["device, with the upload"] = lambda: _maker(cropper.open(pixels), regions, view)()
     expected = makers["CPU path, fp32"]().astype(int)
     worst = 0
     for name, make in makers.items():
@@ -132,8 +132,8 @@ def _crops(console: Console, figures: Figures, device: torch.device, scale: Scal
     console.print(table)
 
 
-def _maker(opened: Any, regions: list[Region], options: ScoringOptions) -> Callable[[], Any]:
-    return lambda: opened.make(regions, options, lambda: None)
+def _maker(opened: Any, regions: list[Region], view: View) -> Callable[[], Any]:
+    return lambda: opened.make(regions, view, lambda: None)
 
 
 def _end_to_end(

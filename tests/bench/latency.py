@@ -76,5 +76,5 @@ def _alone(objects: Objects, model: ClipModel, image: str, mask: Mask) -> None:
     height, width = decoded.pixels.shape[:2]
     for region in find_regions([mask], height=height, width=width, min_area=0, split_components=False):
         if isinstance(region, Region):
-            crop = make_crop(decoded.pixels, region.box, region.bits, OPTIONS, size=224)
+            crop = make_crop(decoded.pixels, region.box, region.bits, OPTIONS.views[0], size=224)
             model.encode_images(np.stack([crop]))

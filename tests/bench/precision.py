@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.crops import coco_mini, crops_of
 from bench.figures import Figures
 from bench.material import COCO_MINI
-from maskscore.job import ScoringOptions
+from maskscore.job import ScoringOptions, View
 from maskscore.prompts import load_builtin
 from maskscore_worker.crops import make_crop
 from maskscore_worker.demo.run import DEMO_WEIGHTS
@@ -73,5 +73,5 @@ def _scenes(count: int, size: int, *, exact: bool) -> Crops:
             bits = mask.mask[y : int(rows.max()) + 1, x : int(columns.max()) + 1]
             box = (x, y, bits.shape[1], bits.shape[0])
             inside = np.ascontiguousarray(bits)
-            crops.append(make_crop(scene.image, box, inside, ScoringOptions(), size=size, exact=exact))
+            crops.append(make_crop(scene.image, box, inside, View(), size=size, exact=exact))
     return np.stack(crops)

@@ -16,7 +16,8 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.forward import load_full_size
 from bench.material import masks, photograph
-from maskscore import Mask, ScoringOptions
+from maskscore import Mask
+from maskscore.job import View
 from maskscore.masks import encode_mask
 from maskscore_worker.batcher import Batcher
 from maskscore_worker.crops import make_crop
@@ -44,7 +45,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
 
     def crop(at: int) -> Any:
         region = regions[at % len(regions)]
-        return make_crop(pixels, region.box, region.bits, ScoringOptions(), size=SIZE, exact=False)
+        return make_crop(pixels, region.box, region.bits, View(), size=SIZE, exact=False)
 
     ways: dict[str, tuple[int, Callable[[], Batcher]]] = {}
     for tasks in (1, 2, 4, 8):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from maskscore.job import ScoringOptions, Treatment
+from maskscore.job import View
 from maskscore.treatments import treatment_tables
+from maskscore.views import SPECIFIED
 from maskscore_worker.crops import make_crop
 from maskscore_worker.reference import reference_crop
 from maskscore_worker.treatments import treat
 from reference import treated
 
-TREATMENTS = get_args(Treatment)
+TREATMENTS = SPECIFIED
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
@@ -30,7 +31,8 @@ def test_treating_equals_the_formula_for_every_grey_value(treatment: Any, alpha:
     crop = np.arange(256, dtype=np.uint8).repeat(2 * 3).reshape(256, 2, 3)
     bits = np.array([[True, False]] * 256)
     before = crop.copy()
-    np.testing.assert_array_equal(treat(crop, bits, treatment, alpha), treated(crop, bits, treatment, alpha))
+    made = treat(crop, bits, View(treatment=treatment, alpha=alpha), longer_side=256)
+    np.testing.assert_array_equal(made, treated(crop, bits, treatment, alpha))
     np.testing.assert_array_equal(crop, before)
 
 
@@ -65,9 +67,9 @@ def test_a_crop_is_what_open_clips_transform_gives(width: int, height: int, size
     sliver = min(width, height) < size and max(width, height) > 8 * min(width, height)
     transform = plain_transform(size)
     for treatment in TREATMENTS:
-        options = ScoringOptions(treatment=treatment)
-        crop = make_crop(pixels, box, bits, options, size=size)
-        near = make_crop(pixels, box, bits, options, size=size, exact=False)
+        view = View(treatment=treatment)
+        crop = make_crop(pixels, box, bits, view, size=size)
+        near = make_crop(pixels, box, bits, view, size=size, exact=False)
         plain = transform(Image.fromarray(treated(pixels[4 : 4 + height, 3 : 3 + width], bits, treatment, 0.4)))
         expected = np.rint(plain.numpy() * 255).astype(np.uint8).transpose(1, 2, 0)
         difference = np.abs(crop.astype(int) - expected)
@@ -76,7 +78,7 @@ def test_a_crop_is_what_open_clips_transform_gives(width: int, height: int, size
         difference = np.abs(near.astype(int) - expected)
         assert difference.max() <= 2
         assert difference.mean() < 0.2
-        np.testing.assert_array_equal(reference_crop(pixels, box, bits, options, transform).numpy(), plain.numpy())
+        np.testing.assert_array_equal(reference_crop(pixels, box, bits, view, transform).numpy(), plain.numpy())
 
 
 @given(short=st.integers(1, 63), aspect=st.floats(8.1, 60), tall=st.booleans(), seed=st.integers(0, 99))
@@ -89,14 +91,14 @@ def test_of_a_sliver_the_middle_is_what_open_clips_transform_gives(
 ) -> None:
     width, height = (short, int(short * aspect) + 1) if tall else (int(short * aspect) + 1, short)
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    options = ScoringOptions(treatment="raw_crop")
+    view = View(treatment="raw_crop")
     box, bits = (0, 0, width, height), np.ones((height, width), bool)
     plain = plain_transform(64)(Image.fromarray(pixels)).numpy()
     expected = np.rint(plain * 255).astype(int).transpose(1, 2, 0)
-    difference = np.abs(make_crop(pixels, box, bits, options, size=64).astype(int) - expected)
+    difference = np.abs(make_crop(pixels, box, bits, view, size=64).astype(int) - expected)
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.01
-    reference = reference_crop(pixels, box, bits, options, plain_transform(64)).numpy()
+    reference = reference_crop(pixels, box, bits, view, plain_transform(64)).numpy()
     if max(width, height) > 200 * min(width, height):
         assert np.abs(reference - plain).max() <= 2.01 / 255
     else:
@@ -110,8 +112,8 @@ def test_one_line_of_a_wide_image_takes_little_memory(shape: tuple[int, int]) ->
     pixels, bits = np.full((*shape, 3), 7, np.uint8), np.ones(shape, bool)
     box = (0, 0, width, height)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    crop = make_crop(pixels, box, bits, ScoringOptions(), size=224)
-    reference = reference_crop(pixels, box, bits, ScoringOptions(), plain_transform(224))
+    crop = make_crop(pixels, box, bits, View(), size=224)
+    reference = reference_crop(pixels, box, bits, View(), plain_transform(224))
     assert (crop == 7).all()
     assert np.rint(reference.numpy() * 255).astype(int).tolist() == np.full((3, 224, 224), 7).tolist()
     kilobytes = (1024 if sys.platform == "darwin" else 1) * 500_000

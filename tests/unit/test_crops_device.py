@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maskscore.job import Mask, ScoringOptions, Treatment
+from maskscore.job import Mask, View
 from maskscore.masks import encode_mask
+from maskscore.views import SPECIFIED
 from maskscore_worker import crops_device
 from maskscore_worker.crop_plan import DevicePlan
 from maskscore_worker.croppers import HostCropper
@@ -25,7 +26,7 @@ from maskscore_worker.crops_torch import make_crops
 from maskscore_worker.regions import Region, find_regions
 
 CPU = torch.device("cpu")
-TREATMENTS = get_args(Treatment)
+TREATMENTS = SPECIFIED
 Box = tuple[int, int, int, int]
 
 
@@ -58,10 +59,8 @@ def boxes_in(draw: st.DrawFn, height: int, width: int) -> Box:
     return x, y, draw(st.integers(1, width - x)), draw(st.integers(1, height - y))
 
 
-def check(
-    made: torch.Tensor, regions: list[Region], pixels: npt.NDArray[np.uint8], options: ScoringOptions, size: int
-) -> None:
-    expected = HostCropper(size, exact=True).open(pixels).make(regions, options, nothing)
+def check(made: torch.Tensor, regions: list[Region], pixels: npt.NDArray[np.uint8], view: View, size: int) -> None:
+    expected = HostCropper(size, exact=True).open(pixels).make(regions, view, nothing)
     assert made.dtype == torch.uint8
     difference = np.abs(made.cpu().numpy().astype(int) - expected)
     for region, own in zip(regions, difference, strict=True):
@@ -86,23 +85,23 @@ def test_many_crops_at_once_are_the_cpu_paths(
     boxes: list[Box], size: int, treatment: Any, alpha: float, seed: int
 ) -> None:
     pixels, regions = drawn(boxes, 150, 110, seed)
-    options = ScoringOptions(treatment=treatment, alpha=alpha)
-    made = DeviceCropper(size, CPU).open(pixels).make(regions, options, nothing)
-    check(made, regions, pixels, options, size)
+    view = View(treatment=treatment, alpha=alpha)
+    made = DeviceCropper(size, CPU).open(pixels).make(regions, view, nothing)
+    check(made, regions, pixels, view, size)
 
 
 def test_components_are_cropped_by_their_own_pixels() -> None:
     pixels, regions = drawn([(2, 3, 40, 30)], 60, 50, 5, split=True)
     assert len({region.part for region in regions}) == len(regions) >= 3
-    made = DeviceCropper(16, CPU).open(pixels).make(regions, ScoringOptions(), nothing)
-    check(made, regions, pixels, ScoringOptions(), 16)
+    made = DeviceCropper(16, CPU).open(pixels).make(regions, View(), nothing)
+    check(made, regions, pixels, View(), 16)
 
 
 def test_crops_at_full_size_and_more_pixels_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, regions = drawn([(0, 0, 400, 500), (10, 10, 200, 30), (5, 5, 3, 2), (100, 0, 300, 499)], 500, 400, 1)
-    options = ScoringOptions(treatment="soft_mask")
-    whole = DeviceCropper(224, CPU).open(pixels).make(regions, options, nothing)
-    check(whole, regions, pixels, options, 224)
+    view = View(treatment="soft_mask")
+    whole = DeviceCropper(224, CPU).open(pixels).make(regions, view, nothing)
+    check(whole, regions, pixels, view, 224)
     calls: list[int] = []
     cropper = DeviceCropper(224, CPU)
     make = cropper.make_crops
@@ -113,7 +112,7 @@ def test_crops_at_full_size_and_more_pixels_than_one_call_takes(monkeypatch: pyt
 
     cropper.make_crops = counted
     monkeypatch.setattr(crops_device, "_MOST_PIXELS", 10_000)
-    assert torch.equal(cropper.open(pixels).make(regions, options, nothing), whole)
+    assert torch.equal(cropper.open(pixels).make(regions, view, nothing), whole)
     assert calls == [1, 2, 1]
 
 
@@ -125,7 +124,7 @@ def test_where_the_devices_memory_is_full_crops_are_made_on_the_cpu() -> None:
 
     cropper = DeviceCropper(32, CPU)
     cropper.make_crops = full
-    check(cropper.open(pixels).make(regions, ScoringOptions(), nothing), regions, pixels, ScoringOptions(), 32)
+    check(cropper.open(pixels).make(regions, View(), nothing), regions, pixels, View(), 32)
 
 
 def test_a_job_can_be_stopped_between_its_crops() -> None:
@@ -136,7 +135,7 @@ def test_a_job_can_be_stopped_between_its_crops() -> None:
 
     for cropper in (DeviceCropper(16, CPU), HostCropper(16, exact=True)):
         with pytest.raises(TimeoutError, match="enough"):
-            cropper.open(pixels).make(regions, ScoringOptions(), stop)
+            cropper.open(pixels).make(regions, View(), stop)
 
 
 def test_tritons_kernels_give_the_same_in_its_interpreter() -> None:
@@ -191,9 +190,9 @@ def test_kernels_are_taken_only_where_they_give_the_same() -> None:
 def test_on_a_gpu_both_formulations_give_the_cpu_paths_crops(treatment: Any) -> None:
     crops_triton = pytest.importorskip("maskscore_worker.crops_triton")
     pixels, regions = drawn([(0, 0, 400, 500), (10, 10, 40, 300), (5, 5, 3, 2), (0, 70, 390, 3)], 500, 400, 1)
-    options = ScoringOptions(treatment=treatment)
+    view = View(treatment=treatment)
     cropper = DeviceCropper(224, torch.device("cuda", 0))
     assert cropper.make_crops is crops_triton.make_crops
     for make in (crops_triton.make_crops, make_crops):
         cropper.make_crops = make
-        check(cropper.open(pixels).make(regions, options, nothing), regions, pixels, options, 224)
+        check(cropper.open(pixels).make(regions, view, nothing), regions, pixels, view, 224)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from pycocotools import mask as coco
 
-from maskscore.job import Mask, ScoringOptions, Treatment
+from maskscore.job import Mask, Treatment, View
 from maskscore.masks import encode_mask
 from maskscore.polygons import polygon_runs
 from maskscore.report.bits import component_bits
@@ -119,8 +119,9 @@ def crops(treatment: Treatment, height: int, width: int) -> tuple[npt.NDArray[np
     pixels, box = noise(height + 9, width + 9), (4, 5, width, height)
     bits = np.random.default_rng(7).random((height, width)) < 0.7
     picture = Image.fromarray(bits * np.uint8(255))
-    ours = crop_picture(Image.fromarray(pixels), picture, box, treatment=treatment, alpha=0.3, size=64)
-    theirs = make_crop(pixels, box, bits, ScoringOptions(treatment=treatment, alpha=0.3), size=64)
+    view = View(treatment=treatment, alpha=0.3)
+    ours = crop_picture(Image.fromarray(pixels), picture, box, view=view, size=64)
+    theirs = make_crop(pixels, box, bits, view, size=64)
     return np.asarray(ours), theirs
 
 

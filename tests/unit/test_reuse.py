@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from maskscore.job import Mask, ScoringOptions
+from maskscore.job import Frame, Mask, Treatment, View
 from maskscore.masks import encode_mask
 from maskscore.result import ModelIdentity
 from maskscore_worker.batcher import Batcher
@@ -71,7 +72,8 @@ def test_equal_masks_are_encoded_once_and_each_gets_its_features(regions: list[R
         assert batcher.stats().crops == 3
     assert features[:, 0].tolist() == [300.0, 301.0, 300.0, 800.0, 300.0]
     np.testing.assert_array_equal(again, features[2:])
-    assert (reuse.encoded, reuse.cached) == (3, 0)
+    assert reuse.encoded == 3
+    assert not reuse.from_cache(reuse.keys(regions)).any()
 
 
 def test_a_treatment_that_does_not_look_at_the_mask_needs_one_crop_per_box(regions: list[Region]) -> None:
@@ -94,15 +96,14 @@ def test_the_next_job_finds_the_features_in_the_cache(regions: list[Region], tmp
         assert batcher.stats().crops == 6
     cache.close()
     # Four of five components, of which two are equal to the first, came from the cache.
-    assert (first.encoded, first.cached) == (2, 0)
-    assert (second.encoded, second.cached) == (1, 4)
-    assert (third.encoded, third.cached) == (3, 0)
+    assert [first.encoded, second.encoded, third.encoded] == [2, 1, 3]
+    counts = [int(reuse.from_cache(reuse.keys(regions)).sum()) for reuse in (first, second, third)]
+    assert counts == [0, 4, 0]
 
 
 def test_whatever_changes_the_features_changes_the_key(regions: list[Region]) -> None:
     def identity(data: bytes = b"x", turned: bool = False, release: str = "1", model: ModelIdentity = MODEL) -> bytes:
-        options = ScoringOptions()
-        return features_identity(data, options, model, orientation_applied=turned, release=release)
+        return features_identity(data, View(), model, orientation_applied=turned, release=release)
 
     others = [
         identity(b"y"),
@@ -126,12 +127,17 @@ def test_whatever_changes_the_features_changes_the_key(regions: list[Region]) ->
     assert len(keys) == 3 + 8
 
 
-def test_alpha_counts_only_where_it_is_used() -> None:
-    def identity(**options: object) -> bytes:
-        chosen = ScoringOptions.model_validate(options)
-        return features_identity(b"x", chosen, MODEL, orientation_applied=False, release="1")
+def test_each_number_of_a_view_counts_only_where_it_is_used() -> None:
+    def identity(**view: object) -> bytes:
+        return features_identity(b"x", View.model_validate(view), MODEL, orientation_applied=False, release="1")
 
-    assert identity(alpha=0.1) == identity(alpha=0.2)
-    assert identity(treatment="soft_mask", alpha=0.1) != identity(treatment="soft_mask", alpha=0.2)
-    assert len({identity(treatment=name) for name in ("original", "raw_crop", "soft_mask")}) == 3
-    assert identity(top_k=3, method="cosine", embeddings=True) == identity()
+    for treatment, frame, name in (
+        ("soft_mask", "cut", "alpha"),
+        ("blur", "cut", "blur"),
+        ("raw_crop", "context", "context"),
+    ):
+        used: dict[str, object] = {"treatment": treatment, "frame": frame}
+        assert identity(**used, **{name: 0.15}) != identity(**used, **{name: 0.2})
+        assert identity(**{name: 0.15}) == identity(**{name: 0.2}) == identity()
+    views = [{"treatment": treatment, "frame": frame} for treatment in get_args(Treatment) for frame in get_args(Frame)]
+    assert len({identity(**view) for view in views}) == 15

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from maskscore.job import ScoringOptions
+from maskscore.job import View
 from maskscore_worker.crops import make_crop
 from maskscore_worker.reference import reference_crop
 from maskscore_worker.regions import Region
@@ -24,7 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 class ImageCrops(Protocol):
     """An image whose crops can be made, by the thread that opened it."""
 
-    def make(self, regions: Sequence[Region], options: ScoringOptions, check: Callable[[], None]) -> Any:
+    def make(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> Any:
         """Return the crops of at least one region, ``(n, …)``, for the batcher; ``check`` may raise in between."""
 
 
@@ -44,10 +44,10 @@ class HostCropper:
 
     def open(self, pixels: Pixels) -> ImageCrops:
         """See :class:`Cropper`."""
-        return _Each(lambda region, options: self._crop(pixels, region, options))
+        return _Each(lambda region, view: self._crop(pixels, region, view))
 
-    def _crop(self, pixels: Pixels, region: Region, options: ScoringOptions) -> Pixels:
-        return make_crop(pixels, region.box, region.bits, options, size=self.size, exact=self.exact)
+    def _crop(self, pixels: Pixels, region: Region, view: View) -> Pixels:
+        return make_crop(pixels, region.box, region.bits, view, size=self.size, exact=self.exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +58,19 @@ class ReferenceCropper:
 
     def open(self, pixels: Pixels) -> ImageCrops:
         """See :class:`Cropper`."""
-        return _Each(lambda region, options: self._crop(pixels, region, options))
+        return _Each(lambda region, view: self._crop(pixels, region, view))
 
-    def _crop(self, pixels: Pixels, region: Region, options: ScoringOptions) -> npt.NDArray[Any]:
-        return reference_crop(pixels, region.box, region.bits, options, self.transform).numpy()
+    def _crop(self, pixels: Pixels, region: Region, view: View) -> npt.NDArray[Any]:
+        return reference_crop(pixels, region.box, region.bits, view, self.transform).numpy()
 
 
 @dataclass(frozen=True, slots=True)
 class _Each:
-    crop: Callable[[Region, ScoringOptions], npt.NDArray[Any]]
+    crop: Callable[[Region, View], npt.NDArray[Any]]
 
-    def make(
-        self, regions: Sequence[Region], options: ScoringOptions, check: Callable[[], None]
-    ) -> npt.NDArray[np.generic]:
+    def make(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> npt.NDArray[np.generic]:
         crops = []
         for region in regions:
             check()
-            crops.append(self.crop(region, options))
+            crops.append(self.crop(region, view))
         return np.stack(crops)

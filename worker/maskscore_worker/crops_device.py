@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from maskscore.job import ScoringOptions, Treatment
+from maskscore.job import Treatment, View
 from maskscore.treatments import treatment_tables
 from maskscore_worker import crops_torch
 from maskscore_worker.crop_plan import DevicePlan, plan_crops
@@ -34,6 +34,9 @@ _MOST_PIXELS: Final = 1 << 26
 
 class DeviceCropper:
     """Crops ``(n, size, size, 3)`` uint8 as tensors on ``device``; equal to Pillow's to the bit.
+
+    The device makes those of the specification's recipes. A blur needs each pixel's neighbourhood, and the other frames
+    a border around the picture: these are made on the CPU, by :class:`~maskscore_worker.croppers.HostCropper`.
 
     Each thread has a stream of its own, before the forward's in priority, so that a job's upload and crops run beside
     another's forward. What does not fit the device's memory is made on the CPU instead.
@@ -77,23 +80,24 @@ class _DeviceImage:
         except torch.OutOfMemoryError:
             log.warning("an image of %d x %d pixels does not fit the device's memory", *pixels.shape[1::-1])
 
-    def make(self, regions: Sequence[Region], options: ScoringOptions, check: Callable[[], None]) -> torch.Tensor:
+    def make(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
         """See :class:`~maskscore_worker.croppers.ImageCrops`."""
         cropper = self._cropper
-        try:
-            return self._on_device(regions, options, check)
-        except torch.OutOfMemoryError:
-            log.warning("%d crops are made on the CPU: the device's memory is full", len(regions))
-        made = cropper.host.open(self._pixels).make(regions, options, check)
+        if view.specified:
+            try:
+                return self._on_device(regions, view, check)
+            except torch.OutOfMemoryError:
+                log.warning("%d crops are made on the CPU: the device's memory is full", len(regions))
+        made = cropper.host.open(self._pixels).make(regions, view, check)
         return torch.from_numpy(made)
 
-    def _on_device(self, regions: Sequence[Region], options: ScoringOptions, check: Callable[[], None]) -> torch.Tensor:
+    def _on_device(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
         cropper = self._cropper
         if self._image is None:
             raise torch.OutOfMemoryError("the image is not on the device")
         parts = []
         with torch.inference_mode(), cropper.stream():
-            tables = _tables(options.treatment, options.alpha, cropper.device)
+            tables = _tables(view.treatment, view.alpha, cropper.device)
             for some in _portions(regions):
                 check()
                 plan = plan_crops(some, cropper.size, masked=tables is not None).to(cropper.device)

@@ -54,7 +54,7 @@ class PromptFeatureCache:
 
     def _encode(self, prompt_set: PromptSet, digest: str, future: Future[Features]) -> None:
         try:
-            features = self._model.encode_texts(prompt_set.texts)
+            features = _encoded(self._model, prompt_set)
             features.setflags(write=False)
         except BaseException as error:
             with self._lock:
@@ -66,3 +66,20 @@ class PromptFeatureCache:
             encoded = [key for key, kept in self._kept.items() if kept.done()]
             for key in encoded[: max(0, len(self._kept) - self._capacity)]:
                 del self._kept[key]
+
+
+def _encoded(model: TextEncoder, prompt_set: PromptSet) -> Features:
+    """Encode all sentences, and average those of each prompt: each L2-normalised, their mean L2-normalised."""
+    sentences = [prompt_set.sentences_of(prompt) for prompt in prompt_set.texts]
+    encoded = model.encode_texts(tuple(sentence for own in sentences for sentence in own))
+    counts = [len(own) for own in sentences]
+    if max(counts) == 1:
+        return encoded
+    starts = np.cumsum([0, *counts[:-1]])
+    sums = np.add.reduceat(encoded.astype(np.float64), starts, axis=0)
+    lengths = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    features: Features = (sums / lengths).astype(np.float32)
+    # Of a single sentence to the bit what the model gave.
+    alone = np.array(counts) == 1
+    features[alone] = encoded[starts[alone]]
+    return features

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
-from maskscore.job import Job, Mask, MasksRef
+from maskscore.job import Job, Mask, MasksRef, ScoringOptions, View
 from maskscore.ledger import Claim
 from maskscore.objects import Objects
 from maskscore.prompts import PromptSet
@@ -28,10 +28,11 @@ from maskscore.result import (
     PromptSetIdentity,
     Skipped,
     Timings,
+    ViewUsed,
 )
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore_worker.batcher import Batcher, Caller
-from maskscore_worker.croppers import Cropper, ImageCrops
+from maskscore_worker.croppers import Cropper
 from maskscore_worker.feature_cache import FeatureCache
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.images import DecodedImage, decode_image, header_size
@@ -39,9 +40,10 @@ from maskscore_worker.model import ClipModel
 from maskscore_worker.patience import patiently
 from maskscore_worker.prompt_sets import resolve_prompt_set
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
-from maskscore_worker.reuse import Reuse, features_identity
+from maskscore_worker.reuse import features_identity
 from maskscore_worker.scoring import Scores, score
 from maskscore_worker.stopwatch import Stopwatch
+from maskscore_worker.viewed import ViewedFeatures
 
 __all__ = ["Pipeline"]
 
@@ -105,8 +107,8 @@ class Pipeline:
         height, width = image.pixels.shape[:2]
         with watch.stage("regions"):
             check_sizes(masks, height, width)
-        reuse = self._reuse(job, fetched.data, image)
-        components = self._score(job, masks, image, prompt_set, prompt_features, reuse, watch, check, caller)
+        features = self._features(job, fetched.data, image)
+        components = self._score(job, masks, image, prompt_set, prompt_features, features, watch, check, caller)
         notices = list(image.notices)
         if not masks:
             notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
@@ -134,11 +136,12 @@ class Pipeline:
                 neutral=len(prompt_set.neutral),
             ),
             treatment=job.options.treatment,
+            views=_views_used(job.options),
             method=job.options.method,
             components=components,
             warnings=notices,
-            encoded=reuse.encoded,
-            cached=reuse.cached,
+            encoded=features.encoded,
+            cached=features.cached,
             timings=Timings(
                 queue=(claim.claimed_at - claim.submitted_at).total_seconds(),
                 total=time.perf_counter() - started,
@@ -204,7 +207,7 @@ class Pipeline:
         image: DecodedImage,
         prompt_set: PromptSet,
         prompt_features: npt.NDArray[np.float32],
-        reuse: Reuse,
+        viewed: ViewedFeatures,
         watch: Stopwatch,
         check: Callable[[], None],
         caller: Caller,
@@ -241,7 +244,7 @@ class Pipeline:
             scores: Iterator[tuple[Scores, npt.NDArray[np.float32]]] = iter(())
             if to_score:
                 last = region is None
-                features = self._features(job, opened, to_score, reuse, watch, check, caller, last=last)
+                features = viewed.of(to_score, opened, caller, watch, check, last=last)
                 with watch.stage("scoring"):
                     scored = score(
                         features,
@@ -259,42 +262,24 @@ class Pipeline:
                 else:
                     components.append(_skipped(region, upstream))
 
-    def _features(
-        self,
-        job: Job,
-        opened: ImageCrops,
-        regions: list[Region],
-        reuse: Reuse,
-        watch: Stopwatch,
-        check: Callable[[], None],
-        caller: Caller,
-        *,
-        last: bool,
-    ) -> npt.NDArray[np.float32]:
-        """Return ``(n, D)`` features, encoding only what is not known yet."""
-        with watch.stage("encode"):
-            keys = reuse.keys(regions)
-            missing = reuse.missing(keys)
-        if missing:
-            with watch.stage("crops"):
-                crops = opened.make([regions[position] for position in missing], job.options, check)
-            with watch.stage("encode"):
-                reuse.keep([keys[position] for position in missing], caller.encode(crops, last=last))
-        with watch.stage("encode"):
-            return reuse.features(keys)
+    def _features(self, job: Job, data: bytes, image: DecodedImage) -> ViewedFeatures:
+        def identity(view: View) -> bytes:
+            return features_identity(
+                data,
+                view,
+                self.identity,
+                orientation_applied=image.orientation_applied,
+                release=metadata.version("maskscore"),
+            )
 
-    def _reuse(self, job: Job, data: bytes, image: DecodedImage) -> Reuse:
-        masked = job.options.treatment != "raw_crop"
-        if self.cache is None:
-            return Reuse(None, b"", masked=masked)
-        identity = features_identity(
-            data,
-            job.options,
-            self.identity,
-            orientation_applied=image.orientation_applied,
-            release=metadata.version("maskscore"),
-        )
-        return Reuse(self.cache, identity, masked=masked)
+        return ViewedFeatures(job.options.views, self.cache, identity)
+
+
+def _views_used(options: ScoringOptions) -> list[ViewUsed]:
+    views = options.views
+    if len(views) == 1 and views[0].specified:
+        return []
+    return [ViewUsed(**view.recipe) for view in views]
 
 
 def _component(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from maskscore.job import ScoringOptions
+from maskscore.job import View
 from maskscore.result import ModelIdentity
 from maskscore_worker.feature_cache import FeatureCache
 from maskscore_worker.regions import Region
@@ -21,17 +21,16 @@ Features = npt.NDArray[np.float32]
 
 
 def features_identity(
-    data: bytes, options: ScoringOptions, model: ModelIdentity, *, orientation_applied: bool, release: str
+    data: bytes, view: View, model: ModelIdentity, *, orientation_applied: bool, release: str
 ) -> bytes:
-    """Return a SHA-256 of all that makes the features of an image's regions, but for the regions.
+    """Return a SHA-256 of all that makes the features of an image's regions under a view, but for the regions.
 
     ``data`` is the image's bytes. They are there anyway, and say more than an ETag: a file's is its size and time, and
     a copy under another name has the same features. The ``release`` is part of it because the next one may crop
     otherwise.
     """
-    alpha = options.alpha if options.treatment == "soft_mask" else None
-    about = [release, hashlib.sha256(data).hexdigest(), orientation_applied, options.treatment, alpha]
-    return hashlib.sha256(json.dumps([*about, model.model_dump()]).encode()).digest()
+    about = [release, hashlib.sha256(data).hexdigest(), orientation_applied, view.recipe, model.model_dump()]
+    return hashlib.sha256(json.dumps(about).encode()).digest()
 
 
 def region_key(region: Region, identity: bytes, *, masked: bool) -> bytes:
@@ -51,7 +50,7 @@ def region_key(region: Region, identity: bytes, *, masked: bool) -> bytes:
 
 
 class Reuse:
-    """The features of one job's regions, each of which is encoded once; those in the cache are not encoded at all.
+    """One view's features of one job's regions: each is encoded once, those in the cache are not encoded at all.
 
     Parameters
     ----------
@@ -68,8 +67,6 @@ class Reuse:
         self._from_cache: set[bytes] = set()
         self.encoded = 0
         """Regions that were encoded for this job."""
-        self.cached = 0
-        """Regions whose features came from the cache."""
 
     def keys(self, regions: Sequence[Region]) -> list[bytes]:
         """Return the regions' keys; equal ones are of regions with the same features."""
@@ -95,5 +92,8 @@ class Reuse:
 
     def features(self, keys: Sequence[bytes]) -> Features:
         """Return the ``(n, D)`` float32 features of the keys, all of which are there by now."""
-        self.cached += sum(key in self._from_cache for key in keys)
         return np.stack([self._features[key] for key in keys])
+
+    def from_cache(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+        """Return of which keys the features came from the cache, ``(n,)`` bool."""
+        return np.array([key in self._from_cache for key in keys], bool)

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 
 import click
 
-from maskscore.job import Method, Orientation, Priority, Treatment
+from maskscore.job import Frame, Method, Orientation, Priority, Treatment, View
 from maskscore.prompts import read_prompt_set
 
 __all__ = ["job_options", "scoring_options", "taken_job_fields", "taken_scoring"]
@@ -19,7 +19,20 @@ _SCORING: Final = {
     "treatment": click.option(
         "--treatment", type=click.Choice(get_args(Treatment)), help="What happens outside the mask."
     ),
+    "frame": click.option("--frame", type=click.Choice(get_args(Frame)), help="How the crop becomes a square."),
     "alpha": click.option("--alpha", type=float, help="Strength of soft_mask."),
+    "blur": click.option("--blur", type=float, help="Strength of blur, in longer sides of the mask's box."),
+    "context": click.option(
+        "--context", type=float, help="Margin of the frame context on each side, in longer sides of the box."
+    ),
+    "average_with": click.option(
+        "--average-with",
+        multiple=True,
+        metavar="VIEW",
+        # No text at all is no option: commands tell what was given by None.
+        callback=lambda _context, _option, texts: texts or None,
+        help="A further view, TREATMENT[/FRAME], whose features are averaged with the first one's; repeatable.",
+    ),
     "method": click.option(
         "--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines."
     ),
@@ -55,12 +68,16 @@ def job_options(command: Command) -> Command:
 def taken_scoring(given: dict[str, Any]) -> dict[str, Any]:
     """Take what :func:`scoring_options` added out of a command's arguments, as fields of ``ScoringOptions``.
 
-    Raises :class:`~maskscore.errors.InvalidDocumentError` for a prompt set's file that cannot be read.
+    Raises :class:`~maskscore.errors.InvalidDocumentError` for a prompt set's file that cannot be read, and for a view
+    that is none.
     """
     scoring = _taken(given, _SCORING)
     prompts = scoring.get("prompts")
     if prompts and prompts.endswith((".yaml", ".yml")):
         scoring["prompts"] = read_prompt_set(Path(prompts))
+    if "average_with" in scoring:
+        numbers = {name: scoring[name] for name in ("alpha", "blur", "context") if name in scoring}
+        scoring["average_with"] = [View.parse(text, **numbers) for text in scoring["average_with"]]
     return scoring
 
 

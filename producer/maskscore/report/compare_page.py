@@ -56,4 +56,4 @@ def _shown(number: int, mask: ComparedMask, comparison: Comparison, jobs: Sequen
 
 def _crop(photo: Image.Image, bits: Image.Image, box: tuple[int, int, int, int], job: Job, size: int) -> str:
     options = job.options
-    return crop_uri(crop_picture(photo, bits, box, treatment=options.treatment, alpha=options.alpha, size=size))
+    return crop_uri(crop_picture(photo, bits, box, view=options.views[0], size=size))

@@ -8,10 +8,10 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from maskscore.job import Treatment
+from maskscore.frames import framed, window
+from maskscore.job import View
 from maskscore.result import Box
-from maskscore.squares import square
-from maskscore.treatments import treatment_tables
+from maskscore.treatments import treat_picture
 
 __all__ = ["crop_picture", "crop_uri", "data_uri", "layer"]
 
@@ -33,20 +33,17 @@ def layer(bits: Image.Image, colour: str, scale: float, *, fill: float = _FILL_O
     return picture.quantize(64, method=Image.Quantize.FASTOCTREE)
 
 
-def crop_picture(
-    photo: Image.Image, bits: Image.Image, box: Box, *, treatment: Treatment, alpha: float, size: int
-) -> Image.Image:
-    """Return the ``size`` × ``size`` crop that the model saw, before it was normalised.
+def crop_picture(photo: Image.Image, bits: Image.Image, box: Box, *, view: View, size: int) -> Image.Image:
+    """Return the ``size`` × ``size`` crop that the model saw under a view, before it was normalised.
 
-    To the bit what the worker computes: treatment at full resolution, then :func:`maskscore.squares.square`.
+    ``bits`` is the mask within its box, ``L`` with 0 and 255. To the bit what the worker computes: treatment at full
+    resolution, then the frame.
     """
-    x, y, width, height = box
+    x, y, width, height = window(box, view, photo.size)
     crop = photo.crop((x, y, x + width, y + height))
-    tables = treatment_tables(treatment, alpha)
-    if tables is not None:
-        inside, outside = (crop.point(list(table) * 3) for table in (tables.inside, tables.outside))
-        crop = Image.composite(inside, outside, bits)
-    return square(crop, size)
+    inside = Image.new("L", crop.size)
+    inside.paste(bits, (box[0] - x, box[1] - y))
+    return framed(treat_picture(crop, inside, view, longer_side=max(box[2:])), view, size)
 
 
 def crop_uri(crop: Image.Image, *, most_bytes: int = _MOST_PNG_BYTES, quality: int = 88) -> str:

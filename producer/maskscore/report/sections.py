@@ -145,7 +145,7 @@ def _pictures(
     if bits is None:
         return None
     options = job.options
-    crop = crop_picture(photo, bits, box, treatment=options.treatment, alpha=options.alpha, size=model.image_size)
+    crop = crop_picture(photo, bits, box, view=options.views[0], size=model.image_size)
     if detail.crop_side is not None and crop.width > detail.crop_side:
         crop = crop.resize((detail.crop_side, detail.crop_side), Image.Resampling.LANCZOS)
     return Pictures(

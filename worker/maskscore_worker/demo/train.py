@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
@@ -21,8 +21,9 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from maskscore.job import ScoringOptions, Treatment
+from maskscore.job import Treatment, View
 from maskscore.prompts import PromptSet, load_builtin
+from maskscore.views import SPECIFIED
 from maskscore_worker.crops import make_crop
 from maskscore_worker.demo.scenes import Scene, SceneMask, draw_scene
 
@@ -35,7 +36,7 @@ MODEL_CFG = {
 }
 _SIDE = 64
 _HELD_OUT = 5_000_000
-_TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
+_TREATMENTS: tuple[Treatment, ...] = SPECIFIED
 
 
 def crop_of(scene: Scene, mask: SceneMask, treatment: Treatment) -> npt.NDArray[np.uint8]:
@@ -44,7 +45,7 @@ def crop_of(scene: Scene, mask: SceneMask, treatment: Treatment) -> npt.NDArray[
     top, left = int(rows.min()), int(columns.min())
     box = (left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
     bits = mask.mask[top : top + box[3], left : left + box[2]]
-    return make_crop(scene.image, box, bits, ScoringOptions(treatment=treatment), size=_SIDE)
+    return make_crop(scene.image, box, bits, View(treatment=treatment), size=_SIDE)
 
 
 def crops_of(

@@ -1,0 +1,257 @@
+"""The recipes beside the specification's: formulas and properties, and the three ways of making them agree."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from scipy import ndimage
+
+from maskscore.frames import fitted_size, window
+from maskscore.job import Frame, Mask, Treatment, View
+from maskscore.masks import encode_mask
+from maskscore.report.pictures import crop_picture
+from maskscore.treatments import MEAN
+from maskscore_worker.crops import make_crop, widened
+from maskscore_worker.crops_device import DeviceCropper
+from maskscore_worker.reference import reference_crop
+from maskscore_worker.regions import Region, find_regions
+from maskscore_worker.treatments import treat
+
+Pixels = npt.NDArray[np.uint8]
+Bits = npt.NDArray[np.bool_]
+Box = tuple[int, int, int, int]
+
+WIDTH, HEIGHT = 90, 70
+VIEWS = [View(treatment=treatment, frame=frame) for treatment in get_args(Treatment) for frame in get_args(Frame)]
+NEW = [view for view in VIEWS if not view.specified]
+
+
+def noise(height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def ragged(box: Box, seed: int = 1) -> Bits:
+    """Bits that touch all four sides of their box."""
+    bits: Bits = np.random.default_rng(seed).random((box[3], box[2])) < 0.6
+    bits[[0, -1]] = bits[:, [0, -1]] = True
+    return bits
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> Box:
+    x, y = draw(st.integers(0, WIDTH - 1)), draw(st.integers(0, HEIGHT - 1))
+    return x, y, draw(st.integers(1, WIDTH - x)), draw(st.integers(1, HEIGHT - y))
+
+
+def plain_transform(size: int) -> Any:
+    return image_transform_v2(PreprocessCfg(size=size, mean=(0, 0, 0), std=(1, 1, 1)), is_train=False)
+
+
+def by_reference(pixels: Pixels, box: Box, bits: Bits, view: View, size: int) -> Pixels:
+    made = reference_crop(pixels, box, bits, view, plain_transform(size)).numpy()
+    crop: Pixels = np.rint(made * 255).astype(np.uint8).transpose(1, 2, 0)
+    return crop
+
+
+EDGES: list[Box] = [
+    (0, 0, 1, 1),  # one pixel, in a corner
+    (WIDTH - 1, HEIGHT - 1, 1, 1),
+    (40, 30, 1, 1),
+    (0, 10, 2, 60),  # slivers, along the border and across the image
+    (0, 69, 90, 1),
+    (10, 0, 70, 3),
+    (0, 0, WIDTH, HEIGHT),
+    (0, 20, 30, 30),
+]
+
+
+@pytest.mark.parametrize("view", NEW, ids=lambda view: view.text)
+@given(box=boxes(), size=st.sampled_from([24, 56]), seed=st.integers(0, 9))
+def test_worker_reference_and_report_give_the_same_crop(view: View, box: Box, size: int, seed: int) -> None:
+    check_agreement(view, box, size, seed)
+
+
+@pytest.mark.parametrize("box", EDGES)
+@pytest.mark.parametrize("view", NEW, ids=lambda view: view.text)
+def test_they_agree_at_the_border_on_slivers_and_on_one_pixel(view: View, box: Box) -> None:
+    check_agreement(view, box, 32, 0)
+
+
+def check_agreement(view: View, box: Box, size: int, seed: int) -> None:
+    pixels, bits = noise(seed=seed), ragged(box, seed)
+    crop = make_crop(pixels, box, bits, view, size=size)
+    assert crop.shape == (size, size, 3)
+    shown = crop_picture(Image.fromarray(pixels), Image.fromarray(bits * np.uint8(255)), box, view=view, size=size)
+    np.testing.assert_array_equal(np.asarray(shown), crop)
+    expected = by_reference(pixels, box, bits, view, size)
+    difference = np.abs(crop.astype(int) - expected)
+    # Of a sliver the usual path makes the middle alone; see the tests of `cut`.
+    sliver = view.frame == "cut" and min(box[2:]) < size and max(box[2:]) > 8 * min(box[2:])
+    assert difference.max() <= (2 if sliver else 0)
+
+
+@pytest.mark.parametrize("frame", get_args(Frame))
+@given(box=boxes())
+def test_where_the_mask_covers_all_nothing_is_blurred_or_filled(frame: Any, box: Box) -> None:
+    whole = np.ones((box[3], box[2]), bool)
+    views = [View(treatment=treatment, frame=frame, context=0) for treatment in ("raw_crop", "blur", "mean_fill")]
+    if frame == "context" and window(box, views[0], (WIDTH, HEIGHT)) != box:
+        return
+    raw, *others = (make_crop(noise(), box, whole, view, size=32) for view in views)
+    for other in others:
+        np.testing.assert_array_equal(other, raw)
+
+
+@given(box=boxes(), context=st.floats(0, 4))
+@example(box=(0, 0, 10, 10), context=0.25)
+@example(box=(10, 10, 3, 4), context=0.5)
+def test_a_context_window_holds_the_box_and_real_pixels(box: Box, context: float) -> None:
+    x, y, width, height = window(box, View(frame="context", context=context), (WIDTH, HEIGHT))
+    assert 0 <= x <= box[0]
+    assert 0 <= y <= box[1]
+    assert box[0] + box[2] <= x + width <= WIDTH
+    assert box[1] + box[3] <= y + height <= HEIGHT
+    longer = max(box[2:])
+    side = longer + 2 * int(context * longer + 0.5)
+    assert (width, height) == (min(side, WIDTH), min(side, HEIGHT))
+    if x > 0 and x + width < WIDTH:
+        assert abs((2 * box[0] + box[2]) - (2 * x + width)) <= 1
+    if y > 0 and y + height < HEIGHT:
+        assert abs((2 * box[1] + box[3]) - (2 * y + height)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((40, 30, 20, 10), (35, 20, 30, 30)),  # 20 and a quarter of it on each side
+        ((0, 0, 20, 10), (0, 0, 30, 30)),  # moved away from the corner
+        ((70, 60, 20, 10), (60, 40, 30, 30)),
+        ((10, 0, 60, 70), (0, 0, 90, 70)),  # larger than the image: all of it
+        ((5, 40, 50, 3), (0, 0, 76, 70)),  # as wide as it is, higher than the image
+    ],
+)
+def test_context_windows(box: Box, expected: Box) -> None:
+    assert window(box, View(frame="context"), (WIDTH, HEIGHT)) == expected
+
+
+def test_a_context_crop_treats_all_that_is_outside_the_mask() -> None:
+    pixels, box = noise(), (40, 30, 20, 10)
+    crop = make_crop(pixels, box, np.ones((10, 20), bool), View(frame="context", treatment="mean_fill"), size=30)
+    expected = np.full((30, 30, 3), MEAN, np.uint8)
+    expected[10:20, 5:25] = pixels[30:40, 40:60]
+    np.testing.assert_array_equal(crop, expected)
+
+
+def test_padding_keeps_the_ends_that_cutting_loses() -> None:
+    pixels = np.full((20, 200, 3), 60, np.uint8)
+    pixels[:, :20], pixels[:, -20:] = (255, 0, 0), (0, 0, 255)
+    box, bits = (0, 0, 200, 20), np.ones((20, 200), bool)
+    cut = make_crop(pixels, box, bits, View(treatment="raw_crop"), size=40)
+    padded = make_crop(pixels, box, bits, View(treatment="raw_crop", frame="pad"), size=40)
+    assert (cut == 60).all()
+    assert padded[20, 0].tolist() == [255, 0, 0]
+    assert padded[20, -1].tolist() == [0, 0, 255]
+    # 200 × 20 becomes 40 × 4, with 18 rows of padding above and below.
+    assert (padded[:18] == MEAN).all()
+    assert (padded[22:] == MEAN).all()
+
+
+@pytest.mark.parametrize(
+    ("treatment", "colour"),
+    [
+        ("original", (128, 128, 128)),
+        ("soft_mask", (128, 128, 128)),
+        ("raw_crop", MEAN),
+        ("blur", MEAN),
+        ("mean_fill", MEAN),
+    ],
+)
+@pytest.mark.parametrize("frame", ["pad", "context"])
+def test_what_is_missing_of_the_square_has_the_treatments_colour(treatment: Any, colour: Any, frame: Any) -> None:
+    box = (0, 0, 10, HEIGHT)
+    view = View(treatment=treatment, frame=frame, context=4)
+    crop = make_crop(noise(), box, np.ones((HEIGHT, 10), bool), view, size=45)
+    # Padded: 10 × 70 becomes 6 × 45. With context: 90 × 70 becomes 45 × 35.
+    outside = crop[:, :19] if frame == "pad" else crop[:5]
+    assert (outside == colour).all()
+
+
+@given(width=st.integers(1, 3000), height=st.integers(1, 3000), size=st.sampled_from([32, 64, 224]))
+def test_a_fitted_crop_fits(width: int, height: int, size: int) -> None:
+    fitted = fitted_size(width, height, size)
+    assert max(fitted) == size
+    assert min(fitted) >= 1
+    assert abs(min(fitted) - max(1, size * min(width, height) / max(width, height))) <= 0.5
+
+
+@given(box=boxes(), context=st.floats(0, 2))
+def test_widened_bits_are_the_masks_in_the_image(box: Box, context: float) -> None:
+    whole, bits = np.zeros((HEIGHT, WIDTH), bool), ragged(box)
+    whole[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = bits
+    x, y, width, height = seen = window(box, View(frame="context", context=context), (WIDTH, HEIGHT))
+    np.testing.assert_array_equal(widened(bits, box, seen), whole[y : y + height, x : x + width])
+
+
+@pytest.mark.parametrize("sigma", [1.5, 6.0, 20.0])
+def test_the_blur_is_a_gaussian(sigma: float) -> None:
+    smooth = ndimage.gaussian_filter(noise(120, 160, 3).astype(float), (3, 3, 0))
+    pixels = ((smooth - smooth.min()) / np.ptp(smooth) * 255).astype(np.uint8)
+    view = View(treatment="blur", blur=sigma / 160)
+    made = treat(pixels, np.zeros((120, 160), bool), view, longer_side=160)
+    expected = ndimage.gaussian_filter(pixels.astype(float), (sigma, sigma, 0), mode="nearest", truncate=6)
+    # Three box filters are nearly a Gaussian, but continue the edge anew before each: compared away from it.
+    edge = min(50, int(3 * sigma))
+    difference = np.abs(made.astype(float) - expected)[edge:-edge, edge:-edge]
+    assert difference.max() <= 3
+    assert difference.mean() <= 1
+    assert np.abs(made.astype(float) - pixels).mean() > 10
+
+
+def test_a_blur_leaves_the_inside_as_it_is_and_blurs_more_the_larger_the_box() -> None:
+    pixels, bits = noise(60, 60), np.zeros((60, 60), bool)
+    bits[20:40, 20:40] = True
+    before = pixels.copy()
+    little, much = (treat(pixels, bits, View(treatment="blur"), longer_side=side) for side in (10, 60))
+    for made in (little, much):
+        np.testing.assert_array_equal(made[bits], pixels[bits])
+    assert much[~bits].std() < little[~bits].std() < pixels[~bits].std()
+    np.testing.assert_array_equal(pixels, before)
+
+
+def test_the_mean_colour_is_what_clip_subtracts() -> None:
+    from open_clip.constants import OPENAI_DATASET_MEAN
+
+    assert [round(255 * mean) for mean in OPENAI_DATASET_MEAN] == list(MEAN)
+    pixels = noise(8, 8)
+    made = treat(pixels, np.eye(8, dtype=bool), View(treatment="mean_fill"), longer_side=8)
+    np.testing.assert_array_equal(made, np.where(np.eye(8, dtype=bool)[..., None], pixels, MEAN))
+
+
+@pytest.mark.parametrize("view", NEW, ids=lambda view: view.text)
+def test_the_device_has_new_recipes_made_on_the_cpu(view: View) -> None:
+    pixels = noise()
+    whole = np.zeros((HEIGHT, WIDTH), bool)
+    whole[20:50, 10:60] = ragged((10, 20, 50, 30))
+    masks = [Mask(id="m", segmentation=encode_mask(whole))]
+    found = find_regions(masks, height=HEIGHT, width=WIDTH, min_area=1, split_components=False)
+    regions = [region for region in found if isinstance(region, Region)]
+    cropper = DeviceCropper(32, torch.device("cpu"))
+
+    def never(*_: Any) -> torch.Tensor:
+        raise AssertionError("the device was asked")
+
+    cropper.make_crops = never
+    made = cropper.open(pixels).make(regions, view, lambda: None)
+    assert isinstance(made, torch.Tensor)
+    expected = make_crop(pixels, regions[0].box, regions[0].bits, view, size=32)
+    np.testing.assert_array_equal(made.numpy(), expected[None])
+    with pytest.raises(AssertionError, match="the device was asked"):
+        cropper.open(pixels).make(regions, View(), lambda: None)
