@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from pycocotools import mask as coco
 from safetensors.torch import load_file
 
@@ -53,6 +53,10 @@ class Reference:
         rows, columns = np.nonzero(mask)
         crop_box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
         crop = treated(image[crop_box], mask[crop_box], treatment, alpha)
+        return self.feature(crop)
+
+    @torch.no_grad()
+    def feature(self, crop: npt.NDArray[np.uint8]) -> torch.Tensor:
         feature = self.model.encode_image(self.transform(Image.fromarray(crop)).unsqueeze(0))
         return torch.nn.functional.normalize(feature, dim=-1)
 
@@ -79,6 +83,43 @@ def treated(crop: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: 
     outside = np.full_like(pixels, 128.0) if treatment == "original" else pixels * (1 - alpha) + 128 * alpha
     pixels = np.where(mask[..., None], pixels * 1.05, outside)
     return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def viewed(
+    image: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, frame: str, size: int, **numbers: float
+) -> npt.NDArray[np.uint8]:
+    """The recipes of docs/treatments.md, as they read there: the picture that the transform is given."""
+    alpha, blur, context = (
+        numbers.get(name, usual) for name, usual in (("alpha", 0.4), ("blur", 0.1), ("context", 0.25))
+    )
+    rows, columns = np.nonzero(mask)
+    top, left, bottom, right = (int(edge) for edge in (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1))
+    high, wide = bottom - top, right - left
+    longer = max(high, wide)
+    if frame == "context":
+        side = longer + 2 * int(context * longer + 0.5)
+        down, across = min(side, image.shape[0]), min(side, image.shape[1])
+        top = min(max(top - (down - high) // 2, 0), image.shape[0] - down)
+        left = min(max(left - (across - wide) // 2, 0), image.shape[1] - across)
+        high, wide = down, across
+    crop, inside = image[top : top + high, left : left + wide], mask[top : top + high, left : left + wide, None]
+    if treatment == "blur":
+        around = np.asarray(Image.fromarray(np.ascontiguousarray(crop)).filter(ImageFilter.GaussianBlur(blur * longer)))
+        crop = np.where(inside, crop, around)
+    elif treatment == "mean_fill":
+        crop = np.where(inside, crop, np.array([123, 117, 104], np.uint8))
+    else:
+        crop = treated(crop, inside[..., 0], treatment, alpha)
+    if frame == "cut":
+        return crop
+    scale = size / max(high, wide)
+    width, height = (max(1, int(side * scale + 0.5)) for side in (wide, high))
+    square = Image.new(
+        "RGB", (size, size), (128, 128, 128) if treatment in ("original", "soft_mask") else (123, 117, 104)
+    )
+    resized = Image.fromarray(np.ascontiguousarray(crop)).resize((width, height), Image.Resampling.BICUBIC)
+    square.paste(resized, ((size - width) // 2, (size - height) // 2))
+    return np.asarray(square)
 
 
 def multiplier(p_pos_sum: float, p_neg_sum: float) -> float:

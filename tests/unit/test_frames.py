@@ -212,7 +212,6 @@ def test_the_blur_is_a_gaussian(sigma: float) -> None:
     difference = np.abs(made.astype(float) - expected)[edge:-edge, edge:-edge]
     assert difference.max() <= 3
     assert difference.mean() <= 1
-    assert np.abs(made.astype(float) - pixels).mean() > 10
 
 
 def test_a_blur_leaves_the_inside_as_it_is_and_blurs_more_the_larger_the_box() -> None:

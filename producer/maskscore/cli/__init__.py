@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "export": "maskscore.cli.export",
     "report": "maskscore.cli.report",
     "compare": "maskscore.cli.compare",
+    "eval": "maskscore.cli.eval",
     "worker": "maskscore.cli.worker",
     "pool": "maskscore.cli.pool",
     "plan": "maskscore.cli.plan",

@@ -1,0 +1,65 @@
+"""The picture of an evaluation, as SVG: a dot with its 95 % interval per question and figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from maskscore.evaluation.figures import Figures, Share
+
+__all__ = ["draw"]
+
+_WIDTH, _LEFT, _RIGHT, _GAP, _ROW, _TOP = 860, 250, 20, 26, 24, 44
+_STYLE: Final = "font:12px system-ui,sans-serif;fill:#24292f"
+_COLOURS: Final = ("#1a7f37", "#0969da", "#bc4c00")
+_PANELS: Final = ("true class first", "AUROC, objects and background", "AUROC, objects and fragments")
+
+
+def draw(figures: Sequence[Figures]) -> str:
+    """Return the SVG document: a row per question, a panel per figure, all from 0 to 1.
+
+    AUROC is that of ``p_pos_sum``, or of ``s_pos - s_neg`` where there are no probabilities.
+    """
+    height = _TOP + _ROW * len(figures) + 30
+    parts = []
+    for row, entry in enumerate(figures):
+        y = _TOP + _ROW * row + _ROW / 2
+        name = entry.view if len({other.prompts for other in figures}) == 1 else f"{entry.view}, {entry.prompts}"
+        shown = name if len(name) <= 38 else name[:37] + "…"
+        parts.append(f'<text x="{_LEFT - 10}" y="{y + 4:.0f}" text-anchor="end">{escape(shown)}</text>')
+    width = (_WIDTH - _LEFT - _RIGHT - 2 * _GAP) / 3
+    for number, (title, colour) in enumerate(zip(_PANELS, _COLOURS, strict=True)):
+        values = [_value(entry, number) for entry in figures]
+        parts.append(_panel(_LEFT + number * (width + _GAP), width, title, values, colour))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
+        f'style="{_STYLE}"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def _value(entry: Figures, panel: int) -> Share | None:
+    if panel == 0:
+        return entry.top_1
+    against = "background" if panel == 1 else "fragment"
+    return next((areas[against] for areas in entry.auroc.values() if areas[against] is not None), None)
+
+
+def _panel(left: float, width: float, title: str, values: Sequence[Share | None], colour: str) -> str:
+    bottom = _TOP + _ROW * len(values)
+    parts = [f'<text x="{left:.1f}" y="{_TOP - 18}" font-weight="600">{escape(title)}</text>']
+    for share in (0.0, 0.5, 1.0):
+        x = left + share * width
+        parts.append(f'<path d="M{x:.1f} {_TOP - 6}V{bottom + 4}" stroke="#d0d7de"/>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{share:g}</text>')
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        y = _TOP + _ROW * row + _ROW / 2
+        low, middle, high = (left + width * at for at in (value.low, value.value, value.high))
+        parts.append(f'<path d="M{low:.1f} {y:.0f}H{high:.1f}" stroke="{colour}" stroke-width="2"/>')
+        parts.append(
+            f'<circle cx="{middle:.1f}" cy="{y:.0f}" r="4" fill="{colour}"><title>{value.value:.3f} '
+            f"({value.low:.3f} … {value.high:.3f})</title></circle>"
+        )
+    return "".join(parts)

@@ -1,0 +1,118 @@
+"""The scores of one question's masks → its figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from maskscore.evaluation.statistics import auroc, auroc_interval, share_interval
+from maskscore.result import Component
+
+__all__ = ["AGAINST", "SCORES", "Figures", "Share", "Tally"]
+
+AGAINST: Final[Mapping[str, tuple[str, ...]]] = {
+    "all": ("background", "fragment"),
+    "background": ("background",),
+    "fragment": ("fragment",),
+}
+"""What objects are separated from."""
+
+SCORES: Final = ("p_pos_sum", "s_pos - s_neg")
+
+_TOP: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A figure from 0 to 1 with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one view (or average of views) with one prompt set has achieved.
+
+    ``ranked`` objects have a category with a prompt, and ``top_1`` and ``top_5`` (``None`` without any) are the shares
+    of them for which such a prompt is the best, or among the five best, of the positive ones. ``auroc`` is by score,
+    then by what objects are separated from; ``None`` where one side has no mask.
+    """
+
+    view: str
+    prompts: str
+    digest: str
+    objects: int
+    backgrounds: int
+    fragments: int
+    ranked: int
+    top_1: Share | None
+    top_5: Share | None
+    auroc: dict[str, dict[str, Share | None]]
+    skipped: dict[str, int]
+    failed: dict[str, int]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Collects the components of one question as they come in; keeps two numbers per mask."""
+
+    accepted: Mapping[str, frozenset[str]]
+    scores: dict[str, dict[str, list[float]]] = field(
+        default_factory=lambda: {kind: {score: [] for score in SCORES} for kind in ("object", "background", "fragment")}
+    )
+    kinds: Counter[str] = field(default_factory=Counter)
+    ranks: Counter[int] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def add(self, component: Component, *, kind: str, category: str) -> None:
+        """Take a component that is known to be of this kind and category."""
+        if component.skipped is not None or component.s_pos is None or component.s_neg is None:
+            self.skipped[component.skipped.code if component.skipped else "no_score"] += 1
+            return
+        self.kinds[kind] += 1
+        scores = self.scores[kind]
+        scores[SCORES[1]].append(component.s_pos - component.s_neg)
+        if component.p_pos_sum is not None:
+            scores[SCORES[0]].append(component.p_pos_sum)
+        if kind == "object" and category in self.accepted:
+            self.ranks[self._rank(component, self.accepted[category])] += 1
+
+    def figures(self, view: str, prompts: str, digest: str) -> Figures:
+        """Return the figures of what has come in."""
+        return Figures(
+            view=view,
+            prompts=prompts,
+            digest=digest,
+            objects=self.kinds["object"],
+            backgrounds=self.kinds["background"],
+            fragments=self.kinds["fragment"],
+            ranked=self.ranks.total(),
+            top_1=self._top(1),
+            top_5=self._top(_TOP),
+            auroc={score: {name: self._area(score, kinds) for name, kinds in AGAINST.items()} for score in SCORES},
+            skipped=dict(self.skipped),
+            failed=dict(self.failed),
+        )
+
+    def _rank(self, component: Component, accepted: frozenset[str]) -> int:
+        """Return the place of the best accepted prompt among the positives, 0 where it is not among the first five."""
+        best = [entry.text for entry in component.top_k or [] if entry.group == "positive"][:_TOP]
+        return next((place for place, text in enumerate(best, 1) if text in accepted), 0)
+
+    def _top(self, places: int) -> Share | None:
+        count = self.ranks.total()
+        if not count:
+            return None
+        hits = sum(self.ranks[place] for place in range(1, places + 1))
+        return Share(hits / count, *share_interval(hits, count))
+
+    def _area(self, score: str, kinds: Sequence[str]) -> Share | None:
+        positives = self.scores["object"][score]
+        negatives = [value for kind in kinds for value in self.scores[kind][score]]
+        area = auroc(positives, negatives)
+        return None if area is None else Share(area, *auroc_interval(area, len(positives), len(negatives)))

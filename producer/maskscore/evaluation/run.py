@@ -1,0 +1,114 @@
+"""Labelled masks through the service: one job per image and question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from maskscore.client import Client
+from maskscore.evaluation.classes import Classes
+from maskscore.evaluation.dataset import LabelledImage, LabelledMask
+from maskscore.evaluation.figures import Figures, Tally
+from maskscore.job import Job, Mask, Method, ScoringOptions, View
+from maskscore.prompts import PromptSet
+from maskscore.result import JobResult
+
+__all__ = ["Question", "evaluate"]
+
+_MOST_TOP_K: Final = 100
+_KIND, _CATEGORY = "eval_kind", "eval_category"
+
+Progress = Callable[[Iterable[JobResult], int], Iterable[JobResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Views whose features are averaged (or one alone), and a prompt set with its classes.
+
+    Raises :class:`pydantic.ValidationError` for a view that is given twice.
+    """
+
+    views: tuple[View, ...]
+    prompts: PromptSet
+    classes: Classes
+    method: Method = "softmax"
+
+    def __post_init__(self) -> None:
+        _ = self.options
+
+    @property
+    def options(self) -> ScoringOptions:
+        """The options that ask it."""
+        first, *others = self.views
+        return ScoringOptions(
+            prompts=self.prompts,
+            treatment=first.treatment,
+            frame=first.frame,
+            alpha=first.alpha,
+            blur=first.blur,
+            context=first.context,
+            average_with=tuple(others),
+            method=self.method,
+            top_k=min(_MOST_TOP_K, len(self.prompts.texts)),
+        )
+
+    @property
+    def text(self) -> str:
+        """The views in a word."""
+        return "+".join(view.text for view in self.views)
+
+
+def evaluate(
+    client: Client,
+    images: Sequence[tuple[str, LabelledImage]],
+    questions: Sequence[Question],
+    *,
+    negatives: Callable[[LabelledImage], list[LabelledMask]],
+    timeout: float | None = None,
+    progress: Progress = lambda results, _count: results,
+) -> list[Figures]:
+    """Submit every image (with its URI) for every question, wait, and return the figures in the questions' order.
+
+    ``negatives`` gives what is sampled for an image; it is called once per image. A prompt set travels in its jobs, so
+    that it is the one whose classes are known. The five best positive prompts are looked for among a mask's 100 best
+    prompts: more than 95 negative and neutral ones could hide some. Raises what
+    :meth:`maskscore.Client.submit_many` and :meth:`maskscore.Batch.as_completed` raise.
+    """
+    tallies = [Tally(question.classes.prompts) for question in questions]
+    asked: dict[str, Tally] = {}
+
+    def jobs() -> Iterator[Job]:
+        for uri, image in images:
+            masks = _masks([*image.masks, *negatives(image)])
+            for question, tally in zip(questions, tallies, strict=True):
+                job = Job.model_validate({"image": uri, "masks": masks, "options": question.options})
+                asked[job.job_id] = tally
+                yield job
+
+    batch = client.submit_many(jobs(), wait_for_room=True)
+    for result in progress(batch.as_completed(timeout), len(asked)):
+        tally = asked[result.job_id]
+        if result.error is not None:
+            tally.failed[result.error.code] += 1
+        for component in result.components:
+            tally.add(component, kind=component.upstream[_KIND], category=component.upstream[_CATEGORY])
+    return [
+        tally.figures(question.text, question.prompts.name, question.prompts.digest)
+        for question, tally in zip(questions, tallies, strict=True)
+    ]
+
+
+def _masks(labelled: Iterable[LabelledMask]) -> list[Mask]:
+    return [
+        Mask.model_validate(
+            {
+                "id": f"{number}-{entry.category}",
+                "segmentation": entry.mask.segmentation,
+                _KIND: entry.kind,
+                _CATEGORY: entry.category,
+            }
+        )
+        for number, entry in enumerate(labelled)
+        if entry.kind != "crowd"
+    ]

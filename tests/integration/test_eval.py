@@ -1,0 +1,186 @@
+"""``maskscore eval`` with a real worker: drawn scenes, whose classes the demo model knows, and real photos."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from maskscore.local import LocalServices
+from maskscore.local.worker import start_worker
+from maskscore.masks import encode_mask
+from maskscore.objects import Objects
+from maskscore.prompts import load_builtin
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
+
+COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
+DEMO = load_builtin("demo")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn scenes as a COCO file, once with their backgrounds and fragments and once with the objects alone."""
+    folder = tmp_path_factory.mktemp("scenes")
+    names = sorted({*(text.split(" ", 1)[1] for text in DEMO.positive), *BACKGROUNDS, FRAGMENT})
+    ids = {name: number for number, name in enumerate(names, 1)}
+    images, annotations = [], []
+    for number in range(6):
+        scene = draw_scene(660_001 + number)
+        Image.fromarray(scene.image).save(folder / f"{number}.png")
+        height, width = scene.image.shape[:2]
+        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        for mask in scene.masks:
+            name = mask.label.split(" ", 1)[1] if mask.kind == "object" else mask.label
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": ids[name],
+                    "segmentation": encode_mask(mask.mask).model_dump(),
+                    "kind": mask.kind,
+                }
+            )
+    categories = [{"id": number, "name": name, "isthing": int(name not in BACKGROUNDS)} for name, number in ids.items()]
+    whole = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "all.json").write_text(json.dumps(whole))
+    objects = [annotation for annotation in annotations if annotation["kind"] == "object"]
+    (folder / "objects.json").write_text(json.dumps({**whole, "annotations": objects}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(services: LocalServices, scenes: Path) -> Iterator[dict[str, str]]:
+    """A worker, and what a command needs to reach it."""
+    services.create_bucket("eval")
+    objects = Objects(buckets=None, result_buckets=None)
+    for path in scenes.glob("*.png"):
+        objects.write(f"s3://eval/scenes/{path.name}", path.read_bytes(), content_type="image/png")
+    objects.close()
+    shared = {**services.environment(), "MASKSCORE_NAMESPACE": f"eval-{uuid.uuid4().hex[:8]}"}
+    worker = {
+        **shared,
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_BUCKETS": "eval",
+        "MASKSCORE_FILE_ROOTS": f"{scenes},{COCO_MINI.resolve()}",
+        "MASKSCORE_PROMPTS": "demo",
+    }
+    with start_worker(worker):
+        yield shared
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "maskscore", "eval", *arguments],
+        env={**os.environ, **environment, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def figures(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert ran.returncode == 0, ran.stderr
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    return answer
+
+
+def test_the_demo_model_knows_its_scenes(environment: dict[str, str], scenes: Path, tmp_path: Path) -> None:
+    svg = tmp_path / "eval.svg"
+    asked = ["--images", "s3://eval/scenes/", "--prompts", "demo", "--negatives", FRAGMENT, "--json", "--svg", str(svg)]
+    answer = figures(run(environment, str(scenes / "all.json"), *asked, "--view", "original+raw_crop/context"))
+    assert (answer["images"], answer["negatives"], answer["unmapped"]) == (6, "of the file", {"demo": []})
+    (entry,) = answer["figures"]
+    assert entry["view"] == "original+raw_crop/context"
+    assert entry["ranked"] == entry["objects"] > 12
+    treated = figures(run(environment, str(scenes / "all.json"), *asked))["figures"]
+    assert [entry["view"] for entry in treated] == ["original", "raw_crop", "soft_mask", "blur", "mean_fill"]
+    kinds = [annotation["kind"] for annotation in json.loads((scenes / "all.json").read_text())["annotations"]]
+    for entry in treated:
+        assert (entry["skipped"], entry["failed"]) == ({}, {})
+        assert entry["objects"] == kinds.count("object")
+        assert entry["backgrounds"] == kinds.count("background") + kinds.count("fragment")
+        assert entry["digest"] == DEMO.digest
+    # What it was trained on, it knows.
+    for entry in treated[:3]:
+        assert entry["top_1"]["value"] > 0.8
+        assert entry["top_5"]["value"] >= entry["top_1"]["value"]
+        assert entry["auroc"]["p_pos_sum"]["all"]["value"] > 0.8
+        low, high = entry["auroc"]["p_pos_sum"]["all"]["low"], entry["auroc"]["p_pos_sum"]["all"]["high"]
+        assert low < entry["auroc"]["p_pos_sum"]["all"]["value"] <= high
+    assert len(ET.parse(svg).findall(".//{http://www.w3.org/2000/svg}circle")) == 10
+
+
+def test_a_table_of_80_columns_with_sampled_negatives_and_two_prompt_sets(
+    environment: dict[str, str], scenes: Path, tmp_path: Path
+) -> None:
+    templated = {**DEMO.model_dump(mode="json"), "name": "sentences", "templates": ["{}", "a photo of {}"]}
+    (tmp_path / "own.yaml").write_text(json.dumps(templated))
+    ran = run(
+        environment,
+        *(str(scenes / "objects.json"), "--images", str(scenes), "--prompts", "demo"),
+        *("--prompts", str(tmp_path / "own.yaml"), "--treatment", "original", "--treatment", "blur"),
+        *("--frame", "cut", "--frame", "context", "--limit", "3", "--context", "0.5"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("3 images: ")
+    assert "fragments (sampled)" in lines[0]
+    rows = [line.split() for line in lines if line.startswith(("original", "blur"))]
+    views = ["original", "blur", "original/context=0.5", "blur/context=0.5"]
+    assert [row[:2] for row in rows] == [[view, name] for name in ("demo", "sentences") for view in views]
+    # Two shares, and five figures of areas.
+    assert {len(row) for row in rows} == {9}
+    # A half of a shape is what the demo model was trained to call a part.
+    assert float(rows[0][7]) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--images", "."], "coco.json"),
+        (["--images", ".", "--view", "smear"], "The view 'smear'"),
+        (["--images", ".", "--view", "original+original"], "more than once"),
+        (["--images", ".", "--prompts", "mine"], "no built-in prompt set 'mine'"),
+        (["--images", ".", "--prompts", "mine.yaml"], "no prompt set mine.yaml"),
+        (["--images", ".", "--negatives", "tree"], "no category 'tree'"),
+        ([], "--images"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    environment: dict[str, str], scenes: Path, arguments: list[str], words: str
+) -> None:
+    file = str(scenes / ("coco.json" if words == "coco.json" else "objects.json"))
+    ran = run(environment, file, *arguments)
+    assert (ran.returncode, "Traceback" in ran.stderr) == (2, False), ran.stderr
+    assert words in ran.stderr
+
+
+def test_images_that_the_workers_cannot_read_are_counted(environment: dict[str, str], scenes: Path) -> None:
+    file = str(scenes / "objects.json")
+    ran = run(environment, file, "--images", "s3://eval/elsewhere", "--prompts", "demo", "--treatment", "original")
+    assert ran.returncode == 1
+    assert "jobs failed: image_not_found 6" in ran.stdout
+
+
+@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
+def test_real_photos(environment: dict[str, str]) -> None:
+    file = str(COCO_MINI / "instances.json")
+    asked = ["--images", str(COCO_MINI.resolve() / "images"), "--limit", "3", "--treatment", "blur", "--frame", "pad"]
+    answer = figures(run(environment, file, *asked, "--json"))
+    (entry,) = answer["figures"]
+    assert answer["negatives"] == "sampled"
+    assert answer["unmapped"] == {"default": []}
+    assert entry["objects"] == entry["ranked"] > 5
+    assert entry["backgrounds"] >= 3
+    assert entry["fragments"] > 0

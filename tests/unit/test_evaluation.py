@@ -1,0 +1,283 @@
+"""The parts of an evaluation: labels, classes, sampled negatives, statistics, the picture."""
+
+from __future__ import annotations
+
+import json
+import random
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco
+
+from maskscore.errors import InvalidDocumentError
+from maskscore.evaluation import Classes, LabelledImage, LabelledMask, draw, read_classes, read_coco
+from maskscore.evaluation.figures import Figures, Tally
+from maskscore.evaluation.sampling import encode_picture, sample_negatives
+from maskscore.evaluation.statistics import auroc, auroc_interval, share_interval
+from maskscore.job import Mask
+from maskscore.masks import encode_mask
+from maskscore.prompts import PromptSet, load_builtin
+from maskscore.result import Component, PromptScore, Skipped
+from reference import decode
+
+# The first is the example of scikit-learn's documentation of roc_auc_score; the others are counted by hand.
+AREAS = [
+    ([0.35, 0.8], [0.1, 0.4], 0.75),
+    ([0.8, 0.9], [0.1, 0.2], 1.0),
+    ([0.1, 0.2], [0.8, 0.9], 0.0),
+    ([0.5, 0.5], [0.5, 0.5, 0.5], 0.5),
+    ([0.5, 0.9], [0.5, 0.1], 0.875),
+    ([1.0, 2.0, 2.0, 3.0], [2.0, 2.0, 0.0], 8 / 12),
+]
+
+
+@pytest.mark.parametrize(("positives", "negatives", "area"), AREAS)
+def test_auroc_of_hand_made_scores(positives: list[float], negatives: list[float], area: float) -> None:
+    assert auroc(positives, negatives) == pytest.approx(area)
+
+
+@given(
+    positives=st.lists(st.integers(0, 6), min_size=1, max_size=30),
+    negatives=st.lists(st.integers(0, 6), min_size=1, max_size=30),
+)
+def test_auroc_is_the_share_of_pairs_in_order(positives: list[int], negatives: list[int]) -> None:
+    wins = sum((p > n) + (p == n) / 2 for p in positives for n in negatives)
+    assert auroc(positives, negatives) == pytest.approx(wins / (len(positives) * len(negatives)))
+
+
+def test_auroc_of_one_side_alone_is_none() -> None:
+    assert auroc([], [0.1]) is None
+    assert auroc([0.1], []) is None
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = random.Random(0)
+    # Two normal distributions one standard deviation apart: the true area is Φ(1/√2).
+    truth, held, shares = 0.760250, 0, 0
+    for _ in range(300):
+        positives, negatives = [rng.gauss(1, 1) for _ in range(40)], [rng.gauss(0, 1) for _ in range(60)]
+        area = auroc(positives, negatives)
+        assert area is not None
+        low, high = auroc_interval(area, 40, 60)
+        held += low <= truth <= high
+        low, high = share_interval(sum(rng.random() < 0.8 for _ in range(50)), 50)
+        shares += low <= 0.8 <= high
+    assert 0.9 <= held / 300 <= 0.99
+    assert 0.9 <= shares / 300 <= 0.99
+    # Wilson's example: 0 of 10.
+    assert share_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    # Far from the ends it is nearly Hanley and McNeil's own: 0.893 ± 1.96 × 0.032 in their example of 58 and 51 images.
+    assert auroc_interval(0.893, 51, 58) == pytest.approx((0.893 - 0.063, 0.893 + 0.063), abs=0.025)
+    low, high = auroc_interval(1.0, 5, 5)
+    assert (0.5 < low < 0.9, high) == (True, pytest.approx(1.0))
+    assert auroc_interval(0.0, 5, 5) == pytest.approx((0.0, 1 - low))
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    square = [[10, 10, 30, 10, 30, 30, 10, 30]]
+    return {
+        "images": [
+            {"id": 7, "file_name": "a.jpg", "width": 100, "height": 80},
+            {"id": 8, "file_name": "empty.jpg", "width": 100, "height": 80},
+            {"id": 9, "file_name": "b.jpg", "width": 100, "height": 80},
+        ],
+        "categories": [
+            {"id": 1, "name": "dog"},
+            {"id": 2, "name": "sky", "isthing": 0},
+            {"id": 3, "name": "hedge"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 1, "segmentation": square},
+            {"id": 2, "image_id": 7, "category_id": 2, "segmentation": square},
+            {"id": 3, "image_id": 7, "category_id": 1, "segmentation": square, "iscrowd": 1},
+            {"id": 4, "image_id": 7, "category_id": 1, "segmentation": None},
+            {"id": 5, "image_id": 9, "category_id": 3, "segmentation": square},
+        ],
+        **changes,
+    }
+
+
+def written(tmp_path: Path, fields: Any) -> Path:
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(fields))
+    return path
+
+
+def test_a_coco_file_says_what_is_object_background_and_crowd(tmp_path: Path) -> None:
+    path = written(tmp_path, document())
+    first, second = read_coco(path)
+    assert [(mask.kind, mask.category) for mask in first.masks] == [
+        ("object", "dog"),
+        ("background", "sky"),
+        ("crowd", "dog"),
+    ]
+    assert (first.id, first.file_name, first.unusable) == ("7", "a.jpg", 1)
+    assert [mask.kind for mask in second.masks] == ["object"]
+    (_, named) = read_coco(path, negatives=["hedge"])
+    assert [mask.kind for mask in named.masks] == ["background"]
+    assert len(read_coco(path, limit=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ([], "not a COCO file"),
+        ({"images": []}, "not a COCO file"),
+        (document(categories=[]), "not a COCO file"),
+    ],
+)
+def test_what_is_no_coco_file_is_refused(tmp_path: Path, fields: Any, why: str) -> None:
+    with pytest.raises(InvalidDocumentError, match=why):
+        read_coco(written(tmp_path, fields))
+
+
+def test_a_missing_file_and_a_category_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDocumentError, match="no file"):
+        read_coco(tmp_path / "none.json")
+    with pytest.raises(InvalidDocumentError, match="no category 'tree'"):
+        read_coco(written(tmp_path, document()), negatives=["tree"])
+    (tmp_path / "text.json").write_text("{")
+    with pytest.raises(InvalidDocumentError, match="cannot be read as JSON"):
+        read_coco(tmp_path / "text.json")
+
+
+def test_all_of_cocos_categories_have_a_prompt_in_the_default_set() -> None:
+    coco_mini = Path(__file__).parents[3] / "shared" / "data" / "coco-mini" / "instances.json"
+    if not coco_mini.is_file():
+        pytest.skip("the shared photos are not here")
+    names = [category["name"] for category in json.loads(coco_mini.read_text())["categories"]]
+    classes = Classes.of(names, load_builtin("default"), {})
+    assert classes.unmapped == ()
+    assert classes.prompts["scissors"] == {"a pair of scissors"}
+    assert classes.prompts["orange"] == {"an orange"}
+    assert "a woman" in classes.prompts["person"]
+    assert all(len(prompts) == 1 for name, prompts in classes.prompts.items() if name != "person")
+
+
+def test_classes_that_a_file_gives_go_before_names(tmp_path: Path) -> None:
+    prompts = PromptSet(name="p", positive=("a dog", "a puppy", "The Eiffel Tower"), negative=("sky",))
+    path = tmp_path / "classes.yaml"
+    path.write_text("dog: [a dog, a puppy]\nwolf: a dog\n")
+    classes = Classes.of(["dog", "wolf", "eiffel_tower", "cat"], prompts, read_classes(path))
+    assert classes.prompts == {
+        "dog": {"a dog", "a puppy"},
+        "wolf": {"a dog"},
+        "eiffel_tower": {"The Eiffel Tower"},
+    }
+    assert classes.unmapped == ("cat",)
+    with pytest.raises(InvalidDocumentError, match="no positive prompt"):
+        Classes.of(["dog"], prompts, {"dog": ("sky",)})
+    for wrong in ("- dog", "dog: 5", "dog: []", "dog: [1]", ": :"):
+        path.write_text(wrong)
+        with pytest.raises(InvalidDocumentError, match=r"classes\.yaml"):
+            read_classes(path)
+
+
+@given(width=st.integers(1, 20), height=st.integers(1, 20), seed=st.integers(0, 99))
+def test_a_picture_is_encoded_as_an_array_is(width: int, height: int, seed: int) -> None:
+    bits = np.random.default_rng(seed).random((height, width)) < 0.5
+    assert encode_picture(Image.fromarray(bits * np.uint8(255))) == encode_mask(bits)
+
+
+def labelled_image() -> tuple[LabelledImage, np.ndarray]:
+    """Two objects, a crowd, and a mask of another size; and what they cover."""
+    height, width = 120, 160
+    drawn = np.zeros((3, height, width), bool)
+    drawn[0, 10:50, 10:60], drawn[1, 60:100, 100:140], drawn[2, 0:10, 100:160] = True, True, True
+    masks = [
+        LabelledMask(kind, name, Mask(id=name, segmentation=encode_mask(bits)))  # type: ignore[arg-type]
+        for kind, name, bits in zip(("object", "object", "crowd"), "abc", drawn, strict=True)
+    ]
+    other = LabelledMask("object", "d", Mask(id="d", segmentation=encode_mask(np.ones((5, 5)))))
+    return LabelledImage("1", "a.png", width, height, (*masks, other)), drawn
+
+
+def test_sampled_negatives_are_what_they_are_called() -> None:
+    image, drawn = labelled_image()
+    covered = drawn.any(axis=0)
+    for seed in range(20):
+        sampled = sample_negatives(image, seed)
+        bits = {entry.mask.id: decode(entry.mask.segmentation.model_dump(), 120, 160) for entry in sampled}  # type: ignore[union-attr]
+        kinds = [(entry.kind, entry.category) for entry in sampled]
+        assert kinds[0] == ("background", "rest")
+        np.testing.assert_array_equal(bits[sampled[0].mask.id], ~covered)
+        assert 1 <= kinds.count(("background", "rectangle")) <= 2
+        assert kinds.count(("fragment", "half")) == 2
+        for entry in sampled:
+            own = bits[entry.mask.id]
+            if entry.kind == "background":
+                assert not (own & covered).any()
+            else:
+                halved = next(whole for whole in drawn[:2] if (own & whole).any())
+                assert not (own & ~halved).any()
+                assert own.sum() == halved.sum() / 2
+        assert sample_negatives(image, seed) == sampled
+    assert len({str(sample_negatives(image, seed)) for seed in range(20)}) == 20
+
+
+def test_where_there_is_no_background_none_is_made_up() -> None:
+    whole = LabelledMask("object", "all", Mask(id="m", segmentation=encode_mask(np.ones((30, 30)))))
+    tiny = LabelledMask("object", "dot", Mask(id="n", segmentation=encode_mask(np.eye(30) * (np.arange(30) < 2))))
+    assert [entry.category for entry in sample_negatives(LabelledImage("1", "", 30, 30, (whole, tiny)), 0)] == ["half"]
+
+
+def component(best: list[str], **fields: Any) -> Component:
+    groups = [PromptScore(text=text, group="negative" if text == "sky" else "positive", score=0.1) for text in best]
+    return Component(id="m", index=0, s_pos=0.6, s_neg=0.2, top_k=groups, **fields)
+
+
+def test_ranks_are_among_the_positive_prompts() -> None:
+    tally = Tally({"dog": frozenset({"a dog", "a puppy"})})
+    others = [f"a thing {n}" for n in range(5)]
+    for best in (["sky", "a puppy"], ["a cat", "sky", "a dog"], [*others, "a dog"], others):
+        tally.add(component(best, p_pos_sum=0.7), kind="object", category="dog")
+    tally.add(component(others, p_pos_sum=0.9), kind="object", category="cat")
+    tally.add(Component(id="m", index=0, skipped=Skipped(code="empty_mask", message="")), kind="object", category="dog")
+    tally.add(component([], p_pos_sum=0.8), kind="background", category="rest")
+    figures = tally.figures("original", "p", "sha256:1")
+    assert (figures.objects, figures.backgrounds, figures.fragments, figures.ranked) == (5, 1, 0, 4)
+    assert figures.top_1 is not None
+    assert figures.top_5 is not None
+    assert (figures.top_1.value, figures.top_5.value) == (0.25, 0.5)
+    assert figures.skipped == {"empty_mask": 1}
+    area = figures.auroc["p_pos_sum"]["background"]
+    assert area is not None
+    assert area.value == 0.2
+    assert figures.auroc["p_pos_sum"]["fragment"] is None
+    assert figures.auroc["s_pos - s_neg"]["all"] is not None
+
+
+def test_cosines_have_no_sums() -> None:
+    tally = Tally({})
+    tally.add(component(["a dog"]), kind="object", category="dog")
+    tally.add(component(["a dog"]), kind="fragment", category="half")
+    figures = tally.figures("original", "p", "sha256:1")
+    assert set(figures.auroc["p_pos_sum"].values()) == {None}
+    assert figures.auroc["s_pos - s_neg"]["fragment"] is not None
+    assert figures.top_1 is None
+
+
+def test_the_picture_shows_each_figure_that_there_is() -> None:
+    tally = Tally({"dog": frozenset({"a dog"})})
+    for kind in ("object", "background"):
+        tally.add(component(["a dog"], p_pos_sum=0.5), kind=kind, category="dog")
+    entries: list[Figures] = [tally.figures("blur/context <&>", "p", ""), tally.figures("x" * 60, "q", "")]
+    drawn = ET.fromstring(draw(entries))
+    name = "{http://www.w3.org/2000/svg}"
+    # No fragments: two of the three panels have a dot per row.
+    assert len(drawn.findall(f".//{name}circle")) == 4
+    texts = [text.text for text in drawn.findall(f".//{name}text")]
+    assert "blur/context <&>, p" in texts
+    assert "x" * 37 + "…" in texts
+
+
+def test_hand_made_masks_mean_what_cocos_code_says() -> None:
+    image, drawn = labelled_image()
+    rle = image.masks[0].mask.segmentation.model_dump()  # type: ignore[union-attr]
+    assert coco.area(rle) == drawn[0].sum()
