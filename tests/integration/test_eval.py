@@ -33,7 +33,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     names = sorted({*(text.split(" ", 1)[1] for text in DEMO.positive), *BACKGROUNDS, FRAGMENT})
     ids = {name: number for number, name in enumerate(names, 1)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(6):
         scene = draw_scene(660_001 + number)
         Image.fromarray(scene.image).save(folder / f"{number}.png")
