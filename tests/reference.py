@@ -104,8 +104,7 @@ def viewed(
         high, wide = down, across
     crop, inside = image[top : top + high, left : left + wide], mask[top : top + high, left : left + wide, None]
     if treatment == "blur":
-        around = np.asarray(Image.fromarray(np.ascontiguousarray(crop)).filter(ImageFilter.GaussianBlur(blur * longer)))
-        crop = np.where(inside, crop, around)
+        crop = np.where(inside, crop, blurred(Image.fromarray(np.ascontiguousarray(crop)), blur * longer))
     elif treatment == "mean_fill":
         crop = np.where(inside, crop, np.array([123, 117, 104], np.uint8))
     else:
@@ -120,6 +119,15 @@ def viewed(
     resized = Image.fromarray(np.ascontiguousarray(crop)).resize((width, height), Image.Resampling.BICUBIC)
     square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return np.asarray(square)
+
+
+def blurred(crop: Image.Image, sigma: float) -> npt.NDArray[np.uint8]:
+    times = max(1, int(sigma / 8))
+    around = crop.reduce(times).filter(ImageFilter.GaussianBlur(sigma / times))
+    if times > 1:
+        box = (0, 0, crop.width / times, crop.height / times)
+        around = around.resize(crop.size, Image.Resampling.BILINEAR, box=box)
+    return np.asarray(around)
 
 
 def multiplier(p_pos_sum: float, p_neg_sum: float) -> float:

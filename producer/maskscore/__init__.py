@@ -19,7 +19,7 @@ from maskscore.errors import (
     ServiceUnavailable,
     WaitTimeout,
 )
-from maskscore.job import RLE, ImageRef, Job, Mask, MasksRef, ScoringOptions, Thresholds
+from maskscore.job import RLE, ImageRef, Job, Mask, MasksRef, ScoringOptions, Thresholds, View
 from maskscore.ledger import BatchCounts, DeadLetter, JobStatus
 from maskscore.prompts import PromptSet
 from maskscore.result import Component, JobResult, JobState
@@ -56,5 +56,6 @@ __all__ = [
     "ScoringOptions",
     "ServiceUnavailable",
     "Thresholds",
+    "View",
     "WaitTimeout",
 ]

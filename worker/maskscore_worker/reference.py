@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from maskscore.frames import window
 from maskscore.job import View
 from maskscore.result import Box
 from maskscore.squares import enlarge_middle, is_sliver
-from maskscore.treatments import FILL, GAIN, MEAN
+from maskscore.treatments import FILL, GAIN, MEAN, blurred
 
 __all__ = ["reference_crop"]
 
@@ -64,8 +64,8 @@ def _treated(crop: Pixels, inside: npt.NDArray[np.bool_], view: View, *, sigma: 
     if view.treatment == "mean_fill":
         return np.where(inside, crop, np.array(MEAN, np.uint8))
     if view.treatment == "blur":
-        blurred = Image.fromarray(np.ascontiguousarray(crop)).filter(ImageFilter.GaussianBlur(sigma))
-        return np.where(inside, crop, np.asarray(blurred))
+        around = blurred(Image.fromarray(np.ascontiguousarray(crop)), sigma)
+        return np.where(inside, crop, np.asarray(around))
     values = crop.astype(np.float64)
     outside: npt.NDArray[np.float64] | float = float(FILL)
     if view.treatment == "soft_mask":

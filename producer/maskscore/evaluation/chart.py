@@ -13,7 +13,7 @@ __all__ = ["draw"]
 _WIDTH, _LEFT, _RIGHT, _GAP, _ROW, _TOP = 860, 250, 20, 26, 24, 44
 _STYLE: Final = "font:12px system-ui,sans-serif;fill:#24292f"
 _COLOURS: Final = ("#1a7f37", "#0969da", "#bc4c00")
-_PANELS: Final = ("true class first", "AUROC, objects and background", "AUROC, objects and fragments")
+_PANELS: Final = ("true class first", "AUROC: backgrounds", "AUROC: fragments")
 
 
 def draw(figures: Sequence[Figures]) -> str:
