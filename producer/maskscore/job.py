@@ -215,7 +215,11 @@ class ScoringOptions(Document):
         description="Margin of `context` on each side, in longer sides of the mask's box.",
     )
     average_with: tuple[View, ...] = Field(
-        (), max_length=7, exclude_if=lambda views: not views, description="Further views whose features are averaged."
+        (),
+        max_length=7,
+        fail_fast=True,
+        exclude_if=lambda views: not views,
+        description="Further views whose features are averaged.",
     )
     method: Method = "softmax"
     thresholds: Thresholds = Thresholds()

@@ -1,7 +1,7 @@
 """Treatments: what becomes of the pixels inside and outside the mask, at full resolution. Pillow alone.
 
-The specification's change every grey value by itself, so two tables of 256 say all of them, exactly; the worker's
-device path applies these. The others need their neighbours, or treat the channels differently.
+All but ``blur`` change every value by itself, so that two tables of 256 for each channel say all of them, exactly. The
+worker's device path applies these tables, Pillow does here.
 """
 
 from __future__ import annotations
@@ -32,25 +32,28 @@ _ENOUGH: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """256 bytes each: the new value of a channel by its old one."""
+    """768 bytes each: the new value of red, green and blue by the old one, a channel after the other."""
 
     inside: bytes
     outside: bytes
 
 
 def treatment_tables(treatment: Treatment, alpha: float) -> Tables | None:
-    """Return the tables of one of the specification's treatments; ``None`` for ``raw_crop``, which changes nothing.
+    """Return a treatment's tables; ``None`` for ``raw_crop``, which changes nothing.
 
     ``original``: outside 128, inside × 1.05. ``soft_mask``: outside v × (1 − alpha) + 128 × alpha, inside × 1.05.
-    Computed in double precision, clipped to 0 … 255, truncated. Raises ValueError for the others.
+    ``mean_fill``: outside :data:`MEAN`. Computed in double precision, clipped to 0 … 255, truncated. Raises ValueError
+    for ``blur``, which looks at a pixel's neighbours.
     """
     if treatment == "raw_crop":
         return None
-    inside = bytes(_uint8(value * GAIN) for value in range(256))
+    if treatment == "mean_fill":
+        return Tables(bytes(range(256)) * 3, b"".join(bytes([level]) * 256 for level in MEAN))
+    inside = bytes(_uint8(value * GAIN) for value in range(256)) * 3
     if treatment == "original":
-        return Tables(inside, bytes([FILL]) * 256)
+        return Tables(inside, bytes([FILL]) * 768)
     if treatment == "soft_mask":
-        return Tables(inside, bytes(_uint8(value * (1 - alpha) + FILL * alpha) for value in range(256)))
+        return Tables(inside, bytes(_uint8(value * (1 - alpha) + FILL * alpha) for value in range(256)) * 3)
     raise ValueError(f"{treatment} is not made of tables")
 
 
@@ -63,16 +66,13 @@ def treat_picture(crop: Image.Image, inside: Image.Image, view: View, *, longer_
     """
     if view.treatment == "raw_crop":
         return crop
-    if view.treatment in ("blur", "mean_fill"):
-        if view.treatment == "blur":
-            around = blurred(crop, view.blur * longer_side)
-        else:
-            around = Image.new("RGB", crop.size, MEAN)
-        around.paste(crop, mask=inside)
-        return around
+    if view.treatment == "blur":
+        treated = blurred(crop, view.blur * longer_side)
+        treated.paste(crop, mask=inside)
+        return treated
     within, outside = _pillow_tables(view.treatment, view.alpha)
-    treated = crop.point(outside) if outside else Image.new("RGB", crop.size, (FILL, FILL, FILL))
-    treated.paste(crop.point(within), mask=inside)
+    treated = Image.new("RGB", crop.size, outside) if isinstance(outside, tuple) else crop.point(outside)
+    treated.paste(crop.point(within) if within else crop, mask=inside)
     return treated
 
 
@@ -98,12 +98,15 @@ def border_colour(treatment: Treatment) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=64)
-def _pillow_tables(treatment: Treatment, alpha: float) -> tuple[list[int], list[int] | None]:
-    """Return Pillow's form of the tables, for the three channels; no second one where all outside is the fill."""
+def _pillow_tables(treatment: Treatment, alpha: float) -> tuple[list[int] | None, list[int] | tuple[int, int, int]]:
+    """Return Pillow's form of the tables; no first one where it changes nothing, a colour where the second is one."""
     tables = treatment_tables(treatment, alpha)
     assert tables is not None
-    outside = None if set(tables.outside) == {FILL} else list(tables.outside) * 3
-    return list(tables.inside) * 3, outside
+    within = None if tables.inside == bytes(range(256)) * 3 else list(tables.inside)
+    red, green, blue = (tables.outside[start : start + 256] for start in (0, 256, 512))
+    if all(len(set(channel)) == 1 for channel in (red, green, blue)):
+        return within, (red[0], green[0], blue[0])
+    return within, list(tables.outside)
 
 
 def _uint8(value: float) -> int:

@@ -41,7 +41,7 @@ def test_single_precision_differs_by_one_level_at_most() -> None:
     assert tables is not None
     values = np.arange(256, dtype=np.float32)
     single = np.clip(values * np.float32(0.6) + np.float32(51.2), 0, 255).astype(np.uint8)
-    assert np.abs(single.astype(int) - np.frombuffer(tables.outside, np.uint8)).max() <= 1
+    assert np.abs(single.astype(int) - np.frombuffer(tables.outside, np.uint8)[:256]).max() <= 1
 
 
 def plain_transform(size: int) -> Any:

@@ -19,6 +19,8 @@ from maskscore.job import Frame, Mask, Treatment, View
 from maskscore.masks import encode_mask
 from maskscore.report.pictures import crop_picture
 from maskscore.treatments import MEAN, blurred
+from maskscore_worker.crop_plan import DevicePlan
+from maskscore_worker.croppers import HostCropper
 from maskscore_worker.crops import make_crop, widened
 from maskscore_worker.crops_device import DeviceCropper
 from maskscore_worker.reference import reference_crop
@@ -243,23 +245,56 @@ def test_the_mean_colour_is_what_clip_subtracts() -> None:
     np.testing.assert_array_equal(made, np.where(np.eye(8, dtype=bool)[..., None], pixels, MEAN))
 
 
+def regions_of(boxes: list[Box], *, split: bool = False) -> list[Region]:
+    masks = []
+    for number, box in enumerate(boxes):
+        whole = np.zeros((HEIGHT, WIDTH), bool)
+        whole[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = ragged(box, number)
+        masks.append(Mask(id=str(number), segmentation=encode_mask(whole)))
+    found = find_regions(masks, height=HEIGHT, width=WIDTH, min_area=1, split_components=split)
+    return [region for region in found if isinstance(region, Region)]
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("view", NEW, ids=lambda view: view.text)
-def test_the_device_has_new_recipes_made_on_the_cpu(view: View) -> None:
+def test_crops_for_a_device_are_the_workers(view: View, split: bool) -> None:
+    # Squares inside the image, at its border, and larger than it: of the last, the device makes none.
+    boxes: list[Box] = [(10, 20, 30, 20), (0, 0, 12, 9), (0, 10, 80, 40), (89, 69, 1, 1), (60, 2, 5, 40)]
+    regions = regions_of(boxes, split=split)
     pixels = noise()
-    whole = np.zeros((HEIGHT, WIDTH), bool)
-    whole[20:50, 10:60] = ragged((10, 20, 50, 30))
-    masks = [Mask(id="m", segmentation=encode_mask(whole))]
-    found = find_regions(masks, height=HEIGHT, width=WIDTH, min_area=1, split_components=False)
-    regions = [region for region in found if isinstance(region, Region)]
+    made = DeviceCropper(32, torch.device("cpu")).open(pixels).make(regions, view, nothing)
+    assert isinstance(made, torch.Tensor)
+    expected = HostCropper(32, exact=True).open(pixels).make(regions, view, nothing)
+    np.testing.assert_array_equal(made.numpy(), expected)
+
+
+@pytest.mark.parametrize("view", NEW, ids=lambda view: view.text)
+def test_the_device_is_asked_for_what_it_can_make_and_nothing_else(view: View) -> None:
+    cropper = DeviceCropper(32, torch.device("cpu"))
+    make, asked = cropper.make_crops, []
+
+    def counted(image: torch.Tensor, plan: DevicePlan, *rest: Any) -> torch.Tensor:
+        asked.append(len(plan.host))
+        return make(image, plan, *rest)
+
+    cropper.make_crops = counted
+    regions = regions_of([(10, 20, 30, 20), (0, 10, 80, 40), (0, 0, 12, 9)])
+    cropper.open(noise()).make(regions, view, nothing)
+    on_device = {"cut": [3], "context": [2], "pad": []}[view.frame]
+    assert asked == ([] if view.treatment == "blur" else on_device)
+
+
+def test_where_the_devices_memory_is_full_new_recipes_are_made_on_the_cpu() -> None:
     cropper = DeviceCropper(32, torch.device("cpu"))
 
-    def never(*_: Any) -> torch.Tensor:
-        raise AssertionError("the device was asked")
+    def full(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("full")
 
-    cropper.make_crops = never
-    made = cropper.open(pixels).make(regions, view, lambda: None)
-    assert isinstance(made, torch.Tensor)
-    expected = make_crop(pixels, regions[0].box, regions[0].bits, view, size=32)
-    np.testing.assert_array_equal(made.numpy(), expected[None])
-    with pytest.raises(AssertionError, match="the device was asked"):
-        cropper.open(pixels).make(regions, View(), lambda: None)
+    cropper.make_crops = full
+    view, regions = View(treatment="mean_fill", frame="context"), regions_of([(10, 20, 30, 20), (0, 10, 80, 40)])
+    made = cropper.open(noise()).make(regions, view, nothing)
+    np.testing.assert_array_equal(made.numpy(), HostCropper(32, exact=True).open(noise()).make(regions, view, nothing))

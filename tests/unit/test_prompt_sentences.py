@@ -81,6 +81,7 @@ def test_a_file_may_have_both(tmp_path: Path) -> None:
         ({"sentences": {"sky": ("a dog",)}}, "given more than once"),
         ({"templates": tuple(f"{n} {{}}" for n in range(201))}, "at most 200"),
         ({"sentences": {"sky": tuple(f"sky {n}" for n in range(10_000))}}, "at most 10,000"),
+        ({"sentences": dict.fromkeys(map(str, range(10_001)), 5)}, "at most 10,000"),
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict[str, Any], why: str) -> None:

@@ -23,9 +23,11 @@ def main() -> None:
         bits = rng.random((box[3], box[2])) < 0.6
         bits[0, 0] = True
         regions.append(Region(0, "", None, box, int(bits.sum()), 19, bits))
-    soft = treatment_tables("soft_mask", 0.4)
+    soft, mean = treatment_tables("soft_mask", 0.4), treatment_tables("mean_fill", 0.4)
     assert soft is not None
-    for tables in (torch.tensor([list(soft.outside), list(soft.inside)], dtype=torch.uint8), None):
+    assert mean is not None
+    drawn = [torch.tensor([list(each.outside), list(each.inside)], dtype=torch.uint8) for each in (soft, mean)]
+    for tables in (*drawn, None):
         plan = plan_crops(regions, SIZE, masked=tables is not None).to(torch.device("cpu"))
         ours, theirs = (make(image, plan, tables, SIZE) for make in (crops_triton.make_crops, crops_torch.make_crops))
         assert len(torch.unique(theirs)) > 20

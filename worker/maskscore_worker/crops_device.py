@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from maskscore.frames import window
 from maskscore.job import Treatment, View
 from maskscore.treatments import treatment_tables
 from maskscore_worker import crops_torch
@@ -35,8 +36,9 @@ _MOST_PIXELS: Final = 1 << 26
 class DeviceCropper:
     """Crops ``(n, size, size, 3)`` uint8 as tensors on ``device``; equal to Pillow's to the bit.
 
-    The device makes those of the specification's recipes. A blur needs each pixel's neighbourhood, and the other frames
-    a border around the picture: these are made on the CPU, by :class:`~maskscore_worker.croppers.HostCropper`.
+    The device makes what is the square of a picture treated by tables: the frame ``cut``, and ``context`` where the
+    square lies within the image. A blur, and a picture that does not fill its square, are made on the CPU by
+    :class:`~maskscore_worker.croppers.HostCropper`.
 
     Each thread has a stream of its own, before the forward's in priority, so that a job's upload and crops run beside
     another's forward. What does not fit the device's memory is made on the CPU instead.
@@ -82,14 +84,37 @@ class _DeviceImage:
 
     def make(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
         """See :class:`~maskscore_worker.croppers.ImageCrops`."""
-        cropper = self._cropper
-        if view.specified:
+        planned = [self._within_window(region, view) for region in regions]
+        here = [position for position, region in enumerate(planned) if region is not None]
+        made = None
+        if here:
             try:
-                return self._on_device(regions, view, check)
+                made = self._on_device([region for region in planned if region is not None], view, check)
             except torch.OutOfMemoryError:
-                log.warning("%d crops are made on the CPU: the device's memory is full", len(regions))
-        made = cropper.host.open(self._pixels).make(regions, view, check)
-        return torch.from_numpy(made)
+                log.warning("%d crops are made on the CPU: the device's memory is full", len(here))
+        if made is None:
+            return self._on_host(regions, view, check)
+        if len(here) == len(regions):
+            return made
+        elsewhere = [position for position, region in enumerate(planned) if region is None]
+        crops = torch.empty((len(regions), *made.shape[1:]), dtype=torch.uint8)
+        crops[here] = made.cpu()
+        crops[elsewhere] = self._on_host([regions[position] for position in elsewhere], view, check)
+        return crops
+
+    def _within_window(self, region: Region, view: View) -> Region | None:
+        """Return the region within the part of the image that is cropped; ``None`` where the device cannot crop it."""
+        if view.treatment == "blur" or view.frame == "pad":
+            return None
+        if view.frame == "cut":
+            return region
+        box = window(region.box, view, (self._pixels.shape[1], self._pixels.shape[0]))
+        if box[2] != box[3]:
+            return None
+        return Region(region.index, region.id, region.part, box, region.area, region.image_height, region.runs)
+
+    def _on_host(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
+        return torch.from_numpy(self._cropper.host.open(self._pixels).make(regions, view, check))
 
     def _on_device(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
         cropper = self._cropper
@@ -129,7 +154,7 @@ def _tables(treatment: Treatment, alpha: float, device: torch.device) -> torch.T
     tables = treatment_tables(treatment, alpha)
     if tables is None:
         return None
-    both = np.frombuffer(tables.outside + tables.inside, np.uint8).reshape(2, 256).copy()
+    both = np.frombuffer(tables.outside + tables.inside, np.uint8).reshape(2, 3, 256).copy()
     return torch.from_numpy(both).to(device)
 
 
@@ -156,7 +181,7 @@ def _agrees(make_crops: MakeCrops, device: torch.device) -> bool:
     boxes = ((0, 0, width, height), (10, 20, 60, 250), (3, 5, 7, 4), (100, 0, 90, 40))
     here = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     with torch.inference_mode(), here:
-        for treatment, count in (("soft_mask", 50), ("soft_mask", 500), ("raw_crop", 50)):
+        for treatment, count in (("soft_mask", 50), ("mean_fill", 500), ("raw_crop", 50)):
             starts = np.sort(rng.choice(height * width // 7, count, replace=False)) * 7
             runs = Runs(starts, starts + 3)
             regions = [Region(0, "", None, box, runs.area, height, runs) for box in boxes]

@@ -26,8 +26,8 @@ Windows = tuple[torch.Tensor, torch.Tensor]
 def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | None, size: int) -> torch.Tensor:
     """Return the crops of a plan, ``(n, size, size, 3)`` uint8, on the image's device.
 
-    ``image`` is ``(H, W, 3)`` uint8, ``tables`` ``(2, 256)`` uint8: what becomes of a grey value outside and inside
-    the mask; ``None`` leaves all as it is.
+    ``image`` is ``(H, W, 3)`` uint8, ``tables`` ``(2, 3, 256)`` uint8: what becomes of a channel's value outside and
+    inside the mask; ``None`` leaves all as it is.
     """
     along, down = windows_of(plan, size)
     lines = _resize_across(_treated_pixels(image, plan, tables), plan, along, size)
@@ -59,6 +59,7 @@ def _treated_pixels(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor 
     # Each crop's edges in a range of their own, so that one sorted list serves all.
     own = height * width + 1
     counts = plan[Column.EDGES]
+    channels = torch.arange(3, device=image.device) * 256
     keys = plan.edges + own * numbers.repeat_interleave(counts, output_size=len(plan.edges))
     for start in range(0, len(treated), _CHUNK):
         place = torch.arange(start, min(start + _CHUNK, len(treated)), device=image.device)
@@ -72,7 +73,7 @@ def _treated_pixels(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor 
         if tables is not None:
             # After an odd number of edges a pixel is inside; every crop has an even number of them.
             passed = torch.searchsorted(keys, column * height + row + own * crop, right=True)
-            values = tables.view(-1)[values.int() + ((passed & 1) * 256)[:, None]]
+            values = tables.view(-1)[values.int() + ((passed & 1) * 768)[:, None] + channels]
         treated[start : start + len(place)] = values
     return treated
 

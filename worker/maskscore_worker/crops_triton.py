@@ -118,11 +118,11 @@ def _treat(  # type: ignore[no-untyped-def]
                 passed = edge <= position
                 low = tl.where(searching & passed, middle + 1, low)
                 high = tl.where(searching & (edge > position), middle, high)
-            table_start = (low % 2) * 256
+            table_start = (low % 2) * 768
         for channel in tl.static_range(3):
             value = tl.load(image + place + channel, mask=here, other=0)
             if MASKED:
-                value = tl.load(tables + table_start + value.to(tl.int64), mask=here, other=0)
+                value = tl.load(tables + table_start + channel * 256 + value.to(tl.int64), mask=here, other=0)
             tl.store(treated + (first + along) * 3 + channel, value, mask=here)
 
 

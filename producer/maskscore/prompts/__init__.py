@@ -55,6 +55,14 @@ class PromptSet(Document):
         description="Sentences of single prompts, used as they stand.",
     )
 
+    @field_validator("sentences", mode="before")
+    @classmethod
+    def _few_sentences(cls, sentences: Any) -> Any:
+        # Before they are looked at: each of millions that do not fit would be an error of its own.
+        if isinstance(sentences, dict) and len(sentences) > MOST_PROMPTS:
+            raise ValueError(f"there are sentences for {len(sentences):,} prompts; a set has at most {MOST_PROMPTS:,}")
+        return sentences
+
     @field_validator("positive", "negative", "neutral")
     @classmethod
     def _no_blanks(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
