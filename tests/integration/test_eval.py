@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from PIL import Image
 
+from maskscore.ledger import Ledger
 from maskscore.local import LocalServices
 from maskscore.local.worker import start_worker
 from maskscore.masks import encode_mask
@@ -172,6 +174,18 @@ def test_images_that_the_workers_cannot_read_are_counted(environment: dict[str, 
     ran = run(environment, file, "--images", "s3://eval/elsewhere", "--prompts", "demo", "--treatment", "original")
     assert ran.returncode == 1
     assert "jobs failed: image_not_found 6" in ran.stdout
+
+
+def test_what_is_not_awaited_is_cancelled(services: LocalServices, scenes: Path) -> None:
+    namespace = f"eval-alone-{uuid.uuid4().hex[:8]}"  # where no worker is
+    ran = run(
+        {**services.environment(), "MASKSCORE_NAMESPACE": namespace},
+        *(str(scenes / "objects.json"), "--images", "s3://eval/scenes", "--treatment", "blur", "--timeout", "0.5"),
+    )
+    assert ran.returncode == 3
+    assert "its jobs are cancelled" in ran.stderr
+    with redis.Redis.from_url(services.redis.url) as connection:
+        assert Ledger(connection, namespace=namespace, ttl_s=60).backlog().waiting == 0
 
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")

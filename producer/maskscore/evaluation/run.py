@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from maskscore.client import Client
+from maskscore.errors import WaitTimeout
 from maskscore.evaluation.classes import Classes
 from maskscore.evaluation.dataset import LabelledImage, LabelledMask
 from maskscore.evaluation.figures import Figures, Tally
@@ -72,8 +73,10 @@ def evaluate(
 
     ``negatives`` gives what is sampled for an image; it is called once per image. A prompt set travels in its jobs, so
     that it is the one whose classes are known. The five best positive prompts are looked for among a mask's 100 best
-    prompts: more than 95 negative and neutral ones could hide some. Raises what
-    :meth:`maskscore.Client.submit_many` and :meth:`maskscore.Batch.as_completed` raise.
+    prompts: more than 95 negative and neutral ones could hide some. Where it is interrupted, or not done after
+    ``timeout`` seconds, its jobs are cancelled.
+
+    Raises :class:`~maskscore.errors.WaitTimeout`, and what :meth:`maskscore.Client.submit_many` raises.
     """
     tallies = [Tally(question.classes.prompts) for question in questions]
     asked: dict[str, Tally] = {}
@@ -87,12 +90,20 @@ def evaluate(
                 yield job
 
     batch = client.submit_many(jobs(), wait_for_room=True)
-    for result in progress(batch.as_completed(timeout), len(asked)):
-        tally = asked[result.job_id]
-        if result.error is not None:
-            tally.failed[result.error.code] += 1
-        for component in result.components:
-            tally.add(component, kind=component.upstream[_KIND], category=component.upstream[_CATEGORY])
+    try:
+        for result in progress(batch.as_completed(timeout), len(asked)):
+            tally = asked[result.job_id]
+            if result.error is not None:
+                tally.failed[result.error.code] += 1
+            for component in result.components:
+                tally.add(component, kind=component.upstream[_KIND], category=component.upstream[_CATEGORY])
+    except WaitTimeout as error:
+        batch.cancel()
+        raise WaitTimeout(f"The evaluation had not ended after {timeout:g} s; its jobs are cancelled.") from error
+    except (KeyboardInterrupt, SystemExit):
+        # Nobody else asks for these results.
+        batch.cancel()
+        raise
     return [
         tally.figures(question.text, question.prompts.name, question.prompts.digest)
         for question, tally in zip(questions, tallies, strict=True)
