@@ -209,3 +209,8 @@ class JobResult(Document):
     worker: str | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def views_text(self) -> str | None:
+        """What was scored in a word: ``original``, ``blur/context+raw_crop/pad``; ``None`` where nothing was."""
+        return "+".join(view.text for view in self.views) or self.treatment

@@ -221,5 +221,5 @@ def test_the_report_says_which_views_were_scored(
     )
     result = scored(client, image, masks, options)
     page = render(list(collect(client, [result.job_id])), title="views")
-    assert page.count("blur/context + raw_crop/pad") == 2
+    assert page.count("blur/context+raw_crop/pad") == 2
     assert page.count("crop of mask") == len(masks)

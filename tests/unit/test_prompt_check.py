@@ -60,6 +60,14 @@ def test_prompts_over_the_context_are_found() -> None:
     )
 
 
+def test_of_a_prompt_with_sentences_the_sentences_are_measured() -> None:
+    fields = {"name": "x", "positive": ["a b"], "negative": ["c"], "templates": ["one two three four {}", "a {}"]}
+    assert [problem.prompts for problem in check_prompts(fields, WORDS)] == [("one two three four a b",)]
+    own = {"a b": ["one two three four five six"], "c": ["c"]}
+    (problem,) = check_prompts({**fields, "sentences": own}, WORDS)
+    assert problem.prompts == ("one two three four five six",)
+
+
 def test_what_else_is_wrong_is_told_once() -> None:
     assert check_prompts({"name": "x", "positive": ["a"], "negative": ["b"]}, WORDS) == []
     fields = {"name": "x", "positive": ["a", "a"], "negative": ["b"]}

@@ -13,6 +13,7 @@ from maskscore import Job, JobResult, JobState, ScoringOptions
 from maskscore.content import digest_of
 from maskscore.errors import InvalidDocumentError
 from maskscore.job import Frame, Treatment, View
+from maskscore.report.comparison import comparison_jobs
 from maskscore.result import ViewUsed
 from maskscore.views import SPECIFIED
 
@@ -109,3 +110,19 @@ def test_a_text_that_is_no_view_is_refused(text: str) -> None:
 def test_only_the_specifications_recipes_are_specified() -> None:
     views = [View(treatment=treatment, frame=frame) for treatment in get_args(Treatment) for frame in get_args(Frame)]
     assert [view.text for view in views if view.specified] == list(SPECIFIED)
+
+
+def test_views_can_be_compared_side_by_side() -> None:
+    asked = ["original", "blur,frame=context,context=0.5"]
+    jobs = comparison_jobs(Job.model_validate_json(OLD), asked)
+    assert [(job.options.views[0].text, job.options.method) for job in jobs] == [
+        (text, method) for text in ("original", "blur/context=0.5") for method in ("softmax", "cosine")
+    ]
+
+
+def test_a_result_says_its_views_in_a_word() -> None:
+    fields = {"job_id": "j", "state": JobState.SUCCEEDED, "treatment": "blur"}
+    used = [ViewUsed(**view.recipe) for view in (View(treatment="blur", frame="pad"), View(treatment="raw_crop"))]
+    assert JobResult.model_validate(fields).views_text == "blur"
+    assert JobResult.model_validate({**fields, "views": used}).views_text == "blur/pad+raw_crop"
+    assert JobResult(job_id="j", state=JobState.FAILED).views_text is None

@@ -39,6 +39,7 @@ class ExportedMask(Document):
     skipped: str | None = Field(None, description="Code of why the mask has no score.")
     method: Method | None = Field(None, description="softmax or cosine.")
     treatment: Treatment | None = Field(None, description="How the crop was treated.")
+    views: str | None = Field(None, description="Treatment and frame, and those averaged: blur/context+raw_crop.")
     prompts_digest: str | None = Field(None, description="Which prompts were asked: sha256 of their three groups.")
     weights_digest: str | None = Field(None, description="Which weights answered: sha256 of their file.")
     top_k: list[PromptScore] | None = Field(None, description="The best prompts, where the job asked for them.")
@@ -77,6 +78,7 @@ def exported_mask(
         skipped=component.skipped.code if component.skipped else None,
         method=result.method,
         treatment=result.treatment,
+        views=result.views_text,
         prompts_digest=result.prompts.digest if result.prompts else None,
         weights_digest=result.model.weights_digest if result.model else None,
         top_k=component.top_k,

@@ -44,7 +44,9 @@ def check_prompts(fields: Mapping[str, Any], counter: TokenCounter) -> list[Prob
     """Return what is wrong with a set's fields, as they are in its file."""
     problems = find_repeated(groups_of(fields))
     try:
-        texts = PromptSet.model_validate(fields).texts
+        valid = PromptSet.model_validate(fields)
+        # What the model reads: a prompt may stand for several sentences.
+        texts = tuple(sentence for prompt in valid.texts for sentence in valid.sentences_of(prompt))
     except ValidationError as error:
         # Blank and repeated prompts make a set invalid, too, and are told already.
         if not any(problem.code in ("blank", "repeated") for problem in problems):

@@ -140,8 +140,7 @@ class Summary:
             text = f"{used.name}: {used.positive} positive, {used.negative} negative"
             self._count("Prompts", text + (f", {used.neutral} neutral" if used.neutral else ""), used.digest)
         if result.treatment and result.method:
-            views = " + ".join(view.text for view in result.views) or result.treatment
-            self._count("Treatment, method", f"{views}, {result.method}", "")
+            self._count("Treatment, method", f"{result.views_text}, {result.method}", "")
 
     def _count(self, kind: str, text: str, digest: str) -> None:
         counter = self._facts[kind]
