@@ -243,7 +243,7 @@ def test_counts_are_checked_before_anything_is_unpacked() -> None:
 
     for data, count in [
         (npy_header("'|b1'", "(50000, 40, 60)"), 50_000),
-        (png(np.arange(60_000, dtype=np.uint16).reshape(200, 300)), 59_999),
+        (png(np.arange(20_000, dtype=np.uint16).repeat(3).reshape(200, 300)), 19_999),
         (b"1 0 0 1 0 1 1\n" * 20_000, 20_000),
         (
             b'<annotations><image id="0" name="a" width="1" height="1">' + b"<mask/>" * 999 + b"</image></annotations>",

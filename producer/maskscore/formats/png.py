@@ -23,6 +23,8 @@ _Pixels = npt.NDArray[Any]
 _MIDDLE = 127
 # A binary mask that was drawn or scaled smoothly has an edge of grey; a label map has no reason to be nearly all 255.
 _SHARE_OF_WHITE = 0.75
+# Labels come in areas: from one pixel to the next they rarely change. In a photograph they nearly always do.
+_SHARE_OF_CHANGES = 0.5
 
 
 def layout_of_png(data: bytes) -> str:
@@ -89,6 +91,7 @@ def _layout(pixels: _Pixels, mode: str) -> str:
         if pixels.shape[2] < 3 or _is_grey(pixels):
             pixels, mode = _one_channel(pixels, "png-binary"), "L"
         else:
+            _refuse_photograph(panoptic_ids(pixels))
             return "coco-panoptic"
     if mode == "1":
         return "png-binary"
@@ -96,7 +99,17 @@ def _layout(pixels: _Pixels, mode: str) -> str:
         marked = int(np.count_nonzero(pixels))
         if marked and np.count_nonzero(pixels == np.iinfo(np.uint8).max) >= _SHARE_OF_WHITE * marked:
             return "png-binary"
+    _refuse_photograph(pixels)
     return "png-labels"
+
+
+def _refuse_photograph(labels: _Pixels) -> None:
+    changes = np.count_nonzero(labels[:, 1:] != labels[:, :-1])
+    if changes > _SHARE_OF_CHANGES * labels.size:
+        raise MasksDocumentError(
+            "The masks are a PNG that changes from pixel to pixel, as a photograph does; a label map has areas of one "
+            "value. If it is one all the same, say its format outright."
+        )
 
 
 def _is_grey(pixels: _Pixels) -> bool:
