@@ -28,7 +28,7 @@ FOREIGN = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AW
 every_overlay = pytest.mark.parametrize("name", OVERLAYS)
 
 
-def test_the_overlays_that_the_readme_speaks_of() -> None:
+def test_the_overlays_that_the_documentation_speaks_of() -> None:
     assert OVERLAYS == ["cpu", "gpu", "keda"]
 
 
@@ -72,9 +72,9 @@ def test_weights_from_a_volume(tmp_path: Path) -> None:
     assert {volume["name"] for volume in pod["volumes"]} == {"tmp", "weights"}
 
 
-def test_the_readmes_own_overlay_renders(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    (written,) = re.findall(r"```yaml\n# (?:\S+/)?kustomization\.yaml\n(.*?)```", readme, re.DOTALL)
+def test_the_documented_overlay_renders(tmp_path: Path) -> None:
+    page = (ROOT / "docs/deploying.md").read_text()
+    (written,) = re.findall(r"```yaml\n# (?:\S+/)?kustomization\.yaml\n(.*?)```", page, re.DOTALL)
     local = os.path.relpath(DEPLOY, tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(written.replace("maskscore/deploy", local))
     objects = rendered(tmp_path)
@@ -137,7 +137,7 @@ def test_pods_are_restricted(name: str) -> None:
 @every_overlay
 def test_secrets_are_referred_to_and_only_by_who_needs_them(name: str) -> None:
     assert not of_kind(overlay(name), "Secret")
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/deploying.md").read_text()
     for _, container in containers(overlay(name)):
         keys = set()
         for variable in container["env"]:
@@ -145,7 +145,7 @@ def test_secrets_are_referred_to_and_only_by_who_needs_them(name: str) -> None:
                 reference = variable["valueFrom"]["secretKeyRef"]
                 assert reference["name"] == "maskscore"
                 keys.add(reference["key"])
-                assert f"--from-literal={reference['key']}=" in readme
+                assert f"--from-literal={reference['key']}=" in page
         assert (keys == {"redis-url"}) == (container["name"] == "exporter")
 
 
