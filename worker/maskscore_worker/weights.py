@@ -51,8 +51,10 @@ class WeightsReport:
     details: dict[str, Any]
 
 
-def pull(folder: Path, *, repo: str = DEFAULT_REPO, revision: str | None = None) -> str:
+def pull(folder: Path, *, repo: str | None = None, revision: str | None = None) -> str:
     """Fetch a model's weights and configuration into ``folder`` and return the weights' digest (``sha256:…``).
+
+    ``repo`` is a repository on the hub; :data:`DEFAULT_REPO` where it is ``None``.
 
     Progress is shown by huggingface_hub's own bars, on stderr. Both files are of one commit. A download that was cut
     off goes on where it stopped when this is called again; weights that are there already are not fetched again. The
@@ -62,7 +64,7 @@ def pull(folder: Path, *, repo: str = DEFAULT_REPO, revision: str | None = None)
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _pull(folder, repo, revision)
+        return _pull(folder, repo or DEFAULT_REPO, revision)
     except WeightsError:
         raise
     # The library's HTTP client, and with it the errors, differ between its releases.

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra, require_module
+from maskscore.worker_half import worker_part
 
 __all__ = ["up_command"]
 
@@ -48,7 +49,7 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
     for module in ("torch", "open_clip"):
         require_module(module, "worker")
     with needs_extra("worker"):
-        from maskscore_worker.demo.run import DEMO_WEIGHTS
+        demo_weights: Path = worker_part("demo-weights")
     with needs_extra("local"):
         from maskscore.local import LocalServices
         from maskscore.local.worker import start_worker
@@ -62,7 +63,7 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
             environment = services.environment()
             worker_environment = {
                 **environment,
-                "MASKSCORE_WEIGHTS": str((weights or DEMO_WEIGHTS).absolute()),
+                "MASKSCORE_WEIGHTS": str((weights or demo_weights).absolute()),
                 "MASKSCORE_PROMPTS": "demo" if demo else "default",
                 "MASKSCORE_BUCKETS": "*",
                 "MASKSCORE_RESULT_BUCKETS": "*",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from maskscore.cli.extras import needs_extra
+from maskscore.worker_half import worker_part
 
 __all__ = ["weights_command"]
 
@@ -25,8 +26,8 @@ def weights_command() -> None:
 def pull_command(folder: Path, repo: str | None, revision: str | None) -> None:
     """Fetch weights from the Hugging Face hub into FOLDER; a download that was cut off is gone on with."""
     with needs_extra("worker"):
-        from maskscore_worker.weights import DEFAULT_REPO, pull
-    digest = pull(folder, repo=repo or DEFAULT_REPO, revision=revision)
+        pull = worker_part("pull-weights")
+    digest = pull(folder, repo=repo, revision=revision)
     click.echo(f"{folder}: {digest}, as the hub says")
 
 
@@ -36,7 +37,7 @@ def pull_command(folder: Path, repo: str | None, revision: str | None) -> None:
 def check_command(folder: Path, model: str) -> None:
     """Load FOLDER's weights as a worker would and say what they are."""
     with needs_extra("worker"):
-        from maskscore_worker.weights import check
+        check = worker_part("check-weights")
     report = check(folder, architecture=model)
     rows = {
         "file": report.file,

@@ -12,6 +12,7 @@ import click
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
+from maskscore.worker_half import worker_part
 
 __all__ = ["refuse_unknown_variables", "worker_command"]
 
@@ -38,7 +39,7 @@ def _run(**given: Any) -> None:
     refuse_unknown_variables()
     settings = load_settings(WorkerSettings, **given)
     with needs_extra("worker"):
-        from maskscore_worker.main import run
+        run = worker_part("run")
     exit_code = run(settings)
     # Everything is closed. Python would now take PyTorch apart, which takes seconds of a drain and frees nothing that
     # the end of the process does not.

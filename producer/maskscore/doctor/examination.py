@@ -51,9 +51,9 @@ _CHECKS: Final = (
 # PyTorch and weights come from a disk, as slow as it is.
 _WORKER_CHECKS: Final = (
     _Check("worker versions", lambda _: versions.examine_worker_versions()),
-    _Check("device", worker.examine_device, limited=False),
-    _Check("prompts", worker.examine_prompts),
-    _Check("weights", worker.examine_weights, limited=False),
+    _Check("device", worker.examination("device"), limited=False),
+    _Check("prompts", worker.examination("prompts")),
+    _Check("weights", worker.examination("weights"), limited=False),
 )
 
 
