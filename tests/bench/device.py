@@ -35,7 +35,7 @@ from maskscore_worker.croppers import HostCropper
 from maskscore_worker.crops_device import DeviceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.forward import Forward, fixed_sizes
-from maskscore_worker.main import load_pipeline
+from maskscore_worker.loading import load_pipeline
 from maskscore_worker.model import load_model
 from maskscore_worker.pipeline import Pipeline
 from maskscore_worker.regions import Region, find_regions

@@ -29,7 +29,7 @@ from maskscore.prompts import PromptSet, load_builtin
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.main import load_pipeline
+from maskscore_worker.loading import load_pipeline
 from reference import Reference, decode, multiplier
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
