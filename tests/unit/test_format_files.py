@@ -154,6 +154,8 @@ def test_yolo_lines_that_are_no_polygons() -> None:
         "Line 5 has the coord",
     ]
     assert read_masks(b"", format="yolo") == []
+    with pytest.raises(MasksDocumentError, match="lines of numbers, but they are JSON"):
+        read_masks(b'{"annotations": []}', format="yolo", size=SIZE)
     with pytest.raises(MasksDocumentError, match="give `size`"):
         read_masks(label_line(OUTLINES[0]).encode())
 
@@ -459,6 +461,32 @@ for data in (b"\\x89PNG\\r\\n\\x1a\\n", b"\\x93NUMPY", b"<annotations/>", (task 
     except MasksDocumentError as error:
         print(error)
 """
+
+
+THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+sys.modules["numpy"] = None
+from maskscore.formats import MasksDocumentError, read_masks
+barrier = Barrier(8)
+def attempt(data):
+    barrier.wait()
+    try:
+        read_masks(data)
+    except MasksDocumentError as error:
+        return str(error)
+with ThreadPoolExecutor(8) as pool:
+    for data in (b"\\x93NUMPY", b"\\x89PNG\\r\\n\\x1a\\n") * 20:
+        print(*set(pool.map(attempt, [data] * 8)), sep="\\n")
+"""
+
+
+def test_threads_that_meet_in_a_missing_module_all_say_so() -> None:
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    expected = """These masks need the module 'numpy', which is not installed: pip install "maskscore[formats]"."""
+    assert set(done.stdout.splitlines()) == {expected}
 
 
 def test_the_light_install_reads_json_and_says_what_to_install_for_the_rest() -> None:

@@ -60,3 +60,18 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path, root: FolderRoot) ->
     (tmp_path / "a" / "0.png").write_bytes(b"no picture")
     with pytest.raises(MaskscoreError, match=r"0\.png"):
         read_folder(root, "a")
+
+
+def test_the_format_that_is_said_goes_before_the_content(tmp_path: Path, root: FolderRoot) -> None:
+    mask = np.zeros((9, 12), dtype=np.uint8)
+    mask[2, 2:7], mask[4, 2:7] = 1, 2
+    Image.fromarray(mask).save(tmp_path / "a" / "0.png")
+    (tmp_path / "a" / "metadata.csv").write_text("id,area\n0,10\n")
+    said = [mask for mask in read_folder(root, "a", "png-labels") if isinstance(mask, Mask)]
+    assert [mask.id for mask in said] == ["0-1", "0-2"]
+    assert [mask.id for mask in read_folder(root, "a", "sam-folder")] == ["0"]
+    with pytest.raises(MaskscoreError, match="to be of the format npz, but they are a PNG"):
+        read_folder(root, "a", "npz")
+    (tmp_path / "a" / "metadata.csv").unlink()
+    with pytest.raises(MaskscoreError, match=r"no metadata\.csv"):
+        read_folder(root, "a", "sam-folder")

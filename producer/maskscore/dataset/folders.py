@@ -13,31 +13,40 @@ from maskscore.job import Mask
 __all__ = ["read_folder"]
 
 _TABLE = "metadata.csv"
+_SAM = "sam-folder"
 
 
-def read_folder(root: Root, folder: str) -> list[Mask | UnreadableMask]:
+def read_folder(root: Root, folder: str, format: str | None = None) -> list[Mask | UnreadableMask]:
     """Return the masks of a folder below a root, in the order of its files; each is called by its file's name.
 
-    With SAM's ``metadata.csv`` they are read as SAM's, and carry its columns. Raises
-    :class:`~maskscore.formats.MasksDocumentError` where a file cannot be read, and as ``root`` does.
+    With SAM's ``metadata.csv`` they are read as SAM's, and carry its columns. ``format`` says it outright:
+    ``sam-folder``, or the layout of each picture. Raises :class:`~maskscore.formats.MasksDocumentError` where a file
+    cannot be read, and as ``root`` does.
     """
     if isinstance(root, FolderRoot):
-        return _read(root.path / folder)
+        return _read(root.path / folder, format)
     with tempfile.TemporaryDirectory(prefix="maskscore-masks-") as here:
         for entry in root.below(folder):
             (Path(here) / last_part(entry)).write_bytes(root.read(entry, "masks"))
-        return _read(Path(here))
+        return _read(Path(here), format)
 
 
-def _read(folder: Path) -> list[Mask | UnreadableMask]:
-    if (folder / _TABLE).is_file():
-        images: list[ImageMasks] = list(read_dataset(folder))
+def _read(folder: Path, format: str | None) -> list[Mask | UnreadableMask]:
+    has_table = (folder / _TABLE).is_file()
+    if format == _SAM and not has_table:
+        raise MasksDocumentError(f"The masks were to be of the format {_SAM}, but there is no {_TABLE} beside them.")
+    if has_table and format in (None, _SAM):
+        images: list[ImageMasks] = list(read_dataset(folder, format=_SAM))
         return [mask for image in images for mask in image.masks]
     masks: list[Mask | UnreadableMask] = []
-    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    files = [
+        file
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.startswith(".") and file.name != _TABLE
+    ]
     for file in sorted(files, key=lambda file: (len(file.name), file.name)):
         try:
-            found = read_masks(file.read_bytes())
+            found = read_masks(file.read_bytes(), format=format)
         except MasksDocumentError as error:
             raise MasksDocumentError(f"{file.name}: {error}") from error
         alone = len(found) == 1

@@ -104,7 +104,7 @@ class JobMaker:
         root = self._masks_root
         assert pair.masks is not None
         if pair.folder:
-            return _readable(read_folder(root, pair.masks))
+            return _readable(read_folder(root, pair.masks, self.format))
         if root.local and not (self.images.local or self.upload):
             return self._read_here(root, pair)
         uri = (

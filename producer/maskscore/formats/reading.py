@@ -65,6 +65,8 @@ def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
         from maskscore.formats.cvat import entries_of_cvat
 
         return entries_of_cvat(data, sought)
+    if name == "yolo" and data.lstrip()[:1] in (b"[", b"{"):
+        raise MasksDocumentError("The masks were to be of the format yolo, lines of numbers, but they are JSON.")
     if name == "yolo" or (kind == "numbers" and name is None):
         return entries_of_labels_text(data, sought)
     document = parse_json(data)
