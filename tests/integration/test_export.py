@@ -492,7 +492,10 @@ def test_masks_need_no_extra_for_json_lines(environment: dict[str, str], tmp_pat
         "import sys; sys.modules['pyarrow'] = None; sys.argv = ['maskscore', 'export', 'x', '-o', sys.argv[1]]\n"
         "from maskscore.cli import main; main()"
     )
-    for name, expected, status in (("x.parquet", "maskscore[export]", 2), ("x.jsonl", "No such job: x", 5)):
+    for name, expected, status in (
+        ("x.parquet", "maskscore[export]", 2),
+        ("x.jsonl", "no batch and no job x", 5),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, name],
             env={**os.environ, **environment},

@@ -283,7 +283,7 @@ def test_places_that_cannot_be_read(environment: dict[str, str], folder: Path, t
         ((f"s3://{BUCKET}/nothing/here/",), "0 images"),
         ((str(tmp_path / "nowhere"),), "There is no folder"),
         (("instances.json",), "is a file"),
-        (("images", "--masks", "nowhere.json"), "There is no folder"),
+        (("images", "--masks", "nowhere.json"), "no dataset file nowhere.json"),
         (("images",), "--masks"),
         (("http://a/b",), "'http'"),
     ):

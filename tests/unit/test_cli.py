@@ -35,6 +35,7 @@ def run(
 def test_help_names_the_commands_and_the_exit_codes() -> None:
     shown = run("--help")
     assert shown.returncode == 0
+    assert max(map(len, shown.stdout.splitlines())) <= 80
     for word in (
         "submit",
         "status",
@@ -90,10 +91,19 @@ def test_the_workers_help_explains_every_setting() -> None:
         "plan",
         "simulate",
         "gateway",
+        "rescore",
+        "eval",
+        "batch",
+        "dead",
+        "export",
+        "compare",
+        "worker",
+        "prompts",
     ],
 )
 def test_every_command_has_help(command: str) -> None:
-    assert run(command, "--help").returncode == 0
+    shown = run(command, "--help")
+    assert (shown.returncode, max(map(len, shown.stdout.splitlines())) <= 80) == (0, True)
 
 
 def test_importing_maskscore_loads_nothing_heavy() -> None:

@@ -115,6 +115,14 @@ def test_places_that_are_none(tmp_path: Path, objects: Objects) -> None:
         pairs(objects, tmp_path / "nowhere")
     with pytest.raises(JobError, match="'https'"), Dataset("https://a/b").opened(objects):
         pass
+    with pytest.raises(InvalidDocumentError, match=r"no folder and no dataset file .*nowhere\.json"):
+        pairs(objects, tmp_path, tmp_path / "nowhere.json")
+
+
+def test_the_table_of_sams_folders_is_no_other_file(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "i/a.jpg", "m/a/0.png", "m/a/metadata.csv", "m/notes.csv")
+    with Dataset(str(tmp_path / "i"), str(tmp_path / "m")).opened(objects) as opened:
+        assert dict(opened.pairing.census.others) == {".csv": 1}
 
 
 def coco(folder: Path, *names: str) -> Path:

@@ -103,7 +103,7 @@ def compare_command(
 def _print(comparison: Comparison) -> None:
     console = Console(highlight=False, markup=False)
     names, total = comparison.treatments, len(comparison.masks)
-    longest = max((len(mask.name) for mask in comparison.masks), default=4)
+    longest = max([len("mask"), *(len(mask.name) for mask in comparison.masks)])
     room = max(_NARROWEST, (console.width - 3 - min(longest, _WIDEST_NAME) - 1) // len(names) - 1)
     # A heading that is cut off may be that of its neighbour.
     numbered = any(len(name) > room for name in names)

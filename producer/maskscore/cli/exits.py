@@ -42,7 +42,7 @@ class Exit(IntEnum):
 
 _MEANINGS = {
     Exit.OK: "everything went well",
-    Exit.NOT_SUCCEEDED: "a job failed, was cancelled or expired; something ended by itself, or is not all right",
+    Exit.NOT_SUCCEEDED: "a job has no result; something ended by itself, or is not all right",
     Exit.WRONG_INPUT: "wrong usage, input or settings",
     Exit.TIMEOUT: "the time given to --timeout was over",
     Exit.UNAVAILABLE: "Redis or the object store does not answer, or the queue is full",

@@ -13,11 +13,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from maskscore.batch import Batch
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import require_module
+from maskscore.cli.named import batch_named
 from maskscore.cli.output import shown_progress
 from maskscore.client import Client
-from maskscore.errors import BatchNotFound
 from maskscore.export import ExportCounts, Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.ranking import DEFAULT_WEIGHTS
 
@@ -163,20 +164,20 @@ class _Jobs:
 
     def __init__(self, client: Client, names: Iterable[str], listed: IO[str] | None) -> None:
         self._client = client
-        self._batches: list[str] = []
+        self._batches: list[Batch] = []
         self.total = 0
         ids = [line.strip() for line in listed if line.strip()] if listed else []
         for name in dict.fromkeys(names):
             if name == "-":
                 ids += [line.strip() for line in sys.stdin if line.strip()]
                 continue
-            try:
-                self.total += len(client.batch(name))
-                self._batches.append(name)
-            except BatchNotFound:
-                # Of a list, what is gone is counted; what was named must be there.
-                client.status(name)
+            # Of a list, what is gone is counted; what was named must be there.
+            batch = batch_named(client, name)
+            if batch is None:
                 ids.append(name)
+            else:
+                self.total += len(batch)
+                self._batches.append(batch)
         self._ids = list(dict.fromkeys(ids))
         self.total += len(self._ids)
         if not self.total:
@@ -184,8 +185,7 @@ class _Jobs:
 
     def wait(self, timeout: float | None) -> None:
         """Wait until all have ended."""
-        for name in self._batches:
-            batch = self._client.batch(name)
+        for batch in self._batches:
             for _ in shown_progress(batch.as_completed(timeout), len(batch)):
                 pass
         handles = [self._client.handle(job_id) for job_id in self._ids]
@@ -193,8 +193,8 @@ class _Jobs:
             pass
 
     def __iter__(self) -> Iterator[str]:
-        for name in self._batches:
-            yield from self._client.batch(name).job_ids()
+        for batch in self._batches:
+            yield from batch.job_ids()
         yield from self._ids
 
 

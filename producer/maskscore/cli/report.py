@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from maskscore.batch import Batch
 from maskscore.cli.extras import needs_extra
+from maskscore.cli.named import batch_named
 from maskscore.cli.output import read_job_ids, shown_progress
 from maskscore.client import Client
-from maskscore.errors import BatchNotFound
 
 if TYPE_CHECKING:
     from maskscore.report import ReportEntry
@@ -44,7 +45,7 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
     with needs_extra("report"):
         from maskscore.report import write_folder, write_report
     with Client() as client:
-        sources = [_batch(client, name) for name in batches]
+        sources = [_batch(client, client.batch(name)) for name in batches]
         sources += _named(client, read_job_ids(names)) if names else []
         count = sum(source.count for source in sources)
         if output is None:
@@ -72,10 +73,9 @@ class _Source:
         self.count, self.entries = count, entries
 
 
-def _batch(client: Client, name: str) -> _Source:
+def _batch(client: Client, batch: Batch) -> _Source:
     from maskscore.report import batch_entries
 
-    batch = client.batch(name)
     return _Source(len(batch), batch_entries(client, batch))
 
 
@@ -84,10 +84,7 @@ def _named(client: Client, names: list[str]) -> list[_Source]:
 
     sources = []
     for name in names:
-        try:
-            sources.append(_batch(client, name))
-        except BatchNotFound:
-            # Asked before anything is drawn, so that a misspelt name costs no time.
-            client.status(name)
-            sources.append(_Source(1, job_entries(client, [name])))
+        # Asked before anything is drawn, so that a misspelt name costs no time.
+        batch = batch_named(client, name)
+        sources.append(_Source(1, job_entries(client, [name])) if batch is None else _batch(client, batch))
     return sources

@@ -13,10 +13,11 @@ import click
 from pydantic import ValidationError
 
 from maskscore.cli.exits import Exit
+from maskscore.cli.named import batch_named
 from maskscore.cli.output import print_results, read_job_ids, shown_progress
 from maskscore.client import Client
 from maskscore.document import explain
-from maskscore.errors import BatchNotFound, InvalidDocumentError
+from maskscore.errors import InvalidDocumentError
 from maskscore.job import Method, Thresholds
 from maskscore.prompts import read_prompt_set
 from maskscore.result import JobResult
@@ -108,13 +109,8 @@ class _Tally:
 
 def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        batch = client.batch(name)
-        try:
-            batch.counts()
-        except BatchNotFound:
-            yield name
-        else:
-            yield from batch.job_ids()
+        batch = batch_named(client, name)
+        yield from [name] if batch is None else batch.job_ids()
 
 
 def _thresholds(text: str | None) -> dict[str, float] | None:

@@ -83,7 +83,8 @@ def _summary_lines(summary: Summary, *, follow: bool) -> Iterator[str]:
     states = [f"{count:,} {state}" for state, count in asdict(counts).items() if count]
     yield f"batch {summary.batch_id}: {counts.total:,} of {summary.images:,} images submitted"
     yield f"jobs      {', '.join(states) or 'none'}"
-    yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"
+    if summary.jobs_per_s:
+        yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"
     if follow:
         yield f"masks     {tally.masks:,} scored{_counted(tally.skipped, '; skipped: ')}"
         if tally.warnings:

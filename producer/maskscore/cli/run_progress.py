@@ -56,7 +56,7 @@ class RunProgress:
             parts.append(f"{bad:,} failed" + (f" ({state.most_failed})" if state.most_failed else ""))
         if state.per_s == 0 and state.counts.queued and not state.counts.running:
             parts.append("waiting for a worker (see: maskscore top)")
-        else:
+        elif state.per_s:
             parts += [rate(state.per_s), time_left(state.left_s)]
         self._show("scoring", " · ".join(parts), completed=ended, total=state.total)
 

@@ -49,11 +49,12 @@ def nothing_found(census: Census, images: Root, masks: Root | Path | None, namin
     if census.others:
         some = ", ".join(f"{count:,} {name}" for name, count in census.others.most_common(5))
         seen.append(f"other files: {some}")
-    hint = (
-        "Say where the masks are with --masks: a folder, a prefix, or a dataset file such as COCO's."
-        if masks is None
-        else "Other endings are said with --image-suffix and --masks-suffix."
-    )
+    if masks is None:
+        hint = "Say where the masks are with --masks: a folder, a prefix, or a dataset file such as COCO's."
+    elif isinstance(masks, Path):
+        hint = "Give the folder whose images the file names."
+    else:
+        hint = "Other endings are said with --image-suffix and --masks-suffix."
     return (
         f"Not one image with masks was found. Looked for: images in {images.uri}, and {where} for each "
         f"{_sought(masks, naming)}. Seen: {'; '.join(seen)}. {hint}"

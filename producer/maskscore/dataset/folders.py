@@ -5,14 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from maskscore.dataset.names import last_part
+from maskscore.dataset.names import SAM_TABLE, last_part
 from maskscore.dataset.roots import FolderRoot, Root
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, read_dataset, read_masks
 from maskscore.job import Mask
 
 __all__ = ["read_folder"]
 
-_TABLE = "metadata.csv"
 _SAM = "sam-folder"
 
 
@@ -32,17 +31,15 @@ def read_folder(root: Root, folder: str, format: str | None = None) -> list[Mask
 
 
 def _read(folder: Path, format: str | None) -> list[Mask | UnreadableMask]:
-    has_table = (folder / _TABLE).is_file()
+    has_table = (folder / SAM_TABLE).is_file()
     if format == _SAM and not has_table:
-        raise MasksDocumentError(f"The masks were to be of the format {_SAM}, but there is no {_TABLE} beside them.")
+        raise MasksDocumentError(f"The masks were to be of the format {_SAM}, but there is no {SAM_TABLE} beside them.")
     if has_table and format in (None, _SAM):
         images: list[ImageMasks] = list(read_dataset(folder, format=_SAM))
         return [mask for image in images for mask in image.masks]
     masks: list[Mask | UnreadableMask] = []
     files = [
-        file
-        for file in folder.iterdir()
-        if file.is_file() and not file.name.startswith(".") and file.name != _TABLE
+        file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".") and file.name != SAM_TABLE
     ]
     for file in sorted(files, key=lambda file: (len(file.name), file.name)):
         try:

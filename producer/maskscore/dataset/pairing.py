@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maskscore.dataset.census import FIRST, Census, nothing_found
 from maskscore.dataset.index import Index
-from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
+from maskscore.dataset.names import MASKS_SUFFIXES, SAM_TABLE, Naming, extension, folder_of, last_part
 from maskscore.dataset.roots import Root
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import ImageMasks, MasksDocumentError, read_dataset
@@ -151,7 +151,7 @@ class Pairing:
                 # A folder of masks is one of pictures.
                 folder = folder_of(name) if place.rank >= len(MASKS_SUFFIXES) or self._naming.masks_suffix else ""
                 masks.append((place.key, place.rank, name, base, folder, entry.etag))
-            else:
+            elif last_part(name) != SAM_TABLE:  # which goes with its pictures
                 self._other(extension(name) or "no extension")
         self._index.add_images(images)
         self._index.add_masks(masks)

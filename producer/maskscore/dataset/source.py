@@ -12,7 +12,7 @@ from typing import Any
 from maskscore.dataset.names import Naming, last_part
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.roots import Root, open_root
-from maskscore.errors import FailureCode, JobError
+from maskscore.errors import FailureCode, InvalidDocumentError, JobError
 from maskscore.objects import Objects
 
 __all__ = ["Dataset", "Opened"]
@@ -80,8 +80,12 @@ def _open_masks(place: str, objects: Objects, scratch: Path) -> Root | Path:
         file = scratch / last_part(place)
         objects.download(place, file, what="masks")
         return file
-    path = Path(place)
-    return path if "://" not in place and path.is_file() else open_root(place, objects)
+    path = Path(place).expanduser()
+    if "://" in place or path.is_dir():
+        return open_root(place, objects)
+    if not path.is_file():
+        raise InvalidDocumentError(f"There is no folder and no dataset file {path} with masks.")
+    return path
 
 
 def _is_object(uri: str, objects: Objects) -> bool:
