@@ -151,6 +151,15 @@ def test_the_layout_of_coco(environment: dict[str, str], folder: Path, client: C
     }
     found = {name: sorted(component["id"] for component in parts) for name, parts in scores(client, "coco").items()}
     assert found == by_image
+    # Through a batch, whose jobs have their masks inline, the categories keep their names.
+    exported = run(environment, folder, "export", "coco", "-o", "exported.json")
+    assert exported.returncode == 0, exported.stderr
+    given, written = (json.loads((folder / name).read_text()) for name in ("instances.json", "exported.json"))
+    used = {annotation["category_id"] for annotation in given["annotations"]}
+    names = {entry["id"]: (entry["name"], entry["supercategory"]) for entry in given["categories"]}
+    assert {entry["id"]: (entry["name"], entry["supercategory"]) for entry in written["categories"]} == {
+        number: names[number] for number in used
+    }
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])

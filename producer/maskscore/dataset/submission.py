@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from maskscore.categories import keep_categories
 from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.dataset.jobs import JobMaker, Made
@@ -24,6 +25,7 @@ from maskscore.errors import (
     QueueFull,
     ServiceUnavailable,
 )
+from maskscore.formats import read_categories
 from maskscore.job import Job
 
 __all__ = ["RUN_NOTE", "RunNote", "Submission", "Submitted"]
@@ -170,6 +172,8 @@ class Submission:
                 batch = self._client.submit_many(jobs, batch_id=self._maker.batch_id)
                 if not self.progress.new:
                     batch.set_note(RUN_NOTE, self._note.text())
+                    if isinstance(self._maker.masks, Path):
+                        keep_categories(batch, read_categories(self._maker.masks, format=self._maker.format))
             except ServiceUnavailable as error:
                 self._patience.bear(error)
                 self._stop.wait(_AGAIN_S)

@@ -11,6 +11,7 @@ from typing import IO, Any, Final
 from pydantic_core import from_json
 
 from maskscore.batch import Batch
+from maskscore.categories import kept_categories
 from maskscore.client import Client
 from maskscore.export.counts import ExportCounts
 from maskscore.export.heads import file_name_of
@@ -58,6 +59,9 @@ def write_coco(
         spooled(selection) as spool,
     ):
         spool.fill(found, counts)
+        for batch_id in sorted(spool.batches):
+            kept = kept_categories(client.batch(batch_id)) or []
+            spool.categories = {**{entry["id"]: entry for entry in kept}, **spool.categories}
         with path.open("w", encoding="utf-8") as file:
             _write(file, spool)
     return counts

@@ -59,7 +59,7 @@ class SpooledMask(NamedTuple):
 class Spool:
     """The masks to export and their images.
 
-    ``categories`` and ``licenses`` are the upstream files' own, by id.
+    ``categories`` and ``licenses`` are the upstream files' own, by id; ``batches`` are those that the masks are of.
     """
 
     def __init__(self, database: sqlite3.Connection, selection: Selection) -> None:
@@ -68,6 +68,7 @@ class Spool:
         self._rows = 0
         self.categories: dict[int, dict[str, Any]] = {}
         self.licenses: dict[int, dict[str, Any]] = {}
+        self.batches: set[str] = set()
 
     def fill(self, jobs: Iterable[ExportedJob], counts: ExportCounts) -> None:
         """Take all masks, and keep those that the selection's ``top`` and ``top_per_image`` ask for."""
@@ -141,6 +142,7 @@ class Spool:
             ],
         )
         self._rows += len(job.masks)
+        self.batches |= {mask.batch_id for mask in job.masks if mask.batch_id is not None}
         for kept, entries in ((self.categories, job.head.categories), (self.licenses, job.head.licenses)):
             kept |= {entry["id"]: entry for entry in entries if isinstance(entry["id"], int)}
 

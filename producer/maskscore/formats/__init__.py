@@ -3,6 +3,7 @@
 - :func:`read_masks`: the masks of one image, from the bytes of one object or file. Workers read with it what a job
   names by URI.
 - :func:`read_dataset`: the masks of many images, from one file or folder, an image at a time, in bounded memory.
+- :func:`read_categories`: what such a file says of its categories.
 - :func:`detect`: which :class:`Layout` a file has; its ``scope`` says whether it is of one image or of many.
 - :data:`FORMATS`: the layouts by name, for ``--format``.
 - :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter
@@ -15,7 +16,7 @@ What cannot be used at all raises :class:`MasksDocumentError`; a single entry th
 
 from __future__ import annotations
 
-from maskscore.formats.dataset import read_dataset
+from maskscore.formats.dataset import read_categories, read_dataset
 from maskscore.formats.detection import detect
 from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
 from maskscore.formats.in_python import from_arrays, from_detectron2, from_sam, from_ultralytics
@@ -33,6 +34,7 @@ __all__ = [
     "from_detectron2",
     "from_sam",
     "from_ultralytics",
+    "read_categories",
     "read_dataset",
     "read_masks",
 ]

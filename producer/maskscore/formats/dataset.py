@@ -16,7 +16,7 @@ from maskscore.formats.label_studio import entries_of_task, task_image, task_siz
 from maskscore.formats.layouts import layout_named
 from maskscore.formats.sought import Sought
 
-__all__ = ["read_dataset"]
+__all__ = ["read_categories", "read_dataset"]
 
 
 def read_dataset(path: Path, *, format: str | None = None) -> Iterator[ImageMasks]:
@@ -38,6 +38,16 @@ def read_dataset(path: Path, *, format: str | None = None) -> Iterator[ImageMask
             "beside its image."
         )
     return _read(_READERS[layout.name], path)
+
+
+def read_categories(path: Path, *, format: str | None = None) -> Iterator[Any]:
+    """Yield the entries of ``categories`` of a dataset of COCO's kinds, as they are; of other files nothing.
+
+    Raises as :func:`read_dataset` does.
+    """
+    layout = layout_named(format) if format is not None else detect(path)
+    if _READERS.get(layout.name) is _coco:
+        yield from items(path, "categories.item")
 
 
 def _read(reader: Callable[[Path], Iterator[ImageMasks]], path: Path) -> Iterator[ImageMasks]:
