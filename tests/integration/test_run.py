@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import numpy as np
 import pytest
 import redis
 from PIL import Image
@@ -322,6 +323,25 @@ def test_a_folder_of_masks_per_image_in_the_bucket(environment: dict[str, str], 
     some, others = scores(client, "sam")[f"{name}.jpg"], scores(client, "of-sam")[f"{name}.jpg"]
     for one, other in zip(some, others, strict=True):
         assert_same({key: one[key] for key in numbers}, {key: other[key] for key in numbers})
+
+
+def test_masks_on_this_machine_that_need_the_size_of_an_image_in_the_bucket(
+    environment: dict[str, str], folder: Path, client: Client, tmp_path: Path
+) -> None:
+    names = ("000000041888", "000000294832")
+    for name in names:
+        boto3.client("s3").upload_file(str(folder / "images" / f"{name}.jpg"), BUCKET, f"far/{name}.jpg")
+    (tmp_path / f"{names[0]}.txt").write_text("0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n")
+    with Image.open(folder / "images" / f"{names[1]}.jpg") as photo:
+        stack = np.zeros((photo.height, photo.width, 2), dtype=bool)
+    stack[20:60, 30:90] = True
+    np.savez(tmp_path / f"{names[1]}.npz", stack)
+    far = ("run", f"s3://{BUCKET}/far/", "--masks", str(tmp_path), "--prompts", "demo", "--batch-id", "far", "--json")
+    ran = run(environment, folder, *far)
+    assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, 2), ran.stdout
+    boxes = {name: [part["box"] for part in parts] for name, parts in scores(client, "far").items()}
+    assert boxes[f"{names[0]}.jpg"] == [(160, 120, 320, 240)]
+    assert boxes[f"{names[1]}.jpg"] == [(30, 20, 60, 40)] * 2
 
 
 def test_a_redis_that_is_away_for_a_while_is_waited_for(

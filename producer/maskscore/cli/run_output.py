@@ -81,7 +81,7 @@ def _lonely(count: int, what: str, how: str, names: list[str]) -> str:
 def _summary_lines(summary: Summary, *, follow: bool) -> Iterator[str]:
     counts, tally = summary.counts, summary.tally
     states = [f"{count:,} {state}" for state, count in asdict(counts).items() if count]
-    yield f"batch {summary.batch_id}: {counts.total:,} of {summary.images:,} images submitted"
+    yield f"batch {summary.batch_id}: {counts.total:,} of {max(summary.images, counts.total):,} images submitted"
     yield f"jobs      {', '.join(states) or 'none'}"
     if summary.jobs_per_s:
         yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"

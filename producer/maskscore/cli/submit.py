@@ -24,6 +24,7 @@ from maskscore.content import with_content_id
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, JobError, QueueFull
 from maskscore.formats import UnreadableMask, read_masks
+from maskscore.image_size import image_size
 from maskscore.job import Job, MasksFormat, parse_job
 from maskscore.result import JobState
 
@@ -188,18 +189,6 @@ def _inline(path: Path, image_uri: str, format_: str | None) -> list[Any]:
 
 
 def _size_of(image_uri: str) -> tuple[int, int] | None:
-    """Return ``(height, width)`` of an image that lies here, where Pillow is installed: normalised polygons need it."""
-    try:
-        from PIL import Image
-
-        from maskscore.rgb import size_of
-    except ModuleNotFoundError:
-        return None
+    """Return ``(height, width)`` of an image that lies here: normalised polygons need it."""
     parts = urlsplit(image_uri)
-    if parts.scheme != "file":
-        return None
-    try:
-        with Image.open(url2pathname(parts.path)) as image:
-            return size_of(image, upright=True)
-    except Exception:  # it is the worker's to say what is wrong with the image
-        return None
+    return image_size(Path(url2pathname(parts.path))) if parts.scheme == "file" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import mimetypes
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,15 @@ from maskscore.dataset.roots import Root
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import UnreadableMask, read_masks
+from maskscore.formats.detection import kind_of
+from maskscore.image_size import image_size
 from maskscore.job import Job, Mask, ScoringOptions
 from maskscore.objects import Objects, What
 
 __all__ = ["JobMaker", "Made"]
+
+# Polygons in shares of the image's sides, and arrays whose axes fit it in one order only.
+_NEED_THE_SIZE = ("numbers", "npz", "npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,10 @@ class JobMaker:
         """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
         assert pair.masks is not None
         data = root.read(pair.masks, "masks")
-        return _readable(read_masks(data, image_name=last_part(pair.image), format=self.format))
+        size = None
+        if kind_of(data) in _NEED_THE_SIZE:
+            size = image_size(io.BytesIO(self.images.read(pair.image, "image")))
+        return _readable(read_masks(data, image_name=last_part(pair.image), format=self.format, size=size))
 
     @property
     def _masks_root(self) -> Root:

@@ -40,7 +40,9 @@ class Sought:
     def needed_size(self, why: str) -> Size:
         """Return the image's size. Raises :class:`MasksDocumentError` where it is not known."""
         if self.size is None:
-            raise MasksDocumentError(f"{why}, so the image's height and width must be known: give `size`.")
+            raise MasksDocumentError(
+                f"{why}, so the image's height and width must be known: give `size`, or let a worker read it."
+            )
         return self.size
 
     def check_pixels(self, height: int, width: int) -> None:
