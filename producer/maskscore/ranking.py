@@ -49,15 +49,18 @@ class Ranking:
         if component.skipped is not None:
             return None
         product = 1.0
-        for name, weight in self.weights.items():
-            value = _number(_value(name, component, pixels))
-            if value is not None and weight:
-                try:
-                    product *= max(0.0, value) ** weight
-                except OverflowError:
-                    product = math.inf
+        for name, value in self.values(component, pixels=pixels).items():
+            try:
+                product *= max(0.0, value) ** self.weights[name]
+            except OverflowError:
+                product = math.inf
         # What overflows is still a number in JSON; 0 times infinity is no best mask.
         return 0.0 if math.isnan(product) else min(product, 1e300)
+
+    def values(self, component: Component, *, pixels: int) -> dict[str, float]:
+        """Return those of the factors that the mask has."""
+        found = ((name, _number(_value(name, component, pixels))) for name, weight in self.weights.items() if weight)
+        return {name: value for name, value in found if value is not None}
 
     def __str__(self) -> str:
         powers = (name if weight == 1 else f"{name}^{weight:g}" for name, weight in self.weights.items() if weight)

@@ -322,6 +322,9 @@ def test_the_command(client: Client, environment: dict[str, str], batch: tuple[B
     assert scores == sorted(scores, reverse=True)
     assert len(scores) > 1
     assert "filtered out: skipped 1" in listed.stderr
+    assert "no mask has it" not in listed.stderr
+    misspelt = run(environment, tmp_path, "inline", "--rank-by", "multiplier,predicted_iuo")
+    assert (misspelt.returncode, "no mask has it: predicted_iuo" in misspelt.stderr) == (0, True), misspelt.stderr
     stored = run(environment, tmp_path, "inline", "-o", "s3://export/out/masks.parquet")
     assert stored.returncode == 0, stored.stderr
     body = boto3.client("s3").get_object(Bucket="export", Key="out/masks.parquet")["Body"].read()

@@ -237,6 +237,12 @@ def test_uploaded_then_read_from_the_bucket(environment: dict[str, str], folder:
     )  # fmt: skip
     assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, IMAGES), ran.stderr
     assert_same(scores(client, "mixed"), scores(client, "up"))
+    # A report of which everything is missing is none: it says that the store is away.
+    away = dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), "http://127.0.0.1:1")
+    for batch_id in ("up", "mixed"):
+        report = run({**environment, **away}, folder, "report", batch_id, "-o", "away.html")
+        assert (report.returncode, "does not answer" in report.stderr) == (4, True), report.stderr
+        assert not (folder / "away.html").exists()
     # The same content under another batch is the same jobs.
     ran = run(environment, folder, *there, "--content-id", "--batch-id", "once-more", "--json")
     assert (ran.returncode, summary(ran)["states"]["succeeded"]) == (0, IMAGES), ran.stderr

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from maskscore.ranking import DEFAULT_WEIGHTS
+
 __all__ = ["ExportCounts"]
 
 
@@ -17,6 +19,7 @@ class ExportCounts:
     were written. ``filtered`` counts the others by the first filter that they did not pass, named as the command
     line's options are. ``unwritable`` counts masks whose segmentation could not be read any more; ``example`` says of
     one of them why. ``without_result`` counts jobs by their code; ``not_ended`` and ``result_unavailable`` are two.
+    ``ranked`` counts the masks that have each factor of the ranking.
     """
 
     jobs: int = 0
@@ -26,6 +29,7 @@ class ExportCounts:
     unwritable: int = 0
     example: str | None = None
     without_result: Counter[str] = field(default_factory=Counter)
+    ranked: Counter[str] = field(default_factory=Counter)
 
     @property
     def complete(self) -> bool:
@@ -40,6 +44,7 @@ class ExportCounts:
             "masks": self.masks,
             "kept": self.kept,
             "filtered": dict(self.filtered),
+            "ranked": dict(self.ranked),
             "unwritable": self.unwritable,
             "example": self.example,
         }
@@ -48,6 +53,9 @@ class ExportCounts:
         lines = [f"{self.kept:,} of {self.masks:,} masks kept; {self.jobs:,} {'job' if self.jobs == 1 else 'jobs'}"]
         if self.filtered:
             lines.append("filtered out: " + _listed(self.filtered))
+        strangers = [name for name, count in self.ranked.items() if not count and name not in DEFAULT_WEIGHTS]
+        if strangers:
+            lines.append(f"ranked as if it were not named, since no mask has it: {', '.join(strangers)}")
         if self.unwritable:
             lines.append(f"segmentation not readable: {self.unwritable:,} masks; {self.example}")
         if self.without_result:

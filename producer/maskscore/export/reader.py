@@ -92,6 +92,7 @@ def _read(
             counts.filtered[reason] += 1
     if not kept:
         return None, counts
+    counts.ranked.update(dict.fromkeys(selection.ranking.weights, 0))
     job, document, segment = _segmentation(client, job_id, result) if segmentations else (None, None, _none)
     masks = []
     for component in kept:
@@ -165,7 +166,9 @@ def _exported(
         except ValueError as error:
             counts.unwritable += 1
             counts.example = counts.example or f"job {result.job_id}: {error}"
-    score = selection.ranking.score(component, pixels=image.width * image.height)
+    pixels = image.width * image.height
+    score = selection.ranking.score(component, pixels=pixels)
+    counts.ranked.update(selection.ranking.values(component, pixels=pixels).keys())
     return exported_mask(result, component, rank_score=score, segmentation=segmentation)
 
 
@@ -175,4 +178,5 @@ def _add(counts: ExportCounts, own: ExportCounts) -> None:
     counts.unwritable += own.unwritable
     counts.example = counts.example or own.example
     counts.filtered.update(own.filtered)
+    counts.ranked.update(own.ranked)
     counts.without_result.update(own.without_result)
