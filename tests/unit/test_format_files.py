@@ -154,6 +154,8 @@ def test_yolo_lines_that_are_no_polygons() -> None:
         "Line 5 has the coord",
     ]
     assert read_masks(b"", format="yolo") == []
+    with pytest.raises(MasksDocumentError, match="without objects, say the format: yolo"):
+        read_masks(b"\n")
     with pytest.raises(MasksDocumentError, match="lines of numbers, but they are JSON"):
         read_masks(b'{"annotations": []}', format="yolo", size=SIZE)
     with pytest.raises(MasksDocumentError, match="give `size`"):

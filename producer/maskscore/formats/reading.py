@@ -50,6 +50,10 @@ def read_masks(
 
 
 def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
+    if name is None and (not data or data.isspace()):
+        raise MasksDocumentError(
+            "The masks file is empty. If it is YOLO's label text of an image without objects, say the format: yolo."
+        )
     kind = kind_of(data)
     if name is not None and kind not in _KINDS.get(name, ("json",)):
         raise MasksDocumentError(f"The masks were to be of the format {name}, but they are {_WORDS[kind]}.")
