@@ -60,7 +60,7 @@ def test_every_answer_is_one_that_is_described(operation: Any, gateway: Gateway)
         try:
             response = case.call(base_url=gateway.url, headers=headers, timeout=3)
         except requests.exceptions.ReadTimeout:
-            # A job that has been submitted by chance goes on, since nobody runs it, and whoever asks to wait for it waits.
+            # A job that was submitted by chance goes on, since nobody runs it; who asks to wait for it waits.
             assert case.path.endswith("/events") or "wait" in (case.query or {})
             return
         answered.add(response.status_code)
