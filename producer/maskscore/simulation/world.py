@@ -78,7 +78,10 @@ class _World:
     _order: count[int] = field(default_factory=count)
 
     def later(self, seconds: float, event: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (self.now + seconds, next(self._order), event))
+        self.at(self.now + seconds, event)
+
+    def at(self, when: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._order), event))
 
     def run(self, arrivals: Sequence[Arrival]) -> None:
         scaler = Autoscaler(self.scaling)
@@ -99,7 +102,8 @@ class _World:
     def _next_arrival(self, rest: Iterator[Arrival]) -> None:
         arrival = next(rest, None)
         if arrival is not None:
-            self.later(arrival.at - self.now, lambda: self._arrive(arrival, rest))
+            # At its own time to the last digit: the time left, added again, may be a moment before it.
+            self.at(arrival.at, lambda: self._arrive(arrival, rest))
 
     def _arrive(self, arrival: Arrival, rest: Iterator[Arrival]) -> None:
         self.queue.append(arrival)
