@@ -65,7 +65,8 @@ def running_worker(
 
 def upload(data: bytes, name: str) -> str:
     """Put an object into the bucket and return its URI."""
-    boto3.client("s3").put_object(Bucket=BUCKET, Key=name, Body=data)
+    # A new session: the default one keeps the credentials of services that have ended.
+    boto3.session.Session().client("s3").put_object(Bucket=BUCKET, Key=name, Body=data)
     return f"s3://{BUCKET}/{name}"
 
 
