@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bench.figures import Figures
 from bench.material import BUILD
+from maskscore_worker.allocator import keep_freed_memory
 
 NAMES = (
     "crops",
@@ -40,6 +41,8 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     # Otherwise SIGTERM would leave the servers and workers behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # As a worker does; so all that is compared in this process has it.
+    keep_freed_memory()
     console = Console(width=96)
     figures = Figures(BUILD / "bench.json")
     for name in arguments.names or NAMES:

@@ -25,6 +25,7 @@ from maskscore.queue import Sender, make_app
 from maskscore.registry import Beacon, Registry
 from maskscore.settings import WorkerSettings
 from maskscore.tracing import open_tracing
+from maskscore_worker.allocator import keep_freed_memory
 from maskscore_worker.attempt import Attempts
 from maskscore_worker.company import Company
 from maskscore_worker.drain import Drain
@@ -49,6 +50,7 @@ def run(settings: WorkerSettings) -> int:
     end of the grace period, gives them back and ends the process. Raises :class:`~maskscore.errors.SettingsError`,
     :class:`~maskscore.errors.WeightsError` or :class:`~maskscore.errors.ServiceUnavailable` when it cannot start.
     """
+    keep_freed_memory()
     log_to_stderr(settings.log_level, settings.log_format)
     client = connect(settings)
     with redis_errors(settings):

@@ -1,0 +1,46 @@
+"""Freed memory is kept: the next image costs no page faults."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
+
+# Ten arrays of the size of a photo, one after the other, as those of ten jobs are.
+_PHOTOS = """
+import resource, numpy as np
+from maskscore_worker.allocator import keep_freed_memory
+print(keep_freed_memory())
+np.ones((1500, 2250, 3), np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones((1500, 2250, 3), np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(**variables: str) -> tuple[bool, int]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+    # NumPy asks for huge pages for blocks of this size, of which there are few faults and few machines.
+    environment["NUMPY_MADVISE_HUGEPAGE"] = "0"
+    answer = subprocess.run(
+        [sys.executable, "-c", _PHOTOS], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    return answer[0] == "True", int(answer[1])
+
+
+def test_the_next_image_takes_the_last_ones_memory() -> None:
+    kept, count = faults()
+    assert kept
+    assert count < 100
+
+
+def test_thresholds_of_the_environment_stay() -> None:
+    kept, count = faults(MALLOC_MMAP_THRESHOLD_="131072")
+    assert not kept
+    assert count > 10_000
