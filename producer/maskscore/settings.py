@@ -113,7 +113,7 @@ class WorkerSettings(ClientSettings):
         description="Where crops are made: `cpu`, by the task threads; `device`, all of a batch at once where the "
         "model is; `auto`: `device` on a GPU, else `cpu`. The mode `reference` makes them on the CPU.",
     )
-    concurrency: int = Field(4, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")
+    concurrency: int = Field(6, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")
     torch_threads: int = Field(
         0, ge=0, description="Cores that the forward passes on a CPU share; 0: as many as PyTorch finds."
     )
