@@ -70,6 +70,7 @@ def watched(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -
             "MASKSCORE_FILE_ROOTS": str(folder),
             "MASKSCORE_HTTP_PORT": str(port),
             "MASKSCORE_HTTP_HOST": "127.0.0.1",
+            "MASKSCORE_CONCURRENCY": "4",
             "MASKSCORE_LOG_FORMAT": "json",
             "MASKSCORE_LEASE_S": "3",
             "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
