@@ -12,20 +12,18 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     WithJsonSchema,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import from_json
 
 from maskscore.document import MOST_LEVELS, Document, deeper, explain
 from maskscore.errors import FailureCode, JobError
-from maskscore.prompts import PromptSet
-from maskscore.views import ALPHA, BLUR, CONTEXT, Frame, Treatment, View
+from maskscore.scoring_options import Method, ScoringOptions, ShortText, Thresholds
+from maskscore.views import Frame, Treatment, View
 
 __all__ = [
     "RLE",
@@ -36,6 +34,7 @@ __all__ = [
     "Mask",
     "MasksFormat",
     "MasksRef",
+    "Method",
     "Orientation",
     "Polygons",
     "Priority",
@@ -48,7 +47,6 @@ __all__ = [
 
 DOCUMENT_VERSION: Final = 1
 
-Method = Literal["softmax", "cosine"]
 Orientation = Literal["auto", "apply", "ignore"]
 Priority = Literal["high", "normal", "low"]
 MasksFormat = Literal[
@@ -72,7 +70,6 @@ _MOST_URI: Final = 16_384
 # Some thirty years, in seconds.
 _LONGEST_S: Final = 1e9
 Uri = Annotated[str, Field(max_length=_MOST_URI)]
-ShortText = Annotated[str, Field(max_length=1024)]
 # Sent in a request's header and query, where nothing but visible ASCII can stand.
 ObjectVersion = Annotated[str, Field(max_length=1024, pattern=r"^[\x20-\x7e]*$")]
 JOB_ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
@@ -144,13 +141,8 @@ class MasksRef(Document):
     uri: Uri
     etag: ObjectVersion | None = None
     image_id: int | ShortText | None = None
-    format: MasksFormat | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_it_was(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Documents that name no format stay byte for byte what earlier releases write and read.
-        fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if name != "format" or value is not None}
+    # Documents that name no format stay byte for byte what earlier releases write and read.
+    format: MasksFormat | None = Field(None, exclude_if=lambda name: name is None)
 
 
 class ImageRef(Document):
@@ -165,83 +157,6 @@ class ImageRef(Document):
     etag: ObjectVersion | None = None
     version_id: ObjectVersion | None = None
     orientation: Orientation = "auto"
-
-
-class Thresholds(Document):
-    """The four numbers of the semantic multiplier, compared strictly, in this order (see ``multiplier``)."""
-
-    reject_neg_sum: float = Field(0.5, ge=0, le=1)
-    strong_pos_sum: float = Field(0.7, ge=0, le=1)
-    strong_neg_sum: float = Field(0.2, ge=0, le=1)
-    accept_pos_sum: float = Field(0.4, ge=0, le=1)
-
-    def multiplier(self, pos_sum: float, neg_sum: float) -> float:
-        """Return the semantic multiplier for the two group sums (probabilities, 0 to 1)."""
-        if neg_sum > self.reject_neg_sum:
-            return 0.1
-        if pos_sum > self.strong_pos_sum and neg_sum < self.strong_neg_sum:
-            return 2.0
-        if pos_sum > self.accept_pos_sum:
-            return 1.0
-        return 0.5
-
-
-class ScoringOptions(Document):
-    """How the masks of a job are scored.
-
-    ``treatment``, ``frame``, ``alpha``, ``blur`` and ``context`` are the job's view. With ``average_with``, features
-    are made under that view and under each of these, and a mask's feature is the L2-normalised mean of its
-    L2-normalised features; a view given twice would count twice, so that is refused.
-    """
-
-    # What has come to the contract later is written only where it is asked for: documents, and the ids and digests that
-    # are made of them, stay what they were.
-    prompts: ShortText | PromptSet = Field("default", description="A prompt set's name, or a set of the job's own.")
-    treatment: Treatment = "original"
-    frame: Frame = Field("cut", exclude_if=lambda frame: frame == "cut")
-    alpha: float = Field(ALPHA, ge=0, le=1, description="Strength of `soft_mask`'s fill outside the mask.")
-    blur: float = Field(
-        BLUR,
-        gt=0,
-        le=1,
-        exclude_if=lambda blur: blur == BLUR,
-        description="Standard deviation of `blur`, in longer sides of the mask's box.",
-    )
-    context: float = Field(
-        CONTEXT,
-        ge=0,
-        le=4,
-        exclude_if=lambda context: context == CONTEXT,
-        description="Margin of `context` on each side, in longer sides of the mask's box.",
-    )
-    average_with: tuple[View, ...] = Field(
-        (),
-        max_length=7,
-        fail_fast=True,
-        exclude_if=lambda views: not views,
-        description="Further views whose features are averaged.",
-    )
-    method: Method = "softmax"
-    thresholds: Thresholds = Thresholds()
-    min_area: int = Field(1, ge=1, description="Masks (or components) of fewer pixels are skipped.")
-    split_components: bool = Field(False, description="Score each 8-connected component of a mask by itself.")
-    top_k: int = Field(0, ge=0, le=100, description="How many best prompts to return per component.")
-    embeddings: bool = Field(False, description="Return the image features (fp16, base64).")
-
-    @model_validator(mode="after")
-    def _different_views(self) -> ScoringOptions:
-        seen: list[dict[str, Any]] = []
-        for view in self.views:
-            if view.recipe in seen:
-                raise ValueError(f"the view {view.text} is given more than once, and would count twice")
-            seen.append(view.recipe)
-        return self
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        """The job's view, then those that it is averaged with."""
-        own = View(treatment=self.treatment, frame=self.frame, alpha=self.alpha, blur=self.blur, context=self.context)
-        return own, *self.average_with
 
 
 def _with_uris_alone(schema: dict[str, Any]) -> None:
