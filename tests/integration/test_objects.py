@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from boto3.exceptions import RetriesExceededError
 
 from maskscore.errors import JobError
 from maskscore.local import LocalServices
 from maskscore.objects import Objects
+from maskscore.objects.failures import s3_errors
 
 KEYS = ["plain.jpg", "with space.jpg", "100%25.jpg", "a+b.jpg", "q?x=1#y.jpg", "ünï/日本.jpg"]
 
@@ -111,3 +113,13 @@ def test_what_cannot_be_listed(objects: Objects, uri: str, code: str) -> None:
     with pytest.raises(JobError) as caught:
         list(objects.list(uri))
     assert caught.value.code == code
+
+
+def test_a_download_keeps_to_the_buckets_and_says_when_it_was_cut_off(tmp_path: Path) -> None:
+    objects = Objects(buckets=["mine"], result_buckets=())
+    with pytest.raises(JobError, match="MASKSCORE_BUCKETS") as refused:
+        objects.download("s3://theirs/a.json", tmp_path / "a", what="masks")
+    assert refused.value.code == FailureCode.URI_NOT_ALLOWED
+    with pytest.raises(JobError, match="does not answer") as cut_off, s3_errors("s3://mine/a.json", "mine", "masks"):
+        raise RetriesExceededError(ConnectionResetError("by peer"))
+    assert (cut_off.value.code, cut_off.value.passing) == (FailureCode.STORAGE_UNAVAILABLE, True)

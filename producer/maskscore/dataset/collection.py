@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from maskscore.batch import Ending
+from maskscore.batch import COMMIT_EVERY_S, Ending
 from maskscore.client import Client
 from maskscore.dataset.tally import Tally
 from maskscore.errors import JobNotFound, ResultUnavailable, ServiceUnavailable
@@ -18,7 +18,6 @@ __all__ = ["Collection"]
 
 _READERS = 8
 _PAGE = 100
-_COMMIT_EVERY_S = 1.0
 _NOTE = "run-tally"
 
 
@@ -56,9 +55,9 @@ class Collection:
             if isinstance(result, JobResult):
                 self.tally.add(result, lambda job_id=ending.event.job_id: self._image_of(job_id))  # type: ignore[misc]
             elif result is not None:
-                self.tally.add_unread(str(ending.event.state), ending.event.job_id, str(result))
+                self.tally.add_unread(ending.event.job_id, str(result))
             self.tally.position = ending.event.event_id
-        if time.monotonic() - self._last > _COMMIT_EVERY_S:
+        if time.monotonic() - self._last > COMMIT_EVERY_S:
             self._commit()
         return len(endings)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from maskscore.dataset.names import SAM_TABLE, last_part
+from maskscore.dataset.names import last_part
 from maskscore.dataset.roots import FolderRoot, Root
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, read_dataset, read_masks
+from maskscore.formats.sam_folder import SAM_TABLE
 from maskscore.job import Mask
 
 __all__ = ["read_folder"]

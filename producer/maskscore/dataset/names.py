@@ -8,7 +8,6 @@ from typing import Final, Literal, NamedTuple
 __all__ = [
     "IMAGE_SUFFIXES",
     "MASKS_SUFFIXES",
-    "SAM_TABLE",
     "Kind",
     "Naming",
     "Place",
@@ -24,8 +23,6 @@ IMAGE_SUFFIXES: Final = frozenset(
 )
 MASKS_SUFFIXES: Final[tuple[str, ...]] = (".json", ".npz", ".npy", ".txt", ".xml")
 """Those that are masks wherever they lie, the first before the others where an image has several."""
-SAM_TABLE: Final = "metadata.csv"
-"""What SAM's command line writes beside an image's pictures."""
 # A picture is masks only where the user says that masks lie there.
 _PICTURES: Final = (".png", ".tif", ".tiff", ".bmp", ".gif")
 _MASKS_ROOT: Final = (*MASKS_SUFFIXES, *_PICTURES)

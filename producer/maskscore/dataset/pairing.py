@@ -9,10 +9,11 @@ from pathlib import Path
 
 from maskscore.dataset.census import FIRST, Census, nothing_found
 from maskscore.dataset.index import Index
-from maskscore.dataset.names import MASKS_SUFFIXES, SAM_TABLE, Naming, extension, folder_of, last_part
+from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.roots import Root
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import ImageMasks, MasksDocumentError, read_dataset
+from maskscore.formats.sam_folder import SAM_TABLE
 from maskscore.objects import ListedObject
 
 __all__ = ["Pair", "Pairing"]

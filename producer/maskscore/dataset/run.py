@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from maskscore.client import Client
 from maskscore.dataset.collection import Collection
@@ -17,13 +18,13 @@ from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitte
 from maskscore.dataset.summary import Summary
 from maskscore.errors import BatchNotFound, InvalidDocumentError, ServiceUnavailable
 from maskscore.ledger import BatchCounts
+from maskscore.polling import PAGE
 from maskscore.result import JobState
 
 __all__ = ["Progress", "Run", "check_batch"]
 
 _LOOK_EVERY_S = 0.5
 _RATE_OVER_S = 60.0
-_PAGE = 500
 
 
 def check_batch(client: Client, batch_id: str, made_of: str, *, resume: bool) -> bool:
@@ -129,19 +130,12 @@ class Run:
 
     def _queue_again(self) -> None:
         """Queue the jobs again that ended without a result. What was counted of them is counted anew."""
-        page: list[str] = []
-        for job_id in self._batch.job_ids():
-            page.append(job_id)
-            if len(page) == _PAGE:
-                self._queue_again_of(page)
-                page.clear()
-        self._queue_again_of(page)
+        ids = self._batch.job_ids()
+        while page := list(islice(ids, PAGE)):
+            for record in self._client.records(page):
+                if record and record.status.state in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
+                    self._client.requeue(record.status.job_id)
         self._collection.begin_anew()
-
-    def _queue_again_of(self, job_ids: list[str]) -> None:
-        for record in self._client.records(job_ids):
-            if record and record.status.state in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
-                self._client.requeue(record.status.job_id)
 
     def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
         looked = 0.0

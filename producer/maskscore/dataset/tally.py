@@ -37,7 +37,6 @@ class Tally(BaseModel):
 
     position: str = "0"
     jobs: int = 0
-    states: dict[str, int] = Field(default_factory=dict)
     masks: int = 0
     multipliers: dict[str, int] = Field(default_factory=dict)
     skipped: dict[str, int] = Field(default_factory=dict)
@@ -49,7 +48,6 @@ class Tally(BaseModel):
         if result.error is not None:
             self.add_failure(result.error.code, name, result.error.message)
         self.jobs += 1
-        _one_more(self.states, str(result.state))
         for notice in result.warnings:
             _one_more(self.warnings, notice.code)
         for component in result.components:
@@ -60,10 +58,9 @@ class Tally(BaseModel):
             multiplier = component.semantic_multiplier
             _one_more(self.multipliers, "none" if multiplier is None else f"{multiplier:.1f}")
 
-    def add_unread(self, state: str, name: str, message: str) -> None:
+    def add_unread(self, name: str, message: str) -> None:
         """Count a job that has ended, and whose result cannot be read."""
         self.jobs += 1
-        _one_more(self.states, state)
         self.add_failure(ResultUnavailable.code, lambda: name, message)
 
     def add_failure(self, code: str, name: Callable[[], str], message: str) -> None:

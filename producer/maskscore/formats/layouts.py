@@ -20,13 +20,12 @@ class Layout:
 
     ``scope`` says what one of it holds: ``image``, a file with the masks of one image; ``dataset``, a file with those
     of many images (which ``read_masks`` reads, too, when it is told which image); ``folder``, a folder with a file per
-    mask. ``arrays`` says that it needs NumPy or another module of ``maskscore[formats]``.
+    mask.
     """
 
     name: str
     scope: Scope
     description: str
-    arrays: bool = False
 
 
 FORMATS: Mapping[str, Layout] = MappingProxyType(
@@ -35,23 +34,19 @@ FORMATS: Mapping[str, Layout] = MappingProxyType(
         for layout in (
             Layout("maskscore", "image", "a JSON list of masks, or an object with `masks`"),
             Layout("sam", "image", "JSON list of records of SAM's or SAM 2's automatic mask generator"),
-            Layout("sam-folder", "folder", "SAM's command line: metadata.csv and a PNG per mask", arrays=True),
+            Layout("sam-folder", "folder", "SAM's command line: metadata.csv and a PNG per mask"),
             Layout("sa1b", "image", "SA-1B's JSON: `image` and `annotations`"),
             Layout("coco", "dataset", "COCO's JSON: `images` and `annotations`"),
             Layout("lvis", "dataset", "LVIS's JSON: COCO's, with images named by URL"),
-            Layout("coco-panoptic", "dataset", "COCO panoptic: JSON and a folder of PNGs, or one PNG", arrays=True),
+            Layout("coco-panoptic", "dataset", "COCO panoptic: JSON and a folder of PNGs, or one PNG"),
             Layout("detectron2", "dataset", "COCO results: a JSON list of annotations with `image_id`"),
             Layout("ultralytics", "image", "JSON of an Ultralytics result: objects with `segments`"),
             Layout("yolo", "image", "label text of Ultralytics: a class and a normalised polygon per line"),
-            Layout(
-                "label-studio", "dataset", "JSON export of Label Studio: tasks with brushes and polygons", arrays=True
-            ),
-            Layout("cvat", "dataset", "CVAT for images 1.1: XML with masks and polygons", arrays=True),
-            Layout(
-                "png-labels", "image", "PNG label map, 8 or 16 bit or palette: each value but 0 is a mask", arrays=True
-            ),
-            Layout("png-binary", "image", "PNG of one mask: the bright pixels are inside", arrays=True),
-            Layout("npz", "image", "NumPy's NPZ or NPY: a stack of masks, or a label map", arrays=True),
+            Layout("label-studio", "dataset", "JSON export of Label Studio: tasks with brushes and polygons"),
+            Layout("cvat", "dataset", "CVAT for images 1.1: XML with masks and polygons"),
+            Layout("png-labels", "image", "PNG label map, 8 or 16 bit or palette: each value but 0 is a mask"),
+            Layout("png-binary", "image", "PNG of one mask: the bright pixels are inside"),
+            Layout("npz", "image", "NumPy's NPZ or NPY: a stack of masks, or a label map"),
         )
     }
 )

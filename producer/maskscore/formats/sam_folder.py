@@ -15,9 +15,10 @@ from maskscore.formats.document import ImageMasks, MasksDocumentError, Unreadabl
 from maskscore.formats.entries import masks_of
 from maskscore.formats.sought import Sought
 
-__all__ = ["images_of_sam_output", "is_sam_output"]
+__all__ = ["SAM_TABLE", "images_of_sam_output", "is_sam_output"]
 
-_METADATA = "metadata.csv"
+SAM_TABLE = "metadata.csv"
+"""What SAM's command line writes beside an image's pictures."""
 _BOXES = {
     "bbox": ("bbox_x0", "bbox_y0", "bbox_w", "bbox_h"),
     "crop_box": ("crop_box_x0", "crop_box_y0", "crop_box_w", "crop_box_h"),
@@ -28,10 +29,10 @@ _NUMBERS = ("area", "predicted_iou", "stability_score")
 
 def is_sam_output(folder: Path) -> bool:
     """Say whether this is a folder of one image's masks, or the first of the folders in it is."""
-    if (folder / _METADATA).is_file():
+    if (folder / SAM_TABLE).is_file():
         return True
     first = next(_folders(folder), None)
-    return first is not None and (first / _METADATA).is_file()
+    return first is not None and (first / SAM_TABLE).is_file()
 
 
 def images_of_sam_output(folder: Path) -> Iterator[ImageMasks]:
@@ -41,11 +42,11 @@ def images_of_sam_output(folder: Path) -> Iterator[ImageMasks]:
     that of the file system, which costs no memory. Raises :class:`~maskscore.formats.MasksDocumentError` for a
     metadata.csv that cannot be read.
     """
-    if (folder / _METADATA).is_file():
+    if (folder / SAM_TABLE).is_file():
         yield _image(folder)
         return
     for one in _folders(folder):
-        if (one / _METADATA).is_file():
+        if (one / SAM_TABLE).is_file():
             yield _image(one)
 
 
@@ -58,10 +59,10 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 def _image(folder: Path) -> ImageMasks:
     try:
-        with (folder / _METADATA).open(newline="", encoding="utf-8") as file:
+        with (folder / SAM_TABLE).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise MasksDocumentError(f"{folder / _METADATA} cannot be read: {error}.") from error
+        raise MasksDocumentError(f"{folder / SAM_TABLE} cannot be read: {error}.") from error
     entries = [_entry(folder, row, index) for index, row in enumerate(rows)]
     sizes = [entry["segmentation"].size for entry in entries if isinstance(entry, dict)]
     return ImageMasks(folder.name, masks_of(entries), size=sizes[0] if sizes else None)
@@ -73,7 +74,7 @@ def _entry(folder: Path, row: Mapping[str, str], index: int) -> Any:
     from maskscore.formats.png import entries_of_png
 
     if not mask_id.isdigit():
-        return UnreadableMask(mask_id, f"Row {index} of {_METADATA} has the id {mask_id!r:.60}, not a number.", fields)
+        return UnreadableMask(mask_id, f"Row {index} of {SAM_TABLE} has the id {mask_id!r:.60}, not a number.", fields)
     try:
         drawn = entries_of_png((folder / f"{mask_id}.png").read_bytes(), "png-binary", Sought())
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from boto3.exceptions import RetriesExceededError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -119,7 +120,7 @@ def s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
         ) from error
     except ParamValidationError as error:
         raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not an object's URI: {error}") from error
-    except (ConnectionError, HTTPClientError, *CUT_OFF) as error:
+    except (ConnectionError, HTTPClientError, RetriesExceededError, *CUT_OFF) as error:
         raise _unavailable(uri, str(error)) from error
     except BotoCoreError as error:
         raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be asked for: {error}") from error

@@ -119,7 +119,7 @@ class Objects:
 
     def download(self, uri: str, path: Path, *, what: What) -> None:
         """Write an ``s3://`` object of any size into a file; raises as :meth:`read` does."""
-        bucket, key = bucket_and_key(uri)
+        bucket, key = self._readable(uri)
         with s3_errors(uri, bucket, what):
             self._s3().download_file(bucket, key, str(path))
 
@@ -143,18 +143,14 @@ class Objects:
         Raises :class:`~maskscore.errors.JobError`: ``result_forbidden``, ``result_not_stored``, ``uri_invalid``,
         ``storage_unavailable`` (passing).
         """
-        bucket, key = bucket_and_key(uri)
-        if not _allowed(bucket, self._result_buckets):
-            raise _not_for_results(uri, bucket)
+        bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             answer = self._s3().put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
             return str(answer["ETag"])
 
     def upload(self, uri: str, path: Path, *, content_type: str) -> None:
         """Write a file of any size as an ``s3://`` object, in parts; raises as :meth:`write` does."""
-        bucket, key = bucket_and_key(uri)
-        if not _allowed(bucket, self._result_buckets):
-            raise _not_for_results(uri, bucket)
+        bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             try:
                 self._s3().upload_file(str(path), bucket, key, ExtraArgs={"ContentType": content_type})
@@ -182,6 +178,15 @@ class Objects:
             raise JobError(
                 FailureCode.URI_NOT_ALLOWED,
                 f"{uri}: jobs may not read the bucket {bucket!r}. The worker's MASKSCORE_BUCKETS decides.",
+            )
+        return bucket, key
+
+    def _writable(self, uri: str) -> tuple[str, str]:
+        bucket, key = bucket_and_key(uri)
+        if not _allowed(bucket, self._result_buckets):
+            raise JobError(
+                FailureCode.RESULT_FORBIDDEN,
+                f"{uri}: results may not go to the bucket {bucket!r}. The worker's MASKSCORE_RESULT_BUCKETS decides.",
             )
         return bucket, key
 
@@ -219,13 +224,6 @@ class Objects:
 
 def _allowed(bucket: str, names: Collection[str] | None) -> bool:
     return names is None or bucket in names or "*" in names
-
-
-def _not_for_results(uri: str, bucket: str) -> JobError:
-    return JobError(
-        FailureCode.RESULT_FORBIDDEN,
-        f"{uri}: results may not go to the bucket {bucket!r}. The worker's MASKSCORE_RESULT_BUCKETS decides.",
-    )
 
 
 def _limited(chunks: Iterable[bytes], uri: str, what: What, max_bytes: int) -> Iterator[bytes]:
