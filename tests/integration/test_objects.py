@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from boto3.exceptions import RetriesExceededError
 
-from maskscore.errors import JobError
+from maskscore.errors import FailureCode, JobError
 from maskscore.local import LocalServices
 from maskscore.objects import Objects
 from maskscore.objects.failures import s3_errors
@@ -121,5 +121,5 @@ def test_a_download_keeps_to_the_buckets_and_says_when_it_was_cut_off(tmp_path: 
         objects.download("s3://theirs/a.json", tmp_path / "a", what="masks")
     assert refused.value.code == FailureCode.URI_NOT_ALLOWED
     with pytest.raises(JobError, match="does not answer") as cut_off, s3_errors("s3://mine/a.json", "mine", "masks"):
-        raise RetriesExceededError(ConnectionResetError("by peer"))
+        raise RetriesExceededError(ConnectionResetError("by peer"))  # type: ignore[arg-type]
     assert (cut_off.value.code, cut_off.value.passing) == (FailureCode.STORAGE_UNAVAILABLE, True)
