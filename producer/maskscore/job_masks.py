@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Job, Mask, MasksRef
 from maskscore.objects import Objects
+from maskscore.objects.names import file_name_of
 from maskscore.result import ImageInfo
 
 __all__ = ["masks_document", "masks_of"]
@@ -35,7 +34,7 @@ def masks_of(job: Job, document: bytes | None, image: ImageInfo | None) -> list[
         return [] if isinstance(job.masks, MasksRef) else list(job.masks)
     return read_masks(
         document,
-        image_name=PurePosixPath(job.image.uri).name,
+        image_name=file_name_of(job.image.uri),
         image_id=job.masks.image_id,
         format=job.masks.format,
         size=(image.height, image.width) if image is not None else None,

@@ -46,10 +46,12 @@ class Ranking:
 
         ``pixels`` is the image's width times its height.
         """
-        if component.skipped is not None:
-            return None
+        return None if component.skipped is not None else self.score_of(self.values(component, pixels=pixels))
+
+    def score_of(self, values: Mapping[str, float]) -> float:
+        """Return the rank score of a mask's factors, as :meth:`values` returns them."""
         product = 1.0
-        for name, value in self.values(component, pixels=pixels).items():
+        for name, value in values.items():
             try:
                 product *= max(0.0, value) ** self.weights[name]
             except OverflowError:

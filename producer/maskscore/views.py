@@ -18,7 +18,7 @@ Frame = Literal["cut", "pad", "context"]
 """How the crop becomes a square."""
 
 SPECIFIED: Final = ("original", "raw_crop", "soft_mask")
-"""The treatments that change each grey value by itself; with ``cut`` they are the specification's own recipes."""
+"""The specification's own treatments; with ``cut`` they are its recipes."""
 
 ALPHA: Final = 0.4
 BLUR: Final = 0.1

@@ -124,6 +124,15 @@ def test_normalised_polygons_take_the_images_size(client: Client) -> None:
     assert component.upstream == {"class": 1}
 
 
+def test_a_file_is_found_by_its_name_on_disk(client: Client, folder: Path) -> None:
+    Image.fromarray(SCENE.image).save(folder / "a scene.png")
+    file = cvat().replace(b"x/scene.png", b"x/a scene.png")
+    boto3.client("s3").put_object(Bucket="by-uri", Key="masks", Body=file)
+    job = Job(image=(folder / "a scene.png").as_uri(), masks="s3://by-uri/masks", options=DEMO)
+    result = client.submit(job).wait(timeout=60)
+    assert [component.area for component in result.components] == [int(bits.sum()) for bits in BITS]
+
+
 def test_a_format_that_does_not_fit_is_the_jobs_failure(client: Client) -> None:
     boto3.client("s3").put_object(Bucket="by-uri", Key="masks", Body=png(LABELS))
     masks = MasksRef(uri="s3://by-uri/masks", format="cvat")

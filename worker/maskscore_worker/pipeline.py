@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
 from maskscore.job import Job, Mask, MasksRef, ScoringOptions, View
 from maskscore.ledger import Claim
 from maskscore.objects import Objects
+from maskscore.objects.names import file_name_of
 from maskscore.prompts import PromptSet
 from maskscore.result import (
     Component,
@@ -182,7 +182,7 @@ class Pipeline:
         try:
             return read_masks(
                 data,
-                image_name=PurePosixPath(job.image.uri).name,
+                image_name=file_name_of(job.image.uri),
                 image_id=job.masks.image_id,
                 check_count=lambda count: self._limit(count, "masks"),
                 format=job.masks.format,

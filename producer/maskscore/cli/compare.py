@@ -16,6 +16,7 @@ from maskscore.cli.extras import needs_extra
 from maskscore.cli.jobs import wait_for
 from maskscore.cli.submit import job_from_options
 from maskscore.client import Client
+from maskscore.objects.names import file_name_of
 from maskscore.result import JobState
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def compare_command(
             sys.exit(Exit.NOT_SUCCEEDED)
         comparison = Comparison(names, results)
         [entry] = job_entries(client, ids[:1])
-        write_comparison(output, comparison, jobs, entry, title=f"Treatments of {Path(base.image.uri).name}")
+        write_comparison(output, comparison, jobs, entry, title=f"Treatments of {file_name_of(base.image.uri)}")
     if as_json:
         for mask in comparison.masks:
             click.echo(json.dumps(_document(names, mask)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from typing import Any
 
@@ -17,7 +18,7 @@ from maskscore.cli.output import table
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.prompts import PromptSet
-from maskscore.prompts.check import Balance, check_prompts, groups_of, logits, weigh
+from maskscore.prompts.check import Balance, check_prompts, groups_of, weigh
 from maskscore.prompts.library import PromptSource, find_prompt_set, prompt_sets
 from maskscore.prompts.tokens import TokenCounter, token_counter
 from maskscore.settings import WorkerSettings, load_settings
@@ -152,7 +153,8 @@ def _about_balance(balance: Balance) -> str:
     if balance.odds == 1:
         return said
     ahead, behind = ("positives", "negatives") if balance.odds > 1 else ("negatives", "positives")
-    lead = abs(logits(balance))
+    # With equal cosines a group is ahead by the logarithm of its share.
+    lead = abs(math.log(balance.odds))
     said += (
         f" The {ahead} are ahead by their number: to be even, the {behind} must be more similar by "
         f"{lead:.2f} in the logits ({lead / _CLIP_SCALE:.4f} in cosine, with CLIP's scale of {_CLIP_SCALE}). To "

@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -26,6 +26,7 @@ from maskscore.errors import InvalidDocumentError, JobError, QueueFull
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.image_size import image_size
 from maskscore.job import Job, MasksFormat, parse_job
+from maskscore.objects.names import file_name_of
 from maskscore.result import JobState
 
 __all__ = ["job_from_options", "submit_command"]
@@ -179,7 +180,7 @@ def _inline(path: Path, image_uri: str, format_: str | None) -> list[Any]:
     if not path.is_file():
         raise InvalidDocumentError(f"There is no masks file {path}.")
     masks = []
-    name, size = PurePosixPath(image_uri).name, _size_of(image_uri)
+    name, size = file_name_of(image_uri), _size_of(image_uri)
     for mask in read_masks(path.read_bytes(), image_name=name, format=format_, size=size):
         if isinstance(mask, UnreadableMask):
             click.echo(f"maskscore: {path}: mask {mask.id} is left out: {mask.message}", err=True)

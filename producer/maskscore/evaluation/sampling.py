@@ -9,7 +9,7 @@ from typing import Final
 
 from PIL import Image, ImageChops
 
-from maskscore.evaluation.dataset import LabelledImage, LabelledMask
+from maskscore.evaluation.dataset import Kind, LabelledImage, LabelledMask
 from maskscore.job import RLE, Mask
 from maskscore.masks import text_from_counts
 from maskscore.report.bits import component_bits
@@ -48,7 +48,7 @@ def sample_negatives(image: LabelledImage, seed: int) -> list[LabelledMask]:
         union = ImageChops.lighter(union, picture)
         if labelled.kind == "object" and picture.getbbox():
             objects.append(picture)
-    sampled = []
+    sampled: list[tuple[Kind, str, Image.Image]] = []
     rest = ImageChops.invert(union)
     if _area(rest) >= _LEAST_REST * image.width * image.height:
         sampled.append(("background", "rest", rest))
@@ -59,7 +59,7 @@ def sample_negatives(image: LabelledImage, seed: int) -> list[LabelledMask]:
     sampled += [("fragment", "half", half) for half in (_half(rng, picture) for picture in objects) if half is not None]
     return [
         LabelledMask(
-            "fragment" if kind == "fragment" else "background",
+            kind,
             name,
             Mask(id=f"{name}-{number}", segmentation=encode_picture(picture)),
         )

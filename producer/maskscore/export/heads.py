@@ -6,13 +6,13 @@ import codecs
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 from pydantic_core import from_json
 
 from maskscore.job import Job, MasksRef
+from maskscore.objects.names import file_name_of
 
-__all__ = ["Head", "file_name_of", "image_id_of", "read_head"]
+__all__ = ["Head", "image_id_of", "read_head"]
 
 _LARGEST_ID = (1 << 63) - 1
 
@@ -24,12 +24,6 @@ class Head:
     image: dict[str, Any] = field(default_factory=dict)
     categories: list[dict[str, Any]] = field(default_factory=list)
     licenses: list[dict[str, Any]] = field(default_factory=list)
-
-
-def file_name_of(uri: str) -> str:
-    """Return the last part of an image's URI."""
-    name = PurePosixPath(uri).name
-    return unquote(name) if uri.startswith("file:") else name
 
 
 def read_head(job: Job, document: bytes | None) -> Head:
@@ -45,7 +39,7 @@ def read_head(job: Job, document: bytes | None) -> Head:
     if isinstance(content.get("image"), dict):
         return Head(image=content["image"])
     images = _entries(content.get("images"))
-    wanted, name = job.masks.image_id, PurePosixPath(job.image.uri).name
+    wanted, name = job.masks.image_id, file_name_of(job.image.uri)
     found = [
         image
         for image in images

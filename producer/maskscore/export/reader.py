@@ -167,8 +167,9 @@ def _exported(
             counts.unwritable += 1
             counts.example = counts.example or f"job {result.job_id}: {error}"
     pixels = image.width * image.height
-    score = selection.ranking.score(component, pixels=pixels)
-    counts.ranked.update(selection.ranking.values(component, pixels=pixels).keys())
+    factors = selection.ranking.values(component, pixels=pixels)
+    score = None if component.skipped is not None else selection.ranking.score_of(factors)
+    counts.ranked.update(factors.keys())
     return exported_mask(result, component, rank_score=score, segmentation=segmentation)
 
 

@@ -18,13 +18,13 @@ from maskscore.batch import Batch
 from maskscore.client import Client
 from maskscore.export.coco import scores_of
 from maskscore.export.counts import ExportCounts
-from maskscore.export.heads import file_name_of
 from maskscore.export.jobs import job_ids_of
 from maskscore.export.output import Output, output_folder
 from maskscore.export.reader import read_jobs
 from maskscore.export.segmentation import rle_of
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, SpooledImage, spooled
+from maskscore.objects.names import file_name_of
 
 __all__ = ["write_sa1b"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from maskscore.export.counts import ExportCounts
-from maskscore.export.heads import file_name_of
 from maskscore.export.output import OutputError
 from maskscore.export.reader import ExportedJob
 from maskscore.export.selection import Selection
+from maskscore.objects.names import file_name_of
 
 __all__ = ["Spool", "SpooledImage", "SpooledMask", "spooled"]
 
@@ -85,7 +86,7 @@ class Spool:
             )
         if top is not None:
             counts.filtered["top"] += self._keep_best(top)
-        counts.filtered += type(counts.filtered)()  # without those that filtered nothing
+        counts.filtered += Counter()  # without those that filtered nothing
         self._database.execute("delete from images where number not in (select image from masks)")
         counts.kept = self._rows
 

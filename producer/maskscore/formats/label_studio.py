@@ -7,7 +7,7 @@ https://labelstud.io/tags/polygonlabels (polygons are in percent of the image's 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import id_of
@@ -46,7 +46,9 @@ def is_image_of(task: dict[str, Any], sought: Sought) -> bool:
         return False
     folder, _, name = image.rpartition("/")
     before = name[9:] if "/upload/" in f"{folder}/" and name[8:9] == "-" else name
-    return sought.is_called(image) or sought.is_called(before)
+    # Keys of object stores stand as they are; in a URL or `file:` URI the name is percent-encoded.
+    decoded = unquote(name) if image.startswith(("http:", "https:", "file:")) else name
+    return any(sought.is_called(spelling) for spelling in (image, before, decoded))
 
 
 def task_size(task: dict[str, Any]) -> Size | None:

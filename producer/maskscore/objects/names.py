@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["bucket_and_key", "path_of"]
+__all__ = ["bucket_and_key", "file_name_of", "path_of"]
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
@@ -22,6 +22,12 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
             FailureCode.URI_INVALID, f"{uri!r} has a part '.' or '..', which is not read in an object's URI."
         )
     return bucket, key
+
+
+def file_name_of(uri: str) -> str:
+    """Return the last part of an object's URI as files that speak of it write it: of a ``file:`` URI decoded."""
+    # In a key '%' is an ordinary character.
+    return PurePosixPath(unquote(uri) if uri.startswith("file:") else uri).name
 
 
 def path_of(uri: str) -> Path:

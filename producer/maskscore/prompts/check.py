@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,8 +142,3 @@ def weigh(positive: int, negative: int, neutral: int = 0, thresholds: Thresholds
 
 def _moved(threshold: float, odds: float) -> float:
     return round(odds * threshold / (odds * threshold + 1 - threshold), 4)
-
-
-def logits(balance: Balance) -> float:
-    """Return by how much the positives' logits are ahead: ln(positive / negative)."""
-    return math.log(balance.odds)

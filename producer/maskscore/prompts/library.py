@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from maskscore.errors import InvalidDocumentError
+from maskscore.prompts import builtin_names
 
 __all__ = ["PromptSource", "find_prompt_set", "prompt_sets"]
 
@@ -50,12 +51,7 @@ class PromptSource:
 def prompt_sets(folder: Path | None) -> Iterator[PromptSource]:
     """Yield the sets that jobs may name, by name; a file of ``folder`` hides the built-in set of its name."""
     own = {path.stem: path for path in folder.glob("*.yaml")} if folder else {}
-    built_in = {
-        file.name.removesuffix(".yaml")
-        for file in resources.files(__package__).iterdir()
-        if file.name.endswith(".yaml")
-    }
-    for name in sorted(own.keys() | built_in):
+    for name in sorted(own.keys() | set(builtin_names())):
         yield PromptSource(name, own.get(name))
 
 

@@ -26,9 +26,9 @@ def component_bits(mask: Mask, component: Component, box: Box, size: tuple[int, 
     ``size`` is the image's ``(width, height)`` in pixels. Raises ValueError when the mask is not of this image, does
     not hold such a component, or is made of polygons that would take too long to draw.
     """
-    picture = _inside_box(mask, box, size)
+    _check(mask, size)
     if component.part is None:
-        return picture
+        return _inside_box(mask, box, size)
     # The box holds all of the component, but may hold bits of its neighbours.
     width, height = size
     parts = connected_parts(spans_of(mask.segmentation, height, width), height)
@@ -38,17 +38,23 @@ def component_bits(mask: Mask, component: Component, box: Box, size: tuple[int, 
     return _picture(counts_of(part.spans, width * height), box, size)
 
 
-def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
+def _check(mask: Mask, size: tuple[int, int]) -> None:
     width, height = size
     if isinstance(mask.segmentation, RLE):
         if mask.segmentation.size != (height, width):
             raise ValueError("the mask is of another size than the image")
-        counts = mask.segmentation.counts
-        return _picture(counts_from_text(counts) if isinstance(counts, str) else counts, box, size)
-    picture = Image.new("L", box[2:])
+        return
     steps = sum(map(outline_steps, mask.segmentation))
     if steps > _MOST_STEPS or len(mask.segmentation) * width * height > _MOST_PIXELS:
         raise ValueError("the mask's polygons take too long to draw")
+
+
+def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
+    width, height = size
+    if isinstance(mask.segmentation, RLE):
+        counts = mask.segmentation.counts
+        return _picture(counts_from_text(counts) if isinstance(counts, str) else counts, box, size)
+    picture = Image.new("L", box[2:])
     for polygon in mask.segmentation:
         picture = ImageChops.lighter(picture, _picture(polygon_runs(polygon, height, width), box, size))
     return picture

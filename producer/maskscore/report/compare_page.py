@@ -21,7 +21,7 @@ __all__ = ["write_comparison"]
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """One mask; ``crops`` has one data URI per treatment, or is empty where there is no picture."""
+    """One mask; ``cells`` has each treatment's text, its scores, and the crop as a data URI where there is one."""
 
     number: int
     mask: ComparedMask

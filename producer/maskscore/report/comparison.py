@@ -17,10 +17,11 @@ from maskscore.job import Job, Method, ScoringOptions
 from maskscore.report.grades import Grade, grade_of, in_order
 from maskscore.report.sheet import leaning
 from maskscore.result import Component, JobResult
+from maskscore.views import SPECIFIED
 
 __all__ = ["TREATMENTS", "Cell", "ComparedMask", "Comparison", "comparison_jobs", "treatment_options"]
 
-TREATMENTS: Final = ("original", "raw_crop", "soft_mask")
+TREATMENTS: Final = SPECIFIED
 """What is compared unless something else is asked for."""
 
 _METHODS: Final[tuple[Method, ...]] = ("softmax", "cosine")

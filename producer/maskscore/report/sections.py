@@ -15,7 +15,7 @@ from maskscore.report.photo import PhotoError, open_photo
 from maskscore.report.pictures import crop_picture, crop_uri, data_uri, layer
 from maskscore.result import Component
 
-__all__ = ["FULL", "LIGHT", "Detail", "Pictures", "Row", "Section", "bits_of", "make_section", "percent_place"]
+__all__ = ["FULL", "LIGHT", "Detail", "Pictures", "Row", "Section", "bits_of", "make_section"]
 
 # Fields of segmenters that are worth a column where a mask brings them.
 _UPSTREAM: Final = ("predicted_iou", "stability_score")
@@ -151,11 +151,11 @@ def _pictures(
     return Pictures(
         data_uri(layer(bits, grade_of(component).colour, scale), "PNG", optimize=True),
         crop_uri(crop, most_bytes=detail.crop_bytes, quality=detail.crop_quality),
-        percent_place(box, photo.size),
+        _percent_place(box, photo.size),
     )
 
 
-def percent_place(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _percent_place(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Return a box's left, top, width and height in percent of the photo's ``(width, height)``."""
     x, y, width, height = box
     return 100 * x / size[0], 100 * y / size[1], 100 * width / size[0], 100 * height / size[1]

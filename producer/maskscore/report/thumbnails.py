@@ -6,14 +6,17 @@ from typing import Final
 
 from PIL import Image, ImageEnhance
 
+from maskscore.frames import window
 from maskscore.report.pictures import data_uri, layer
 from maskscore.result import Box
+from maskscore.views import View
 
 __all__ = ["mask_thumbnail", "photo_thumbnail"]
 
 _PHOTO_SIDE: Final = 112
 _MASK_SIDE: Final = 184
-_CONTEXT: Final = 0.25
+# The same margin as the view's of that name, so that thumbnails and crops show the same surroundings.
+_VIEW: Final = View(frame="context")
 
 
 def photo_thumbnail(photo: Image.Image) -> str:
@@ -28,7 +31,7 @@ def mask_thumbnail(photo: Image.Image, bits: Image.Image, box: Box, colour: str)
 
     ``bits`` is the mask inside its ``box``, as :func:`maskscore.report.bits.component_bits` draws it.
     """
-    left, top, width, height = _around(box, photo.size)
+    left, top, width, height = window(box, _VIEW, photo.size)
     scale = _MASK_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     # What is around the mask steps back, so that the mask is seen at a glance.
@@ -42,13 +45,3 @@ def mask_thumbnail(photo: Image.Image, bits: Image.Image, box: Box, colour: str)
     outline = layer(bits, colour, scale, fill=0.0).convert("RGBA")
     picture.paste(outline, place, mask=outline)
     return data_uri(picture, "JPEG", quality=72)
-
-
-def _around(box: Box, size: tuple[int, int]) -> Box:
-    """Return the box with a margin, as near to a square as the photo allows."""
-    x, y, width, height = box
-    side = max(width, height) * (1 + 2 * _CONTEXT)
-    across, down = (min(length, max(1, round(side))) for length in size)
-    left = min(max(0, round(x + width / 2 - across / 2)), size[0] - across)
-    top = min(max(0, round(y + height / 2 - down / 2)), size[1] - down)
-    return left, top, across, down

@@ -1,0 +1,96 @@
+"""The file that a job's image URI names, as files of masks write it: `file:` URIs are percent-encoded, keys not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from maskscore.export.heads import read_head
+from maskscore.formats import MasksDocumentError
+from maskscore.job import Job, Mask, MasksRef
+from maskscore.job_masks import masks_of
+from maskscore.objects.names import file_name_of
+
+TRIANGLE = [[0, 0, 5, 0, 5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("file:///x/a%20b.jpg", "a b.jpg"),
+        ("file:/x/100%25%3F.jpg", "100%?.jpg"),
+        ("file:///x/a%2Fb.jpg", "b.jpg"),
+        ("s3://bucket/x/a%20b.jpg", "a%20b.jpg"),
+        ("s3://bucket/x/a b#1?.jpg", "a b#1?.jpg"),
+    ],
+)
+def test_only_a_file_uri_is_decoded(uri: str, name: str) -> None:
+    assert file_name_of(uri) == name
+
+
+def coco(*names: str) -> bytes:
+    images = [
+        {"id": number, "file_name": f"train/{name}", "height": 9, "width": 9} for number, name in enumerate(names)
+    ]
+    annotations = [
+        {"id": 10 + number, "image_id": number, "category_id": 1, "segmentation": TRIANGLE}
+        for number in range(len(names))
+    ]
+    return json.dumps({"images": images, "annotations": annotations, "categories": []}).encode()
+
+
+def cvat(*names: str) -> bytes:
+    polygon = '<polygon label="a" points="0,0;5,0;5,5"/>'
+    images = "".join(
+        f'<image id="{number}" name="{name}" width="9" height="9">{polygon * (number + 1)}</image>'
+        for number, name in enumerate(names)
+    )
+    return f"<annotations>{images}</annotations>".encode()
+
+
+def label_studio(*names: str) -> bytes:
+    points = {"points": [[0, 0], [50, 0], [50, 50]], "polygonlabels": ["a"]}
+    result = {"type": "polygonlabels", "original_width": 9, "original_height": 9, "value": points}
+    return json.dumps(
+        [
+            {
+                "id": number,
+                "data": {"image": name},
+                "annotations": [{"result": [{**result, "id": f"r{at}"} for at in range(number + 1)]}],
+            }
+            for number, name in enumerate(names)
+        ]
+    ).encode()
+
+
+def masks(uri: str, document: bytes) -> int:
+    job = Job(image=uri, masks=MasksRef(uri="s3://bucket/masks"))
+    found = masks_of(job, document, None)
+    assert all(isinstance(mask, Mask) for mask in found)
+    return len(found)
+
+
+@pytest.mark.parametrize("write", [cvat, label_studio])
+def test_masks_of_a_file_whose_name_has_a_space(write: Callable[..., bytes]) -> None:
+    assert masks("file:///x/a%20b.jpg", write("c.jpg", "x/a b.jpg")) == 2
+    assert masks("s3://bucket/a%20b.jpg", write("a b.jpg", "a%20b.jpg")) == 2
+
+
+@pytest.mark.parametrize("url", ["https://host/x/a%20b.jpg", "file:///y/a%20b.jpg", "/data/local-files/?d=x/a%20b.jpg"])
+def test_urls_of_label_studio_are_percent_encoded(url: str) -> None:
+    assert masks("file:///x/a%20b.jpg", label_studio("c.jpg", url)) == 2
+    assert masks("s3://bucket/a b.jpg", label_studio("c.jpg", url)) == 2
+
+
+def test_coco_masks_and_entry_of_a_file_whose_name_has_a_space() -> None:
+    document = coco("c.jpg", "a b.jpg")
+    job = Job(image="file:///x/a%20b.jpg", masks=MasksRef(uri="s3://bucket/masks"))
+    (mask,) = masks_of(job, document, None)
+    assert mask.id == "11"
+    assert read_head(job, document).image["id"] == 1
+    other = job.model_copy(update={"image": Job(image="s3://bucket/a%20b.jpg", masks=[]).image})
+    assert read_head(other, document).image == {}
+    with pytest.raises(MasksDocumentError, match="no images"):
+        masks_of(other, document, None)
