@@ -7,7 +7,7 @@ import contextvars
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -211,8 +211,9 @@ class AsyncClient:
     ) -> AsyncGenerator[JobResult]:
         """Yield each job's result when it has ended, whatever way; see :meth:`maskscore.Client.as_completed`."""
         if isinstance(handles, AsyncBatch):
-            async for result in handles.as_completed(timeout):
-                yield result
+            async with aclosing(handles.as_completed(timeout)) as results:
+                async for result in results:
+                    yield result
             return
         polling = Polling((handle.job_id for handle in handles), timeout)
         while window := polling.window():

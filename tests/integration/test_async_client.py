@@ -208,6 +208,20 @@ def test_a_batch_is_followed_and_a_reader_goes_on_where_it_stopped(settings: Cli
     run(main())
 
 
+def test_a_batch_that_is_followed_no_longer_leaves_nothing(settings: ClientSettings) -> None:
+    async def main() -> None:
+        async with AsyncClient(settings) as client:
+            batch = await client.submit_many(jobs(2))
+            end(settings, "j1")
+            results = client.as_completed(batch)
+            assert (await anext(results)).job_id == "j1"
+            assert client._watcher._bells
+            await results.aclose()
+            assert client._watcher._bells == {}
+
+    run(main())
+
+
 def test_endings_are_waited_for_and_notes_are_kept(settings: ClientSettings) -> None:
     async def main() -> None:
         async with AsyncClient(settings) as client:
