@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from maskscore.async_batch import AsyncBatch
 from maskscore.client import ROOM_S, Client, no_such_job, not_ended, succeeded
@@ -31,9 +31,6 @@ __all__ = ["AsyncClient", "AsyncJobHandle"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-# Ends are told at once; this is for one that was told to nobody.
-_LOOK_AGAIN_S: Final = 5.0
 
 
 class AsyncJobHandle:
@@ -200,8 +197,8 @@ class AsyncClient:
             return status
         async with self._watcher.told(job_topic(job_id)) as told:
             while not (status := await self.status(job_id)).state.ended:
-                left = _LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - loop.time())
-                if left <= 0:
+                left = None if deadline is None else deadline - loop.time()
+                if left is not None and left <= 0:
                     raise not_ended(status, timeout)
                 await told(left)
         return status
