@@ -19,7 +19,7 @@ from maskscore.errors import QueueFull
 from maskscore.job import Job, Method, Thresholds
 from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, hear_ends
 from maskscore.looks import Looks
-from maskscore.polling import PAGE, Polling
+from maskscore.polling import Polling, pages_of
 from maskscore.prompts import PromptSet
 from maskscore.rescore import Changes, rescored
 from maskscore.result import JobResult, JobState
@@ -121,7 +121,7 @@ class AsyncClient:
         ``jobs`` may come asynchronously; no more of them are taken than go into the next round trip.
         """
         batch_id = batch_id or uuid.uuid4().hex
-        async for page in _pages(jobs):
+        async for page in pages_of(jobs):
             named = await self._call(self._sync._named, page, batch_id, content_id)
             while True:
                 try:
@@ -150,7 +150,7 @@ class AsyncClient:
         ids = jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs
 
         async def again() -> AsyncIterator[Job]:
-            async for page in _pages(ids):
+            async for page in pages_of(ids):
                 for job in await self._call(self._sync._jobs, page):
                     yield rescored(job, changes, result_uri=result_uri)
 
@@ -259,23 +259,3 @@ class AsyncClient:
     def _hearing(self) -> Iterator[Callable[[float], End | bool]]:
         with redis_errors(self.settings), hear_ends(self._sync._redis, namespace=self.settings.namespace) as listen:
             yield listen
-
-
-async def _pages(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[list[_T]]:
-    page: list[_T] = []
-    async for item in _each(items):
-        page.append(item)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
-
-
-async def _each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-        return
-    for item in items:
-        yield item
