@@ -89,10 +89,8 @@ class AsyncBatch:
             start += len(page)
         return await self.counts()
 
-    async def events(
-        self, position: str = "0", *, timeout: float | None = None, limit: int = PAGE
-    ) -> AsyncGenerator[list[BatchEvent]]:
-        """Yield the ends of jobs after an event id, up to ``limit`` at a time, until none is left to wait for.
+    async def events(self, position: str = "0", *, timeout: float | None = None) -> AsyncGenerator[list[BatchEvent]]:
+        """Yield the ends of jobs after an event id, a few hundred at most at a time, until none is left to wait for.
 
         Raises :class:`~maskscore.errors.WaitTimeout` as :meth:`wait` does.
         """
@@ -101,7 +99,7 @@ class AsyncBatch:
         async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
             while True:
                 counts = await self.counts()
-                events = await self.ended_after(position, limit)
+                events = await self.ended_after(position, PAGE)
                 if events:
                     position = events[-1].event_id
                     yield events
