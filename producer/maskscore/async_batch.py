@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from maskscore.batch import COMMIT_EVERY_S, Batch, Ending
 from maskscore.ledger import BatchCounts, BatchEvent
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from maskscore.async_client import AsyncClient, AsyncJobHandle
 
 __all__ = ["AsyncBatch"]
-
-# Ends are told at once; this is for one that was told to nobody.
-_LOOK_AGAIN_S: Final = 5.0
 
 
 class AsyncBatch:
@@ -92,10 +89,8 @@ class AsyncBatch:
             start += len(page)
         return await self.counts()
 
-    async def events(
-        self, position: str = "0", *, timeout: float | None = None, limit: int = PAGE
-    ) -> AsyncGenerator[list[BatchEvent]]:
-        """Yield the ends of jobs after an event id, up to ``limit`` at a time, until none is left to wait for.
+    async def events(self, position: str = "0", *, timeout: float | None = None) -> AsyncGenerator[list[BatchEvent]]:
+        """Yield the ends of jobs after an event id, a few hundred at most at a time, until none is left to wait for.
 
         Raises :class:`~maskscore.errors.WaitTimeout` as :meth:`wait` does.
         """
@@ -104,7 +99,7 @@ class AsyncBatch:
         async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
             while True:
                 counts = await self.counts()
-                events = await self.ended_after(position, limit)
+                events = await self.ended_after(position, PAGE)
                 if events:
                     position = events[-1].event_id
                     yield events
@@ -113,7 +108,7 @@ class AsyncBatch:
                 elif deadline is not None and loop.time() >= deadline:
                     raise self._batch._not_ended(counts, timeout)
                 else:
-                    await told(_LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - loop.time()))
+                    await told(None if deadline is None else deadline - loop.time())
 
     async def ended_after(self, position: str, limit: int) -> list[BatchEvent]:
         """Return up to ``limit`` ends of jobs after an event id (``0``: from the first one), without waiting."""
@@ -129,7 +124,7 @@ class AsyncBatch:
         deadline = loop.time() + wait_s
         async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
             while not (endings := await look()) and (left := deadline - loop.time()) > 0:
-                await told(min(_LOOK_AGAIN_S, left))
+                await told(left)
         return endings
 
     async def result_of(self, ending: Ending) -> JobResult | None:

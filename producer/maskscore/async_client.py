@@ -7,10 +7,10 @@ import contextvars
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from maskscore.async_batch import AsyncBatch
 from maskscore.client import ROOM_S, Client, no_such_job, not_ended, succeeded
@@ -19,7 +19,7 @@ from maskscore.errors import QueueFull
 from maskscore.job import Job, Method, Thresholds
 from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, hear_ends
 from maskscore.looks import Looks
-from maskscore.polling import PAGE, Polling
+from maskscore.polling import Polling, pages_of
 from maskscore.prompts import PromptSet
 from maskscore.rescore import Changes, rescored
 from maskscore.result import JobResult, JobState
@@ -31,9 +31,6 @@ __all__ = ["AsyncClient", "AsyncJobHandle"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-# Ends are told at once; this is for one that was told to nobody.
-_LOOK_AGAIN_S: Final = 5.0
 
 
 class AsyncJobHandle:
@@ -124,7 +121,7 @@ class AsyncClient:
         ``jobs`` may come asynchronously; no more of them are taken than go into the next round trip.
         """
         batch_id = batch_id or uuid.uuid4().hex
-        async for page in _pages(jobs):
+        async for page in pages_of(jobs):
             named = await self._call(self._sync._named, page, batch_id, content_id)
             while True:
                 try:
@@ -153,7 +150,7 @@ class AsyncClient:
         ids = jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs
 
         async def again() -> AsyncIterator[Job]:
-            async for page in _pages(ids):
+            async for page in pages_of(ids):
                 for job in await self._call(self._sync._jobs, page):
                     yield rescored(job, changes, result_uri=result_uri)
 
@@ -200,8 +197,8 @@ class AsyncClient:
             return status
         async with self._watcher.told(job_topic(job_id)) as told:
             while not (status := await self.status(job_id)).state.ended:
-                left = _LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - loop.time())
-                if left <= 0:
+                left = None if deadline is None else deadline - loop.time()
+                if left is not None and left <= 0:
                     raise not_ended(status, timeout)
                 await told(left)
         return status
@@ -211,8 +208,9 @@ class AsyncClient:
     ) -> AsyncGenerator[JobResult]:
         """Yield each job's result when it has ended, whatever way; see :meth:`maskscore.Client.as_completed`."""
         if isinstance(handles, AsyncBatch):
-            async for result in handles.as_completed(timeout):
-                yield result
+            async with aclosing(handles.as_completed(timeout)) as results:
+                async for result in results:
+                    yield result
             return
         polling = Polling((handle.job_id for handle in handles), timeout)
         while window := polling.window():
@@ -261,23 +259,3 @@ class AsyncClient:
     def _hearing(self) -> Iterator[Callable[[float], End | bool]]:
         with redis_errors(self.settings), hear_ends(self._sync._redis, namespace=self.settings.namespace) as listen:
             yield listen
-
-
-async def _pages(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[list[_T]]:
-    page: list[_T] = []
-    async for item in _each(items):
-        page.append(item)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
-
-
-async def _each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-        return
-    for item in items:
-        yield item

@@ -42,6 +42,7 @@ __all__ = [
     "Thresholds",
     "Treatment",
     "View",
+    "parse_fields",
     "parse_job",
 ]
 
@@ -220,6 +221,11 @@ def parse_job(document: bytes | str) -> Job:
         fields = from_json(document)
     except ValueError as error:
         raise JobError(FailureCode.DOCUMENT_INVALID, f"The job document is not JSON: {error}.") from error
+    return parse_fields(fields)
+
+
+def parse_fields(fields: object) -> Job:
+    """Read a job document that is parsed JSON already; raises as :func:`parse_job` does."""
     if not isinstance(fields, dict):
         raise JobError(FailureCode.DOCUMENT_INVALID, "The job document must be a JSON object.")
     version = fields.get("version", DOCUMENT_VERSION)

@@ -1,16 +1,18 @@
-"""Which of many jobs to ask for next, and how long to pause: the part of polling that is no I/O."""
+"""Which of many jobs to ask for next, and how long to pause: the part of polling that is no I/O; and pages of many."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import Final, TypeVar
 
 from maskscore.errors import WaitTimeout
 from maskscore.ledger import JobStatus
 
-__all__ = ["PAGE", "Polling"]
+__all__ = ["PAGE", "Polling", "pages_of"]
+
+_T = TypeVar("_T")
 
 PAGE: Final = 200
 """Jobs per round trip."""
@@ -66,3 +68,24 @@ class Polling:
         pause_s = self._pause_s if self._deadline is None else min(self._pause_s, self._deadline - now)
         self._pause_s = min(_LAST_S, self._pause_s * 1.5)
         return pause_s
+
+
+async def pages_of(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[list[_T]]:
+    """Yield the items as lists of :data:`PAGE`, the last one shorter; no more are taken than go into the next one."""
+    page: list[_T] = []
+    async for item in _each(items):
+        page.append(item)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+async def _each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+        return
+    for item in items:
+        yield item

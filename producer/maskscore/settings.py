@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -39,9 +39,15 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 CropMode = Literal["fast", "reference"]
 CropDevice = Literal["auto", "cpu", "device"]
 Precision = Literal["fp32", "bf16", "auto"]
-Names = Annotated[tuple[str, ...], NoDecode]
-Paths = Annotated[tuple[Path, ...], NoDecode]
 MIB = 1024 * 1024
+
+
+def _parts(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parts)]
 
 
 _LOG_FORMAT: Any = Field("text", description="`json`: one JSON object per line, with job ids as a field.")
@@ -194,11 +200,6 @@ class WorkerSettings(ClientSettings):
     log_format: LogFormat = _LOG_FORMAT
     log_level: LogLevel = _LOG_LEVEL
 
-    @field_validator("buckets", "result_buckets", "file_roots", mode="before")
-    @classmethod
-    def _commas(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
 
 class GatewaySettings(ClientSettings):
     """What the gateway needs beside the client's settings."""
@@ -235,11 +236,6 @@ class GatewaySettings(ClientSettings):
     )
     log_format: LogFormat = _LOG_FORMAT
     log_level: LogLevel = _LOG_LEVEL
-
-    @field_validator("gateway_content_buckets", mode="before")
-    @classmethod
-    def _commas(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 ALL_FIELDS: Final[dict[str, FieldInfo]] = {**WorkerSettings.model_fields, **GatewaySettings.model_fields}

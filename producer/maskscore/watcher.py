@@ -16,6 +16,8 @@ __all__ = ["Hearing", "Watcher", "batch_topic", "job_topic"]
 Hearing = Callable[[], AbstractContextManager[Callable[[float], End | bool]]]
 """Opens the subscription, as :func:`maskscore.ledger.hear_ends` does, with errors that a caller understands."""
 
+# Ends are told at once; this is for one that was told to nobody.
+_LOOK_AGAIN_S: Final = 5.0
 # The thread stays for those who wait for one job after the other.
 _LINGER_S: Final = 1.0
 _LISTEN_S: Final = 0.2
@@ -45,10 +47,11 @@ class Watcher:
         self._leaving: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def told(self, topic: str) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+    async def told(self, topic: str) -> AsyncIterator[Callable[[float | None], Awaitable[None]]]:
         """Give a function that waits for news of the topic, so many seconds at most; from here on none is missed.
 
-        It may return early: look before and after. Raises what the subscription raises.
+        It may return early, and does so after a few seconds in any case: look before and after. Raises what the
+        subscription raises.
         """
         bell = _Bell()
         self._bells.setdefault(topic, set()).add(bell)
@@ -96,9 +99,9 @@ class _Bell:
         self._error = error
         self._event.set()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float | None) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(_LOOK_AGAIN_S if seconds is None else min(_LOOK_AGAIN_S, seconds)):
                 await self._event.wait()
         self._event.clear()
         if self._error is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
@@ -20,9 +20,9 @@ from maskscore.gateway.bodies import JSON, JSON_LINES, read_jobs
 from maskscore.gateway.jobs import ContentId, Ended, NoNews, failed_event
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.state import SharedGateway
-from maskscore.job import Job, JobId
+from maskscore.job import JobId
 from maskscore.ledger import BatchCounts, BatchEvent, JobRecord
-from maskscore.polling import PAGE
+from maskscore.polling import pages_of
 from maskscore.result import Failure, JobResult
 
 __all__ = ["router"]
@@ -108,7 +108,7 @@ async def submit_batch(
     submitted = 0
     try:
         with gateway.tracing(request):
-            async with aclosing(_pages(read_jobs(request, gateway.settings))) as pages:
+            async with aclosing(pages_of(read_jobs(request, gateway.settings))) as pages:
                 async for page in pages:
                     jobs = await gateway.with_content_ids(page) if content_id else page
                     await gateway.client.submit_many(jobs, batch_id=batch_id)
@@ -119,17 +119,6 @@ async def submit_batch(
         raise ProblemError(422, "document_invalid", "The body has no jobs.")
     response.headers["Location"] = f"/v1/batches/{batch_id}"
     return AcceptedBatch(batch_id=batch_id, submitted=submitted)
-
-
-async def _pages(jobs: AsyncIterator[Job]) -> AsyncGenerator[list[Job]]:
-    page: list[Job] = []
-    async for job in jobs:
-        page.append(job)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 @router.get("/{batch_id}", response_model=BatchView, responses=problems(401, 404, 422, 503))

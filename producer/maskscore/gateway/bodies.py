@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from fastapi import Request
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.gateway.problems import ProblemError
-from maskscore.job import Job, parse_job
+from maskscore.job import Job, parse_fields, parse_job
+from maskscore.polling import PAGE
 from maskscore.settings import GatewaySettings
 
 __all__ = ["JSON", "JSON_LINES", "media_type", "read_job", "read_jobs"]
@@ -49,7 +51,7 @@ async def read_jobs(request: Request, settings: GatewaySettings) -> AsyncIterato
     Raises as :func:`read_job` does; errors name the item, counted from 0, or the line, counted from 1.
     """
     if media_type(request, JSON, JSON_LINES) == JSON:
-        for job in _listed(await _read(request, settings), settings):
+        for job in await _listed(await _read(request, settings), settings):
             yield job
         return
     count, number = 0, 0
@@ -59,10 +61,12 @@ async def read_jobs(request: Request, settings: GatewaySettings) -> AsyncIterato
             continue
         count += 1
         _check_count(count, settings)
-        yield _parsed(line, settings, f"Line {number}")
+        with _placed(f"Line {number}"):
+            job = _checked(parse_job(line), settings)
+        yield job
 
 
-def _listed(body: bytes, settings: GatewaySettings) -> list[Job]:
+async def _listed(body: bytes, settings: GatewaySettings) -> list[Job]:
     try:
         items = from_json(body)
     except ValueError as error:
@@ -70,13 +74,21 @@ def _listed(body: bytes, settings: GatewaySettings) -> list[Job]:
     if not isinstance(items, list):
         raise JobError(FailureCode.DOCUMENT_INVALID, "The body must be a JSON list of job documents.")
     _check_count(len(items), settings)
-    # Item by item, so that the error is of one document, and names it.
-    return [_parsed(to_json(item), settings, f"Item {number}") for number, item in enumerate(items)]
+    jobs = []
+    for number, item in enumerate(items):
+        # Other requests are answered in between: a long list takes seconds.
+        if number % PAGE == 0:
+            await asyncio.sleep(0)
+        # Item by item, so that the error is of one document, and names it.
+        with _placed(f"Item {number}"):
+            jobs.append(_checked(parse_fields(item), settings))
+    return jobs
 
 
-def _parsed(document: bytes, settings: GatewaySettings, place: str) -> Job:
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
     try:
-        return _checked(parse_job(document), settings)
+        yield
     except JobError as error:
         raise JobError(FailureCode(error.code), f"{place}: {error}") from error
 
