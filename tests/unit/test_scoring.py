@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maskscore.job import ScoringOptions, Thresholds
 from maskscore.prompts import PromptSet
-from maskscore_worker.scoring import score
+from maskscore_worker.scoring import Scores, score
 
 
 def up(value: float) -> float:
@@ -120,3 +120,22 @@ def test_with_equal_similarities_the_larger_group_wins_and_the_first_prompt() ->
     assert scores.s_pos_text == "p0"
     assert scores.top_k is not None
     assert [entry.text for entry in scores.top_k] == ["p0", "p1"]
+
+
+@pytest.mark.parametrize("method", ["softmax", "cosine"])
+def test_equal_features_have_equal_scores_to_the_last_bit_whatever_is_scored_beside_them(method: str) -> None:
+    rng = np.random.default_rng(5)
+    asked = prompts(61, 25, 3)
+    features, texts = unit(rng, 67, 64), unit(rng, 89, 64)
+    options = ScoringOptions.model_validate({"method": method, "top_k": 100})
+
+    def scored(rows: npt.NDArray[np.float32]) -> list[Scores]:
+        return score(rows, texts, asked, logit_scale=100.0, options=options)
+
+    whole = scored(features)
+    assert [scored(features[n : n + 1])[0] for n in range(len(features))] == whole
+    for start, stop in ((0, 7), (3, 8), (1, 65), (60, 67)):
+        assert scored(features[start:stop]) == whole[start:stop]
+    # Rows of another layout in memory, and the same row in every place.
+    assert scored(np.asfortranarray(features)[::-1])[::-1] == whole
+    assert scored(np.repeat(features[9:10], 66, axis=0)) == [whole[9]] * 66

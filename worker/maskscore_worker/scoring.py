@@ -42,14 +42,27 @@ def score(
     L2-normalised; ``logit_scale`` is the factor itself (``exp`` already taken). ``softmax``:
     ``p = softmax(logit_scale · f @ T.T)`` over all prompts, then the groups' maxima and sums and the multiplier;
     ``cosine``: the groups' largest ``f @ T.T``. The first of equal prompts wins.
+
+    Each row is computed by itself, so equal features have equal scores to the last bit, whatever is scored with them.
     """
-    values = features.astype(np.float64) @ prompt_features.astype(np.float64).T
-    if options.method == "softmax":
-        values *= logit_scale
-        values -= values.max(axis=1, keepdims=True)
-        np.exp(values, out=values)
-        values /= values.sum(axis=1, keepdims=True)
-    return [_one(row, prompt_set, options) for row in values]
+    texts = prompt_features.astype(np.float64)
+    # A product of matrices would add up a row's terms in an order that depends on how many rows there are and on the
+    # processor. This product of a matrix and a vector has the same shape and reads the same memory for every row.
+    row = np.empty(texts.shape[1], np.float64)
+    scores = []
+    for feature in features:
+        row[:] = feature
+        scores.append(_one(_values(texts @ row, logit_scale, options), prompt_set, options))
+    return scores
+
+
+def _values(cosines: npt.NDArray[np.float64], logit_scale: float, options: ScoringOptions) -> npt.NDArray[np.float64]:
+    if options.method == "cosine":
+        return cosines
+    logits = cosines * logit_scale
+    exponentials = np.exp(logits - logits.max())
+    probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum()
+    return probabilities
 
 
 def _one(values: npt.NDArray[np.float64], prompt_set: PromptSet, options: ScoringOptions) -> Scores:
