@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
 from maskscore.errors import ServiceUnavailable, SettingsError
+from maskscore.redaction import public_url, redacted
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
-__all__ = ["KEEPALIVE", "connect", "public_url", "redis_errors", "redis_reason", "will_pass"]
+__all__ = ["KEEPALIVE", "connect", "redis_errors", "redis_reason", "will_pass"]
 
 
 # A peer that vanished without a word is noticed after a minute; the system's own default is two hours.
@@ -48,11 +50,11 @@ def connect(settings: ClientSettings) -> redis.Redis:
     sentinel = parse_sentinel_url(settings.redis_url)
     if sentinel:
         return sentinel.client(settings.redis_timeout_s, **options)
-    _check_port(settings.redis_url)
+    _check_url(settings.redis_url)
     try:
         return redis.Redis.from_url(settings.redis_url, **options)
     except ValueError as error:
-        raise SettingsError(f"MASKSCORE_REDIS_URL cannot be used: {error}") from error
+        raise SettingsError(f"MASKSCORE_REDIS_URL cannot be used: {redacted(str(error))}") from None
 
 
 def will_pass(error: redis.RedisError) -> bool:
@@ -65,25 +67,26 @@ def will_pass(error: redis.RedisError) -> bool:
     return str(error).startswith(("MISCONF", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED", "CLUSTERDOWN", "TRYAGAIN"))
 
 
-def public_url(url: str) -> str:
-    """Return the URL without its credentials, fit for a log."""
-    sentinel = parse_sentinel_url(url)
-    if sentinel:
-        return sentinel.public_url
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
-def _check_port(url: str) -> None:
+def _check_url(url: str) -> None:
     try:
-        _ = urlsplit(url).port
+        parts = urlsplit(url)
+        _ = parts.port
+        wrong = None
     except ValueError:
         # Python's own message shows what it took for the port: a part of the password, where that holds a '/'.
+        wrong = "its port is not a number"
+    else:
+        if "@" in parts.path + parts.query + parts.fragment:
+            # What stands before is taken for the host's name, which errors show.
+            wrong = "there is an '@' after its host"
+        elif parts.scheme in ("redis", "rediss") and not re.fullmatch("/*[0-9]*/*", parts.path):
+            # redis-py would take database 0.
+            wrong = "what follows its host is not the number of a database"
+    if wrong:
         raise SettingsError(
-            "MASKSCORE_REDIS_URL cannot be used: its port is not a number. Special characters of a password are "
-            "percent-encoded, '/' as %2F."
-        ) from None
+            f"MASKSCORE_REDIS_URL cannot be used: {wrong}. Special characters of a password are percent-encoded: '/' "
+            "as %2F, '@' as %40, '#' as %23, '?' as %3F."
+        )
 
 
 @contextmanager
@@ -117,4 +120,4 @@ def redis_reason(error: Exception) -> str:
     if str(error).startswith(("HELLO must be called", "NOAUTH")):
         # What Redis answers to a client that speaks RESP 3 and has no password.
         return "a password is required, and none was given"
-    return str(error).rstrip(".") or type(error).__name__
+    return redacted(str(error)).rstrip(".") or type(error).__name__

@@ -18,13 +18,14 @@ from prometheus_client.registry import Collector
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from maskscore.connection import connect, public_url, redis_reason
+from maskscore.connection import connect, redis_reason
 from maskscore.endpoint import Endpoint
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
 from maskscore.metrics import DEAD_LETTERS, JOBS, OLDEST_WAITING, REDIS_UP, WORKERS
 from maskscore.prometheus import family, keeper_counters, new_registry
 from maskscore.queue import make_app
+from maskscore.redaction import public_url
 from maskscore.registry import Registry
 from maskscore.settings import WorkerSettings
 

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
+from maskscore.escaping import escaped, one_line
+from maskscore.redaction import redacted
 from maskscore.settings import LogFormat
 
 __all__ = ["job_logged", "log_to_stderr"]
@@ -27,8 +29,14 @@ def log_to_stderr(level: str, format: LogFormat) -> None:
     if format == "json":
         from pythonjsonlogger.json import JsonFormatter
 
+        class Formatter(JsonFormatter):
+            """JSON itself escapes what is not printable."""
+
+            def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+                return {name: _redacted(value) for name, value in super().process_log_record(log_data).items()}
+
         handler.setFormatter(
-            JsonFormatter(
+            Formatter(
                 ["levelname", "name", "message"],
                 rename_fields={"levelname": "level", "name": "logger"},
                 timestamp="time",
@@ -38,10 +46,37 @@ def log_to_stderr(level: str, format: LogFormat) -> None:
         handler.addFilter(_with_job_id)
         logging.captureWarnings(True)
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+class _TextFormatter(logging.Formatter):
+    """A line per message; a traceback is indented, so that nothing in it looks like a line of its own.
+
+    No control character of an id, a URI or a prompt gets into the log, and no password of a URL.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = one_line(redacted(record.message))
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _indented(super().formatStack(stack_info))
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return redacted(value) if isinstance(value, str) else value
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in escaped(redacted(text)).splitlines())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from kombu.transport.redis import Channel
 from maskscore.connection import KEEPALIVE
 from maskscore.errors import ServiceUnavailable
 from maskscore.ledger import LANES, Lane
+from maskscore.redaction import redacted
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
@@ -107,7 +108,7 @@ class Sender:
             self._publish(connection, messages)
         except Exception as error:
             # One that was idle may have broken long ago. Some messages may go twice, which costs nothing.
-            log.info("the broker's connection is made anew: %s: %s", type(error).__name__, error)
+            log.info("the broker's connection is made anew: %s: %s", type(error).__name__, redacted(str(error)))
             connection.collect()
             connection = self._connect()
             try:
@@ -121,7 +122,8 @@ class Sender:
             ) as again:
                 connection.collect()
                 raise ServiceUnavailable(
-                    f"The broker does not answer: {again}. Submit again when it does; nothing is doubled."
+                    f"The broker does not answer: {redacted(str(again))}. Submit again when it does; nothing is "
+                    "doubled."
                 ) from again
         self._idle.append(connection)
 

@@ -97,7 +97,13 @@ def parse_sentinel_url(url: str) -> SentinelAddress | None:
         return None
     if scheme != _SCHEME:
         raise _unusable(f"the scheme {scheme!r} is not known; Sentinel is reached without TLS only")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _unusable("its hosts cannot be read") from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        # Of a password that is not percent-encoded, a part would be taken for a host or an option, and shown.
+        raise _unusable("there is an '@' after its hosts; '/', '@', '#' and '?' in a password are percent-encoded")
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}

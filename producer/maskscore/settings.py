@@ -61,6 +61,8 @@ class ClientSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
+        # It may hold a password.
+        repr=False,
         description="Redis of the queue, the ledger and the results; `rediss://` for TLS, credentials in the URL. With "
         "Sentinel: `sentinel://:password@host1:26379,host2:26379/0?master=NAME`, and `&sentinel_password=...` where "
         "the Sentinels have one of their own.",

@@ -48,3 +48,35 @@ def test_text_is_as_it_was() -> None:
     said = lines("text")
     assert said[0].endswith("INFO maskscore_worker: before")
     assert not any("chatter" in line for line in said)
+
+
+FORGED = """
+import logging
+from maskscore.logs import log_to_stderr
+log_to_stderr("INFO", {format!r})
+log = logging.getLogger("maskscore_worker")
+evil = "x\\r\\n2026-11-27 00:00:00,000 CRITICAL maskscore_worker: FORGED \\x1b]0;owned\\x07\\x9b2J\\u2028\\u202e"
+log.warning("no object %s", evil)
+try:
+    raise ValueError(evil)
+except ValueError:
+    log.exception("broken: %s", "redis://:hunter2@s3cret/tail@h:1/0")
+logging.getLogger("celery").error("Cannot connect to %s", "redis://:hunter2@s3cret/tail@h:1/0")
+log.info("stack", stack_info=True)
+log.info("count", extra={{"url": "redis://:hunter2@h/0"}})
+"""
+
+
+def test_nothing_that_is_logged_forges_a_line_moves_the_cursor_or_shows_a_password() -> None:
+    for format in ("text", "json"):
+        code = FORGED.format(format=format)
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        own = [line for line in ran.stderr.split("\n") if line and not line.startswith("  ")]
+        assert len(own) == 5, own
+        assert all(line.startswith("{") or " maskscore_worker: " in line or " celery: " in line for line in own)
+        assert not [line for line in ran.stderr.split("\n") if line.startswith("2026-11-27 00:00:00,000")]
+        assert not set(ran.stderr) & set("\r\x1b\x07\x9b\u2028\u202e")
+        assert "FORGED" in ran.stderr
+        assert "ValueError: x" in ran.stderr
+        assert not [secret for secret in ("hunter2", "s3cret", "tail@") if secret in ran.stderr]
+        assert format == "text" or all(json.loads(line) for line in own)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from maskscore.connection import connect, public_url
+from maskscore.connection import connect
 from maskscore.errors import SettingsError
 from maskscore.queue import make_app
+from maskscore.redaction import public_url
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
@@ -48,7 +49,8 @@ def test_kombu_finds_every_sentinel_with_the_credentials() -> None:
     [
         ("sentinel://:secret@h:1/0", "name the master"),
         ("sentinel://:secret@/0?master=m", "names no Sentinel"),
-        ("sentinel://:sec/ret@h:1/0?master=m", "number of a database"),
+        ("sentinel://:sec/ret@h:1/0?master=m", "percent-encoded"),
+        ("sentinel://:secret@h:1/x?master=m", "number of a database"),
         ("sentinel://:secret@h:port/0?master=m", "not HOST:PORT"),
         ("sentinel://:secret@h:70000/0?master=m", "not HOST:PORT"),
         ("sentinel://:secret@h/0?master=m&sentinl_password=secret", "'sentinl_password'"),

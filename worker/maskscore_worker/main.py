@@ -15,13 +15,14 @@ import redis
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from maskscore.connection import connect, public_url, redis_errors
+from maskscore.connection import connect, redis_errors
 from maskscore.endpoint import Endpoint
 from maskscore.errors import ServiceUnavailable
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
 from maskscore.logs import log_to_stderr
 from maskscore.queue import Sender, make_app
+from maskscore.redaction import public_url
 from maskscore.registry import Beacon, Registry
 from maskscore.settings import WorkerSettings
 from maskscore.tracing import open_tracing

@@ -11,7 +11,7 @@ import click
 
 from maskscore.cli.extras import require_module
 from maskscore.cli.worker import refuse_unknown_variables
-from maskscore.connection import connect, public_url
+from maskscore.connection import connect
 from maskscore.errors import SettingsError
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
@@ -19,6 +19,7 @@ from maskscore.logs import log_to_stderr
 from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices
 from maskscore.pool.places import own_cores
 from maskscore.queue import make_app
+from maskscore.redaction import public_url
 from maskscore.settings import WorkerSettings, load_settings
 
 __all__ = ["pool_command"]

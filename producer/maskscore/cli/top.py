@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from maskscore.cli.keys import Keys
-from maskscore.connection import public_url
 from maskscore.errors import ServiceUnavailable
 from maskscore.overview import Observer, Overview
+from maskscore.redaction import public_url
 from maskscore.registry import SeenWorker
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import redis
 
-from maskscore.connection import public_url, redis_reason
+from maskscore.connection import redis_reason
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, warning
+from maskscore.redaction import public_url
 
 __all__ = ["ALLOW", "examine_redis"]
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from maskscore.errors import ServiceUnavailable
+from maskscore.gateway.problems import NO_QUEUE
 from maskscore.gateway.state import SharedGateway
 
 __all__ = ["router"]
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"], default_response_class=PlainTextResponse)
 
@@ -30,7 +35,8 @@ async def readyz(gateway: SharedGateway) -> PlainTextResponse:
     try:
         await gateway.client.backlog()
     except ServiceUnavailable as error:
-        return PlainTextResponse(f"{error}\n", 503)
+        log.warning("not ready: %s", error)
+        return PlainTextResponse(f"{NO_QUEUE}\n", 503)
     return PlainTextResponse("ok\n")
 
 

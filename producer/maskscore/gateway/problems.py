@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -22,7 +23,19 @@ from maskscore.errors import (
     ServiceUnavailable,
 )
 
-__all__ = ["MEDIA_TYPE", "Problem", "ProblemError", "answer", "install", "problem_of", "problems"]
+__all__ = [
+    "MEDIA_TYPE",
+    "NO_QUEUE",
+    "NO_STORAGE",
+    "Problem",
+    "ProblemError",
+    "answer",
+    "install",
+    "problem_of",
+    "problems",
+]
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 _LONGEST_DETAIL: Final = 2000
@@ -30,6 +43,10 @@ _LONGEST_DETAIL: Final = 2000
 # Seconds after which it is worth trying again.
 _ROOM_S: Final = 5
 _BACK_S: Final = 5
+
+NO_QUEUE: Final = "The queue does not answer just now. Send the same again later; nothing is doubled."
+NO_STORAGE: Final = "The object store does not answer just now. Send the same again later."
+_DEFECT: Final = "A defect of the gateway; its log has the details."
 
 _STATUS: Final[list[tuple[type[MaskscoreError], HTTPStatus]]] = [
     (JobNotFound, HTTPStatus.NOT_FOUND),
@@ -102,21 +119,26 @@ class ProblemError(Exception):
 
 
 def problem_of(error: MaskscoreError, **about: Any) -> ProblemError:
-    """Return what one of maskscore's errors is over HTTP."""
+    """Return what one of maskscore's errors is over HTTP.
+
+    What is behind the gateway (addresses, keys, scripts) is in the log alone.
+    """
+    cause = error.__cause__ if isinstance(error, ResultUnavailable) else error
+    storage = isinstance(cause, JobError) and cause.passing
+    if storage or isinstance(error, ServiceUnavailable):
+        log.warning("answered with 503: %s: %s", error.code, error)
+        return ProblemError(503, error.code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_BACK_S, **about)
     detail = str(error)
     if isinstance(error, ResultUnavailable):
-        if isinstance(error.__cause__, JobError) and error.__cause__.passing:
-            return ProblemError(503, error.code, detail, retry_after_s=_BACK_S, **about)
         return ProblemError(404, error.code, detail, **about)
     if isinstance(error, JobError):
-        if error.passing:
-            return ProblemError(503, error.code, detail, retry_after_s=_BACK_S, **about)
         return ProblemError(422, error.code, detail, **about)
     for kind, status in _STATUS:
         if isinstance(error, kind):
-            waits = {429: _ROOM_S, 503: _BACK_S}.get(status)
+            waits = _ROOM_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
             return ProblemError(status, error.code, detail, retry_after_s=waits, **about)
-    return ProblemError(500, error.code, detail, **about)
+    log.error("answered with 500: %s: %s", error.code, error)
+    return ProblemError(500, "internal_error", _DEFECT, **about)
 
 
 def answer(error: ProblemError) -> Response:
@@ -161,7 +183,7 @@ def install(app: FastAPI) -> None:
         return answer(ProblemError(status, code, detail, headers=dict(error.headers or {})))
 
     async def defect(_: Request, __: Exception) -> Response:
-        return answer(ProblemError(500, "internal_error", "A defect of the gateway; its log has the details."))
+        return answer(ProblemError(500, "internal_error", _DEFECT))
 
     app.add_exception_handler(ProblemError, own)
     app.add_exception_handler(MaskscoreError, ours)

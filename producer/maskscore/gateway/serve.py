@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from maskscore.connection import public_url
 from maskscore.errors import SettingsError
 from maskscore.gateway.app import make_app
 from maskscore.gateway.tokens import open_tokens
+from maskscore.redaction import public_url
 from maskscore.settings import GatewaySettings
 
 __all__ = ["run_gateway"]

@@ -23,6 +23,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from maskscore.errors import FailureCode, JobError
+from maskscore.redaction import redacted
 
 __all__ = ["ATTEMPTS", "CODES", "CUT_OFF", "What", "changed", "check_size", "s3_errors"]
 
@@ -121,9 +122,9 @@ def s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
     except ParamValidationError as error:
         raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not an object's URI: {error}") from error
     except (ConnectionError, HTTPClientError, RetriesExceededError, *CUT_OFF) as error:
-        raise _unavailable(uri, str(error)) from error
+        raise _unavailable(uri, redacted(str(error))) from error
     except BotoCoreError as error:
-        raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be asked for: {error}") from error
+        raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be asked for: {redacted(str(error))}") from error
 
 
 def _unavailable(uri: str, why: str) -> JobError:
