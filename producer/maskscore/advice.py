@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from maskscore.errors import FailureCode, InvalidDocumentError, PayloadTooLarge, ResultUnavailable
+from maskscore.errors import FailureCode, InvalidDocumentError, NothingToScore, PayloadTooLarge, ResultUnavailable
 
 __all__ = ["advice_for"]
 
@@ -43,6 +43,7 @@ _ADVICE: Final[dict[str, str]] = {
     FailureCode.POISONED: "it ended its worker time and again: maskscore dead show JOB",
     PayloadTooLarge.code: "set MASKSCORE_SPILL_URI=s3://bucket/prefix/",
     ResultUnavailable.code: "the result's object cannot be read: check the credentials, then export again",
+    NothingToScore.code: "look at the masks file; --format names another layout",
     InvalidDocumentError.code: "the sentence names the field",
 }
 

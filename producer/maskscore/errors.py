@@ -21,6 +21,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "MaskscoreError",
+    "NothingToScore",
     "OutputError",
     "PayloadTooLarge",
     "QueueFull",
@@ -113,6 +114,12 @@ class InvalidDocumentError(MaskscoreError):
     """A job, prompt set or masks document that the caller gave does not fit the contract."""
 
     code = "document_invalid"
+
+
+class NothingToScore(MaskscoreError):  # noqa: N818
+    """A file of masks was read, and not one of its entries is a mask; so no job is made of it."""
+
+    code = "no_mask_scored"
 
 
 class SettingsError(MaskscoreError):

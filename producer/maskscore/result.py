@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "NO_MASK_SCORED",
     "Box",
     "Component",
     "Failure",
@@ -31,6 +33,9 @@ __all__ = [
     "Timings",
     "ViewUsed",
 ]
+
+NO_MASK_SCORED: Final = "no_mask_scored"
+"""Code of the warning of a job that succeeded although each of its masks was skipped."""
 
 Box = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels; the smallest box that holds the mask."""
@@ -214,3 +219,17 @@ class JobResult(Document):
     def views_text(self) -> str | None:
         """What was scored in a word: ``original``, ``blur/context+raw_crop/pad``; ``None`` where nothing was."""
         return "+".join(view.text for view in self.views) or self.treatment
+
+    @property
+    def no_mask_scored(self) -> bool:
+        """Whether the job succeeded and had masks, each of which was skipped; a worker adds a warning of this code."""
+        return bool(self.components) and all(component.skipped is not None for component in self.components)
+
+    @property
+    def why_no_mask_scored(self) -> str:
+        """The sentence of the warning ``no_mask_scored``: how many masks were skipped, under which codes, and why."""
+        skipped = [component.skipped for component in self.components if component.skipped is not None]
+        codes = Counter(reason.code for reason in skipped)
+        listed = ", ".join(f"{count:,} {code}" for code, count in codes.most_common())
+        what = f"None of the {len(skipped):,} masks was" if len(skipped) > 1 else "The only mask was not"
+        return f"{what} scored: {listed}. The first: {skipped[0].message}" if skipped else ""

@@ -215,3 +215,30 @@ def test_the_demo_can_be_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
     assert demo.returncode == 130
     assert b"Traceback" not in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_of_which_no_mask_was_scored_is_no_success(environment: dict[str, str], folder: Path) -> None:
+    place = folder / "unscored"
+    place.mkdir()
+    (place / "scene.png").write_bytes((folder / "scene.png").read_bytes())
+    (place / "scene.json").write_text(json.dumps([{"id": n, "segmentation": "none"} for n in "12"]))
+    one = ("submit", "--image", "unscored/scene.png", "--prompts", "demo")
+    left_out = run(environment, folder, *one, "--masks", "unscored/scene.json", "--wait")
+    assert (left_out.returncode, "all 2 entries are left out" in left_out.stderr) == (1, True), left_out.stderr
+    by_uri = (*one, "--masks", (place / "scene.json").as_uri(), "--batch-id", "unscored", "--job-id", "unscored")
+    submitted = run(environment, folder, *by_uri, "--wait", "--json")
+    assert submitted.returncode == 1
+    assert [warning["code"] for warning in json.loads(submitted.stdout)["warnings"]] == ["no_mask_scored"]
+    for command in (
+        ("wait", "unscored"),
+        ("results", "unscored"),
+        ("batch", "wait", "unscored"),
+        ("batch", "results", "unscored"),
+        ("rescore", "unscored", "--top-k", "2", "--wait"),
+        ("compare", "unscored/scene.png", "--masks", (place / "scene.json").as_uri(), "--prompts", "demo"),
+        ("report", "unscored", "-o", "unscored.html"),
+    ):
+        said = run(environment, folder, *command)
+        assert (said.returncode, "None of the 2 masks was scored: 2 mask_invalid" in said.stderr) == (1, True), said
+    ran = run(environment, folder, "run", "unscored", "--prompts", "demo")
+    assert (ran.returncode, "no_mask_scored: 1" in ran.stdout) == (1, True), ran

@@ -69,7 +69,13 @@ def test_the_summary_says_what_became_of_each_image(capsys: pytest.CaptureFixtur
     for number in range(5):
         error = Failure(code="image_truncated", message="it ends too early")
         tally.add(JobResult(job_id="x", state=JobState.FAILED, error=error), lambda n=number: f"s3://b/{n}.jpg")  # type: ignore[misc]
-    submitted = Submitted(refused={PayloadTooLarge.code: Failures(count=1, examples=[("s3://b/big.jpg", "too large")])})
+    (only,) = [component for component in components if component.skipped]
+    nothing = JobResult(job_id="n", state=JobState.SUCCEEDED, components=[only])
+    tally.add(nothing, lambda: "s3://b/none.jpg")
+    left_out = Failures(count=4, examples=[("s3://b/c.jpg", "c.json: mask 7: it has two points")])
+    submitted = Submitted(
+        left_out=left_out, refused={PayloadTooLarge.code: Failures(count=1, examples=[("s3://b/big.jpg", "too large")])}
+    )
     whole = summary(
         BatchCounts(succeeded=8, failed=5), tally, submitted, Census(images_without_masks=1, lonely_images=["z"])
     )
@@ -78,7 +84,11 @@ def test_the_summary_says_what_became_of_each_image(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     for word in (
         "8 succeeded, 5 failed",
-        "16 scored; skipped: 8 empty_mask",
+        "16 scored; skipped: 9 empty_mask",
+        "left out  4 entries",
+        "c.json: mask 7: it has two points",
+        "no_mask_scored: 1 → ",
+        "s3://b/none.jpg: The only mask was not scored: 1 empty_mask. The first: no pixel is set",
         f"2.0                 8  50.0%  {'█' * 20}",
         "image_truncated: 5 → ",
         "s3://b/2.jpg: it ends too early",
@@ -92,8 +102,18 @@ def test_the_summary_says_what_became_of_each_image(capsys: pytest.CaptureFixtur
     document = json.loads(capsys.readouterr().out)
     assert document["multipliers"] == {"2.0": 8, "0.1": 8}
     assert document["failures"]["image_truncated"]["count"] == 5
+    assert (document["masks_left_out"], document["no_mask_scored"]["count"]) == (4, 1)
     # What is kept between two runs is the same when it is read again.
     assert Tally.model_validate_json(tally.model_dump_json()) == tally
+
+
+def test_a_run_of_which_an_image_has_no_scored_mask_is_no_success() -> None:
+    tally = Tally()
+    skipped = Component(id="1", index=0, skipped=Skipped(code="empty_mask", message="no pixel is set"))
+    scored = Component(id="2", index=1, semantic_multiplier=2.0)
+    for components, succeeded in (([], True), ([skipped, scored], True), ([skipped], False)):
+        tally.add(JobResult(job_id="1", state=JobState.SUCCEEDED, components=components), lambda: "a.jpg")
+        assert summary(BatchCounts(succeeded=1), tally, Submitted()).succeeded is succeeded
 
 
 def test_a_run_without_masks_has_no_histogram(capsys: pytest.CaptureFixture[str]) -> None:

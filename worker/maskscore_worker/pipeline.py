@@ -19,6 +19,7 @@ from maskscore.objects import Objects
 from maskscore.objects.names import file_name_of
 from maskscore.prompts import PromptSet
 from maskscore.result import (
+    NO_MASK_SCORED,
     Component,
     ImageInfo,
     JobResult,
@@ -113,7 +114,7 @@ class Pipeline:
         if not masks:
             notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
         stages = ("fetch", "decode", "regions", "crops", "encode", "scoring")
-        return JobResult(
+        result = JobResult(
             job_id=job.job_id,
             batch_id=job.batch_id,
             state=JobState.SUCCEEDED,
@@ -151,6 +152,10 @@ class Pipeline:
             worker=self.worker,
             submitted_at=claim.submitted_at,
         )
+        if result.no_mask_scored:
+            notices.append(Notice(code=NO_MASK_SCORED, message=result.why_no_mask_scored))
+            return result.model_copy(update={"warnings": notices})
+        return result
 
     @property
     def identity(self) -> ModelIdentity:

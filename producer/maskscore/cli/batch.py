@@ -11,6 +11,7 @@ import click
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.output import print_results, shown_progress
+from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.ledger import BatchCounts
 from maskscore.result import JobResult
@@ -40,14 +41,16 @@ def _show(batch_id: str, as_json: bool) -> None:
 @_json
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
 def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
-    """Wait until all jobs have ended. Exits with 1 if one of them has no result."""
+    """Wait until all jobs have ended. Exits with 1 if one has no result, or no mask of it was scored."""
+    unscored = Unscored()
     with Client() as client:
         batch = client.batch(batch_id)
-        for _ in shown_progress(batch.as_completed(timeout), len(batch)):
+        for _ in unscored.of(shown_progress(batch.as_completed(timeout), len(batch))):
             pass
         counts = batch.counts()
         _print_counts(batch_id, counts, as_json)
-    if counts.succeeded < counts.total:
+    unscored.say()
+    if unscored or counts.succeeded < counts.total:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -57,8 +60,9 @@ def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
 @click.option("--reader", help="Go on where the reader of this name stopped.")
 def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | None) -> None:
-    """Print results as the jobs end, until all have. Exits with 1 if one of them has no result."""
+    """Print results as the jobs end, until all have. Exits with 1 if one has no result, or no mask of it was scored."""
     failed = False
+    unscored = Unscored()
 
     def seen(results: Iterator[JobResult]) -> Iterator[JobResult]:
         nonlocal failed
@@ -67,8 +71,10 @@ def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | 
             yield result
 
     with Client() as client:
-        print_results(seen(client.batch(batch_id).as_completed(timeout, reader=reader)), as_json=as_json)
-    if failed:
+        results = seen(unscored.of(client.batch(batch_id).as_completed(timeout, reader=reader)))
+        print_results(results, as_json=as_json)
+    unscored.say()
+    if failed or unscored:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

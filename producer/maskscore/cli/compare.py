@@ -15,6 +15,7 @@ from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.jobs import wait_for
 from maskscore.cli.submit import job_from_options
+from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.objects.names import file_name_of
 from maskscore.result import JobState
@@ -89,16 +90,21 @@ def compare_command(
             why = f"{failed.error.code}: {failed.error.message}" if failed.error else str(failed.state)
             click.echo(f"maskscore: {why}", err=True)
             sys.exit(Exit.NOT_SUCCEEDED)
+        unscored = Unscored()
+        for _ in unscored.of(results):
+            pass
+        unscored.say()
         comparison = Comparison(names, results)
         [entry] = job_entries(client, ids[:1])
         write_comparison(output, comparison, jobs, entry, title=f"Treatments of {file_name_of(base.image.uri)}")
     if as_json:
         for mask in comparison.masks:
             click.echo(json.dumps(_document(names, mask)))
-        click.echo(str(output.absolute()), err=True)
-        return
-    _print(comparison)
-    click.echo(str(output.absolute()))
+    else:
+        _print(comparison)
+    click.echo(str(output.absolute()), err=as_json)
+    if unscored:
+        sys.exit(Exit.NOT_SUCCEEDED)
 
 
 def _print(comparison: Comparison) -> None:

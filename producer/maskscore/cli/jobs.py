@@ -10,6 +10,7 @@ import click
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.output import print_results, print_statuses, read_job_ids, shown_progress
+from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.result import JobResult, JobState
 
@@ -44,24 +45,29 @@ def status_command(job_ids: tuple[str, ...], as_json: bool) -> None:
 @_ids_and_json
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
 def wait_command(job_ids: tuple[str, ...], as_json: bool, timeout: float | None) -> None:
-    """Wait until jobs have ended, and say how. Exits with 1 if one of them has no result."""
+    """Wait until jobs have ended, and say how. Exits with 1 if one has no result, or no mask of it was scored."""
     with Client() as client:
         ids = read_job_ids(job_ids)
-        wait_for(client, ids, timeout)
+        unscored = Unscored()
+        for _ in unscored.of(wait_for(client, ids, timeout)):
+            pass
         statuses = client.statuses(ids)
         print_statuses(statuses, as_json=as_json)
-    if any(status.state is not JobState.SUCCEEDED for status in statuses):
+    unscored.say()
+    if unscored or any(status.state is not JobState.SUCCEEDED for status in statuses):
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
 @click.command("results")
 @_ids_and_json
 def results_command(job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Print the scores of jobs that have ended. Exits with 1 if one of them has no result."""
+    """Print the scores of jobs that have ended. Exits with 1 if one has no result, or no mask of it was scored."""
     with Client() as client:
         results = [client.get(job_id) for job_id in read_job_ids(job_ids)]
-    print_results(results, as_json=as_json)
-    if any(result.state is not JobState.SUCCEEDED for result in results):
+    unscored = Unscored()
+    print_results(unscored.of(results), as_json=as_json)
+    unscored.say()
+    if unscored or any(result.state is not JobState.SUCCEEDED for result in results):
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

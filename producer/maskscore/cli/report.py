@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from maskscore.batch import Batch
+from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.named import batch_named
 from maskscore.cli.output import read_job_ids, shown_progress
+from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. A file is self-contained. A folder has
     an index.html and pages of 20 images each. Jobs that are named must have ended; of a batch, those that have not
-    are shown as what they are.
+    are shown as what they are. Exits with 1 where a job had masks and none was scored.
     """
     if not names and not batches:
         raise click.UsageError("name batches or jobs, or give --batch")
@@ -58,12 +61,17 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
             raise click.UsageError(f"{output} is a file: name a folder, or a file NAME.html")
         if one_file and count > _MOST_IN_ONE_FILE:
             click.echo(f"maskscore: {count:,} images in one file; `-o FOLDER` makes pages that load faster", err=True)
+        unscored = Unscored()
         entries = shown_progress((entry for source in sources for entry in source.entries), count, doing="drawing")
+        entries = unscored.of_each(entries, lambda entry: entry.result)
         if one_file:
             write_report(output, entries, title=title)
         else:
             output = write_folder(output, entries, title=title)
     click.echo(str(output.absolute()))
+    unscored.say()
+    if unscored:
+        sys.exit(Exit.NOT_SUCCEEDED)
 
 
 class _Source:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from maskscore.cli.exits import Exit
 from maskscore.cli.named import batch_named
 from maskscore.cli.output import print_results, read_job_ids, shown_progress
+from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
@@ -61,7 +62,7 @@ def rescore_command(
     if prompts is None and thresholds is None and method is None and top_k is None:
         raise click.UsageError("say what is to be asked otherwise: --prompts, --thresholds, --method or --top-k")
     prompt_set = read_prompt_set(Path(prompts)) if prompts and prompts.endswith((".yaml", ".yml")) else prompts
-    tally = _Tally()
+    tally, unscored = _Tally(), Unscored()
     with Client() as client:
         try:
             batch = client.rescore(
@@ -82,9 +83,11 @@ def rescore_command(
             for job_id in batch.job_ids():
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch.batch_id}) if as_json else job_id)
             return
-        print_results(tally.of(shown_progress(batch.as_completed(timeout), count)), as_json=as_json)
+        results = unscored.of(tally.of(shown_progress(batch.as_completed(timeout), count)))
+        print_results(results, as_json=as_json)
     click.echo(f"maskscore: {tally}", err=True)
-    if tally.failed:
+    unscored.say()
+    if tally.failed or unscored:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

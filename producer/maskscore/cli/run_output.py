@@ -13,6 +13,8 @@ from rich.console import Console
 from maskscore.advice import advice_for
 from maskscore.dataset import Census, Pair, Summary
 from maskscore.dataset.source import Opened
+from maskscore.dataset.tally import Failures
+from maskscore.result import NO_MASK_SCORED
 
 __all__ = ["print_dry_run", "print_summary"]
 
@@ -92,21 +94,32 @@ def _summary_lines(summary: Summary, *, follow: bool) -> Iterator[str]:
         if tally.masks:
             yield ""
             yield from _histogram(tally.multipliers)
-    if summary.submitted.left_out:
-        yield f"left out  {summary.submitted.left_out:,} entries of masks files that are no masks"
+    left_out = summary.submitted.left_out
+    if left_out.count:
+        yield f"left out  {left_out.count:,} entries of masks files that are no masks"
+        yield from (f"  {reason}" for _, reason in left_out.examples)
+        if left_out.count > len(left_out.examples):
+            yield "  ..."
     lonely = list(_census_lines(summary.census))
     if lonely:
         yield ""
         yield from lonely
     for code, failures in summary.failures.items():
         yield ""
-        advice = advice_for(code)
-        yield f"{code}: {failures.count:,}{f' → {advice}' if advice else ''}"
-        for name, message in failures.examples[:3]:
-            yield f"  {name}: {message}" if name not in message else f"  {message}"
+        yield from _failure_lines(code, failures)
+    if tally.unscored.count:
+        yield ""
+        yield from _failure_lines(NO_MASK_SCORED, tally.unscored)
     if counts.succeeded:
         yield ""
         yield f"Export: maskscore export {summary.batch_id} --format jsonl -o scores.jsonl --min-multiplier 1"
+
+
+def _failure_lines(code: str, failures: Failures) -> Iterator[str]:
+    advice = advice_for(code)
+    yield f"{code}: {failures.count:,}{f' → {advice}' if advice else ''}"
+    for name, message in failures.examples[:3]:
+        yield f"  {name}: {message}" if name not in message else f"  {message}"
 
 
 def _histogram(multipliers: dict[str, int]) -> Iterator[str]:

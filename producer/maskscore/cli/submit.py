@@ -19,10 +19,11 @@ from maskscore.cli.exits import Exit
 from maskscore.cli.jobs import wait_for
 from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.output import print_results
+from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
-from maskscore.errors import InvalidDocumentError, JobError, QueueFull
+from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.image_size import image_size
 from maskscore.job import Job, MasksFormat, parse_job
@@ -87,8 +88,10 @@ def submit_command(
         if not wait_:
             return
         results = wait_for(client, ids, timeout)
-    print_results(results, as_json=as_json)
-    if any(result.state is not JobState.SUCCEEDED for result in results):
+    unscored = Unscored()
+    print_results(unscored.of(results), as_json=as_json)
+    unscored.say()
+    if unscored or any(result.state is not JobState.SUCCEEDED for result in results):
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -181,11 +184,14 @@ def _inline(path: Path, image_uri: str, format_: str | None) -> list[Any]:
         raise InvalidDocumentError(f"There is no masks file {path}.")
     masks = []
     name, size = file_name_of(image_uri), _size_of(image_uri)
-    for mask in read_masks(path.read_bytes(), image_name=name, format=format_, size=size):
+    read = read_masks(path.read_bytes(), image_name=name, format=format_, size=size)
+    for mask in read:
         if isinstance(mask, UnreadableMask):
             click.echo(f"maskscore: {path}: mask {mask.id} is left out: {mask.message}", err=True)
         else:
             masks.append(mask)
+    if read and not masks:
+        raise NothingToScore(f"{path}: all {len(read):,} entries are left out, so there is nothing to score.")
     return masks
 
 

@@ -16,7 +16,7 @@ from maskscore.dataset.names import last_part
 from maskscore.dataset.pairing import Pair
 from maskscore.dataset.roots import Root
 from maskscore.document import explain
-from maskscore.errors import InvalidDocumentError
+from maskscore.errors import InvalidDocumentError, NothingToScore
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.formats.detection import kind_of
 from maskscore.image_size import image_size
@@ -31,10 +31,10 @@ _NEED_THE_SIZE = ("numbers", "npz", "npy")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A job, and how many entries are not in it since they are no masks. (A worker that reads them counts its own.)"""
+    """A job, and which entries are not in it and why, a sentence each. (A worker that reads masks skips its own.)"""
 
     job: Job
-    left_out: int
+    left_out: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class JobMaker:
     def make(self, pair: Pair) -> Made:
         """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
 
-        Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read.
+        Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read, such as
+        :class:`~maskscore.errors.NothingToScore` where every entry would be left out.
         """
         rest = dict(self.fields)
         image: dict[str, Any] = {"uri": self._image_uri(pair), "orientation": rest.pop("orientation", "auto")}
@@ -103,14 +104,14 @@ class JobMaker:
             return self.images.uri_of(pair.image)
         return self._put(self.images, pair.image, "" if self.masks is None else "images/", "image")
 
-    def _masks(self, pair: Pair) -> tuple[list[Mask] | dict[str, Any], int]:
-        """Return the masks, or where they are, and how many were left out since they cannot be read."""
+    def _masks(self, pair: Pair) -> tuple[list[Mask] | dict[str, Any], list[str]]:
+        """Return the masks, or where they are, and which were left out since they cannot be read."""
         if pair.inline is not None:
-            return _readable(pair.inline.masks)
+            return _readable(pair.inline.masks, pair.image)
         root = self._masks_root
         assert pair.masks is not None
         if pair.folder:
-            return _readable(read_folder(root, pair.masks, self.format))
+            return _readable(read_folder(root, pair.masks, self.format), pair.masks)
         if root.local and not (self.images.local or self.upload):
             return self._read_here(root, pair)
         uri = (
@@ -119,16 +120,17 @@ class JobMaker:
             else root.uri_of(pair.masks)
         )
         pinned = self.pinned and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
-        return {"uri": uri, "format": self.format, "etag": pair.masks_etag if pinned else None}, 0
+        return {"uri": uri, "format": self.format, "etag": pair.masks_etag if pinned else None}, []
 
-    def _read_here(self, root: Root, pair: Pair) -> tuple[list[Mask], int]:
+    def _read_here(self, root: Root, pair: Pair) -> tuple[list[Mask], list[str]]:
         """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
         assert pair.masks is not None
         data = root.read(pair.masks, "masks")
         size = None
         if kind_of(data) in _NEED_THE_SIZE:
             size = image_size(io.BytesIO(self.images.read(pair.image, "image")))
-        return _readable(read_masks(data, image_name=last_part(pair.image), format=self.format, size=size))
+        masks = read_masks(data, image_name=last_part(pair.image), format=self.format, size=size)
+        return _readable(masks, pair.masks)
 
     @property
     def _masks_root(self) -> Root:
@@ -142,6 +144,10 @@ class JobMaker:
         return uri
 
 
-def _readable(masks: list[Mask | UnreadableMask]) -> tuple[list[Mask], int]:
+def _readable(masks: list[Mask | UnreadableMask], place: str) -> tuple[list[Mask], list[str]]:
+    """Return the masks, and why each of the others is left out. Raises NothingToScore where all of them are."""
     found = [mask for mask in masks if isinstance(mask, Mask)]
-    return found, len(masks) - len(found)
+    left_out = [f"{place}: mask {mask.id}: {mask.message}" for mask in masks if isinstance(mask, UnreadableMask)]
+    if left_out and not found:
+        raise NothingToScore(f"All {len(left_out):,} entries are left out. The first: {left_out[0]}")
+    return found, left_out

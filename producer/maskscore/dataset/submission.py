@@ -51,7 +51,7 @@ class Submitted:
     new: int = 0
     known: int = 0
     refused: dict[str, Failures] = field(default_factory=dict)
-    left_out: int = 0
+    left_out: Failures = field(default_factory=Failures)
     waiting_for_room: bool = False
 
     @property
@@ -138,7 +138,8 @@ class Submission:
             for pair, made in zip(missing, (pool.map if reads else map)(self._made, missing), strict=True):
                 if isinstance(made, Made):
                     jobs.append(made.job)
-                    self.progress.left_out += made.left_out
+                    for reason in made.left_out:
+                        self.progress.left_out.add(lambda image=pair.image: image, reason)  # type: ignore[misc]
                 elif made is not None:
                     self._refuse(pair.image, made)
             self._submit(jobs)

@@ -43,8 +43,13 @@ class Summary:
 
     @property
     def succeeded(self) -> bool:
-        """Whether each image has a result."""
-        return self.complete and self.counts.succeeded == self.counts.total and not self.submitted.refused_count
+        """Whether each image has a result, and of each that has masks one was scored."""
+        return (
+            self.complete
+            and self.counts.succeeded == self.counts.total
+            and not self.submitted.refused_count
+            and not self.tally.unscored.count
+        )
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -61,9 +66,11 @@ class Summary:
             "states": {**asdict(self.counts), "total": self.counts.total},
             "masks": self.tally.masks,
             "multipliers": self.tally.multipliers,
-            "masks_left_out": self.submitted.left_out,
+            "masks_left_out": self.submitted.left_out.count,
+            "left_out_examples": [reason for _, reason in self.submitted.left_out.examples],
             "skipped": self.tally.skipped,
             "warnings": self.tally.warnings,
+            "no_mask_scored": self.tally.unscored.model_dump(),
             "failures": {code: failures.model_dump() for code, failures in self.failures.items()},
             "seconds": round(self.seconds, 3),
             "jobs_per_s": round(self.jobs_per_s, 3),

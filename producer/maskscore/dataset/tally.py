@@ -32,7 +32,8 @@ class Tally(BaseModel):
     """Counts over the results of a batch.
 
     ``multipliers`` counts masks by their semantic multiplier, as text; ``none`` are those scored without one
-    (``method="cosine"``). ``skipped`` counts masks by why they were skipped, ``failures`` jobs by their code.
+    (``method="cosine"``). ``skipped`` counts masks by why they were skipped, ``failures`` jobs by their code,
+    ``unscored`` the jobs that succeeded although no mask of theirs was scored.
     """
 
     position: str = "0"
@@ -42,11 +43,14 @@ class Tally(BaseModel):
     skipped: dict[str, int] = Field(default_factory=dict)
     warnings: dict[str, int] = Field(default_factory=dict)
     failures: dict[str, Failures] = Field(default_factory=dict)
+    unscored: Failures = Field(default_factory=Failures)
 
     def add(self, result: JobResult, name: Callable[[], str]) -> None:
         """Count a job's result; ``name`` says which image it is of."""
         if result.error is not None:
             self.add_failure(result.error.code, name, result.error.message)
+        if result.no_mask_scored:
+            self.unscored.add(name, result.why_no_mask_scored)
         self.jobs += 1
         for notice in result.warnings:
             _one_more(self.warnings, notice.code)
