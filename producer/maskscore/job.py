@@ -65,6 +65,12 @@ MasksFormat = Literal[
     "png-labels",
     "png-binary",
     "npz",
+    "grounded-sam2",
+    "mmdet",
+    "label-studio-min",
+    "labelme",
+    "via",
+    "supervisely",
 ]
 # S3's keys have at most 1,024 bytes, paths 4,096; percent signs make a file's URI longer.
 _MOST_URI: Final = 16_384

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from mask_files import brush_of, cvat_runs, label_map, png, png_claiming, shapes
 from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
+from maskscore.formats.registry import REGISTERED
 from maskscore.job import Mask
 
 MASKS = shapes()
@@ -123,6 +124,30 @@ KEYS = [
     *("id", "image_id", "images", "annotations", "segmentation", "size", "counts", "masks", "image", "data", "result"),
     *("value", "rle", "points", "type", "segments", "x", "y", "box", "class", "confidence", "score", "category_id"),
     *("original_width", "original_height", "file_name", "coco_url", "segments_info", "predictions"),
+    *(
+        "labels",
+        "scores",
+        "bboxes",
+        "visualization",
+        "shapes",
+        "imagePath",
+        "shape_type",
+        "mask",
+        "regions",
+        "filename",
+    ),
+    *(
+        "shape_attributes",
+        "_via_img_metadata",
+        "objects",
+        "height",
+        "width",
+        "bitmap",
+        "origin",
+        "exterior",
+        "interior",
+    ),
+    *("annotation_id", "annotator", "image_path", "geometryType"),
 ]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -138,9 +163,11 @@ json_values = st.recursive(
 )
 
 
-@given(json_values)
-def test_any_json_is_masks_or_a_refusal(document: Any) -> None:
-    tried(json.dumps(document).encode())
+@pytest.mark.parametrize("format_", [None, *REGISTERED])
+@settings(max_examples=40)
+@given(document=json_values | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=6))
+def test_any_json_is_masks_or_a_refusal(format_: str | None, document: Any) -> None:
+    tried(json.dumps(document).encode(), format=format_)
 
 
 @given(st.fixed_dictionaries({"id": json_values, "data": st.dictionaries(st.just("image"), json_values)}), json_values)
@@ -150,7 +177,9 @@ def test_any_task_of_label_studio_is_masks_or_a_refusal(task: dict[str, Any], re
     )
 
 
-@pytest.mark.parametrize("format_", ["coco", "lvis", "coco-panoptic", "detectron2", "label-studio"])
+@pytest.mark.parametrize(
+    "format_", ["coco", "lvis", "coco-panoptic", "detectron2", "label-studio", "label-studio-min", "via"]
+)
 @given(document=json_values | st.fixed_dictionaries({"images": json_values, "annotations": json_values}))
 def test_any_json_is_a_dataset_or_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, format_: str, document: Any

@@ -14,6 +14,7 @@ from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
 from maskscore.formats.layouts import layout_named
+from maskscore.formats.registry import REGISTERED
 from maskscore.formats.sought import Sought
 
 __all__ = ["read_categories", "read_dataset"]
@@ -37,7 +38,10 @@ def read_dataset(path: Path, *, format: str | None = None) -> Iterator[ImageMask
             f"{path} has the masks of one image ({layout.name}: {layout.description}), not of a dataset. Give it "
             "beside its image."
         )
-    return _read(_READERS[layout.name], path)
+    registered = REGISTERED.get(layout.name)
+    reader = registered.images if registered is not None else _READERS[layout.name]
+    assert reader is not None
+    return _read(reader, path)
 
 
 def read_categories(path: Path, *, format: str | None = None) -> Iterator[Any]:

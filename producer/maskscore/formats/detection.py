@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
-from typing import Literal
 
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import layout_of_json, parse_json
 from maskscore.formats.json_stream import sketch
 from maskscore.formats.layouts import FORMATS, Layout
+from maskscore.formats.record import Kind
 
 __all__ = ["Kind", "detect", "kind_of"]
-
-Kind = Literal["json", "png", "npz", "npy", "xml", "numbers"]
 
 _HEAD_BYTES = 4096
 # Larger documents are looked at, and not read whole.

@@ -1,8 +1,8 @@
 """JSON documents: which layout one has, and the entries in it that are of the sought image.
 
-SA-1B: https://github.com/facebookresearch/segment-anything (dataset section); COCO and its results:
-https://cocodataset.org (data format, results format); LVIS: https://www.lvisdataset.org/dataset. All keep a mask in
-``segmentation`` and its id, where it has one, in ``id``.
+COCO and its results: https://cocodataset.org (data format, results format); LVIS: https://www.lvisdataset.org/dataset.
+All keep a mask in ``segmentation`` and its id, where it has one, in ``id``. What lives in a module of its own is in
+:data:`~maskscore.formats.registry.REGISTERED`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.label_studio import entries_of_task, is_image_of
+from maskscore.formats.registry import REGISTERED, recognised
 from maskscore.formats.sought import Sought
 from maskscore.formats.ultralytics import entries_of_summary
 
@@ -36,6 +37,8 @@ def layout_of_json(document: Any) -> str:
 
     Raises :class:`~maskscore.formats.MasksDocumentError`.
     """
+    if name := recognised(document):
+        return name
     if isinstance(document, list):
         first = document[0] if document and isinstance(document[0], dict) else {}
         if isinstance(first.get("data"), dict) and _tasks(first):
@@ -51,15 +54,13 @@ def layout_of_json(document: Any) -> str:
             return "maskscore"
         if isinstance(annotations, list) and isinstance(images, list):
             return _of_many(annotations, images)
-        if isinstance(annotations, list) and isinstance(document.get("image"), dict):
-            return "sa1b"
         if isinstance(document.get("data"), dict) and _tasks(document):
             return "label-studio"
     raise MasksDocumentError(
         "The masks have no known layout. Known in JSON are a list of masks, an object with `masks`, SA-1B's (`image` "
         "and `annotations`), COCO's and LVIS's (`images` and `annotations`), COCO results (a list with `image_id`, "
-        "`category_id`, `score`), Ultralytics' (a list with `segments`) and Label Studio's tasks (`data` and "
-        "`annotations`)."
+        "`category_id`, `score`), Ultralytics' (a list with `segments`), Label Studio's tasks (`data` and "
+        f"`annotations`), and {', '.join(REGISTERED)}."
     )
 
 
@@ -68,7 +69,8 @@ def json_entries(document: Any, layout: str, sought: Sought) -> Entries:
 
     Raises :class:`~maskscore.formats.MasksDocumentError` where the document has another layout or not this image.
     """
-    return _READERS[layout](document, sought)
+    entries = REGISTERED[layout].entries if layout in REGISTERED else _READERS[layout]
+    return entries(document, sought)
 
 
 def _tasks(task: Mapping[str, Any]) -> bool:
@@ -86,10 +88,6 @@ def _of_many(annotations: Entries, images: Entries) -> str:
 def _own(document: Any, sought: Sought) -> Entries:
     entries = document.get("masks") if isinstance(document, dict) else document
     return _list(entries, "a list of masks, or an object with `masks`")
-
-
-def _sa1b(document: Any, sought: Sought) -> Entries:
-    return _list(document.get("annotations") if isinstance(document, dict) else None, "SA-1B's, with `annotations`")
 
 
 def _coco(document: Any, sought: Sought) -> Entries:
@@ -168,7 +166,6 @@ def _list(value: Any, layout: str) -> Entries:
 _READERS: Mapping[str, Callable[[Any, Sought], Entries]] = {
     "maskscore": _own,
     "sam": _own,
-    "sa1b": _sa1b,
     "coco": _coco,
     "lvis": _coco,
     "coco-panoptic": _panoptic,

@@ -14,7 +14,16 @@ from pydantic_core import from_json, to_json
 
 from maskscore.formats.document import MasksDocumentError
 
-__all__ = ["Grouped", "items", "sketch"]
+__all__ = ["Grouped", "items", "members", "sketch"]
+
+
+def members(path: Path, prefix: str) -> Generator[tuple[str, Any], None, None]:
+    """Yield the names and values of the object at ijson's ``prefix`` (empty: the outermost), one at a time.
+
+    Raises as :func:`items` does.
+    """
+    with _opened(path) as file, _reading(path):
+        yield from ijson.kvitems(file, prefix, use_float=True)
 
 
 def items(path: Path, prefix: str) -> Generator[Any, None, None]:
@@ -22,12 +31,17 @@ def items(path: Path, prefix: str) -> Generator[Any, None, None]:
 
     Raises :class:`~maskscore.formats.MasksDocumentError` where the file is not JSON.
     """
-    with _opened(path) as file:
-        try:
-            yield from ijson.items(file, prefix, use_float=True)
-        except (ijson.JSONError, UnicodeDecodeError, ValueError, OverflowError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise MasksDocumentError(f"{path} is not JSON that can be read: {reason}") from error
+    with _opened(path) as file, _reading(path):
+        yield from ijson.items(file, prefix, use_float=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ijson.JSONError, UnicodeDecodeError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MasksDocumentError(f"{path} is not JSON that can be read: {reason}") from error
 
 
 def sketch(path: Path) -> Any:

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
 from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.record import Layout, Scope
+from maskscore.formats.registry import REGISTERED
 
 __all__ = ["FORMATS", "Layout", "Scope", "layout_named"]
-
-Scope = Literal["image", "dataset", "folder"]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """One way in which a tool keeps masks.
-
-    ``scope`` says what one of it holds: ``image``, a file with the masks of one image; ``dataset``, a file with those
-    of many images (which ``read_masks`` reads, too, when it is told which image); ``folder``, a folder with a file per
-    mask.
-    """
-
-    name: str
-    scope: Scope
-    description: str
-
 
 FORMATS: Mapping[str, Layout] = MappingProxyType(
     {
@@ -35,7 +18,6 @@ FORMATS: Mapping[str, Layout] = MappingProxyType(
             Layout("maskscore", "image", "a JSON list of masks, or an object with `masks`"),
             Layout("sam", "image", "JSON list of records of SAM's or SAM 2's automatic mask generator"),
             Layout("sam-folder", "folder", "SAM's command line: metadata.csv and a PNG per mask"),
-            Layout("sa1b", "image", "SA-1B's JSON: `image` and `annotations`"),
             Layout("coco", "dataset", "COCO's JSON: `images` and `annotations`"),
             Layout("lvis", "dataset", "LVIS's JSON: COCO's, with images named by URL"),
             Layout("coco-panoptic", "dataset", "COCO panoptic: JSON and a folder of PNGs, or one PNG"),
@@ -47,6 +29,7 @@ FORMATS: Mapping[str, Layout] = MappingProxyType(
             Layout("png-labels", "image", "PNG label map, 8 or 16 bit or palette: each value but 0 is a mask"),
             Layout("png-binary", "image", "PNG of one mask: the bright pixels are inside"),
             Layout("npz", "image", "NumPy's NPZ or NPY: a stack of masks, or a label map"),
+            *(format_.layout for format_ in REGISTERED.values()),
         )
     }
 )

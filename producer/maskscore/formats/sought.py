@@ -14,6 +14,8 @@ MOST_PIXELS = 100_000_000
 
 # A few bytes may unpack to a mask of MOST_PIXELS, and a file has room for thousands of them.
 _MOST_PIXELS_TOGETHER = 1 << 32
+# Of outlines that are drawn here, a step costs about a microsecond, and a corner may lie anywhere.
+_MOST_STEPS_TOGETHER = 20_000_000
 
 
 @dataclass(slots=True)
@@ -22,7 +24,8 @@ class Sought:
 
     ``name`` (a file name without folders) and ``id`` find it in a file of many images; ``size`` is its
     ``(height, width)`` where it is known. ``check_count`` is called with the number of entries before they are read,
-    and may raise. No mask of more than ``max_pixels`` is unpacked; ``unpacked`` counts the pixels of all that were.
+    and may raise. No mask of more than ``max_pixels`` is unpacked; ``unpacked`` counts the pixels of all that were,
+    ``steps`` those of the outlines that were drawn.
     """
 
     name: str | None = None
@@ -31,6 +34,7 @@ class Sought:
     check_count: Callable[[int], object] | None = None
     max_pixels: int = MOST_PIXELS
     unpacked: int = 0
+    steps: float = 0
 
     def counted(self, count: int) -> None:
         """Let the caller refuse so many entries."""
@@ -57,6 +61,12 @@ class Sought:
         if self.unpacked + pixels > _MOST_PIXELS_TOGETHER:
             raise MasksDocumentError(f"The masks have more than {_MOST_PIXELS_TOGETHER:,} pixels together.")
         self.unpacked += pixels
+
+    def outline(self, steps: float) -> None:
+        """Count steps of outlines to draw. Raises :class:`MasksDocumentError` where they are too many together."""
+        if not self.steps + steps <= _MOST_STEPS_TOGETHER:
+            raise MasksDocumentError("The outlines are too long together, or have corners that are not finite.")
+        self.steps += steps
 
     def is_called(self, name: object) -> bool:
         """Say whether a path or URL in the file is this image's."""

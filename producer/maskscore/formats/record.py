@@ -1,0 +1,65 @@
+"""What is said of a format: its name, what one of its files holds, and the functions that know and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from maskscore.formats.document import ImageMasks, Size
+from maskscore.formats.sought import Sought
+
+__all__ = ["Format", "Kind", "Layout", "Scope", "Stated"]
+
+Scope = Literal["image", "dataset", "folder"]
+Kind = Literal["json", "png", "npz", "npy", "xml", "numbers"]
+"""What a file is by its first bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One way in which a tool keeps masks.
+
+    ``scope`` says what one of it holds: ``image``, a file with the masks of one image; ``dataset``, a file with those
+    of many images (which ``read_masks`` reads, too, when it is told which image); ``folder``, a folder with a file per
+    mask.
+    """
+
+    name: str
+    scope: Scope
+    description: str
+
+
+class Stated(NamedTuple):
+    """What a document of one image says of that image: its name or path, and its ``(height, width)``."""
+
+    name: str | None = None
+    size: Size | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A JSON format in a module of its own.
+
+    Parameters
+    ----------
+    layout: its name, its scope, and what it is.
+    recognises: whether a parsed document is of this format. Of a large file it is given the document with the first
+        member of each of its lists alone.
+    entries: a parsed document and the sought image → that image's entries: :func:`~maskscore.formats.entries.masks_of`.
+        Raises :class:`~maskscore.formats.MasksDocumentError`.
+    images: a dataset file → the masks of each of its images, one image in memory at a time.
+    stated: what a document of one image says of it, for files that hold several such documents.
+    """
+
+    layout: Layout
+    recognises: Callable[[Any], bool]
+    entries: Callable[[Any, Sought], list[Any]]
+    images: Callable[[Path], Iterator[ImageMasks]] | None = None
+    stated: Callable[[Any], Stated] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that ``--format`` takes."""
+        return self.layout.name

@@ -1,0 +1,95 @@
+"""Supervisely's JSON, one file per image: ``objects`` with bitmaps and polygons.
+
+Source: https://docs.supervisely.com/data-organization/00_ann_format_navi and ``Bitmap.base64_2_data`` in
+https://github.com/supervisely/supervisely (``supervisely/geometry/bitmap.py``): a bitmap is a PNG, packed by zlib, in
+base64, at ``origin`` (x, y); a polygon has an ``exterior`` and ``interior`` rings, which are holes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.entries import id_of
+from maskscore.formats.parts import bytes_of_base64, flat_points, inflated, rle_of_picture, size_of
+from maskscore.formats.record import Format, Layout, Stated
+from maskscore.formats.sought import Sought
+
+__all__ = ["FORMAT"]
+
+_FIELDS = ("classTitle", "classId", "description", "tags", "labelerLogin", "createdAt", "updatedAt")
+_PNG = b"\x89PNG"
+# What a PNG has beside its pixels, with room to spare.
+_MORE_BYTES = 1 << 16
+
+
+def _recognises(document: Any) -> bool:
+    return (
+        isinstance(document, dict)
+        and isinstance(document.get("objects"), list)
+        and isinstance(document.get("size"), dict)
+        and {"height", "width"} <= document["size"].keys()
+    )
+
+
+def _stated(document: Any) -> Stated:
+    size = document.get("size") if isinstance(document, dict) else None
+    return Stated(None, size_of(size.get("height"), size.get("width")) if isinstance(size, dict) else None)
+
+
+def _entries(document: Any, sought: Sought) -> list[Any]:
+    objects = document.get("objects") if isinstance(document, dict) else None
+    if not isinstance(objects, list):
+        raise MasksDocumentError("The masks are not in the layout that was asked for: Supervisely's, with `objects`.")
+    sought.counted(len(objects))
+    size = _stated(document).size
+    return [_entry(item, size, sought, index) for index, item in enumerate(objects)]
+
+
+def _entry(item: Any, size: Size | None, sought: Sought, index: int) -> Any:
+    if not isinstance(item, dict):
+        return item
+    fields = {name: item[name] for name in _FIELDS if item.get(name) not in (None, "", [])}
+    kind = item.get("geometryType") or ("bitmap" if "bitmap" in item else None)
+    try:
+        if kind == "bitmap":
+            return {"id": item.get("id"), **fields, "segmentation": _bitmap(item.get("bitmap"), size, sought)}
+        if kind == "polygon":
+            return {"id": item.get("id"), **fields, "segmentation": _polygon(item.get("points"), size, sought)}
+        message = f"Object {index} is of the type {kind!r:.60}, and no mask: bitmaps and polygons are read."
+    except (ValueError, OverflowError, MasksDocumentError) as error:
+        message = f"Object {index} ({kind}) cannot be read: {str(error)[:300]}"
+    return UnreadableMask(id_of(item.get("id"), index), message, fields)
+
+
+def _bitmap(bitmap: Any, size: Size | None, sought: Sought) -> Any:
+    fields = bitmap if isinstance(bitmap, dict) else {}
+    left, top = (int(number) for number in flat_points([fields.get("origin")]))
+    data = bytes_of_base64(fields.get("data"))
+    if not data.startswith(_PNG):
+        height, width = size or (0, 0)
+        sought.check_pixels(height, width)
+        data = inflated(data, 4 * height * width + _MORE_BYTES)
+    return rle_of_picture(data, left, top, size, sought)
+
+
+def _polygon(points: Any, size: Size | None, sought: Sought) -> Any:
+    fields = points if isinstance(points, dict) else {}
+    exterior = flat_points(fields.get("exterior"))
+    rings = fields.get("interior") or []
+    if not rings:
+        return [exterior]
+    holes = [flat_points(ring) for ring in rings] if isinstance(rings, list) else [flat_points(rings)]
+    if size is None:
+        raise ValueError("the image's height and width are not stated")
+    from maskscore.formats.holes import rle_with_holes
+
+    return rle_with_holes(exterior, holes, size, sought)
+
+
+FORMAT = Format(
+    Layout("supervisely", "image", "Supervisely's JSON: `objects` with bitmaps and polygons"),
+    _recognises,
+    _entries,
+    stated=_stated,
+)
