@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -89,6 +89,16 @@ class AsyncBatch:
             start += len(page)
         return await self.counts()
 
+    async def requeue(self, *, codes: Iterable[str] = ()) -> int:
+        """Run the jobs again that ended without a result, and return how many; see :meth:`maskscore.Batch.requeue`."""
+        await self.counts()
+        codes = list(codes)
+        start = queued = 0
+        while page := await self._client._call(self._batch._ids, start):
+            queued += len(await self._client.requeue_many(page, codes=codes))
+            start += len(page)
+        return queued
+
     async def events(self, position: str = "0", *, timeout: float | None = None) -> AsyncGenerator[list[BatchEvent]]:
         """Yield the ends of jobs after an event id, a few hundred at most at a time, until none is left to wait for.
 
@@ -106,7 +116,7 @@ class AsyncBatch:
                 elif counts.ended == counts.total:
                     return
                 elif deadline is not None and loop.time() >= deadline:
-                    raise self._batch._not_ended(counts, timeout)
+                    raise await self._client._call(self._batch._not_ended, counts, timeout)
                 else:
                     await told(None if deadline is None else deadline - loop.time())
 

@@ -21,6 +21,7 @@ from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, hea
 from maskscore.looks import Looks
 from maskscore.polling import Polling, pages_of
 from maskscore.prompts import PromptSet
+from maskscore.registry import SeenWorker
 from maskscore.rescore import Changes, rescored
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings
@@ -103,9 +104,9 @@ class AsyncClient:
         """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
         return AsyncBatch(self, self._sync.batch(batch_id))
 
-    async def submit(self, job: Job, *, content_id: bool = False) -> AsyncJobHandle:
+    async def submit(self, job: Job, *, content_id: bool = False, retry_failed: bool = False) -> AsyncJobHandle:
         """Submit one job; see :meth:`maskscore.Client.submit`."""
-        handle = await self._call(self._sync.submit, job, content_id=content_id)
+        handle = await self._call(self._sync.submit, job, content_id=content_id, retry_failed=retry_failed)
         return self.handle(handle.job_id)
 
     async def submit_many(
@@ -115,6 +116,7 @@ class AsyncClient:
         batch_id: str | None = None,
         content_id: bool = False,
         wait_for_room: bool = False,
+        retry_failed: bool = False,
     ) -> AsyncBatch:
         """Submit jobs as a batch, a few hundred per round trip; see :meth:`maskscore.Client.submit_many`.
 
@@ -125,7 +127,7 @@ class AsyncClient:
             named = await self._call(self._sync._named, page, batch_id, content_id)
             while True:
                 try:
-                    await self._call(self._sync._submit, named, batch_id)
+                    await self._call(self._sync._submit, named, batch_id, retry_failed)
                     break
                 except QueueFull:
                     if not wait_for_room:
@@ -199,7 +201,7 @@ class AsyncClient:
             while not (status := await self.status(job_id)).state.ended:
                 left = None if deadline is None else deadline - loop.time()
                 if left is not None and left <= 0:
-                    raise not_ended(status, timeout)
+                    raise await self._call(self._sync._late, not_ended(status, timeout))
                 await told(left)
         return status
 
@@ -217,7 +219,9 @@ class AsyncClient:
             ended = polling.ended(await self.statuses(window))
             for job_id, record in zip(ended, await self.records(ended), strict=True):
                 yield await (self._call(load_result, record, self._sync.objects) if record else self.get(job_id))
-            await asyncio.sleep(polling.pause())
+            if (pause_s := polling.pause()) is None:
+                raise await self._call(self._sync._late, polling.late())
+            await asyncio.sleep(pause_s)
 
     async def cancel(self, job_id: str) -> JobState:
         """Cancel a job and return its state now; see :meth:`maskscore.Client.cancel`."""
@@ -230,6 +234,10 @@ class AsyncClient:
     async def requeue(self, job_id: str) -> JobState:
         """Run a job again that failed, was cancelled or expired; see :meth:`maskscore.Client.requeue`."""
         return await self._call(self._sync.requeue, job_id)
+
+    async def requeue_many(self, job_ids: Iterable[str], *, codes: Iterable[str] = ()) -> list[str]:
+        """Run those of the jobs again that ended without a result; see :meth:`maskscore.Client.requeue_many`."""
+        return await self._call(self._sync.requeue_many, list(job_ids), codes=list(codes))
 
     async def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
         """Return the dead letters, the latest first; see :meth:`maskscore.Client.dead_letters`."""
@@ -246,6 +254,14 @@ class AsyncClient:
     async def backlog(self) -> Backlog:
         """Count the jobs that have not ended, and the dead letters."""
         return await self._call(self._sync.backlog)
+
+    async def workers(self) -> list[SeenWorker]:
+        """Return the workers of the namespace that are alive; see :meth:`maskscore.Client.workers`."""
+        return await self._call(self._sync.workers)
+
+    async def no_worker(self) -> str | None:
+        """Return a sentence that says that no worker is alive; see :meth:`maskscore.Client.no_worker`."""
+        return await self._call(self._sync.no_worker)
 
     async def _call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         # The caller's context goes along: it has the span that a submit belongs to.

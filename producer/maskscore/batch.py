@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -145,6 +145,19 @@ class Batch:
             self._client.cancel_many(page)
         return self.counts()
 
+    def requeue(self, *, codes: Iterable[str] = ()) -> int:
+        """Run the jobs again that ended without a result, and return how many; see :meth:`maskscore.Client.requeue`.
+
+        With ``codes`` (:class:`~maskscore.errors.FailureCode`), only those that ended with one of them. Whoever
+        follows the batch is told of their new ends.
+        """
+        self.counts()
+        codes = list(codes)
+        ids, queued = self.job_ids(), 0
+        while page := list(islice(ids, PAGE)):
+            queued += len(self._client.requeue_many(page, codes=codes))
+        return queued
+
     def _position(self, reader: str) -> str:
         with redis_errors(self._client.settings):
             return self._ledger.position(self.batch_id, reader)
@@ -175,7 +188,7 @@ class Batch:
             return self._ledger.events(self.batch_id, after=position, limit=limit, block_s=block_s)
 
     def _not_ended(self, counts: BatchCounts, timeout: float | None) -> WaitTimeout:
-        return WaitTimeout(
+        return self._client._late(
             f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended after "
             f"{timeout:g} s. They go on; wait again, or cancel them."
         )

@@ -21,6 +21,7 @@ from maskscore.objects import Objects
 from maskscore.polling import PAGE, Polling
 from maskscore.prompts import PromptSet
 from maskscore.queue import Sender, make_app
+from maskscore.registry import Registry, SeenWorker, no_worker_sentence
 from maskscore.rescore import Changes, rescored
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
@@ -79,6 +80,7 @@ class Client:
         self._redis = connect(settings)
         self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         self._batches = BatchLedger(self._redis, namespace=settings.namespace)
+        self._registry = Registry(self._redis, namespace=settings.namespace)
         self._sender = Sender(make_app(settings))
         # The client reads and writes only where its own settings, jobs and results point.
         self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
@@ -105,11 +107,12 @@ class Client:
         """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
         return Batch(self, self._batches, batch_id)
 
-    def submit(self, job: Job, *, content_id: bool = False) -> JobHandle:
+    def submit(self, job: Job, *, content_id: bool = False, retry_failed: bool = False) -> JobHandle:
         """Submit one job and return at once.
 
         Repeating a submit (same ``job_id``, same document) is safe: it is the same job. With ``content_id`` the id is
         made of what the job is (see :func:`maskscore.content.with_content_id`), so that the same work is done once.
+        With ``retry_failed`` a job that was submitted before and ended without a result runs again (:meth:`requeue`).
 
         Raises :class:`~maskscore.errors.JobConflict` for the same id with another document,
         :class:`~maskscore.errors.QueueFull` at ``MASKSCORE_QUEUE_LIMIT``, and
@@ -117,7 +120,7 @@ class Client:
         """
         if content_id:
             job = with_content_id(job, self.objects)
-        self._submit([job], job.batch_id)
+        self._submit([job], job.batch_id, retry_failed)
         return self.handle(job.job_id)
 
     def submit_many(
@@ -127,13 +130,14 @@ class Client:
         batch_id: str | None = None,
         content_id: bool = False,
         wait_for_room: bool = False,
+        retry_failed: bool = False,
     ) -> Batch:
         """Submit jobs as a batch, a few hundred per round trip, and return it; raises as :meth:`submit` does.
 
         Under a ``batch_id`` of its own (a new one where it is not given) a producer that died on the way runs again and
         submits what is missing. A job that was submitted before, in another batch, joins this one with what became of
-        it. ``wait_for_room`` waits while the queue is full, for as long as it takes, instead of raising
-        :class:`~maskscore.errors.QueueFull`.
+        it; with ``retry_failed`` it runs again if it ended without a result. ``wait_for_room`` waits while the queue is
+        full, for as long as it takes, instead of raising :class:`~maskscore.errors.QueueFull`.
         """
         batch_id = batch_id or uuid.uuid4().hex
         rest = iter(jobs)
@@ -141,7 +145,7 @@ class Client:
             named = self._named(chunk, batch_id, content_id)
             while True:
                 try:
-                    self._submit(named, batch_id)
+                    self._submit(named, batch_id, retry_failed)
                     break
                 except QueueFull:
                     if not wait_for_room:
@@ -214,7 +218,8 @@ class Client:
         """Wait until the job has succeeded and return its result.
 
         Raises :class:`~maskscore.errors.JobFailed` (with the code) when it failed, was cancelled or expired, and
-        :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the job goes on then.
+        :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the job goes on then. The message says
+        so where no worker is alive.
         """
         self._wait_for_end(job_id, timeout)
         return succeeded(self.get(job_id))
@@ -227,7 +232,7 @@ class Client:
             while not (status := self.status(job_id)).state.ended:
                 left = _LOOK_AGAIN_S if deadline is None else min(_LOOK_AGAIN_S, deadline - time.monotonic())
                 if left <= 0:
-                    raise not_ended(status, timeout)
+                    raise self._late(not_ended(status, timeout))
                 wait(left)
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
@@ -245,7 +250,9 @@ class Client:
             ended = polling.ended(self.statuses(window))
             for job_id, record in zip(ended, self.records(ended), strict=True):
                 yield load_result(record, self.objects) if record else self.get(job_id)
-            time.sleep(polling.pause())
+            if (pause_s := polling.pause()) is None:
+                raise self._late(polling.late())
+            time.sleep(pause_s)
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a job and return its state now.
@@ -274,6 +281,21 @@ class Client:
             self._sender.send([(job_id, lane)])
         return JobState.QUEUED
 
+    def requeue_many(self, job_ids: Iterable[str], *, codes: Iterable[str] = ()) -> list[str]:
+        """Run those of the jobs again that ended without a result, as :meth:`requeue` does; return their ids.
+
+        With ``codes`` (:class:`~maskscore.errors.FailureCode`), only those that ended with one of them. Jobs that have
+        not ended, have succeeded or are unknown stay as they are.
+        """
+        codes = [str(code) for code in codes]
+        rest, again = iter(job_ids), []
+        while page := list(islice(rest, PAGE)):
+            with redis_errors(self.settings):
+                queued = self._ledger.requeue_many(page, codes=codes)
+                self._sender.send(queued)
+            again += [job_id for job_id, _ in queued]
+        return again
+
     def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
         """Return the jobs that were given up although their input may be fine, the latest first.
 
@@ -298,6 +320,21 @@ class Client:
         with redis_errors(self.settings):
             return self._ledger.backlog()
 
+    def workers(self) -> list[SeenWorker]:
+        """Return the workers of the namespace that are alive, by name, each as it last described itself."""
+        with redis_errors(self.settings):
+            return self._registry.workers()
+
+    def no_worker(self) -> str | None:
+        """Return a sentence that says that no worker is alive, and what to do; ``None`` while there is one."""
+        with redis_errors(self.settings):
+            return None if self._registry.count() else no_worker_sentence(self.settings.namespace)
+
+    def _late(self, message: str) -> WaitTimeout:
+        """Return the error for what had not ended in time, with the cause where there is no worker at all."""
+        lonely = self.no_worker()
+        return WaitTimeout(f"{message} {lonely}" if lonely else message)
+
     def _look(self, job_ids: list[str]) -> list[JobStatus | None]:
         with redis_errors(self.settings):
             return self._ledger.statuses(job_ids)
@@ -315,17 +352,19 @@ class Client:
         named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in jobs]
         return [with_content_id(job, self.objects) for job in named] if content_id else named
 
-    def _submit(self, jobs: list[Job], batch_id: str | None) -> None:
+    def _submit(self, jobs: list[Job], batch_id: str | None, retry_failed: bool) -> None:
         tracing = open_tracing("maskscore-producer")
         if tracing is None:
-            self._submit_traced(jobs, batch_id, None)
+            self._submit_traced(jobs, batch_id, None, retry_failed)
             return
         attributes: dict[str, Any] = {"messaging.batch.message_count": len(jobs)}
         attributes |= {"maskscore.batch_id": batch_id} if batch_id else {"maskscore.job_id": jobs[0].job_id}
         with tracing.submit(attributes) as traceparent:
-            self._submit_traced(jobs, batch_id, traceparent)
+            self._submit_traced(jobs, batch_id, traceparent, retry_failed)
 
-    def _submit_traced(self, jobs: list[Job], batch_id: str | None, traceparent: str | None) -> None:
+    def _submit_traced(
+        self, jobs: list[Job], batch_id: str | None, traceparent: str | None, retry_failed: bool
+    ) -> None:
         submissions = [self._submission(job, batch_id, traceparent) for job in jobs]
         with redis_errors(self.settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self.settings.queue_limit)
@@ -339,6 +378,8 @@ class Client:
             )
         if Submitted.FULL in outcomes:
             self._raise_full(batch_id)
+        if retry_failed:
+            self.requeue_many(job.job_id for job, outcome in pairs if outcome is Submitted.KNOWN)
 
     def _raise_full(self, batch_id: str | None) -> None:
         backlog = self.backlog()
@@ -380,9 +421,9 @@ def succeeded(result: JobResult) -> JobResult:
     return result
 
 
-def not_ended(status: JobStatus, timeout: float | None) -> WaitTimeout:
-    """Return the error for a job that had not ended in time."""
-    return WaitTimeout(
+def not_ended(status: JobStatus, timeout: float | None) -> str:
+    """Return what to say of a job that had not ended in time."""
+    return (
         f"Job {status.job_id} had not ended after {timeout:g} s ({status.state}). It goes on; wait again, or cancel it."
     )
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Final, TypeVar
 
-from maskscore.errors import WaitTimeout
 from maskscore.ledger import JobStatus
 
 __all__ = ["PAGE", "Polling", "pages_of"]
@@ -25,7 +24,7 @@ class Polling:
     Parameters
     ----------
     job_ids: in the order of their submission; repeated ones count once.
-    timeout: seconds from now until :meth:`pause` raises; ``None``: never.
+    timeout: seconds from now until :meth:`pause` gives none; ``None``: never.
     """
 
     def __init__(self, job_ids: Iterable[str], timeout: float | None) -> None:
@@ -49,10 +48,10 @@ class Polling:
         self._none_ended = len(going) == len(statuses)
         return [status.job_id for status in statuses if status.state.ended]
 
-    def pause(self) -> float:
+    def pause(self) -> float | None:
         """Return the seconds to sleep before the next window.
 
-        Raises :class:`~maskscore.errors.WaitTimeout` when the time is over and no job of the window had ended.
+        ``None`` when the time is over and no job of the window had ended.
         """
         if not self._none_ended:
             self._pause_s = _FIRST_S
@@ -61,13 +60,17 @@ class Polling:
             self._outstanding.rotate(-PAGE)
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
-            raise WaitTimeout(
-                f"{len(self._outstanding)} of the jobs waited for had not ended after {self._timeout:g} s "
-                f"(first: {self._first}). They go on; wait again, or cancel them."
-            )
+            return None
         pause_s = self._pause_s if self._deadline is None else min(self._pause_s, self._deadline - now)
         self._pause_s = min(_LAST_S, self._pause_s * 1.5)
         return pause_s
+
+    def late(self) -> str:
+        """Return what to say of the jobs that had not ended in time."""
+        return (
+            f"{len(self._outstanding)} of the jobs waited for had not ended after {self._timeout:g} s "
+            f"(first: {self._first}). They go on; wait again, or cancel them."
+        )
 
 
 async def pages_of(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[list[_T]]:

@@ -17,13 +17,21 @@ from typing import Any, Final, Literal
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["TTL_S", "Beacon", "Registry", "SeenWorker", "WorkerLine"]
+__all__ = ["TTL_S", "Beacon", "Registry", "SeenWorker", "WorkerLine", "no_worker_sentence"]
 
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 2.0
 TTL_S: Final = 15.0
 """Seconds without a sign of life after which a worker does not count any more."""
+
+
+def no_worker_sentence(namespace: str) -> str:
+    """Say that no worker of a namespace is alive, and what to do."""
+    return (
+        f"No worker is alive in the namespace {namespace!r} of this Redis, so queued jobs wait. Start one with "
+        "`maskscore worker` or `maskscore up`; `maskscore top` shows those that there are."
+    )
 
 
 class WorkerLine(BaseModel):

@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "wait": "maskscore.cli.jobs",
     "results": "maskscore.cli.jobs",
     "cancel": "maskscore.cli.jobs",
+    "requeue": "maskscore.cli.requeue",
     "rescore": "maskscore.cli.rescore",
     "run": "maskscore.cli.run",
     "batch": "maskscore.cli.batch",

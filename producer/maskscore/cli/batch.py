@@ -12,6 +12,7 @@ import click
 from maskscore.cli.exits import Exit
 from maskscore.cli.output import print_results, shown_progress
 from maskscore.cli.unscored import Unscored
+from maskscore.cli.worker_notice import worker_notice
 from maskscore.client import Client
 from maskscore.ledger import BatchCounts
 from maskscore.result import JobResult
@@ -45,7 +46,7 @@ def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
     unscored = Unscored()
     with Client() as client:
         batch = client.batch(batch_id)
-        for _ in unscored.of(shown_progress(batch.as_completed(timeout), len(batch))):
+        for _ in unscored.of(shown_progress(batch.as_completed(timeout), len(batch), client=client)):
             pass
         counts = batch.counts()
         _print_counts(batch_id, counts, as_json)
@@ -71,8 +72,9 @@ def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | 
             yield result
 
     with Client() as client:
-        results = seen(unscored.of(client.batch(batch_id).as_completed(timeout, reader=reader)))
-        print_results(results, as_json=as_json)
+        results = client.batch(batch_id).as_completed(timeout, reader=reader)
+        with worker_notice(client, lambda sentence: click.echo(f"maskscore: {sentence}", err=True)):
+            print_results(seen(unscored.of(results)), as_json=as_json)
     unscored.say()
     if failed or unscored:
         sys.exit(Exit.NOT_SUCCEEDED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -105,7 +106,7 @@ def eval_command(
             questions,
             negatives=(lambda _: []) if has_own else (lambda image: sample_negatives(image, seed)),
             timeout=timeout,
-            progress=shown_progress,
+            progress=partial(shown_progress, client=client),
         )
     if svg is not None:
         svg.write_text(draw(figures), "utf-8")

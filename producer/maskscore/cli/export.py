@@ -186,10 +186,10 @@ class _Jobs:
     def wait(self, timeout: float | None) -> None:
         """Wait until all have ended."""
         for batch in self._batches:
-            for _ in shown_progress(batch.as_completed(timeout), len(batch)):
+            for _ in shown_progress(batch.as_completed(timeout), len(batch), client=self._client):
                 pass
         handles = [self._client.handle(job_id) for job_id in self._ids]
-        for _ in shown_progress(self._client.as_completed(handles, timeout=timeout), len(handles)):
+        for _ in shown_progress(self._client.as_completed(handles, timeout=timeout), len(handles), client=self._client):
             pass
 
     def __iter__(self) -> Iterator[str]:

@@ -28,7 +28,8 @@ def wait_for(client: Client, ids: list[str], timeout: float | None) -> list[JobR
     """Wait for the jobs, with a bar, and return the results in the order of the ids."""
     handles = [client.handle(job_id) for job_id in ids]
     ended = {
-        result.job_id: result for result in shown_progress(client.as_completed(handles, timeout=timeout), len(ids))
+        result.job_id: result
+        for result in shown_progress(client.as_completed(handles, timeout=timeout), len(ids), client=client)
     }
     return [ended[job_id] for job_id in ids]
 

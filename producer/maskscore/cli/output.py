@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import click
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from maskscore.cli.worker_notice import worker_notice
+from maskscore.client import Client
 from maskscore.ledger import JobStatus
 from maskscore.result import Component, JobResult
 
@@ -31,9 +34,23 @@ def read_job_ids(given: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def shown_progress(jobs: Iterable[T], total: int, *, doing: str = "waiting") -> Iterator[T]:
-    """Pass on what there is of each job, with a bar on stderr if that is a terminal."""
-    console = Console(stderr=True)
+def shown_progress(
+    jobs: Iterable[T], total: int, *, doing: str = "waiting", client: Client | None = None
+) -> Iterator[T]:
+    """Pass on what there is of each job, with a bar on stderr if that is a terminal.
+
+    With the ``client`` that waits for the jobs, it is said where no worker is alive.
+    """
+    console = Console(stderr=True, highlight=False, markup=False)
+
+    def say(sentence: str) -> None:
+        console.print(f"maskscore: {sentence}", soft_wrap=True)
+
+    with worker_notice(client, say) if client else nullcontext():
+        yield from _with_bar(console, jobs, total, doing)
+
+
+def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
     if not console.is_terminal:
         yield from jobs
         return

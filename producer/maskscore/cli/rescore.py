@@ -83,7 +83,7 @@ def rescore_command(
             for job_id in batch.job_ids():
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch.batch_id}) if as_json else job_id)
             return
-        results = unscored.of(tally.of(shown_progress(batch.as_completed(timeout), count)))
+        results = unscored.of(tally.of(shown_progress(batch.as_completed(timeout), count, client=client)))
         print_results(results, as_json=as_json)
     click.echo(f"maskscore: {tally}", err=True)
     unscored.say()

@@ -121,6 +121,15 @@ def run_command(
             err=True,
         )
         sys.exit(128 + stop.signal)
+    if summary.stopped_by:
+        failures = summary.failures[summary.stopped_by]
+        click.echo(
+            f"maskscore: stopped early: the first {failures.count:,} jobs all failed with {summary.stopped_by}, whose "
+            "cause concerns every job; those that had not ended are cancelled. When the cause is mended, go on with:"
+            f"\n  {again} --retry-failed\nIf an option was wrong, give the right one, under another --batch-id.",
+            err=True,
+        )
+        sys.exit(Exit.NOT_SUCCEEDED)
     if not follow and not summary.submitted.refused_count:
         click.echo(f"maskscore: all are submitted. See the results with:\n  {again}", err=True)
     elif not summary.succeeded:

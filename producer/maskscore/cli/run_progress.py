@@ -23,6 +23,7 @@ class RunProgress:
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal
         self._last = time.monotonic()
+        self._said = False
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[text]}"))
         self._progress = Progress(*columns, console=self._console, transient=True, disable=not self._live)
         self._bar = self._progress.add_task("listing", total=None, text="")
@@ -56,9 +57,15 @@ class RunProgress:
             parts.append(f"{bad:,} failed" + (f" ({state.most_failed})" if state.most_failed else ""))
         if state.per_s == 0 and state.counts.queued and not state.counts.running:
             parts.append("waiting for a worker (see: maskscore top)")
+            self._say_once(state.no_worker)
         elif state.per_s:
             parts += [rate(state.per_s), time_left(state.left_s)]
         self._show("scoring", " · ".join(parts), completed=ended, total=state.total)
+
+    def _say_once(self, sentence: str | None) -> None:
+        if sentence and not self._said:
+            self._said = True
+            self._console.print(f"maskscore: {sentence}", soft_wrap=True, markup=False, highlight=False)
 
     def _show(self, what: str, text: str, *, completed: int, total: int | None) -> None:
         if self._live:

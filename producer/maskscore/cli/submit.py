@@ -50,6 +50,7 @@ __all__ = ["job_from_options", "submit_command"]
 @click.option("--job-id", help="Id of the job; submitting the same again is the same job.")
 @click.option("--content-id", is_flag=True, help="Make the ids of the content: the same work is done once.")
 @click.option("--batch-id", help="Id of the batch; running again under it submits what is missing.")
+@click.option("--retry-failed", is_flag=True, help="Run jobs again that were submitted before and have no result.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
 @click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
@@ -60,6 +61,7 @@ def submit_command(
     format_: str | None,
     content_id: bool,
     batch_id: str | None,
+    retry_failed: bool,
     wait_: bool,
     timeout: float | None,
     as_json: bool,
@@ -79,7 +81,7 @@ def submit_command(
         jobs = _from_files(files) if files else iter([job_from_options(image, masks, options, format_=format_)])
         batch_id = batch_id or uuid.uuid4().hex
         ids: list[str] = []
-        for job_id in _submit(client, jobs, batch_id, content_id):
+        for job_id in _submit(client, jobs, batch_id, content_id, retry_failed):
             ids.append(job_id)
             if not wait_:
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch_id}) if as_json else job_id)
@@ -95,15 +97,15 @@ def submit_command(
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
-def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool) -> Iterator[str]:
+def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool, retry_failed: bool) -> Iterator[str]:
     while chunk := list(islice(jobs, 200)):
         if content_id:
             chunk = [with_content_id(job, client.objects) for job in chunk]
         try:
-            client.submit_many(chunk, batch_id=batch_id)
+            client.submit_many(chunk, batch_id=batch_id, retry_failed=retry_failed)
         except QueueFull as full:
             click.echo(f"maskscore: waiting for room in the queue: {full}", err=True)
-            client.submit_many(chunk, batch_id=batch_id, wait_for_room=True)
+            client.submit_many(chunk, batch_id=batch_id, wait_for_room=True, retry_failed=retry_failed)
         yield from (job.job_id for job in chunk)
 
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from maskscore.client import Client
 from maskscore.dataset.collection import Collection
@@ -16,14 +15,32 @@ from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.patience import Patience
 from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
 from maskscore.dataset.summary import Summary
-from maskscore.errors import BatchNotFound, InvalidDocumentError, ServiceUnavailable
+from maskscore.errors import BatchNotFound, FailureCode, InvalidDocumentError, ServiceUnavailable
 from maskscore.ledger import BatchCounts
-from maskscore.polling import PAGE
-from maskscore.result import JobState
 
 __all__ = ["Progress", "Run", "check_batch"]
 
 _LOOK_EVERY_S = 0.5
+# The options, the rights and the place are the same for all jobs of a run: what ends the first of them in one of these
+# ways ends all.
+_OF_ALL = frozenset(
+    {
+        FailureCode.PROMPT_SET_UNKNOWN,
+        FailureCode.PROMPTS_INVALID,
+        FailureCode.PROMPT_TOO_LONG,
+        FailureCode.URI_NOT_ALLOWED,
+        FailureCode.IMAGE_FORBIDDEN,
+        FailureCode.IMAGE_NOT_FOUND,
+        FailureCode.MASKS_FORBIDDEN,
+        FailureCode.MASKS_NOT_FOUND,
+        FailureCode.MASKS_INVALID,
+        FailureCode.RESULT_FORBIDDEN,
+        FailureCode.RESULT_NOT_STORED,
+        FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
+        FailureCode.FEATURES_NOT_FINITE,
+    }
+)
+_FIRST = 20
 _RATE_OVER_S = 60.0
 
 
@@ -53,7 +70,8 @@ class Progress:
 
     ``per_s`` is the rate of the last minute, jobs that ended per second; ``left_s`` the seconds left at this rate,
     ``None`` while there is none. ``most_failed`` is the most frequent code of those without a result.
-    ``trouble`` is said of a Redis that does not answer; the run waits for it then, two minutes at most.
+    ``trouble`` is said of a Redis that does not answer; the run waits for it then, two minutes at most. ``no_worker``
+    says that no worker is alive, while nothing runs.
     """
 
     total: int
@@ -64,6 +82,7 @@ class Progress:
     left_s: float | None
     most_failed: str | None = None
     trouble: str | None = None
+    no_worker: str | None = None
 
 
 class Run:
@@ -80,7 +99,9 @@ class Run:
     retry: with ``resume``: queue the jobs again that ended without a result.
 
     What was submitted, what has ended, and what was counted of it stand in Redis with the batch; so a run that was
-    killed is gone on with as one that was stopped. Raises as :func:`check_batch` does.
+    killed is gone on with as one that was stopped. Where the first jobs all fail for a cause that concerns every job (a
+    prompt set that no worker knows), the run stops and cancels those that have not ended. Raises as
+    :func:`check_batch` does.
     """
 
     def __init__(
@@ -103,6 +124,8 @@ class Run:
         self._collection = Collection(client, maker.batch_id)
         if begun and retry:
             self._queue_again()
+        self._before = self._collection.tally.model_copy(deep=True)
+        self._stopped_by: str | None = None
         self._started = time.monotonic()
         self._pace = _Pace(self._counts().ended)
 
@@ -121,6 +144,8 @@ class Run:
         try:
             complete = self._follow(stopped, shown) if follow else self._submit_only(stopped, shown)
             self._submission.stop()
+            if self._stopped_by:
+                self._give_up()
             if complete and follow:
                 self._settle()
             return self._summary(complete=complete and follow)
@@ -130,11 +155,7 @@ class Run:
 
     def _queue_again(self) -> None:
         """Queue the jobs again that ended without a result. What was counted of them is counted anew."""
-        ids = self._batch.job_ids()
-        while page := list(islice(ids, PAGE)):
-            for record in self._client.records(page):
-                if record and record.status.state in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
-                    self._client.requeue(record.status.job_id)
+        self._batch.requeue()
         self._collection.begin_anew()
 
     def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
@@ -155,6 +176,8 @@ class Run:
                 continue
             patience.answered()
             shown(self._progress(counts))
+            if self._all_fail():
+                return False
             if not endings and not submitting and counts.ended == counts.total:
                 return True
         return False
@@ -166,7 +189,27 @@ class Run:
             self._submission.join(_LOOK_EVERY_S)
             with suppress(ServiceUnavailable):  # the submission has the patience
                 shown(self._progress(self._counts()))
+                if self._collection.tally.jobs - self._before.jobs < _FIRST:
+                    self._collection.step(0.0)
+                if self._all_fail():
+                    return False
         return True
+
+    def _all_fail(self) -> bool:
+        """Say whether the first jobs of this run have all failed for one cause that concerns every job."""
+        tally, before = self._collection.tally, self._before
+        failed = {code: each.count - before.count_of(code) for code, each in tally.failures.items()}
+        ended = tally.jobs - before.jobs - failed.pop(FailureCode.CANCELLED, 0)
+        for code in _OF_ALL & failed.keys():
+            if failed[code] == ended >= _FIRST:
+                self._stopped_by = code
+        return self._stopped_by is not None
+
+    def _give_up(self) -> None:
+        """Cancel what has not ended, and count it: whoever goes on queues it again."""
+        self._batch.cancel()
+        while self._collection.step(0.0):
+            pass
 
     def _settle(self) -> None:
         """Count everything again where the tally is not what the batch says: a job may have ended a second time."""
@@ -187,7 +230,12 @@ class Run:
         left_s = (total - counts.ended) / per_s if per_s > 0 else None
         tally = self._collection.tally
         most_failed = max(tally.failures, key=lambda code: tally.failures[code].count, default=None)
-        return Progress(total, self._submission.progress, counts, tally.masks, per_s, left_s, most_failed)
+        no_worker = None
+        if counts.queued and not counts.running and not per_s:
+            no_worker = self._client.no_worker()
+        return Progress(
+            total, self._submission.progress, counts, tally.masks, per_s, left_s, most_failed, no_worker=no_worker
+        )
 
     def _summary(self, *, complete: bool) -> Summary:
         counts = self._counts()
@@ -202,6 +250,7 @@ class Run:
             seconds=seconds,
             jobs_per_s=(counts.ended - self._pace.first) / seconds if seconds else 0.0,
             complete=complete,
+            stopped_by=self._stopped_by,
         )
 
 

@@ -19,7 +19,7 @@ class Summary:
 
     ``counts`` and ``tally`` are of the whole batch, whichever run submitted the jobs; ``submitted``, ``seconds`` and
     ``jobs_per_s`` (jobs that ended, per second) of this run. ``complete``: all images were submitted, and their jobs
-    have ended.
+    have ended. ``stopped_by`` is the code with which the first jobs all failed, where the run was given up for it.
     """
 
     batch_id: str
@@ -31,6 +31,7 @@ class Summary:
     seconds: float
     jobs_per_s: float
     complete: bool
+    stopped_by: str | None = None
 
     @property
     def failures(self) -> dict[str, Failures]:
@@ -74,4 +75,5 @@ class Summary:
             "failures": {code: failures.model_dump() for code, failures in self.failures.items()},
             "seconds": round(self.seconds, 3),
             "jobs_per_s": round(self.jobs_per_s, 3),
+            **({"stopped_by": self.stopped_by} if self.stopped_by else {}),
         }

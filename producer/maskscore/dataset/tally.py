@@ -62,6 +62,10 @@ class Tally(BaseModel):
             multiplier = component.semantic_multiplier
             _one_more(self.multipliers, "none" if multiplier is None else f"{multiplier:.1f}")
 
+    def count_of(self, code: str) -> int:
+        """Return how many jobs ended with a code."""
+        return self.failures[code].count if code in self.failures else 0
+
     def add_unread(self, name: str, message: str) -> None:
         """Count a job that has ended, and whose result cannot be read."""
         self.jobs += 1

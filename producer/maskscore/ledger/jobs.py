@@ -201,10 +201,24 @@ class Ledger:
         Returns the state it was in before, and the lane of the message that it needs if that was an ended one
         without a result; else nothing was changed. Raises :class:`~maskscore.errors.JobNotFound`.
         """
-        before, lane = self._script("requeue", job_id)
+        before, lane, _ = self._script("requeue", job_id, "")
         if not before:
             raise _not_found(job_id)
         return _state(before), cast(Lane, lane.decode())
+
+    def requeue_many(self, job_ids: Sequence[str], *, codes: Iterable[str] = ()) -> list[tuple[str, Lane]]:
+        """Let those of the jobs wait again that ended without a result, in one round trip.
+
+        With ``codes``, only those that ended with one of them. Returns the jobs that wait again, each with the lane
+        of the message that it needs; unknown ones are passed over.
+        """
+        wanted = " ".join(codes)
+        answers = self._script.many("requeue", [(job_id, wanted) for job_id in job_ids])
+        return [
+            (job_id, cast(Lane, lane.decode()))
+            for job_id, (_, lane, again) in zip(job_ids, answers, strict=True)
+            if again
+        ]
 
     def drop(self, job_id: str) -> bool:
         """Take a job off the list of dead letters; return whether it was there."""
