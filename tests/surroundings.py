@@ -1,4 +1,4 @@
-"""The environment of this process, changed for a while: where Redis and S3 are, for clients made in tests."""
+"""What surrounds a process: its variables (where Redis and S3 are), and the signals that its parent ignores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import boto3
 
-__all__ = ["surroundings"]
+__all__ = ["ignoring", "surroundings"]
 
 
 @contextmanager
@@ -24,3 +24,8 @@ def surroundings(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(before)
         boto3.setup_default_session()
+
+
+def ignoring(signal_name: str, *command: str) -> list[str]:
+    """Return a command that runs ``command`` as a parent would that ignores this signal (``INT``, ``HUP``)."""
+    return ["sh", "-c", f"trap '' {signal_name}; exec \"$@\"", "sh", *command]

@@ -37,6 +37,7 @@ from maskscore_worker.demo.scenes import draw_scene
 from otlp import Received, Span, receive_traces
 from rectangles import rectangles
 from scrape import get, scrape, until
+from surroundings import ignoring
 
 
 @dataclass
@@ -443,7 +444,7 @@ def test_a_worker_is_not_ready_while_it_loads_or_drains_or_redis_is_away(tmp_pat
     with (tmp_path / "log").open("wb") as log:
         with start_redis(tmp_path / "redis", port=redis_port, password=""):
             worker = subprocess.Popen(
-                [sys.executable, "-m", "maskscore", "worker"], env=environment, stdout=log, stderr=log
+                ignoring("HUP", sys.executable, "-m", "maskscore", "worker"), env=environment, stdout=log, stderr=log
             )
             seen: list[tuple[int, str]] = []
             while not seen or seen[-1][0] != 200:
@@ -451,6 +452,8 @@ def test_a_worker_is_not_ready_while_it_loads_or_drains_or_redis_is_away(tmp_pat
                 time.sleep(0.02)
                 assert worker.poll() is None
             assert (503, "the model is being loaded\n") in seen
+            # Started by `nohup`, it does not end with the terminal.
+            worker.send_signal(signal.SIGHUP)
         until(lambda: get(port, "/readyz")[0] == 503, "it is not ready without Redis")
         assert "Redis has not answered for" in get(port, "/readyz")[1]
         assert get(port, "/livez") == (200, "ok\n")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
+from scipy import stats
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.evaluation import Classes, LabelledImage, LabelledMask, draw, read_classes, read_coco
 from maskscore.evaluation.figures import Figures, Tally
 from maskscore.evaluation.sampling import encode_picture, sample_negatives
-from maskscore.evaluation.statistics import auroc, auroc_interval, share_interval
+from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval, t_quantile
 from maskscore.job import Mask
 from maskscore.masks import encode_mask
 from maskscore.prompts import PromptSet, load_builtin
@@ -56,28 +59,71 @@ def test_auroc_of_one_side_alone_is_none() -> None:
     assert auroc([0.1], []) is None
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    rng = random.Random(0)
-    # Two normal distributions one standard deviation apart: the true area is Φ(1/√2).
-    truth, held, shares = 0.760250, 0, 0
-    for _ in range(300):
-        positives, negatives = [rng.gauss(1, 1) for _ in range(40)], [rng.gauss(0, 1) for _ in range(60)]
-        area = auroc(positives, negatives)
-        assert area is not None
-        low, high = auroc_interval(area, 40, 60)
-        held += low <= truth <= high
-        low, high = share_interval(sum(rng.random() < 0.8 for _ in range(50)), 50)
-        shares += low <= 0.8 <= high
-    assert 0.9 <= held / 300 <= 0.99
-    assert 0.9 <= shares / 300 <= 0.99
-    # Wilson's example: 0 of 10.
-    assert share_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    # Far from the ends it is nearly Hanley and McNeil's own: 0.893 ± 1.96 × 0.032 in their example of 58 and 51 images.
-    assert auroc_interval(0.893, 51, 58) == pytest.approx((0.893 - 0.063, 0.893 + 0.063), abs=0.025)
-    low, high = auroc_interval(1.0, 5, 5)
-    assert 0.5 < low < 0.9
-    assert high == 1.0
-    assert auroc_interval(0.0, 5, 5) == pytest.approx((0.0, 1 - low))
+def simulated(rng: random.Random, correlation: float) -> tuple[list[Scored], list[Scored]]:
+    """20 images of 5 objects and 5 backgrounds, whose scores are normal and one standard deviation apart.
+
+    ``correlation`` is that between the objects of an image, and between its backgrounds.
+    """
+    sides: list[list[Scored]] = []
+    for mean in (1.0, 0.0):
+        shifts = [rng.gauss(mean, correlation**0.5) for _ in range(20)]
+        sides.append([(rng.gauss(shifts[n % 20], (1 - correlation) ** 0.5), n % 20) for n in range(100)])
+    return sides[0], sides[1]
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.2, 0.5])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(correlation: float) -> None:
+    # The area between two normal distributions one deviation apart is Φ(1/√2); Φ(1) of the objects are above 0.
+    rng, rounds, area, share = random.Random(0), 250, 0.760250, 0.841345
+    held = {"area": 0, "share": 0, "as if independent": 0}
+    for _ in range(rounds):
+        objects, backgrounds = simulated(rng, correlation)
+        low, high = auroc_interval(objects, backgrounds)
+        held["area"] += low <= area <= high
+        hits = Counter(image for score, image in objects if score > 0)
+        low, high = share_interval([(hits[image], 5) for image in range(20)])
+        held["share"] += low <= share <= high
+        low, high = share_interval([(int(score > 0), 1) for score, _ in objects])
+        held["as if independent"] += low <= share <= high
+    assert 0.92 <= held["area"] / rounds <= 0.995
+    assert 0.92 <= held["share"] / rounds <= 0.995
+    assert (held["as if independent"] / rounds < 0.9) == (correlation == 0.5)
+
+
+def test_intervals_of_masks_that_each_have_an_image_of_their_own() -> None:
+    # Wilson's example, 0 of 10, with Student's t in place of 1.96: t² / (n + t²), t = 2.262.
+    assert share_interval([(0, 1)] * 10) == pytest.approx((0.0, 2.262**2 / (10 + 2.262**2)), abs=1e-4)
+    # As if independent, where there are many: Wilson's of 700 of 1,000.
+    assert share_interval([(int(n < 700), 1) for n in range(1000)]) == pytest.approx((0.6709, 0.7276), abs=1e-4)
+    # Far from the ends it is nearly Hanley and McNeil's own: about 1.96 × 0.032 on each side, with 51 and 58 images.
+    objects = [(NormalDist(1.757, 1).inv_cdf((n + 0.5) / 51), n) for n in range(51)]
+    others = [(NormalDist().inv_cdf((n + 0.5) / 58), 51 + n) for n in range(58)]
+    area = auroc([score for score, _ in objects], [score for score, _ in others])
+    assert area is not None
+    assert area == pytest.approx(0.893, abs=0.01)
+    assert auroc_interval(objects, others) == pytest.approx((area - 0.063, area + 0.063), abs=0.025)
+
+
+def test_intervals_where_nothing_is_on_the_wrong_side_are_of_images() -> None:
+    parted = [(1.0, n % 5) for n in range(50)], [(0.0, n % 5) for n in range(50)]
+    low, high = auroc_interval(*parted)
+    assert (low, high) == (auroc_interval([(1.0, n) for n in range(5)], [(0.0, n) for n in range(5)])[0], 1.0)
+    assert 0.4 < low < 0.9
+    assert auroc_interval(*reversed(parted)) == pytest.approx((0.0, 1 - low))
+    assert share_interval([(10, 10)] * 5) == share_interval([(1, 1)] * 5)
+    assert share_interval([(10, 10)] * 5)[1] == 1.0
+    assert share_interval([(7, 7)] * 3)[1] == share_interval([(1, 1)] * 7)[1] == 1.0
+
+
+def test_one_image_says_nothing_about_others() -> None:
+    assert share_interval([(9, 10)]) == share_interval([(9, 10), (0, 0)]) == (0.0, 1.0)
+    assert auroc_interval([(0.5, "a"), (0.7, "a")], [(0.6, "a")]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 30, 499])
+def test_students_t(degrees: int) -> None:
+    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=1e-6)
+    assert t_quantile(5000) == pytest.approx(1.96, abs=1e-3)
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -237,10 +283,15 @@ def test_ranks_are_among_the_positive_prompts() -> None:
     tally = Tally({"dog": frozenset({"a dog", "a puppy"})})
     others = [f"a thing {n}" for n in range(5)]
     for best in (["sky", "a puppy"], ["a cat", "sky", "a dog"], [*others, "a dog"], others):
-        tally.add(component(best, p_pos_sum=0.7), kind="object", category="dog")
-    tally.add(component(others, p_pos_sum=0.9), kind="object", category="cat")
-    tally.add(Component(id="m", index=0, skipped=Skipped(code="empty_mask", message="")), kind="object", category="dog")
-    tally.add(component([], p_pos_sum=0.8), kind="background", category="rest")
+        tally.add(component(best, p_pos_sum=0.7), image="1", kind="object", category="dog")
+    tally.add(component(others, p_pos_sum=0.9), image="1", kind="object", category="cat")
+    tally.add(
+        Component(id="m", index=0, skipped=Skipped(code="empty_mask", message="")),
+        image="1",
+        kind="object",
+        category="dog",
+    )
+    tally.add(component([], p_pos_sum=0.8), image="1", kind="background", category="rest")
     figures = tally.figures("original", "p", "sha256:1")
     assert (figures.objects, figures.backgrounds, figures.fragments, figures.ranked) == (5, 1, 0, 4)
     assert figures.top_1 is not None
@@ -256,8 +307,8 @@ def test_ranks_are_among_the_positive_prompts() -> None:
 
 def test_cosines_have_no_sums() -> None:
     tally = Tally({})
-    tally.add(component(["a dog"]), kind="object", category="dog")
-    tally.add(component(["a dog"]), kind="fragment", category="half")
+    tally.add(component(["a dog"]), image="1", kind="object", category="dog")
+    tally.add(component(["a dog"]), image="1", kind="fragment", category="half")
     figures = tally.figures("original", "p", "sha256:1")
     assert set(figures.auroc["p_pos_sum"].values()) == {None}
     assert figures.auroc["s_pos - s_neg"]["fragment"] is not None
@@ -267,7 +318,7 @@ def test_cosines_have_no_sums() -> None:
 def test_the_picture_shows_each_figure_that_there_is() -> None:
     tally = Tally({"dog": frozenset({"a dog"})})
     for kind in ("object", "background"):
-        tally.add(component(["a dog"], p_pos_sum=0.5), kind=kind, category="dog")
+        tally.add(component(["a dog"], p_pos_sum=0.5), image="1", kind=kind, category="dog")
     entries: list[Figures] = [tally.figures("blur/context <&>", "p", ""), tally.figures("x" * 60, "q", "")]
     drawn = ET.fromstring(draw(entries))
     name = "{http://www.w3.org/2000/svg}"
@@ -275,6 +326,7 @@ def test_the_picture_shows_each_figure_that_there_is() -> None:
     assert len(drawn.findall(f".//{name}circle")) == 4
     texts = [text.text for text in drawn.findall(f".//{name}text")]
     assert "blur/context <&>, p" in texts
+    assert any("intervals by image" in (text or "") for text in texts)
     assert "x" * 37 + "…" in texts
 
 

@@ -112,7 +112,9 @@ def _consume(app: Celery, settings: WorkerSettings, drain: Drain, health: Health
                 celery_state.should_stop = 0
 
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-                signal.signal(number, stop)
+                # `nohup` is to keep it running when the terminal is closed.
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, stop)
 
     ready = _on_ready(settings, health)
     signals.worker_ready.connect(ready)

@@ -190,8 +190,8 @@ def _print(about: dict[str, Any], figures: list[Figures]) -> None:
     console.print(rows)
     console.print(
         "\ntop-1, top-5: a prompt of the true class is the best positive one, or among the five best. AUROC of "
-        "p_pos_sum, objects against all negatives with its 95 % interval, against backgrounds (bg) and fragments "
-        "(frag) alone; diff: of s_pos - s_neg, against all."
+        "p_pos_sum, objects against all negatives with half of its 95 % interval by image (±), against backgrounds "
+        "(bg) and fragments (frag) alone; diff: of s_pos - s_neg, against all."
     )
     for entry in figures:
         for what, counts in (("masks skipped", entry.skipped), ("jobs failed", entry.failed)):

@@ -52,7 +52,9 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
         demo_weights: Path = worker_part("demo-weights")
     with needs_extra("local"):
         from maskscore.local import LocalServices
+        from maskscore.local.signals import hear_interrupts
         from maskscore.local.worker import start_worker
+    hear_interrupts()
     demo = weights is None
     console = Console(stderr=True, highlight=False)
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""The picture of an evaluation, as SVG: a dot with its 95 % interval per question and figure."""
+"""The picture of an evaluation, as SVG: a dot with its 95 % interval by image, per question and figure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = ["draw"]
 _WIDTH, _LEFT, _RIGHT, _GAP, _ROW, _TOP = 860, 250, 20, 26, 24, 44
 _STYLE: Final = "font:12px system-ui,sans-serif;fill:#24292f"
 _COLOURS: Final = ("#1a7f37", "#0969da", "#bc4c00")
+_NOTE: Final = "lines: 95 % intervals by image; masks of one image are not independent"
 _PANELS: Final = ("true class first", "AUROC: backgrounds", "AUROC: fragments")
 
 
@@ -21,8 +22,8 @@ def draw(figures: Sequence[Figures]) -> str:
 
     AUROC is that of ``p_pos_sum``, or of ``s_pos - s_neg`` where there are no probabilities.
     """
-    height = _TOP + _ROW * len(figures) + 30
-    parts = []
+    height = _TOP + _ROW * len(figures) + 50
+    parts = [f'<text x="{_LEFT}" y="{height - 8}" fill="#57606a">{_NOTE}</text>']
     for row, entry in enumerate(figures):
         y = _TOP + _ROW * row + _ROW / 2
         name = entry.view if len({other.prompts for other in figures}) == 1 else f"{entry.view}, {entry.prompts}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from maskscore.evaluation.statistics import auroc, auroc_interval, share_interval
+from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval
 from maskscore.result import Component
 
 __all__ = ["AGAINST", "SCORES", "Figures", "Share", "Tally"]
@@ -26,7 +26,7 @@ _TOP: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A figure from 0 to 1 with its 95 % interval."""
+    """A figure from 0 to 1 with its 95 % interval, by image: what other images of the kind would give."""
 
     value: float
     low: float
@@ -58,29 +58,30 @@ class Figures:
 
 @dataclass(slots=True)
 class Tally:
-    """Collects the components of one question as they come in; keeps two numbers per mask."""
+    """Collects the components of one question as they come in; keeps two numbers per mask, and its image."""
 
     accepted: Mapping[str, frozenset[str]]
-    scores: dict[str, dict[str, list[float]]] = field(
+    scores: dict[str, dict[str, list[Scored]]] = field(
         default_factory=lambda: {kind: {score: [] for score in SCORES} for kind in ("object", "background", "fragment")}
     )
     kinds: Counter[str] = field(default_factory=Counter)
-    ranks: Counter[int] = field(default_factory=Counter)
+    ranks: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Per image, how many of its objects have which rank."""
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
 
-    def add(self, component: Component, *, kind: str, category: str) -> None:
-        """Take a component that is known to be of this kind and category."""
+    def add(self, component: Component, *, image: str, kind: str, category: str) -> None:
+        """Take a component of an image (by its id) that is known to be of this kind and category."""
         if component.skipped is not None or component.s_pos is None or component.s_neg is None:
             self.skipped[component.skipped.code if component.skipped else "no_score"] += 1
             return
         self.kinds[kind] += 1
         scores = self.scores[kind]
-        scores[SCORES[1]].append(component.s_pos - component.s_neg)
+        scores[SCORES[1]].append((component.s_pos - component.s_neg, image))
         if component.p_pos_sum is not None:
-            scores[SCORES[0]].append(component.p_pos_sum)
+            scores[SCORES[0]].append((component.p_pos_sum, image))
         if kind == "object" and category in self.accepted:
-            self.ranks[self._rank(component, self.accepted[category])] += 1
+            self.ranks[image][self._rank(component, self.accepted[category])] += 1
 
     def figures(self, view: str, prompts: str, digest: str) -> Figures:
         """Return the figures of what has come in."""
@@ -91,7 +92,7 @@ class Tally:
             objects=self.kinds["object"],
             backgrounds=self.kinds["background"],
             fragments=self.kinds["fragment"],
-            ranked=self.ranks.total(),
+            ranked=sum(ranks.total() for ranks in self.ranks.values()),
             top_1=self._top(1),
             top_5=self._top(_TOP),
             auroc={score: {name: self._area(score, kinds) for name, kinds in AGAINST.items()} for score in SCORES},
@@ -105,14 +106,16 @@ class Tally:
         return next((place for place, text in enumerate(best, 1) if text in accepted), 0)
 
     def _top(self, places: int) -> Share | None:
-        count = self.ranks.total()
-        if not count:
+        by_image = [
+            (sum(ranks[place] for place in range(1, places + 1)), ranks.total()) for ranks in self.ranks.values()
+        ]
+        if not by_image:
             return None
-        hits = sum(self.ranks[place] for place in range(1, places + 1))
-        return Share(hits / count, *share_interval(hits, count))
+        hits, count = (sum(column) for column in zip(*by_image, strict=True))
+        return Share(hits / count, *share_interval(by_image))
 
     def _area(self, score: str, kinds: Sequence[str]) -> Share | None:
         positives = self.scores["object"][score]
-        negatives = [value for kind in kinds for value in self.scores[kind][score]]
-        area = auroc(positives, negatives)
-        return None if area is None else Share(area, *auroc_interval(area, len(positives), len(negatives)))
+        negatives = [scored for kind in kinds for scored in self.scores[kind][score]]
+        area = auroc([value for value, _ in positives], [value for value, _ in negatives])
+        return None if area is None else Share(area, *auroc_interval(positives, negatives))

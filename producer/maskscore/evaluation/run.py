@@ -79,24 +79,25 @@ def evaluate(
     Raises :class:`~maskscore.errors.WaitTimeout`, and what :meth:`maskscore.Client.submit_many` raises.
     """
     tallies = [Tally(question.classes.prompts) for question in questions]
-    asked: dict[str, Tally] = {}
+    asked: dict[str, tuple[Tally, str]] = {}
 
     def jobs() -> Iterator[Job]:
         for uri, image in images:
             masks = _masks([*image.masks, *negatives(image)])
             for question, tally in zip(questions, tallies, strict=True):
                 job = Job.model_validate({"image": uri, "masks": masks, "options": question.options})
-                asked[job.job_id] = tally
+                asked[job.job_id] = tally, image.id
                 yield job
 
     batch = client.submit_many(jobs(), wait_for_room=True)
     try:
         for result in progress(batch.as_completed(timeout), len(asked)):
-            tally = asked[result.job_id]
+            tally, image_id = asked[result.job_id]
             if result.error is not None:
                 tally.failed[result.error.code] += 1
             for component in result.components:
-                tally.add(component, kind=component.upstream[_KIND], category=component.upstream[_CATEGORY])
+                upstream = component.upstream
+                tally.add(component, image=image_id, kind=upstream[_KIND], category=upstream[_CATEGORY])
     except WaitTimeout as error:
         batch.cancel()
         raise WaitTimeout(f"The evaluation had not ended after {timeout:g} s; its jobs are cancelled.") from error

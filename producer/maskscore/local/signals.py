@@ -1,4 +1,4 @@
-"""Holding back Ctrl-C while a child process is made or ended."""
+"""Ctrl-C: heard where a parent ignores it, and held back while a child process is made or ended."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 Pending = list[tuple[int, FrameType | None]]
+
+
+def hear_interrupts() -> None:
+    """Let SIGINT raise :class:`KeyboardInterrupt` also where the parent ignores it.
+
+    A shell without job control starts a command in the background with SIGINT ignored, and Python leaves that as it
+    is. A command that runs until Ctrl-C would then have no end but SIGTERM.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
