@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from maskscore.cli.exits import Exit, exit_code_of
+from maskscore.cli.streams import guard_streams, sentence
 
 __all__ = ["main"]
 
@@ -73,11 +74,13 @@ def main() -> None:
     """Run the command line and exit; every error is one sentence on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
+    guard_streams()
     try:
         _cli.main(standalone_mode=False)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except click.ClickException as error:
+        error.message = sentence(error.message)
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -91,7 +94,7 @@ def main() -> None:
         code = exit_code_of(error)
         if code is None:
             raise
-        click.echo(f"maskscore: {error}", err=True)
+        click.echo(f"maskscore: {sentence(error)}", err=True)
         sys.exit(code)
 
 
@@ -101,4 +104,4 @@ def _terminate(*_: Any) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
-        click.echo(f"maskscore: warning: {message}", err=True)
+        click.echo(f"maskscore: warning: {sentence(message)}", err=True)

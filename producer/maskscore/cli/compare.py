@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.jobs import wait_for
+from maskscore.cli.streams import sentence
 from maskscore.cli.submit import job_from_options
+from maskscore.cli.terminal import new_console
 from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.objects.names import file_name_of
@@ -88,7 +89,7 @@ def compare_command(
         failed = next((result for result in results if result.state is not JobState.SUCCEEDED), None)
         if failed is not None:
             why = f"{failed.error.code}: {failed.error.message}" if failed.error else str(failed.state)
-            click.echo(f"maskscore: {why}", err=True)
+            click.echo(f"maskscore: {sentence(why)}", err=True)
             sys.exit(Exit.NOT_SUCCEEDED)
         unscored = Unscored()
         for _ in unscored.of(results):
@@ -108,7 +109,7 @@ def compare_command(
 
 
 def _print(comparison: Comparison) -> None:
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     names, total = comparison.treatments, len(comparison.masks)
     longest = max([len("mask"), *(len(mask.name) for mask in comparison.masks)])
     room = max(_NARROWEST, (console.width - 3 - min(longest, _WIDEST_NAME) - 1) // len(names) - 1)

@@ -7,12 +7,13 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.output import read_job_ids, table
+from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.errors import JobNotFound
+from maskscore.escaping import one_line
 from maskscore.ledger import DeadLetter
 from maskscore.result import JobState
 
@@ -52,7 +53,7 @@ def _list(as_json: bool, limit: int) -> None:
         code = status.error.code if status.error else ""
         died_at = letter.died_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         rows.add_row(status.job_id, code, str(status.attempts), str(status.retries), died_at)
-    Console(highlight=False, markup=False).print(rows)
+    new_console().print(rows)
 
 
 @dead_command.command("show")
@@ -68,10 +69,10 @@ def _show(job_id: str, as_json: bool) -> None:
         return
     status = letter.status
     if status.error:
-        click.echo(f"{job_id}: {status.error.code}: {status.error.message}")
+        click.echo(one_line(f"{job_id}: {status.error.code}: {status.error.message}"))
     for reason in letter.reasons:
         at = reason.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        click.echo(f"{at}  {reason.worker or ''}  {reason.code}: {reason.message}")
+        click.echo(one_line(f"{at}  {reason.worker or ''}  {reason.code}: {reason.message}"))
     if isinstance(document.get("masks"), list):
         document["masks"] = f"{len(document['masks'])} inline masks (--json shows them)"
     click.echo(json.dumps(document, indent=2))

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from maskscore.cli.exits import Exit
+from maskscore.cli.terminal import new_console
 from maskscore.doctor import Cause, Finding, Verdict, examine, read_settings
 
 __all__ = ["doctor_command"]
@@ -65,7 +66,7 @@ def doctor_command(
     failed.
     """
     settings, wrong = read_settings(weights=weights, device=device)
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     seen: list[Finding] = []
     with _shown_step(console, as_json=as_json) as begun:
         for finding in chain(wrong, examine(settings, timeout_s=timeout, as_worker=as_worker, begun=begun)):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.output import shown_progress, table
+from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
@@ -158,7 +158,7 @@ def _uri(images: str, file_name: str) -> str:
 
 
 def _print(about: dict[str, Any], figures: list[Figures]) -> None:
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     first = figures[0]
     console.print(
         f"{about['images']:,} images: {first.objects:,} objects, {first.backgrounds:,} backgrounds and "

@@ -10,14 +10,14 @@ from pathlib import PurePath
 from typing import IO, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from maskscore.batch import Batch
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import require_module
 from maskscore.cli.named import batch_named
 from maskscore.cli.output import shown_progress
+from maskscore.cli.terminal import new_console, text_column
 from maskscore.client import Client
 from maskscore.export import ExportCounts, Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.ranking import DEFAULT_WEIGHTS
@@ -201,11 +201,11 @@ class _Jobs:
 @contextmanager
 def _shown(jobs: _Jobs) -> Iterator[Iterator[str]]:
     """Provide the ids, with a bar on stderr if that is a terminal."""
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     if not console.is_terminal:
         yield iter(jobs)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("jobs read", total=jobs.total)
 

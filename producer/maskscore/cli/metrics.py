@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from maskscore.cli.terminal import new_console
 from maskscore.metrics import METRICS, Metric
 
 __all__ = ["metrics_command", "metrics_markdown"]
@@ -47,4 +47,4 @@ def metrics_command(markdown: bool) -> None:
     for metric in METRICS:
         labels = f" Labels: {_labels(metric)}." if metric.labels else ""
         table.add_row(metric.name, f"[{metric.kind}, {metric.side}] {metric.help}{labels}".replace("`", ""))
-    Console(highlight=False, markup=False).print(table)
+    new_console().print(table)

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
+from maskscore.cli.terminal import new_console, text_column
 from maskscore.cli.worker_notice import worker_notice
 from maskscore.client import Client
+from maskscore.escaping import one_line
 from maskscore.ledger import JobStatus
 from maskscore.result import Component, JobResult
 
@@ -41,7 +43,7 @@ def shown_progress(
 
     With the ``client`` that waits for the jobs, it is said where no worker is alive.
     """
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = new_console(stderr=True)
 
     def say(sentence: str) -> None:
         console.print(f"maskscore: {sentence}", soft_wrap=True)
@@ -54,7 +56,7 @@ def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> It
     if not console.is_terminal:
         yield from jobs
         return
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("jobs"), TimeElapsedColumn())
+    columns = (text_column(doing), BarColumn(), MofNCompleteColumn(), text_column("jobs"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("jobs", total=total)
         for job in jobs:
@@ -73,11 +75,11 @@ def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
     for status in statuses:
         submitted = status.submitted_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         rows.add_row(status.job_id, str(status.state), str(status.attempts), submitted)
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     console.print(rows)
     for status in statuses:
         if status.error:
-            console.print(f"{status.job_id}: {status.error.code}: {status.error.message}", soft_wrap=True)
+            console.print(one_line(f"{status.job_id}: {status.error.code}: {status.error.message}"), soft_wrap=True)
 
 
 def print_results(results: Iterable[JobResult], *, as_json: bool) -> None:
@@ -92,17 +94,17 @@ def print_results(results: Iterable[JobResult], *, as_json: bool) -> None:
 
 
 def _print_result(result: JobResult) -> None:
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     about = f"job {result.job_id}: {result.state}"
     if result.image is not None:
         about += f", {result.image.uri} ({result.image.width} x {result.image.height})"
     if result.cached:
         about += f", {result.cached} of {len(result.components)} from the cache"
-    console.print(about, soft_wrap=True)
+    console.print(one_line(about), soft_wrap=True)
     if result.error is not None:
-        console.print(f"{result.error.code}: {result.error.message}", soft_wrap=True)
+        console.print(one_line(f"{result.error.code}: {result.error.message}"), soft_wrap=True)
     for notice in result.warnings:
-        console.print(f"warning: {notice.code}: {notice.message}", soft_wrap=True)
+        console.print(one_line(f"warning: {notice.code}: {notice.message}"), soft_wrap=True)
     if not result.components:
         return
     rows = table("mask", "mult", "s_pos", "positive", "s_neg", "negative")

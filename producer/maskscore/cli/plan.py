@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from maskscore.cli.terminal import new_console
 from maskscore.plan import Means, Plan, Work, make_plan, read_rate
 from maskscore.settings import ClientSettings, load_settings
 
@@ -144,7 +144,7 @@ def _print(plan: Plan, work: Work, means: Means, assumptions: list[str]) -> None
         f"{_size(plan.redis_queued_bytes)} for queued jobs, {_size(plan.redis_ended_bytes)} for ended ones",
     )
     rows.add_row("cost", "unknown" if plan.cost is None else f"{plan.cost:,.2f}", _price(means))
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     console.print(rows)
     console.print("\nAssumed:")
     for assumption in assumptions:

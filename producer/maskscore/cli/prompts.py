@@ -11,10 +11,10 @@ from typing import Any
 import click
 import yaml
 from pydantic import ValidationError
-from rich.console import Console
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.output import table
+from maskscore.cli.terminal import new_console
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.prompts import PromptSet
@@ -56,7 +56,7 @@ def list_command(as_json: bool) -> None:
         place = "folder" if source.path else "built-in"
         rows.add_row(source.name, str(found.version), *map(str, sizes), found.digest[:19], place)
     if not as_json:
-        Console(highlight=False, markup=False).print(rows)
+        new_console().print(rows)
     if wrong:
         sys.exit(Exit.NOT_SUCCEEDED)
 
@@ -132,7 +132,7 @@ def _valid(source: PromptSource) -> PromptSet:
 
 
 def _say(text: str) -> None:
-    Console(highlight=False, markup=False).print(text)
+    new_console().print(text)
 
 
 def _verdict(problems: int) -> str:

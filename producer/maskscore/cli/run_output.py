@@ -8,12 +8,13 @@ from dataclasses import asdict
 from itertools import islice
 
 import click
-from rich.console import Console
 
 from maskscore.advice import advice_for
+from maskscore.cli.terminal import new_console
 from maskscore.dataset import Census, Pair, Summary
 from maskscore.dataset.source import Opened
 from maskscore.dataset.tally import Failures
+from maskscore.escaping import one_line
 from maskscore.result import NO_MASK_SCORED
 
 __all__ = ["print_dry_run", "print_summary"]
@@ -28,9 +29,9 @@ def print_summary(summary: Summary, *, as_json: bool, follow: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary.document()))
         return
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     for line in _summary_lines(summary, follow=follow):
-        console.print(line, soft_wrap=True)
+        console.print(one_line(line), soft_wrap=True)
 
 
 def print_dry_run(opened: Opened, *, as_json: bool) -> None:
@@ -41,18 +42,18 @@ def print_dry_run(opened: Opened, *, as_json: bool) -> None:
         shown = [{"image": opened.images.uri_of(pair.image), "masks": _masks_of(pair)} for pair in pairs]
         click.echo(json.dumps({"images": len(opened.pairing), "pairs": shown, "census": census.document()}))
         return
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     console.print(f"images in {opened.images.uri}", soft_wrap=True)
     console.print(f"masks  in {getattr(opened.masks, 'uri', opened.masks) or opened.images.uri}", soft_wrap=True)
     console.print()
     for pair in pairs:
-        console.print(f"{pair.image}  ←  {_masks_of(pair)}", soft_wrap=True)
+        console.print(one_line(f"{pair.image}  ←  {_masks_of(pair)}"), soft_wrap=True)
     if len(opened.pairing) > len(pairs):
         console.print(f"... and {len(opened.pairing) - len(pairs):,} more")
     console.print()
     console.print(f"{len(opened.pairing):,} images with masks would be submitted.")
     for line in _census_lines(census):
-        console.print(line, soft_wrap=True)
+        console.print(one_line(line), soft_wrap=True)
 
 
 def _masks_of(pair: Pair) -> str:

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress
 
+from maskscore.cli.terminal import new_console, text_column
 from maskscore.dataset import Progress as RunState
 
 __all__ = ["RunProgress", "rate", "time_left"]
@@ -20,11 +20,11 @@ class RunProgress:
     """Shows the listing, then the jobs. A context manager; closing it twice is fine."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = new_console(stderr=True)
         self._live = self._console.is_terminal
         self._last = time.monotonic()
         self._said = False
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[text]}"))
+        columns = (text_column("{task.description}"), BarColumn(bar_width=None), text_column("{task.fields[text]}"))
         self._progress = Progress(*columns, console=self._console, transient=True, disable=not self._live)
         self._bar = self._progress.add_task("listing", total=None, text="")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from maskscore.cli.terminal import new_console
 from maskscore.settings import (
     ALL_FIELDS,
     PREFIX,
@@ -68,4 +68,4 @@ def settings_command(markdown: bool) -> None:
     table.add_column("default and meaning")
     for name, side, default, meaning in _rows():
         table.add_row(name, side, f"[{default}] {meaning.replace('`', '')}")
-    Console(highlight=False, markup=False).print(table)
+    new_console().print(table)

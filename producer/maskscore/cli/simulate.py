@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from maskscore.cli.output import table
 from maskscore.cli.plan import duration, the_rate
+from maskscore.cli.terminal import new_console
 from maskscore.simulation import Outcome, Scaling, bursty_day, simulate
 from maskscore.simulation.chart import draw
 
@@ -92,7 +92,7 @@ def simulate_command(
         for outcome in outcomes:
             click.echo(json.dumps(_figures(outcome, cost)))
         return
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     busy = outcomes[0].busy_s / 3600
     console.print(
         f"{jobs:,} jobs of {masks_per_image:g} masks on average; a worker scores {rate:,.5g} masks/s ({origin}) and "

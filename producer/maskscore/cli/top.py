@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maskscore.cli.keys import Keys
+from maskscore.cli.terminal import new_console
 from maskscore.errors import ServiceUnavailable
 from maskscore.overview import Observer, Overview
 from maskscore.redaction import public_url
@@ -40,7 +41,7 @@ def top_command(every: float, minutes: int, once: bool, as_json: bool) -> None:
     warn_of_unknown_variables()
     settings = load_settings(ClientSettings)
     observer = Observer(settings, minutes=minutes)
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     try:
         if as_json:
             _print_json(observer, every, once=once)

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra, require_module
+from maskscore.cli.terminal import new_console
 from maskscore.worker_half import worker_part
 
 __all__ = ["up_command"]
@@ -56,7 +56,7 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
         from maskscore.local.worker import start_worker
     hear_interrupts()
     demo = weights is None
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True)
     stop = threading.Event()
     with ExitStack() as stack:
         with console.status("Starting Redis, S3 and a worker ..."):
