@@ -17,6 +17,7 @@ from maskscore.errors import (
     QueueFull,
     ResultUnavailable,
     ServiceUnavailable,
+    TooManyBatches,
     WaitTimeout,
 )
 from maskscore.job import RLE, ImageRef, Job, Mask, MasksRef, ScoringOptions, Thresholds, View
@@ -56,6 +57,7 @@ __all__ = [
     "ScoringOptions",
     "ServiceUnavailable",
     "Thresholds",
+    "TooManyBatches",
     "View",
     "WaitTimeout",
 ]

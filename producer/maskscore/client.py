@@ -14,7 +14,15 @@ from maskscore.batch import Batch
 from maskscore.connection import connect, redis_errors
 from maskscore.content import digest_of, with_content_id
 from maskscore.document import pack, unpack
-from maskscore.errors import JobConflict, JobFailed, JobNotFound, PayloadTooLarge, QueueFull, WaitTimeout
+from maskscore.errors import (
+    JobConflict,
+    JobFailed,
+    JobNotFound,
+    PayloadTooLarge,
+    QueueFull,
+    TooManyBatches,
+    WaitTimeout,
+)
 from maskscore.job import Job, MasksRef, Method, Thresholds, parse_job
 from maskscore.ledger import Backlog, BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
 from maskscore.objects import Objects
@@ -115,6 +123,7 @@ class Client:
         With ``retry_failed`` a job that was submitted before and ended without a result runs again (:meth:`requeue`).
 
         Raises :class:`~maskscore.errors.JobConflict` for the same id with another document,
+        :class:`~maskscore.errors.TooManyBatches` for a job that is in 1,000 batches already,
         :class:`~maskscore.errors.QueueFull` at ``MASKSCORE_QUEUE_LIMIT``, and
         :class:`~maskscore.errors.PayloadTooLarge` for inline masks too large for Redis where no spill is set.
         """
@@ -375,6 +384,12 @@ class Client:
             raise JobConflict(
                 f"Another document was submitted before as job {', '.join(conflicts[:5])}. "
                 "Give the new job an id of its own, or leave `job_id` out."
+            )
+        crowded = [job.job_id for job, outcome in pairs if outcome is Submitted.IN_TOO_MANY_BATCHES]
+        if crowded:
+            raise TooManyBatches(
+                f"Job {', '.join(crowded[:5])} is in as many batches as a job may be, and did not join {batch_id}. "
+                "Give the job a new id, or read its result under its id."
             )
         if Submitted.FULL in outcomes:
             self._raise_full(batch_id)

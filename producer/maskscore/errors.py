@@ -29,6 +29,7 @@ __all__ = [
     "ServiceUnavailable",
     "SettingsError",
     "SkipCode",
+    "TooManyBatches",
     "WaitTimeout",
     "WeightsError",
 ]
@@ -162,6 +163,12 @@ class JobConflict(MaskscoreError):  # noqa: N818
     """The job id is taken by another document."""
 
     code = "job_conflict"
+
+
+class TooManyBatches(MaskscoreError):  # noqa: N818
+    """The job is in as many batches as it may be; each of them hears of each of its changes."""
+
+    code = "too_many_batches"
 
 
 class QueueFull(MaskscoreError):  # noqa: N818

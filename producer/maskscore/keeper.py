@@ -22,6 +22,7 @@ _EVERY_S = 1.0
 _AFTER_FAULT_S = 5.0
 _LOCK_S = 5.0
 _PAGE = 200
+_SHOWN = 20
 
 
 class Keeper:
@@ -85,6 +86,10 @@ class Keeper:
                 swept.poisoned,
                 swept.stranded,
             )
+        for stray in swept.strays[:_SHOWN]:
+            log.warning("put aside, since the ledger did not write it: %s", stray)
+        if len(swept.strays) > _SHOWN:
+            log.warning("and %d more entries were put aside", len(swept.strays) - _SHOWN)
         # What is not sent now, since the broker is away, counts as stranded later.
         self._sender.send(swept.messages)
         return swept

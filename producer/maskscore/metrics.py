@@ -166,6 +166,18 @@ KEEPER_POISONED: Final = Metric(
 KEEPER_STRANDED: Final = Metric(
     "maskscore_keeper_stranded_total", "counter", "both", "Jobs whose message was lost and was sent again."
 )
+KEEPER_STRAYS: Final = Metric(
+    "maskscore_keeper_strays_total",
+    "counter",
+    "both",
+    "Entries and keys in the ledger's namespace that the ledger did not write, and that were put aside.",
+)
+MESSAGES_REJECTED: Final = Metric(
+    "maskscore_messages_rejected_total",
+    "counter",
+    "worker",
+    "Messages in the queue that were not maskscore's, or damaged, and were dropped.",
+)
 GATEWAY_REQUESTS: Final = Metric(
     "maskscore_gateway_requests_total",
     "counter",
@@ -208,6 +220,8 @@ METRICS: Final = (
     KEEPER_LAPSED,
     KEEPER_POISONED,
     KEEPER_STRANDED,
+    KEEPER_STRAYS,
+    MESSAGES_REJECTED,
     GATEWAY_REQUESTS,
     GATEWAY_SECONDS,
     GATEWAY_IN_PROGRESS,

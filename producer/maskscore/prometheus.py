@@ -16,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 
 from maskscore.ledger import Swept
-from maskscore.metrics import KEEPER_LAPSED, KEEPER_POISONED, KEEPER_STRANDED, Metric
+from maskscore.metrics import KEEPER_LAPSED, KEEPER_POISONED, KEEPER_STRANDED, KEEPER_STRAYS, Metric
 
 __all__ = ["counter", "family", "gauge", "histogram", "keeper_counters", "new_registry"]
 
@@ -57,10 +57,12 @@ def keeper_counters(registry: CollectorRegistry) -> Callable[[Swept], None]:
     lapsed = counter(KEEPER_LAPSED, registry)
     poisoned = counter(KEEPER_POISONED, registry)
     stranded = counter(KEEPER_STRANDED, registry)
+    strays = counter(KEEPER_STRAYS, registry)
 
     def count(swept: Swept) -> None:
         lapsed.inc(swept.lapsed)
         poisoned.inc(swept.poisoned)
         stranded.inc(swept.stranded)
+        strays.inc(len(swept.strays))
 
     return count

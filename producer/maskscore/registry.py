@@ -88,6 +88,8 @@ class Registry:
             pipeline.set(self._prefix + line.name, line.model_dump_json(), px=int(TTL_S * 1000))
             pipeline.zadd(self._names, {line.name: now})
             pipeline.zremrangebyscore(self._names, "-inf", now - TTL_S * 1000)
+            # Written before Redis's clock was put back, by a worker that has not written since.
+            pipeline.zremrangebyscore(self._names, now + TTL_S * 1000, "+inf")
             pipeline.execute()
 
     def remove(self, name: str) -> None:
@@ -100,7 +102,7 @@ class Registry:
     def workers(self) -> list[SeenWorker]:
         """Return the workers that live, by name. A line that cannot be read is left out."""
         now = self._now()
-        seen = self._redis.zrangebyscore(self._names, now - TTL_S * 1000, "+inf", withscores=True)
+        seen = self._redis.zrangebyscore(self._names, now - TTL_S * 1000, now + TTL_S * 1000, withscores=True)
         if not seen:
             return []
         lines = self._redis.mget([self._prefix + name.decode() for name, _ in seen])
@@ -118,7 +120,8 @@ class Registry:
 
     def count(self) -> int:
         """Return how many workers live."""
-        return int(self._redis.zcount(self._names, self._now() - TTL_S * 1000, "+inf"))
+        now = self._now()
+        return int(self._redis.zcount(self._names, now - TTL_S * 1000, now + TTL_S * 1000))
 
     def _now(self) -> float:
         seconds, micros = self._redis.time()

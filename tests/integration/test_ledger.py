@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -433,6 +434,184 @@ def test_a_batch_is_forgotten_in_time_but_not_while_its_jobs_go_on(
     assert all(0 < int(client.pttl(key)) <= 60_000 for key in keys)
     ledger.requeue("b")
     assert [client.pttl(key) for key in keys] == [-1] * 3
+
+
+def test_what_is_kept_with_a_batch_does_not_outlive_it(
+    batches: BatchLedger, client: redis.Redis, namespace: str
+) -> None:
+    batches.set_position("gone", "reader", "1-0")
+    batches.set_note("gone", "name", "text")
+    assert list(client.scan_iter(f"{namespace}:batch:*")) == []
+    assert (batches.position("gone", "reader"), batches.note("gone", "name")) == ("0", None)
+
+
+@pytest.mark.parametrize("batch", ["new", "batch"])
+def test_an_ended_job_that_is_submitted_again_is_kept_as_long_as_a_new_one(
+    ledger: Ledger, client: redis.Redis, namespace: str, batch: str
+) -> None:
+    ledger.submit([submission()])
+    ledger.finish(claimed(ledger), result=b"r")
+    for key in ("job:a", "batch:counts:batch", "batch:jobs:batch", "batch:events:batch"):
+        client.pexpire(f"{namespace}:{key}", 5_000)
+    assert ledger.submit([submission(batch=batch)]) == [Submitted.KNOWN]
+    for key in ("job:a", f"batch:counts:{batch}", f"batch:jobs:{batch}", f"batch:events:{batch}"):
+        assert int(client.pttl(f"{namespace}:{key}")) > 50_000
+
+
+def test_a_dead_letter_that_is_submitted_again_keeps_having_no_time_to_live(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.submit([submission()])
+    ledger.finish(claimed(ledger), error=PASSING, dead_letter=True)
+    ledger.submit([submission(batch="new")])
+    assert client.pttl(f"{namespace}:job:a") == -1
+
+
+def test_a_job_is_in_so_many_batches_at_most(ledger: Ledger, batches: BatchLedger) -> None:
+    answers = ledger.submit([submission(batch=f"b{number}") for number in range(1001)])
+    assert answers == [Submitted.WAITING] * 1000 + [Submitted.IN_TOO_MANY_BATCHES]
+    assert batches.counts("b1000") is None
+    # It is still the same job to those that it is in.
+    assert ledger.submit([submission(batch="b7")]) == [Submitted.WAITING]
+
+
+def leave_an_id(place: str) -> Callable[[redis.Redis, str], Any]:
+    return lambda client, name: client.zadd(f"{name}:{place}", {b"nobody\xff": 1})
+
+
+def leave_another_type(key: str) -> Callable[[redis.Redis, str], Any]:
+    return lambda client, name: client.set(f"{name}:{key}", "x")
+
+
+def leave_a_record(place: str, fields: dict[str, Any] | None) -> Callable[[redis.Redis, str], Any]:
+    def leave(client: redis.Redis, name: str) -> None:
+        client.zadd(f"{name}:{place}", {"b": 1})
+        client.hset(f"{name}:job:b", mapping=fields) if fields else client.set(f"{name}:job:b", "x")
+
+    return leave
+
+
+# What somebody else left in the ledger's keys.
+STRAYS: dict[str, Callable[[redis.Redis, str], Any]] = {
+    **{
+        f"an id without a record in {place}": leave_an_id(place)
+        for place in ("waiting:high", "waiting:normal", "running", "delayed", "expiring", "dead")
+    },
+    **{
+        f"a key of another type for {key}": leave_another_type(key)
+        for key in ("waiting:high", "running", "delayed", "expiring", "dead", "reached", "clock", "stray")
+    },
+    "a lock of another type": lambda client, name: client.rpush(f"{name}:keeper", "x"),
+    "a record of another type": leave_a_record("waiting:normal", None),
+    "a record without its counts": leave_a_record("running", {"state": "running", "lane": "normal"}),
+    "a batch of another type": leave_another_type("batch:counts:batch"),
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_what_the_ledger_did_not_write_is_put_aside_and_stops_nothing(
+    ledger: Ledger, client: redis.Redis, namespace: str, stray: str
+) -> None:
+    ledger.submit([submission(), submission("late"), submission("due"), submission("lost")])
+    claimed(ledger, "late", lease_s=0.001)
+    ledger.retry(claimed(ledger, "due"), PASSING, worker="w", delay_s=0.001, max_retries=3, retry_for_s=60)
+    STRAYS[stray](client, namespace)
+    messages: set[str] = set()
+    told: list[str] = []
+
+    def sent() -> bool:
+        found = sweep(ledger, stranded_after_s=0.001, queue_keys=[f"{namespace}:{name}" for name in LANES])
+        messages.update(job_id for job_id, _ in found.messages)
+        told.extend(map(str, found.strays))
+        # Where a whole set was another's, the jobs in it come back when they are submitted again.
+        ledger.submit([submission(), submission("late"), submission("due"), submission("lost")])
+        return messages >= {"a", "late", "due", "lost"}
+
+    until(sent)
+    assert ledger.submit([submission("new")]) == [Submitted.WAITING]
+    assert ledger.finish(claimed(ledger, "new"), result=b"r") is JobState.SUCCEEDED
+    backlog = ledger.backlog()
+    assert (backlog.waiting, backlog.running, backlog.delayed, backlog.dead) == (4, 0, 0, 0)
+    # A record of another type is told of as a key and as an entry.
+    assert 1 <= len(told) <= 2, told
+    assert all(namespace in text for text in told)
+    assert ledger.statuses(["b", "a"])[0] is None
+
+
+def test_an_entry_in_the_wrong_place_goes_where_its_record_says(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.submit([submission(), submission("b")])
+    held = claimed(ledger)
+    ledger.finish(claimed(ledger, "b"), result=b"r")
+    for place in ("delayed", "waiting:normal"):
+        client.zadd(f"{namespace}:{place}", {"a": 1, "b": 1})
+    client.zadd(f"{namespace}:running", {"b": 1})
+    found = swept(ledger, "strays", stranded_after_s=0.001, queue_keys=[f"{namespace}:{name}" for name in LANES])
+    assert len(found.strays) == 5
+    assert found.messages == []
+    assert (state(ledger), state(ledger, "b")) == (JobState.RUNNING, JobState.SUCCEEDED)
+    assert ledger.finish(held, result=b"r") is JobState.SUCCEEDED
+
+
+def test_a_job_whose_place_was_lost_is_claimed_and_comes_back_when_it_is_submitted_again(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.submit([submission(), submission("b")])
+    client.delete(f"{namespace}:waiting:normal")
+    assert claimed(ledger).attempt == 1
+    assert ledger.submit([submission("b")]) == [Submitted.WAITING]
+    assert client.zrange(f"{namespace}:waiting:normal", 0, -1) == [b"b"]
+
+
+def put_back(client: redis.Redis, namespace: str, *, hours: int) -> None:
+    """Let all that the ledger wrote be so much later than Redis's clock, as when that is put back."""
+    later = hours * 3_600_000
+    untyped: Any = client
+    client.hincrby(f"{namespace}:clock", "last", later)
+    for key in client.scan_iter(f"{namespace}:*"):
+        if untyped.type(key) == b"zset":
+            client.zadd(key, {name: score + later for name, score in untyped.zrange(key, 0, -1, withscores=True)})
+        elif b":job:" in key:
+            for name in ("expires_at", "first_fault_at"):
+                if client.hexists(key, name):
+                    client.hincrby(key, name, later)
+
+
+def test_what_is_due_comes_back_although_redis_clock_was_put_back(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    queues = [f"{namespace}:{name}" for name in LANES]
+    messages: set[str] = set()
+
+    def all_sent(expected: set[str]) -> bool:
+        swept_now = sweep(ledger, stranded_after_s=0.05, queue_keys=queues)
+        messages.update(job_id for job_id, _ in swept_now.messages)
+        return messages >= expected
+
+    for number in range(2):
+        late, due, lost, old = (f"{name}{number}" for name in ("late", "due", "lost", "old"))
+        ledger.submit([submission(late), submission(due), submission(lost), submission(old, expires_in_s=0.05)])
+        claimed(ledger, late, lease_s=0.05)
+        ledger.retry(claimed(ledger, due), PASSING, worker="w", delay_s=0.05, max_retries=3, retry_for_s=60)
+        put_back(client, namespace, hours=1)
+        sent = {late, due, lost}
+        until(partial(all_sent, sent))
+        assert state(ledger, old) is JobState.EXPIRED
+        assert ledger.backlog().oldest_waiting_s < 60
+        # What people are shown is Redis's own time.
+        untyped: Any = client
+        seconds, _ = untyped.time()
+        assert abs(ledger.record(late).status.submitted_at.timestamp() - seconds) < 60
+
+
+def test_the_lock_of_a_keeper_that_is_gone_lapses_although_redis_clock_was_put_back(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    assert sweep(ledger, keeper="gone", lock_s=0.02).held
+    # As Redis counts a time to live when its clock is put back by an hour.
+    client.pexpire(f"{namespace}:keeper", 3_600_000)
+    until(lambda: sweep(ledger, keeper="two").held)
 
 
 def test_unknown_jobs_are_said_to_be_unknown(ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 After each step: every accepted job is in exactly one place, which is the one that its state names; none is lost; at
 most one attempt holds each; no attempt count passes the limit; and the batch's counts and events are those of the jobs.
+In between, others leave entries and keys in the ledger's namespace, and Redis's clock is put back.
 """
 
 from __future__ import annotations
@@ -216,6 +217,35 @@ class LedgerMachine(RuleBasedStateMachine):
         if job.state in ("failed", "cancelled"):
             job.state, job.attempts, job.retries, job.suspect = "waiting", 0, 0, poisoned
 
+    @rule(place=st.sampled_from(["waiting:normal", "waiting:low.again", "running", "delayed", "expiring", "dead"]))
+    def leave_an_id_without_a_record(self, place: str) -> None:
+        self.client.zadd(f"{self.namespace}:{place}", {f"stray-{place}": 1})
+
+    @rule(key=st.sampled_from(["job:stray-running", "reached", "keeper", "dead", "expiring", "waiting:high"]))
+    def leave_a_key_of_another_type(self, key: str) -> None:
+        # None of the model's jobs is in these: what was there is whoever's who replaced it.
+        self.client.delete(f"{self.namespace}:{key}")
+        self.client.geoadd(f"{self.namespace}:{key}", [1, 1, "x"]) if key == "reached" else self.client.rpush(
+            f"{self.namespace}:{key}", "x"
+        )
+
+    @rule(hours=st.integers(1, 3))
+    def put_redis_clock_back(self, hours: int) -> None:
+        """All that was written is so much later than Redis's clock then."""
+        later = hours * 3_600_000
+        seconds, micros = self.client.time()
+        clock = f"{self.namespace}:clock"
+        # `last` is up to a second old otherwise, by which what is due would be late.
+        last = seconds * 1000 + micros // 1000 + int(self.client.hget(clock, "ahead") or 0) + later
+        self.client.hset(clock, "last", last)
+        with self.client.pipeline(transaction=False) as pipeline:
+            for place in ("running", "delayed", *(f"waiting:{lane}" for lane in LANES)):
+                key = f"{self.namespace}:{place}"
+                if self.client.type(key) == b"zset":
+                    for name, score in self.client.zrange(key, 0, -1, withscores=True):
+                        pipeline.zadd(key, {name: score + later})
+            pipeline.execute()
+
     @rule()
     def sweep(self) -> None:
         # The short leases and delays are over by Redis's clock, too.
@@ -240,6 +270,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 expected.add(job_id)
         assert (swept.held, swept.lapsed, swept.poisoned) == (True, lapsed, poisoned)
         assert {job_id for job_id, _ in swept.messages} == expected
+        assert all("stray" in str(stray) or not stray.job_id for stray in swept.strays), swept.strays
 
     @invariant()
     def every_job_is_in_the_one_place_that_its_state_names(self) -> None:
@@ -247,13 +278,15 @@ class LedgerMachine(RuleBasedStateMachine):
         sets = {"running": "running", "delayed": "delayed", **{f"waiting:{lane}": "waiting" for lane in LANES}}
         with self.client.pipeline(transaction=True) as pipeline:
             for key in sets:
+                # A key of another type holds no job.
                 pipeline.zrange(f"{self.namespace}:{key}", 0, -1)
             for job_id in self.jobs:
                 pipeline.hgetall(f"{self.namespace}:job:{job_id}")
-            answers = pipeline.execute()
+            answers = pipeline.execute(raise_on_error=False)
         for state, ids in zip(sets.values(), answers, strict=False):
-            for job_id in ids:
-                places.setdefault(job_id.decode(), []).append(state)
+            for job_id in [] if isinstance(ids, redis.ResponseError) else ids:
+                if not job_id.startswith(b"stray"):
+                    places.setdefault(job_id.decode(), []).append(state)
         going = {
             job_id: [job.state] for job_id, job in self.jobs.items() if job.state in ("waiting", "running", "delayed")
         }

@@ -17,6 +17,7 @@ from maskscore.errors import (
     ResultUnavailable,
     ServiceUnavailable,
     SettingsError,
+    TooManyBatches,
     WaitTimeout,
 )
 
@@ -58,6 +59,7 @@ _CODES: list[tuple[type[MaskscoreError], Exit]] = [
     (QueueFull, Exit.UNAVAILABLE),
     (JobFailed, Exit.NOT_SUCCEEDED),
     (JobConflict, Exit.WRONG_INPUT),
+    (TooManyBatches, Exit.WRONG_INPUT),
     (PayloadTooLarge, Exit.WRONG_INPUT),
     (InvalidDocumentError, Exit.WRONG_INPUT),
     (SettingsError, Exit.WRONG_INPUT),

@@ -21,6 +21,7 @@ from maskscore.errors import (
     QueueFull,
     ResultUnavailable,
     ServiceUnavailable,
+    TooManyBatches,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ _DEFECT: Final = "A defect of the gateway; its log has the details."
 _STATUS: Final[list[tuple[type[MaskscoreError], HTTPStatus]]] = [
     (JobNotFound, HTTPStatus.NOT_FOUND),
     (JobConflict, HTTPStatus.CONFLICT),
+    (TooManyBatches, HTTPStatus.CONFLICT),
     (QueueFull, HTTPStatus.TOO_MANY_REQUESTS),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (ServiceUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -63,7 +65,8 @@ _MEANINGS: Final = {
     404: "`job_not_found`, `batch_not_found`: never submitted here, or its time to live has passed. "
     "`result_unavailable`: the job succeeded, and the object with its result is gone.",
     408: "`body_too_slow`: the next piece of the body did not come.",
-    409: "`job_conflict`: another document was submitted under this id. `not_ended`: the job has no result yet.",
+    409: "`job_conflict`: another document was submitted under this id. `too_many_batches`: the job is in 1,000 "
+    "batches. `not_ended`: the job has no result yet.",
     413: "`body_too_large`, `payload_too_large`: more bytes than the gateway or the queue takes.",
     415: "`media_type_unsupported`: send JSON, or where many jobs are sent, JSON Lines.",
     422: "`document_invalid`, `document_version_unsupported`, `too_many_masks`, `too_many_jobs`: a job document does "

@@ -12,6 +12,9 @@ or not at all, by Redis's clock alone:
 ``waiting`` (one set per lane of the queue, scored by when the job's message was sent), ``running`` (by the end of the
 lease) and ``delayed`` (by the time due) are sorted sets; a job is in exactly one of them until it ends. ``dead`` lists
 the failed jobs whose input may be fine. Documents and results are opaque bytes here.
+
+What is due when goes by a clock that never goes back (``transition.lua``), also where Redis's own does. What a script
+finds in these keys that the ledger did not write is put aside and reported (:class:`Stray`); it stops nothing.
 """
 
 from maskscore.ledger.batches import BatchLedger
@@ -28,6 +31,7 @@ from maskscore.ledger.records import (
     JobStatus,
     Lane,
     Reason,
+    Stray,
     Submission,
     Submitted,
     Swept,
@@ -47,6 +51,7 @@ __all__ = [
     "Lane",
     "Ledger",
     "Reason",
+    "Stray",
     "Submission",
     "Submitted",
     "Swept",

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from maskscore.ledger.records import BatchCounts, BatchEvent
+from maskscore.ledger.scripts import Scripts
 from maskscore.result import JobState
 
 __all__ = ["BatchLedger"]
@@ -26,6 +27,8 @@ class BatchLedger:
     def __init__(self, client: redis.Redis, *, namespace: str) -> None:
         self._redis: Any = client
         self._prefix = f"{namespace}:batch"
+        # The script that keeps a note ends nothing, so that no time to live is asked for.
+        self._script = Scripts(client, namespace=namespace, ttl_ms=0)
 
     def counts(self, batch_id: str) -> BatchCounts | None:
         """Return how many jobs are in which state; ``None`` for an unknown batch."""
@@ -52,8 +55,8 @@ class BatchLedger:
         return value.decode() if value else "0"
 
     def set_position(self, batch_id: str, reader: str, event_id: str) -> None:
-        """Note how far a named reader has come."""
-        self._redis.hset(f"{self._prefix}:counts:{batch_id}", f"reader:{reader}", event_id)
+        """Note how far a named reader has come; nothing is kept where the batch is gone."""
+        self._script("note", batch_id, f"reader:{reader}", event_id)
 
     def note(self, batch_id: str, name: str) -> str | None:
         """Return a text that was kept with the batch, or ``None``."""
@@ -61,8 +64,8 @@ class BatchLedger:
         return value.decode() if value else None
 
     def set_note(self, batch_id: str, name: str, text: str) -> None:
-        """Keep a text with the batch; it goes with it."""
-        self._redis.hset(f"{self._prefix}:counts:{batch_id}", f"note:{name}", text)
+        """Keep a text with the batch; it goes with it, and is not kept where the batch is gone."""
+        self._script("note", batch_id, f"note:{name}", text)
 
 
 def _pairs(answer: Any) -> Iterator[tuple[bytes, Any]]:

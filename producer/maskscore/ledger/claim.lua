@@ -16,12 +16,12 @@ if not again then
   end
   if job.suspect and ARGV[6] ~= '1' then return {'suspect'} end
   -- How far the queue has come: what was sent before and is still waiting has lost its message.
-  local sent = tonumber(redis.call('ZSCORE', waiting_key(job.lane), id))
+  local sent = tonumber(redis.call('ZSCORE', waiting_key(job.lane), id) or 0)
   local reached = tonumber(redis.call('HGET', prefix .. ':reached', job.lane) or 0)
   if sent > reached then redis.call('HSET', prefix .. ':reached', job.lane, sent) end
   job.attempts = redis.call('HINCRBY', job.key, 'attempts', 1)
-  redis.call('HSET', job.key, 'token', token, 'worker', ARGV[4], 'claimed_at', now)
+  redis.call('HSET', job.key, 'token', token, 'worker', ARGV[4], 'claimed_at', wall)
 end
 move(job, 'running', now + ARGV[5])
 local rest = redis.call('HMGET', job.key, 'submitted_at', 'document', 'traceparent')
-return {'claimed', job.attempts, job.retries, now, rest[1], rest[2], rest[3] or ''}
+return {'claimed', job.attempts, job.retries, wall, rest[1], rest[2], rest[3] or ''}

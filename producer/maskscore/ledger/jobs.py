@@ -21,6 +21,7 @@ from maskscore.ledger.records import (
     JobStatus,
     Lane,
     Reason,
+    Stray,
     Submission,
     Submitted,
     Swept,
@@ -246,10 +247,10 @@ class Ledger:
         )
         if not held:
             return Swept(held=False)
-        texts = [text.decode() for text in rest[5:]]
+        lapsed, poisoned, due, expired, stranded, notes = rest[:6]
+        texts = [text.decode() for text in rest[6:]]
         messages = [(job_id, cast(Lane, name)) for job_id, name in zip(texts[::2], texts[1::2], strict=True)]
-        lapsed, poisoned, due, expired, stranded = rest[:5]
-        return Swept(True, lapsed, poisoned, due, expired, stranded, messages)
+        return Swept(True, lapsed, poisoned, due, expired, stranded, messages, [_stray(note) for note in notes])
 
     def resend(self, job_id: str) -> Lane | None:
         """Let a job whose message was taken, but which was not begun, wait again.
@@ -337,10 +338,12 @@ class Ledger:
                 pipeline.zcard(key)
             for key in waiting_keys:
                 pipeline.zrange(key, 0, 0, withscores=True)
+            # Where the ledger's clock is, see `transition.lua`.
+            pipeline.hget(f"{self._namespace}:clock", "ahead")
             pipeline.time()
-            *answers, (seconds, micros) = pipeline.execute()
+            *answers, ahead, (seconds, micros) = pipeline.execute()
         oldest = [first[0][1] for first in answers[len(LANES) + 3 :] if first]
-        age = seconds + micros / 1e6 - min(oldest) / 1000 if oldest else 0.0
+        age = seconds + micros / 1e6 + (float(ahead or 0) - min(oldest)) / 1000 if oldest else 0.0
         running, delayed, dead = answers[len(LANES) : len(LANES) + 3]
         return Backlog(sum(answers[: len(LANES)]), running, delayed, dead, max(0.0, age))
 
@@ -364,7 +367,8 @@ class Ledger:
         with self._redis.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 pipeline.hmget(self._record(job_id), fields)
-            return list(pipeline.execute())
+            answers = pipeline.execute(raise_on_error=False)
+        return [_row(answer, fields) for answer in answers]
 
 
 def new_token() -> str:
@@ -400,6 +404,20 @@ def _reasons(lines: bytes | None) -> list[Reason]:
         reason = json.loads(line)
         reasons.append(Reason(moment(reason["at"]), reason["code"], reason["message"], reason["worker"] or None))
     return reasons
+
+
+def _row(answer: Any, fields: Sequence[str]) -> list[bytes | None]:
+    # A key that is no record of a job is none; the scripts put it aside. It is no reason to keep back the others'.
+    if isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer):
+        return [None] * len(fields)
+    if isinstance(answer, Exception):
+        raise answer
+    return list(answer)
+
+
+def _stray(note: bytes) -> Stray:
+    read = json.loads(note.decode("utf-8", "replace"))
+    return Stray(moment(int(read["at"])), read["where"], read["id"], read["why"])
 
 
 def _status(job_id: str, row: Sequence[bytes | None]) -> JobStatus | None:

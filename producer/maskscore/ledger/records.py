@@ -21,6 +21,7 @@ __all__ = [
     "JobStatus",
     "Lane",
     "Reason",
+    "Stray",
     "Submission",
     "Submitted",
     "Swept",
@@ -66,6 +67,8 @@ class Submitted(StrEnum):
     """Another document has this id; nothing was changed."""
     FULL = "full"
     """The queue holds as many jobs as it may; nothing was changed."""
+    IN_TOO_MANY_BATCHES = "batches"
+    """The job is in as many batches as it may be; it did not join another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +149,27 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """Something in the ledger's keys that the ledger did not write: put aside, so that it stops nothing.
+
+    ``where`` is the key, ``job_id`` the entry in it (empty where it is the key as a whole).
+    """
+
+    at: datetime
+    where: str
+    job_id: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.where}{f', entry {self.job_id!r}' if self.job_id else ''}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
-    """What one round of the keeper changed, and which jobs need a message; ``held`` is false where another keeps."""
+    """What one round of the keeper changed, and which jobs need a message; ``held`` is false where another keeps.
+
+    ``strays`` were put aside since the last round, by whatever script met them.
+    """
 
     held: bool
     lapsed: int = 0
@@ -156,6 +178,7 @@ class Swept:
     expired: int = 0
     stranded: int = 0
     messages: list[tuple[str, Lane]] = field(default_factory=list)
+    strays: list[Stray] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

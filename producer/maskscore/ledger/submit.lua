@@ -2,11 +2,16 @@
 -- A new job: its record, and its place in `waiting`; a known one only joins the batch.
 -- ARGV[3..]: digest, document, batch ('' = none), priority, expires_in_ms ('' = never), most jobs queued ('' = any),
 -- traceparent of the span that submits it ('' = none)
--- Returns 'new', or 'known' and its state, or 'conflict' where the document is another one, or 'full' and the depth.
-local id, batch = ARGV[2], ARGV[5]
+-- Returns 'new', or 'known' and its state, or 'conflict' where the document is another one, or 'full' and the depth, or
+-- 'batches' and their number where it is in as many as a job may be.
+local id, batch, MOST_BATCHES = ARGV[2], ARGV[5], 1000
 local job = load(id)
 if job then
   if redis.call('HGET', job.key, 'digest') ~= ARGV[3] then return {'conflict', job.state} end
+  if ENDED[job.state] then keep_longer(job, batch) end
+  -- Its place may have been lost.
+  local home = place(job.state, job.lane)
+  if home then redis.call('ZADD', home, 'NX', now, id) end
 else
   if ARGV[8] ~= '' then
     local depth = redis.call('ZCARD', prefix .. ':delayed')
@@ -15,7 +20,7 @@ else
   end
   local key = prefix .. ':job:' .. id
   redis.call('HSET', key, 'state', 'waiting', 'digest', ARGV[3], 'document', ARGV[4], 'lane', ARGV[6],
-    'submitted_at', now, 'attempts', 0, 'retries', 0)
+    'submitted_at', wall, 'attempts', 0, 'retries', 0)
   if ARGV[9] ~= '' then redis.call('HSET', key, 'traceparent', ARGV[9]) end
   if ARGV[7] ~= '' then
     redis.call('HSET', key, 'expires_at', now + ARGV[7])
@@ -26,6 +31,9 @@ end
 local known = job ~= nil
 job = job or load(id)
 if batch ~= '' and not string.find(' ' .. job.batches .. ' ', ' ' .. batch .. ' ', 1, true) then
+  -- Each change of the job is told to each of them, in one script, while everybody else waits.
+  local _, spaces = string.gsub(job.batches, ' ', '')
+  if spaces + 1 >= MOST_BATCHES then return {'batches', spaces + 1} end
   redis.call('HSET', job.key, 'batches', job.batches == '' and batch or job.batches .. ' ' .. batch)
   local _, jobs = batch_keys(batch)
   redis.call('RPUSH', jobs, id)
