@@ -5,7 +5,7 @@ from __future__ import annotations
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Job, Mask, MasksRef
 from maskscore.objects import Objects
-from maskscore.objects.names import file_name_of
+from maskscore.objects.names import path_in
 from maskscore.result import ImageInfo
 
 __all__ = ["masks_document", "masks_of"]
@@ -34,7 +34,7 @@ def masks_of(job: Job, document: bytes | None, image: ImageInfo | None) -> list[
         return [] if isinstance(job.masks, MasksRef) else list(job.masks)
     return read_masks(
         document,
-        image_name=file_name_of(job.image.uri),
+        image_name=path_in(job.image.uri),
         image_id=job.masks.image_id,
         format=job.masks.format,
         size=(image.height, image.width) if image is not None else None,

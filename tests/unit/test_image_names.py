@@ -9,6 +9,7 @@ import pytest
 
 from maskscore.export.heads import read_head
 from maskscore.formats import MasksDocumentError
+from maskscore.formats.image_names import best, likeness
 from maskscore.job import Job, Mask, MasksRef
 from maskscore.job_masks import masks_of
 from maskscore.objects.names import file_name_of
@@ -94,3 +95,51 @@ def test_coco_masks_and_entry_of_a_file_whose_name_has_a_space() -> None:
     assert read_head(other, document).image == {}
     with pytest.raises(MasksDocumentError, match="no images"):
         masks_of(other, document, None)
+
+
+SPELLINGS = [
+    "https://host/x/train/a%20b.jpg?X-Amz-Date=1#2",
+    "a b.jpg?X-Amz-Date=1",
+    "C:\\x\\train\\a b.jpg",
+    "train%5Ca%20b.jpg",
+    "/data/upload/1/0a1b2c3d-a b.jpg",
+]
+
+
+@pytest.mark.parametrize("write", [coco, cvat, label_studio])
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_name_as_other_tools_spell_it(write: Callable[..., bytes], name: str) -> None:
+    document = write("c.jpg", name)
+    assert masks("s3://bucket/train/a b.jpg", document) == (1 if write is coco else 2)
+    if write is coco:
+        job = Job(image="s3://bucket/train/a b.jpg", masks=MasksRef(uri="s3://bucket/masks"))
+        assert read_head(job, document).image["id"] == 1
+
+
+@pytest.mark.parametrize("write", [coco, cvat, label_studio])
+def test_letters_are_the_same_in_other_code_points(write: Callable[..., bytes]) -> None:
+    assert masks("s3://bucket/caf\u00e9.jpg", write("c.jpg", "cafe\u0301.jpg")) > 0
+    assert masks("s3://bucket/cafe\u0301.jpg", write("c.jpg", "caf\u00e9.jpg")) > 0
+
+
+@pytest.mark.parametrize("write", [cvat, label_studio])
+def test_folders_decide_between_images_of_one_name(write: Callable[..., bytes]) -> None:
+    document = write("val/a.jpg", "train/a.jpg", "C:\\x\\test\\a.jpg")
+    assert [masks(f"s3://bucket/{folder}/a.jpg", document) for folder in ("val", "train", "test")] == [1, 2, 3]
+    for uri in ("s3://bucket/else/a.jpg", "s3://bucket/b.jpg"):
+        with pytest.raises(MasksDocumentError, match=r"has (no|3) (images|tasks)"):
+            masks(uri, document)
+
+
+def test_the_likest_name_is_the_best() -> None:
+    def meant(image: str, *names: str) -> list[str]:
+        return [names[position] for position in best(likeness(name, image) for name in names)]
+
+    assert meant("x/train/a.jpg", "a.jpg", "val/a.jpg", "train/a.jpg") == ["train/a.jpg"]
+    # A folder that is another one says less than none.
+    assert meant("x/train/a.jpg", "a.jpg", "val/a.jpg") == ["a.jpg"]
+    assert meant("a.jpg", "a.jpg", "val/a.jpg") == ["a.jpg", "val/a.jpg"]
+    assert meant("train/a.jpg", "train/a.jpg", "old/train/a.jpg") == ["train/a.jpg"]
+    assert meant("b.jpg", "a.jpg", "ab.jpg", "", "?b.jpg") == []
+    # What stands there goes before what it may stand for.
+    assert meant("a%20b.jpg", "a%20b.jpg", "a%2520b.jpg") == ["a%20b.jpg"]

@@ -141,6 +141,7 @@ def test_a_dataset_file_finds_its_images_by_path_or_by_name(tmp_path: Path, obje
         found = [(pair.image, pair.inline.image_id if pair.inline else None) for pair in opened.pairing]
         census = opened.pairing.census
     # `1.jpg` may be either.
+    assert census.ambiguous_masks == ["1.jpg"]
     assert found == [("val/1.jpg", 0), ("val/2.jpg", 1)]
     assert (census.masks_without_image, census.lonely_masks) == (2, ["1.jpg", "4.jpg"])
     assert (census.images_without_masks, census.lonely_images) == (2, ["3.jpg", "train/1.jpg"])
@@ -220,3 +221,70 @@ def test_a_name_says_what_a_file_is() -> None:
     assert naming.of("a/b.json", masks_root=False).kind == "other"
     assert naming.of("a/b", masks_root=None).kind == "other"
     assert naming.of("a.b/c.tar.JPEG", masks_root=None).key == "a.b/c.tar"
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_masks_of_an_images_whole_name_and_of_other_code_points(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "b.jpg", "b.jpg.json", "c.png", "c.png.json", "c.jpg", "c.json")
+    assert pairs(objects, tmp_path) == {"b.jpg": "b.jpg.json", "c.png": "c.json", "c.jpg": "c.json"}
+    touch(
+        tmp_path, "i/x/d.jpg", "m/ann/d.jpg.json", f"i/{NFD}.jpg", f"m/{NFC}.json", f"i/{NFC}2.jpg", f"m/{NFD}2/0.png"
+    )
+    assert pairs(objects, tmp_path / "i", tmp_path / "m") == {
+        "x/d.jpg": "ann/d.jpg.json",
+        f"{NFD}.jpg": f"{NFC}.json",
+        f"{NFC}2.jpg": f"{NFD}2/",
+    }
+
+
+def test_code_points_decide_where_both_are_there(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, f"{NFC}.jpg", f"{NFC}.json", f"{NFD}.jpg", f"{NFD}.json")
+    assert pairs(objects, tmp_path) == {f"{form}.jpg": f"{form}.json" for form in (NFC, NFD)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://host/bucket/train/a%20b.jpg?X-Amz-Date=2026.1&X-Amz-Signature=1%2F2",
+        "a b.jpg?X-Amz-Date=2026",
+        r"C:\data\train\a b.jpg",
+        "data%5Ctrain%5Ca%20b.jpg",
+        "/home/somebody/data/train/a b.jpg",
+        "/data/upload/1/0a1b2c3d-a%20b.jpg",
+        "s3://bucket/train/a b.jpg",
+        "./train/a b.jpg",
+    ],
+)
+def test_a_dataset_file_names_images_as_other_tools_do(tmp_path: Path, objects: Objects, name: str) -> None:
+    touch(tmp_path, "i/train/a b.jpg", "i/train/c.jpg")
+    with Dataset(str(tmp_path / "i"), str(coco(tmp_path, "train/c.jpg", name))).opened(objects) as opened:
+        assert [pair.image for pair in opened.pairing] == ["train/c.jpg", "train/a b.jpg"]
+
+
+def test_folders_decide_between_images_of_one_name(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "i/train/a.jpg", "i/val/a.jpg", "i/old/train/a.jpg")
+    file = coco(tmp_path, "/x/data/train/a.jpg", r"C:\x\val\a.jpg", "test/a.jpg", "old%5Ctrain%5Ca.jpg")
+    with Dataset(str(tmp_path / "i"), str(file)).opened(objects) as opened:
+        found = [(pair.image, pair.inline.image_id if pair.inline else None) for pair in opened.pairing]
+        census = opened.pairing.census
+    assert found == [("train/a.jpg", 0), ("val/a.jpg", 1), ("old/train/a.jpg", 3)]
+    assert (census.masks_without_image, census.lonely_masks, census.ambiguous_masks) == (
+        1,
+        ["test/a.jpg"],
+        ["test/a.jpg"],
+    )
+
+
+def test_an_image_that_two_names_may_mean_is_given_to_none_of_them(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "i/a.jpg", "i/b.jpg")
+    uploads = ("/data/upload/1/0a1b2c3d-a.jpg", "/data/upload/1/ffffffff-a.jpg")
+    with Dataset(str(tmp_path / "i"), str(coco(tmp_path, *uploads, "x/b.jpg", "b.jpg"))).opened(objects) as opened:
+        found = [(pair.image, pair.inline.image_id if pair.inline else None) for pair in opened.pairing]
+        census = opened.pairing.census
+    # `b.jpg` is the image's very name.
+    assert found == [("b.jpg", 3)]
+    assert (census.pairs, census.masks_without_image) == (1, 3)
+    assert census.ambiguous_masks == census.lonely_masks == [*uploads, "x/b.jpg"]
+    assert (census.images_without_masks, census.lonely_images) == (1, ["a.jpg"])

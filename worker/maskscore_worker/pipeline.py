@@ -16,7 +16,7 @@ from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
 from maskscore.job import Job, Mask, MasksRef, ScoringOptions, View
 from maskscore.ledger import Claim
 from maskscore.objects import Objects
-from maskscore.objects.names import file_name_of
+from maskscore.objects.names import path_in
 from maskscore.prompts import PromptSet
 from maskscore.result import (
     NO_MASK_SCORED,
@@ -187,7 +187,7 @@ class Pipeline:
         try:
             return read_masks(
                 data,
-                image_name=file_name_of(job.image.uri),
+                image_name=path_in(job.image.uri),
                 image_id=job.masks.image_id,
                 check_count=lambda count: self._limit(count, "masks"),
                 format=job.masks.format,

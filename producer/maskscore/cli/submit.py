@@ -27,7 +27,7 @@ from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, Que
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.image_size import image_size
 from maskscore.job import Job, MasksFormat, parse_job
-from maskscore.objects.names import file_name_of
+from maskscore.objects.names import path_in
 from maskscore.result import JobState
 
 __all__ = ["job_from_options", "submit_command"]
@@ -185,7 +185,7 @@ def _inline(path: Path, image_uri: str, format_: str | None) -> list[Any]:
     if not path.is_file():
         raise InvalidDocumentError(f"There is no masks file {path}.")
     masks = []
-    name, size = file_name_of(image_uri), _size_of(image_uri)
+    name, size = path_in(image_uri), _size_of(image_uri)
     read = read_masks(path.read_bytes(), image_name=name, format=format_, size=size)
     for mask in read:
         if isinstance(mask, UnreadableMask):

@@ -18,7 +18,11 @@ FIRST = 5
 
 @dataclass(slots=True)
 class Census:
-    """What was found. The names are the first few of each; ``complete`` is false where ``limit`` ended the listing."""
+    """What was found. The names are the first few of each.
+
+    ``ambiguous_masks`` are those of ``lonely_masks`` that mean several images, or one that another name means, too.
+    ``complete`` is false where ``limit`` ended the listing.
+    """
 
     images: int = 0
     masks: int = 0
@@ -28,6 +32,7 @@ class Census:
     masks_not_used: int = 0
     lonely_images: list[str] = field(default_factory=list)
     lonely_masks: list[str] = field(default_factory=list)
+    ambiguous_masks: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     complete: bool = True
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["Index", "IndexedImage"]
+from maskscore.dataset.names import last_part
+from maskscore.formats.image_names import best, composed, likeness, spellings
+
+__all__ = ["Found", "Index", "IndexedImage"]
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -28,6 +32,9 @@ CREATE TABLE masks (
     PRIMARY KEY (key, rank, name)
 ) WITHOUT ROWID;
 CREATE TABLE submitted (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE claims (
+    image TEXT, called TEXT, exact INTEGER, count INTEGER DEFAULT 1, PRIMARY KEY (image, called)
+) WITHOUT ROWID;
 """
 
 # An image takes the masks file with its own key, the first of them by rank.
@@ -59,19 +66,43 @@ CREATE TABLE mask_folders (path TEXT PRIMARY KEY) WITHOUT ROWID;
 INSERT OR IGNORE INTO mask_folders SELECT partner FROM images WHERE folder = 1;
 UPDATE masks SET used = 1 WHERE used = 0 AND folder IN (SELECT path FROM mask_folders);
 """
-# What is left over takes the one masks file of its name, wherever it lies, if no other image has this name.
-_ELSEWHERE = """
-CREATE TABLE one_masks AS
-    SELECT base, MIN(name) AS name, etag FROM masks WHERE used = 0 GROUP BY base HAVING COUNT(*) = 1;
-CREATE TABLE one_image AS SELECT base FROM images WHERE partner IS NULL GROUP BY base HAVING COUNT(*) = 1;
-CREATE INDEX one_masks_by_base ON one_masks (base);
-CREATE INDEX one_image_by_base ON one_image (base);
-UPDATE images SET (partner, partner_etag) = (SELECT name, etag FROM one_masks WHERE one_masks.base = images.base)
-WHERE partner IS NULL AND EXISTS (SELECT 1 FROM one_image WHERE one_image.base = images.base);
-UPDATE masks SET used = 1 WHERE used = 0
-    AND EXISTS (SELECT 1 FROM one_masks WHERE one_masks.base = masks.base)
-    AND EXISTS (SELECT 1 FROM one_image WHERE one_image.base = masks.base);
+# The same, where the folder's name and the image's are written with other code points for the same letters.
+_FOLDER_COMPOSED = """
+CREATE TABLE composed_folders AS SELECT composed(folder) AS word, MIN(folder) AS folder FROM masks
+    WHERE used = 0 AND folder <> '' GROUP BY word HAVING MIN(folder) = MAX(folder);
+CREATE INDEX composed_folders_by_word ON composed_folders (word);
+UPDATE images SET folder = 1, partner = (SELECT folder FROM composed_folders WHERE word = composed(images.key))
+    WHERE partner IS NULL AND key <> '' AND composed(key) IN (SELECT word FROM composed_folders);
+UPDATE masks SET used = 1 WHERE used = 0 AND folder IN (SELECT partner FROM images WHERE folder = 1);
 """
+# What is left over takes the one masks file of the same word, if no other image has this word.
+_ONE_OF_A_WORD = """
+DROP TABLE IF EXISTS one_masks;
+DROP TABLE IF EXISTS one_image;
+CREATE TABLE one_masks AS
+    SELECT {masks} AS word, MIN(name) AS name, etag FROM masks WHERE used = 0 GROUP BY word HAVING COUNT(*) = 1;
+CREATE TABLE one_image AS
+    SELECT {images} AS word FROM images WHERE partner IS NULL GROUP BY word HAVING COUNT(*) = 1;
+CREATE INDEX one_masks_by_word ON one_masks (word);
+CREATE INDEX one_image_by_word ON one_image (word);
+UPDATE images SET (partner, partner_etag) = (SELECT name, etag FROM one_masks WHERE one_masks.word = {images})
+WHERE partner IS NULL AND EXISTS (SELECT 1 FROM one_image WHERE one_image.word = {images});
+UPDATE masks SET used = 1 WHERE used = 0
+    AND EXISTS (SELECT 1 FROM one_masks WHERE one_masks.word = {masks})
+    AND EXISTS (SELECT 1 FROM one_image WHERE one_image.word = {masks});
+"""
+_STEPS = (
+    # `b.jpg.json` beside `b.jpg`.
+    _ONE_OF_A_WORD.format(masks="composed(masks.key)", images="composed(images.name)"),
+    # The same letters in other code points.
+    _ONE_OF_A_WORD.format(masks="composed(masks.key)", images="composed(images.key)"),
+    _FOLDER,
+    _FOLDER_COMPOSED,
+    # The same file name, wherever it lies.
+    _ONE_OF_A_WORD.format(masks="masks.base", images="images.base"),
+    _ONE_OF_A_WORD.format(masks="masks.base", images="composed(last_part(images.name))"),
+)
+_MOST_OF_A_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +116,14 @@ class IndexedImage:
     folder: bool
 
 
+class Found(NamedTuple):
+    """An image that an entry of a dataset file means; ``exact``: the entry has its very path below the root."""
+
+    name: str
+    etag: str | None
+    exact: bool
+
+
 class Index:
     """Images and masks files by name. Used by one thread at a time."""
 
@@ -93,6 +132,8 @@ class Index:
         self._db = sqlite3.connect(
             Path(self._folder.name) / "listing.sqlite", isolation_level=None, check_same_thread=False
         )
+        for function in (composed, last_part):
+            self._db.create_function(function.__name__, 1, function, deterministic=True)
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -121,28 +162,58 @@ class Index:
         self._db.executescript(_EXACT)
         if together and self._any("images WHERE partner IS NULL AND name LIKE '%.png'"):
             self._db.executescript(_PICTURE_BESIDE + _EXACT)
-        for step in (_FOLDER, _ELSEWHERE):
+        for step in _STEPS:
             if self._any(_SETS["lonely_images"]) and self._any(_SETS["lonely_masks"]):
                 self._db.executescript(step)
 
-    def look_up(self, file_name: str, key: str) -> tuple[str, str | None] | None:
-        """Return the name and ETag of the image that a dataset file calls so: by its path, or by its last part.
+    def look_up(self, called: str, key_of: Callable[[str], str]) -> list[Found]:
+        """Return the images that a dataset file may mean by a path: the one of this path, or those it means best.
 
-        The second only where one image alone has it; a name without an extension (``key`` is all of it) may have any.
+        ``key_of`` returns a path without its ending; where that is all of it, the image may have any. Several are
+        returned where they have one name and their folders do not decide.
         """
-        found = self._db.execute(
-            "SELECT name, etag FROM images WHERE key = ? AND name = ?", (key, file_name)
-        ).fetchone()
-        if found is not None:
-            return found[0], found[1]
-        base, last = key.rsplit("/", 1)[-1], file_name.rsplit("/", 1)[-1]
-        rows = self._db.execute("SELECT name, etag FROM images WHERE base = ? LIMIT 100", (base,)).fetchall()
-        same = [(name, etag) for name, etag in rows if name.rsplit("/", 1)[-1] == last or file_name == key]
-        return same[0] if len(same) == 1 else None
+        key = key_of(called)
+        row = self._db.execute("SELECT name, etag FROM images WHERE key = ? AND name = ?", (key, called)).fetchone()
+        if row is not None:
+            return [Found(row[0], row[1], exact=True)]
+        found: list[tuple[str, str | None, str]] = []
+        for base in dict.fromkeys(composed(last_part(key_of(spelling))) for spelling in spellings(called)):
+            query = "SELECT name, etag, key FROM images WHERE base = ? LIMIT ?"
+            found += self._db.execute(query, (base, _MOST_OF_A_NAME)).fetchall()
+        any_ending = called == key
+        likenesses = (
+            likeness(called, name) or (likeness(called, stem) if any_ending else None) for name, _, stem in found
+        )
+        return [Found(found[position][0], found[position][1], exact=False) for position in best(likenesses)]
 
-    def take(self, names: Iterable[tuple[str, str]]) -> None:
-        """Note images, by key and name, as those that a dataset file speaks of."""
-        self._many("UPDATE images SET partner = '' WHERE key = ? AND name = ?", names)
+    def claim(self, claims: Iterable[tuple[str, str, bool]]) -> None:
+        """Note which image each entry of a dataset file takes: its name, how the entry calls it, whether exactly so."""
+        self._many(
+            "INSERT INTO claims (image, called, exact) VALUES (?, ?, ?) "
+            "ON CONFLICT (image, called) DO UPDATE SET count = count + 1",
+            claims,
+        )
+
+    def is_contested(self, image: str, called: str) -> bool:
+        """Say whether an image is also meant by an entry that calls it otherwise, and so may be another one's."""
+        query = "SELECT 1 FROM claims WHERE image = ? AND called <> ? LIMIT 1"
+        return self._db.execute(query, (image, called)).fetchone() is not None
+
+    def settle_claims(self) -> tuple[int, list[str]]:
+        """Give images to the entries that call them exactly, or that alone mean them.
+
+        Return how many entries get none, and how the first few of them call their image.
+        """
+        self._db.executescript(
+            "CREATE TABLE contested AS SELECT image FROM claims GROUP BY image HAVING COUNT(*) > 1;"
+            "CREATE INDEX contested_by_image ON contested (image);"
+            "CREATE TABLE taken AS SELECT DISTINCT image FROM claims WHERE exact OR image NOT IN contested;"
+            "CREATE INDEX taken_by_image ON taken (image);"
+            "UPDATE images SET partner = '' WHERE name IN taken;"
+        )
+        rest = "claims WHERE NOT exact AND image IN contested"
+        (count,) = self._db.execute(f"SELECT COALESCE(SUM(count), 0) FROM {rest}").fetchone()
+        return int(count), [name for (name,) in self._db.execute(f"SELECT called FROM {rest} ORDER BY called LIMIT 5")]
 
     def count(self, what: str) -> int:
         """Return how many ``images``, ``masks``, ``pairs``, ``lonely_images``, ``lonely_masks`` or ``spare_masks``."""

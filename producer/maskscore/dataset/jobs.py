@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from maskscore.dataset.folders import read_folder
-from maskscore.dataset.names import last_part
 from maskscore.dataset.pairing import Pair
 from maskscore.dataset.roots import Root
 from maskscore.document import explain
@@ -129,7 +128,7 @@ class JobMaker:
         size = None
         if kind_of(data) in _NEED_THE_SIZE:
             size = image_size(io.BytesIO(self.images.read(pair.image, "image")))
-        masks = read_masks(data, image_name=last_part(pair.image), format=self.format, size=size)
+        masks = read_masks(data, image_name=pair.image, format=self.format, size=size)
         return _readable(masks, pair.masks)
 
     @property

@@ -8,11 +8,12 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from maskscore.dataset.census import FIRST, Census, nothing_found
-from maskscore.dataset.index import Index
+from maskscore.dataset.index import Found, Index
 from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.roots import Root
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import ImageMasks, MasksDocumentError, read_dataset
+from maskscore.formats.image_names import composed
 from maskscore.formats.sam_folder import SAM_TABLE
 from maskscore.objects import ListedObject
 
@@ -145,7 +146,7 @@ class Pairing:
                 self._other("a name that is not UTF-8")
                 continue
             place = self._naming.of(name, masks_root=masks_root)
-            base = last_part(place.key)
+            base = composed(last_part(place.key))
             if place.kind == "image":
                 images.append((place.key, name, base, entry.etag))
             elif place.kind == "masks":
@@ -164,25 +165,31 @@ class Pairing:
     def _match(self, file: Path) -> None:
         """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
         self._index.prepare_look_ups()
-        taken: list[tuple[str, str]] = []
+        claims: list[tuple[str, str, bool]] = []
         for number, entry in enumerate(self._entries(file), 1):
             self._seen(number)
             self.census.masks += 1
             found = self._found(entry)
-            if found is None:
+            if len(found) != 1:
                 self.census.masks_without_image += 1
-                if len(self.census.lonely_masks) < FIRST:
-                    self.census.lonely_masks.append(entry.image)
+                for names in (self.census.lonely_masks, *([self.census.ambiguous_masks] if found else [])):
+                    if len(names) < FIRST:
+                        names.append(entry.image)
                 continue
             self.census.pairs += 1
-            taken.append((self._naming.of(found[0], masks_root=False).key, found[0]))
-            if len(taken) >= _CHUNK:
-                self._index.take(taken)
-                taken.clear()
+            claims.append((found[0].name, entry.image, found[0].exact))
+            if len(claims) >= _CHUNK:
+                self._index.claim(claims)
+                claims.clear()
             if self.census.pairs == self._limit:
                 self.census.complete = False
                 break
-        self._index.take(taken)
+        self._index.claim(claims)
+        count, names = self._index.settle_claims()
+        self.census.pairs -= count
+        self.census.masks_without_image += count
+        for listed in (self.census.lonely_masks, self.census.ambiguous_masks):
+            listed += names[: FIRST - len(listed)]
 
     def _entries(self, file: Path) -> Iterator[ImageMasks]:
         try:
@@ -192,13 +199,13 @@ class Pairing:
         except OSError as error:
             raise InvalidDocumentError(f"{file} cannot be read: {error.strerror or error}.") from error
 
-    def _found(self, entry: ImageMasks) -> tuple[str, str | None] | None:
+    def _found(self, entry: ImageMasks) -> list[Found]:
         name = entry.image.removeprefix("./")
         # COCO's own files are called by their ids, with twelve digits; results in its format have nothing but the id.
         for called in (name, f"{name:0>12}") if name.isdigit() else (name,):
-            if found := self._index.look_up(called, self._naming.of(called, masks_root=False).key):
+            if found := self._index.look_up(called, lambda path: self._naming.of(path, masks_root=False).key):
                 return found
-        return None
+        return []
 
     def _count(self) -> None:
         census, index = self.census, self._index
@@ -216,8 +223,8 @@ class Pairing:
         if isinstance(self._masks, Path):
             for entry in self._entries(self._masks):
                 found = self._found(entry)
-                if found is not None:
-                    yield Pair(*found, inline=entry)
+                if len(found) == 1 and (found[0].exact or not self._index.is_contested(found[0].name, entry.image)):
+                    yield Pair(found[0].name, found[0].etag, inline=entry)
             return
         for image in self._index.images():
             yield Pair(image.name, image.etag, image.partner, image.partner_etag, image.folder)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic_core import from_json
 
+from maskscore.formats.sought import Sought
 from maskscore.job import Job, MasksRef
-from maskscore.objects.names import file_name_of
+from maskscore.objects.names import path_in
 
 __all__ = ["Head", "image_id_of", "read_head"]
 
@@ -39,12 +39,14 @@ def read_head(job: Job, document: bytes | None) -> Head:
     if isinstance(content.get("image"), dict):
         return Head(image=content["image"])
     images = _entries(content.get("images"))
-    wanted, name = job.masks.image_id, file_name_of(job.image.uri)
-    found = [
-        image
-        for image in images
-        if (str(image["id"]) == str(wanted) if wanted is not None else _name(image) == name or len(images) == 1)
-    ]
+    wanted = job.masks.image_id
+    if wanted is not None:
+        found = [image for image in images if str(image["id"]) == str(wanted)]
+    elif len(images) == 1:
+        found = images
+    else:
+        named = Sought(path_in(job.image.uri)).called(image.get("file_name") for image in images)
+        found = [images[position] for position in named]
     return Head(
         image=found[0] if len(found) == 1 else {},
         categories=_entries(content.get("categories")),
@@ -65,8 +67,3 @@ def image_id_of(head: Head, job: Job | None, upstream: dict[str, Any]) -> int | 
 
 def _entries(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict) and "id" in entry] if isinstance(value, list) else []
-
-
-def _name(image: dict[str, Any]) -> str | None:
-    name = image.get("file_name")
-    return PurePosixPath(name).name if isinstance(name, str) else None

@@ -17,6 +17,7 @@ from defusedxml.ElementTree import iterparse
 
 from maskscore.formats.document import ImageMasks, MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import masks_of
+from maskscore.formats.image_names import Likeness
 from maskscore.formats.sought import Sought
 from maskscore.rle_arrays import rle_in_box
 
@@ -40,11 +41,15 @@ def entries_of_cvat(data: bytes, sought: Sought) -> list[Any]:
     found.
     """
     found: list[list[Any]] = []
+    nearest: Likeness | None = None
     only: list[Any] = []
     count = 0
     for image in _images(io.BytesIO(data)):
         count += 1
-        named = image.get("id") == str(sought.id) if sought.id is not None else sought.is_called(image.get("name"))
+        like = sought.likeness(image.get("name")) if sought.id is None else None
+        if like is not None and (nearest is None or like < nearest):
+            nearest, found = like, []
+        named = image.get("id") == str(sought.id) if sought.id is not None else like is not None and like == nearest
         if count == 1 and sought.id is None:
             only = _entries(image, sought)
         if named:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.label_studio import entries_of_task, is_image_of
+from maskscore.formats.label_studio import entries_of_task, task_image
 from maskscore.formats.registry import REGISTERED, recognised
 from maskscore.formats.sought import Sought
 from maskscore.formats.ultralytics import entries_of_summary
@@ -104,7 +104,8 @@ def _coco_image(images: Entries, sought: Sought) -> Any:
     elif len(known) == 1:
         return known[0]["id"]
     else:
-        found = [image["id"] for image in known if sought.is_called(image.get("file_name") or image.get("coco_url"))]
+        named = sought.called(image.get("file_name") or image.get("coco_url") for image in known)
+        found = [known[position]["id"] for position in named]
     if len(found) != 1:
         raise MasksDocumentError(
             f"The COCO file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give `image_id` "
@@ -125,7 +126,7 @@ def _results(document: Any, sought: Sought) -> Entries:
     ids = {str(entry.get("image_id")) for entry in entries}
     chosen = str(sought.id) if sought.id is not None else None
     if chosen is None and len(ids) > 1:
-        stem = (sought.name or "").rsplit(".", 1)[0]
+        stem = (sought.file_name or "").rsplit(".", 1)[0]
         by_name = {name for name in ids if name == stem or (stem.isdigit() and name == str(int(stem)))}
         if len(by_name) != 1:
             raise MasksDocumentError(
@@ -148,7 +149,7 @@ def _label_studio(document: Any, sought: Sought) -> Entries:
     elif len(known) == 1:
         found = known
     else:
-        found = [task for task in known if is_image_of(task, sought)]
+        found = [known[position] for position in sought.called(map(task_image, known))]
     if len(found) != 1:
         raise MasksDocumentError(
             f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(known)}. Give the task's id as "

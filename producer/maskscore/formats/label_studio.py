@@ -7,13 +7,13 @@ https://labelstud.io/tags/polygonlabels (polygons are in percent of the image's 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import id_of
 from maskscore.formats.sought import Sought
 
-__all__ = ["entries_of_task", "is_image_of", "task_image", "task_size"]
+__all__ = ["entries_of_task", "task_image", "task_size"]
 
 
 def task_image(task: dict[str, Any]) -> str | None:
@@ -34,21 +34,6 @@ def task_image(task: dict[str, Any]) -> str | None:
     except ValueError:
         return value
     return local[0] if local else value
-
-
-def is_image_of(task: dict[str, Any], sought: Sought) -> bool:
-    """Say whether the task's image is the sought one, by its name, also as it was before Label Studio took it in.
-
-    An uploaded file is called ``/data/upload/<project>/<eight characters>-<its name>``.
-    """
-    image = task_image(task)
-    if image is None:
-        return False
-    folder, _, name = image.rpartition("/")
-    before = name[9:] if "/upload/" in f"{folder}/" and name[8:9] == "-" else name
-    # Keys of object stores stand as they are; in a URL or `file:` URI the name is percent-encoded.
-    decoded = unquote(name) if image.startswith(("http:", "https:", "file:")) else name
-    return any(sought.is_called(spelling) for spelling in (image, before, decoded))
 
 
 def task_size(task: dict[str, Any]) -> Size | None:

@@ -6,11 +6,14 @@ Source: https://cocodataset.org/#format-data, section 4. The PNGs lie in a folde
 
 from __future__ import annotations
 
+import unicodedata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from maskscore.formats.document import MasksDocumentError, UnreadableMask
 from maskscore.formats.entries import id_of
+from maskscore.formats.image_names import parts_of, spellings
 from maskscore.formats.sought import Sought
 
 __all__ = ["entries_of_panoptic"]
@@ -50,13 +53,15 @@ def _shown(name: Any, json_path: Path) -> dict[int, Any]:
 
 
 def _read(name: Any, json_path: Path) -> bytes:
-    # A name is no path: a dataset from elsewhere must not name files outside its folder.
-    if not isinstance(name, str) or Path(name).name != name:
+    # Of a path the last part alone: a dataset from elsewhere must not name files outside its folder.
+    paths = [parts_of(spelling) for spelling in spellings(name)] if isinstance(name, str) else []
+    if not paths or any(not parts or ".." in parts for parts in paths):
         raise MasksDocumentError(f"The annotation's `file_name` is no PNG's name: {name!r:.200}.")
     folders = (json_path.with_suffix(""), json_path.parent)
-    for folder in folders:
+    names = dict.fromkeys(unicodedata.normalize(form, parts[-1]) for parts in paths for form in ("NFC", "NFD"))
+    for folder, spelled in product(folders, list(names)):
         try:
-            return (folder / name).read_bytes()
+            return (folder / spelled).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, ValueError) as error:

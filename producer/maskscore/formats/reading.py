@@ -30,11 +30,11 @@ def read_masks(
 ) -> list[Mask | UnreadableMask]:
     """Read the masks of one image, in the order of the file.
 
-    ``format`` is a name of :data:`~maskscore.formats.FORMATS`; without it the content decides. ``image_name`` (a file
-    name without folders) and ``image_id`` find the image in a file of many. ``size`` is the image's ``(height,
-    width)``: it turns normalised polygons into pixels, and decides the order of an array's axes. ``check_count`` is
-    called with the number of entries before they are read, and may raise. Masks of more than ``max_pixels`` are not
-    unpacked.
+    ``format`` is a name of :data:`~maskscore.formats.FORMATS`; without it the content decides. ``image_name`` (a path
+    or file name; folders decide between images of one name) and ``image_id`` find the image in a file of many. ``size``
+    is the image's ``(height, width)``: it turns normalised polygons into pixels, and decides the order of an array's
+    axes. ``check_count`` is called with the number of entries before they are read, and may raise. Masks of more than
+    ``max_pixels`` are not unpacked.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.entries.masks_of`.

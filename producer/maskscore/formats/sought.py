@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from maskscore.formats.document import MasksDocumentError, Size
+from maskscore.formats.image_names import Likeness, best, likeness
 
 __all__ = ["MOST_PIXELS", "Sought"]
 
@@ -22,7 +23,7 @@ _MOST_STEPS_TOGETHER = 20_000_000
 class Sought:
     """The image whose masks are wanted, and the limits.
 
-    ``name`` (a file name without folders) and ``id`` find it in a file of many images; ``size`` is its
+    ``name`` (its path or file name) and ``id`` find it in a file of many images; ``size`` is its
     ``(height, width)`` where it is known. ``check_count`` is called with the number of entries before they are read,
     and may raise. No mask of more than ``max_pixels`` is unpacked; ``unpacked`` counts the pixels of all that were,
     ``steps`` those of the outlines that were drawn.
@@ -68,9 +69,22 @@ class Sought:
             raise MasksDocumentError("The outlines are too long together, or have corners that are not finite.")
         self.steps += steps
 
+    def likeness(self, name: object) -> Likeness | None:
+        """Say how a path or URL in the file means this image; ``None`` where it does not."""
+        return None if self.name is None else likeness(name, self.name)
+
     def is_called(self, name: object) -> bool:
-        """Say whether a path or URL in the file is this image's."""
-        return isinstance(name, str) and self.name is not None and name.rsplit("/", 1)[-1] == self.name
+        """Say whether a path or URL in the file may mean this image."""
+        return self.likeness(name) is not None
+
+    def called(self, names: Iterable[object]) -> list[int]:
+        """Return the positions of those names that mean this image best: one where it is clear."""
+        return best(self.likeness(name) for name in names)
+
+    @property
+    def file_name(self) -> str | None:
+        """The image's name without folders."""
+        return None if self.name is None else self.name.rsplit("/", 1)[-1]
 
     @property
     def words(self) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["bucket_and_key", "file_name_of", "path_of"]
+__all__ = ["bucket_and_key", "file_name_of", "path_in", "path_of"]
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
@@ -28,6 +28,11 @@ def file_name_of(uri: str) -> str:
     """Return the last part of an object's URI as files that speak of it write it: of a ``file:`` URI decoded."""
     # In a key '%' is an ordinary character.
     return PurePosixPath(unquote(uri) if uri.startswith("file:") else uri).name
+
+
+def path_in(uri: str) -> str:
+    """Return an object's URI as files that speak of it write it, with its folders: of a ``file:`` URI decoded."""
+    return unquote(uri).removeprefix("file:").lstrip("/") if uri.startswith("file:") else uri.removeprefix("s3://")
 
 
 def path_of(uri: str) -> Path:
