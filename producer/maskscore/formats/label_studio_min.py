@@ -14,7 +14,7 @@ from typing import Any
 
 from maskscore.formats.document import ImageMasks, MasksDocumentError
 from maskscore.formats.entries import masks_of
-from maskscore.formats.label_studio import entries_of_task, is_image_of, task_image, task_size
+from maskscore.formats.label_studio import entries_of_task, task_image, task_size
 from maskscore.formats.record import Format, Layout
 from maskscore.formats.sought import Sought
 
@@ -78,7 +78,7 @@ def _entries(document: Any, sought: Sought) -> list[Any]:
     elif len(tasks) == 1:
         found = tasks
     else:
-        found = [task for task in tasks if is_image_of(task, sought)]
+        found = [tasks[position] for position in sought.called(map(task_image, tasks))]
     if len(found) != 1:
         raise MasksDocumentError(
             f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(tasks)}. Give the task's id as "

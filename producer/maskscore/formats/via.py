@@ -42,7 +42,7 @@ def _entries(document: Any, sought: Sought) -> list[Any]:
     elif len(known) == 1:
         found = [known[0][1]]
     else:
-        found = [image for _, image in known if sought.is_called(image["filename"])]
+        found = [known[position][1] for position in sought.called(image["filename"] for _, image in known)]
     if len(found) != 1:
         raise MasksDocumentError(
             f"VIA's file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give the image's name "
