@@ -5,7 +5,6 @@ S3's address and credentials are the usual ``AWS_…`` variables and files, read
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import warnings
@@ -19,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maskscore.document import explain
 from maskscore.errors import SettingsError
+from maskscore.suggest import closest
 
 __all__ = [
     "ALL_FIELDS",
@@ -259,8 +259,8 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str,
     for name in environment:
         own = name.upper().removeprefix(PREFIX)
         if name.startswith(PREFIX) and own not in known and not _KUBERNETES_LINK.match(name):
-            close = difflib.get_close_matches(own, known, n=1)
-            unknown[name] = PREFIX + close[0] if close else None
+            meant = closest(own, known)
+            unknown[name] = PREFIX + meant if meant else None
     return unknown
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
 from maskscore.prompts import PromptSet, builtin_names, load_builtin, read_prompt_set
+from maskscore.suggest import did_you_mean
 
 __all__ = ["resolve_prompt_set"]
 
@@ -27,11 +28,12 @@ def _named(name: str, folder: Path | None) -> PromptSet:
             return read_prompt_set(own[name])
         return load_builtin(name)
     except KeyError:
-        known = ", ".join(sorted({*own, *builtin_names()}))
+        known = sorted({*own, *builtin_names()})
         raise JobError(
             FailureCode.PROMPT_SET_UNKNOWN,
-            f"There is no prompt set {name!r} on this worker; it knows {known}. Name one of these, give the prompts "
-            "in the job, or put NAME.yaml into the folder MASKSCORE_PROMPTS_DIR.",
+            f"There is no prompt set {name!r} on this worker{did_you_mean(name, known) or '.'} It knows "
+            f"{', '.join(known)}. Name one of these, give the prompts in the job, or put NAME.yaml into the "
+            "folder MASKSCORE_PROMPTS_DIR.",
         ) from None
     except InvalidDocumentError as error:
         raise JobError(FailureCode.PROMPTS_INVALID, str(error)) from error

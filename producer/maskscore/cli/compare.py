@@ -13,6 +13,7 @@ from rich.table import Table
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.jobs import wait_for
+from maskscore.cli.options import scoring_options_of
 from maskscore.cli.streams import sentence
 from maskscore.cli.submit import job_from_options
 from maskscore.cli.terminal import new_console
@@ -41,9 +42,7 @@ _NARROWEST: Final = 5
     help="A treatment to compare, such as soft_mask,alpha=0.7; may be repeated.  [default: original, raw_crop, "
     "soft_mask]",
 )
-@click.option("--prompts", help="Name of a prompt set, or a YAML file of one.")
-@click.option("--min-area", type=int, help="Skip masks of fewer pixels.")
-@click.option("--split-components", is_flag=True, default=None, help="Score each connected part by itself.")
+@scoring_options_of("prompts", "thresholds", "min_area", "split_components")
 @click.option(
     "-o",
     "--output",

@@ -14,13 +14,15 @@ from pydantic import ValidationError
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
+from maskscore.cli.options import prompts_named, scoring_options_of
 from maskscore.cli.output import shown_progress, table
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.job import Frame, Method, Treatment, View
-from maskscore.prompts import PromptSet, builtin_names, load_builtin, read_prompt_set
+from maskscore.prompts import PromptSet, builtin_names, load_builtin
+from maskscore.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from maskscore.evaluation import Figures, Share
@@ -36,9 +38,7 @@ __all__ = ["eval_command"]
 @click.option(
     "--view", "views", multiple=True, metavar="VIEW[+VIEW...]", help="TREATMENT[/FRAME], or some averaged; repeatable."
 )
-@click.option("--alpha", type=float, help="Strength of soft_mask.")
-@click.option("--blur", type=float, help="Strength of blur, in longer sides of the mask's box.")
-@click.option("--context", type=float, help="Margin of the frame context, in longer sides of the box.")
+@scoring_options_of("alpha", "blur", "context")
 @click.option(
     "--prompts", "prompts", multiple=True, default=("default",), help="A built-in set's name, or a file; repeatable."
 )
@@ -140,14 +140,15 @@ def _views(
 
 
 def _prompt_set(name: str) -> PromptSet:
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise InvalidDocumentError(f"There is no prompt set {name}.")
-        return read_prompt_set(path)
+    named = prompts_named(name)
+    if isinstance(named, PromptSet):
+        return named
     if name not in builtin_names():
-        known = ", ".join(builtin_names())
-        raise InvalidDocumentError(f"There is no built-in prompt set {name!r:.60} ({known}); give the file of another.")
+        known = builtin_names()
+        raise InvalidDocumentError(
+            f"There is no built-in prompt set {name!r:.60}{did_you_mean(name, known) or '.'} There are "
+            f"{', '.join(known)}; give the file of another."
+        )
     return load_builtin(name)
 
 

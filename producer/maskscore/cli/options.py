@@ -8,12 +8,46 @@ from typing import Any, Final, get_args
 
 import click
 
-from maskscore.job import Frame, Method, Orientation, Priority, Treatment, View
-from maskscore.prompts import read_prompt_set
+from maskscore.job import Frame, Method, Orientation, Priority, Thresholds, Treatment, View
+from maskscore.prompts import PromptSet, read_prompt_set
+from maskscore.suggest import did_you_mean
 
-__all__ = ["job_options", "scoring_options", "taken_job_fields", "taken_scoring"]
+__all__ = ["job_options", "prompts_named", "scoring_options", "scoring_options_of", "taken_job_fields", "taken_scoring"]
 
 Command = Callable[..., Any]
+
+
+def _thresholds(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    read: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name and name not in Thresholds.model_fields:
+            known = ", ".join(Thresholds.model_fields)
+            raise click.UsageError(
+                f"--thresholds: there is no threshold {name!r:.60}{did_you_mean(name, Thresholds.model_fields)} "
+                f"({known})"
+            )
+        if name in read:
+            raise click.UsageError(f"--thresholds: {name} is given twice")
+        try:
+            read[name] = float(value)
+        except ValueError as error:
+            message = f"--thresholds {text!r:.200}: write NAME=VALUE,..., such as reject_neg_sum=0.6"
+            raise click.UsageError(message) from error
+    return read
+
+
+def prompts_named(text: str) -> str | PromptSet:
+    """Return what ``--prompts`` means: the set of a file where the text is a path, else the name of a worker's set.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` for a file that cannot be read, or is no prompt set.
+    """
+    path = Path(text)
+    is_path = path.suffix.lower() in (".yaml", ".yml") or len(path.parts) > 1
+    return read_prompt_set(path) if is_path else text
+
 
 _SCORING: Final = {
     "treatment": click.option(
@@ -35,6 +69,12 @@ _SCORING: Final = {
     ),
     "method": click.option(
         "--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines."
+    ),
+    "thresholds": click.option(
+        "--thresholds",
+        metavar="NAME=VALUE,...",
+        callback=_thresholds,
+        help=f"Thresholds of the multiplier: some of {', '.join(Thresholds.model_fields)}.",
     ),
     "prompts": click.option("--prompts", help="Name of a prompt set, or a YAML file of one."),
     "top_k": click.option("--top-k", type=int, help="How many best prompts to return per mask."),
@@ -60,6 +100,11 @@ def scoring_options(command: Command) -> Command:
     return _with(command, _SCORING)
 
 
+def scoring_options_of(*names: str) -> Callable[[Command], Command]:
+    """Give a command some of these options, by their fields' names."""
+    return lambda command: _with(command, {name: _SCORING[name] for name in names})
+
+
 def job_options(command: Command) -> Command:
     """Give a command ``--orientation``, ``--priority`` and ``--expires-in``."""
     return _with(command, _JOB)
@@ -72,9 +117,8 @@ def taken_scoring(given: dict[str, Any]) -> dict[str, Any]:
     that is none.
     """
     scoring = _taken(given, _SCORING)
-    prompts = scoring.get("prompts")
-    if prompts and prompts.endswith((".yaml", ".yml")):
-        scoring["prompts"] = read_prompt_set(Path(prompts))
+    if "prompts" in scoring:
+        scoring["prompts"] = prompts_named(scoring["prompts"])
     if "average_with" in scoring:
         numbers = {name: scoring[name] for name in ("alpha", "blur", "context") if name in scoring}
         scoring["average_with"] = [View.parse(text, **numbers) for text in scoring["average_with"]]

@@ -10,16 +10,13 @@ from typing import Any
 
 import click
 import yaml
-from pydantic import ValidationError
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.output import table
 from maskscore.cli.terminal import new_console
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
-from maskscore.prompts import PromptSet
 from maskscore.prompts.check import Balance, check_prompts, groups_of, weigh
-from maskscore.prompts.library import PromptSource, find_prompt_set, prompt_sets
+from maskscore.prompts.library import find_prompt_set, prompt_sets
 from maskscore.prompts.tokens import TokenCounter, token_counter
 from maskscore.settings import WorkerSettings, load_settings
 
@@ -43,7 +40,7 @@ def list_command(as_json: bool) -> None:
     wrong = False
     for source in prompt_sets(load_settings(WorkerSettings).prompts_dir):
         try:
-            found = _valid(source)
+            found = source.read()
         except InvalidDocumentError as error:
             wrong = True
             click.echo(f"maskscore: {error}", err=True)
@@ -66,7 +63,7 @@ def list_command(as_json: bool) -> None:
 @_json
 def show_command(name: str, as_json: bool) -> None:
     """Print a prompt set as YAML, as a file for MASKSCORE_PROMPTS_DIR would have it."""
-    found = _valid(find_prompt_set(name, load_settings(WorkerSettings).prompts_dir))
+    found = find_prompt_set(name, load_settings(WorkerSettings).prompts_dir).read()
     if as_json:
         click.echo(json.dumps({**found.model_dump(mode="json"), "digest": found.digest}, ensure_ascii=False))
         return
@@ -90,6 +87,9 @@ def check_command(name: str, model: str | None, as_json: bool) -> None:
     fields = source.fields()
     counter = token_counter(settings.model)
     problems = check_prompts(fields, counter)
+    if not problems:
+        # Misspelt fields, and whatever else no worker would take.
+        source.read()
     sizes = {group: len(prompts) for group, prompts in groups_of(fields).items()}
     balance = None
     if sizes.get("positive") and sizes.get("negative"):
@@ -122,13 +122,6 @@ def check_command(name: str, model: str | None, as_json: bool) -> None:
                 click.echo(f"--thresholds {values}")
     if problems:
         sys.exit(Exit.NOT_SUCCEEDED)
-
-
-def _valid(source: PromptSource) -> PromptSet:
-    try:
-        return PromptSet.model_validate(source.fields())
-    except ValidationError as error:
-        raise InvalidDocumentError(f"The prompt set {source} is not valid: {explain(error)}.") from error
 
 
 def _say(text: str) -> None:

@@ -6,21 +6,19 @@ import json
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import get_args
 
 import click
 from pydantic import ValidationError
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.named import batch_named
+from maskscore.cli.options import prompts_named, scoring_options_of
 from maskscore.cli.output import print_results, read_job_ids, shown_progress
 from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
-from maskscore.job import Method, Thresholds
-from maskscore.prompts import read_prompt_set
+from maskscore.job import Method
 from maskscore.result import JobResult
 
 __all__ = ["rescore_command"]
@@ -28,14 +26,7 @@ __all__ = ["rescore_command"]
 
 @click.command("rescore")
 @click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
-@click.option("--prompts", help="Name of a prompt set, or a YAML file of one.")
-@click.option(
-    "--thresholds",
-    metavar="NAME=VALUE,...",
-    help=f"Some of {', '.join(Thresholds.model_fields)}; the others stay.",
-)
-@click.option("--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines.")
-@click.option("--top-k", type=int, help="How many best prompts to return per mask.")
+@scoring_options_of("prompts", "thresholds", "method", "top_k")
 @click.option("--result-uri", help="s3://bucket/prefix/ for the results.")
 @click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
@@ -44,7 +35,7 @@ __all__ = ["rescore_command"]
 def rescore_command(
     names: tuple[str, ...],
     prompts: str | None,
-    thresholds: str | None,
+    thresholds: dict[str, float] | None,
     method: Method | None,
     top_k: int | None,
     result_uri: str | None,
@@ -61,14 +52,14 @@ def rescore_command(
     """
     if prompts is None and thresholds is None and method is None and top_k is None:
         raise click.UsageError("say what is to be asked otherwise: --prompts, --thresholds, --method or --top-k")
-    prompt_set = read_prompt_set(Path(prompts)) if prompts and prompts.endswith((".yaml", ".yml")) else prompts
+    prompt_set = None if prompts is None else prompts_named(prompts)
     tally, unscored = _Tally(), Unscored()
     with Client() as client:
         try:
             batch = client.rescore(
                 _job_ids(client, read_job_ids(names)),
                 prompts=prompt_set,
-                thresholds=_thresholds(thresholds),
+                thresholds=thresholds,
                 method=method,
                 top_k=top_k,
                 result_uri=result_uri,
@@ -114,13 +105,3 @@ def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         batch = batch_named(client, name)
         yield from [name] if batch is None else batch.job_ids()
-
-
-def _thresholds(text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(value) for name, value in pairs}
-    except ValueError as error:
-        raise click.UsageError(f"--thresholds {text!r}: write NAME=VALUE,..., such as reject_neg_sum=0.6") from error

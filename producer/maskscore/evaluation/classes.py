@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from maskscore.errors import InvalidDocumentError
 from maskscore.prompts import PromptSet
+from maskscore.yaml_text import read_yaml_file
 
 __all__ = ["Classes", "read_classes"]
 
@@ -67,10 +66,7 @@ def read_classes(path: Path) -> dict[str, tuple[str, ...]]:
 
     Raises :class:`~maskscore.errors.InvalidDocumentError`.
     """
-    try:
-        fields: Any = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InvalidDocumentError(f"The classes {path} cannot be read: {error}") from error
+    fields: Any = read_yaml_file(path, f"The file of classes {path}").value
     read: dict[str, tuple[str, ...]] = {}
     for category, prompts in fields.items() if isinstance(fields, dict) else [("", None)]:
         listed = [prompts] if isinstance(prompts, str) else prompts

@@ -8,11 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from maskscore.document import Document, explain
-from maskscore.errors import InvalidDocumentError
+from maskscore.document import Document
+from maskscore.prompts.reading import explain_prompt_set
+from maskscore.yaml_text import YamlText, read_yaml, read_yaml_file
 
 __all__ = ["PromptSet", "builtin_names", "load_builtin", "read_prompt_set"]
 
@@ -137,22 +137,22 @@ def load_builtin(name: str) -> PromptSet:
     """Return the package's prompt set of this name. Raises KeyError where there is none."""
     if name not in builtin_names():
         raise KeyError(name)
-    return _parse(resources.files(__name__).joinpath(f"{name}.yaml").read_text("utf-8"), source=f"built-in {name!r}")
+    data = resources.files(__name__).joinpath(f"{name}.yaml").read_bytes()
+    return _prompt_set(read_yaml(data, f"The prompt set {name!r}"), f"The prompt set {name!r}")
 
 
 def read_prompt_set(path: Path) -> PromptSet:
     """Read a prompt set from a YAML file.
 
-    Raises :class:`~maskscore.errors.InvalidDocumentError` that names the file and what does not fit.
+    Raises :class:`~maskscore.errors.InvalidDocumentError` that names the file, the line and what does not fit; also for
+    a file that cannot be read, is not UTF-8 or not YAML.
     """
-    return _parse(path.read_text("utf-8"), source=str(path))
+    what = f"The prompt set {path}"
+    return _prompt_set(read_yaml_file(path, what), what)
 
 
-def _parse(text: str, *, source: str) -> PromptSet:
+def _prompt_set(text: YamlText, what: str) -> PromptSet:
     try:
-        fields: Any = yaml.safe_load(text)
-        return PromptSet.model_validate(fields)
-    except yaml.YAMLError as error:
-        raise InvalidDocumentError(f"The prompt set {source} is not YAML: {error}") from error
+        return PromptSet.model_validate(text.value)
     except ValidationError as error:
-        raise InvalidDocumentError(f"The prompt set {source} is not valid: {explain(error)}.") from error
+        raise explain_prompt_set(error, text, PromptSet, what) from error

@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from maskscore.errors import InvalidDocumentError
-from maskscore.prompts import builtin_names
+from maskscore.prompts import PromptSet, builtin_names, load_builtin, read_prompt_set
+from maskscore.suggest import did_you_mean
+from maskscore.yaml_text import read_yaml, read_yaml_file
 
 __all__ = ["PromptSource", "find_prompt_set", "prompt_sets"]
 
@@ -31,21 +31,18 @@ class PromptSource:
 
         Raises :class:`~maskscore.errors.InvalidDocumentError` when it cannot be read, or is no mapping.
         """
-        try:
-            if self.path is None:
-                text = resources.files(__package__).joinpath(f"{self.name}.yaml").read_text("utf-8")
-            else:
-                text = self.path.read_text("utf-8")
-            fields = yaml.safe_load(text)
-        except OSError as error:
-            raise InvalidDocumentError(f"The prompt set {self} cannot be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise InvalidDocumentError(f"The prompt set {self} is not UTF-8 text: {error}.") from error
-        except yaml.YAMLError as error:
-            raise InvalidDocumentError(f"The prompt set {self} is not YAML: {error}") from error
+        what = f"The prompt set {self}"
+        if self.path is None:
+            fields = read_yaml(resources.files(__package__).joinpath(f"{self.name}.yaml").read_bytes(), what).value
+        else:
+            fields = read_yaml_file(self.path, what).value
         if not isinstance(fields, dict):
             raise InvalidDocumentError(f"The prompt set {self} is no mapping of `name`, `positive` and `negative`.")
         return fields
+
+    def read(self) -> PromptSet:
+        """Return the prompt set. Raises :class:`~maskscore.errors.InvalidDocumentError` where it is not valid."""
+        return load_builtin(self.name) if self.path is None else read_prompt_set(self.path)
 
 
 def prompt_sets(folder: Path | None) -> Iterator[PromptSource]:
@@ -65,7 +62,7 @@ def find_prompt_set(name: str, folder: Path | None) -> PromptSource:
     known = {source.name: source for source in prompt_sets(folder)}
     if name not in known:
         raise InvalidDocumentError(
-            f"There is no prompt set {name!r}; known are {', '.join(known)}. Name one of these, a YAML file, or set "
-            "MASKSCORE_PROMPTS_DIR to the folder that has it."
+            f"There is no prompt set {name!r:.60}{did_you_mean(name, known) or '.'} Known are {', '.join(known)}. "
+            "Name one of these, a YAML file, or set MASKSCORE_PROMPTS_DIR to the folder that has it."
         )
     return known[name]
