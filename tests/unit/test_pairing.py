@@ -288,3 +288,10 @@ def test_an_image_that_two_names_may_mean_is_given_to_none_of_them(tmp_path: Pat
     assert (census.pairs, census.masks_without_image) == (1, 3)
     assert census.ambiguous_masks == census.lonely_masks == [*uploads, "x/b.jpg"]
     assert (census.images_without_masks, census.lonely_images) == (1, ["a.jpg"])
+
+
+def test_packed_json_jpeg_masks_and_pictures_of_what_was_found(tmp_path: Path, objects: Objects) -> None:
+    touch(tmp_path, "images/a.jpg", "images/b.d.jpg", "images/c.jpg", "images/e.jpg")
+    touch(tmp_path, "out/a.json.gz", "out/b.d.jsonl", "out/c.jpg", "out/preds/e.json", "out/vis/e.jpg")
+    found = pairs(objects, tmp_path / "images", tmp_path / "out")
+    assert found == {"a.jpg": "a.json.gz", "b.d.jpg": "b.d.jsonl", "c.jpg": "c.jpg", "e.jpg": "preds/e.json"}

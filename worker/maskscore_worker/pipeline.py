@@ -193,6 +193,7 @@ class Pipeline:
                 format=job.masks.format,
                 size=header_size(image, job.image.orientation),
                 max_pixels=self.settings.max_pixels,
+                max_bytes=self.settings.max_masks_bytes,
             )
         except MasksDocumentError as error:
             raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error

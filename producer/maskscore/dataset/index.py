@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from maskscore.dataset.names import last_part
+from maskscore.dataset.names import JPEG_RANK, last_part
 from maskscore.formats.image_names import best, composed, likeness, spellings
 
 __all__ = ["Found", "Index", "IndexedImage"]
@@ -75,6 +75,12 @@ UPDATE images SET folder = 1, partner = (SELECT folder FROM composed_folders WHE
     WHERE partner IS NULL AND key <> '' AND composed(key) IN (SELECT word FROM composed_folders);
 UPDATE masks SET used = 1 WHERE used = 0 AND folder IN (SELECT partner FROM images WHERE folder = 1);
 """
+# `vis/a.jpg` beside `preds/a.json` shows what was found, and is no mask.
+_SPARE_JPEGS = f"""
+CREATE INDEX masks_by_base ON masks (base, rank);
+UPDATE masks SET used = 2 WHERE used = 0 AND rank >= {JPEG_RANK}
+    AND EXISTS (SELECT 1 FROM masks AS other WHERE other.base = masks.base AND other.rank < {JPEG_RANK});
+"""
 # What is left over takes the one masks file of the same word, if no other image has this word.
 _ONE_OF_A_WORD = """
 DROP TABLE IF EXISTS one_masks;
@@ -98,6 +104,7 @@ _STEPS = (
     _ONE_OF_A_WORD.format(masks="composed(masks.key)", images="composed(images.key)"),
     _FOLDER,
     _FOLDER_COMPOSED,
+    _SPARE_JPEGS,
     # The same file name, wherever it lies.
     _ONE_OF_A_WORD.format(masks="masks.base", images="images.base"),
     _ONE_OF_A_WORD.format(masks="masks.base", images="composed(last_part(images.name))"),

@@ -17,6 +17,7 @@ from maskscore.dataset.roots import Root
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, NothingToScore
 from maskscore.formats import UnreadableMask, read_masks
+from maskscore.formats.containers import unwrapped
 from maskscore.formats.detection import kind_of
 from maskscore.image_size import image_size
 from maskscore.job import Job, Mask, ScoringOptions
@@ -124,7 +125,7 @@ class JobMaker:
     def _read_here(self, root: Root, pair: Pair) -> tuple[list[Mask], list[str]]:
         """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
         assert pair.masks is not None
-        data = root.read(pair.masks, "masks")
+        data = unwrapped(root.read(pair.masks, "masks"))
         size = None
         if kind_of(data) in _NEED_THE_SIZE:
             size = image_size(io.BytesIO(self.images.read(pair.image, "image")))

@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "JPEG_RANK",
     "MASKS_SUFFIXES",
     "Kind",
     "Naming",
@@ -21,11 +22,16 @@ Kind = Literal["image", "masks", "other"]
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm"}
 )
-MASKS_SUFFIXES: Final[tuple[str, ...]] = (".json", ".npz", ".npy", ".txt", ".xml")
+MASKS_SUFFIXES: Final[tuple[str, ...]] = (
+    *(".json", ".jsonl", ".ndjson", ".npz", ".npy", ".txt", ".xml"),
+    *(".json.gz", ".jsonl.gz", ".ndjson.gz", ".npy.gz", ".txt.gz", ".xml.gz"),
+)
 """Those that are masks wherever they lie, the first before the others where an image has several."""
 # A picture is masks only where the user says that masks lie there.
-_PICTURES: Final = (".png", ".tif", ".tiff", ".bmp", ".gif")
+_PICTURES: Final = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 _MASKS_ROOT: Final = (*MASKS_SUFFIXES, *_PICTURES)
+JPEG_RANK: Final = _MASKS_ROOT.index(".jpg")
+"""From this rank on it is a JPEG, which is more often a picture of what was found than a mask."""
 
 
 class Place(NamedTuple):
@@ -77,9 +83,15 @@ class Naming:
 
 
 def extension(name: str) -> str:
-    """Return the extension with its dot, in small letters; empty where there is none."""
+    """Return the extension with its dot, in small letters; empty where there is none. Of ``a.json.gz`` it is both."""
+    first = name.rfind("/") + 1
     dot = name.rfind(".")
-    return name[dot:].lower() if dot > name.rfind("/") + 1 else ""
+    if dot <= first:
+        return ""
+    if name[dot:].lower() == ".gz" and (before := name.rfind(".", 0, dot)) > first:
+        both = name[before:].lower()
+        return both if both in MASKS_SUFFIXES else ".gz"
+    return name[dot:].lower()
 
 
 def last_part(name: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from maskscore.formats.containers import opened
 from maskscore.formats.detection import detect
 from maskscore.formats.document import ImageMasks, MasksDocumentError, Size
 from maskscore.formats.entries import masks_of
@@ -14,6 +17,7 @@ from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
 from maskscore.formats.layouts import layout_named
+from maskscore.formats.record import Format
 from maskscore.formats.registry import REGISTERED
 from maskscore.formats.sought import Sought
 
@@ -33,12 +37,14 @@ def read_dataset(path: Path, *, format: str | None = None) -> Iterator[ImageMask
     yields where the file is damaged further on; OSError where it cannot be read.
     """
     layout = layout_named(format) if format is not None else detect(path)
+    registered = REGISTERED.get(layout.name)
+    if registered is not None and registered.stated is not None and _has_several(path):
+        return _read(partial(_documents, registered), path)
     if layout.scope == "image":
         raise MasksDocumentError(
             f"{path} has the masks of one image ({layout.name}: {layout.description}), not of a dataset. Give it "
             "beside its image."
         )
-    registered = REGISTERED.get(layout.name)
     reader = registered.images if registered is not None else _READERS[layout.name]
     assert reader is not None
     return _read(reader, path)
@@ -52,6 +58,22 @@ def read_categories(path: Path, *, format: str | None = None) -> Iterator[Any]:
     layout = layout_named(format) if format is not None else detect(path)
     if _READERS.get(layout.name) is _coco:
         yield from items(path, "categories.item")
+
+
+def _has_several(path: Path) -> bool:
+    """Say whether the file is a list of documents, or has one in each of its lines."""
+    with closing(items(path, "item")) as documents:
+        return len(list(islice(documents, 2))) == 2
+
+
+def _documents(format_: Format, path: Path) -> Iterator[ImageMasks]:
+    assert format_.stated is not None
+    for index, document in enumerate(items(path, "item")):
+        stated = format_.stated(document)
+        name = stated.name
+        if not isinstance(name, str):
+            raise MasksDocumentError(f"{path}: document {index} of {format_.name} does not name its image.")
+        yield ImageMasks(name, masks_of(format_.entries(document, Sought())), size=stated.size)
 
 
 def _read(reader: Callable[[Path], Iterator[ImageMasks]], path: Path) -> Iterator[ImageMasks]:
@@ -110,7 +132,7 @@ def _label_studio(path: Path) -> Iterator[ImageMasks]:
 def _cvat(path: Path) -> Iterator[ImageMasks]:
     from maskscore.formats.cvat import images_of_cvat
 
-    with path.open("rb") as file:
+    with opened(path) as file:
         yield from images_of_cvat(file)
 
 

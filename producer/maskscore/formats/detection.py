@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from maskscore.formats.containers import opened, unwrapped
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import layout_of_json, parse_json
@@ -73,22 +74,23 @@ def _is_number(token: bytes) -> bool:
 
 def _detected(source: Path | bytes) -> str:
     if isinstance(source, bytes):
-        head, size = source[:_HEAD_BYTES], len(source)
+        data, large = unwrapped(source), False
     else:
-        with source.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-        size = source.stat().st_size
-    kind = kind_of(head)
+        with opened(source) as file:
+            large = source.stat().st_size > _SMALL_BYTES
+            data = file.read(_HEAD_BYTES if large else _SMALL_BYTES + 1)
+            large = large or len(data) > _SMALL_BYTES
+    kind = kind_of(data)
     if kind == "png":
         from maskscore.formats.png import layout_of_png
 
-        return layout_of_png(source if isinstance(source, bytes) else source.read_bytes())
+        return layout_of_png(source.read_bytes() if large and isinstance(source, Path) else data)
     if kind in ("npz", "npy"):
         return "npz"
     if kind == "xml":
         return "cvat"
     if kind == "numbers":
         return "yolo"
-    if isinstance(source, Path) and size > _SMALL_BYTES:
+    if large and isinstance(source, Path):
         return layout_of_json(sketch(source))
-    return layout_of_json(parse_json(source if isinstance(source, bytes) else source.read_bytes()))
+    return layout_of_json(parse_json(data))

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.label_studio import entries_of_task, task_image
+from maskscore.formats.record import Format, Stated
 from maskscore.formats.registry import REGISTERED, recognised
 from maskscore.formats.sought import Sought
 from maskscore.formats.ultralytics import entries_of_summary
@@ -25,11 +26,39 @@ Entries = list[Any]
 
 
 def parse_json(data: bytes) -> Any:
-    """Return the document. Raises :class:`~maskscore.formats.MasksDocumentError`."""
+    """Return the document; of JSON Lines the list of their values, and so of a single record.
+
+    JSON in a JSON string (written twice) is read once more. Raises :class:`~maskscore.formats.MasksDocumentError`.
+    """
+    document = _parsed(data.removeprefix(codecs.BOM_UTF8))
+    if isinstance(document, str) and document.lstrip()[:1] in ("[", "{"):
+        document = _parsed(document.encode("utf-8", "surrogatepass"))
+    return [document] if isinstance(document, dict) and "segmentation" in document else document
+
+
+def _parsed(data: bytes) -> Any:
     try:
-        return from_json(data.removeprefix(codecs.BOM_UTF8))
+        return from_json(data)
     except ValueError as error:
+        lines = data.splitlines()
+        if len(lines) > 1 and lines[0].lstrip()[:1] in (b"{", b"["):
+            return _lines(lines, error)
         raise MasksDocumentError(f"The masks are not JSON: {error}.") from error
+
+
+def _lines(lines: list[bytes], whole: ValueError) -> Entries:
+    values = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values.append(from_json(line))
+        except ValueError as error:
+            # What does not begin as JSON Lines is a document that is damaged.
+            if not values:
+                raise MasksDocumentError(f"The masks are not JSON: {whole}.") from error
+            raise MasksDocumentError(f"The masks are not JSON Lines: line {number}: {error}.") from error
+    return values
 
 
 def layout_of_json(document: Any) -> str:
@@ -39,6 +68,8 @@ def layout_of_json(document: Any) -> str:
     """
     if name := recognised(document):
         return name
+    if isinstance(document, list) and document and (of_each := _documents_format(document[0])):
+        return of_each.name
     if isinstance(document, list):
         first = document[0] if document and isinstance(document[0], dict) else {}
         if isinstance(first.get("data"), dict) and _tasks(first):
@@ -69,8 +100,30 @@ def json_entries(document: Any, layout: str, sought: Sought) -> Entries:
 
     Raises :class:`~maskscore.formats.MasksDocumentError` where the document has another layout or not this image.
     """
-    entries = REGISTERED[layout].entries if layout in REGISTERED else _READERS[layout]
-    return entries(document, sought)
+    registered = REGISTERED.get(layout)
+    if registered is None:
+        return _READERS[layout](document, sought)
+    if isinstance(document, list) and registered.stated is not None:
+        document = _document_of(document, registered.stated, sought)
+    return registered.entries(document, sought)
+
+
+def _documents_format(first: Any) -> Format | None:
+    """Return the format of which a list's first member is a whole document, of one image."""
+    registered = REGISTERED.get(recognised(first) or "") if isinstance(first, dict) else None
+    return registered if registered is not None and registered.stated is not None else None
+
+
+def _document_of(documents: Entries, stated: Callable[[Any], Stated], sought: Sought) -> Any:
+    """Return the document of the sought image, of several in one list (or JSON Lines)."""
+    if len(documents) == 1:
+        return documents[0]
+    found = [documents[position] for position in sought.called(stated(document).name for document in documents)]
+    if len(found) != 1:
+        raise MasksDocumentError(
+            f"The file has {len(found) or 'no'} documents of the image with {sought.words}, of {len(documents)}."
+        )
+    return found[0]
 
 
 def _tasks(task: Mapping[str, Any]) -> bool:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import codecs
+import io
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import ijson
 from pydantic_core import from_json, to_json
 
+from maskscore.formats.containers import opened
 from maskscore.formats.document import MasksDocumentError
 
 __all__ = ["Grouped", "items", "members", "sketch"]
+
+_HEAD_BYTES = 4096
+_MOST_SCALARS = 100
+_SCALARS = ("null", "boolean", "integer", "double", "number", "string")
 
 
 def members(path: Path, prefix: str) -> Generator[tuple[str, Any], None, None]:
@@ -22,17 +28,25 @@ def members(path: Path, prefix: str) -> Generator[tuple[str, Any], None, None]:
 
     Raises as :func:`items` does.
     """
-    with _opened(path) as file, _reading(path):
+    with opened(path) as file, _reading(path):
         yield from ijson.kvitems(file, prefix, use_float=True)
 
 
 def items(path: Path, prefix: str) -> Generator[Any, None, None]:
     """Yield the values at ijson's ``prefix`` (``item``, ``annotations.item``), one at a time.
 
-    Raises :class:`~maskscore.formats.MasksDocumentError` where the file is not JSON.
+    JSON Lines, and a single object, are read as a list is: their values are those at ``item``. Raises
+    :class:`~maskscore.formats.MasksDocumentError` where the file is not JSON.
     """
-    with _opened(path) as file, _reading(path):
-        yield from ijson.items(file, prefix, use_float=True)
+    with opened(path) as file, _reading(path):
+        if prefix == "item" and not _is_list(file):
+            yield from ijson.items(file, "", use_float=True, multiple_values=True)
+        else:
+            yield from ijson.items(file, prefix, use_float=True)
+
+
+def _is_list(file: io.BufferedReader) -> bool:
+    return file.peek(_HEAD_BYTES)[:_HEAD_BYTES].lstrip().startswith(b"[")
 
 
 @contextmanager
@@ -45,25 +59,67 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def sketch(path: Path) -> Any:
-    """Return the document with the first element of its lists alone: enough to see the layout of a large file."""
-    with _opened(path) as file:
-        is_list = file.read(64).lstrip().startswith(b"[")
-    if is_list:
-        return _first(path, "item")
-    return {name: first for name in ("images", "annotations") if (first := _first(path, f"{name}.item"))}
+    """Return the document with the first member of each of its lists alone: enough to see the layout of a large file.
+
+    Of JSON Lines, a list of the first.
+    """
+    with opened(path) as file, _reading(path):
+        if _is_list(file):
+            return list(islice(ijson.items(file, "item", use_float=True), 1))
+        return _skeleton(file)
 
 
-def _first(path: Path, prefix: str) -> list[Any]:
-    with closing(items(path, prefix)) as values:
-        return [value for value, _ in zip(values, range(1), strict=False)]
+def _skeleton(file: IO[bytes]) -> Any:
+    """Return an object with its scalars, and of each list or object in it the scalars and the first other member.
+
+    Ends early where ``images`` and ``annotations`` are known: then nothing else decides. Where more follows after the
+    object, it is the first of JSON Lines, and comes in a list.
+    """
+    skeleton: dict[str, Any] = {}
+    place: Any = skeleton
+    names: list[Any] = []
+    builder: Any = None
+    depth = 0
+    for _, event, value in ijson.parse(file, use_float=True, multiple_values=True):
+        if skeleton and depth == 0:
+            return [skeleton]
+        depth += event in ("start_map", "start_array")
+        depth -= event in ("end_map", "end_array")
+        if builder is not None:
+            builder.event(event, value)
+            if depth == 2:
+                _put(place, names[-1], builder.value)
+                builder = None
+                if skeleton.get("images") and skeleton.get("annotations"):
+                    break
+        elif event == "map_key" and depth <= 2:
+            names[depth - 1 :] = [value]
+        elif event in ("start_map", "start_array") and depth == 2:
+            place = skeleton[names[0]] = {} if event == "start_map" else []
+            names[1:] = [None] if event == "start_array" else []
+        elif event in ("start_map", "start_array") and depth == 3 and not any(map(_is_container, _values(place))):
+            builder = ijson.ObjectBuilder()
+            builder.event(event, value)
+        elif event in _SCALARS and depth in (1, 2):
+            target = skeleton if depth == 1 else place
+            if len(target) < _MOST_SCALARS:
+                _put(target, names[depth - 1], value)
+    return skeleton
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("rb") as file:
-        if file.read(3) != codecs.BOM_UTF8:
-            file.seek(0)
-        yield file
+def _put(place: Any, name: Any, value: Any) -> None:
+    if isinstance(place, list):
+        place.append(value)
+    else:
+        place[name] = value
+
+
+def _values(place: Any) -> Iterable[Any]:
+    return place if isinstance(place, list) else place.values()
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, dict | list)
 
 
 class Grouped:

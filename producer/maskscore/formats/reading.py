@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from maskscore.formats.containers import MOST_BYTES, unwrapped
 from maskscore.formats.detection import Kind, kind_of
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import masks_of
@@ -27,6 +28,7 @@ def read_masks(
     format: str | None = None,
     size: Size | None = None,
     max_pixels: int = MOST_PIXELS,
+    max_bytes: int = MOST_BYTES,
 ) -> list[Mask | UnreadableMask]:
     """Read the masks of one image, in the order of the file.
 
@@ -34,7 +36,7 @@ def read_masks(
     or file name; folders decide between images of one name) and ``image_id`` find the image in a file of many. ``size``
     is the image's ``(height, width)``: it turns normalised polygons into pixels, and decides the order of an array's
     axes. ``check_count`` is called with the number of entries before they are read, and may raise. Masks of more than
-    ``max_pixels`` are not unpacked.
+    ``max_pixels`` are not unpacked, nor is a file of gzip or ZIP to more than ``max_bytes``.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.entries.masks_of`.
@@ -44,7 +46,7 @@ def read_masks(
     sought = Sought(image_name, image_id, size, check_count, max_pixels)
     name = layout_named(format).name if format is not None else None
     with formats_extra():
-        entries = _entries(data, name, sought)
+        entries = _entries(unwrapped(data, max_bytes), name, sought)
     sought.counted(len(entries))
     return masks_of(entries)
 
