@@ -15,6 +15,7 @@ from pydantic_core import from_json, to_json
 
 from maskscore.formats.containers import opened
 from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.json_constants import StrictJson
 
 __all__ = ["Grouped", "items", "members", "sketch"]
 
@@ -29,7 +30,7 @@ def members(path: Path, prefix: str) -> Generator[tuple[str, Any], None, None]:
     Raises as :func:`items` does.
     """
     with opened(path) as file, _reading(path):
-        yield from ijson.kvitems(file, prefix, use_float=True)
+        yield from ijson.kvitems(StrictJson(file), prefix, use_float=True)
 
 
 def items(path: Path, prefix: str) -> Generator[Any, None, None]:
@@ -40,9 +41,9 @@ def items(path: Path, prefix: str) -> Generator[Any, None, None]:
     """
     with opened(path) as file, _reading(path):
         if prefix == "item" and not _is_list(file):
-            yield from ijson.items(file, "", use_float=True, multiple_values=True)
+            yield from ijson.items(StrictJson(file), "", use_float=True, multiple_values=True)
         else:
-            yield from ijson.items(file, prefix, use_float=True)
+            yield from ijson.items(StrictJson(file), prefix, use_float=True)
 
 
 def _is_list(file: io.BufferedReader) -> bool:
@@ -65,7 +66,7 @@ def sketch(path: Path) -> Any:
     """
     with opened(path) as file, _reading(path):
         if _is_list(file):
-            return list(islice(ijson.items(file, "item", use_float=True), 1))
+            return list(islice(ijson.items(StrictJson(file), "item", use_float=True), 1))
         return _skeleton(file)
 
 
@@ -80,7 +81,7 @@ def _skeleton(file: IO[bytes]) -> Any:
     names: list[Any] = []
     builder: Any = None
     depth = 0
-    for _, event, value in ijson.parse(file, use_float=True, multiple_values=True):
+    for _, event, value in ijson.parse(StrictJson(file), use_float=True, multiple_values=True):
         if skeleton and depth == 0:
             return [skeleton]
         depth += event in ("start_map", "start_array")
