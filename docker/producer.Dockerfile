@@ -1,6 +1,6 @@
 # The producer: client, command line, metrics exporter and gateway, without PyTorch. Built from the project's folder:
 #
-#     docker build -f docker/producer.Dockerfile -t maskscore-producer .
+#     docker build -f docker/producer.Dockerfile -t maskscore-producer:0.1.0 .
 #
 # BASE_IMAGE  any image with Python 3.11 and its venv module.
 # EXTRAS      extras of pyproject.toml, separated by spaces; `metrics` is for the exporter, `gateway` for the gateway.

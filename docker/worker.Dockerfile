@@ -1,6 +1,6 @@
 # The worker: PyTorch, OpenCLIP, and weights where they are baked in. Built from the project's folder:
 #
-#     docker build -f docker/worker.Dockerfile -t maskscore-worker .
+#     docker build -f docker/worker.Dockerfile -t maskscore-worker:0.1.0-gpu .
 #
 # BASE_IMAGE       any image with glibc, Python 3.11 and its venv module; PyTorch brings CUDA along, so none is needed here.
 # TORCH_INDEX_URL  another index for PyTorch, such as its own one for CPU builds; empty: PyPI's CUDA build.

@@ -20,10 +20,11 @@ from redis.retry import Retry
 
 from maskscore.connection import connect, redis_reason
 from maskscore.endpoint import Endpoint
+from maskscore.errors import FailureCode
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
-from maskscore.metrics import DEAD_LETTERS, JOBS, OLDEST_WAITING, REDIS_UP, WORKERS
-from maskscore.prometheus import family, keeper_counters, new_registry
+from maskscore.metrics import DEAD_LETTERS, JOBS, JOBS_ENDED, OLDEST_WAITING, REDIS_UP, WORKERS
+from maskscore.prometheus import counter_family, family, keeper_counters, new_registry
 from maskscore.queue import make_app
 from maskscore.redaction import public_url
 from maskscore.registry import Registry
@@ -36,6 +37,11 @@ log = logging.getLogger(__name__)
 DEFAULT_PORT = 9808
 # Two tries fit into Prometheus's usual 10 s for a scrape.
 _MOST_TIMEOUT_S = 3.0
+# What `rate` and `increase` see must have been 0 before it was 1.
+_ENDS = [
+    *(("failed", code.value) for code in FailureCode if code not in (FailureCode.CANCELLED, FailureCode.EXPIRED)),
+    *((state, "") for state in ("succeeded", "cancelled", "expired")),
+]
 
 
 def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Callable[[int], None]) -> None:
@@ -83,11 +89,13 @@ class LedgerCollector(Collector):
     def describe(self) -> Iterator[Metric]:
         """Name the metrics without asking Redis."""
         yield from map(family, (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, REDIS_UP))
+        yield counter_family(JOBS_ENDED)
 
     def collect(self) -> Iterator[Metric]:
         """Ask, and return the gauges; only ``maskscore_redis_up`` where Redis does not answer."""
         try:
             backlog = self._ledger.backlog()
+            totals = self._ledger.totals()
             workers = self._workers.count()
         except redis.RedisError as error:
             log.warning("Redis did not answer a scrape: %s", redis_reason(error))
@@ -102,6 +110,10 @@ class LedgerCollector(Collector):
         ):
             jobs.add_metric([state], count)
         yield jobs
+        ended = counter_family(JOBS_ENDED)
+        for (state, code), count in {**dict.fromkeys(_ENDS, 0), **totals}.items():
+            ended.add_metric([state, code], count)
+        yield ended
         yield _one(family(DEAD_LETTERS), backlog.dead)
         yield _one(family(OLDEST_WAITING), backlog.oldest_waiting_s)
         yield _one(family(WORKERS), workers)

@@ -50,6 +50,16 @@ JOBS: Final = Metric(
     "Jobs that have not ended, as the ledger counts them. Their sum is the load to scale by.",
     {"state": "`waiting` in the queue, `running` on a worker, `delayed` until a retry is due"},
 )
+JOBS_ENDED: Final = Metric(
+    "maskscore_jobs_ended_total",
+    "counter",
+    "exporter",
+    "Jobs that have ended, as the ledger counts them: it goes on when workers and exporters come and go.",
+    {
+        "state": "`succeeded`, `failed`, `cancelled` or `expired`",
+        "code": "of the failure, for `failed`; every known one begins at 0; else empty",
+    },
+)
 DEAD_LETTERS: Final = Metric(
     "maskscore_dead_letters",
     "gauge",
@@ -79,7 +89,7 @@ JOBS_FINISHED: Final = Metric(
     {
         "outcome": "`succeeded`, `failed`, `cancelled`, `expired`; `retried` later after a passing fault; `released` "
         "unfinished by a shutdown; `dropped`, since another attempt had become the current one",
-        "code": "of the failure, for `failed` and `retried`; else empty",
+        "code": "of the failure, for `failed` and `retried`, where every known one begins at 0; else empty",
     },
 )
 MASKS: Final = Metric(
@@ -87,7 +97,7 @@ MASKS: Final = Metric(
     "counter",
     "worker",
     "Masks (or connected components) of succeeded jobs.",
-    {"outcome": "`scored` or `skipped`", "code": "why it was skipped; else empty"},
+    {"outcome": "`scored` or `skipped`", "code": "why it was skipped, where every known one begins at 0; else empty"},
 )
 STAGE_SECONDS: Final = Metric(
     "maskscore_stage_seconds",
@@ -202,6 +212,7 @@ GATEWAY_IN_PROGRESS: Final = Metric(
 
 METRICS: Final = (
     JOBS,
+    JOBS_ENDED,
     DEAD_LETTERS,
     OLDEST_WAITING,
     WORKERS,

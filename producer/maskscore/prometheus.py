@@ -13,12 +13,12 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from maskscore.ledger import Swept
 from maskscore.metrics import KEEPER_LAPSED, KEEPER_POISONED, KEEPER_STRANDED, KEEPER_STRAYS, Metric
 
-__all__ = ["counter", "family", "gauge", "histogram", "keeper_counters", "new_registry"]
+__all__ = ["counter", "counter_family", "family", "gauge", "histogram", "keeper_counters", "new_registry"]
 
 # One more time series per label set, which nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -50,6 +50,11 @@ def histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
 def family(metric: Metric) -> GaugeMetricFamily:
     """Return a gauge whose samples a collector adds at each scrape."""
     return GaugeMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+
+
+def counter_family(metric: Metric) -> CounterMetricFamily:
+    """Return a counter whose samples a collector adds at each scrape."""
+    return CounterMetricFamily(metric.name, metric.help, labels=list(metric.labels))
 
 
 def keeper_counters(registry: CollectorRegistry) -> Callable[[Swept], None]:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -153,7 +154,8 @@ def test_waiting_can_be_interrupted(environment: dict[str, str], folder: Path) -
     idle = {**os.environ, **environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
     job = run(idle, folder, *ONE).stdout.strip()
     # What Redis is asked shows when it waits, however long it takes to start.
-    with redis.Redis.from_url(idle["MASKSCORE_REDIS_URL"]).monitor() as monitor:
+    server: Any = redis.Redis.from_url(idle["MASKSCORE_REDIS_URL"])
+    with server.monitor() as monitor:
         waiting = subprocess.Popen(
             [sys.executable, "-m", "maskscore", "wait", job],
             env=idle,

@@ -25,13 +25,14 @@ import redis
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
-from maskscore.ledger import Ledger
+from maskscore.ledger import Claim, Ledger
 from maskscore.local import LocalServices, start_redis
 from maskscore.local.ports import free_port
 from maskscore.local.worker import LocalWorker, start_worker
 from maskscore.masks import encode_mask
 from maskscore.metrics import METRICS
 from maskscore.registry import TTL_S, Registry
+from maskscore.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import Received, Span, receive_traces
@@ -95,6 +96,10 @@ def test_the_worker_counts_jobs_masks_and_stages(watched: Watched) -> None:
     samples = scrape(watched.port)
     assert samples["maskscore_jobs_finished_total{code=,outcome=succeeded}"] == 1
     assert samples["maskscore_jobs_finished_total{code=image_not_found,outcome=failed}"] == 1
+    # What has not failed yet is there, or `rate` would not see the first failure.
+    assert samples["maskscore_jobs_finished_total{code=masks_invalid,outcome=failed}"] == 0
+    assert samples["maskscore_jobs_finished_total{code=storage_unavailable,outcome=retried}"] == 0
+    assert samples["maskscore_masks_total{code=empty_mask,outcome=skipped}"] == 0
     assert samples["maskscore_masks_total{code=,outcome=scored}"] == watched.masks
     assert samples["maskscore_masks_total{code=mask_invalid,outcome=skipped}"] == 1
     assert samples["maskscore_queue_wait_seconds_count"] == 2
@@ -392,6 +397,24 @@ def test_the_exporter_counts_and_keeps_without_any_worker(services: LocalService
         for name in ("lapses", "waits"):
             client.submit(Job(job_id=name, image="s3://b/i", masks="s3://b/m"))
         ledger.claim("lapses", token="t", worker="gone", lease_s=60)
+        # A burst between two scrapes, of workers that nobody scrapes.
+        before = scrape(port)
+        for number in range(6):
+            name = f"ends-{number}"
+            client.submit(Job(job_id=name, image="s3://b/i", masks="s3://b/m"))
+            claim = ledger.claim(name, token="t", worker="gone", lease_s=60)
+            assert isinstance(claim, Claim)
+            error = Failure(code="image_not_found", message="gone") if number % 2 else None
+            ledger.finish(claim, **({"error": error} if error else {"result": b""}))
+        after = scrape(port)
+        for labels, ended in {
+            "code=image_not_found,state=failed": 3,
+            "code=,state=succeeded": 3,
+            "code=masks_invalid,state=failed": 0,
+            "code=,state=cancelled": 0,
+        }.items():
+            series = f"maskscore_jobs_ended_total{{{labels}}}"
+            assert (before[series], after[series]) == (0, ended)
         samples = scrape(port)
         assert samples["maskscore_redis_up"] == 1
         assert samples["maskscore_jobs{state=waiting}"] == 1

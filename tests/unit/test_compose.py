@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -22,6 +21,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OWN = [name for name, service in SERVICES.items() if service["image"].startswith("maskscore-")]
 WORKERS = ["worker-cpu", "worker-gpu"]
+VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 SECONDS = re.compile(r"^(\d+)s$")
 
 
@@ -69,9 +69,17 @@ def test_services_are_hardened_and_open_to_this_machine_alone(name: str) -> None
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-    # An image is of one release; those that are built here have their tag from the profile.
-    assert ":" in service["image"] or service["image"] in ("maskscore-producer",)
-    assert not service["image"].endswith(":latest")
+    # An image is of one release, and its tag does not move.
+    assert re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+(-\w+)?", service["image"])
+    if name in OWN:
+        profile = f"-{service['profiles'][0]}" if name in WORKERS else ""
+        assert service["image"].endswith(f":{VERSION}{profile}")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_commands_are_lists(name: str) -> None:
+    # podman-compose cuts a text at its blanks, also at those within ${NAME:?message}.
+    assert isinstance(SERVICES[name].get("command", []), list)
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -82,7 +90,7 @@ def test_workers_have_longer_than_their_grace(name: str) -> None:
 
 
 def test_redis_is_set_up_as_the_ledger_needs_it() -> None:
-    words = shlex.split(interpolated(SERVICES["redis"]["command"], {"REDIS_PASSWORD": "x"}))
+    words = [interpolated(word, {"REDIS_PASSWORD": "x"}) for word in SERVICES["redis"]["command"]]
     given = dict(zip(words[1::2], words[2::2], strict=True))
     assert given["--appendonly"] == "yes"
     assert given["--maxmemory-policy"] == "noeviction"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from maskscore.settings import WorkerSettings, unknown_variables
 
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "overlays").iterdir())
 CUSTOM_KINDS: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "data" / "custom-kinds.yaml").read_text())
+VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 OLDEST, NEWEST = "1.28.0", kubernetes_validate.latest_version()
 # Variables of others that the code or its libraries read.
 FOREIGN = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"}
@@ -72,17 +75,35 @@ def test_weights_from_a_volume(tmp_path: Path) -> None:
     assert {volume["name"] for volume in pod["volumes"]} == {"tmp", "weights"}
 
 
-def test_the_documented_overlay_renders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespace", ["maskscore", "scoring-b"])
+def test_the_documented_overlay_renders(namespace: str, tmp_path: Path) -> None:
     page = (ROOT / "docs/deploying.md").read_text()
     (written,) = re.findall(r"```yaml\n# (?:\S+/)?kustomization\.yaml\n(.*?)```", page, re.DOTALL)
-    local = os.path.relpath(DEPLOY, tmp_path.resolve())
-    (tmp_path / "kustomization.yaml").write_text(written.replace("maskscore/deploy", local))
+    # kustomize reads files of replacements only from below.
+    shutil.copytree(DEPLOY, tmp_path / "maskscore" / "deploy")
+    (tmp_path / "kustomization.yaml").write_text(written.replace("namespace: maskscore", f"namespace: {namespace}"))
     objects = rendered(tmp_path)
+    scaler = one(objects, "ScaledObject", "maskscore-worker")
+    assert {manifest["metadata"]["namespace"] for manifest in objects if manifest["kind"] != "Namespace"} == {namespace}
+    assert f'{{namespace="{namespace}"' in scaler["spec"]["triggers"][0]["metadata"]["query"]
+    assert {container["image"] for _, container in containers(objects)} == {
+        f"images.internal/maskscore-producer:{VERSION}",
+        f"images.internal/maskscore-worker:{VERSION}-gpu",
+    }
     ((_, worker),) = [(pod, c) for pod, c in containers(objects) if c["name"] == "worker"]
     variables = environment(objects, worker)
     assert variables["MASKSCORE_BUCKETS"] == "photos,masks"
     assert variables["MASKSCORE_GRACE_S"] == "120"
     assert not unknown_variables(dict.fromkeys(variables, ""))
+
+
+@every_overlay
+def test_image_tags_are_of_this_release_and_do_not_move(name: str) -> None:
+    kind = "cpu" if name == "cpu" else "gpu"
+    assert {container["image"] for _, container in containers(overlay(name))} == {
+        f"maskscore-producer:{VERSION}",
+        f"maskscore-worker:{VERSION}-{kind}",
+    }
 
 
 @every_overlay

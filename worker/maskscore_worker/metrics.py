@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 import maskscore.metrics as declared
+from maskscore.errors import FailureCode, SkipCode
 from maskscore.ledger import Claim
 from maskscore.prometheus import counter, family, gauge, histogram, keeper_counters, new_registry
 from maskscore_worker.gpu import GpuUse
@@ -42,7 +43,13 @@ class Meter:
         # Series that begin with their first failure would hide it from `rate` and `increase`.
         for outcome in ("succeeded", "cancelled", "expired", "released", "dropped"):
             self._jobs.labels(outcome, "")
+        for failure in FailureCode:
+            if failure not in (FailureCode.CANCELLED, FailureCode.EXPIRED):
+                self._jobs.labels("failed", failure)
+                self._jobs.labels("retried", failure)
         self._masks.labels("scored", "")
+        for skip in SkipCode:
+            self._masks.labels("skipped", skip)
         for answer in ("renewed", "lost", "cancelled"):
             self._leases.labels(answer)
         for stage in _STAGES:

@@ -360,6 +360,17 @@ class Ledger:
             counts.update({code.decode(): int(count) for code, count in row.items()})
         return dict(counts.most_common())
 
+    def totals(self) -> dict[tuple[str, str], int]:
+        """Count the ends of jobs since the namespace began, by state and, for ``failed``, by code (else empty).
+
+        A job that is sent again and ends again counts again. Ends under releases that did not count them are missing.
+        """
+        counts: dict[tuple[str, str], int] = {}
+        for name, count in self._redis.hgetall(f"{self._namespace}:totals").items():
+            state, _, code = name.decode().partition(":")
+            counts[state, code] = int(count)
+        return counts
+
     def _record(self, job_id: str) -> str:
         return f"{self._namespace}:job:{job_id}"
 

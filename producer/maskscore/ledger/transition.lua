@@ -151,6 +151,9 @@ local function move(job, after, score)
     redis.call('HSET', job.key, 'finished_at', wall)
     if after == 'failed' then count_failure(job) end
     redis.call('HDEL', job.key, 'token', 'cancel_requested', 'suspect')
+    -- All ends there ever were, for the exporter. `pcall`: a count that fails must not keep a job from ending.
+    local code = after == 'failed' and redis.call('HGET', job.key, 'error_code') or ''
+    redis.pcall('HINCRBY', prefix .. ':totals', after .. ':' .. code, 1)
     redis.call('ZREM', prefix .. ':expiring', job.id)
     redis.call('PEXPIRE', job.key, ttl_ms)
     -- For whoever waits for this one job, or for one of its batches; nobody has to.
