@@ -25,6 +25,7 @@ __all__ = [
     "OutputError",
     "PayloadTooLarge",
     "QueueFull",
+    "ResultOfAnotherJob",
     "ResultUnavailable",
     "ServiceUnavailable",
     "SettingsError",
@@ -64,6 +65,7 @@ class FailureCode(StrEnum):
     STORAGE_UNAVAILABLE = "storage_unavailable"
     RESULT_FORBIDDEN = "result_forbidden"
     RESULT_NOT_STORED = "result_not_stored"
+    RESULT_EXISTS = "result_exists"
     RESULT_EXPIRED = "result_expired"
     WORKER_LOST = "worker_lost"
     INTERNAL_ERROR = "internal_error"
@@ -101,14 +103,22 @@ class JobError(MaskscoreError):
         quote what it is about.
     passing: whether the same job may succeed later (an object store that does not answer), so that a retry is
         worth its cost.
+    of_worker: whether it is the fault of the process that tried, such as its credentials: another worker may succeed
+        at once, and this one will not until it is put right.
     """
 
-    def __init__(self, code: FailureCode, message: str, *, passing: bool = False) -> None:
+    def __init__(self, code: FailureCode, message: str, *, passing: bool = False, of_worker: bool = False) -> None:
         message = message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 4] + " ..."
         super().__init__(message)
         self.code = str(code)
         self.message = message
         self.passing = passing
+        self.of_worker = of_worker
+
+    @property
+    def input_may_be_fine(self) -> bool:
+        """Whether the fault is not the job's: a store that is away, or credentials of whoever asked."""
+        return self.passing or self.of_worker
 
 
 class InvalidDocumentError(MaskscoreError):
@@ -191,6 +201,12 @@ class ResultUnavailable(MaskscoreError):  # noqa: N818
     """The job has not ended yet, or its stored result cannot be read any more."""
 
     code = "result_unavailable"
+
+
+class ResultOfAnotherJob(ResultUnavailable):
+    """Where the job's result was stored, there is another job's: both were given the same ``result_uri``."""
+
+    code = "result_of_another_job"
 
 
 class WaitTimeout(MaskscoreError, TimeoutError):  # noqa: N818

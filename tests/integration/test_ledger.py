@@ -483,7 +483,7 @@ def leave_another_type(key: str) -> Callable[[redis.Redis, str], Any]:
     return lambda client, name: client.set(f"{name}:{key}", "x")
 
 
-def leave_a_record(place: str, fields: dict[str, Any] | None) -> Callable[[redis.Redis, str], Any]:
+def leave_a_record(place: str, fields: Any) -> Callable[[redis.Redis, str], Any]:
     def leave(client: redis.Redis, name: str) -> None:
         client.zadd(f"{name}:{place}", {"b": 1})
         client.hset(f"{name}:job:b", mapping=fields) if fields else client.set(f"{name}:job:b", "x")

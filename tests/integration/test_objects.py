@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from boto3.exceptions import RetriesExceededError
 
-from maskscore.errors import FailureCode, JobError
+from maskscore.document import pack
+from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob
+from maskscore.job import Job
+from maskscore.ledger import JobRecord, JobStatus
 from maskscore.local import LocalServices
 from maskscore.objects import Objects
 from maskscore.objects.failures import s3_errors
+from maskscore.result import JobResult, JobState
+from maskscore.store import StoredResult, load_result, store_result
 
 KEYS = ["plain.jpg", "with space.jpg", "100%25.jpg", "a+b.jpg", "q?x=1#y.jpg", "ünï/日本.jpg"]
 
@@ -63,24 +70,24 @@ def test_results_go_only_where_they_may(objects: Objects) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "code", "passing"),
+    ("variables", "passing", "of_worker"),
     [
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "image_forbidden", False),
-        (
-            {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"},
-            "storage_unavailable",
-            True,
-        ),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, False, True),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, False, True),
+        ({"AWS_PROFILE": "nobody"}, False, True),
+        ({"AWS_ENDPOINT_URL": "nonsense", "AWS_ENDPOINT_URL_S3": "nonsense"}, False, True),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, True, False),
     ],
 )
 def test_wrong_credentials_and_a_dead_store(
-    services: LocalServices, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], code: str, passing: bool
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], passing: bool, of_worker: bool
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(JobError) as caught:
         Objects(buckets=None, result_buckets=None).read("s3://objects/ten", what="image", max_bytes=10)
-    assert (caught.value.code, caught.value.passing) == (code, passing)
+    error = caught.value
+    assert (error.code, error.passing, error.of_worker) == ("storage_unavailable", passing, of_worker)
     assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
 
 
@@ -123,3 +130,39 @@ def test_a_download_keeps_to_the_buckets_and_says_when_it_was_cut_off(tmp_path: 
     with pytest.raises(JobError, match="does not answer") as cut_off, s3_errors("s3://mine/a.json", "mine", "masks"):
         raise RetriesExceededError(ConnectionResetError("by peer"))  # type: ignore[arg-type]
     assert (cut_off.value.code, cut_off.value.passing) == (FailureCode.STORAGE_UNAVAILABLE, True)
+
+
+def test_a_result_is_written_where_there_is_none_or_an_earlier_one_of_the_same_job(objects: Objects) -> None:
+    def result_of(job_id: str, worker: str) -> JobResult:
+        return JobResult(job_id=job_id, state=JobState.SUCCEEDED, worker=worker)
+
+    def store(job_id: str, uri: str, worker: str = "w") -> StoredResult:
+        job = Job(job_id=job_id, image="s3://mine/a.jpg", masks="s3://mine/a.json", result_uri=uri)
+        return store_result(job, result_of(job_id, worker), objects)
+
+    one = f"s3://objects/{uuid.uuid4().hex}.json"
+    assert store("a", one).uri == one
+    # A second attempt of the same job, perhaps after one that stored it and was killed then.
+    store("a", one, "second")
+    with pytest.raises(JobError, match=r"holds the result of job a, .* ends in '/'") as caught:
+        store("b", one)
+    assert (caught.value.code, caught.value.passing) == ("result_exists", False)
+    kept = JobResult.model_validate_json(objects.read(one, what="result", max_bytes=9999).data)
+    assert (kept.job_id, kept.worker) == ("a", "second")
+    objects.write(one, b"notes of mine", content_type="text/plain")
+    with pytest.raises(JobError, match="an object that is no result"):
+        store("a", one)
+    folder = f"s3://objects/{uuid.uuid4().hex}/"
+    assert [store(job_id, folder).uri for job_id in "aab"] == [f"{folder}{name}.json" for name in "aab"]
+
+
+def test_a_stored_result_of_another_job_is_not_given_out(objects: Objects) -> None:
+    uri = f"s3://objects/{uuid.uuid4().hex}.json"
+    other = JobResult(job_id="b", state=JobState.SUCCEEDED)
+    objects.write(uri, other.model_dump_json().encode(), content_type="application/json")
+    now = datetime.now(UTC)
+    status = JobStatus("a", JobState.SUCCEEDED, 1, 0, now, now, now, "w", None, None)
+    with pytest.raises(ResultOfAnotherJob, match="holds that of job b"):
+        load_result(JobRecord(status, None, uri), objects)
+    with pytest.raises(ResultOfAnotherJob, match="its record holds"):
+        load_result(JobRecord(status, pack(other), None), objects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 from collections import Counter
@@ -23,6 +24,7 @@ from maskscore.store import StoredResult, store_result
 from maskscore.tracing import Tracing
 from maskscore_worker.company import Company
 from maskscore_worker.drain import Drain
+from maskscore_worker.faults import WorkerFaults
 from maskscore_worker.leases import JobStopped, LeaseHolder, Leases
 from maskscore_worker.metrics import Meter
 from maskscore_worker.patience import patiently
@@ -34,6 +36,9 @@ __all__ = ["Attempts", "backoff_s"]
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+
+# What the whole machine has too little of for a while: memory, processes and threads, file handles, room on a disk.
+_SCARCE = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class _Scored:
 class _Failed:
     failure: Failure
     passing: bool
+    of_worker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class Attempts:
         leases: Leases,
         company: Company,
         drain: Drain,
+        faults: WorkerFaults,
         pipeline: Pipeline,
         meter: Meter,
         tracing: Tracing | None,
@@ -91,6 +98,7 @@ class Attempts:
         self._leases = leases
         self._company = company
         self._drain = drain
+        self._faults = faults
         self._pipeline = pipeline
         self._meter = meter
         self._tracing = tracing
@@ -102,6 +110,7 @@ class Attempts:
         """Take the job, if there is anything to do, and bring it to an outcome."""
         self.taken += 1
         token = new_token()
+        self._faults.wait()
         with job_logged(job_id):
             with self._company.beside_others():
                 answer = self._take(job_id, token, alone=False)
@@ -116,13 +125,20 @@ class Attempts:
 
         Those that end at the same moment end as they do.
         """
-        released = 0
-        for holder in self._leases.held():
+        held = self._leases.held()
+        # None of them goes on, however long it takes to give back the others.
+        for holder in held:
             holder.stop_reason = "released"
-            lane = self._ledger.release(holder.claim)
-            if lane is not None:
-                released += 1
-                self._send(holder.claim.job_id, lane)
+        released = 0
+        for holder in held:
+            try:
+                lane = self._ledger.release(holder.claim)
+                if lane is not None:
+                    released += 1
+                    self._send(holder.claim.job_id, lane)
+            except Exception as error:
+                # Its lease lapses, or its message counts as lost; the others need not wait for that.
+                log.warning("job %s could not be given back at once: %s", holder.claim.job_id, error)
         return released
 
     def _take(self, job_id: str, token: str, *, alone: bool) -> str:
@@ -149,6 +165,7 @@ class Attempts:
         self._meter.ended(ended.outcome, ended.code, watch)
         if isinstance(outcome, _Scored) and ended.outcome == "succeeded":
             self._meter.scored(outcome.skipped, outcome.scored)
+            self._faults.over()
         if self._tracing:
             self._trace(answer, ended, watch)
         return "done"
@@ -193,20 +210,20 @@ class Attempts:
             with watch.stage("store"):
                 stored = self._store(job, result, holder)
         except JobError as error:
-            return _Failed(Failure(code=error.code, message=str(error)), error.passing)
+            return _Failed(Failure(code=error.code, message=str(error)), error.input_may_be_fine, error.of_worker)
         except JobStopped as stopped:
             return _Stopped(stopped.reason)
         except MemoryError:
             message = "The worker's memory was used up. Give it more, or lower MASKSCORE_CONCURRENCY."
             return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), passing=True)
+        except OSError as error:
+            if error.errno not in _SCARCE:
+                return _internal(claim.job_id, error)
+            message = f"The worker's machine ran short of something: {error}. Look at its limits and its load."
+            return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), passing=True, of_worker=True)
         # Not only Exception: a job that is left without an outcome would be run again and again.
         except BaseException as error:
-            log.exception("job %s failed: internal error", claim.job_id)
-            message = (
-                f"An unexpected {type(error).__name__} stopped the job: {error}. The worker's log has the details; "
-                "please report it."
-            )
-            return _Failed(Failure(code=FailureCode.INTERNAL_ERROR, message=message), passing=False)
+            return _internal(claim.job_id, error)
         skipped = Counter(component.skipped.code for component in result.components if component.skipped is not None)
         scored = len(result.components) - skipped.total()
         seconds = result.timings.total if result.timings else 0.0
@@ -236,6 +253,9 @@ class Attempts:
 
     def _fail(self, claim: Claim, failed: _Failed) -> _Ended:
         code, message = failed.failure.code, failed.failure.message
+        if failed.of_worker:
+            log.error("this worker is at fault, and takes jobs more slowly until one succeeds: %s", message)
+            self._faults.met(message)
         if not failed.passing:
             return self._finish(claim, error=failed.failure)
         delay_s = backoff_s(claim.retries, first_s=self._settings.retry_first_s, most_s=self._settings.retry_most_s)
@@ -293,6 +313,15 @@ class Attempts:
                 if not self._drain.pause(pause):
                     raise
                 pause = min(pause * 2, 5.0)
+
+
+def _internal(job_id: str, error: BaseException) -> _Failed:
+    log.exception("job %s failed: internal error", job_id)
+    message = (
+        f"An unexpected {type(error).__name__} stopped the job: {error}. The worker's log has the details; please "
+        "report it."
+    )
+    return _Failed(Failure(code=FailureCode.INTERNAL_ERROR, message=message), passing=False)
 
 
 def backoff_s(retries: int, *, first_s: float, most_s: float) -> float:

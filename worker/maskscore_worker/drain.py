@@ -45,6 +45,10 @@ class Drain:
         self._hurried.set()
         self._thread.join()
 
+    def begun_within(self, seconds: float) -> bool:
+        """Wait so long for the shutdown to be asked for; return whether it was."""
+        return self._draining.wait(seconds)
+
     def pause(self, seconds: float) -> bool:
         """Sleep, but not into the hurry; return whether there is time left."""
         return not self._hurried.wait(seconds)

@@ -7,6 +7,7 @@ import time
 from maskscore.registry import EVERY_S, Beacon
 from maskscore.settings import WorkerSettings
 from maskscore_worker.drain import Drain
+from maskscore_worker.faults import WorkerFaults
 from maskscore_worker.watchdog import Watchdog
 
 __all__ = ["Health"]
@@ -25,11 +26,12 @@ class Health:
         self._watchdog: Watchdog | None = None
         self._drain: Drain | None = None
         self._beacon: Beacon | None = None
+        self._faults: WorkerFaults | None = None
         self.consuming = False
 
-    def observe(self, watchdog: Watchdog, drain: Drain, beacon: Beacon) -> None:
+    def observe(self, watchdog: Watchdog, drain: Drain, beacon: Beacon, faults: WorkerFaults | None = None) -> None:
         """Take these into account from now on."""
-        self._watchdog, self._drain, self._beacon = watchdog, drain, beacon
+        self._watchdog, self._drain, self._beacon, self._faults = watchdog, drain, beacon, faults
 
     def live(self) -> str | None:
         """Return what stands still, as the watchdog sees it; ``None``: the worker lives, or still loads its model."""
@@ -57,4 +59,4 @@ class Health:
             return "Redis has not answered yet"
         if silence_s > _MISSED_SIGNS * EVERY_S:
             return f"Redis has not answered for {silence_s:.0f} s"
-        return None
+        return self._faults.reason if self._faults else None

@@ -17,7 +17,6 @@ from celery.worker import state as celery_state
 
 from maskscore.connection import connect, redis_errors
 from maskscore.endpoint import Endpoint
-from maskscore.errors import ServiceUnavailable
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
 from maskscore.logs import log_to_stderr
@@ -30,6 +29,7 @@ from maskscore_worker.allocator import keep_freed_memory
 from maskscore_worker.attempt import Attempts
 from maskscore_worker.company import Company
 from maskscore_worker.drain import Drain
+from maskscore_worker.faults import WorkerFaults
 from maskscore_worker.health import Health
 from maskscore_worker.leases import Leases
 from maskscore_worker.loading import load_pipeline
@@ -74,6 +74,7 @@ def run(settings: WorkerSettings) -> int:
         company = Company()
         leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s, answered=meter.renewed)
         drain = Drain(settings.grace_s, hurry=lambda: _hurry(attempts, settings))
+        faults = WorkerFaults(drain, most_s=min(30.0, settings.watchdog_s / 4))
         sender = Sender(app)
         stack.callback(sender.close)
         attempts = Attempts(
@@ -82,6 +83,7 @@ def run(settings: WorkerSettings) -> int:
             leases,
             company,
             drain,
+            faults,
             pipeline,
             meter,
             tracing,
@@ -90,7 +92,7 @@ def run(settings: WorkerSettings) -> int:
         watchdog = _watchdog(settings, pipeline, ledger, leases, company, attempts)
         presence = Presence(settings, pipeline, leases, drain, meter)
         beacon = Beacon(Registry(client, namespace=settings.namespace), presence.describe)
-        health.observe(watchdog, drain, beacon)
+        health.observe(watchdog, drain, beacon, faults)
         for thread in (leases, drain, watchdog, beacon, Keeper(ledger, app, settings, name=name, swept=meter.swept)):
             thread.start()
             stack.callback(thread.close)
@@ -136,9 +138,8 @@ def _hurry(attempts: Attempts, settings: WorkerSettings) -> None:
     try:
         released = attempts.release_all()
         log.warning("the time to finish is over; %d jobs were given back to the queue", released)
-    except (redis.RedisError, ServiceUnavailable) as error:
-        log.warning("what runs could not be given back (it comes back when its leases have lapsed): %s", error)
-    _end(settings, 0)
+    finally:
+        _end(settings, 0)
 
 
 def _watchdog(

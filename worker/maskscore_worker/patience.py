@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -31,7 +32,11 @@ def patiently(call: Callable[[], Answer], check: Callable[[], None]) -> Answer:
         finally:
             done.set()
 
-    threading.Thread(target=run, name="patiently", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="patiently", daemon=True).start()
+    except RuntimeError as error:
+        # The system gives no more threads just now, which Python says in no other way.
+        raise OSError(errno.EAGAIN, str(error)) from error
     while not done.wait(_EVERY_S):
         check()
     if errors:

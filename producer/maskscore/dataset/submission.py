@@ -163,7 +163,7 @@ class Submission:
             return Made(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
         except MaskscoreError as error:
             # What is wrong with the store, or with the place for uploads, is so for all images.
-            if getattr(error, "passing", False) or error.code in _OF_ALL:
+            if getattr(error, "input_may_be_fine", False) or error.code in _OF_ALL:
                 raise
             return error
 

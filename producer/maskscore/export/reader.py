@@ -114,9 +114,9 @@ def _result(client: Client, record: JobRecord | None) -> tuple[JobResult | None,
     try:
         result = load_result(record, client.objects)
     except ResultUnavailable as error:
-        if isinstance(error.__cause__, JobError) and error.__cause__.passing:
+        if isinstance(error.__cause__, JobError) and error.__cause__.input_may_be_fine:
             raise error.__cause__ from error
-        return None, "result_unavailable"
+        return None, error.code
     if result.state is not JobState.SUCCEEDED:
         return None, result.error.code if result.error else str(result.state)
     return result, ""
@@ -136,7 +136,7 @@ def _segmentation(client: Client, job_id: str, result: JobResult) -> tuple[Job |
         document = masks_document(job, client.objects)
         masks = masks_of(job, document, result.image)
     except (JobNotFound, JobError, MasksDocumentError) as error:
-        if isinstance(error, JobError) and error.passing:
+        if isinstance(error, JobError) and error.input_may_be_fine:
             raise
         return None, None, partial(_unreadable, str(error))
     if result.image is None:

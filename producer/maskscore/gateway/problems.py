@@ -63,7 +63,8 @@ _MEANINGS: Final = {
     400: "`request_invalid`: the body broke off.",
     401: "`unauthorized`: the header `Authorization: Bearer TOKEN` is missing, or its token is not known.",
     404: "`job_not_found`, `batch_not_found`: never submitted here, or its time to live has passed. "
-    "`result_unavailable`: the job succeeded, and the object with its result is gone.",
+    "`result_unavailable`: the job succeeded, and the object with its result is gone; `result_of_another_job`: another "
+    "job's result was written over it.",
     408: "`body_too_slow`: the next piece of the body did not come.",
     409: "`job_conflict`: another document was submitted under this id. `too_many_batches`: the job is in 1,000 "
     "batches. `not_ended`: the job has no result yet.",
@@ -127,7 +128,7 @@ def problem_of(error: MaskscoreError, **about: Any) -> ProblemError:
     What is behind the gateway (addresses, keys, scripts) is in the log alone.
     """
     cause = error.__cause__ if isinstance(error, ResultUnavailable) else error
-    storage = isinstance(cause, JobError) and cause.passing
+    storage = isinstance(cause, JobError) and cause.input_may_be_fine
     if storage or isinstance(error, ServiceUnavailable):
         log.warning("answered with 503: %s: %s", error.code, error)
         return ProblemError(503, error.code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_BACK_S, **about)

@@ -25,15 +25,54 @@ from urllib3.exceptions import HTTPError
 from maskscore.errors import FailureCode, JobError
 from maskscore.redaction import redacted
 
-__all__ = ["ATTEMPTS", "CODES", "CUT_OFF", "What", "changed", "check_size", "s3_errors"]
+__all__ = [
+    "ATTEMPTS",
+    "CODES",
+    "CUT_OFF",
+    "REFUSED_CREDENTIALS",
+    "What",
+    "changed",
+    "check_size",
+    "error_code",
+    "s3_errors",
+]
 
 What = Literal["image", "masks", "result"]
 
 ATTEMPTS: Final = 3
 # What reading an answer's body may raise; botocore does not try again by itself once the answer has begun.
 CUT_OFF: Final = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError)
-# Answered with status 400, as if the request were malformed.
-_STALE_CREDENTIALS = ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired")
+# The credentials or the clock of whoever asks are at fault, not the object: another worker may read it at once. Amazon
+# and other stores answer with 400, 401 or 403, as if the request were malformed or the object closed.
+REFUSED_CREDENTIALS: Final = {
+    "AuthorizationHeaderMalformed": "the request's signature is for another region; check AWS_DEFAULT_REGION",
+    "AuthFailure": "the credentials are not accepted",
+    "ExpiredToken": "the session token has expired",
+    "ExpiredTokenException": "the session token has expired",
+    "InvalidAccessKeyId": "the access key is not known there",
+    "InvalidClientTokenId": "the access key is not known there",
+    "InvalidSecurity": "the credentials are not accepted",
+    "InvalidToken": "the session token is not valid",
+    "RequestExpired": "the request is too old; set this machine's clock",
+    "RequestTimeTooSkewed": "this machine's clock differs too much from the store's; set it",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key",
+    "TokenRefreshRequired": "the session token has to be renewed",
+    "UnrecognizedClientException": "the credentials are not accepted",
+}
+# Answered with 4xx, and gone the next time.
+_PASSING: Final = {
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "BandwidthLimitExceeded",
+    "PriorRequestNotComplete",
+}
 _BAD_NAMES = ("InvalidBucketName", "InvalidURI", "KeyTooLongError")
 
 
@@ -92,7 +131,9 @@ def s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
         yield
     except ClientError as error:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        name = error.response.get("Error", {}).get("Code", "")
+        name = error_code(error)
+        if name in REFUSED_CREDENTIALS:
+            raise _refused(uri, f"{REFUSED_CREDENTIALS[name]} ({name})") from error
         if name == "NoSuchBucket":
             raise JobError(codes.not_found, f"{uri}: there is no bucket {bucket!r}.") from error
         if name == "NoSuchVersion":
@@ -105,26 +146,41 @@ def s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
             raise JobError(FailureCode.URI_INVALID, f"The store refuses the name {uri!r}: {name}.") from error
         if name == "InvalidObjectState":
             raise JobError(codes.forbidden, f"{uri} is archived; restore it first.") from error
-        if status in (401, 403) or name in _STALE_CREDENTIALS:
+        if status in (401, 403):
             raise JobError(
                 codes.forbidden,
                 f"The store refuses access to {uri} ({name}). Check the AWS credentials and the bucket's policy.",
             ) from error
-        if status >= 500 or status == 429 or name in ("SlowDown", "RequestTimeout", "Throttling"):
+        if status >= 500 or status in (408, 429) or name in _PASSING:
             raise _unavailable(uri, f"it answered {status} {name}") from error
         raise JobError(codes.not_found, f"The store refuses {uri}: {status} {name}: {error}") from error
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise JobError(
-            codes.forbidden,
-            f"{uri} cannot be asked for: no AWS credentials are set. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or one of boto3's other sources.",
+        raise _refused(
+            uri,
+            "no AWS credentials are set. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or one of boto3's other "
+            "sources",
         ) from error
     except ParamValidationError as error:
         raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not an object's URI: {error}") from error
     except (ConnectionError, HTTPClientError, RetriesExceededError, *CUT_OFF) as error:
         raise _unavailable(uri, redacted(str(error))) from error
     except BotoCoreError as error:
-        raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be asked for: {redacted(str(error))}") from error
+        # Where the credentials come from does not answer (a metadata service, a login), or boto3's settings are wrong.
+        raise _refused(uri, redacted(str(error)).rstrip(".")) from error
+
+
+def error_code(error: ClientError) -> str:
+    """Return the name that the store gives an error, such as ``NoSuchKey``; a status where it gives none."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _refused(uri: str, why: str) -> JobError:
+    return JobError(
+        FailureCode.STORAGE_UNAVAILABLE,
+        f"{uri} cannot be asked for from here: {why}. Correct the AWS credentials and settings of the process that "
+        "asks; the object may be fine.",
+        of_worker=True,
+    )
 
 
 def _unavailable(uri: str, why: str) -> JobError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 import boto3
 from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.objects.failures import ATTEMPTS, CUT_OFF, What, changed, check_size, s3_errors
+from maskscore.objects.failures import ATTEMPTS, CUT_OFF, What, changed, check_size, error_code, s3_errors
 from maskscore.objects.files import file_etag, open_file
 from maskscore.objects.names import bucket_and_key
 
@@ -148,6 +149,30 @@ class Objects:
             answer = self._s3().put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
             return str(answer["ETag"])
 
+    def write_new(self, uri: str, data: bytes, *, content_type: str, replaces: Callable[[bytes], None]) -> str:
+        """Write an ``s3://`` object where there is none yet, and return its ETag; raises as :meth:`write` does.
+
+        What is there already is given to ``replaces``, which raises where it must stay. A store that does not know
+        ``If-None-Match`` overwrites it.
+        """
+        bucket, key = self._writable(uri)
+        with s3_errors(uri, bucket, "result"):
+            try:
+                answer = self._s3().put_object(
+                    Bucket=bucket, Key=key, Body=data, ContentType=content_type, IfNoneMatch="*"
+                )
+                return str(answer["ETag"])
+            except ClientError as error:
+                if error_code(error) == "NotImplemented":
+                    return self.write(uri, data, content_type=content_type)
+                if error_code(error) not in ("PreconditionFailed", "412"):
+                    raise
+        with s3_errors(uri, bucket, "result"):
+            found = self._s3().get_object(Bucket=bucket, Key=key)
+            with closing(found["Body"]) as body:
+                replaces(body.read())
+        return self.write(uri, data, content_type=content_type)
+
     def upload(self, uri: str, path: Path, *, content_type: str) -> None:
         """Write a file of any size as an ``s3://`` object, in parts; raises as :meth:`write` does."""
         bucket, key = self._writable(uri)
@@ -164,11 +189,12 @@ class Objects:
                 # A session of its own: boto3's default one is not safe to share between threads while it starts.
                 try:
                     self._client = boto3.session.Session().client("s3", config=self._config)
-                except ValueError as error:
+                except (ValueError, BotoCoreError) as error:
                     raise JobError(
                         FailureCode.STORAGE_UNAVAILABLE,
                         f"The object store cannot be asked: {error}. Set AWS_ENDPOINT_URL to http://host:port or "
-                        "https://host.",
+                        "https://host, and look at boto3's other settings.",
+                        of_worker=True,
                     ) from error
             return self._client
 

@@ -113,5 +113,5 @@ def _entry(client: Client, result: JobResult, objects: Objects) -> ReportEntry:
 
 def _raise_passing(error: BaseException | None) -> None:
     # A store that is away for a while is no reason to show a report in which everything is missing.
-    if isinstance(error, JobError) and error.passing:
+    if isinstance(error, JobError) and error.input_may_be_fine:
         raise error

@@ -1,0 +1,156 @@
+"""What becomes of an attempt that fails, in a real ledger: whose fault it was decides."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from maskscore.document import pack
+from maskscore.errors import FailureCode, JobError, ServiceUnavailable
+from maskscore.job import Job
+from maskscore.ledger import Lane, Ledger, Submission, new_token
+from maskscore.local import LocalServices
+from maskscore.result import JobResult, JobState
+from maskscore.settings import WorkerSettings
+from maskscore_worker.attempt import Attempts
+from maskscore_worker.company import Company
+from maskscore_worker.drain import Drain
+from maskscore_worker.faults import WorkerFaults
+from maskscore_worker.leases import Leases
+from maskscore_worker.metrics import Meter
+
+
+class Scripted:
+    """In the pipeline's place: does to each job what it is told."""
+
+    worker = "w"
+    objects = None
+
+    def __init__(self) -> None:
+        self.does: Callable[[Job], JobResult] = lambda job: JobResult(job_id=job.job_id, state=JobState.SUCCEEDED)
+
+    def run(self, job: Job, *_: object) -> JobResult:
+        return self.does(job)
+
+    def fail_with(self, error: BaseException) -> None:
+        def fail(_: Job) -> JobResult:
+            raise error
+
+        self.does = fail
+
+
+class Bench:
+    def __init__(self, url: str) -> None:
+        self.settings = WorkerSettings(redis_url=url, namespace=f"attempts-{uuid.uuid4().hex[:8]}")
+        self.client = redis.Redis.from_url(url)
+        self.ledger = Ledger(self.client, namespace=self.settings.namespace, ttl_s=60)
+        self.leases = Leases(self.ledger, lease_s=60, timeout_s=60)
+        self.drain = Drain(3600, hurry=lambda: None)
+        self.faults = WorkerFaults(self.drain, most_s=0.01)
+        self.pipeline = Scripted()
+        self.sent: list[str] = []
+        self.refuses_to_send: set[str] = set()
+        pipeline: Any = self.pipeline
+        self.attempts = Attempts(
+            self.settings,
+            self.ledger,
+            self.leases,
+            Company(),
+            self.drain,
+            self.faults,
+            pipeline,
+            Meter(),
+            None,
+            send=self.send,
+        )
+
+    def send(self, job_id: str, lane: Lane) -> None:
+        if job_id in self.refuses_to_send:
+            raise ServiceUnavailable("the broker does not answer")
+        self.sent.append(job_id)
+
+    def submit(self, job_id: str) -> None:
+        job = Job(job_id=job_id, image="s3://photos/a.jpg", masks="s3://masks/a.json")
+        self.ledger.submit([Submission(job_id, pack(job), job_id, None, "normal", None)])
+
+    def state(self, job_id: str) -> JobState:
+        return self.ledger.record(job_id).status.state
+
+
+@pytest.fixture
+def bench(services: LocalServices) -> Iterator[Bench]:
+    bench = Bench(services.redis.url)
+    yield bench
+    bench.client.close()
+
+
+@pytest.mark.parametrize("broken", ["a", "b", "c"])
+def test_a_job_that_cannot_be_given_back_does_not_keep_the_others(bench: Bench, broken: str) -> None:
+    holders = []
+    for job_id in "abc":
+        bench.submit(job_id)
+        claim = bench.ledger.claim(job_id, token=new_token(), worker="w", lease_s=60)
+        assert not isinstance(claim, str)
+        hold = bench.leases.hold(claim)
+        hold.__enter__()
+        holders.append(hold)
+    bench.refuses_to_send = {broken}
+    assert bench.attempts.release_all() == 3
+    assert sorted(bench.sent) == sorted({"a", "b", "c"} - {broken})
+    assert [bench.state(job_id) for job_id in "abc"] == [JobState.QUEUED] * 3
+    for hold in holders:
+        hold.__exit__(None, None, None)
+
+
+FORBIDDEN = JobError(FailureCode.IMAGE_FORBIDDEN, "the bucket's policy forbids it")
+EXPIRED_TOKEN = JobError(FailureCode.STORAGE_UNAVAILABLE, "the session token has expired", of_worker=True)
+AWAY = JobError(FailureCode.STORAGE_UNAVAILABLE, "the store is away", passing=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "code", "of_worker"),
+    [
+        (FORBIDDEN, JobState.FAILED, "image_forbidden", False),
+        (ValueError("a defect"), JobState.FAILED, "internal_error", False),
+        (FileNotFoundError(errno.ENOENT, "a defect"), JobState.FAILED, "internal_error", False),
+        (AWAY, JobState.QUEUED, "storage_unavailable", False),
+        (EXPIRED_TOKEN, JobState.QUEUED, "storage_unavailable", True),
+        (BlockingIOError(errno.EAGAIN, "no more processes"), JobState.QUEUED, "out_of_memory", True),
+        (OSError(errno.EMFILE, "too many open files"), JobState.QUEUED, "out_of_memory", True),
+    ],
+)
+def test_what_is_not_the_jobs_fault_does_not_fail_it(
+    bench: Bench, error: BaseException, state: JobState, code: str, of_worker: bool
+) -> None:
+    bench.submit("a")
+    bench.pipeline.fail_with(error)
+    bench.attempts.run("a")
+    assert bench.state("a") is state
+    assert (bench.faults.reason is not None) is of_worker
+    if state is JobState.FAILED:
+        failure = bench.ledger.record("a").status.error
+        assert failure is not None
+        assert failure.code == code
+    else:
+        assert code.encode() in (bench.client.hget(f"{bench.settings.namespace}:job:a", "reasons") or b"")
+    bench.submit("b")
+    bench.pipeline.does = Scripted().does
+    bench.attempts.run("b")
+    assert bench.state("b") is JobState.SUCCEEDED
+    assert bench.faults.reason is None
+
+
+def test_a_worker_that_is_at_fault_takes_jobs_ever_more_slowly_but_drains_at_once() -> None:
+    drain = Drain(3600, hurry=lambda: None)
+    faults = WorkerFaults(drain, most_s=3600)
+    faults.wait()
+    faults.met("the token has expired")
+    faults.met("the token has expired")
+    assert 0 < faults._pause_s <= 1
+    drain.request()
+    faults.wait()
