@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Final
 
 from PIL import Image, ImageCms
 
+from maskscore.decode_limits import check_layout, checked
 from maskscore.treatments import FILL
 
-__all__ = ["SWAPS_SIDES", "TURNS", "orientation_of", "size_of", "to_rgb"]
+__all__ = ["SWAPS_SIDES", "TURNS", "open_picture", "orientation_of", "size_of", "to_rgb"]
 
 # EXIF 2.3, table 6: how the stored picture becomes the one that was seen.
 TURNS: Final = {
@@ -25,6 +27,19 @@ TURNS: Final = {
 
 SWAPS_SIDES: Final = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
+
+
+def open_picture(data: bytes, formats: Sequence[str] | None = None) -> Image.Image:
+    """Open an image file of one of Pillow's ``formats`` (``None``: any) without large metadata; nothing is decoded.
+
+    Raises :class:`~maskscore.decode_limits.TooCostlyError`, and what Pillow raises for damaged bytes: nearly anything.
+    """
+    image = Image.open(io.BytesIO(checked(data)), formats=formats)
+    if image.format == "PPM" and image.tile and image.tile[0].args == ("RGB", 65535):
+        # Pillow rounds v / 257 here, one number at a time in Python; of every other format it takes the upper 8 bits.
+        image.tile = [image.tile[0]._replace(codec_name="raw", args="RGB;16B")]
+    check_layout(image, len(data))
+    return image
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -49,7 +64,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     """Return a loaded picture as RGB, and whether its own colour profile had to be ignored.
 
     CMYK and YCCK go through their embedded profile; RGB is taken as it is, whatever its profile. Transparency is
-    composited on grey 128, 16 bits are scaled to 8.
+    composited on grey 128; of 16 bits the upper 8 are taken, in grey as in colours.
     """
     if image.mode == "CMYK":
         return _from_cmyk(image)
@@ -76,14 +91,14 @@ def _from_cmyk(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """Scale 16 bits (and 32-bit integers that hold them) to 8."""
+    """Take the upper 8 of 16 bits (and of 32-bit integers that hold them), as Pillow itself does for colours."""
     if image.mode == "F":
         return _from_floats(image)
     values = image.convert("F")
     largest = float(values.getextrema()[1])  # type: ignore[arg-type]
-    factor = 1 / 257 if largest <= 65535 else 255 / (2**31 - 1)
+    factor = 2**-8 if largest <= 65535 else 2**-23
     # Going to L cuts the fraction off.
-    return values.point(lambda value: value * factor + 0.5).convert("L").convert("RGB")
+    return values.point(lambda value: value * factor + 0.0).convert("L").convert("RGB")
 
 
 def _from_floats(image: Image.Image) -> Image.Image:

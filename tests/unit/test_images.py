@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,12 +19,21 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
+from hostile import real_images
+from maskscore.decode_limits import MAX_PIECES, MAX_SCANS
 from maskscore.errors import JobError
+from maskscore.formats.png import decode_png
+from maskscore.formats.sought import Sought
 from maskscore_worker.images import DecodedImage, decode_image, header_size
 
 HEIGHT, WIDTH = 20, 30
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# As ImageMagick writes it: three lines, then hexadecimal digits, here of a TIFF header and one entry.
+RAW_EXIF = (
+    b"\nexif\n      32\n" + (b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x08\0\0\0" + bytes(4)).hex().encode()
+)
 
 
 def picture() -> npt.NDArray[np.uint8]:
@@ -99,13 +110,13 @@ def test_the_header_says_the_size_of_the_picture_the_right_way_up(format_: str, 
     exif[0x0112] = tag
     data = encoded(None, format_, exif=exif)
     for orientation in ("auto", "apply"):
-        assert header_size(data, orientation) == decode(data, "apply").pixels.shape[:2]
-    assert header_size(data, "ignore") == decode(data, "ignore").pixels.shape[:2] == (HEIGHT, WIDTH)
+        assert header_size(data, orientation, max_pixels=100_000) == decode(data, "apply").pixels.shape[:2]
+    assert header_size(data, "ignore", max_pixels=100_000) == decode(data, "ignore").pixels.shape[:2] == (HEIGHT, WIDTH)
 
 
 def test_what_is_no_image_has_no_size() -> None:
-    assert header_size(b"", "auto") is None
-    assert header_size(b"no image", "auto") is None
+    assert header_size(b"", "auto", max_pixels=100_000) is None
+    assert header_size(b"no image", "auto", max_pixels=100_000) is None
 
 
 def test_an_orientation_written_as_a_fraction_is_a_number_in_the_result() -> None:
@@ -137,12 +148,33 @@ def test_transparency_lies_on_grey() -> None:
     assert (decode(encoded(palette)).pixels == [10, 20, 30]).all()
 
 
-@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
-def test_sixteen_bits_are_scaled(format_: str) -> None:
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def deep_png(values: npt.NDArray[np.uint16], colour_type: int) -> bytes:
+    """A PNG of 16 bits, ``(H, W, channels)``, which Pillow does not write in colour."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    return PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "kind", ["grey PNG", "grey TIFF", "grey PPM", "grey JPEG2000", "RGB PNG", "RGB PPM", "RGBA PNG"]
+)
+def test_of_sixteen_bits_the_upper_eight_are_taken_in_grey_as_in_colour(kind: str) -> None:
+    mode, format_ = kind.split()
     deep = np.linspace(0, 65535, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)
-    pixels = decode(encoded(Image.fromarray(deep), format_)).pixels
-    np.testing.assert_array_equal(pixels[..., 0], np.rint(deep / 257).astype(np.uint8))
-    assert (pixels.min(), pixels.max()) == (0, 255)
+    if mode == "grey":
+        data = encoded(Image.fromarray(deep), format_)
+    elif format_ == "PPM":
+        data = b"P6 %d %d 65535\n" % (WIDTH, HEIGHT) + np.dstack([deep] * 3).astype(">u2").tobytes()
+    else:
+        opaque = [np.full_like(deep, 65535)] if mode == "RGBA" else []
+        data = deep_png(np.dstack([deep] * 3 + opaque), {"RGB": 2, "RGBA": 6}[mode])
+    pixels = decode(data).pixels
+    np.testing.assert_array_equal(pixels, np.dstack([(deep >> 8).astype(np.uint8)] * 3))
 
 
 def test_floats_are_scaled_and_what_is_not_finite_is_black() -> None:
@@ -375,11 +407,118 @@ def test_threads_do_not_disturb_each_other() -> None:
         assert list(threads.map(outcome, inputs)) == [outcome(data) for data in inputs]
 
 
+def text(keyword: bytes, words: bytes, kind: bytes = b"zTXt") -> bytes:
+    """A chunk with a compressed text."""
+    between = {b"zTXt": b"\0\0", b"iTXt": b"\0\1\0\0\0", b"iCCP": b"\0\0"}[kind]
+    return chunk(kind, keyword + between + zlib.compress(words))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_png_with_large_metadata_is_its_pixels(kind: bytes, behind: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encoded(exif=exif)
+    large = text(b"any", b"a" * 3_000_000, kind) + text(b"XML:com.adobe.xmp", b"a" * 3_000_000, b"iTXt")
+    place = len(plain) - 12 if behind else 33
+    assert chunk(b"IEND", b"") == plain[-12:]
+    data = plain[:place] + large + plain[place:]
+    decoded = decode(data, "ignore")
+    np.testing.assert_array_equal(decoded.pixels, picture())
+    assert decoded.exif_orientation == 6
+    assert header_size(data, "auto", max_pixels=100_000) == (WIDTH, HEIGHT)
+    masks = encoded(Image.fromarray((picture()[..., 0] > 100).astype(np.uint8) * 255))
+    with_metadata = masks[:33] + large + masks[33:]
+    np.testing.assert_array_equal(decode_png(with_metadata, Sought())[0], decode_png(masks, Sought())[0])
+
+
+def test_a_png_keeps_the_orientation_that_stands_in_its_xmp() -> None:
+    plain = encoded()
+    for xmp in (text(b"XML:com.adobe.xmp", b'tiff:Orientation="8"', b"iTXt"), text(b"Raw profile type exif", RAW_EXIF)):
+        assert decode(plain[:33] + text(b"Comment", b"words") + xmp + plain[33:]).exif_orientation == 8
+
+
 def test_a_compressed_text_bomb_does_not_fill_the_memory() -> None:
-    information = PngImagePlugin.PngInfo()
-    information.add_text("bomb", "a" * 80_000_000, zip=True)
-    with pytest.raises(JobError) as caught:
-        decode(encoded(pnginfo=information))
+    plain = encoded()
+    bomb = plain[:33] + text(b"bomb", b"a" * 80_000_000) * 20 + plain[33:]
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(decode(bomb).pixels, picture())
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_png_is_not_decoded_for_the_size_in_its_header() -> None:
+    assert header_size(encoded(Image.new("1", (5000, 5000))), "auto", max_pixels=100_000) is None
+
+
+def many_scans(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG (ITU-T T.81, B.2 and G.1.2) of scans that each say nothing in a few bytes."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+    one_code = bytes([1, *[0] * 15])
+    start = segment(0xDB, b"\0" + b"\x10" * 64)
+    start += segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
+    start += segment(0xC4, b"\0" + one_code + b"\0") + segment(0xC4, b"\x10" + one_code + b"\xe0")
+    blocks = -(-width // 8) * -(-height // 8)
+    first = segment(0xDA, b"\1\1\0\0\0\1") + bytes(-(-blocks // 8))
+    # One run of 2¹⁴ blocks and more without a coefficient.
+    further = segment(0xDA, b"\1\1\0\1\x3f\0") + b"\x7f\xff" * -(-blocks // 2**14)
+    return b"\xff\xd8" + start + first + further * (scans - 1) + b"\xff\xd9"
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    assert decode(many_scans(WIDTH, HEIGHT, MAX_SCANS)).pixels.shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(JobError, match="more than 100 scans") as caught:
+        decode(many_scans(300, 300, 50_000))
+    assert caught.value.code == "image_too_large"
+
+
+def test_bytes_that_look_like_scans_in_a_jpegs_metadata_are_none() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xda" * 1000
+    data = encoded(format_="JPEG", exif=exif.tobytes(), comment=b"\xff\xda" * 30_000, progressive=True)
+    assert decode(data, "ignore").pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+def gif_of_blocks() -> bytes:
+    plain = encoded(format_="GIF")
+    start = 13 + (3 << ((plain[10] & 7) + 1))
+    return plain[:start] + b"!\xfe" + b"\1a" * (MAX_PIECES + 1) + b"\0" + plain[start:]
+
+
+def tiff_of(*entries: tuple[int, int, int, int]) -> bytes:
+    """A TIFF of one directory; each entry is a tag, a type, a count and a value."""
+    packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(300)
+
+
+SMALL = ((256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1))
+COSTLY = {
+    "JPEG segments": b"\xff\xd8" + b"\xff\xfe\0\2" * (MAX_PIECES + 1),
+    "PNG chunks": PNG_MAGIC + chunk(b"abCd", b"") * (MAX_PIECES + 1),
+    "GIF blocks": gif_of_blocks(),
+    "TIFF strips": tiff_of(*SMALL, (273, 4, MAX_PIECES + 1, 8), (278, 4, 1, 1), (279, 4, MAX_PIECES + 1, 8)),
+    "TIFF tiles": tiff_of(*SMALL, (322, 4, 1, 32768), (323, 4, 1, 32768), (324, 4, 1, 200), (325, 4, 1, 9)),
+    "plain PPM": b"P2 200 200 255\n" + b"1 " * (9 << 20),
+}
+
+
+@pytest.mark.parametrize("what", COSTLY)
+def test_what_costs_more_than_its_pixels_is_refused_before_it_is_decoded(what: str) -> None:
+    with pytest.raises(JobError, match=r"Save it") as caught:
+        decode(COSTLY[what])
+    assert caught.value.code == "image_too_large"
+
+
+@pytest.mark.parametrize("format_", ["QOI", "FITS", "PCX", "PSD", "XPM", "SUN"])
+def test_formats_that_are_not_read_are_named(format_: str) -> None:
+    data = real_images()[format_ if format_ in ("FITS", "PSD", "XPM", "SUN") else f"{format_} RGB"]
+    with pytest.raises(JobError, match=r"which is not read: convert it to JPEG, PNG, WebP or TIFF") as caught:
+        decode(data)
     assert caught.value.code == "image_undecodable"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from maskscore.decode_limits import TooCostlyError
 from maskscore.errors import FailureCode, JobError
 from maskscore.job import Orientation
 from maskscore.result import Notice
-from maskscore.rgb import SWAPS_SIDES, TURNS, orientation_of, size_of, to_rgb
+from maskscore.rgb import SWAPS_SIDES, TURNS, open_picture, orientation_of, size_of, to_rgb
 from maskscore_worker.sniff import ends_early, looks_like
 
 __all__ = ["DecodedImage", "decode_image", "header_size"]
@@ -27,11 +27,11 @@ Image.MAX_IMAGE_PIXELS = None
 # Once, since `warnings.catch_warnings` around each call would not be safe between threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# EPS starts Ghostscript on the bytes; the others hold a picture whose own header may state any size, and Pillow
-# decodes it with no look at the limit but its own.
-_REFUSED = ("EPS", "BLP", "ICNS", "ICO", "IPTC")
+# Those whose cost is bounded by their pixels and bytes. Of the others that Pillow knows, EPS starts Ghostscript on the
+# bytes, ICO, ICNS, BLP and IPTC hold a picture whose own header may state any size, FITS unpacks without a limit, and
+# QOI, XPM and MSP are decoded in Python, minutes for a large one. A multi-picture JPEG (MPO) is opened as a JPEG.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 Image.init()
-_FORMATS = [format_ for format_ in Image.ID if format_ not in _REFUSED]
 
 _BACK = {**TURNS, 6: TURNS[8], 8: TURNS[6]}
 
@@ -60,11 +60,11 @@ def decode_image(
     ``count_fitting(height, width)`` says how many masks fit a frame, for ``orientation="auto"``: the frame that more
     of them fit is taken, and the turned one where both fit alike. CMYK and YCCK are converted through their embedded
     profile; RGB is taken as it is, whatever its profile, as the specification does. Transparency is composited on grey
-    128, 16 bits are scaled to 8, of several frames the first is taken. All formats that Pillow reads are read, but for
-    EPS, which is a program, and for icons and other wrappings of a picture within a picture. Safe to call from threads.
+    128, of 16 bits the upper 8 are taken, of several frames the first. JPEG, PNG, WebP, TIFF, BMP, GIF, PPM (PGM, PBM,
+    PFM), JPEG 2000, AVIF and TGA are read. Safe to call from threads.
 
-    Raises :class:`~maskscore.errors.JobError`: ``image_undecodable``, ``image_truncated``, ``image_too_large`` (from
-    the header, before decoding). ``uri`` is only for the sentence.
+    Raises :class:`~maskscore.errors.JobError`: ``image_undecodable``, ``image_truncated``, ``image_too_large`` (more
+    pixels, or more work than they are worth; before decoding). ``uri`` is only for the sentence.
     """
     notices: list[Notice] = []
     image = _open(data, uri)
@@ -86,14 +86,18 @@ def decode_image(
     return DecodedImage(pixels, format_, tag, apply, notices)
 
 
-def header_size(data: bytes, orientation: Orientation) -> tuple[int, int] | None:
+def header_size(data: bytes, orientation: Orientation, *, max_pixels: int) -> tuple[int, int] | None:
     """Return ``(height, width)`` as the image's header has it, or ``None`` for what :func:`decode_image` refuses.
 
     It is that of the picture the right way up, as tools that write normalised coordinates see it, but for
     ``orientation="ignore"``.
     """
     try:
-        return size_of(_open(data, ""), upright=orientation != "ignore")
+        image = _open(data, "")
+        # Pillow decodes a whole PNG to find an orientation behind its pixels.
+        if image.width * image.height > max_pixels:
+            return None
+        return size_of(image, upright=orientation != "ignore")
     except JobError:
         return None
 
@@ -102,9 +106,9 @@ def _open(data: bytes, uri: str) -> Image.Image:
     if not data:
         raise JobError(FailureCode.IMAGE_UNDECODABLE, f"{uri} is empty (0 bytes). Upload the image again.")
     try:
-        return _attempt(lambda: Image.open(io.BytesIO(data), formats=_FORMATS), data, uri)
+        return _attempt(lambda: open_picture(data, _FORMATS), data, uri)
     except JobError as error:
-        looks = None if error.code == FailureCode.IMAGE_TRUNCATED else looks_like(data)
+        looks = looks_like(data) if error.code == FailureCode.IMAGE_UNDECODABLE else None
         if looks is None:
             raise
         raise JobError(
@@ -117,6 +121,8 @@ def _attempt(step: Callable[[], T], data: bytes, uri: str) -> T:
     """Run a step of Pillow; whatever it raises for hostile bytes becomes a code."""
     try:
         return step()
+    except TooCostlyError as error:
+        raise JobError(FailureCode.IMAGE_TOO_LARGE, f"{uri} {error}") from error
     except MemoryError as error:
         raise JobError(FailureCode.IMAGE_TOO_LARGE, f"{uri} needs more memory than there is to decode it.") from error
     except Exception as error:

@@ -191,7 +191,7 @@ class Pipeline:
                 image_id=job.masks.image_id,
                 check_count=lambda count: self._limit(count, "masks"),
                 format=job.masks.format,
-                size=header_size(image, job.image.orientation),
+                size=header_size(image, job.image.orientation, max_pixels=self.settings.max_pixels),
                 max_pixels=self.settings.max_pixels,
                 max_bytes=self.settings.max_masks_bytes,
             )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from maskscore.decode_limits import checked
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.label_maps import entries_of_labels
 from maskscore.formats.sought import Sought
@@ -62,7 +63,7 @@ def decode_png(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
     width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
     sought.check_pixels(height, width)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as image:
             mode = image.mode
             pixels = np.array(image)
     except Exception as error:  # Pillow raises nearly anything for bytes that are damaged on purpose

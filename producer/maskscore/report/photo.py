@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 
 from PIL import Image
 
 from maskscore.result import ImageInfo
-from maskscore.rgb import TURNS, to_rgb
+from maskscore.rgb import TURNS, open_picture, to_rgb
 
 __all__ = ["PhotoError", "open_photo"]
 
@@ -26,7 +25,7 @@ def open_photo(data: bytes, info: ImageInfo) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            image = open_picture(data)
             image.load()
             photo, _ = to_rgb(image)
     except Exception as error:  # Pillow's plugins raise whatever they meet in damaged bytes
