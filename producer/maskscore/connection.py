@@ -79,6 +79,11 @@ def _check_url(url: str) -> None:
         if "@" in parts.path + parts.query + parts.fragment:
             # What stands before is taken for the host's name, which errors show.
             wrong = "there is an '@' after its host"
+        elif parts.scheme in ("unix", "redis+socket"):
+            raise SettingsError(
+                f"MASKSCORE_REDIS_URL cannot be used: {parts.scheme}:// is a Unix socket, which maskscore does not "
+                "connect to. Let Redis listen on 127.0.0.1, and give redis://127.0.0.1:PORT/0."
+            )
         elif parts.scheme in ("redis", "rediss") and not re.fullmatch("/*[0-9]*/*", parts.path):
             # redis-py would take database 0.
             wrong = "what follows its host is not the number of a database"

@@ -10,7 +10,7 @@ from typing import Any, Final
 from maskscore.errors import InvalidDocumentError
 from maskscore.result import Component
 
-__all__ = ["DEFAULT_WEIGHTS", "Ranking"]
+__all__ = ["DEFAULT_WEIGHTS", "OWN_VALUES", "Ranking"]
 
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = MappingProxyType(
     {"multiplier": 1.0, "predicted_iou": 1.0, "stability_score": 1.0}
@@ -22,6 +22,10 @@ _SCORES: Final = {
     "s_pos": "s_pos",
     "p_pos_sum": "p_pos_sum",
 }
+
+
+OWN_VALUES: Final = (*_SCORES, "area")
+"""What a ranking may name beside fields of the upstream tool."""
 
 
 class Ranking:

@@ -322,9 +322,13 @@ def test_the_command(client: Client, environment: dict[str, str], batch: tuple[B
     assert scores == sorted(scores, reverse=True)
     assert len(scores) > 1
     assert "filtered out: skipped 1" in listed.stderr
-    assert "no mask has it" not in listed.stderr
-    misspelt = run(environment, tmp_path, "inline", "--rank-by", "multiplier,predicted_iuo")
-    assert (misspelt.returncode, "no mask has it: predicted_iuo" in misspelt.stderr) == (0, True), misspelt.stderr
+    for option in ("--rank-by=multiplier,predicted_iuo", "--min=predicted_iuo=0.5"):
+        misspelt = run(environment, tmp_path, "inline", option, "-o", "misspelt.jsonl")
+        assert misspelt.returncode == 2, misspelt.stderr
+        assert "No mask has a field 'predicted_iuo'; did you mean `predicted_iou`?" in misspelt.stderr
+        assert not (tmp_path / "misspelt.jsonl").exists()
+    assert "--max-neg" in run(environment, tmp_path, "inline", "--min", "p_neg_sum=0.5").stderr
+    assert run(environment, tmp_path, "inline", "--rank-by", "multiplier,nothing=0").returncode == 0
     stored = run(environment, tmp_path, "inline", "-o", "s3://export/out/masks.parquet")
     assert stored.returncode == 0, stored.stderr
     body = boto3.client("s3").get_object(Bucket="export", Key="out/masks.parquet")["Body"].read()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import warnings
@@ -77,6 +79,8 @@ def main() -> None:
     guard_streams()
     try:
         _cli.main(standalone_mode=False)
+        # Not left to the end of the interpreter, which would say it in its own words.
+        sys.stdout.flush()
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except click.ClickException as error:
@@ -92,10 +96,29 @@ def main() -> None:
         sys.exit(Exit.OK)
     except Exception as error:
         code = exit_code_of(error)
+        if isinstance(error, OSError) and code is None:
+            _discard_output()
+            place = f": {error.filename}" if error.filename else ""
+            click.echo(f"maskscore: {sentence(f'{error.strerror or error}{place}')}.{_advice_on(error)}", err=True)
+            sys.exit(Exit.WRONG_INPUT)
         if code is None:
             raise
         click.echo(f"maskscore: {sentence(error)}", err=True)
         sys.exit(code)
+
+
+def _discard_output() -> None:
+    """Send what is still in stdout's buffer nowhere: it cannot be written, and Python would try once more at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _advice_on(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return " What was written is not whole: make room, and run the command again."
+    return ""
 
 
 def _terminate(*_: Any) -> None:

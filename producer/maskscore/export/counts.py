@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskscore.ranking import DEFAULT_WEIGHTS
-
 __all__ = ["ExportCounts"]
 
 
@@ -19,7 +17,8 @@ class ExportCounts:
     were written. ``filtered`` counts the others by the first filter that they did not pass, named as the command
     line's options are. ``unwritable`` counts masks whose segmentation could not be read any more; ``example`` says of
     one of them why. ``without_result`` counts jobs by their code; ``not_ended`` and ``result_unavailable`` are two.
-    ``ranked`` counts the masks that have each factor of the ranking.
+    ``ranked`` counts the masks that have each factor of the ranking. ``having`` counts all masks that have each
+    upstream field by which they are filtered or ranked, ``known`` are the upstream fields of some of them.
     """
 
     jobs: int = 0
@@ -30,6 +29,8 @@ class ExportCounts:
     example: str | None = None
     without_result: Counter[str] = field(default_factory=Counter)
     ranked: Counter[str] = field(default_factory=Counter)
+    having: Counter[str] = field(default_factory=Counter)
+    known: set[str] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
@@ -53,9 +54,6 @@ class ExportCounts:
         lines = [f"{self.kept:,} of {self.masks:,} masks kept; {self.jobs:,} {'job' if self.jobs == 1 else 'jobs'}"]
         if self.filtered:
             lines.append("filtered out: " + _listed(self.filtered))
-        strangers = [name for name, count in self.ranked.items() if not count and name not in DEFAULT_WEIGHTS]
-        if strangers:
-            lines.append(f"ranked as if it were not named, since no mask has it: {', '.join(strangers)}")
         if self.unwritable:
             lines.append(f"segmentation not readable: {self.unwritable:,} masks; {self.example}")
         if self.without_result:

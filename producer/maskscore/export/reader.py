@@ -27,6 +27,8 @@ __all__ = ["ExportedJob", "read_jobs"]
 # Results and masks that lie in an object store are fetched so many at once, and that many are in memory.
 _THREADS = 8
 _PAGE = 32
+# Named in a message, and no more are held.
+_MOST_FIELDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def read_jobs(
 
     ``segmentations`` are read only where something of a job is kept; ``demanded`` leaves out masks without one.
     ``heads`` reads what masks objects say of their images. Raises
+    :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for,
     :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer, and
     :class:`~maskscore.errors.JobError` (passing) when the object store does not.
     """
@@ -65,6 +68,8 @@ def read_jobs(
                 _add(counts, own)
                 if job is not None and job.masks:
                     yield job
+    if counts.masks:
+        selection.check_fields(counts.having, counts.known)
 
 
 def _read(
@@ -83,6 +88,10 @@ def _read(
         counts.without_result[code] += 1
         return None, counts
     counts.masks = len(result.components)
+    for component in result.components:
+        if len(counts.known) < _MOST_FIELDS:
+            counts.known.update(component.upstream)
+        counts.having.update(name for name in selection.upstream_fields if name in component.upstream)
     kept = []
     for component in result.components:
         reason = selection.refused_by(component)
@@ -180,4 +189,7 @@ def _add(counts: ExportCounts, own: ExportCounts) -> None:
     counts.example = counts.example or own.example
     counts.filtered.update(own.filtered)
     counts.ranked.update(own.ranked)
+    counts.having.update(own.having)
+    if len(counts.known) < _MOST_FIELDS:
+        counts.known |= own.known
     counts.without_result.update(own.without_result)

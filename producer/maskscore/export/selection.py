@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.ranking import Ranking
+from maskscore.ranking import DEFAULT_WEIGHTS, OWN_VALUES, Ranking
 from maskscore.result import Component
+from maskscore.suggest import did_you_mean
 
 __all__ = ["Selection"]
+
+_OPTIONS: Final = {
+    "p_neg_sum": "--max-neg",
+    "multiplier": "--min-multiplier",
+    "semantic_multiplier": "--min-multiplier",
+    "area": "--min-area",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +38,8 @@ class Selection:
     top: only so many, the best of all; best first.
     top_per_image: only so many of each image (by its URI), the best.
 
-    A mask that does not have a value that is asked for is filtered out. Raises
-    :class:`~maskscore.errors.InvalidDocumentError` for a ``top`` or ``top_per_image`` below 1.
+    A mask that does not have a value that is asked for is filtered out; a field that no mask has is an error of the
+    export. Raises :class:`~maskscore.errors.InvalidDocumentError` for a ``top`` or ``top_per_image`` below 1.
     """
 
     min_multiplier: float | None = None
@@ -47,6 +56,30 @@ class Selection:
         for name, value in (("top", self.top), ("top_per_image", self.top_per_image)):
             if value is not None and value < 1:
                 raise InvalidDocumentError(f"{name} is {value}; it must be at least 1.")
+
+    @property
+    def upstream_fields(self) -> tuple[str, ...]:
+        """The upstream tool's fields that are asked for by name; the default ranking does without those it names."""
+        ranked = (name for name, weight in self.ranking.weights.items() if weight and name not in DEFAULT_WEIGHTS)
+        return tuple(dict.fromkeys((*self.at_least, *(name for name in ranked if name not in OWN_VALUES))))
+
+    def check_fields(self, having: Mapping[str, int], known: Iterable[str]) -> None:
+        """Raise :class:`~maskscore.errors.InvalidDocumentError` for an upstream field that no mask has.
+
+        ``having`` counts the masks that have each of :attr:`upstream_fields`, ``known`` are fields that they have.
+        """
+        known = sorted(known)
+        for name in self.upstream_fields:
+            if having.get(name):
+                continue
+            ranking = () if name in self.at_least else OWN_VALUES
+            hint = did_you_mean(name, (*known, *ranking)) or "."
+            option = _OPTIONS.get(name)
+            instead = f" {option} is for it." if option else ""
+            raise InvalidDocumentError(
+                f"No mask has a field {name!r:.60}{hint}{instead} The fields of these masks: "
+                f"{', '.join(known) or 'none'}."
+            )
 
     @property
     def best_first(self) -> bool:

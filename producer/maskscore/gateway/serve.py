@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from maskscore.connection import connect
 from maskscore.errors import SettingsError
 from maskscore.gateway.app import make_app
 from maskscore.gateway.tokens import open_tokens
@@ -30,6 +31,8 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     :class:`~maskscore.errors.SettingsError` when the address cannot be opened, or strangers could reach it.
     """
     tokens = open_tokens(settings)
+    # An address that can never be used is refused here, in a sentence; once the server starts, it would be a traceback.
+    connect(settings).close()
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
