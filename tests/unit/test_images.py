@@ -21,7 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from hostile import real_images
 from maskscore.decode_limits import MAX_PIECES, MAX_SCANS
 from maskscore.errors import JobError
 from maskscore.formats.png import decode_png
@@ -514,11 +513,10 @@ def test_what_costs_more_than_its_pixels_is_refused_before_it_is_decoded(what: s
     assert caught.value.code == "image_too_large"
 
 
-@pytest.mark.parametrize("format_", ["QOI", "FITS", "PCX", "PSD", "XPM", "SUN"])
+@pytest.mark.parametrize("format_", ["QOI", "PCX", "SGI"])
 def test_formats_that_are_not_read_are_named(format_: str) -> None:
-    data = real_images()[format_ if format_ in ("FITS", "PSD", "XPM", "SUN") else f"{format_} RGB"]
     with pytest.raises(JobError, match=r"which is not read: convert it to JPEG, PNG, WebP or TIFF") as caught:
-        decode(data)
+        decode(encoded(format_=format_))
     assert caught.value.code == "image_undecodable"
 
 

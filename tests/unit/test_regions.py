@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.errors import JobError, SkipCode
+from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Mask
 from maskscore.masks import encode_mask
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
+from maskscore_worker.runs import Runs
 from reference import decode
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
@@ -105,10 +107,12 @@ def flooded(mask: Bits) -> list[set[tuple[int, int]]]:
 def test_components_are_the_flood_fills_largest_first(mask: Bits, min_area: int) -> None:
     regions = find(encode_mask(mask), *mask.shape, split_components=True, min_area=min_area)
     expected = [component for component in flooded(mask) if len(component) >= min_area]
-    if not expected:
-        assert [type(region) for region in regions] == [SkippedRegion]
-        return
-    assert all(isinstance(region, Region) for region in regions)
+    left_out = [region for region in regions if isinstance(region, SkippedRegion)]
+    if len(expected) < len(flooded(mask)) or not mask.any():
+        assert regions[-1:] == left_out
+        assert (left_out[0].area or 0) == mask.sum() - sum(map(len, expected))
+    else:
+        assert left_out == []
     whole = [region for region in regions if isinstance(region, Region)]
     assert [region.part for region in whole] == list(range(len(expected)))
     assert [region.area for region in whole] == sorted(map(len, expected), reverse=True)
@@ -117,6 +121,66 @@ def test_components_are_the_flood_fills_largest_first(mask: Bits, min_area: int)
     for region in whole:
         edges = (region.bits[0], region.bits[-1], region.bits[:, 0], region.bits[:, -1])
         assert all(edge.any() for edge in edges)
+
+
+def test_what_is_said_of_small_parts() -> None:
+    mask = np.zeros((60, 60), bool)
+    mask[10:30, 10:30] = mask[40:42, 40:43] = mask[50:52, 50:53] = True
+    region, skipped = find(encode_mask(mask), 60, 60, split_components=True, min_area=10)
+    assert (region.part, region.area) == (0, 400)
+    assert isinstance(skipped, SkippedRegion)
+    assert (skipped.code, skipped.area) == (SkipCode.BELOW_MIN_AREA, 12)
+    assert skipped.message == "2 of the mask's 3 parts, 12 pixels together, are below min_area (10)."
+    mask[10:30, 10:30] = False
+    (skipped,) = find(encode_mask(mask), 60, 60, split_components=True, min_area=10)
+    assert isinstance(skipped, SkippedRegion)
+    assert skipped.message == "None of the mask's 2 parts has 10 pixels (min_area): the largest has 6, all together 12."
+    assert skipped.box == (40, 40, 13, 12)
+
+
+def dots(side: int) -> Mask:
+    mask = np.zeros((side, side), bool)
+    mask[::2, ::2] = True
+    return mask_of(encode_mask(mask))
+
+
+def test_a_mask_of_too_many_parts_is_refused_before_they_are_made() -> None:
+    def limit(count: int) -> None:
+        asked.append(count)
+        if count > 10_000:
+            raise JobError(FailureCode.TOO_MANY_MASKS, f"{count}")
+
+    asked: list[int] = []
+    options: dict[str, Any] = {"split_components": True, "check_count": limit}
+    masks = [dots(100), dots(1000)]
+    regions = find_regions([masks[0].model_copy(), masks[0]], height=100, width=100, min_area=1, **options)
+    assert sum(1 for _ in regions) == 5000
+    assert asked == [2500, 5000]
+    tracemalloc.start()
+    try:
+        with pytest.raises(JobError, match="250000"):
+            next(find_regions([masks[1]], height=1000, width=1000, min_area=1, **options))
+        # 5 bytes per pixel and a few per part; a region for each would take 100 MB.
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+    # What min_area leaves out does not count.
+    (skipped,) = find_regions([masks[1]], height=1000, width=1000, min_area=2, **options)
+    assert isinstance(skipped, SkippedRegion)
+    assert (skipped.code, skipped.area) == (SkipCode.BELOW_MIN_AREA, 250_000)
+
+
+def test_long_thin_parts_are_not_kept_as_their_boxes() -> None:
+    side = 1500
+    mask = np.zeros((side, side), bool)
+    for shift in range(0, 40, 4):
+        mask |= np.eye(side, k=shift, dtype=bool)
+    regions = find(encode_mask(mask), side, side, split_components=True)
+    assert len(regions) == 10
+    for region in regions:
+        assert isinstance(region, Region)
+        assert isinstance(region.drawn, Runs)
+        assert region.area == region.bits.sum() == region.runs.area
 
 
 @pytest.mark.parametrize(

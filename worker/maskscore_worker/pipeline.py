@@ -227,6 +227,7 @@ class Pipeline:
             width=width,
             min_area=job.options.min_area,
             split_components=job.options.split_components,
+            check_count=lambda count: self._limit(count, "components"),
         )
         components: list[Component] = []
         # As many crops as a batch takes are in memory at a time, however many masks the job has.

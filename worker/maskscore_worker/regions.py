@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,10 @@ AnyMask = Mask | UnreadableMask
 
 # Points farther out, in image sides, are of another image, or damaged.
 _FAR = 10
+# Rows of labels that are counted at a time.
+_BAND = 256
+# Components in larger boxes are kept as runs.
+_MOST_BITS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,22 @@ def check_sizes(masks: Sequence[AnyMask], height: int, width: int) -> None:
 
 
 def find_regions(
-    masks: Sequence[AnyMask], *, height: int, width: int, min_area: int, split_components: bool
+    masks: Sequence[AnyMask],
+    *,
+    height: int,
+    width: int,
+    min_area: int,
+    split_components: bool,
+    check_count: Callable[[int], object] = lambda _: None,
 ) -> Iterator[Region | SkippedRegion]:
     """Yield the regions of the masks, in their order, one at a time.
 
     ``height`` and ``width`` are the image's. Boxes are computed from the masks. With ``split_components`` each
     8-connected component is a region of its own, the largest first (equal ones by position), and ``min_area`` (pixels)
-    applies to each; a mask with no large enough component is one skipped region.
+    applies to each; the smaller ones of a mask are one skipped region together, behind the others. ``check_count`` is
+    called with how many regions there are, with those of the mask that comes next, before these are made; it may raise.
     """
+    count = 0
     for index, mask in enumerate(masks):
         try:
             runs = _decode(mask, height, width)
@@ -102,12 +114,14 @@ def find_regions(
             yield SkippedRegion(index, mask.id, reason.code, reason.message)
             continue
         whole = Region(index, mask.id, None, box_of_runs(runs, height), runs.area, height, runs)
-        regions = _components(whole) if split_components else [whole]
-        large = [region for region in regions if region.area >= min_area]
-        yield from large
-        if not large:
-            message = f"The mask has {whole.area} pixels" + (" in all" if split_components else "")
-            message = f"{message}; min_area is {min_area}."
+        if split_components:
+            for region in _components(whole, min_area, lambda parts, before=count: check_count(before + parts)):
+                count += 1
+                yield region
+        elif whole.area >= min_area:
+            yield whole
+        else:
+            message = f"The mask has {whole.area:,} pixels; min_area is {min_area}."
             yield SkippedRegion(index, mask.id, SkipCode.BELOW_MIN_AREA, message, None, whole.box, whole.area)
 
 
@@ -183,15 +197,52 @@ def _checked(number: int, part: list[float], height: int, width: int) -> npt.NDA
     return numbers
 
 
-def _components(whole: Region) -> list[Region]:
+def _components(whole: Region, min_area: int, check_count: Callable[[int], object]) -> Iterator[Region | SkippedRegion]:
+    """Yield the components of at least ``min_area`` pixels, and what is said of the others.
+
+    A mask of a few bytes may have a component for every fourth pixel, so nothing is made per component before
+    ``check_count`` has seen how many are large enough.
+    """
     labels, count = ndimage.label(whole.bits, structure=np.ones((3, 3), int))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    boxes = ndimage.find_objects(labels)
+    areas = np.zeros(count + 1, np.int64)
+    # Some rows at a time: a count, and a gather, would make 64-bit copies of all labels.
+    bands = [slice(row, row + _BAND) for row in range(0, len(labels), _BAND)]
+    for band in bands:
+        areas += np.bincount(labels[band].ravel(), minlength=count + 1)
+    areas[0] = 0
+    (large,) = np.nonzero(areas >= min_area)
+    check_count(len(large) + (len(large) < count))
+    order = large[np.argsort(-areas[large], kind="stable")]
+    numbers = np.zeros(count + 1, labels.dtype)
+    numbers[order] = np.arange(1, len(order) + 1)
+    for band in bands:
+        labels[band] = numbers[labels[band]]
     x, y = whole.box[:2]
-    regions = []
-    for part, label in enumerate(np.argsort(-areas, kind="stable")):
-        rows, columns = boxes[label]
-        own: Bits = labels[rows, columns] == label + 1
+    for part, (label, (rows, columns)) in enumerate(zip(order, ndimage.find_objects(labels), strict=True)):
+        own: Bits = labels[rows, columns] == part + 1
         box = (x + columns.start, y + rows.start, own.shape[1], own.shape[0])
-        regions.append(Region(whole.index, whole.id, part, box, int(areas[label]), whole.image_height, own))
-    return regions
+        # Thin components may have boxes as large as the image, and many of them are in memory at a time.
+        drawn = own if own.size <= _MOST_BITS else runs_of_bits(own, box, whole.image_height)
+        yield Region(whole.index, whole.id, part, box, int(areas[label]), whole.image_height, drawn)
+    if len(large) < count:
+        yield _left_out(whole, count, areas, min_area, list(map(int, large)))
+
+
+def _left_out(
+    whole: Region, count: int, areas: npt.NDArray[np.int64], min_area: int, large: list[int]
+) -> SkippedRegion:
+    small = count - len(large)
+    area = whole.area - int(areas[large].sum())
+    if count == 1:
+        message = f"The mask has {area:,} pixels; min_area is {min_area}."
+    elif not large:
+        message = (
+            f"None of the mask's {count:,} parts has {min_area:,} pixels (min_area): the largest has "
+            f"{int(areas.max()):,}, all together {area:,}."
+        )
+    else:
+        message = (
+            f"{small:,} of the mask's {count:,} parts, {area:,} pixels together, are below min_area ({min_area:,})."
+        )
+    box = None if large else whole.box
+    return SkippedRegion(whole.index, whole.id, SkipCode.BELOW_MIN_AREA, message, None, box, area)
