@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,10 @@ class Gateway:
 
 
 @contextmanager
-def running_gateway(folder: Path, environment: Mapping[str, str], *arguments: str) -> Iterator[Gateway]:
-    """Start one, wait until it listens, and end it."""
+def running_gateway(
+    folder: Path, environment: Mapping[str, str], *arguments: str, before: Callable[[], None] | None = None
+) -> Iterator[Gateway]:
+    """Start one, wait until it listens, and end it; ``before`` runs in its process first."""
     port = free_port()
     folder.mkdir(exist_ok=True)
     log = folder / f"gateway-{port}.log"
@@ -49,6 +51,7 @@ def running_gateway(folder: Path, environment: Mapping[str, str], *arguments: st
             env={**os.environ, **tokens, **environment},
             stdout=output,
             stderr=output,
+            preexec_fn=before,
         )
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:

@@ -36,11 +36,20 @@ class Endpoint:
     host, port: where to listen; port 0 takes a free one.
     registry: what ``/metrics`` shows.
     probes: by path (``/livez``).
+    setting: where the port comes from, for the error.
 
     Raises :class:`~maskscore.errors.SettingsError` when it cannot listen there.
     """
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, probes: Mapping[str, Probe]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        probes: Mapping[str, Probe],
+        *,
+        setting: str = "MASKSCORE_HTTP_PORT",
+    ) -> None:
         self._metrics = make_wsgi_app(registry, disable_compression=True)
         self._probes = probes
         server_class = _server_class(host)
@@ -48,8 +57,7 @@ class Endpoint:
             self._server = server_class((host, port), _Handler)
         except OSError as error:
             raise SettingsError(
-                f"MASKSCORE_HTTP_PORT: {host}:{port} cannot be opened: {error.strerror or error}. "
-                "Take a port that is free."
+                f"{setting}: {host}:{port} cannot be opened: {error.strerror or error}. Take a port that is free."
             ) from error
         self._server.set_app(self._answer)
         self.port: int = self._server.server_port

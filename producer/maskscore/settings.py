@@ -227,6 +227,34 @@ class GatewaySettings(ClientSettings):
     gateway_max_requests: int = Field(
         2000, gt=0, description="Most requests, open streams of events included, that are answered at once."
     )
+    gateway_max_requests_per_token: int = Field(
+        1000,
+        gt=0,
+        description="Most requests of one token, open streams of events included, that are answered at once.",
+    )
+    gateway_max_held_bytes: int = Field(
+        256 * MIB, gt=0, description="Most bytes of bodies that are held at once; one token gets half of them."
+    )
+    gateway_processes: int = Field(
+        2, ge=1, description="Processes that read large bodies, started when the first one comes."
+    )
+    gateway_header_timeout_s: float = Field(
+        10.0, gt=0, description="Seconds in which a connection's next request line and headers must have come."
+    )
+    gateway_body_timeout_s: float = Field(
+        120.0, gt=0, description="Seconds in which a JSON body, or each line of JSON Lines, must have come."
+    )
+    gateway_allowed_hosts: Names = Field(
+        (),
+        description="Names that requests may have in `Host`, separated by commas; `*`: any. Unset: any where tokens "
+        "are asked for, else, on a loopback address, `localhost` and loopback addresses.",
+    )
+    gateway_probe_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on which `/livez`, `/readyz` and `/metrics` are answered by threads apart, too; 0: none.",
+    )
     gateway_threads: int = Field(16, ge=1, description="Threads that call Redis and S3.")
     gateway_grace_s: float = Field(
         20.0, ge=0, description="Seconds that requests have to finish after SIGTERM; streams and waits end at once."

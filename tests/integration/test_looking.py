@@ -96,6 +96,12 @@ def test_a_batch_of_few_images_is_one_file_and_of_many_a_folder(environment: dic
     for words in ("3 jobs (2 succeeded, 1 failed)", "image_not_found", "mask_invalid", "Best", "Worst"):
         assert words in text
     assert text.count('<section id="j') == 3
+    # What nobody named is not replaced; what was named is.
+    again = run(environment, folder, "report", "few", "--title", "Again")
+    assert (again.returncode, "report.html exists. Give `-o report.html`" in again.stderr) == (2, True), again.stderr
+    assert (folder / "report.html").read_text("utf-8") == text
+    assert run(environment, folder, "report", "few", "--title", "Again", "-o", "report.html").returncode == 0
+    assert "Again" in (folder / "report.html").read_text("utf-8")
     large = run(environment, folder, "report", "--batch", "many", "--title", "Many")
     assert (large.returncode, large.stdout) == (0, f"{folder / 'report' / 'index.html'}\n"), large.stderr
     pages = sorted(path.name for path in (folder / "report").iterdir())
@@ -132,6 +138,8 @@ def test_treatments_side_by_side(environment: dict[str, str], folder: Path) -> N
     assert shown.returncode == 0, shown.stderr
     assert all(len(line) <= 80 for line in shown.stdout.splitlines()[:-1]), shown.stdout
     text = (folder / "compare.html").read_text("utf-8")
+    again = run(environment, folder, *COMPARE)
+    assert (again.returncode, "compare.html exists" in again.stderr) == (2, True), again.stderr
     masks = json.loads((folder / "masks-0.json").read_text())
     assert text.count('<section class="compared"') == len(masks)
     assert text.count('alt="crop of mask') == 3 * (len(masks) - 1)
@@ -172,12 +180,12 @@ def test_a_table_of_long_names_keeps_to_80_columns(environment: dict[str, str], 
 
 def test_what_cannot_be_compared_says_why(environment: dict[str, str], folder: Path) -> None:
     assert run(environment, folder, *COMPARE, "-o", "nowhere/compare.html").returncode == 2
-    wrong = run(environment, folder, *COMPARE, "--treatment", "polish")
+    wrong = run(environment, folder, *COMPARE, "--treatment", "polish", "-o", "wrong.html")
     assert (wrong.returncode, "polish" in wrong.stderr) == (2, True)
     gone = run(environment, folder, "compare", "nothing.png", "--masks", "masks-0.json", "--prompts", "demo")
     assert (gone.returncode, "image_not_found" in gone.stderr) == (1, True)
     idle = {**environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
-    late = run(idle, folder, *COMPARE, "--timeout", "0.1")
+    late = run(idle, folder, *COMPARE, "--timeout", "0.1", "-o", "late.html")
     assert late.returncode == 3
     with surroundings(idle), Client() as client:
         assert client.dead_letters() == []

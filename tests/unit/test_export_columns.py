@@ -11,11 +11,11 @@ from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import ExportCounts, Selection
 from maskscore.export.heads import Head, image_id_of
 from maskscore.export.mask import ExportedMask
-from maskscore.export.output import output_file, output_folder
 from maskscore.export.reader import ExportedJob
 from maskscore.export.spool import Spool, spooled
 from maskscore.export.upstream_columns import MOST_COLUMNS, UpstreamColumns
 from maskscore.objects import Objects
+from maskscore.output import output_file, output_folder
 from maskscore.result import ImageInfo
 
 

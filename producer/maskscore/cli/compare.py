@@ -20,6 +20,7 @@ from maskscore.cli.terminal import new_console
 from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
 from maskscore.objects.names import file_name_of
+from maskscore.output import check_output
 from maskscore.result import JobState
 
 if TYPE_CHECKING:
@@ -46,10 +47,8 @@ _NARROWEST: Final = 5
 @click.option(
     "-o",
     "--output",
-    default=Path("compare.html"),
-    show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="HTML file to write.",
+    help="HTML file to write; it is replaced.  [default: compare.html, which is not]",
 )
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs are cancelled after that.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per mask instead of the table.")
@@ -57,7 +56,7 @@ def compare_command(
     image: str,
     masks: str,
     treatments: tuple[str, ...],
-    output: Path,
+    output: Path | None,
     timeout: float | None,
     as_json: bool,
     **options: Any,
@@ -71,8 +70,10 @@ def compare_command(
         from maskscore.report import job_entries
         from maskscore.report.compare_page import write_comparison
         from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
+    named, output = output is not None, output or Path("compare.html")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"there is no folder {output.parent}")
+    check_output(output, named=named)
     names = list(dict.fromkeys(treatments)) or list(TREATMENTS)
     base = job_from_options(image, masks, {**options, "top_k": 3})
     jobs = comparison_jobs(base, names)

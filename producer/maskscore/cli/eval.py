@@ -21,6 +21,7 @@ from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.job import Frame, Method, Treatment, View
+from maskscore.output import write_text
 from maskscore.prompts import PromptSet, builtin_names, load_builtin
 from maskscore.suggest import did_you_mean
 
@@ -109,7 +110,7 @@ def eval_command(
             progress=partial(shown_progress, client=client),
         )
     if svg is not None:
-        svg.write_text(draw(figures), "utf-8")
+        write_text(svg, draw(figures))
     about: dict[str, Any] = {
         "file": str(coco),
         "images": len(labelled),

@@ -16,6 +16,7 @@ from maskscore.cli.named import batch_named
 from maskscore.cli.output import read_job_ids, shown_progress
 from maskscore.cli.unscored import Unscored
 from maskscore.client import Client
+from maskscore.output import OutputError, check_output
 
 if TYPE_CHECKING:
     from maskscore.report import ReportEntry
@@ -51,14 +52,18 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
         sources = [_batch(client, client.batch(name)) for name in batches]
         sources += _named(client, read_job_ids(names)) if names else []
         count = sum(source.count for source in sources)
-        if output is None:
-            output = Path("report.html" if count <= _MOST_IN_ONE_FILE else "report")
+        named = output is not None
+        output = output or Path("report.html" if count <= _MOST_IN_ONE_FILE else "report")
         one_file = output.suffix.lower() in (".html", ".htm") and not output.is_dir()
         # Said now, and not after everything was drawn.
         if one_file and not output.absolute().parent.is_dir():
             raise click.UsageError(f"there is no folder {output.parent}")
         if not one_file and output.is_file():
             raise click.UsageError(f"{output} is a file: name a folder, or a file NAME.html")
+        if one_file:
+            check_output(output, named=named)
+        elif not named and output.is_dir() and any(output.iterdir()):
+            raise OutputError(f"{output} exists. Give `-o {output}` to replace the report in it, or another name.")
         if one_file and count > _MOST_IN_ONE_FILE:
             click.echo(f"maskscore: {count:,} images in one file; `-o FOLDER` makes pages that load faster", err=True)
         unscored = Unscored()

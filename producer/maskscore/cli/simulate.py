@@ -10,6 +10,7 @@ import click
 from maskscore.cli.output import table
 from maskscore.cli.plan import duration, the_rate
 from maskscore.cli.terminal import new_console
+from maskscore.output import write_text
 from maskscore.simulation import Outcome, Scaling, bursty_day, simulate
 from maskscore.simulation.chart import draw
 
@@ -87,7 +88,7 @@ def simulate_command(
         for scaling in _settings(target, most, cool_down)
     ]
     if svg is not None:
-        svg.write_text(draw(arrivals, outcomes), "utf-8")
+        write_text(svg, draw(arrivals, outcomes))
     if as_json:
         for outcome in outcomes:
             click.echo(json.dumps(_figures(outcome, cost)))

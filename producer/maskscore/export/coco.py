@@ -15,11 +15,11 @@ from maskscore.categories import kept_categories
 from maskscore.client import Client
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
-from maskscore.export.output import Output, output_file
 from maskscore.export.reader import read_jobs
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, spooled
 from maskscore.objects.names import file_name_of
+from maskscore.output import Output, output_file
 
 __all__ = ["scores_of", "write_coco"]
 

@@ -10,10 +10,10 @@ from maskscore.batch import Batch
 from maskscore.client import Client
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
-from maskscore.export.output import Output, output_file
 from maskscore.export.reader import ExportedJob, read_jobs
 from maskscore.export.selection import Selection
 from maskscore.export.spool import spooled
+from maskscore.output import Output, output_file
 
 __all__ = ["write_jsonl"]
 

@@ -16,11 +16,11 @@ from maskscore.client import Client
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
 from maskscore.export.mask import ExportedMask
-from maskscore.export.output import Output, output_file
 from maskscore.export.reader import read_jobs
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, spooled
 from maskscore.export.upstream_columns import UpstreamColumns
+from maskscore.output import Output, output_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,12 +19,12 @@ from maskscore.client import Client
 from maskscore.export.coco import scores_of
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
-from maskscore.export.output import Output, output_folder
 from maskscore.export.reader import read_jobs
 from maskscore.export.segmentation import rle_of
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, SpooledImage, spooled
 from maskscore.objects.names import file_name_of
+from maskscore.output import Output, output_folder
 
 __all__ = ["write_sa1b"]
 

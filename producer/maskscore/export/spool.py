@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from maskscore.export.counts import ExportCounts
-from maskscore.export.output import OutputError
 from maskscore.export.reader import ExportedJob
 from maskscore.export.selection import Selection
 from maskscore.objects.names import file_name_of
+from maskscore.output import OutputError
 
 __all__ = ["Spool", "SpooledImage", "SpooledMask", "spooled"]
 
@@ -163,7 +163,7 @@ class Spool:
 def spooled(selection: Selection) -> Iterator[Spool]:
     """Provide a spool in a temporary folder (``TMPDIR`` says where), and remove it.
 
-    Raises :class:`~maskscore.export.output.OutputError` when that is full.
+    Raises :class:`~maskscore.output.OutputError` when that is full.
     """
     try:
         with (

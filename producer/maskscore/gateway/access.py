@@ -9,6 +9,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from maskscore.gateway.callers import leave
+from maskscore.gateway.hosts import Hosts
 from maskscore.gateway.problems import ProblemError, answer
 from maskscore.metrics import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
 from maskscore.prometheus import counter, gauge, histogram
@@ -27,12 +29,14 @@ class Access:
     ----------
     app: the application.
     most: requests to ``/v1`` that are answered at once; to more of them, the answer is 503.
+    hosts: the names that are answered to.
     registry: where the counts go.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, *, most: int, hosts: Hosts, registry: CollectorRegistry) -> None:
         self._app = app
         self._most = most
+        self._hosts = hosts
         self._open = 0
         self._requests = counter(GATEWAY_REQUESTS, registry)
         self._seconds = histogram(GATEWAY_SECONDS, registry)
@@ -60,9 +64,12 @@ class Access:
             if limited and self._open > self._most:
                 busy = ProblemError(503, "overloaded", f"{self._most:,} requests are being answered.", retry_after_s=1)
                 await answer(busy)(scope, receive, watched)
+            elif refused := self._hosts.problem(scope):
+                await answer(refused)(scope, receive, watched)
             else:
                 await self._app(scope, receive, watched)
         finally:
+            leave(scope)
             self._open -= limited
             self._in_progress.set(self._open)
             self._note(scope, status, time.perf_counter() - started, first_s, limited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
@@ -14,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from maskscore.async_client import AsyncClient
 from maskscore.gateway import batches, jobs, probes
 from maskscore.gateway.access import Access
+from maskscore.gateway.hosts import Hosts
 from maskscore.gateway.jobs import Ended, NoNews
 from maskscore.gateway.problems import Problem, install, problems
 from maskscore.gateway.state import Gateway, authenticated
@@ -41,8 +43,10 @@ def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncClient(settings, threads=settings.gateway_threads) as client:
             app.state.gateway = gateway = Gateway(settings, tokens, client)
+            watching = asyncio.create_task(gateway.look_after())
             yield
-            gateway.content.close()
+            watching.cancel()
+            gateway.close()
 
     app = FastAPI(
         title="maskscore",
@@ -57,9 +61,14 @@ def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
     )
     app.state.registry = new_registry()
     for router in (jobs.router, batches.router):
-        app.include_router(router, dependencies=[Depends(authenticated)], responses=problems(401))
+        app.include_router(router, dependencies=[Depends(authenticated)], responses=problems(401, 403, 421, 503))
     app.include_router(probes.router)
-    app.add_middleware(Access, most=settings.gateway_max_requests, registry=app.state.registry)
+    app.add_middleware(
+        Access,
+        most=settings.gateway_max_requests,
+        hosts=Hosts(settings, open_to_all=tokens is None),
+        registry=app.state.registry,
+    )
     install(app)
     app.add_exception_handler(NoNews, _no_news)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]

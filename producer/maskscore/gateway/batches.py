@@ -16,13 +16,13 @@ from maskscore.async_batch import AsyncBatch
 from maskscore.async_client import AsyncClient
 from maskscore.batch import Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
-from maskscore.gateway.bodies import JSON, JSON_LINES, read_jobs
-from maskscore.gateway.jobs import ContentId, Ended, NoNews, failed_event
+from maskscore.gateway.bodies import JSON, JSON_LINES
+from maskscore.gateway.callers import caller_of, revoked_event, unauthorized
+from maskscore.gateway.jobs import ContentId, Ended, NoNews, failed_event, revoked_news
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.state import SharedGateway
 from maskscore.job import JobId
 from maskscore.ledger import BatchCounts, BatchEvent, JobRecord
-from maskscore.polling import pages_of
 from maskscore.result import Failure, JobResult
 
 __all__ = ["router"]
@@ -106,15 +106,18 @@ async def submit_batch(
     """
     batch_id = batch_id or uuid.uuid4().hex
     submitted = 0
+    bodies = gateway.bodies.orders(request, one=False, batch_id=batch_id, content_id=content_id)
     try:
-        with gateway.tracing(request):
-            async with aclosing(pages_of(read_jobs(request, gateway.settings))) as pages:
-                async for page in pages:
-                    jobs = await gateway.with_content_ids(page) if content_id else page
-                    await gateway.client.submit_many(jobs, batch_id=batch_id)
-                    submitted += len(page)
-    except MaskscoreError as error:
-        raise problem_of(error, submitted=submitted, batch_id=batch_id if submitted else None) from error
+        async with aclosing(bodies) as orders:
+            async for order in orders:
+                taken = await gateway.intake.take(order, caller_of(request))
+                submitted += len(taken.job_ids)
+                if taken.problem:
+                    raise taken.problem
+                if revoked_event(request).is_set():
+                    raise unauthorized()
+    except ProblemError as problem:
+        raise problem.after(submitted, batch_id) from problem
     if not submitted:
         raise ProblemError(422, "document_invalid", "The body has no jobs.")
     response.headers["Location"] = f"/v1/batches/{batch_id}"
@@ -184,7 +187,8 @@ async def _result(batch: AsyncBatch, event: BatchEvent, record: JobRecord | None
     try:
         return await batch.result_of(Ending(event, record))
     except ResultUnavailable as error:
-        failure = Failure(code=error.code, message=str(error))
+        problem = problem_of(error).problem
+        failure = Failure(code=problem.code, message=problem.detail)
         return JobResult(job_id=event.job_id, batch_id=batch.batch_id, state=event.state, error=failure)
 
 
@@ -217,18 +221,20 @@ async def _place_to_follow(
     },
 )
 async def batch_events(
-    place: Annotated[tuple[AsyncBatch, str], Depends(_place_to_follow)], gateway: SharedGateway
+    request: Request, place: Annotated[tuple[AsyncBatch, str], Depends(_place_to_follow)], gateway: SharedGateway
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a batch until all its jobs have ended, as server-sent events, from any place on."""
     batch, cursor = place
     try:
-        async with aclosing(gateway.until_stopping(batch.events(cursor))) as pages:
+        async with aclosing(gateway.while_known(request, batch.events(cursor))) as pages:
             async for page in pages:
                 for event in page:
                     cursor = event.event_id
                     data = Ended(job_id=event.job_id, state=event.state).model_dump_json()
                     yield ServerSentEvent(event="ended", id=cursor, raw_data=data)
-        if not gateway.stopping.is_set():
+        if revoked_event(request).is_set():
+            yield revoked_news()
+        elif not gateway.stopping.is_set():
             view = BatchView.of(batch.batch_id, await batch.counts())
             yield ServerSentEvent(event="done", id=cursor, raw_data=view.model_dump_json())
     except MaskscoreError as error:

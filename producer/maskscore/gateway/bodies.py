@@ -1,28 +1,26 @@
-"""Job documents from the bodies of requests: no more bytes, jobs and masks than may be, and lines as they come."""
+"""The bodies of requests: no more bytes, lines and time than may be, and lines as they come."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from fastapi import Request
-from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
-from maskscore.errors import FailureCode, JobError
+from maskscore.gateway.callers import caller_of
+from maskscore.gateway.intake import Order, too_many_jobs
 from maskscore.gateway.problems import ProblemError
-from maskscore.job import Job, parse_fields, parse_job
 from maskscore.polling import PAGE
-from maskscore.settings import GatewaySettings
+from maskscore.settings import MIB, GatewaySettings
 
-__all__ = ["JSON", "JSON_LINES", "media_type", "read_job", "read_jobs"]
+__all__ = ["JSON", "JSON_LINES", "Bodies", "media_type"]
 
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 _ALSO_JSON_LINES: Final = ("application/jsonl", "application/ndjson")
-_NEXT_PIECE_S: Final = 60.0
+_PAGE_BYTES: Final = 4 * MIB
 
 
 def media_type(request: Request, *supported: str) -> str:
@@ -36,124 +34,138 @@ def media_type(request: Request, *supported: str) -> str:
     return given
 
 
-async def read_job(request: Request, settings: GatewaySettings) -> Job:
-    """Read a body that is one job document.
+class Bodies:
+    """Reads bodies; all that are held at once share a budget of bytes, of which one caller gets half."""
 
-    Raises a problem for one that is too large or comes too slowly, and :class:`~maskscore.errors.JobError`.
-    """
-    return _checked(parse_job(await _read(request, settings)), settings)
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._held: dict[str | None, int] = {}
 
+    async def orders(
+        self, request: Request, *, one: bool, batch_id: str | None, content_id: bool
+    ) -> AsyncGenerator[Order]:
+        """Yield what a body holds: one job (``one``), or jobs as a JSON list or as JSON Lines, lines page by page.
 
-async def read_jobs(request: Request, settings: GatewaySettings) -> AsyncIterator[Job]:
-    """Yield the jobs of a body that is a JSON list, or JSON Lines.
+        The bytes of an order count as held until the next one is asked for. Raises a problem for a body that is too
+        large or comes too slowly, for too many lines, and where too much is held already.
+        """
+        traceparent = request.headers.get("traceparent")
+        kind = media_type(request, JSON) if one else media_type(request, JSON, JSON_LINES)
+        with self._share(request) as share:
+            if kind == JSON:
+                body = await self._whole(request, share)
+                yield Order("job" if one else "list", (body,), batch_id, content_id, traceparent)
+                return
+            count, number, page = 0, 1, list[bytes]()
+            async for line in self._lines(request, share):
+                count += bool(line.strip())
+                if count > self._settings.gateway_max_jobs:
+                    raise too_many_jobs(self._settings)
+                page.append(line)
+                share.grow(len(line))
+                if len(page) >= PAGE or sum(map(len, page)) > _PAGE_BYTES:
+                    yield Order("lines", tuple(page), batch_id, content_id, traceparent, number)
+                    number += len(page)
+                    share.shrink(sum(map(len, page)))
+                    page = []
+            if page:
+                yield Order("lines", tuple(page), batch_id, content_id, traceparent, number)
 
-    A list is held in memory, and all of it is checked before the first is yielded; of lines, one at a time is held.
-    Raises as :func:`read_job` does; errors name the item, counted from 0, or the line, counted from 1.
-    """
-    if media_type(request, JSON, JSON_LINES) == JSON:
-        for job in await _listed(await _read(request, settings), settings):
-            yield job
-        return
-    count, number = 0, 0
-    async for line in _lines(request, settings):
-        number += 1
-        if not line.strip():
-            continue
-        count += 1
-        _check_count(count, settings)
-        with _placed(f"Line {number}"):
-            job = _checked(parse_job(line), settings)
-        yield job
+    async def _whole(self, request: Request, share: _Share) -> bytes:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.gateway_body_timeout_s):
+                async for piece in _pieces(request):
+                    body += piece
+                    share.grow(len(piece))
+                    if len(body) > self._settings.gateway_max_body_bytes:
+                        raise _too_large(self._settings, "The body")
+        except TimeoutError as error:
+            raise self._too_slow("The body") from error
+        return bytes(body)
 
-
-async def _listed(body: bytes, settings: GatewaySettings) -> list[Job]:
-    try:
-        items = from_json(body)
-    except ValueError as error:
-        raise JobError(FailureCode.DOCUMENT_INVALID, f"The body is not JSON: {error}.") from error
-    if not isinstance(items, list):
-        raise JobError(FailureCode.DOCUMENT_INVALID, "The body must be a JSON list of job documents.")
-    _check_count(len(items), settings)
-    jobs = []
-    for number, item in enumerate(items):
-        # Other requests are answered in between: a long list takes seconds.
-        if number % PAGE == 0:
-            await asyncio.sleep(0)
-        # Item by item, so that the error is of one document, and names it.
-        with _placed(f"Item {number}"):
-            jobs.append(_checked(parse_fields(item), settings))
-    return jobs
-
-
-@contextmanager
-def _placed(place: str) -> Iterator[None]:
-    try:
-        yield
-    except JobError as error:
-        raise JobError(FailureCode(error.code), f"{place}: {error}") from error
-
-
-def _checked(job: Job, settings: GatewaySettings) -> Job:
-    if isinstance(job.masks, list) and len(job.masks) > settings.gateway_max_masks:
-        raise JobError(
-            FailureCode.TOO_MANY_MASKS,
-            f"The job has {len(job.masks):,} masks; a job may have {settings.gateway_max_masks:,}. Split it, or put "
-            "the masks into an object and give its URI.",
-        )
-    return job
-
-
-def _check_count(count: int, settings: GatewaySettings) -> None:
-    if count > settings.gateway_max_jobs:
-        raise ProblemError(
-            422,
-            "too_many_jobs",
-            f"A request may have {settings.gateway_max_jobs:,} jobs. Send the others with another request, under the "
-            "same batch_id.",
-        )
-
-
-async def _read(request: Request, settings: GatewaySettings) -> bytes:
-    body = bytearray()
-    async for piece in _pieces(request):
-        body += piece
-        if len(body) > settings.gateway_max_body_bytes:
-            raise _too_large(settings, "The body")
-    return bytes(body)
-
-
-async def _lines(request: Request, settings: GatewaySettings) -> AsyncIterator[bytes]:
-    begun = bytearray()
-    async for piece in _pieces(request):
-        *ends, rest = piece.split(b"\n")
-        for end in ends:
-            begun += end
-            if len(begun) > settings.gateway_max_body_bytes:
+    async def _lines(self, request: Request, share: _Share) -> AsyncIterator[bytes]:
+        begun = bytearray()
+        pieces = _pieces(request)
+        loop = asyncio.get_running_loop()
+        # A line has its time from the moment at which it could begin.
+        deadline = loop.time() + self._settings.gateway_body_timeout_s
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    piece = await anext(pieces, None)
+            except TimeoutError as error:
+                raise self._too_slow("A line of the body") from error
+            if piece is None:
                 break
-            yield bytes(begun)
-            begun.clear()
-        else:
+            *ends, rest = piece.split(b"\n")
+            for end in ends:
+                if len(begun) + len(end) > self._settings.gateway_max_body_bytes:
+                    raise _too_large(self._settings, "A line of the body")
+                share.shrink(len(begun))
+                line = bytes(begun + end)
+                begun.clear()
+                yield line
+            if ends:
+                deadline = loop.time() + self._settings.gateway_body_timeout_s
             begun += rest
-        if len(begun) > settings.gateway_max_body_bytes:
-            raise _too_large(settings, "A line of the body")
-    if begun:
-        yield bytes(begun)
+            share.grow(len(rest))
+            if len(begun) > self._settings.gateway_max_body_bytes:
+                raise _too_large(self._settings, "A line of the body")
+        if begun:
+            share.shrink(len(begun))
+            yield bytes(begun)
+
+    def _too_slow(self, what: str) -> ProblemError:
+        return ProblemError(
+            408, "body_too_slow", f"{what} did not come within {self._settings.gateway_body_timeout_s:g} s."
+        )
+
+    def _share(self, request: Request) -> _Share:
+        return _Share(self._held, caller_of(request), self._settings.gateway_max_held_bytes)
+
+
+class _Share:
+    """The bytes that one request holds."""
+
+    def __init__(self, held: dict[str | None, int], caller: str | None, most: int) -> None:
+        self._held = held
+        self._caller = caller
+        self._most = most
+        self._own = 0
+
+    def __enter__(self) -> _Share:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shrink(self._own)
+        if not self._held.get(self._caller):
+            self._held.pop(self._caller, None)
+
+    def grow(self, size: int) -> None:
+        """Hold more. Raises a problem (503) where that is too much, of all callers or of this one alone."""
+        self._own += size
+        self._held[self._caller] = of_caller = self._held.get(self._caller, 0) + size
+        alone = self._most // 2 if self._caller is not None else self._most
+        if of_caller > alone or sum(self._held.values()) > self._most:
+            detail = "As many bytes are held as may be (MASKSCORE_GATEWAY_MAX_HELD_BYTES). Send the same again later."
+            raise ProblemError(503, "overloaded", detail, retry_after_s=1)
+
+    def shrink(self, size: int) -> None:
+        """Hold less."""
+        self._own -= size
+        self._held[self._caller] = self._held.get(self._caller, 0) - size
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:
-            async with asyncio.timeout(_NEXT_PIECE_S):
-                piece = await anext(stream)
+            piece = await anext(stream)
         except StopAsyncIteration:
             return
         except ClientDisconnect as error:
             raise ProblemError(400, "request_invalid", "The body broke off.") from error
-        except TimeoutError as error:
-            raise ProblemError(
-                408, "body_too_slow", f"The next piece of the body did not come within {_NEXT_PIECE_S:g} s."
-            ) from error
         yield piece
 
 

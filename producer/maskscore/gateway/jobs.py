@@ -11,14 +11,15 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from maskscore.errors import MaskscoreError, WaitTimeout
-from maskscore.gateway.bodies import JSON, media_type, read_job
+from maskscore.gateway.bodies import JSON
+from maskscore.gateway.callers import caller_of, revoked_event, unauthorized
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.state import Gateway, SharedGateway
 from maskscore.job import JobId
 from maskscore.ledger import JobStatus
 from maskscore.result import JobResult, JobState
 
-__all__ = ["ContentId", "Ended", "NoNews", "failed_event", "router"]
+__all__ = ["ContentId", "Ended", "NoNews", "failed_event", "revoked_news", "router"]
 
 _MOST_WAIT_S: Final = 60
 _ENDED_ID: Final = "ended"
@@ -72,6 +73,11 @@ class NoNews(Exception):  # noqa: N818 - not an error: 204, which tells an Event
     """There is nothing after the caller's Last-Event-ID, and nothing will come."""
 
 
+def revoked_news() -> ServerSentEvent:
+    """Return the event that ends a stream whose caller's token is revoked."""
+    return ServerSentEvent(event="problem", raw_data=unauthorized().problem.model_dump_json(exclude_none=True))
+
+
 def failed_event(error: MaskscoreError) -> ServerSentEvent:
     """Return the event that says why a stream breaks off; its caller comes again and goes on."""
     problem = problem_of(error).problem
@@ -92,14 +98,14 @@ async def submit_job(
     request: Request, response: Response, gateway: SharedGateway, content_id: ContentId = False
 ) -> Accepted:
     """Submit one job. Repeating it, with the same `job_id` and document, is safe: it is the same job."""
-    media_type(request, JSON)
-    job = await read_job(request, gateway.settings)
-    if content_id:
-        (job,) = await gateway.with_content_ids([job])
-    with gateway.tracing(request):
-        handle = await gateway.client.submit(job)
-    response.headers["Location"] = f"/v1/jobs/{handle.job_id}"
-    return Accepted(job_id=handle.job_id)
+    async with aclosing(gateway.bodies.orders(request, one=True, batch_id=None, content_id=content_id)) as orders:
+        async for order in orders:
+            taken = await gateway.intake.take(order, caller_of(request))
+    if taken.problem:
+        raise taken.problem
+    (job_id,) = taken.job_ids
+    response.headers["Location"] = f"/v1/jobs/{job_id}"
+    return Accepted(job_id=job_id)
 
 
 @router.get("/{job_id}", response_model=JobStatus, responses=problems(401, 404, 422, 503))
@@ -132,6 +138,8 @@ async def get_result(
     if not status.state.ended and wait > 0:
         status = await gateway.while_wanted(request, _ended_within(gateway, job_id, wait)) or status
     if not status.state.ended:
+        if revoked_event(request).is_set():
+            raise unauthorized()
         detail = f"Job {job_id} has not ended: it is {status.state}. Ask with ?wait=SECONDS, or listen to its events."
         raise ProblemError(409, "not_ended", detail, retry_after_s=1)
     result: JobResult = await gateway.client.get(job_id)
@@ -172,7 +180,7 @@ async def _job_to_follow(
     },
 )
 async def job_events(
-    job_id: Annotated[str, Depends(_job_to_follow)], gateway: SharedGateway
+    request: Request, job_id: Annotated[str, Depends(_job_to_follow)], gateway: SharedGateway
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job to its end, as server-sent events."""
 
@@ -180,9 +188,11 @@ async def job_events(
         yield await gateway.client.wait_for_end(job_id)
 
     try:
-        async with aclosing(gateway.until_stopping(end())) as ends:
+        async with aclosing(gateway.while_known(request, end())) as ends:
             async for status in ends:
                 data = Ended(job_id=job_id, state=status.state).model_dump_json()
                 yield ServerSentEvent(event="ended", id=_ENDED_ID, raw_data=data)
+        if revoked_event(request).is_set():
+            yield revoked_news()
     except MaskscoreError as error:
         yield failed_event(error)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from contextlib import ExitStack
+from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from maskscore.client import Client
+from maskscore.endpoint import Endpoint
 from maskscore.errors import ServiceUnavailable
 from maskscore.gateway.problems import NO_QUEUE
-from maskscore.gateway.state import SharedGateway
+from maskscore.gateway.state import Gateway, SharedGateway
+from maskscore.settings import GatewaySettings
 
-__all__ = ["router"]
+__all__ = ["open_probes", "router"]
 
 log = logging.getLogger(__name__)
+
+_ASK_S: Final = 2.0
+_STILL_S: Final = 60.0
 
 router = APIRouter(tags=["health"], default_response_class=PlainTextResponse)
 
@@ -46,3 +56,70 @@ async def readyz(gateway: SharedGateway) -> PlainTextResponse:
 async def metrics(request: Request) -> Response:
     """Return the gateway's own metrics, in Prometheus's text format."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def open_probes(settings: GatewaySettings, app: FastAPI) -> ExitStack:
+    """Answer the probes and ``/metrics`` on a port and in threads of their own; closing the stack ends that.
+
+    Alive is the process whose event loop runs, ready is the one whose Redis has answered lately.
+    """
+    host = settings.gateway_host.strip("[]")
+    with ExitStack() as stack:
+        pulse, reach = _Pulse(app), _Reach(settings)
+        probes = {"/livez": pulse.why_not, "/readyz": lambda: pulse.why_not() or reach.why_not()}
+        endpoint = Endpoint(
+            host, settings.gateway_probe_port, app.state.registry, probes, setting="MASKSCORE_GATEWAY_PROBE_PORT"
+        )
+        reach.start()
+        stack.callback(reach.close)
+        endpoint.start()
+        stack.callback(endpoint.close)
+        return stack.pop_all()
+
+
+class _Pulse:
+    """Whether the event loop runs: it notes the time again and again."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def why_not(self) -> str | None:
+        """Return why it is not alive."""
+        gateway: Gateway | None = getattr(self._app.state, "gateway", None)
+        if gateway is None:
+            return None
+        still_s = time.monotonic() - gateway.beat
+        return f"the event loop has stood still for {still_s:.0f} s" if still_s > _STILL_S else None
+
+
+class _Reach(threading.Thread):
+    """Asks Redis again and again."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        super().__init__(name="reach", daemon=True)
+        self._client = Client(settings)
+        self._closing = threading.Event()
+        self._reason: str | None = "Redis has not been asked yet"
+
+    def why_not(self) -> str | None:
+        """Return why it is not ready."""
+        return self._reason
+
+    def run(self) -> None:
+        while True:
+            before = self._reason
+            try:
+                self._client.backlog()
+                self._reason = None
+            except ServiceUnavailable as error:
+                self._reason = NO_QUEUE
+                if before != NO_QUEUE:
+                    log.warning("not ready: %s", error)
+            if self._closing.wait(_ASK_S):
+                return
+
+    def close(self) -> None:
+        """End."""
+        self._closing.set()
+        self.join()
+        self._client.close()

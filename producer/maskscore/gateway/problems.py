@@ -60,16 +60,18 @@ _STATUS: Final[list[tuple[type[MaskscoreError], HTTPStatus]]] = [
 ]
 
 _MEANINGS: Final = {
+    403: "`cross_origin`: where no token is asked for, the page of another site has sent the request.",
     400: "`request_invalid`: the body broke off.",
     401: "`unauthorized`: the header `Authorization: Bearer TOKEN` is missing, or its token is not known.",
     404: "`job_not_found`, `batch_not_found`: never submitted here, or its time to live has passed. "
     "`result_unavailable`: the job succeeded, and the object with its result is gone; `result_of_another_job`: another "
     "job's result was written over it.",
-    408: "`body_too_slow`: the next piece of the body did not come.",
+    408: "`body_too_slow`: the body, or a line of it, did not come in time.",
     409: "`job_conflict`: another document was submitted under this id. `too_many_batches`: the job is in 1,000 "
     "batches. `not_ended`: the job has no result yet.",
     413: "`body_too_large`, `payload_too_large`: more bytes than the gateway or the queue takes.",
     415: "`media_type_unsupported`: send JSON, or where many jobs are sent, JSON Lines.",
+    421: "`host_not_allowed`: the gateway does not answer to the name in `Host`.",
     422: "`document_invalid`, `document_version_unsupported`, `too_many_masks`, `too_many_jobs`: a job document does "
     "not fit. `request_invalid`: a parameter does not.",
     429: "`queue_full`: as many jobs are queued as may be. Send the same again after `Retry-After`.",
@@ -104,8 +106,6 @@ class ProblemError(Exception):
         *,
         retry_after_s: int | None = None,
         headers: dict[str, str] | None = None,
-        submitted: int | None = None,
-        batch_id: str | None = None,
     ) -> None:
         super().__init__(detail)
         status = HTTPStatus(status)
@@ -114,15 +114,30 @@ class ProblemError(Exception):
             status=status,
             detail=detail if len(detail) <= _LONGEST_DETAIL else detail[: _LONGEST_DETAIL - 4] + " ...",
             code=code,
-            submitted=submitted,
-            batch_id=batch_id,
+            submitted=None,
+            batch_id=None,
         )
         self.headers = dict(headers or {})
         if retry_after_s is not None:
             self.headers["Retry-After"] = str(retry_after_s)
 
+    def after(self, submitted: int, batch_id: str) -> ProblemError:
+        """Return the problem that also says how many jobs were submitted before, and into which batch."""
+        about = {"submitted": submitted, "batch_id": batch_id if submitted else None}
+        return _rebuilt(self.problem.model_copy(update=about), self.headers)
 
-def problem_of(error: MaskscoreError, **about: Any) -> ProblemError:
+    def __reduce__(self) -> Any:
+        return _rebuilt, (self.problem, self.headers)
+
+
+def _rebuilt(problem: Problem, headers: dict[str, str]) -> ProblemError:
+    """Return what a process has sent to another."""
+    error = ProblemError(problem.status, problem.code, problem.detail, headers=headers)
+    error.problem = problem
+    return error
+
+
+def problem_of(error: MaskscoreError) -> ProblemError:
     """Return what one of maskscore's errors is over HTTP.
 
     What is behind the gateway (addresses, keys, scripts) is in the log alone.
@@ -131,18 +146,18 @@ def problem_of(error: MaskscoreError, **about: Any) -> ProblemError:
     storage = isinstance(cause, JobError) and cause.input_may_be_fine
     if storage or isinstance(error, ServiceUnavailable):
         log.warning("answered with 503: %s: %s", error.code, error)
-        return ProblemError(503, error.code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_BACK_S, **about)
+        return ProblemError(503, error.code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_BACK_S)
     detail = str(error)
     if isinstance(error, ResultUnavailable):
-        return ProblemError(404, error.code, detail, **about)
+        return ProblemError(404, error.code, detail)
     if isinstance(error, JobError):
-        return ProblemError(422, error.code, detail, **about)
+        return ProblemError(422, error.code, detail)
     for kind, status in _STATUS:
         if isinstance(error, kind):
             waits = _ROOM_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
-            return ProblemError(status, error.code, detail, retry_after_s=waits, **about)
+            return ProblemError(status, error.code, detail, retry_after_s=waits)
     log.error("answered with 500: %s: %s", error.code, error)
-    return ProblemError(500, "internal_error", _DEFECT, **about)
+    return ProblemError(500, "internal_error", _DEFECT)
 
 
 def answer(error: ProblemError) -> Response:

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from maskscore.connection import connect
 from maskscore.errors import SettingsError
 from maskscore.gateway.app import make_app
+from maskscore.gateway.connections import Limits, limited_protocol, most_connections
+from maskscore.gateway.probes import open_probes
 from maskscore.gateway.tokens import open_tokens
 from maskscore.redaction import public_url
 from maskscore.settings import GatewaySettings
@@ -37,8 +39,11 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     app = make_app(settings, tokens)
+    limits = Limits(head_s=settings.gateway_header_timeout_s, most=most_connections())
     config = uvicorn.Config(
         app,
+        http=limited_protocol(limits),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -47,10 +52,11 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     )
     log.info("serving %s, for %s, namespace %r", url, public_url(settings.redis_url), settings.namespace)
     server = _Server(config, app, lambda: started(url))
-    try:
+    with ExitStack() as stack:
+        stack.callback(listening.close)
+        if settings.gateway_probe_port:
+            stack.callback(open_probes(settings, app).close)
         server.run(sockets=[listening])
-    finally:
-        listening.close()
 
 
 class _Server(uvicorn.Server):

@@ -8,18 +8,28 @@ import ipaddress
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from maskscore.errors import SettingsError
 from maskscore.settings import GatewaySettings
 
-__all__ = ["Tokens", "open_tokens"]
+__all__ = ["LOOK_AGAIN_S", "Identity", "Tokens", "is_loopback", "open_tokens"]
 
 log = logging.getLogger(__name__)
 
 _SHORTEST: Final = 16
-_LOOK_AGAIN_S: Final = 2.0
+LOOK_AGAIN_S: Final = 2.0
+"""Seconds between two looks at the file of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A token, as it was known when a request came: its name and its SHA-256."""
+
+    name: str
+    digest: bytes = field(repr=False)
 
 
 class Tokens:
@@ -46,18 +56,28 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._all)
 
-    def name_of(self, token: str) -> str | None:
+    def identify(self, token: str) -> Identity | None:
         """Return whose token this is; ``None`` for an unknown one. Takes the same time for each."""
-        self._look_again()
+        self.look_again()
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         found = None
         for name, known in self._all.items():
             if hmac.compare_digest(known, digest):
-                found = name
+                found = Identity(name, digest)
         return found
 
-    def _look_again(self) -> None:
-        if self._file is None or time.monotonic() - self._looked < _LOOK_AGAIN_S:
+    def name_of(self, token: str) -> str | None:
+        """Return the name of :meth:`identify`."""
+        identity = self.identify(token)
+        return identity.name if identity else None
+
+    def knows(self, identity: Identity) -> bool:
+        """Whether the token is still one of these, under the same name."""
+        return self._all.get(identity.name) == identity.digest
+
+    def look_again(self) -> None:
+        """Read the file again if it has changed; no more often than every :data:`LOOK_AGAIN_S`."""
+        if self._file is None or time.monotonic() - self._looked < LOOK_AGAIN_S:
             return
         self._looked = time.monotonic()
         try:
@@ -88,7 +108,7 @@ def open_tokens(settings: GatewaySettings) -> Tokens | None:
         log.warning("no token is asked for: whoever reaches %s may use the gateway", settings.gateway_host)
         return None
     if not len(tokens):
-        if not _is_loopback(settings.gateway_host):
+        if not is_loopback(settings.gateway_host):
             raise SettingsError(
                 f"The gateway would listen on {settings.gateway_host} without any token. Set MASKSCORE_GATEWAY_TOKENS "
                 "(NAME=TOKEN) or MASKSCORE_GATEWAY_TOKENS_FILE, or listen on 127.0.0.1, or say --no-auth where "
@@ -123,7 +143,8 @@ def _stamp(file: Path) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

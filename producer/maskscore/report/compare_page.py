@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from maskscore.job import Job
+from maskscore.output import output_file
 from maskscore.report.comparison import Cell, ComparedMask, Comparison
 from maskscore.report.entries import ReportEntry
 from maskscore.report.pictures import crop_picture, crop_uri
@@ -40,7 +41,8 @@ def write_comparison(
     section = make_section(entry, 1)
     masks = [_shown(number, mask, comparison, jobs, section) for number, mask in enumerate(comparison.masks)]
     page = template("compare").stream(title=title, comparison=comparison, section=section, masks=masks)
-    page.dump(str(path), encoding="utf-8")
+    with output_file(path) as part:
+        page.dump(str(part), encoding="utf-8")
 
 
 def _shown(number: int, mask: ComparedMask, comparison: Comparison, jobs: Sequence[Job], section: Section) -> _Shown:

@@ -11,6 +11,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from maskscore.output import output_errors, output_file, write_text
 from maskscore.report.entries import ReportEntry
 from maskscore.report.grades import Grade, in_order
 from maskscore.report.page import section_markup
@@ -33,13 +34,15 @@ def write_folder(folder: Path, entries: Iterable[ReportEntry], *, title: str, no
     The index has the contact sheet, the histograms, what failed, and the images as thumbnails, 1,000 of them; further
     ones are in ``list-0002.html`` and so on. Each page shows 20 images with all of their masks. No page needs another
     file, and at most a page's worth of entries is in memory. The folder is made where it is not there; pages of an
-    earlier report that would not belong to this one are removed, other files are left alone.
+    earlier report that would not belong to this one are removed, other files are left alone. Raises
+    :class:`~maskscore.errors.OutputError` when something cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = _Writer(folder, title)
-    for number, entry in enumerate(entries, 1):
-        writer.add(make_section(entry, number, LIGHT))
-    return writer.finish(note)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        writer = _Writer(folder, title)
+        for number, entry in enumerate(entries, 1):
+            writer.add(make_section(entry, number, LIGHT))
+        return writer.finish(note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ class _Writer:
         page = template("folder_index").stream(
             title=self._title, note=note, summary=self._summary, items=self._first_list, lists=names, here=_INDEX
         )
-        page.dump(str(index), encoding="utf-8")
+        with output_file(index) as part:
+            page.dump(str(part), encoding="utf-8")
         for path in self._folder.iterdir():
             if _OURS.fullmatch(path.name) and path.name not in self._written:
                 path.unlink()
@@ -135,7 +139,7 @@ class _Writer:
             self._lists += 1
 
     def _write(self, name: str, text: str) -> None:
-        (self._folder / name).write_text(text, "utf-8")
+        write_text(self._folder / name, text)
         self._written.add(name)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from maskscore.output import output_file
 from maskscore.report.entries import ReportEntry
 from maskscore.report.sections import Section, make_section
 from maskscore.report.summary import Summary
@@ -19,7 +20,10 @@ _PIECE = 1 << 20
 
 
 def write_report(path: Path, entries: Iterable[ReportEntry], *, title: str, note: str | None = None) -> None:
-    """Write :func:`render`'s page to a file, as UTF-8; of many entries only one is held in memory at a time."""
+    """Write :func:`render`'s page to a file, as UTF-8; of many entries only one is held in memory at a time.
+
+    Raises :class:`~maskscore.errors.OutputError` when it cannot be written.
+    """
     summary = Summary()
     # The summary stands on top and is known last, so what stands below it waits in a file.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
@@ -28,7 +32,8 @@ def write_report(path: Path, entries: Iterable[ReportEntry], *, title: str, note
         waiting.seek(0)
         pieces = map(Markup, iter(lambda: waiting.read(_PIECE), ""))
         page = template("report").stream(title=title, note=note, summary=summary, sections=pieces)
-        page.dump(str(path), encoding="utf-8")
+        with output_file(path) as part:
+            page.dump(str(part), encoding="utf-8")
 
 
 def render(entries: Iterable[ReportEntry], *, title: str, note: str | None = None) -> str:

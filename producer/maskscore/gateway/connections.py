@@ -1,0 +1,108 @@
+"""Connections without a request: a time limit and a size for its line and headers, and room for the next caller."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import Any, Final
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+__all__ = ["Limits", "limited_protocol", "most_connections"]
+
+log = logging.getLogger(__name__)
+
+LONGEST_HEAD: Final = 64 * 1024
+"""Bytes of a request's line and headers together."""
+
+# Descriptors for what is no caller: Redis, S3, pipes to the processes, files.
+_KEPT_FREE: Final = 96
+_MOST_WANTED: Final = 65_536
+
+
+class Limits:
+    """What the connections of one server share.
+
+    Parameters
+    ----------
+    head_s: seconds in which a request's line and headers must have come.
+    most: connections at once; at one more, the one that has waited longest for a request's head goes.
+    """
+
+    def __init__(self, *, head_s: float, most: int) -> None:
+        self.head_s = head_s
+        self.most = most
+        # In the order of their waiting.
+        self.waiting: dict[Any, None] = {}
+
+
+def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
+    """Return uvicorn's HTTP protocol with the limits; its own are for what follows the first answer alone."""
+
+    class Limited(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        _timer: asyncio.TimerHandle | None = None
+        _head_bytes = 0
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+            if len(self.connections) > limits.most:
+                oldest = next(iter(limits.waiting))
+                log.warning("more than %d connections: the one that waits longest is closed", limits.most)
+                oldest._forget()
+                oldest.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._forget()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            before = self.cycle
+            idle = before is None or before.response_complete
+            super().data_received(data)
+            if self.cycle is not before:
+                self._forget()
+            elif idle and not self.transport.is_closing():
+                if self._timer is None:
+                    self._wait()
+                # Of a body that was answered before it had come, the rest may still be on its way.
+                self._head_bytes += 0 if before is not None and before.more_body else len(data)
+                if self._head_bytes > LONGEST_HEAD:
+                    self._refuse(b"431 Request Header Fields Too Large")
+
+        def _wait(self) -> None:
+            self._head_bytes = 0
+            self._timer = self.loop.call_later(limits.head_s, self._refuse, b"408 Request Timeout")
+            limits.waiting[self] = None
+
+        def _forget(self) -> None:
+            limits.waiting.pop(self, None)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _refuse(self, status: bytes) -> None:
+            self._forget()
+            if not self.transport.is_closing():
+                # Who has asked for nothing would take it for the answer to what it asks next.
+                if self._head_bytes:
+                    self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                self.transport.close()
+
+    return Limited
+
+
+def most_connections() -> int:
+    """Return how many connections the process's descriptors allow, after asking for as many as it may have."""
+    if sys.platform == "win32":
+        return 512
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_WANTED if hard == resource.RLIM_INFINITY else min(hard, _MOST_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    most = _MOST_WANTED if soft == resource.RLIM_INFINITY else soft
+    return max(16, most - _KEPT_FREE)
