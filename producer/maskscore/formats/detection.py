@@ -11,6 +11,7 @@ from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import layout_of_json, parse_json
 from maskscore.formats.json_stream import sketch
 from maskscore.formats.layouts import FORMATS, Layout
+from maskscore.formats.magic import kind_by_magic
 from maskscore.formats.record import Kind
 
 __all__ = ["Kind", "detect", "kind_of"]
@@ -18,12 +19,6 @@ __all__ = ["Kind", "detect", "kind_of"]
 _HEAD_BYTES = 4096
 # Larger documents are looked at, and not read whole.
 _SMALL_BYTES = 1 << 24
-_MAGIC: tuple[tuple[bytes, Kind], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"PK\x03\x04", "npz"),
-    (b"PK\x05\x06", "npz"),
-    (b"\x93NUMPY", "npy"),
-)
 
 
 def detect(source: Path | bytes) -> Layout:
@@ -50,9 +45,8 @@ def detect(source: Path | bytes) -> Layout:
 
 def kind_of(data: bytes) -> Kind:
     """Return what the first bytes of a file are; what is nothing else is taken for JSON, whose parser says why not."""
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
+    if (known := kind_by_magic(data)) is not None:
+        return known
     head = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
     if head.startswith(b"<"):
         return "xml"
@@ -81,7 +75,7 @@ def _detected(source: Path | bytes) -> str:
             data = file.read(_HEAD_BYTES if large else _SMALL_BYTES + 1)
             large = large or len(data) > _SMALL_BYTES
     kind = kind_of(data)
-    if kind == "png":
+    if kind in ("png", "picture"):
         from maskscore.formats.png import layout_of_png
 
         return layout_of_png(source.read_bytes() if large and isinstance(source, Path) else data)

@@ -26,8 +26,8 @@ FORMATS: Mapping[str, Layout] = MappingProxyType(
             Layout("yolo", "image", "label text of Ultralytics: a class and a normalised polygon per line"),
             Layout("label-studio", "dataset", "JSON export of Label Studio: tasks with brushes and polygons"),
             Layout("cvat", "dataset", "CVAT for images 1.1: XML with masks and polygons"),
-            Layout("png-labels", "image", "PNG label map, 8 or 16 bit or palette: each value but 0 is a mask"),
-            Layout("png-binary", "image", "PNG of one mask: the bright pixels are inside"),
+            Layout("png-labels", "image", "label map in a PNG, TIFF, BMP or GIF: each value but 0 is a mask"),
+            Layout("png-binary", "image", "PNG, TIFF, BMP, GIF or JPEG of one mask: the bright pixels are inside"),
             Layout("npz", "image", "NumPy's NPZ or NPY: a stack of masks, or a label map"),
             *(format_.layout for format_ in REGISTERED.values()),
         )

@@ -1,4 +1,4 @@
-"""PNG: label maps, one binary mask, and colours that are numbers (COCO panoptic).
+"""Pictures: label maps, one binary mask, and colours that are numbers (COCO panoptic). PNG is decoded here.
 
 COCO panoptic: https://cocodataset.org/#format-data, section 4: ``id = R + 256 G + 256² B``.
 """
@@ -13,8 +13,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from maskscore.decode_limits import checked
-from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.document import MasksDocumentError, UnreadableMask
 from maskscore.formats.label_maps import entries_of_labels
+from maskscore.formats.magic import pillow_format
 from maskscore.formats.sought import Sought
 from maskscore.rle_arrays import rle_of_mask
 
@@ -22,6 +23,10 @@ __all__ = ["decode_png", "entries_of_png", "layout_of_png", "panoptic_ids"]
 
 _Pixels = npt.NDArray[Any]
 _MIDDLE = 127
+# Pascal VOC, Cityscapes (train ids) and ADE20K mark what is of no class so. VOC's own colour of it is its palette's.
+_IGNORED = 255
+_BORDER_OF_VOC = (224, 224, 192)
+_HIGHEST_LABEL, _LOWEST_LABEL = 200, 31
 # A binary mask that was drawn or scaled smoothly has an edge of grey; a label map has no reason to be nearly all 255.
 _SHARE_OF_WHITE = 0.75
 # Labels come in areas: from one pixel to the next they rarely change. In a photograph they nearly always do.
@@ -29,28 +34,71 @@ _SHARE_OF_CHANGES = 0.5
 
 
 def layout_of_png(data: bytes) -> str:
-    """Return ``png-labels``, ``png-binary`` or ``coco-panoptic``, by the pixels.
+    """Return ``png-labels``, ``png-binary`` or ``coco-panoptic``, by the pixels of a picture of any known kind.
 
     Raises :class:`~maskscore.formats.MasksDocumentError`.
     """
-    return _layout(*decode_png(data, Sought()))
+    return _layout(*_decoded(data, Sought()))
 
 
 def entries_of_png(data: bytes, layout: str | None, sought: Sought) -> list[Any]:
-    """Return the entries of a PNG of the named layout, or of the one that its pixels show.
+    """Return the entries of a picture of the named layout, or of the one that its pixels show.
 
     Raises :class:`~maskscore.formats.MasksDocumentError`.
     """
-    pixels, mode = decode_png(data, sought)
+    pixels, mode = _decoded(data, sought)
     layout = layout or _layout(pixels, mode)
+    if layout != "png-binary" and pillow_format(data) == "JPEG":
+        raise MasksDocumentError(
+            "The masks are a JPEG, which changes the numbers of a label map: save them as PNG. (One mask in black and "
+            "white is read: png-binary.)"
+        )
     if layout == "coco-panoptic":
         return entries_of_labels(panoptic_ids(pixels), sought)
     if pixels.ndim == 3:
         pixels = _one_channel(pixels, layout)
     if layout == "png-labels":
-        return entries_of_labels(pixels, sought)
+        return _labels(pixels, mode, data, sought)
     inside = pixels > _MIDDLE if pixels.max() > _MIDDLE else pixels > 0
     return [{"segmentation": rle_of_mask(inside)}] if inside.any() else []
+
+
+def _decoded(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
+    kind = pillow_format(data)
+    if kind is None or kind == "PNG":
+        return decode_png(data, sought)
+    from maskscore.formats.pictures import decode_picture
+
+    return decode_picture(data, kind, sought)
+
+
+def _labels(pixels: _Pixels, mode: str, data: bytes, sought: Sought) -> list[Any]:
+    """Return the entries of a label map, but for the value that stands for "ignore"."""
+    if pixels.dtype != np.uint8 or not _has_ignored(pixels, mode):
+        return entries_of_labels(pixels, sought)
+    entries = entries_of_labels(np.where(pixels == _IGNORED, np.uint8(0), pixels), sought)
+    if mode == "P" and _is_border_of_voc(data):
+        return entries
+    message = (
+        f'The value {_IGNORED} was left out: beside small labels, in 8 bits, it means "ignore". If it is a mask, save '
+        "the map in 16 bits."
+    )
+    return [*entries, UnreadableMask(str(_IGNORED), message)]
+
+
+def _has_ignored(pixels: _Pixels, mode: str) -> bool:
+    counts = np.bincount(pixels.ravel(), minlength=_IGNORED + 1)
+    labels = np.flatnonzero(counts[1:_IGNORED]) + 1
+    if not counts[_IGNORED] or not labels.size or labels[-1] > _HIGHEST_LABEL:
+        return False
+    # Labels that were spread over the greys, so that they can be seen, have no small ones.
+    return mode == "P" or int(labels[0]) <= _LOWEST_LABEL
+
+
+def _is_border_of_voc(data: bytes) -> bool:
+    """Say whether the palette's colour 255 is that of Pascal VOC's borders."""
+    with Image.open(io.BytesIO(data)) as image:
+        return tuple((image.getpalette() or [])[3 * _IGNORED :]) == _BORDER_OF_VOC
 
 
 def decode_png(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
@@ -108,8 +156,8 @@ def _refuse_photograph(labels: _Pixels) -> None:
     changes = np.count_nonzero(labels[:, 1:] != labels[:, :-1])
     if changes > _SHARE_OF_CHANGES * labels.size:
         raise MasksDocumentError(
-            "The masks are a PNG that changes from pixel to pixel, as a photograph does; a label map has areas of one "
-            "value. If it is one all the same, say its format outright."
+            "The masks are a picture that changes from pixel to pixel, as a photograph does; a label map has areas of "
+            "one value. If it is one all the same, say its format outright."
         )
 
 
@@ -124,7 +172,7 @@ def _one_channel(pixels: _Pixels, layout: str) -> _Pixels:
         if layout == "png-binary":
             return np.asarray(pixels[..., :3].max(axis=2))
         raise MasksDocumentError(
-            "The masks are a PNG in colours, not a label map of one channel. Where colours are numbers "
+            "The masks are a picture in colours, not a label map of one channel. Where colours are numbers "
             "(R + 256 G + 65536 B), say the format coco-panoptic."
         )
     if channels in (2, 4) and pixels[..., 0].min() == pixels[..., 0].max():

@@ -59,7 +59,7 @@ def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
     kind = kind_of(data)
     if name is not None and kind not in _KINDS.get(name, ("json",)):
         raise MasksDocumentError(f"The masks were to be of the format {name}, but they are {_WORDS[kind]}.")
-    if kind == "png":
+    if kind in ("png", "picture"):
         from maskscore.formats.png import entries_of_png
 
         return entries_of_png(data, name, sought)
@@ -80,9 +80,9 @@ def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
 
 
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
-    "png-labels": ("png",),
-    "png-binary": ("png",),
-    "coco-panoptic": ("png", "json"),
+    "png-labels": ("png", "picture"),
+    "png-binary": ("png", "picture"),
+    "coco-panoptic": ("png", "picture", "json"),
     "npz": ("npz", "npy"),
     "cvat": ("xml",),
     # A file of an image without objects is empty, which has no kind of its own.
@@ -91,6 +91,7 @@ _KINDS: Mapping[str, tuple[Kind, ...]] = {
 }
 _WORDS: Mapping[Kind, str] = {
     "png": "a PNG",
+    "picture": "a TIFF, BMP, GIF or JPEG",
     "npz": "a ZIP archive or NPZ",
     "npy": "an NPY",
     "xml": "XML",

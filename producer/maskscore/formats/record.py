@@ -13,7 +13,7 @@ from maskscore.formats.sought import Sought
 __all__ = ["Format", "Kind", "Layout", "Scope", "Stated"]
 
 Scope = Literal["image", "dataset", "folder"]
-Kind = Literal["json", "png", "npz", "npy", "xml", "numbers"]
+Kind = Literal["json", "png", "picture", "npz", "npy", "xml", "numbers"]
 """What a file is by its first bytes."""
 
 
