@@ -63,7 +63,8 @@ class ClientSettings(BaseSettings):
         "redis://127.0.0.1:6379/0",
         # It may hold a password.
         repr=False,
-        description="Redis of the queue, the ledger and the results; `rediss://` for TLS, credentials in the URL. With "
+        description="Redis of the queue, the ledger and the results; `rediss://` for TLS, credentials in the URL; "
+        "`?ssl_ca_certs=/etc/redis-ca.pem` where its certificate is of an authority of your own. With "
         "Sentinel: `sentinel://:password@host1:26379,host2:26379/0?master=NAME`, and `&sentinel_password=...` where "
         "the Sentinels have one of their own.",
     )

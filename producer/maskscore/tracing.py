@@ -128,14 +128,15 @@ class Tracing:
         *,
         begin_ns: int,
         end_ns: int,
-        stages: Mapping[str, tuple[int, int, float]],
+        stages: Mapping[str, tuple[int, int, float, bool]],
         attributes: Mapping[str, Any],
         error: str | None,
     ) -> None:
         """Record an attempt that has ended, with a span per stage, as a child of the submit.
 
-        ``stages`` are begin and end in nanoseconds since 1970, and the seconds inside: a stage may be entered again
-        and again between the two.
+        ``stages`` are begin and end in nanoseconds since 1970, the seconds inside (a stage may be entered again and
+        again between the two), and whether an error left it: its span then has the status of
+        ``error``, as the attempt's.
         """
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -149,11 +150,14 @@ class Tracing:
             attributes=dict(attributes),
         )
         inside = trace.set_span_in_context(span, context)
-        for name, (begin, end, seconds) in stages.items():
+        status = None if error is None else trace.Status(trace.StatusCode.ERROR, error)
+        for name, (begin, end, seconds, failed) in stages.items():
             stage = self._tracer.start_span(
                 name, context=inside, start_time=begin, attributes={"maskscore.seconds": seconds}
             )
+            if status is not None and failed:
+                stage.set_status(status)
             stage.end(end)
-        if error is not None:
-            span.set_status(trace.Status(trace.StatusCode.ERROR, error))
+        if status is not None:
+            span.set_status(status)
         span.end(end_ns)

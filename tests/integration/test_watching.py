@@ -311,7 +311,7 @@ def test_a_job_is_one_trace_from_the_submit_to_the_store(watched: Watched) -> No
         assert 0 < span.attributes["maskscore.seconds"] <= (span.end - span.begin) / 1e9 + 1e-6
     assert stages["claim"].end <= stages["fetch"].begin <= stages["decode"].begin <= stages["store"].begin
     assert attempt.attributes["maskscore.outcome"] == "succeeded"
-    assert not attempt.failed
+    assert not any(span.failed for span in trace)
 
 
 def test_a_failed_jobs_trace_says_why(watched: Watched) -> None:
@@ -319,6 +319,7 @@ def test_a_failed_jobs_trace_says_why(watched: Watched) -> None:
     assert attempt.failed
     assert attempt.attributes["maskscore.code"] == "image_not_found"
     assert "decode" not in {span.name for span in trace}
+    assert [span.name for span in trace if span.parent_id == attempt.span_id and span.failed] == ["fetch"]
 
 
 @pytest.mark.usefixtures("services")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
-import logging, threading, warnings
+import logging, sys, threading, warnings
 from maskscore.logs import job_logged, log_to_stderr
 log_to_stderr("INFO", {format!r})
 log = logging.getLogger("maskscore_worker")
@@ -23,12 +26,20 @@ with job_logged("a"):
     thread.join()
 log.info("after", extra={{"count": 3}})
 warnings.warn("odd")
+print("of a library that prints", file=sys.stderr)
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
 logging.getLogger("botocore").info("chatter")
+raise ValueError("the end")
 """
 
 
 def lines(format: str) -> list[str]:
-    ran = subprocess.run([sys.executable, "-c", CODE.format(format=format)], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", CODE.format(format=format)], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
     return ran.stderr.splitlines()
 
 
@@ -40,6 +51,8 @@ def test_each_line_of_json_is_an_object_with_the_jobs_id() -> None:
     assert any("ZeroDivisionError" in line for line in said[2]["exc_info"])
     assert said[4]["count"] == 3
     assert "odd" in said[5]["message"]
+    assert (said[6]["message"], said[6]["level"]) == ("of a library that prints", "ERROR")
+    assert [line["exc_info"][-1] for line in said[7:]] == ["ZeroDivisionError: division by zero", "ValueError: the end"]
     assert said[0]["logger"] == "maskscore_worker"
     assert said[0]["time"].endswith("+00:00")
 
@@ -80,3 +93,27 @@ def test_nothing_that_is_logged_forges_a_line_moves_the_cursor_or_shows_a_passwo
         assert "ValueError: x" in ran.stderr
         assert not [secret for secret in ("hunter2", "s3cret", "tail@") if secret in ran.stderr]
         assert format == "text" or all(json.loads(line) for line in own)
+
+
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [
+        (["worker", "--log-format", "json"], {"MASKSCORE_MISSPELT": "x"}),
+        (["worker"], {"MASKSCORE_LEASE_S": "soon"}),
+        (["pool"], {"MASKSCORE_MISSPELT": "x"}),
+        (["exporter"], {"MASKSCORE_MISSPELT": "x", "MASKSCORE_HTTP_PORT": "99999999"}),
+        (["gateway"], {"MASKSCORE_GATEWAY_PORT": "99999999"}),
+    ],
+)
+def test_wrong_settings_are_json_too(command: list[str], variables: dict[str, str]) -> None:
+    environment = {**os.environ, "MASKSCORE_LOG_FORMAT": "json", **variables}
+    if "--log-format" in command:
+        del environment["MASKSCORE_LOG_FORMAT"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "maskscore", *command], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    said = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert all({"time", "level", "message"} <= line.keys() for line in said)
+    for name in variables:
+        assert any(name in line["message"] for line in said)

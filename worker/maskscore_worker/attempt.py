@@ -176,7 +176,10 @@ class Attempts:
             claim.traceparent,
             begin_ns=watch.begin_ns,
             end_ns=watch.now_ns(),
-            stages={name: (stage.begin_ns, stage.end_ns, stage.seconds) for name, stage in watch.stages.items()},
+            stages={
+                name: (stage.begin_ns, stage.end_ns, stage.seconds, stage.failed)
+                for name, stage in watch.stages.items()
+            },
             attributes={
                 "maskscore.job_id": claim.job_id,
                 "maskscore.attempt": claim.attempt,

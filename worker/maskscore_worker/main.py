@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import os
 import signal
 import socket
 import sys
 import time
+import traceback
 from contextlib import ExitStack
 
 import redis
@@ -166,8 +166,12 @@ def _watchdog(
         )
 
     def bite(reason: str) -> None:
-        log.critical("the worker ends itself: %s; where its threads are:", reason)
-        faulthandler.dump_traceback(sys.stderr)
+        threads = "".join(
+            f"Thread {number}:\n{''.join(traceback.format_stack(frame))}"
+            for number, frame in sys._current_frames().items()
+        )
+        message = "the worker ends itself: %s; where its threads are is below"
+        log.handle(log.makeRecord(log.name, logging.CRITICAL, __file__, 0, message, (reason,), None, sinfo=threads))
         _end(settings, os.EX_SOFTWARE)
 
     stillness = Stillness(

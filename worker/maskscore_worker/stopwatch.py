@@ -14,12 +14,13 @@ __all__ = ["Stage", "Stopwatch"]
 class Stage:
     """One stage of one job; entered several times, it is in several pieces between ``begin_ns`` and ``end_ns``.
 
-    Both are nanoseconds since 1970; ``seconds`` counts the pieces alone.
+    Both are nanoseconds since 1970; ``seconds`` counts the pieces alone. ``failed``: an error has left it.
     """
 
     begin_ns: int
     end_ns: int
     seconds: float = 0.0
+    failed: bool = False
 
 
 class Stopwatch:
@@ -44,8 +45,10 @@ class Stopwatch:
     def stage(self, name: str) -> Iterator[None]:
         """Count the time inside the ``with`` block for this stage."""
         begin = time.perf_counter_ns()
+        failed = True
         try:
             yield
+            failed = False
         finally:
             end = time.perf_counter_ns()
             stage = self.stages.get(name)
@@ -53,3 +56,4 @@ class Stopwatch:
                 stage = self.stages[name] = Stage(self._offset_ns + begin, 0)
             stage.end_ns = self._offset_ns + end
             stage.seconds += (end - begin) / 1e9
+            stage.failed = failed

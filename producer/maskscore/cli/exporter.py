@@ -25,11 +25,13 @@ def exporter_command(host: str | None, port: int | None) -> None:
     One per namespace is enough; it works with no worker there, and goes on while Redis is away. /healthz says whether
     it lives. SIGTERM or Ctrl-C ends it.
     """
-    warn_of_unknown_variables()
-    settings = load_settings(WorkerSettings, http_host=host, http_port=port)
     with needs_extra("metrics"):
         from maskscore.exporter import run_exporter
-        from maskscore.logs import log_to_stderr
+        from maskscore.logs import json_from_the_start, log_to_stderr
+
+        json_from_the_start()
+    warn_of_unknown_variables()
+    settings = load_settings(WorkerSettings, http_host=host, http_port=port)
     log_to_stderr(settings.log_level, settings.log_format)
     stop = threading.Event()
 

@@ -11,6 +11,7 @@ import click
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.worker import refuse_unknown_variables
+from maskscore.logs import json_from_the_start, log_to_stderr
 from maskscore.settings import GatewaySettings, load_settings
 
 __all__ = ["gateway_command"]
@@ -33,6 +34,8 @@ def gateway_command(host: str | None, port: int | None, tokens_file: Path | None
     on this machine alone. /openapi.json describes what there is; /livez, /readyz and /metrics need no token.
     `maskscore settings` lists its limits. SIGTERM or Ctrl-C ends it.
     """
+    with needs_extra("gateway"):
+        json_from_the_start()
     refuse_unknown_variables()
     settings = load_settings(
         GatewaySettings,
@@ -44,10 +47,10 @@ def gateway_command(host: str | None, port: int | None, tokens_file: Path | None
     with needs_extra("gateway"):
         from maskscore.gateway.app import make_app, openapi_document
         from maskscore.gateway.serve import run_gateway
-        from maskscore.logs import log_to_stderr
     if openapi:
         click.echo(json.dumps(openapi_document(make_app(settings, None)), indent=2))
         return
     log_to_stderr(settings.log_level, settings.log_format)
-    run_gateway(settings, started=lambda url: click.echo(url))
+    # Of logs that are read by machines, stdout is a part; that it serves is in them.
+    run_gateway(settings, started=click.echo if settings.log_format == "text" else lambda _: None)
     sys.exit(Exit.OK)

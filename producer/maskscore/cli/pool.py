@@ -9,13 +9,13 @@ import sys
 
 import click
 
-from maskscore.cli.extras import require_module
+from maskscore.cli.extras import needs_extra, require_module
 from maskscore.cli.worker import refuse_unknown_variables
 from maskscore.connection import connect
 from maskscore.errors import SettingsError
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
-from maskscore.logs import log_to_stderr
+from maskscore.logs import json_from_the_start, log_to_stderr
 from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices
 from maskscore.pool.places import own_cores
 from maskscore.queue import make_app
@@ -74,6 +74,8 @@ def pool_command(
     """
     if devices is not None and workers is not None:
         raise click.UsageError("give either --devices or --workers")
+    with needs_extra("worker"):
+        json_from_the_start()
     refuse_unknown_variables()
     settings = load_settings(WorkerSettings)
     for module in ("torch", "open_clip"):

@@ -11,6 +11,7 @@ import click
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
+from maskscore.logs import json_from_the_start
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
 from maskscore.worker_half import worker_part
 
@@ -36,6 +37,8 @@ def refuse_unknown_variables() -> None:
 
 
 def _run(**given: Any) -> None:
+    with needs_extra("worker"):
+        json_from_the_start(given.get("log_format"))
     refuse_unknown_variables()
     settings = load_settings(WorkerSettings, **given)
     with needs_extra("worker"):
