@@ -115,13 +115,17 @@ def test_what_is_mounted_and_built_is_there() -> None:
 
 def test_prometheus_asks_the_ports_that_are_opened() -> None:
     scraped = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
-    exporter, worker = scraped
+    exporter, worker, gateway = scraped
     port = SERVICES["exporter"]["environment"]["MASKSCORE_HTTP_PORT"]
     assert exporter["static_configs"] == [{"targets": [f"exporter:{port}"]}]
     (found,) = worker["dns_sd_configs"]
     assert f"MASKSCORE_HTTP_PORT={found['port']}" in (DOCKER / "worker.Dockerfile").read_text()
     for name in WORKERS:
         assert SERVICES[name]["networks"]["default"]["aliases"] == found["names"]
+    (found,) = gateway["dns_sd_configs"]
+    assert found["names"] == ["gateway"]
+    environment = SERVICES["gateway"]["environment"]
+    assert str(found["port"]) == environment["MASKSCORE_GATEWAY_PROBE_PORT"]
 
 
 @pytest.mark.parametrize("side", ["worker", "producer"])

@@ -55,8 +55,7 @@ def test_its_pod_is_restricted_as_the_others_are(objects: list[Manifest]) -> Non
     assert container["securityContext"] == exporter["securityContext"]
     assert other["securityContext"].items() <= pod["securityContext"].items()
     assert pod["automountServiceAccountToken"] is False
-    # Without a tag it is the latest, too; an overlay that names another image means both.
-    assert container["image"] == exporter["image"].removesuffix(":latest")
+    assert container["image"] == exporter["image"]
     assert container["resources"]["limits"]["memory"]
 
 
@@ -68,7 +67,9 @@ def test_its_variables_are_settings_and_fit(objects: list[Manifest], monkeypatch
         if value is not None:
             monkeypatch.setenv(name, value)
     settings = GatewaySettings()
-    (port,) = container["ports"]
+    port = next(each for each in container["ports"] if each["name"] == "http")
+    probes = next(each for each in container["ports"] if each["name"] == "probes")
+    assert settings.gateway_probe_port == probes["containerPort"]
     assert settings.gateway_port == port["containerPort"]
     assert pod["terminationGracePeriodSeconds"] >= settings.gateway_grace_s + 15
     (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "tokens"]
@@ -84,9 +85,14 @@ def test_its_probes_and_ports_are_there(objects: list[Manifest]) -> None:
     paths = openapi_document(make_app(GatewaySettings(), None))["paths"]
     for probe in ("readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in paths
-        assert container[probe]["httpGet"]["port"] == "http"
+        # Answered by threads apart, whatever the callers send.
+        assert container[probe]["httpGet"]["port"] == "probes"
     (port,) = ours(objects, "Service")["spec"]["ports"]
     assert port["targetPort"] == container["ports"][0]["name"] == "http"
+    (scraped,) = ours(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    opened = ours(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert scraped["port"] == "probes"
+    assert {"port": "probes"} in [port for rule in opened for port in rule["ports"]]
     labels = ours(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     for selector in (
         ours(objects, "Service")["spec"]["selector"],
