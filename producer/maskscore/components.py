@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from maskscore.job import RLE, Polygons
+from maskscore.job import RLE, Mask
 from maskscore.masks import counts_from_text
-from maskscore.polygons import polygon_runs
+from maskscore.polygons import filled_outline_spans, polygon_runs
 from maskscore.result import Box
 
 __all__ = ["Part", "connected_parts", "counts_of", "foreground", "joined", "spans_of"]
@@ -47,15 +47,17 @@ def joined(spans: Iterable[Span]) -> list[Span]:
     return union
 
 
-def spans_of(segmentation: RLE | Polygons, height: int, width: int) -> list[Span]:
-    """Return the spans of a segmentation in an image of this size, none of them touching the next.
+def spans_of(mask: Mask, height: int, width: int) -> list[Span]:
+    """Return the spans of a mask in an image of this size, none of them touching the next.
 
     Raises ValueError for compressed counts that are none.
     """
-    if isinstance(segmentation, RLE):
-        counts = segmentation.counts
+    if isinstance(mask.segmentation, RLE):
+        counts = mask.segmentation.counts
         return joined(foreground(counts_from_text(counts) if isinstance(counts, str) else counts))
-    return joined(span for polygon in segmentation for span in foreground(polygon_runs(polygon, height, width)))
+    if mask.polygon_convention == "opencv":
+        return joined(span for part in mask.segmentation for span in filled_outline_spans(part, height, width))
+    return joined(span for polygon in mask.segmentation for span in foreground(polygon_runs(polygon, height, width)))
 
 
 def counts_of(spans: Iterable[Span], pixels: int) -> list[int]:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
+from maskscore.job import Orientation
+
 __all__ = ["image_size"]
 
 
-def image_size(image: Path | IO[bytes]) -> tuple[int, int] | None:
-    """Return ``(height, width)`` in pixels, the right way up; ``None`` where Pillow is missing or cannot read it."""
+def image_size(image: Path | IO[bytes], orientation: Orientation = "auto") -> tuple[int, int] | None:
+    """Return ``(height, width)`` in pixels; ``None`` where Pillow is missing or cannot read it.
+
+    It is that of the picture the right way up, as tools that write normalised coordinates see it, but for
+    ``orientation="ignore"``: then it is that of the picture as it is stored.
+    """
     try:
         from PIL import Image
 
@@ -18,6 +24,6 @@ def image_size(image: Path | IO[bytes]) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(image) as opened:
-            return size_of(opened, upright=True)
+            return size_of(opened, upright=orientation != "ignore")
     except Exception:  # it is the worker's to say what is wrong with the image
         return None

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from maskscore.bitmaps import rle_of_rows, rows_of_bitmap
 from maskscore.document import MOST_LEVELS, Document, deeper, explain
 from maskscore.errors import FailureCode, JobError
 from maskscore.scoring_options import Method, ScoringOptions, ShortText, Thresholds
@@ -36,6 +37,7 @@ __all__ = [
     "MasksRef",
     "Method",
     "Orientation",
+    "PolygonConvention",
     "Polygons",
     "Priority",
     "ScoringOptions",
@@ -102,11 +104,24 @@ class RLE(Document):
 
 # One bad number says enough: an error for each of millions would take gigabytes.
 Polygons = Annotated[list[Annotated[list[float], Field(fail_fast=True)]], Field(fail_fast=True)]
-"""COCO polygons: one flat ``[x1, y1, x2, y2, …]`` list per part, in pixels of the image."""
+"""Polygons: one flat ``[x1, y1, x2, y2, …]`` list per part, in pixels of the image."""
+
+PolygonConvention = Literal["coco", "opencv"]
+"""Where a polygon's points lie, and which pixels it takes.
+
+``coco``: (0, 0) is the corner of the first pixel, and pixels are taken as by COCO's ``rleFrPoly``. ``opencv``: (0, 0)
+is the middle of the first pixel, each point is moved to the nearest pixel, and the pixels under the outline are inside,
+as ``cv2.findContours`` writes outlines and ``cv2.fillPoly`` draws them.
+"""
 
 
 class Mask(BaseModel):
     """One mask to score.
+
+    ``segmentation`` is an RLE, polygons, or a bitmap: H rows of W booleans (or 0 and 1), which becomes an RLE.
+    ``polygon_convention`` says how the tool that wrote the polygons draws them; ``None`` is ``coco``. ``polygon_size``
+    is ``(height, width)`` of the image that the polygons are in pixels of, in the frame (turned by EXIF, or as stored)
+    that they use; it decides between the two where the image has an EXIF orientation. RLEs have their own ``size``.
 
     Any further field of the upstream tool (``predicted_iou``, ``stability_score``, ``category_id``, …) may be given
     and comes back untouched in the component's ``upstream``; it may be nested :data:`MOST_LEVELS` deep.
@@ -119,11 +134,24 @@ class Mask(BaseModel):
         Annotated[RLE, Tag("rle")] | Annotated[Polygons, Tag("polygons")],
         Discriminator(lambda value: "polygons" if isinstance(value, list) else "rle"),
     ]
+    # Documents without these stay byte for byte what earlier releases write and read.
+    polygon_convention: PolygonConvention | None = Field(None, exclude_if=lambda value: value is None)
+    polygon_size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
 
     @field_validator("id", mode="before")
     @classmethod
     def _id_text(cls, value: object) -> object:
+        if isinstance(value, float) and value.is_integer():
+            return str(int(value))
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("segmentation", mode="before")
+    @classmethod
+    def _no_rows(cls, value: object) -> object:
+        rows = rows_of_bitmap(value) if isinstance(value, list) else None
+        return value if rows is None else rle_of_rows(rows)
 
     @model_validator(mode="after")
     def _shallow(self) -> Mask:

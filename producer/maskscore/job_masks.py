@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskscore.formats import UnreadableMask, read_masks
+from maskscore.formats import Orphans, UnreadableMask, read_masks
 from maskscore.job import Job, Mask, MasksRef
 from maskscore.objects import Objects
 from maskscore.objects.names import path_in
@@ -38,4 +38,6 @@ def masks_of(job: Job, document: bytes | None, image: ImageInfo | None) -> list[
         image_id=job.masks.image_id,
         format=job.masks.format,
         size=(image.height, image.width) if image is not None else None,
+        # Who scored the masks was told of those.
+        orphans=Orphans(),
     )

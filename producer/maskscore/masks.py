@@ -8,9 +8,10 @@ more follow, and from the fourth run on the difference to the run two before.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from maskscore.job import RLE
+if TYPE_CHECKING:
+    from maskscore.job import RLE
 
 __all__ = ["counts_from_text", "encode_mask", "text_from_counts"]
 

@@ -1,4 +1,4 @@
-"""Polygons → pixels, to the bit as COCO draws them, in plain Python."""
+"""Polygons → pixels, to the bit as COCO draws them, or as OpenCV fills outlines, in plain Python."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-__all__ = ["outline_steps", "polygon_runs"]
+__all__ = ["filled_outline_spans", "outline_steps", "polygon_runs"]
 
 # COCO walks along the edges on a grid this much finer than the pixels.
 _SCALE = 5
@@ -59,3 +59,49 @@ def _outline(polygon: Sequence[float]) -> Iterator[tuple[int, int]]:
         slope = ((xe - xs) if steep else (ye - ys)) / steps if steps else 0.0
         for step in range(steps, -1, -1) if backwards else range(steps + 1):
             yield (int(xs + slope * step + 0.5), ys + step) if steep else (xs + step, int(ys + slope * step + 0.5))
+
+
+def filled_outline_spans(polygon: Sequence[float], height: int, width: int) -> list[tuple[int, int]]:
+    """Return the pixels of an outline that runs through the middles of pixels, as ``cv2.fillPoly`` takes them.
+
+    ``polygon`` is a flat ``[x1, y1, x2, y2, …]`` with (0, 0) in the middle of the first pixel; each point is moved to
+    the nearest pixel. Inside are the pixels under the edges (of each step along an edge's longer direction the one that
+    is nearest to it: 8-connected lines), and those that an odd number of edges lies above. The spans are half open,
+    count down the columns, and are in no order and may overlap.
+
+    Of two pixels that are equally near to an edge it takes that on the side of the edge's left end, as OpenCV's
+    ``LineIterator`` does (``modules/imgproc/src/drawing.cpp``). What reaches over the image's border is cut off there;
+    OpenCV cuts edges off first, and may then draw their last pixels one row or column beside.
+    """
+    points = [(math.floor(x + 0.5), math.floor(y + 0.5)) for x, y in zip(polygon[0::2], polygon[1::2], strict=True)]
+    spans = []
+    toggles: dict[int, list[int]] = {}
+    for start, end in pairwise([*points, *points[:1]]):
+        (xs, ys), (xe, ye) = sorted((start, end))
+        dx, dy, sign = xe - xs, abs(ye - ys), 1 if ye >= ys else -1
+        for x in range(max(xs, 0), min(xe, width - 1) + 1):
+            first, last = _rows_of_line(x - xs, dx, dy)
+            low, high = sorted((ys + sign * first, ys + sign * last))
+            low, high = max(low, 0), min(high, height - 1)
+            if low <= high:
+                spans.append((x * height + low, x * height + high + 1))
+            if x < xe:
+                row = ys - (-(ye - ys) * (x - xs) // dx)
+                toggles.setdefault(x, []).append(min(max(row, 0), height))
+    for x, rows in toggles.items():
+        rows.sort()
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        spans += [(x * height + start, x * height + stop) for start, stop in pairs if start < stop]
+    return spans
+
+
+def _rows_of_line(step: int, dx: int, dy: int) -> tuple[int, int]:
+    """Return the first and last row that a line from (0, 0) to (``dx``, ``dy``), both not negative, has in a column."""
+    if dx >= dy:
+        row = (2 * dy * step + dx - 1) // (2 * dx) if dx else 0
+        return row, row
+    if not dx:
+        return 0, dy
+    first = -((dy - 2 * dy * step - 1) // (2 * dx))
+    behind = -((-dy - 2 * dy * step - 1) // (2 * dx))
+    return max(first, 0), min(behind - 1, dy)

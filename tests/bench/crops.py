@@ -19,10 +19,11 @@ from bench.figures import Figures
 from bench.material import COCO_MINI, jpeg, masks, photograph
 from bench.turns import in_turn
 from maskscore.job import Mask, View
+from maskscore.mask_frames import count_fitting
 from maskscore.masks import encode_mask
 from maskscore_worker.crops import make_crop
 from maskscore_worker.images import decode_image
-from maskscore_worker.regions import Region, count_fitting, find_regions
+from maskscore_worker.regions import Region, find_regions
 from maskscore_worker.treatments import treat
 from reference import decode, treated
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from mask_files import brush_of, cvat_runs, label_map, png, png_claiming, shapes
-from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
+from maskscore.formats import FORMATS, MasksDocumentError, Orphans, UnreadableMask, detect, read_dataset, read_masks
 from maskscore.formats.registry import REGISTERED
 from maskscore.job import Mask
 
@@ -78,7 +78,7 @@ def tried(data: bytes, **options: Any) -> list[Mask | UnreadableMask] | MasksDoc
     """Return the masks or the refusal; anything else is the test's failure. No more than 64 MiB may be needed."""
     tracemalloc.start()
     try:
-        return read_masks(data, image_name="a", size=(40, 60), **options)
+        return read_masks(data, image_name="a", size=(40, 60), orphans=Orphans(), **options)
     except MasksDocumentError as error:
         return error
     finally:
@@ -187,7 +187,7 @@ def test_any_json_is_a_dataset_or_a_refusal(
     path = tmp_path_factory.getbasetemp() / f"{format_}.json"
     path.write_text(json.dumps(document))
     try:
-        images = list(read_dataset(path, format=format_))
+        images = list(read_dataset(path, format=format_, orphans=Orphans()))
     except MasksDocumentError:
         return
     for image in images:

@@ -31,11 +31,12 @@ from hostile import (
 )
 from maskscore.document import Document, pack, unpack
 from maskscore.errors import FailureCode, JobError, SkipCode
-from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
+from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
 from maskscore.job import Job, Mask, parse_job
+from maskscore.mask_frames import count_fitting
 from maskscore.result import Component, JobResult, JobState
 from maskscore_worker.images import DecodedImage, decode_image
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
+from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ def assert_found(masks: list[Mask | UnreadableMask]) -> None:
 
 
 def masks_or_refusal(data: bytes) -> bool:
-    masks = outcome(lambda: read_masks(data, image_name="image"))
+    masks = outcome(lambda: read_masks(data, image_name="image", orphans=Orphans()))
     if not isinstance(masks, list):
         assert_code(masks, FailureCode.MASKS_INVALID)
         return False

@@ -20,8 +20,9 @@ from pycocotools import mask as coco
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Mask
+from maskscore.mask_frames import count_fitting
 from maskscore.masks import encode_mask
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
+from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
 from maskscore_worker.runs import Runs
 from reference import decode
 

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
+from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
 from maskscore.job import Job, Mask, MasksRef, ScoringOptions, View
 from maskscore.ledger import Claim
+from maskscore.mask_frames import count_fitting
 from maskscore.objects import Objects
 from maskscore.objects.names import path_in
 from maskscore.prompts import PromptSet
@@ -31,6 +32,7 @@ from maskscore.result import (
     Timings,
     ViewUsed,
 )
+from maskscore.rgb import SWAPS_SIDES
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore_worker.batcher import Batcher, Caller
 from maskscore_worker.croppers import Cropper
@@ -40,7 +42,7 @@ from maskscore_worker.images import DecodedImage, decode_image, header_size
 from maskscore_worker.model import ClipModel
 from maskscore_worker.patience import patiently
 from maskscore_worker.prompt_sets import resolve_prompt_set
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, count_fitting, find_regions
+from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
 from maskscore_worker.reuse import features_identity
 from maskscore_worker.scoring import Scores, score
 from maskscore_worker.stopwatch import Stopwatch
@@ -95,7 +97,7 @@ class Pipeline:
             )
         check()
         with watch.stage("decode"):
-            masks = self._masks(job, fetched_masks, fetched.data)
+            masks, orphans = self._masks(job, fetched_masks, fetched.data)
             check()
             image = decode_image(
                 fetched.data,
@@ -111,6 +113,9 @@ class Pipeline:
         features = self._features(job, fetched.data, image)
         components = self._score(job, masks, image, prompt_set, prompt_features, features, watch, check, caller)
         notices = list(image.notices)
+        if orphans.count:
+            message = f"In the masks' file {orphans}; they are not scored."
+            notices.append(Notice(code="annotations_without_image", message=message))
         if not masks:
             notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
         stages = ("fetch", "decode", "regions", "crops", "encode", "scoring")
@@ -181,11 +186,13 @@ class Pipeline:
             check,
         ).data
 
-    def _masks(self, job: Job, data: bytes | None, image: bytes) -> list[Mask | UnreadableMask]:
+    def _masks(self, job: Job, data: bytes | None, image: bytes) -> tuple[list[Mask | UnreadableMask], Orphans]:
+        """Return the job's masks, and what their file has besides of no image."""
+        orphans = Orphans()
         if not isinstance(job.masks, MasksRef) or data is None:
-            return list(job.masks) if isinstance(job.masks, list) else []
+            return list(job.masks) if isinstance(job.masks, list) else [], orphans
         try:
-            return read_masks(
+            masks = read_masks(
                 data,
                 image_name=path_in(job.image.uri),
                 image_id=job.masks.image_id,
@@ -194,9 +201,11 @@ class Pipeline:
                 size=header_size(image, job.image.orientation, max_pixels=self.settings.max_pixels),
                 max_pixels=self.settings.max_pixels,
                 max_bytes=self.settings.max_masks_bytes,
+                orphans=orphans,
             )
         except MasksDocumentError as error:
             raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error
+        return masks, orphans
 
     def _limit(self, count: int, what: str) -> None:
         if count > self.settings.max_masks:
@@ -228,6 +237,7 @@ class Pipeline:
             min_area=job.options.min_area,
             split_components=job.options.split_components,
             check_count=lambda count: self._limit(count, "components"),
+            has_two_frames=image.exif_orientation in SWAPS_SIDES,
         )
         components: list[Component] = []
         # As many crops as a batch takes are in memory at a time, however many masks the job has.

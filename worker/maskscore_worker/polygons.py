@@ -1,15 +1,15 @@
-"""Polygons → runs, to the bit as COCO's own rasteriser draws them, without walking along their edges."""
+"""Polygons → runs, as COCO's own rasteriser or OpenCV's draws them, without walking along their edges."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from maskscore_worker.runs import Runs, union
 
-__all__ = ["MOST_CROSSINGS", "TooMuchWork", "polygon_runs"]
+__all__ = ["MOST_CROSSINGS", "TooMuchWork", "filled_outline_runs", "polygon_runs"]
 
 # COCO draws outlines on a grid this much finer than the pixels, and looks where they pass from one column of pixels
 # into the next: from 5c + 2 to 5c + 3 on that grid.
@@ -44,18 +44,10 @@ def polygon_runs(polygons: Sequence[npt.NDArray[np.float64]], height: int, width
     left, right = np.minimum(starts[:, 0], ends[:, 0]), np.maximum(starts[:, 0], ends[:, 0])
     first = np.maximum(-((_BEFORE - left) // _SCALE), 0)
     last = np.minimum((right - _BEFORE - 1) // _SCALE, width - 1)
-    crossed = np.flatnonzero(last >= first)
-    counts = last[crossed] - first[crossed] + 1
-    total = int(counts.sum())
-    if total > MOST_CROSSINGS:
-        raise TooMuchWork(
-            f"the outlines cross columns of pixels {total:,} times; at most {MOST_CROSSINGS:,} crossings are drawn"
-        )
+    total = _count_crossings(first, last)
     keys = np.empty(total, np.int64)
     done = 0
-    for some in np.split(np.arange(len(crossed)), _pieces(counts)):
-        edges = np.repeat(crossed[some], counts[some])
-        columns = np.arange(len(edges)) - np.repeat(np.cumsum(counts[some]) - counts[some], counts[some]) + first[edges]
+    for edges, columns in _crossings(first, last):
         rows = np.clip(_rows(starts[edges], ends[edges], columns), 0, height)
         # A row more than there are: a toggle below the image ends in its own column.
         keys[done : done + len(edges)] = (owners[edges] * width + columns) * (height + 1) + rows
@@ -68,6 +60,83 @@ def polygon_runs(polygons: Sequence[npt.NDArray[np.float64]], height: int, width
     places = columns % width * height + rows
     runs = Runs(places[:, 0], places[:, 1])
     return runs if len(corners) == 1 else union(runs)
+
+
+def filled_outline_runs(polygons: Sequence[npt.NDArray[np.float64]], height: int, width: int) -> Runs:
+    """Return the pixels of the union of outlines through the middles of pixels as column-major runs.
+
+    The rule, which is OpenCV's ``fillPoly``, is that of :func:`maskscore.polygons.filled_outline_spans`: the runs equal
+    its spans. Arguments and errors are those of :func:`polygon_runs`.
+    """
+    corners = [np.floor(part.reshape(-1, 2) + 0.5).astype(np.int64) for part in polygons]
+    starts = np.concatenate(corners)
+    ends = np.concatenate([np.roll(part, -1, axis=0) for part in corners])
+    owners = np.repeat(np.arange(len(corners)), [len(part) for part in corners])
+    swap = ((starts[:, 0] > ends[:, 0]) | ((starts[:, 0] == ends[:, 0]) & (starts[:, 1] > ends[:, 1])))[:, None]
+    starts, ends = np.where(swap, ends, starts), np.where(swap, starts, ends)
+    first, last = np.maximum(starts[:, 0], 0), np.minimum(ends[:, 0], width - 1)
+    total = _count_crossings(first, last)
+    toggles, lows, stops = [], np.empty(total, np.int64), np.empty(total, np.int64)
+    done = 0
+    for edges, columns in _crossings(first, last):
+        low, stop, crossing = _rows_under(starts[edges], ends[edges], columns)
+        lows[done : done + len(edges)] = columns * height + np.clip(low, 0, height)
+        stops[done : done + len(edges)] = columns * height + np.clip(stop, 0, height)
+        done += len(edges)
+        # Of two edges that meet in a column, one crosses it: each outline crosses it an even number of times.
+        crosses = columns < ends[edges, 0]
+        keys = (owners[edges] * width + columns) * (height + 1) + np.clip(crossing, 0, height)
+        toggles.append(keys[crosses])
+    pairs = np.sort(np.concatenate([*toggles, np.empty(0, np.int64)])).reshape(-1, 2)
+    columns, rows = np.divmod(pairs, height + 1)
+    places = columns % width * height + rows
+    starts, ends = np.concatenate([lows, places[:, 0]]), np.concatenate([stops, places[:, 1]])
+    inside = ends > starts
+    return union(Runs(starts[inside], ends[inside]))
+
+
+def _rows_under(starts: Ints, ends: Ints, columns: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the first row that an edge takes in a column, the one behind its last, and the row it crosses it above.
+
+    ``starts`` and ``ends`` are ``(N, 2)`` whole points, from left to right; nothing is clipped to the image.
+    """
+    dx, rise = ends[:, 0] - starts[:, 0], ends[:, 1] - starts[:, 1]
+    dy, step = np.abs(rise), columns - starts[:, 0]
+    width = np.maximum(dx, 1)
+    crossing = starts[:, 1] - (-rise * step // width)
+    flat = (2 * dy * step + dx - 1) // (2 * width)
+    nearest = np.maximum(-((dy - 2 * dy * step - 1) // (2 * width)), 0)
+    farthest = np.minimum(-((-dy - 2 * dy * step - 1) // (2 * width)) - 1, dy)
+    upright = dx == 0
+    flat = np.where(upright, 0, flat)
+    near = np.where(dx >= dy, flat, np.where(upright, 0, nearest))
+    far = np.where(dx >= dy, flat, np.where(upright, dy, farthest))
+    falls = rise < 0
+    low = starts[:, 1] + np.where(falls, -far, near)
+    high = starts[:, 1] + np.where(falls, -near, far)
+    return low, high + 1, crossing
+
+
+def _count_crossings(first: Ints, last: Ints) -> int:
+    """Return in how many columns edges are, given the first and last column of each."""
+    total = int(np.maximum(last - first + 1, 0).sum())
+    if total > MOST_CROSSINGS:
+        raise TooMuchWork(
+            f"the outlines cross columns of pixels {total:,} times; at most {MOST_CROSSINGS:,} crossings are drawn"
+        )
+    return total
+
+
+def _crossings(first: Ints, last: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Yield, a piece at a time, the edges and for each the columns from its first to its last."""
+    crossed = np.flatnonzero(last >= first)
+    counts = last[crossed] - first[crossed] + 1
+    for some in np.split(np.arange(len(crossed)), _pieces(counts)):
+        edges = np.repeat(crossed[some], counts[some])
+        yield (
+            edges,
+            np.arange(len(edges)) - np.repeat(np.cumsum(counts[some]) - counts[some], counts[some]) + first[edges],
+        )
 
 
 def _pieces(counts: Ints) -> Ints:

@@ -12,11 +12,12 @@ from scipy import ndimage
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import UnreadableMask
 from maskscore.job import RLE, Mask, Polygons
+from maskscore.mask_frames import count_fitting
 from maskscore.result import Box
-from maskscore_worker.polygons import TooMuchWork, polygon_runs
+from maskscore_worker.polygons import TooMuchWork, filled_outline_runs, polygon_runs
 from maskscore_worker.runs import Runs, bits_in_box, box_of_runs, read_counts, runs_of_bits
 
-__all__ = ["Region", "SkippedRegion", "check_sizes", "count_fitting", "find_regions"]
+__all__ = ["Region", "SkippedRegion", "check_sizes", "find_regions"]
 
 Bits = npt.NDArray[np.bool_]
 AnyMask = Mask | UnreadableMask
@@ -72,11 +73,6 @@ class _Unusable(Exception):  # noqa: N818 - never leaves this module
         self.message = message
 
 
-def count_fitting(masks: Sequence[AnyMask], height: int, width: int) -> int:
-    """Return how many masks fit a frame: an RLE of its size, polygons inside it (give or take a pixel)."""
-    return sum(_fits(mask, height, width) for mask in masks)
-
-
 def check_sizes(masks: Sequence[AnyMask], height: int, width: int) -> None:
     """Raise :class:`~maskscore.errors.JobError` (``mask_size_mismatch``) when no mask at all is of this image."""
     sizes = {mask.segmentation.size for mask in masks if isinstance(mask, Mask) and isinstance(mask.segmentation, RLE)}
@@ -98,6 +94,7 @@ def find_regions(
     min_area: int,
     split_components: bool,
     check_count: Callable[[int], object] = lambda _: None,
+    has_two_frames: bool = False,
 ) -> Iterator[Region | SkippedRegion]:
     """Yield the regions of the masks, in their order, one at a time.
 
@@ -105,10 +102,14 @@ def find_regions(
     8-connected component is a region of its own, the largest first (equal ones by position), and ``min_area`` (pixels)
     applies to each; the smaller ones of a mask are one skipped region together, behind the others. ``check_count`` is
     called with how many regions there are, with those of the mask that comes next, before these are made; it may raise.
+    ``has_two_frames`` says that the image has an EXIF orientation that swaps its sides, so that polygons may be in
+    pixels of the frame that was not taken.
     """
     count = 0
     for index, mask in enumerate(masks):
         try:
+            if has_two_frames:
+                _check_frame(mask, height, width)
             runs = _decode(mask, height, width)
         except _Unusable as reason:
             yield SkippedRegion(index, mask.id, reason.code, reason.message)
@@ -125,15 +126,13 @@ def find_regions(
             yield SkippedRegion(index, mask.id, SkipCode.BELOW_MIN_AREA, message, None, whole.box, whole.area)
 
 
-def _fits(mask: AnyMask, height: int, width: int) -> bool:
-    if isinstance(mask, UnreadableMask):
-        return False
-    if isinstance(mask.segmentation, RLE):
-        return mask.segmentation.size == (height, width)
-    return all(
-        all(-1 <= x <= width + 1 for x in part[0::2]) and all(-1 <= y <= height + 1 for y in part[1::2])
-        for part in mask.segmentation
-    )
+def _check_frame(mask: AnyMask, height: int, width: int) -> None:
+    if isinstance(mask, Mask) and mask.polygon_size == (width, height) and height != width:
+        raise _Unusable(
+            SkipCode.MASK_SIZE_MISMATCH,
+            f"The polygons are of an image of {height} x {width} pixels (width x height), which is scored as {width} x "
+            f"{height}: they are of its other EXIF orientation (see `orientation`).",
+        )
 
 
 def _decode(mask: AnyMask, height: int, width: int) -> Runs:
@@ -141,7 +140,7 @@ def _decode(mask: AnyMask, height: int, width: int) -> Runs:
         raise _Unusable(SkipCode.MASK_INVALID, mask.message)
     if isinstance(mask.segmentation, RLE):
         return _decode_rle(mask.segmentation, height, width)
-    return _decode_polygons(mask.segmentation, height, width)
+    return _decode_polygons(mask, mask.segmentation, height, width)
 
 
 def _decode_rle(rle: RLE, height: int, width: int) -> Runs:
@@ -159,12 +158,13 @@ def _decode_rle(rle: RLE, height: int, width: int) -> Runs:
     return runs
 
 
-def _decode_polygons(polygons: Polygons, height: int, width: int) -> Runs:
+def _decode_polygons(mask: Mask, polygons: Polygons, height: int, width: int) -> Runs:
     if not polygons:
         raise _Unusable(SkipCode.MASK_INVALID, "The mask has no polygon.")
     parts = [_checked(number, part, height, width) for number, part in enumerate(polygons)]
     try:
-        runs = polygon_runs(parts, height, width)
+        draw = filled_outline_runs if mask.polygon_convention == "opencv" else polygon_runs
+        runs = draw(parts, height, width)
     except TooMuchWork as error:
         raise _Unusable(SkipCode.MASK_INVALID, f"The mask cannot be drawn: {error}.") from error
     if not len(runs.starts):

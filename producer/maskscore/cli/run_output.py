@@ -71,6 +71,8 @@ def _census_lines(census: Census) -> Iterator[str]:
         yield _lonely(census.masks_without_image, "masks entry", "without an image", census.lonely_masks)
     if census.ambiguous_masks:
         yield f"of these, {', '.join(census.ambiguous_masks)} may mean several images, or share one with another name"
+    if census.orphans.count:
+        yield f"{census.orphans}; not scored"
     if census.masks_not_used:
         yield f"{census.masks_not_used:,} masks files not used: their image has another, which goes first"
     if census.others:

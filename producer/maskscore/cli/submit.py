@@ -24,9 +24,9 @@ from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
-from maskscore.formats import UnreadableMask, read_masks
+from maskscore.formats import Orphans, UnreadableMask, read_masks
 from maskscore.image_size import image_size
-from maskscore.job import Job, MasksFormat, parse_job
+from maskscore.job import Job, MasksFormat, Orientation, parse_job
 from maskscore.objects.names import path_in
 from maskscore.result import JobState
 
@@ -167,7 +167,9 @@ def job_from_options(
     image_uri = _uri(image)
     document: dict[str, Any] = {
         "image": {"uri": image_uri, "orientation": orientation},
-        "masks": {"uri": masks, "format": format_} if "://" in masks else _inline(Path(masks), image_uri, format_),
+        "masks": {"uri": masks, "format": format_}
+        if "://" in masks
+        else _inline(Path(masks), image_uri, format_, orientation),
         "options": scoring,
         **given,
     }
@@ -181,12 +183,14 @@ def _uri(image: str) -> str:
     return image if "://" in image else Path(image).absolute().as_uri()
 
 
-def _inline(path: Path, image_uri: str, format_: str | None) -> list[Any]:
+def _inline(path: Path, image_uri: str, format_: str | None, orientation: Orientation) -> list[Any]:
     if not path.is_file():
         raise InvalidDocumentError(f"There is no masks file {path}.")
     masks = []
-    name, size = path_in(image_uri), _size_of(image_uri)
-    read = read_masks(path.read_bytes(), image_name=name, format=format_, size=size)
+    name, size, orphans = path_in(image_uri), _size_of(image_uri, orientation), Orphans()
+    read = read_masks(path.read_bytes(), image_name=name, format=format_, size=size, orphans=orphans)
+    if orphans.count:
+        click.echo(f"maskscore: {path}: {orphans}; not scored", err=True)
     for mask in read:
         if isinstance(mask, UnreadableMask):
             click.echo(f"maskscore: {path}: mask {mask.id} is left out: {mask.message}", err=True)
@@ -197,7 +201,7 @@ def _inline(path: Path, image_uri: str, format_: str | None) -> list[Any]:
     return masks
 
 
-def _size_of(image_uri: str) -> tuple[int, int] | None:
+def _size_of(image_uri: str, orientation: Orientation) -> tuple[int, int] | None:
     """Return ``(height, width)`` of an image that lies here: normalised polygons need it."""
     parts = urlsplit(image_uri)
-    return image_size(Path(url2pathname(parts.path))) if parts.scheme == "file" else None
+    return image_size(Path(url2pathname(parts.path)), orientation) if parts.scheme == "file" else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from maskscore.dataset.names import MASKS_SUFFIXES, Naming
 from maskscore.dataset.roots import Root
+from maskscore.formats import Orphans
 
 __all__ = ["FIRST", "Census", "nothing_found"]
 
@@ -22,6 +23,7 @@ class Census:
 
     ``ambiguous_masks`` are those of ``lonely_masks`` that mean several images, or one that another name means, too.
     ``complete`` is false where ``limit`` ended the listing.
+    ``orphans`` are the annotations of a dataset file that are of none of its images.
     """
 
     images: int = 0
@@ -34,12 +36,14 @@ class Census:
     lonely_masks: list[str] = field(default_factory=list)
     ambiguous_masks: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    orphans: Orphans = field(default_factory=Orphans)
     complete: bool = True
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON object."""
         # Not `asdict`, which makes something else of a Counter.
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        document = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**document, "orphans": asdict(self.orphans)}
 
 
 def nothing_found(census: Census, images: Root, masks: Root | Path | None, naming: Naming) -> str:

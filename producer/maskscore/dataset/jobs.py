@@ -16,7 +16,7 @@ from maskscore.dataset.pairing import Pair
 from maskscore.dataset.roots import Root
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, NothingToScore
-from maskscore.formats import UnreadableMask, read_masks
+from maskscore.formats import Orphans, UnreadableMask, read_masks
 from maskscore.formats.containers import unwrapped
 from maskscore.formats.detection import kind_of
 from maskscore.image_size import image_size
@@ -25,7 +25,7 @@ from maskscore.objects import Objects, What
 
 __all__ = ["JobMaker", "Made"]
 
-# Polygons in shares of the image's sides, and arrays whose axes fit it in one order only.
+# Polygons in shares of the image's sides (Ultralytics' JSON has them, too), and arrays whose axes fit it in one order.
 _NEED_THE_SIZE = ("numbers", "npz", "npy")
 
 
@@ -127,10 +127,12 @@ class JobMaker:
         assert pair.masks is not None
         data = unwrapped(root.read(pair.masks, "masks"))
         size = None
-        if kind_of(data) in _NEED_THE_SIZE:
-            size = image_size(io.BytesIO(self.images.read(pair.image, "image")))
-        masks = read_masks(data, image_name=pair.image, format=self.format, size=size)
-        return _readable(masks, pair.masks)
+        if kind_of(data) in _NEED_THE_SIZE or b'"segments"' in data:
+            size = image_size(io.BytesIO(self.images.read(pair.image, "image")), self.fields.get("orientation", "auto"))
+        orphans = Orphans()
+        masks = read_masks(data, image_name=pair.image, format=self.format, size=size, orphans=orphans)
+        found, left_out = _readable(masks, pair.masks)
+        return found, [*left_out, f"{pair.masks}: {orphans}"] if orphans.count else left_out
 
     @property
     def _masks_root(self) -> Root:

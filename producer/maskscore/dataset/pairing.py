@@ -12,7 +12,7 @@ from maskscore.dataset.index import Found, Index
 from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.roots import Root
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import ImageMasks, MasksDocumentError, read_dataset
+from maskscore.formats import ImageMasks, MasksDocumentError, Orphans, read_dataset
 from maskscore.formats.image_names import composed
 from maskscore.formats.sam_folder import SAM_TABLE
 from maskscore.objects import ListedObject
@@ -166,7 +166,7 @@ class Pairing:
         """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
         self._index.prepare_look_ups()
         claims: list[tuple[str, str, bool]] = []
-        for number, entry in enumerate(self._entries(file), 1):
+        for number, entry in enumerate(self._entries(file, self.census.orphans), 1):
             self._seen(number)
             self.census.masks += 1
             found = self._found(entry)
@@ -191,9 +191,9 @@ class Pairing:
         for listed in (self.census.lonely_masks, self.census.ambiguous_masks):
             listed += names[: FIRST - len(listed)]
 
-    def _entries(self, file: Path) -> Iterator[ImageMasks]:
+    def _entries(self, file: Path, orphans: Orphans) -> Iterator[ImageMasks]:
         try:
-            yield from read_dataset(file, format=self._format)
+            yield from read_dataset(file, format=self._format, orphans=orphans)
         except MasksDocumentError as error:
             raise InvalidDocumentError(str(error)) from error
         except OSError as error:
@@ -221,7 +221,7 @@ class Pairing:
 
     def _pairs(self) -> Iterator[Pair]:
         if isinstance(self._masks, Path):
-            for entry in self._entries(self._masks):
+            for entry in self._entries(self._masks, Orphans()):
                 found = self._found(entry)
                 if len(found) == 1 and (found[0].exact or not self._index.is_contested(found[0].name, entry.image)):
                     yield Pair(found[0].name, found[0].etag, inline=entry)

@@ -61,6 +61,7 @@ class Summary:
             "images": self.images,
             "images_without_masks": census.images_without_masks,
             "masks_without_image": census.masks_without_image,
+            "annotations_without_image": census.orphans.count,
             "submitted": self.submitted.new,
             "submitted_before": self.submitted.known,
             "refused": self.submitted.refused_count,

@@ -1,4 +1,4 @@
-"""A component's segmentation as COCO writes it: compressed RLE, or the polygons as they came."""
+"""A component's segmentation as COCO writes it: compressed RLE, or COCO's polygons as they came."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Segmenter:
         self._parts: tuple[int, list[Part]] = (-1, [])
 
     def segmentation(self, component: Component) -> Any:
-        """Return ``{"size": [height, width], "counts": text}`` or polygons.
+        """Return ``{"size": [height, width], "counts": text}`` or polygons (of another convention than COCO's: RLE).
 
         Raises ValueError that says what is wrong when the masks hold no such component.
         """
@@ -39,7 +39,11 @@ class Segmenter:
         if component.part is not None:
             return self._part(mask, component, component.part)
         if not isinstance(mask.segmentation, RLE):
-            return mask.segmentation
+            if mask.polygon_convention in (None, "coco"):
+                return mask.segmentation
+            # Whoever reads the export draws polygons by COCO's rule, and would get other pixels than were scored.
+            spans = spans_of(mask, self._height, self._width)
+            return _rle(counts_of(spans, self._height * self._width), self._height, self._width)
         counts = mask.segmentation.counts
         if self._checked and component.area is not None and _area(counts) != component.area:
             raise ValueError(f"the mask {component.id!r:.60} has other pixels now than when it was scored")
@@ -47,7 +51,7 @@ class Segmenter:
 
     def _part(self, mask: Mask, component: Component, number: int) -> Any:
         if self._parts[0] != component.index:
-            spans = spans_of(mask.segmentation, self._height, self._width)
+            spans = spans_of(mask, self._height, self._width)
             self._parts = (component.index, connected_parts(spans, self._height))
         parts = self._parts[1]
         found = parts[number] if number < len(parts) else None
@@ -60,7 +64,8 @@ def rle_of(segmentation: Any, *, height: int, width: int) -> Any:
     """Return polygons as COCO's compressed RLE of an image of this size; an RLE as it is."""
     if not isinstance(segmentation, list):
         return segmentation
-    return _rle(counts_of(spans_of(segmentation, height, width), height * width), height, width)
+    spans = spans_of(Mask(id="", segmentation=segmentation), height, width)
+    return _rle(counts_of(spans, height * width), height, width)
 
 
 def _rle(counts: str | Sequence[int], height: int, width: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from maskscore.formats.dataset import read_categories, read_dataset
 from maskscore.formats.detection import detect
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
+from maskscore.formats.document import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.in_python import from_arrays, from_detectron2, from_sam, from_ultralytics
 from maskscore.formats.layouts import FORMATS, Layout
 from maskscore.formats.reading import read_masks
@@ -28,6 +28,7 @@ __all__ = [
     "ImageMasks",
     "Layout",
     "MasksDocumentError",
+    "Orphans",
     "UnreadableMask",
     "detect",
     "from_arrays",

@@ -31,7 +31,9 @@ def images_of_cvat(file: IO[bytes]) -> Iterator[ImageMasks]:
     """
     for image in _images(file):
         name, image_id = image.get("name"), image.get("id")
-        yield ImageMasks(name or str(image_id), masks_of(_entries(image, Sought())), image_id, _size(image))
+        yield ImageMasks(
+            name or str(image_id), masks_of(_entries(image, Sought()), _size(image)), image_id, _size(image)
+        )
 
 
 def entries_of_cvat(data: bytes, sought: Sought) -> list[Any]:
@@ -43,17 +45,21 @@ def entries_of_cvat(data: bytes, sought: Sought) -> list[Any]:
     found: list[list[Any]] = []
     nearest: Likeness | None = None
     only: list[Any] = []
+    size: Size | None = None
     count = 0
     for image in _images(io.BytesIO(data)):
         count += 1
         like = sought.likeness(image.get("name")) if sought.id is None else None
         if like is not None and (nearest is None or like < nearest):
             nearest, found = like, []
-        named = image.get("id") == str(sought.id) if sought.id is not None else like is not None and like == nearest
+        named = sought.has_id(image.get("id")) if sought.id is not None else like is not None and like == nearest
         if count == 1 and sought.id is None:
             only = _entries(image, sought)
+            size = _size(image)
         if named:
             found.append(only if count == 1 and sought.id is None else _entries(image, sought))
+            size = _size(image)
+    sought.polygon_size = size
     if count == 1 and sought.id is None:
         return only
     if len(found) != 1:

@@ -8,7 +8,9 @@ from typing import Any
 from maskscore.errors import InvalidDocumentError
 from maskscore.job import Mask
 
-__all__ = ["ImageMasks", "MasksDocumentError", "Size", "UnreadableMask"]
+__all__ = ["ImageMasks", "MasksDocumentError", "Orphans", "Size", "UnreadableMask"]
+
+_NAMED = 5
 
 Size = tuple[int, int]
 """``(height, width)`` in pixels."""
@@ -41,3 +43,37 @@ class ImageMasks:
     masks: list[Mask | UnreadableMask]
     image_id: int | str | None = None
     size: Size | None = None
+
+
+@dataclass(slots=True)
+class Orphans:
+    """Annotations of a file of many images that are of no image in it.
+
+    ``count`` is the number of annotations; ``images`` has the first few ids of images that the file does not list, as
+    text, and how many annotations each has; ``without_image`` are the annotations that name no image at all.
+    """
+
+    count: int = 0
+    without_image: int = 0
+    images: dict[str, int] = field(default_factory=dict)
+    more_images: bool = False
+
+    def add(self, image_id: str | None, count: int = 1) -> None:
+        """Count annotations of an image that the file does not list; of none where ``image_id`` is ``None``."""
+        self.count += count
+        if image_id is None:
+            self.without_image += count
+        elif image_id in self.images or len(self.images) < _NAMED:
+            self.images[image_id] = self.images.get(image_id, 0) + count
+        else:
+            self.more_images = True
+
+    def __str__(self) -> str:
+        """Say how many there are, and of which images."""
+        some = [f"{count:,} of image {name:.60}" for name, count in self.images.items()]
+        if self.more_images:
+            some.append("...")
+        if self.without_image:
+            some.append(f"{self.without_image:,} without `image_id`")
+        what = "annotation is" if self.count == 1 else "annotations are"
+        return f"{self.count:,} {what} of no image that the file lists ({', '.join(some)})"

@@ -9,19 +9,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from maskscore.document import MOST_LEVELS, deeper, explain
-from maskscore.formats.document import UnreadableMask
+from maskscore.formats.document import Size, UnreadableMask
+from maskscore.ids import plain_id
 from maskscore.job import Mask
+from maskscore.mask_frames import count_fitting
 
 __all__ = ["id_of", "masks_of"]
 
+_OWN = ("polygon_convention", "polygon_size")
+
 
 def id_of(given: Any, index: int) -> str:
-    """Return an id as text: a text or an integer as given, and the position for anything else."""
-    return str(given) if isinstance(given, int | str) and not isinstance(given, bool) else str(index)
+    """Return an id as text: a text as given, an integer (also as 1.0), and the position for anything else."""
+    return str(given if isinstance(given, str) else plain_id(given)) if _is_id(given) else str(index)
 
 
-def masks_of(entries: Sequence[Any]) -> list[Mask | UnreadableMask]:
+def masks_of(entries: Sequence[Any], polygon_size: Size | None = None) -> list[Mask | UnreadableMask]:
     """Return the mask of each entry, in their order.
+
+    ``polygon_size`` is the ``(height, width)`` that polygons are in pixels of, where the file says so. The masks carry
+    it where they fit the image turned as well as not, so that they alone do not say which is meant.
 
     An entry is an object with ``segmentation`` (an RLE or polygons), perhaps ``id``, and any further fields, which are
     kept for ``upstream``; a number in them that is not finite becomes ``None``, since a result must be JSON. What a
@@ -35,7 +42,22 @@ def masks_of(entries: Sequence[Any]) -> list[Mask | UnreadableMask]:
     """
     masks = [_mask(entry, index) for index, entry in enumerate(entries)]
     named = [isinstance(entry, dict) and entry.get("id") is not None for entry in entries]
-    return _unique(masks, named)
+    return _with_polygon_size(_unique(masks, named), polygon_size)
+
+
+def _with_polygon_size(masks: list[Mask | UnreadableMask], size: Size | None) -> list[Mask | UnreadableMask]:
+    silent = [
+        isinstance(mask, Mask) and isinstance(mask.segmentation, list) and not mask.polygon_size for mask in masks
+    ]
+    if size is None or size[0] == size[1] or min(size) < 1 or not any(silent):
+        return masks
+    if count_fitting(masks, *size) != count_fitting(masks, *size[::-1]):
+        return masks
+    # The size is valid, so that nothing is validated again.
+    return [
+        mask.model_copy(update={"polygon_size": size}) if isinstance(mask, Mask) and is_silent else mask
+        for mask, is_silent in zip(masks, silent, strict=True)
+    ]
 
 
 def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
@@ -45,9 +67,10 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     if not isinstance(entry, dict):
         return UnreadableMask(str(index), f"Entry {index} is not an object with `segmentation`.")
     given = entry.get("id")
-    is_id = isinstance(given, int | str) and not isinstance(given, bool)
+    is_id = _is_id(given)
     mask_id = id_of(given, index)
-    fields = {name: value for name, value in entry.items() if name not in ("id", "segmentation")}
+    own = {name: entry[name] for name in _OWN if name in entry}
+    fields = {name: value for name, value in entry.items() if name not in ("id", "segmentation", *_OWN)}
     if any(deeper(value, MOST_LEVELS) for value in fields.values()):
         return UnreadableMask(mask_id, f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep.")
     upstream = {name: _finite(value) for name, value in fields.items()}
@@ -55,9 +78,13 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
         message = f"Entry {index} has an id that is neither a text nor an integer but of the type {_kind(given)}."
         return UnreadableMask(mask_id, message, upstream)
     try:
-        return Mask.model_validate({"id": mask_id, "segmentation": entry.get("segmentation"), **upstream})
+        return Mask.model_validate({"id": mask_id, "segmentation": entry.get("segmentation"), **own, **upstream})
     except ValidationError as error:
         return UnreadableMask(mask_id, f"The mask does not fit: {explain(error)}.", upstream)
+
+
+def _is_id(given: Any) -> bool:
+    return isinstance(given, str) or plain_id(given) is not None
 
 
 def _kind(value: object) -> str:

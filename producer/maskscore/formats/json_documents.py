@@ -17,8 +17,10 @@ from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.label_studio import entries_of_task, task_image
 from maskscore.formats.record import Format, Stated
 from maskscore.formats.registry import REGISTERED, recognised
+from maskscore.formats.results import IMAGE_FIELDS, entries_of_image, stated_size
 from maskscore.formats.sought import Sought
 from maskscore.formats.ultralytics import entries_of_summary
+from maskscore.ids import id_key
 
 __all__ = ["json_entries", "layout_of_json", "parse_json"]
 
@@ -76,7 +78,9 @@ def layout_of_json(document: Any) -> str:
             return "label-studio"
         if "segments" in first or ("segmentation" not in first and {"box", "class", "confidence"} <= first.keys()):
             return "ultralytics"
-        if {"image_id", "category_id", "score"} <= first.keys() and "id" not in first:
+        if {"image_id", "category_id", "score"} <= first.keys() or (
+            "segmentation" in first and not first.keys().isdisjoint(IMAGE_FIELDS)
+        ):
             return "detectron2"
         return "sam" if {"predicted_iou", "stability_score"} <= first.keys() and "id" not in first else "maskscore"
     if isinstance(document, dict):
@@ -89,8 +93,8 @@ def layout_of_json(document: Any) -> str:
             return "label-studio"
     raise MasksDocumentError(
         "The masks have no known layout. Known in JSON are a list of masks, an object with `masks`, SA-1B's (`image` "
-        "and `annotations`), COCO's and LVIS's (`images` and `annotations`), COCO results (a list with `image_id`, "
-        "`category_id`, `score`), Ultralytics' (a list with `segments`), Label Studio's tasks (`data` and "
+        "and `annotations`), COCO's and LVIS's (`images` and `annotations`), COCO results (a list with `image_id` or "
+        "`file_name`), Ultralytics' (a list with `segments`), Label Studio's tasks (`data` and "
         f"`annotations`), and {', '.join(REGISTERED)}."
     )
 
@@ -105,6 +109,8 @@ def json_entries(document: Any, layout: str, sought: Sought) -> Entries:
         return _READERS[layout](document, sought)
     if isinstance(document, list) and registered.stated is not None:
         document = _document_of(document, registered.stated, sought)
+    if registered.stated is not None:
+        sought.polygon_size = registered.stated(document).size
     return registered.entries(document, sought)
 
 
@@ -140,25 +146,35 @@ def _of_many(annotations: Entries, images: Entries) -> str:
 
 def _own(document: Any, sought: Sought) -> Entries:
     entries = document.get("masks") if isinstance(document, dict) else document
-    return _list(entries, "a list of masks, or an object with `masks`")
+    return entries_of_image(_list(entries, "a list of masks, or an object with `masks`"), sought)
 
 
 def _coco(document: Any, sought: Sought) -> Entries:
     fields = document if isinstance(document, dict) else {}
     annotations = _list(fields.get("annotations"), "COCO's, with `images` and `annotations`")
-    chosen = _coco_image(_list(fields.get("images"), "COCO's, with `images` and `annotations`"), sought)
-    return [entry for entry in annotations if isinstance(entry, dict) and entry.get("image_id") == chosen]
+    images = _list(fields.get("images"), "COCO's, with `images` and `annotations`")
+    known = [image for image in images if isinstance(image, dict) and id_key(image.get("id")) is not None]
+    chosen = _coco_image(known, sought)
+    sought.polygon_size = stated_size(chosen)
+    listed, wanted = {id_key(image["id"]) for image in known}, id_key(chosen["id"])
+    entries = []
+    for entry in annotations:
+        owner = id_key(entry.get("image_id")) if isinstance(entry, dict) else None
+        if owner == wanted:
+            entries.append(entry)
+        elif owner not in listed:
+            sought.orphans.add(owner)
+    return entries
 
 
-def _coco_image(images: Entries, sought: Sought) -> Any:
-    known = [image for image in images if isinstance(image, dict) and "id" in image]
+def _coco_image(known: Entries, sought: Sought) -> Any:
     if sought.id is not None:
-        found = [image["id"] for image in known if str(image["id"]) == str(sought.id)]
+        found = [image for image in known if sought.has_id(image["id"])]
     elif len(known) == 1:
-        return known[0]["id"]
+        found = known
     else:
         named = sought.called(image.get("file_name") or image.get("coco_url") for image in known)
-        found = [known[position]["id"] for position in named]
+        found = [known[position] for position in named]
     if len(found) != 1:
         raise MasksDocumentError(
             f"The COCO file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give `image_id` "
@@ -175,19 +191,7 @@ def _panoptic(document: Any, sought: Sought) -> Entries:
 
 
 def _results(document: Any, sought: Sought) -> Entries:
-    entries = [entry for entry in _list(document, "a list of COCO results") if isinstance(entry, dict)]
-    ids = {str(entry.get("image_id")) for entry in entries}
-    chosen = str(sought.id) if sought.id is not None else None
-    if chosen is None and len(ids) > 1:
-        stem = (sought.file_name or "").rsplit(".", 1)[0]
-        by_name = {name for name in ids if name == stem or (stem.isdigit() and name == str(int(stem)))}
-        if len(by_name) != 1:
-            raise MasksDocumentError(
-                f"The results are of {len(ids)} images, and an image is only known by its id there: give `image_id` "
-                "beside the masks' URI."
-            )
-        (chosen,) = by_name
-    return [entry for entry in entries if chosen is None or str(entry.get("image_id")) == chosen]
+    return entries_of_image(_list(document, "a list of COCO results"), sought)
 
 
 def _ultralytics(document: Any, sought: Sought) -> Entries:
@@ -198,7 +202,7 @@ def _label_studio(document: Any, sought: Sought) -> Entries:
     tasks = [document] if isinstance(document, dict) else _list(document, "Label Studio's, a list of tasks")
     known = [task for task in tasks if isinstance(task, dict)]
     if sought.id is not None:
-        found = [task for task in known if str(task.get("id")) == str(sought.id)]
+        found = [task for task in known if sought.has_id(task.get("id"))]
     elif len(known) == 1:
         found = known
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,9 @@ import ijson
 from pydantic_core import from_json, to_json
 
 from maskscore.formats.containers import opened
-from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.document import MasksDocumentError, Orphans
 from maskscore.formats.json_constants import StrictJson
+from maskscore.ids import id_key
 
 __all__ = ["Grouped", "items", "members", "sketch"]
 
@@ -134,7 +135,8 @@ class Grouped:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;"
-            "CREATE TABLE image (document BLOB); CREATE TABLE annotation (image TEXT, document BLOB); BEGIN"
+            "CREATE TABLE image (key TEXT, name TEXT, document BLOB);"
+            "CREATE TABLE annotation (image TEXT, document BLOB); BEGIN"
         )
 
     def close(self) -> None:
@@ -142,17 +144,34 @@ class Grouped:
         self._database.close()
 
     def add_images(self, images: Iterable[Any]) -> None:
-        """Add the objects that describe the images."""
-        self._database.executemany("INSERT INTO image VALUES (?)", ((_packed(image),) for image in images))
+        """Add the objects that describe the images; what is no object is left out.
 
-    def add_annotations(self, annotations: Iterable[Any]) -> None:
-        """Add objects with ``image_id``; others are of no image, and left out."""
+        Raises :class:`~maskscore.formats.MasksDocumentError` where two of different names have the same id.
+        """
+        self._database.executemany(
+            "INSERT INTO image VALUES (?, ?, ?)",
+            (
+                (id_key(image.get("id")), str(image.get("file_name")), _packed(image))
+                for image in images
+                if isinstance(image, dict)
+            ),
+        )
+        self._database.execute("CREATE INDEX images_by_key ON image (key)")
+        query = "SELECT key, min(name), max(name) FROM image WHERE key IS NOT NULL GROUP BY key"
+        twice = self._database.execute(f"{query} HAVING min(name) < max(name) LIMIT 1").fetchone()
+        if twice is not None:
+            raise MasksDocumentError(
+                f"The file has the image id {twice[0]:.60} twice, of {twice[1]:.200} and of {twice[2]:.200}. Which "
+                "annotations are of which image cannot be known."
+            )
+
+    def add_annotations(self, annotations: Iterable[Any], image_of: Callable[[dict[str, Any]], str | None]) -> None:
+        """Add objects, each with the key of its image, which ``image_of`` says; what is no object is of no image."""
         self._database.executemany(
             "INSERT INTO annotation VALUES (?, ?)",
             (
-                (_key(annotation["image_id"]), _packed(annotation))
+                (image_of(annotation) if isinstance(annotation, dict) else None, _packed(annotation))
                 for annotation in annotations
-                if isinstance(annotation, dict) and "image_id" in annotation
             ),
         )
         self._database.execute("CREATE INDEX annotations_of ON annotation (image)")
@@ -162,20 +181,26 @@ class Grouped:
         for (document,) in self._database.execute("SELECT document FROM image ORDER BY rowid"):
             yield from_json(document)
 
-    def annotated(self) -> Iterator[Any]:
-        """Yield the first annotation of each image, in the order in which the images first occur."""
-        query = "SELECT document FROM annotation WHERE rowid IN (SELECT min(rowid) FROM annotation GROUP BY image)"
-        for (document,) in self._database.execute(f"{query} ORDER BY rowid"):
-            yield from_json(document)
+    def annotated(self) -> Iterator[tuple[str, Any]]:
+        """Yield the key and the first annotation of each image, in the order in which the images first occur."""
+        query = (
+            "SELECT image, document FROM annotation WHERE rowid IN "
+            "(SELECT min(rowid) FROM annotation WHERE image IS NOT NULL GROUP BY image) ORDER BY rowid"
+        )
+        for key, document in self._database.execute(query):
+            yield key, from_json(document)
 
-    def annotations(self, image_id: Any) -> list[Any]:
+    def annotations(self, key: str | None) -> list[Any]:
         """Return the annotations of one image, in the order of the file."""
         query = "SELECT document FROM annotation WHERE image = ? ORDER BY rowid"
-        return [from_json(document) for (document,) in self._database.execute(query, (_key(image_id),))]
+        return [from_json(document) for (document,) in self._database.execute(query, (key,))]
 
-
-def _key(image_id: Any) -> str:
-    return str(image_id) if isinstance(image_id, int | str) else ""
+    def count_orphans(self, orphans: Orphans, *, listed: bool) -> None:
+        """Count the annotations without an image, and (``listed``) those of images that were not added."""
+        unknown = "image IS NULL OR image NOT IN (SELECT key FROM image WHERE key IS NOT NULL)"
+        query = f"SELECT image, count(*) FROM annotation WHERE {unknown if listed else 'image IS NULL'} GROUP BY image"
+        for key, count in self._database.execute(f"{query} ORDER BY min(rowid)"):
+            orphans.add(key, count)
 
 
 def _packed(value: Any) -> bytes:
@@ -183,4 +208,5 @@ def _packed(value: Any) -> bytes:
         return to_json(value)
     except (ValueError, RecursionError):  # nested without end: what is left says which image it is of
         fields = value if isinstance(value, dict) else {}
-        return to_json({name: fields[name] for name in ("id", "image_id") if isinstance(fields.get(name), int | str)})
+        kept = ("id", "image_id", "file_name")
+        return to_json({name: fields[name] for name in kept if isinstance(fields.get(name), int | float | str)})

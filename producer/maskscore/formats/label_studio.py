@@ -49,6 +49,7 @@ def entries_of_task(task: dict[str, Any], sought: Sought) -> list[Any]:
     """
     results = [(source, result) for source, result in _results(task) if _is_mask(result)]
     sought.counted(len(results))
+    sought.polygon_size = task_size(task)
     several = len({id(source) for source, _ in results}) > 1
     return [_entry(source, result, sought, index, several) for index, (source, result) in enumerate(results)]
 

@@ -17,6 +17,7 @@ from maskscore.formats.entries import masks_of
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
 from maskscore.formats.record import Format, Layout
 from maskscore.formats.sought import Sought
+from maskscore.ids import plain_id
 
 __all__ = ["FORMAT"]
 
@@ -64,7 +65,7 @@ def _task(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _tasks(records: Iterable[Any]) -> Iterator[dict[str, Any]]:
     known = (record for record in records if isinstance(record, dict))
     # The annotations of a task follow one another.
-    for _, same in groupby(known, key=lambda record: str(record.get("id"))):
+    for _, same in groupby(known, key=lambda record: str(plain_id(record.get("id")))):
         yield _task(same)
 
 
@@ -74,7 +75,7 @@ def _entries(document: Any, sought: Sought) -> list[Any]:
         raise MasksDocumentError("The masks are not in the layout that was asked for: Label Studio's JSON-MIN, a list.")
     tasks = list(_tasks(records))
     if sought.id is not None:
-        found = [task for task in tasks if str(task["id"]) == str(sought.id)]
+        found = [task for task in tasks if sought.has_id(task["id"])]
     elif len(tasks) == 1:
         found = tasks
     else:
@@ -91,9 +92,9 @@ def _images(path: Path) -> Iterator[ImageMasks]:
     from maskscore.formats.json_stream import items
 
     for task in _tasks(items(path, "item")):
-        task_id = task["id"] if isinstance(task["id"], int | str) else None
+        task_id = task["id"] if isinstance(task["id"], str) else plain_id(task["id"])
         name = task_image(task) or str(task_id)
-        yield ImageMasks(name, masks_of(entries_of_task(task, Sought())), task_id, task_size(task))
+        yield ImageMasks(name, masks_of(entries_of_task(task, Sought()), task_size(task)), task_id, task_size(task))
 
 
 FORMAT = Format(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskscore.formats.containers import MOST_BYTES, unwrapped
 from maskscore.formats.detection import Kind, kind_of
-from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.document import MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.entries import masks_of
 from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import json_entries, layout_of_json, parse_json
@@ -29,6 +30,7 @@ def read_masks(
     size: Size | None = None,
     max_pixels: int = MOST_PIXELS,
     max_bytes: int = MOST_BYTES,
+    orphans: Orphans | None = None,
 ) -> list[Mask | UnreadableMask]:
     """Read the masks of one image, in the order of the file.
 
@@ -36,7 +38,8 @@ def read_masks(
     or file name; folders decide between images of one name) and ``image_id`` find the image in a file of many. ``size``
     is the image's ``(height, width)``: it turns normalised polygons into pixels, and decides the order of an array's
     axes. ``check_count`` is called with the number of entries before they are read, and may raise. Masks of more than
-    ``max_pixels`` are not unpacked, nor is a file of gzip or ZIP to more than ``max_bytes``.
+    ``max_pixels`` are not unpacked, nor is a file of gzip or ZIP to more than ``max_bytes``. ``orphans`` counts the
+    annotations that a file of many images has of none of them; without it, a warning says how many there are.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.entries.masks_of`.
@@ -44,11 +47,15 @@ def read_masks(
     Raises :class:`~maskscore.formats.MasksDocumentError`, and nothing else, whatever the bytes are.
     """
     sought = Sought(image_name, image_id, size, check_count, max_pixels)
+    if orphans is not None:
+        sought.orphans = orphans
     name = layout_named(format).name if format is not None else None
     with formats_extra():
         entries = _entries(unwrapped(data, max_bytes), name, sought)
     sought.counted(len(entries))
-    return masks_of(entries)
+    if orphans is None and sought.orphans.count:
+        warnings.warn(f"{sought.orphans}; they are left out.", stacklevel=2)
+    return masks_of(entries, sought.polygon_size)
 
 
 def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:

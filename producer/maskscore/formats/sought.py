@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from maskscore.formats.document import MasksDocumentError, Size
+from maskscore.formats.document import MasksDocumentError, Orphans, Size
 from maskscore.formats.image_names import Likeness, best, likeness
+from maskscore.ids import id_key
 
 __all__ = ["MOST_PIXELS", "Sought"]
 
@@ -26,7 +27,8 @@ class Sought:
     ``name`` (its path or file name) and ``id`` find it in a file of many images; ``size`` is its
     ``(height, width)`` where it is known. ``check_count`` is called with the number of entries before they are read,
     and may raise. No mask of more than ``max_pixels`` is unpacked; ``unpacked`` counts the pixels of all that were,
-    ``steps`` those of the outlines that were drawn.
+    ``steps`` those of the outlines that were drawn. A reader sets ``polygon_size`` to the ``(height, width)`` that its
+    polygons are in pixels of, where the file says so, and adds to ``orphans`` what belongs to no image of the file.
     """
 
     name: str | None = None
@@ -36,6 +38,8 @@ class Sought:
     max_pixels: int = MOST_PIXELS
     unpacked: int = 0
     steps: float = 0
+    polygon_size: Size | None = None
+    orphans: Orphans = field(default_factory=Orphans)
 
     def counted(self, count: int) -> None:
         """Let the caller refuse so many entries."""
@@ -43,11 +47,15 @@ class Sought:
             self.check_count(count)
 
     def needed_size(self, why: str) -> Size:
-        """Return the image's size. Raises :class:`MasksDocumentError` where it is not known."""
+        """Return the image's size, for polygons that are turned into pixels of it.
+
+        Raises :class:`MasksDocumentError` where it is not known.
+        """
         if self.size is None:
             raise MasksDocumentError(
                 f"{why}, so the image's height and width must be known: give `size`, or let a worker read it."
             )
+        self.polygon_size = self.size
         return self.size
 
     def check_pixels(self, height: int, width: int) -> None:
@@ -85,6 +93,11 @@ class Sought:
     def file_name(self) -> str | None:
         """The image's name without folders."""
         return None if self.name is None else self.name.rsplit("/", 1)[-1]
+
+    def has_id(self, value: object) -> bool:
+        """Say whether an id in the file is this image's; ids that are equal as numbers are equal."""
+        key = id_key(value)
+        return key is not None and key == id_key(self.id)
 
     @property
     def words(self) -> str:

@@ -56,4 +56,4 @@ def _entry(item: Any, outline: list[float] | None, scale: tuple[float, float], i
         scaled = [number * scale[position % 2] for position, number in enumerate(outline)]
     except OverflowError:
         return UnreadableMask(str(index), f"Entry {index} has a number without bounds.", fields)
-    return {**fields, "segmentation": [scaled]}
+    return {**fields, "segmentation": [scaled], "polygon_convention": "opencv"}

@@ -2,7 +2,8 @@
 
 Source: https://docs.ultralytics.com/datasets/segment and ``Results.save_txt`` in
 https://github.com/ultralytics/ultralytics (``ultralytics/engine/results.py``), which may add a confidence
-(``save_conf``) and a tracker's number at the end of a line.
+(``save_conf``) and a tracker's number at the end of a line. Its outlines are those of ``cv2.findContours``, and its
+masks are drawn of them by ``cv2.fillPoly`` (``polygon2mask`` in ``ultralytics/data/utils.py``).
 """
 
 from __future__ import annotations
@@ -34,40 +35,54 @@ def entries_of_labels_text(data: bytes, sought: Sought) -> list[Any]:
         return []
     sought.counted(len(lines))
     size = sought.needed_size("The polygons are normalised to 0 ... 1")
-    return [_entry(line.split(), size, index) for index, line in enumerate(lines)]
+    rows = [line.split() for line in lines]
+    columns = _columns(rows)
+    return [_entry(row, columns, size, index) for index, row in enumerate(rows)]
 
 
-def _entry(tokens: list[str], size: Size, index: int) -> Any:
+def _columns(rows: list[list[str]]) -> tuple[str, ...] | None:
+    """Return the fields behind the polygon, the same in each line; ``None`` where the lines do not agree.
+
+    A tracker's numbers are whole ones, most of them above 1, which neither coordinates nor confidences are. A single
+    number more than pairs that is 1 is the first object's number, and not a confidence, if there is no other line.
+    """
+    long = [row for row in rows if len(row) >= _FEWEST_NUMBERS]
+    last = [row[-1] for row in long]
+    counted = all(map(_is_count, last))
+    large = counted and any(int(text) > 1 for text in last)
+    odd = {len(row) % 2 for row in long}
+    if odd == {0}:
+        return ("track_id",) if large or (counted and len(last) == 1) else ("confidence",)
+    if odd == {1}:
+        return ("confidence", "track_id") if large and all(len(row) > _FEWEST_NUMBERS for row in long) else ()
+    return None
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text[:18]) > 0 and len(text) <= 18
+
+
+def _entry(tokens: list[str], columns: tuple[str, ...] | None, size: Size, index: int) -> Any:
     try:
         numbers = [float(token) for token in tokens]
     except ValueError:
         return UnreadableMask(str(index), f"Line {index + 1} is not made of numbers.")
-    fields, coordinates = _split(tokens, numbers)
+    if columns is None:
+        columns = _columns([tokens]) or ()
+    fields: dict[str, Any] = {"class": int(numbers[0]) if numbers[0].is_integer() else tokens[0]}
     if len(numbers) < _FEWEST_NUMBERS:
         return UnreadableMask(
             str(index), f"Line {index + 1} has a box or less, and no polygon of three points.", fields
         )
+    end = len(numbers) - len(columns)
+    fields |= dict(zip(columns, numbers[end:], strict=True))
+    if "track_id" in fields:
+        fields["track_id"] = int(tokens[-1])
+    coordinates = numbers[1:end]
     odd = [number for number in coordinates if not math.isfinite(number) or abs(number) > _MOST]
     if odd:
         message = f"Line {index + 1} has the coordinate {odd[0]:g}; they are shares of the image's sides, from 0 to 1."
         return UnreadableMask(str(index), message, fields)
     height, width = size
     scaled = [number * (height if position % 2 else width) for position, number in enumerate(coordinates)]
-    return {**fields, "segmentation": [scaled]}
-
-
-def _split(tokens: list[str], numbers: list[float]) -> tuple[dict[str, Any], list[float]]:
-    """Return the fields and the coordinates: what is left over from pairs is a confidence or a tracker's number."""
-    fields: dict[str, Any] = {"class": int(numbers[0]) if numbers[0].is_integer() else tokens[0]}
-    rest = numbers[1:]
-    # With both, a pair is too much, and its second number is a whole one above any coordinate.
-    if len(rest) % 2 == 0 and len(rest) > 6 and rest[-1] > 1 and tokens[-1].isdigit():
-        fields |= {"confidence": rest[-2], "track_id": int(tokens[-1])}
-        return fields, rest[:-2]
-    if len(rest) % 2:
-        if rest[-1] > 1 and tokens[-1].isdigit():
-            fields["track_id"] = int(tokens[-1])
-        else:
-            fields["confidence"] = rest[-1]
-        return fields, rest[:-1]
-    return fields, rest
+    return {**fields, "segmentation": [scaled], "polygon_convention": "opencv"}

@@ -31,7 +31,7 @@ def component_bits(mask: Mask, component: Component, box: Box, size: tuple[int, 
         return _inside_box(mask, box, size)
     # The box holds all of the component, but may hold bits of its neighbours.
     width, height = size
-    parts = connected_parts(spans_of(mask.segmentation, height, width), height)
+    parts = connected_parts(spans_of(mask, height, width), height)
     part = parts[component.part] if component.part < len(parts) else None
     if part is None or (part.box, part.area) != (box, component.area):
         raise ValueError("the mask does not hold this component")
@@ -54,6 +54,8 @@ def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
     if isinstance(mask.segmentation, RLE):
         counts = mask.segmentation.counts
         return _picture(counts_from_text(counts) if isinstance(counts, str) else counts, box, size)
+    if mask.polygon_convention == "opencv":
+        return _picture(counts_of(spans_of(mask, height, width), width * height), box, size)
     picture = Image.new("L", box[2:])
     for polygon in mask.segmentation:
         picture = ImageChops.lighter(picture, _picture(polygon_runs(polygon, height, width), box, size))
