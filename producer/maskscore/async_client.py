@@ -17,7 +17,7 @@ from maskscore.client import ROOM_S, Client, no_such_job, not_ended, succeeded
 from maskscore.connection import redis_errors
 from maskscore.errors import QueueFull
 from maskscore.job import Job, Method, Thresholds
-from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, hear_ends
+from maskscore.ledger import Backlog, BatchSummary, DeadLetter, End, JobRecord, JobStatus, hear_ends
 from maskscore.looks import Looks
 from maskscore.polling import Polling, pages_of
 from maskscore.prompts import PromptSet
@@ -103,6 +103,10 @@ class AsyncClient:
     def batch(self, batch_id: str) -> AsyncBatch:
         """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
         return AsyncBatch(self, self._sync.batch(batch_id))
+
+    async def batches(self) -> list[BatchSummary]:
+        """Return the batches that are kept, the latest first; see :meth:`maskscore.Client.batches`."""
+        return await self._call(self._sync.batches)
 
     async def submit(self, job: Job, *, content_id: bool = False, retry_failed: bool = False) -> AsyncJobHandle:
         """Submit one job; see :meth:`maskscore.Client.submit`."""

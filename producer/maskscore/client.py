@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,17 @@ from maskscore.errors import (
     WaitTimeout,
 )
 from maskscore.job import Job, MasksRef, Method, Thresholds, parse_job
-from maskscore.ledger import Backlog, BatchLedger, DeadLetter, JobRecord, JobStatus, Ledger, Submission, Submitted
+from maskscore.ledger import (
+    Backlog,
+    BatchLedger,
+    BatchSummary,
+    DeadLetter,
+    JobRecord,
+    JobStatus,
+    Ledger,
+    Submission,
+    Submitted,
+)
 from maskscore.objects import Objects
 from maskscore.polling import PAGE, Polling
 from maskscore.prompts import PromptSet
@@ -114,6 +125,20 @@ class Client:
     def batch(self, batch_id: str) -> Batch:
         """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
         return Batch(self, self._batches, batch_id)
+
+    def batches(self) -> list[BatchSummary]:
+        """Return the batches that are kept, the latest first.
+
+        Redis looks at each of its keys for it, a few thousand at a time: seconds for ten million jobs.
+        """
+        summaries = []
+        with redis_errors(self.settings):
+            for batch_id in set(self._batches.all()):
+                counts = self._batches.counts(batch_id)
+                if counts is not None:
+                    summaries.append(BatchSummary(batch_id, counts, self._batches.submitted_at(batch_id)))
+        long_ago = datetime.min.replace(tzinfo=UTC)
+        return sorted(summaries, key=lambda batch: (batch.submitted_at or long_ago, batch.batch_id), reverse=True)
 
     def submit(self, job: Job, *, content_id: bool = False, retry_failed: bool = False) -> JobHandle:
         """Submit one job and return at once.
@@ -343,6 +368,10 @@ class Client:
         """Return the error for what had not ended in time, with the cause where there is no worker at all."""
         lonely = self.no_worker()
         return WaitTimeout(f"{message} {lonely}" if lonely else message)
+
+    def _known_batches(self, names: list[str]) -> set[str]:
+        with redis_errors(self.settings):
+            return {name for name, known in zip(names, self._batches.known(names), strict=True) if known}
 
     def _look(self, job_ids: list[str]) -> list[JobStatus | None]:
         with redis_errors(self.settings):

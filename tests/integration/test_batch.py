@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import click
 import pytest
 import redis
+from click.testing import CliRunner
 
 from maskscore import (
     BatchCounts,
@@ -25,6 +27,8 @@ from maskscore import (
     QueueFull,
     WaitTimeout,
 )
+from maskscore.cli.batch import batch_command
+from maskscore.cli.jobs import cancel_command, results_command, status_command, wait_command
 from maskscore.ledger import Ledger, new_token
 from maskscore.local import LocalServices
 from maskscore.local.worker import start_worker
@@ -204,6 +208,44 @@ def test_the_commands_for_batches_and_dead_letters(services: LocalServices, name
     assert "cancelled" in run("batch", "results", "night", "--json", expect=1)
     run("batch", "show", "day", expect=5)
     run("dead", "drop", "--all", expect=5)
+
+
+def test_the_commands_for_jobs_take_batches(client: Client, services: LocalServices, namespace: str) -> None:
+    def run(command: click.Command, *arguments: str, expect: int = 0, stdin: str = "") -> str:
+        environment = {**services.environment(), "MASKSCORE_NAMESPACE": namespace, "COLUMNS": "80"}
+        done = CliRunner(env=environment).invoke(command, arguments, input=stdin)
+        assert done.exit_code == expect, (done.output, done.exception)
+        return done.output
+
+    assert "no batches" in run(batch_command, "list")
+    assert client.batches() == []
+    client.submit_many(jobs(4)[2:], batch_id="early")
+    client.submit_many(jobs(3)[:2], batch_id="late")
+    client.submit_many([Job.model_validate({"image": "s3://a/a.png", "masks": [], "job_id": "one"})], batch_id="other")
+    assert {batch.batch_id: batch.counts for batch in client.batches()} == {
+        "early": BatchCounts(queued=2),
+        "late": BatchCounts(queued=2),
+        "other": BatchCounts(queued=1),
+    }
+    listed = [json.loads(line) for line in run(batch_command, "list", "--json").splitlines()]
+    assert [(batch["batch_id"], batch["queued"]) for batch in listed] == [("other", 1), ("late", 2), ("early", 2)]
+    assert "and 2 older ones" in run(batch_command, "list", "--limit", "1")
+    shown = run(status_command, "early", "one")
+    assert "batch early: 2 jobs: 2 queued" in shown
+    assert "one" in shown
+    assert "j2" not in shown
+    end(services, namespace, "j2")
+    results = run(results_command, "early", "--json", expect=1)
+    assert json.loads(results.splitlines()[0])["job_id"] == "j2"
+    assert "1 jobs have not ended" in results
+    with pytest.raises(AssertionError, match="WaitTimeout"):
+        run(wait_command, "early", "--timeout", "0")
+    assert "1 failed, 1 cancelled" in run(cancel_command, "early")
+    assert "1 failed, 1 cancelled" in run(wait_command, "early", expect=1)
+    cancelled = run(cancel_command, "-", stdin="one\nlate\n")
+    assert "batch late: 2 jobs: 2 cancelled" in cancelled
+    with pytest.raises(AssertionError, match="JobNotFound"):
+        run(status_command, "earl")
 
 
 def test_endings_are_read_while_others_submit_and_notes_are_kept(

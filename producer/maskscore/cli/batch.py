@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import click
 
 from maskscore.cli.exits import Exit
-from maskscore.cli.output import print_results, shown_progress
+from maskscore.cli.output import print_counts, print_results, shown_progress, table
+from maskscore.cli.terminal import new_console
 from maskscore.cli.unscored import Unscored
 from maskscore.cli.worker_notice import worker_notice
 from maskscore.client import Client
-from maskscore.ledger import BatchCounts
 from maskscore.result import JobResult
 
 __all__ = ["batch_command"]
@@ -28,13 +28,38 @@ def batch_command() -> None:
     """Batches: what was submitted together. `maskscore submit` says the batch's id on stderr."""
 
 
+@batch_command.command("list")
+@_json
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Most batches, the latest.")
+def _list(as_json: bool, limit: int) -> None:
+    """List the batches that are kept, the latest first, with their jobs by state."""
+    with Client() as client:
+        batches = client.batches()
+    rows = table("batch", "jobs", "states", "submitted")
+    for batch in batches[:limit]:
+        values = dataclasses.asdict(batch.counts)
+        at = batch.submitted_at
+        if as_json:
+            about = {"batch_id": batch.batch_id, **values, "total": batch.counts.total}
+            click.echo(json.dumps({**about, "submitted_at": at.isoformat() if at else None}))
+        states = ", ".join(f"{count:,} {state}" for state, count in values.items() if count)
+        submitted = at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+        rows.add_row(batch.batch_id, f"{batch.counts.total:,}", states, submitted)
+    if not as_json and batches:
+        new_console().print(rows)
+    if not batches:
+        click.echo("maskscore: no batches", err=True)
+    if len(batches) > limit:
+        click.echo(f"maskscore: and {len(batches) - limit:,} older ones; --limit shows more", err=True)
+
+
 @batch_command.command("show")
 @_batch_id
 @_json
 def _show(batch_id: str, as_json: bool) -> None:
     """Count the jobs by their state."""
     with Client() as client:
-        _print_counts(batch_id, client.batch(batch_id).counts(), as_json)
+        print_counts(batch_id, client.batch(batch_id).counts(), as_json=as_json)
 
 
 @batch_command.command("wait")
@@ -49,7 +74,7 @@ def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
         for _ in unscored.of(shown_progress(batch.as_completed(timeout), len(batch), client=client)):
             pass
         counts = batch.counts()
-        _print_counts(batch_id, counts, as_json)
+        print_counts(batch_id, counts, as_json=as_json)
     unscored.say()
     if unscored or counts.succeeded < counts.total:
         sys.exit(Exit.NOT_SUCCEEDED)
@@ -86,13 +111,4 @@ def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | 
 def _cancel(batch_id: str, as_json: bool) -> None:
     """Cancel every job that has not ended: queued ones never run, running ones stop at their next step."""
     with Client() as client:
-        _print_counts(batch_id, client.batch(batch_id).cancel(), as_json)
-
-
-def _print_counts(batch_id: str, counts: BatchCounts, as_json: bool) -> None:
-    values = dataclasses.asdict(counts)
-    if as_json:
-        click.echo(json.dumps({"batch_id": batch_id, **values, "total": counts.total}))
-        return
-    some = [f"{count:,} {state}" for state, count in values.items() if count]
-    click.echo(f"batch {batch_id}: {counts.total:,} jobs: {', '.join(some)}")
+        print_counts(batch_id, client.batch(batch_id).cancel(), as_json=as_json)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
 from maskscore.batch import Batch
 from maskscore.client import Client
 from maskscore.errors import BatchNotFound, JobNotFound
 
-__all__ = ["batch_named"]
+__all__ = ["batch_named", "batches_and_jobs"]
+
+_PAGE = 1000
+
+
+def batches_and_jobs(client: Client, names: Iterable[str]) -> tuple[list[Batch], list[str]]:
+    """Return the batches that some of these ids are of, and the others, which are jobs' or nobody's.
+
+    A thousand ids take one round trip. An id that is a batch's and a job's is taken for the batch's.
+    """
+    batches: list[Batch] = []
+    job_ids: list[str] = []
+    rest = iter(names)
+    while page := list(islice(rest, _PAGE)):
+        known = client._known_batches(page)
+        batches += [client.batch(name) for name in page if name in known]
+        job_ids += [name for name in page if name not in known]
+    return batches, job_ids
 
 
 def batch_named(client: Client, name: str) -> Batch | None:

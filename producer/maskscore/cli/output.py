@@ -18,10 +18,10 @@ from maskscore.cli.terminal import new_console, text_column
 from maskscore.cli.worker_notice import worker_notice
 from maskscore.client import Client
 from maskscore.escaping import one_line
-from maskscore.ledger import JobStatus
+from maskscore.ledger import BatchCounts, JobStatus
 from maskscore.result import Component, JobResult
 
-__all__ = ["print_results", "print_statuses", "read_job_ids", "shown_progress", "table"]
+__all__ = ["print_counts", "print_results", "print_statuses", "read_job_ids", "shown_progress", "table"]
 
 T = TypeVar("T")
 
@@ -62,6 +62,16 @@ def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> It
         for job in jobs:
             progress.advance(bar)
             yield job
+
+
+def print_counts(batch_id: str, counts: BatchCounts, *, as_json: bool) -> None:
+    """Print how many jobs of a batch are in which state."""
+    values = dataclasses.asdict(counts)
+    if as_json:
+        click.echo(json.dumps({"batch_id": batch_id, **values, "total": counts.total}))
+        return
+    some = [f"{count:,} {state}" for state, count in values.items() if count]
+    click.echo(f"batch {batch_id}: {counts.total:,} jobs: {', '.join(some)}")
 
 
 def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
@@ -134,7 +144,7 @@ def table(*columns: str) -> Table:
     """Return an empty table with these columns; counts and scores stand at the right."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        number = column in ("mult", "s_pos", "s_neg", "attempts", "retries")
+        number = column in ("mult", "s_pos", "s_neg", "attempts", "retries", "jobs")
         rows.add_column(column, justify="right" if number else "left", no_wrap=column != "negative")
     return rows
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import redis
 
-from maskscore.ledger.records import BatchCounts, BatchEvent
+from maskscore.ledger.records import BatchCounts, BatchEvent, moment
 from maskscore.ledger.scripts import Scripts
 from maskscore.result import JobState
 
 __all__ = ["BatchLedger"]
 
+_SCAN = 5000
 _STATES = [field.name for field in fields(BatchCounts)]
 
 
@@ -26,6 +29,7 @@ class BatchLedger:
 
     def __init__(self, client: redis.Redis, *, namespace: str) -> None:
         self._redis: Any = client
+        self._namespace = namespace
         self._prefix = f"{namespace}:batch"
         # The script that keeps a note ends nothing, so that no time to live is asked for.
         self._script = Scripts(client, namespace=namespace, ttl_ms=0)
@@ -34,6 +38,26 @@ class BatchLedger:
         """Return how many jobs are in which state; ``None`` for an unknown batch."""
         row = self._redis.hmget(f"{self._prefix}:counts:{batch_id}", _STATES)
         return None if not any(value is not None for value in row) else BatchCounts(*(int(value or 0) for value in row))
+
+    def known(self, batch_ids: Sequence[str]) -> list[bool]:
+        """Return for each id whether there is such a batch, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for batch_id in batch_ids:
+                pipeline.exists(f"{self._prefix}:counts:{batch_id}")
+            return [bool(found) for found in pipeline.execute()]
+
+    def all(self) -> Iterator[str]:
+        """Yield the ids of all batches, in no order. Redis looks at each of its keys for it, some at a time."""
+        prefix = f"{self._prefix}:counts:"
+        pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
+        for key in self._redis.scan_iter(match=pattern, count=_SCAN, _type="hash"):
+            yield key.decode().removeprefix(prefix)
+
+    def submitted_at(self, batch_id: str) -> datetime | None:
+        """Return when the batch's first job was submitted; ``None`` where its record is gone."""
+        first = self._redis.lindex(f"{self._prefix}:jobs:{batch_id}", 0)
+        at = first and self._redis.hget(f"{self._namespace}:job:{first.decode()}", "submitted_at")
+        return moment(at) if at else None
 
     def job_ids(self, batch_id: str, *, start: int, stop: int) -> list[str]:
         """Return the ids at the positions ``start`` to ``stop`` (excluded), in the order of submission."""

@@ -15,6 +15,7 @@ __all__ = [
     "Backlog",
     "BatchCounts",
     "BatchEvent",
+    "BatchSummary",
     "Claim",
     "DeadLetter",
     "JobRecord",
@@ -201,6 +202,15 @@ class BatchCounts:
     def ended(self) -> int:
         """Those that have ended, whatever way."""
         return self.succeeded + self.failed + self.cancelled + self.expired
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """A batch at a glance; ``submitted_at`` is of its first job, ``None`` where that job's record is gone."""
+
+    batch_id: str
+    counts: BatchCounts
+    submitted_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
