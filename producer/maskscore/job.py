@@ -73,6 +73,7 @@ MasksFormat = Literal[
     "labelme",
     "via",
     "supervisely",
+    "kitti-mots",
 ]
 # S3's keys have at most 1,024 bytes, paths 4,096; percent signs make a file's URI longer.
 _MOST_URI: Final = 16_384

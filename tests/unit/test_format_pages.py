@@ -32,7 +32,17 @@ def test_a_page_says_its_formats_name_and_what_it_is(name: str) -> None:
 
 WITH_EXAMPLES = [
     *("maskscore", "sam", "sa1b", "coco", "lvis", "coco-panoptic", "detectron2", "ultralytics", "yolo"),
-    *("label-studio", "cvat", "grounded-sam2", "mmdet", "label-studio-min", "labelme", "via", "supervisely"),
+    *(
+        "label-studio",
+        "cvat",
+        "grounded-sam2",
+        "mmdet",
+        "label-studio-min",
+        "labelme",
+        "via",
+        "supervisely",
+        "kitti-mots",
+    ),
 ]
 
 

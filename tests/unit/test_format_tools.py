@@ -281,3 +281,44 @@ def test_a_bitmap_that_unpacks_without_end_is_refused() -> None:
     assert "too long" in words[1]
     too_large = said(read(supervisely(bomb, huge, height=10**9, width=10**9), "supervisely"))
     assert all("at most 100,000,000 are unpacked" in message for message in too_large)
+
+
+def mots(*frames: int) -> bytes:
+    lines = [
+        f"{frame} {1000 * number + 7} {number} 40 60 {rle(mask)['counts']}"
+        for frame in frames
+        for number, mask in enumerate(MASKS, 1)
+    ]
+    return "\n".join(lines).encode()
+
+
+def test_kitti_mots_is_not_taken_for_yolo(tmp_path: Path) -> None:
+    path = tmp_path / "0002.txt"
+    path.write_bytes(mots(12, 3, 12 + 1) + b"\n\n12 10000 10 40 60 PVf8\n3 x\n")
+    assert detect(path).name == detect(path.read_bytes()).name == "kitti-mots"
+    images = list(read_dataset(path))
+    assert [(image.image, image.image_id, image.size) for image in images] == [
+        ("0002/000012", 12, SIZE),
+        ("0002/000003", 3, SIZE),
+        ("0002/000013", 13, SIZE),
+    ]
+    for mask, bits in zip(images[0].masks, MASKS, strict=False):
+        np.testing.assert_array_equal(drawn(mask), bits)
+    assert [mask.id for mask in images[0].masks] == ["1007", "2007", "3007", "10000"]
+    assert isinstance(images[0].masks[0], Mask)
+    assert images[0].masks[0].upstream == {"class_id": 1, "time_frame": 12}
+    assert "to ignore" in said(images[0].masks)[0]
+    assert "Line 12 is not" in said(images[1].masks)[0]
+    for options in ({"image_name": "000012.png"}, {"image_id": 12}, {"image_name": "x.png", "image_id": "12"}):
+        assert read_masks(path.read_bytes(), **options) == images[0].masks
+    assert read_masks(mots(5), image_name="photo.png") == read_masks(mots(5), format="kitti-mots", image_id=5)
+    for name in ("000014.png", "photo.png"):
+        with pytest.raises(MasksDocumentError, match="no frame with the file name"):
+            read_masks(path.read_bytes(), image_name=name)
+    with pytest.raises(MasksDocumentError, match="lines of KITTI MOTS"):
+        read_masks(path.read_bytes(), format="yolo")
+
+
+def test_boxes_of_yolo_with_a_confidence_are_still_yolos() -> None:
+    assert detect(b"0 0.5 0.5 0.2 0.2 0.9\n").name == "yolo"
+    assert detect(b"0 1 1 1 1 1\n").name == "yolo"

@@ -13,6 +13,7 @@ from maskscore.formats.json_stream import sketch
 from maskscore.formats.layouts import FORMATS, Layout
 from maskscore.formats.magic import kind_by_magic
 from maskscore.formats.record import Kind
+from maskscore.formats.registry import recognised_text
 
 __all__ = ["Kind", "detect", "kind_of"]
 
@@ -50,6 +51,8 @@ def kind_of(data: bytes) -> Kind:
     head = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
     if head.startswith(b"<"):
         return "xml"
+    if recognised_text(head) is not None:
+        return "lines"
     tokens = head.split(b"\n", 1)[0].split()
     return "numbers" if len(tokens) >= 5 and all(map(_is_number, tokens[:5])) else "json"
 
@@ -85,6 +88,8 @@ def _detected(source: Path | bytes) -> str:
         return "cvat"
     if kind == "numbers":
         return "yolo"
+    if kind == "lines" and (name := recognised_text(data[:_HEAD_BYTES].lstrip())) is not None:
+        return name
     if large and isinstance(source, Path):
         return layout_of_json(sketch(source))
     return layout_of_json(parse_json(data))

@@ -13,6 +13,7 @@ from maskscore.formats.entries import masks_of
 from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import json_entries, layout_of_json, parse_json
 from maskscore.formats.layouts import layout_named
+from maskscore.formats.registry import REGISTERED, recognised_text
 from maskscore.formats.sought import MOST_PIXELS, Sought
 from maskscore.formats.yolo import entries_of_labels_text
 from maskscore.job import Mask
@@ -64,7 +65,7 @@ def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
             "The masks file is empty. If it is YOLO's label text of an image without objects, say the format: yolo."
         )
     kind = kind_of(data)
-    if name is not None and kind not in _KINDS.get(name, ("json",)):
+    if name is not None and kind not in _kinds(name):
         raise MasksDocumentError(f"The masks were to be of the format {name}, but they are {_WORDS[kind]}.")
     if kind in ("png", "picture"):
         from maskscore.formats.png import entries_of_png
@@ -82,10 +83,18 @@ def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
         raise MasksDocumentError("The masks were to be of the format yolo, lines of numbers, but they are JSON.")
     if name == "yolo" or (kind == "numbers" and name is None):
         return entries_of_labels_text(data, sought)
+    if kind == "lines":
+        return REGISTERED[name or recognised_text(data[:_HEAD_BYTES].lstrip()) or ""].entries(data, sought)
     document = parse_json(data)
     return json_entries(document, name or layout_of_json(document), sought)
 
 
+def _kinds(name: str) -> tuple[Kind, ...]:
+    registered = REGISTERED.get(name)
+    return (registered.kind,) if registered is not None else _KINDS.get(name, ("json",))
+
+
+_HEAD_BYTES = 4096
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
     "png-labels": ("png", "picture"),
     "png-binary": ("png", "picture"),
@@ -103,5 +112,6 @@ _WORDS: Mapping[Kind, str] = {
     "npy": "an NPY",
     "xml": "XML",
     "numbers": "lines of numbers",
+    "lines": "lines of KITTI MOTS",
     "json": "JSON, or nothing that is known",
 }

@@ -13,7 +13,7 @@ from maskscore.formats.sought import Sought
 __all__ = ["Format", "Kind", "Layout", "Scope", "Stated"]
 
 Scope = Literal["image", "dataset", "folder"]
-Kind = Literal["json", "png", "picture", "npz", "npy", "xml", "numbers"]
+Kind = Literal["json", "png", "picture", "npz", "npy", "xml", "numbers", "lines"]
 """What a file is by its first bytes."""
 
 
@@ -40,15 +40,15 @@ class Stated(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A JSON format in a module of its own.
+    """A format in a module of its own: of JSON documents, or (``kind="lines"``) of lines of text.
 
     Parameters
     ----------
     layout: its name, its scope, and what it is.
     recognises: whether a parsed document is of this format. Of a large file it is given the document with the first
-        member of each of its lists alone.
-    entries: a parsed document and the sought image → that image's entries: :func:`~maskscore.formats.entries.masks_of`.
-        Raises :class:`~maskscore.formats.MasksDocumentError`.
+        member of each of its lists alone. Of text it is given the first few kilobytes.
+    entries: a parsed document (of text: the bytes) and the sought image → that image's entries, as
+        :func:`~maskscore.formats.entries.masks_of` takes them. Raises :class:`~maskscore.formats.MasksDocumentError`.
     images: a dataset file → the masks of each of its images, one image in memory at a time.
     stated: what a document of one image says of it, for files that hold several such documents.
     """
@@ -58,6 +58,7 @@ class Format:
     entries: Callable[[Any, Sought], list[Any]]
     images: Callable[[Path], Iterator[ImageMasks]] | None = None
     stated: Callable[[Any], Stated] | None = None
+    kind: Literal["json", "lines"] = "json"
 
     @property
     def name(self) -> str:

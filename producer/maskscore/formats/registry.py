@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from maskscore.formats import label_studio_min, labelme, mmdet, sa1b, supervisely, via
+from maskscore.formats import kitti_mots, label_studio_min, labelme, mmdet, sa1b, supervisely, via
 from maskscore.formats.record import Format
 
-__all__ = ["REGISTERED", "recognised"]
+__all__ = ["REGISTERED", "recognised", "recognised_text"]
 
 REGISTERED: Mapping[str, Format] = MappingProxyType(
     {
@@ -25,6 +25,7 @@ REGISTERED: Mapping[str, Format] = MappingProxyType(
             labelme.FORMAT,
             via.FORMAT,
             supervisely.FORMAT,
+            kitti_mots.FORMAT,
         )
     }
 )
@@ -33,4 +34,13 @@ REGISTERED: Mapping[str, Format] = MappingProxyType(
 
 def recognised(document: Any) -> str | None:
     """Return the name of the first of them that a parsed JSON document is of, or ``None``."""
-    return next((name for name, format_ in REGISTERED.items() if format_.recognises(document)), None)
+    return _first("json", document)
+
+
+def recognised_text(head: bytes) -> str | None:
+    """Return the name of the first of them that a text of this beginning is of, or ``None``."""
+    return _first("lines", head)
+
+
+def _first(kind: str, shown: Any) -> str | None:
+    return next((name for name, known in REGISTERED.items() if known.kind == kind and known.recognises(shown)), None)
