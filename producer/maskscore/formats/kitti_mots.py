@@ -21,6 +21,8 @@ __all__ = ["FORMAT"]
 
 _FIELDS = 6
 _IGNORED_CLASS = 10
+# Of the 64 characters of COCO's compressed RLE: maskscore.masks.
+_FIRST = 48
 # Numbers of more digits are no frames, ids or sizes; reading very long ones takes long.
 _MOST_DIGITS = 12
 
@@ -30,7 +32,7 @@ def _recognises(head: Any) -> bool:
     tokens = head.split(b"\n", 1)[0].split()
     if len(tokens) != _FIELDS or not all(token.isdigit() and len(token) <= _MOST_DIGITS for token in tokens[:5]):
         return False
-    return int(tokens[3]) > 1 and int(tokens[4]) > 1
+    return int(tokens[3]) > 1 and int(tokens[4]) > 1 and all(_FIRST <= byte < _FIRST + 64 for byte in tokens[5])
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[tuple[int | None, Any]]:
