@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Final
 
 from PIL import Image, ImageCms
@@ -29,7 +28,7 @@ SWAPS_SIDES: Final = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
 
 
-def open_picture(data: bytes, formats: Sequence[str] | None = None) -> Image.Image:
+def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Open an image file of one of Pillow's ``formats`` (``None``: any) without large metadata; nothing is decoded.
 
     Raises :class:`~maskscore.decode_limits.TooCostlyError`, and what Pillow raises for damaged bytes: nearly anything.

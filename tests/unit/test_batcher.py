@@ -16,6 +16,7 @@ import torch
 
 from maskscore.errors import JobError
 from maskscore_worker.batcher import Batcher
+from maskscore_worker.device_check import DeviceBroken, DeviceCheck
 from maskscore_worker.lanes import Lanes
 
 Array = npt.NDArray[Any]
@@ -193,6 +194,59 @@ def test_a_poisonous_crop_fails_only_its_own_caller(fault: str, code: str) -> No
             sick.result(20)
         assert caught.value.code == code
         np.testing.assert_allclose(batcher.encode(crops(9, 1)), project(crops(9, 1)), rtol=1e-5)
+
+
+class Breakable:
+    """An encoder that works until it is broken, and never again; each batch that holds a crop of 255 fails anyway."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.broken = False
+
+    def __call__(self, batch: Array) -> Array:
+        if self.broken and self.way == "nan":
+            return np.full((len(batch), 5), np.nan, np.float32)
+        if self.broken or (batch == 255).all(axis=(1, 2, 3)).any():
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return project(batch)
+
+
+@pytest.mark.parametrize("way", ["raise", "nan"])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_device_that_breaks_for_good_is_nobodys_fault(way: str, lanes: int) -> None:
+    encode = Breakable(way)
+    check = DeviceCheck(lambda: encode(crops(0, 1)))
+    reasons: list[str] = []
+    check.on_broken = reasons.append
+    batcher = Batcher(encode, max_batch=8, max_wait_s=0.005, lanes=lanes, check_device=check.after)
+    batcher.start()
+    try:
+        with pytest.raises(JobError) as caught:
+            batcher.encode(np.full((1, 2, 2, 3), 255, np.uint8))
+        assert (caught.value.code, caught.value.passing) == ("internal_error", False)
+        np.testing.assert_allclose(batcher.encode(crops(9, 3)), project(crops(9, 3)), rtol=1e-5)
+        assert (check.reason, reasons) == (None, [])
+        encode.broken = True
+        with ThreadPoolExecutor(8) as threads:
+            answers = [threads.submit(batcher.encode, crops(seed, 5)) for seed in range(20)]
+            for answer in answers:
+                assert isinstance(answer.exception(20), DeviceBroken)
+        assert reasons == [check.reason]
+        assert "a known crop" in str(check.reason)
+        # It stays so: what computes by chance once more is not trusted.
+        with pytest.raises(DeviceBroken):
+            check.after(ValueError("anything"))
+    finally:
+        batcher.close()
+
+
+def test_a_device_without_memory_for_the_probe_is_not_broken() -> None:
+    def probe() -> Array:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    check = DeviceCheck(probe)
+    check.after(ValueError("the job's"))
+    assert check.reason is None
 
 
 def test_closing_finishes_what_waits_and_refuses_more() -> None:

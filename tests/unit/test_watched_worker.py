@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import redis
 import torch
@@ -15,6 +17,7 @@ from maskscore.ledger import Claim
 from maskscore.registry import Beacon, Registry
 from maskscore.settings import WorkerSettings
 from maskscore_worker.batcher import BatcherStats
+from maskscore_worker.device_check import DeviceBroken, DeviceCheck
 from maskscore_worker.drain import Drain
 from maskscore_worker.gpu import gpu_use
 from maskscore_worker.health import Health
@@ -138,10 +141,26 @@ def test_a_draining_worker_lives_and_is_not_ready(drain: Drain) -> None:
     assert health.live() is None
 
 
-def observed(watchdog: Watchdog, drain: Drain) -> Health:
+def observed(watchdog: Watchdog, drain: Drain, device: DeviceCheck | None = None) -> Health:
     """The probes of a worker with the default settings: 120 s of patience, and 5 × 10 s for a silent Redis."""
     health = Health(WorkerSettings())
     health.consuming = True
     beacon = Beacon(Registry(redis.Redis(), namespace="none"), lambda: pytest.fail("not started"))
-    health.observe(watchdog, drain, beacon)
+    health.observe(watchdog, drain, beacon, device=device)
     return health
+
+
+def test_a_worker_with_a_broken_device_is_neither_alive_nor_ready_at_once(drain: Drain) -> None:
+    stillness = Stillness(patience_s=60, job_timeout_s=900, now=time.monotonic())
+    watchdog = Watchdog(lambda: pytest.fail("not started"), stillness, lambda _: None, every_s=1)
+
+    def probe() -> npt.NDArray[np.float32]:
+        raise RuntimeError("CUDA error: unknown error")
+
+    check = DeviceCheck(probe)
+    health = observed(watchdog, drain, check)
+    assert health.live() is None
+    with pytest.raises(DeviceBroken):
+        check.after(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert str(health.live()).startswith("the device is broken: after an error (RuntimeError: CUDA error: an illegal")
+    assert health.ready() == health.live()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import random
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +25,7 @@ from maskscore.settings import WorkerSettings
 from maskscore.store import StoredResult, store_result
 from maskscore.tracing import Tracing
 from maskscore_worker.company import Company
+from maskscore_worker.device_check import DeviceBroken, is_out_of_memory
 from maskscore_worker.drain import Drain
 from maskscore_worker.faults import WorkerFaults
 from maskscore_worker.leases import JobStopped, LeaseHolder, Leases
@@ -103,6 +106,8 @@ class Attempts:
         self._meter = meter
         self._tracing = tracing
         self._send = send
+        self._changed = threading.Condition()
+        self._claiming = 0
         self.taken = 0
         """Messages that came in, whatever became of them."""
 
@@ -131,33 +136,52 @@ class Attempts:
             holder.stop_reason = "released"
         released = 0
         for holder in held:
-            try:
-                lane = self._ledger.release(holder.claim)
-                if lane is not None:
-                    released += 1
-                    self._send(holder.claim.job_id, lane)
-            except Exception as error:
-                # Its lease lapses, or its message counts as lost; the others need not wait for that.
-                log.warning("job %s could not be given back at once: %s", holder.claim.job_id, error)
+            released += self._release(holder.claim)
         return released
 
+    def begin_nothing_more(self, timeout_s: float) -> bool:
+        """Wait until no job is between its message and its lease; return whether that was so in time.
+
+        Call it when the device is known to be broken: new messages are passed on then.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._claiming, timeout_s)
+
+    def _release(self, claim: Claim) -> bool:
+        """Give a job back at no cost of an attempt; return whether it waits for another worker now."""
+        try:
+            lane = self._ledger.release(claim)
+            if lane is not None:
+                self._send(claim.job_id, lane)
+        except Exception as error:
+            # Its lease lapses, or its message counts as lost; the others need not wait for that.
+            log.warning("job %s could not be given back at once: %s", claim.job_id, error)
+            return False
+        return lane is not None
+
     def _take(self, job_id: str, token: str, *, alone: bool) -> str:
-        if self._drain.draining:
-            self._pass_on(job_id)
-            return "draining"
         watch = Stopwatch()
-        with watch.stage("claim"):
-            answer = self._until_answered(
-                lambda: self._ledger.claim(
-                    job_id, token=token, worker=self._pipeline.worker, lease_s=self._settings.lease_s, alone=alone
-                ),
-                f"claim job {job_id}",
-            )
-        if isinstance(answer, str):
-            log.debug("job %s: nothing to do: %s", job_id, answer)
-            return answer
-        self._meter.claimed(answer)
-        with self._leases.hold(answer) as holder:
+        with ExitStack() as held:
+            with self._counted_as_claiming():
+                if self._drain.draining or self._pipeline.device_check.reason is not None:
+                    self._pass_on(job_id)
+                    return "draining"
+                with watch.stage("claim"):
+                    answer = self._until_answered(
+                        lambda: self._ledger.claim(
+                            job_id,
+                            token=token,
+                            worker=self._pipeline.worker,
+                            lease_s=self._settings.lease_s,
+                            alone=alone,
+                        ),
+                        f"claim job {job_id}",
+                    )
+                if isinstance(answer, str):
+                    log.debug("job %s: nothing to do: %s", job_id, answer)
+                    return answer
+                self._meter.claimed(answer)
+                holder = held.enter_context(self._leases.hold(answer))
             outcome = self._attempt(answer, holder, watch)
             holder.computing = False
             with watch.stage("store"):
@@ -169,6 +193,17 @@ class Attempts:
         if self._tracing:
             self._trace(answer, ended, watch)
         return "done"
+
+    @contextmanager
+    def _counted_as_claiming(self) -> Iterator[None]:
+        with self._changed:
+            self._claiming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._claiming -= 1
+                self._changed.notify_all()
 
     def _trace(self, claim: Claim, ended: _Ended, watch: Stopwatch) -> None:
         assert self._tracing is not None
@@ -216,9 +251,8 @@ class Attempts:
             return _Failed(Failure(code=error.code, message=str(error)), error.input_may_be_fine, error.of_worker)
         except JobStopped as stopped:
             return _Stopped(stopped.reason)
-        except MemoryError:
-            message = "The worker's memory was used up. Give it more, or lower MASKSCORE_CONCURRENCY."
-            return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), passing=True)
+        except DeviceBroken as broken:
+            return self._given_back(claim, broken)
         except OSError as error:
             if error.errno not in _SCARCE:
                 return _internal(claim.job_id, error)
@@ -226,6 +260,14 @@ class Attempts:
             return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), passing=True, of_worker=True)
         # Not only Exception: a job that is left without an outcome would be run again and again.
         except BaseException as error:
+            if is_out_of_memory(error):
+                what = "worker's" if isinstance(error, MemoryError) else "device's"
+                message = f"The {what} memory was used up. Give it more, or lower MASKSCORE_CONCURRENCY."
+                return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), passing=True)
+            try:
+                self._pipeline.device_check.after(error)
+            except DeviceBroken as broken:
+                return self._given_back(claim, broken)
             return _internal(claim.job_id, error)
         skipped = Counter(component.skipped.code for component in result.components if component.skipped is not None)
         scored = len(result.components) - skipped.total()
@@ -238,6 +280,11 @@ class Attempts:
             seconds,
         )
         return _Scored(stored, scored, skipped)
+
+    def _given_back(self, claim: Claim, broken: DeviceBroken) -> _Stopped:
+        log.info("job %s is given back: %s", claim.job_id, broken)
+        self._release(claim)
+        return _Stopped("released")
 
     def _store(self, job: Job, result: JobResult, holder: LeaseHolder) -> StoredResult:
         if job.result_uri is None:

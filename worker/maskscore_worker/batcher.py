@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from maskscore.errors import FailureCode, JobError
+from maskscore_worker.device_check import DeviceBroken, is_out_of_memory
 
 __all__ = ["Batcher", "BatcherStats", "Caller"]
 
@@ -24,15 +25,6 @@ log = logging.getLogger(__name__)
 # NumPy's arrays or PyTorch's tensors; both can be counted and cut into parts.
 Crops = Any
 Features = npt.NDArray[np.float32]
-
-
-# Allocations that torch does not report as OutOfMemoryError: by CUDA's own libraries, and on the CPU.
-_OUT_OF_MEMORY_TEXTS = (
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "can't allocate memory",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +111,8 @@ class Batcher:
     max_wait_s: seconds that the first crop of a batch waits for more while a caller prepares some (see
         :meth:`caller`); where none does, it does not wait.
     lanes: batches that are encoded at once.
+    check_device: called with an error of ``encode`` and with features that are not finite; raises
+        :class:`~maskscore_worker.device_check.DeviceBroken` where the crops are not to blame.
 
     Each round gives every waiting caller an equal share of the batch, so that one with 2,000 crops does not hold up
     those behind it. What goes wrong stays with the caller whose crops did it: a batch that fails is encoded again
@@ -126,9 +120,16 @@ class Batcher:
     """
 
     def __init__(
-        self, encode: Callable[[Crops], Features], *, max_batch: int, max_wait_s: float, lanes: int = 1
+        self,
+        encode: Callable[[Crops], Features],
+        *,
+        max_batch: int,
+        max_wait_s: float,
+        lanes: int = 1,
+        check_device: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._encode = encode
+        self._check_device = check_device
         self._limit = max_batch
         self._max_wait_s = max_wait_s
         self._waiting: deque[_Request] = deque()
@@ -174,8 +175,9 @@ class Batcher:
         """Return the features of ``(n, …)`` crops, ``(n, D)`` float32, in their order. Blocks; any thread may call.
 
         Raises :class:`~maskscore.errors.JobError`: ``out_of_memory`` where not even one crop fits the device,
-        ``features_not_finite``, or ``internal_error`` when encoding these very crops fails; :class:`ValueError` for
-        no crops at all, :class:`RuntimeError` once closed.
+        ``features_not_finite``, or ``internal_error`` when encoding these very crops fails;
+        :class:`~maskscore_worker.device_check.DeviceBroken` when encoding any crops fails; :class:`ValueError` for no
+        crops at all, :class:`RuntimeError` once closed.
         """
         return self._encode_of(crops, None, last=False)
 
@@ -337,13 +339,14 @@ class Batcher:
         try:
             features = self._encode(batch)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise JobError(
                     FailureCode.OUT_OF_MEMORY,
                     "Not even one crop fits the device's memory. Free it, or use a device with more.",
                     passing=True,
+                    of_worker=True,
                 ) from error
             return None
         else:
@@ -365,6 +368,12 @@ class Batcher:
     def _fail(self, request: _Request, error: BaseException) -> None:
         with self._changed:
             self._waiting = deque(waiting for waiting in self._waiting if waiting is not request)
+        if not isinstance(error, JobError) or error.code == FailureCode.FEATURES_NOT_FINITE:
+            try:
+                self._check_device(error)
+            except DeviceBroken as broken:
+                request.fail(broken)
+                return
         if not isinstance(error, JobError):
             log.error("encoding failed", exc_info=error)
             message = f"The model failed on this job's crops: {type(error).__name__}: {error}"
@@ -381,9 +390,3 @@ def _joined(parts: list[Crops]) -> Crops:
     tensors = [torch.as_tensor(part) for part in parts]
     device = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), tensors[0].device)
     return torch.cat([tensor.to(device) for tensor in tensors])
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)

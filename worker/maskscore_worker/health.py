@@ -6,6 +6,7 @@ import time
 
 from maskscore.registry import EVERY_S, Beacon
 from maskscore.settings import WorkerSettings
+from maskscore_worker.device_check import DeviceCheck
 from maskscore_worker.drain import Drain
 from maskscore_worker.faults import WorkerFaults
 from maskscore_worker.watchdog import Watchdog
@@ -27,14 +28,25 @@ class Health:
         self._drain: Drain | None = None
         self._beacon: Beacon | None = None
         self._faults: WorkerFaults | None = None
+        self._device: DeviceCheck | None = None
         self.consuming = False
 
-    def observe(self, watchdog: Watchdog, drain: Drain, beacon: Beacon, faults: WorkerFaults | None = None) -> None:
+    def observe(
+        self,
+        watchdog: Watchdog,
+        drain: Drain,
+        beacon: Beacon,
+        faults: WorkerFaults | None = None,
+        device: DeviceCheck | None = None,
+    ) -> None:
         """Take these into account from now on."""
-        self._watchdog, self._drain, self._beacon, self._faults = watchdog, drain, beacon, faults
+        self._watchdog, self._drain, self._beacon = watchdog, drain, beacon
+        self._faults, self._device = faults, device
 
     def live(self) -> str | None:
-        """Return what stands still, as the watchdog sees it; ``None``: the worker lives, or still loads its model."""
+        """Return what is broken or stands still; ``None``: the worker lives, or still loads its model."""
+        if self._device is not None and self._device.reason is not None:
+            return self._device.reason
         dog = self._watchdog
         if dog is None:
             return None

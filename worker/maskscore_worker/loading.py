@@ -17,6 +17,7 @@ from maskscore.settings import WorkerSettings
 from maskscore_worker.batcher import Batcher
 from maskscore_worker.cropper_choice import choose_cropper
 from maskscore_worker.device import choose_device
+from maskscore_worker.device_check import DeviceCheck
 from maskscore_worker.feature_cache import open_feature_cache
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.forward import Forward, fixed_sizes
@@ -61,7 +62,7 @@ def load_pipeline(
         log.info("%s has a transform of its own; its crops are made by it, in the mode `reference`", model.architecture)
         crop_mode = "reference"
     cropper = choose_cropper(settings.crop_device, model, crop_mode=crop_mode)
-    batcher = _batcher(settings, model, encoded, reference=crop_mode == "reference")
+    device_check, batcher = _batcher(settings, model, encoded, reference=crop_mode == "reference")
     objects = Objects(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
@@ -82,7 +83,7 @@ def load_pipeline(
             len(prompt_set.texts),
             time.perf_counter() - started,
         )
-        yield Pipeline(settings, crop_mode, model, cropper, batcher, features, objects, worker, cache)
+        yield Pipeline(settings, crop_mode, model, cropper, batcher, features, objects, worker, device_check, cache)
     finally:
         # A device that hangs must not keep the process from ending.
         if not batcher.close(timeout_s=30):
@@ -92,21 +93,29 @@ def load_pipeline(
             cache.close()
 
 
-def _batcher(settings: WorkerSettings, model: ClipModel, encoded: Callable[[int], None], *, reference: bool) -> Batcher:
+def _batcher(
+    settings: WorkerSettings, model: ClipModel, encoded: Callable[[int], None], *, reference: bool
+) -> tuple[DeviceCheck, Batcher]:
     wait_s = settings.max_wait_ms / 1000
+    encode: Callable[[Any], Any]
     tower, encode = (
         (model.tensor_tower, model.encode_tensors) if reference else (model.image_tower, model.encode_images)
     )
+    blank = _blank(model, reference=reference)
     if model.device.type != "cpu":
-        blank = torch.from_numpy(_blank(model, reference=reference))
+        crops = torch.from_numpy(blank)
         sizes = fixed_sizes(settings.max_batch)
-        forward = Forward(tower, shape=tuple(blank.shape[1:]), dtype=blank.dtype, device=model.device, sizes=sizes)
+        forward = Forward(tower, shape=tuple(crops.shape[1:]), dtype=crops.dtype, device=model.device, sizes=sizes)
+        encode = forward.encode
         # While one batch is on the device, the next is gathered and uploaded.
-        encode_counted = _counted(forward.encode, encoded)
-        return Batcher(encode_counted, max_batch=forward.sizes[-1], max_wait_s=wait_s, lanes=2)
-    lanes = torch.get_num_threads()
-    encode_counted = _counted(Lanes(encode, lanes).encode, encoded)
-    return Batcher(encode_counted, max_batch=min(SLICE, settings.max_batch), max_wait_s=wait_s, lanes=lanes)
+        most, lanes = forward.sizes[-1], 2
+    else:
+        lanes = torch.get_num_threads()
+        encode = Lanes(encode, lanes).encode
+        most = min(SLICE, settings.max_batch)
+    check = DeviceCheck(lambda: encode(blank))
+    counted = _counted(encode, encoded)
+    return check, Batcher(counted, max_batch=most, max_wait_s=wait_s, lanes=lanes, check_device=check.after)
 
 
 def _counted(encode: Callable[[Any], Any], encoded: Callable[[int], None]) -> Callable[[Any], Any]:

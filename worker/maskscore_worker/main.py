@@ -92,7 +92,8 @@ def run(settings: WorkerSettings) -> int:
         watchdog = _watchdog(settings, pipeline, ledger, leases, company, attempts)
         presence = Presence(settings, pipeline, leases, drain, meter)
         beacon = Beacon(Registry(client, namespace=settings.namespace), presence.describe)
-        health.observe(watchdog, drain, beacon, faults)
+        health.observe(watchdog, drain, beacon, faults, pipeline.device_check)
+        pipeline.device_check.on_broken = lambda reason: _give_up(reason, attempts, settings)
         for thread in (leases, drain, watchdog, beacon, Keeper(ledger, app, settings, name=name, swept=meter.swept)):
             thread.start()
             stack.callback(thread.close)
@@ -140,6 +141,16 @@ def _hurry(attempts: Attempts, settings: WorkerSettings) -> None:
         log.warning("the time to finish is over; %d jobs were given back to the queue", released)
     finally:
         _end(settings, 0)
+
+
+def _give_up(reason: str, attempts: Attempts, settings: WorkerSettings) -> None:
+    """Give back what runs, and end: the device is broken for this process, and may be well for the next one."""
+    log.critical("the worker ends itself: %s", reason)
+    released = attempts.release_all()
+    if attempts.begin_nothing_more(settings.redis_timeout_s):
+        released += attempts.release_all()
+    log.critical("%d jobs were given back to the queue, at no cost of an attempt", released)
+    _end(settings, os.EX_SOFTWARE)
 
 
 def _watchdog(

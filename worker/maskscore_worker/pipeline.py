@@ -36,6 +36,7 @@ from maskscore.rgb import SWAPS_SIDES
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore_worker.batcher import Batcher, Caller
 from maskscore_worker.croppers import Cropper
+from maskscore_worker.device_check import DeviceCheck
 from maskscore_worker.feature_cache import FeatureCache
 from maskscore_worker.features import PromptFeatureCache
 from maskscore_worker.images import DecodedImage, decode_image, header_size
@@ -66,6 +67,7 @@ class Pipeline:
     features: PromptFeatureCache
     objects: Objects
     worker: str
+    device_check: DeviceCheck
     cache: FeatureCache | None = None
 
     def run(self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch | None = None) -> JobResult:

@@ -116,7 +116,7 @@ def find_regions(
             continue
         whole = Region(index, mask.id, None, box_of_runs(runs, height), runs.area, height, runs)
         if split_components:
-            for region in _components(whole, min_area, lambda parts, before=count: check_count(before + parts)):
+            for region in _components(whole, min_area, count, check_count):
                 count += 1
                 yield region
         elif whole.area >= min_area:
@@ -197,11 +197,13 @@ def _checked(number: int, part: list[float], height: int, width: int) -> npt.NDA
     return numbers
 
 
-def _components(whole: Region, min_area: int, check_count: Callable[[int], object]) -> Iterator[Region | SkippedRegion]:
+def _components(
+    whole: Region, min_area: int, before: int, check_count: Callable[[int], object]
+) -> Iterator[Region | SkippedRegion]:
     """Yield the components of at least ``min_area`` pixels, and what is said of the others.
 
     A mask of a few bytes may have a component for every fourth pixel, so nothing is made per component before
-    ``check_count`` has seen how many are large enough.
+    ``check_count`` has seen how many are large enough, with the ``before`` ones of other masks.
     """
     labels, count = ndimage.label(whole.bits, structure=np.ones((3, 3), int))
     areas = np.zeros(count + 1, np.int64)
@@ -211,7 +213,7 @@ def _components(whole: Region, min_area: int, check_count: Callable[[int], objec
         areas += np.bincount(labels[band].ravel(), minlength=count + 1)
     areas[0] = 0
     (large,) = np.nonzero(areas >= min_area)
-    check_count(len(large) + (len(large) < count))
+    check_count(before + len(large) + (len(large) < count))
     order = large[np.argsort(-areas[large], kind="stable")]
     numbers = np.zeros(count + 1, labels.dtype)
     numbers[order] = np.arange(1, len(order) + 1)

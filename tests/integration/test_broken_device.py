@@ -1,0 +1,95 @@
+"""A device that is short of memory, and one that breaks for good, under a real worker."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from maskscore import Client, ClientSettings, Job, JobState, Mask, PromptSet, ScoringOptions
+from maskscore.local import LocalServices
+from maskscore.local.worker import start_worker
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+
+SQUARE = [[5.0, 5.0, 40.0, 5.0, 40.0, 40.0, 5.0, 40.0]]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_worker_whose_device_breaks_gives_its_jobs_back_and_ends(services: LocalServices, tmp_path: Path) -> None:
+    namespace = f"broken-{uuid.uuid4().hex[:8]}"
+    picture = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)).save(picture, "PNG")
+    (tmp_path / "a.png").write_bytes(picture.getvalue())
+    marker, ready = tmp_path / "broken", tmp_path / "ready"
+    environment = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": namespace,
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_FILE_ROOTS": str(tmp_path),
+        "MASKSCORE_RETRY_FIRST_S": "0.1",
+    }
+    hook = {
+        "BREAK_DEVICE_WHILE": str(marker),
+        "MASKSCORE_READY_FILE": str(ready),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(Path(__file__).with_name("breaking")), os.environ.get("PYTHONPATH", "")])
+        ),
+    }
+    job = Job(
+        image=(tmp_path / "a.png").as_uri(),
+        masks=[Mask(id="1", segmentation=SQUARE)],
+        options=ScoringOptions(prompts="demo"),
+    )
+    with Client(ClientSettings(redis_url=services.redis.url, namespace=namespace)) as client:
+        with (tmp_path / "log").open("w") as log:
+            sick = subprocess.Popen(
+                [sys.executable, "-m", "maskscore", "worker"],
+                env={**os.environ, **environment, **hook},
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                client.submit(job).wait(timeout=120)
+                # Too little memory for the prompts: it is tried again.
+                marker.write_text("memory")
+                own = PromptSet(name="own", positive=("a cube",), negative=("air",))
+                options = job.options.model_copy(update={"prompts": own})
+                handle = client.submit(job.model_copy(update={"job_id": "own", "options": options}))
+                wait_for(lambda: "job own is tried again" in (tmp_path / "log").read_text())
+                marker.unlink()
+                assert handle.wait(timeout=120).state is JobState.SUCCEEDED
+                marker.touch()
+                # Each of them is scored anew: another image, by its bytes.
+                (tmp_path / "a.png").write_bytes(picture.getvalue() + b"\0")
+                again = client.submit_many([job.model_copy(update={"job_id": f"k{n}"}) for n in range(12)])
+                assert sick.wait(120) == os.EX_SOFTWARE, (tmp_path / "log").read_text()[-3000:]
+            finally:
+                sick.kill()
+                sick.wait()
+        written = (tmp_path / "log").read_text()
+        assert written.count("the worker ends itself: the device is broken") == 1
+        assert "an illegal memory access was encountered" in written
+        assert "at no cost of an attempt" in written
+        assert not ready.exists()
+        counts = again.counts()
+        assert counts.failed == 0
+        with start_worker(environment):
+            again.wait(timeout=120)
+            statuses = [client.status(f"k{n}") for n in range(12)]
+    assert {status.state for status in statuses} == {JobState.SUCCEEDED}
+    assert {status.attempts for status in statuses} == {1}
