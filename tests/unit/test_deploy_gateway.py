@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from manifests import DEPLOY, ROOT, Manifest, containers, environment, of_kind, one, rendered
-from maskscore.gateway.app import make_app, openapi_document
+from maskscore.gateway.app import make_app
+from maskscore.gateway.openapi import openapi_document
 from maskscore.settings import GatewaySettings, unknown_variables
 
 CUSTOM_KINDS: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "data" / "custom-kinds.yaml").read_text())

@@ -45,7 +45,8 @@ def gateway_command(host: str | None, port: int | None, tokens_file: Path | None
         gateway_auth=False if no_auth else None,
     )
     with needs_extra("gateway"):
-        from maskscore.gateway.app import make_app, openapi_document
+        from maskscore.gateway.app import make_app
+        from maskscore.gateway.openapi import openapi_document
         from maskscore.gateway.serve import run_gateway
     if openapi:
         click.echo(json.dumps(openapi_document(make_app(settings, None)), indent=2))

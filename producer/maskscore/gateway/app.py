@@ -1,4 +1,4 @@
-"""The gateway's application: routes, errors, and the OpenAPI document that describes both."""
+"""The gateway's application: routes, errors, and what is done for every request."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
 
 from maskscore.async_client import AsyncClient
 from maskscore.gateway import batches, jobs, probes
 from maskscore.gateway.access import Access
 from maskscore.gateway.hosts import Hosts
-from maskscore.gateway.jobs import Ended, NoNews
-from maskscore.gateway.problems import Problem, install, problems
+from maskscore.gateway.jobs import NoNews
+from maskscore.gateway.openapi import openapi_document
+from maskscore.gateway.problems import install, problems
 from maskscore.gateway.state import Gateway, authenticated
 from maskscore.gateway.tokens import Tokens
-from maskscore.job import Job
 from maskscore.prometheus import new_registry
-from maskscore.result import JobResult
 from maskscore.settings import GatewaySettings
 
-__all__ = ["make_app", "openapi_document"]
+__all__ = ["make_app"]
 
 _DESCRIPTION: Final = """\
 Scores segmentation masks with CLIP, as a service: submit jobs, follow them, read their results.
@@ -33,7 +30,6 @@ Scores segmentation masks with CLIP, as a service: submit jobs, follow them, rea
 Every answer that is not a success of the API's own is a problem document (RFC 9457) with a stable `code`. A submit may
 be repeated: the same `job_id` with the same document is the same job.
 """
-_RETRY_AFTER: Final = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}
 
 
 def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
@@ -73,30 +69,6 @@ def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
     app.add_exception_handler(NoNews, _no_news)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
-
-
-def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document, with the models of the contract."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_TAGS
-        )
-        _, contract = models_json_schema(
-            [(Job, "validation"), (JobResult, "serialization"), (Problem, "serialization"), (Ended, "serialization")],
-            ref_template="#/components/schemas/{model}",
-        )
-        components = document.setdefault("components", {})
-        components["schemas"] = {**components.get("schemas", {}), **contract["$defs"]}
-        components["headers"] = {"Retry-After": _RETRY_AFTER}
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-_TAGS: Final = [
-    {"name": "jobs", "description": "One image and its masks."},
-    {"name": "batches", "description": "Many jobs, followed together."},
-    {"name": "health", "description": "Without a token."},
-]
 
 
 async def _no_news(_: Request, __: Exception) -> Response:

@@ -122,7 +122,7 @@ async def get_job(job_id: JobIdText, gateway: SharedGateway) -> JobStatus:
             "description": "The result. A job that failed, was cancelled or expired has one, too: `state` and `error`.",
             "content": {JSON: {"schema": {"$ref": "#/components/schemas/JobResult"}}},
         },
-        **problems(401, 404, 409, 422, 503),
+        **problems(401, 404, 409, 422, 503, waits=frozenset({409})),
     },
 )
 async def get_result(

@@ -78,7 +78,8 @@ _MEANINGS: Final = {
     503: "`service_unavailable`, `overloaded`: Redis is away, or the gateway has too much to do. Try again after "
     "`Retry-After`.",
 }
-_WAITS: Final = {409, 429, 503}
+# What says when to come again; a 409 does where a job has not ended.
+_WAITS: Final = {429, 503}
 
 
 class Problem(BaseModel):
@@ -166,16 +167,23 @@ def answer(error: ProblemError) -> Response:
     return Response(body, error.problem.status, error.headers, media_type=MEDIA_TYPE)
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the responses with these statuses, for OpenAPI."""
+def problems(*statuses: int, waits: frozenset[int] = frozenset()) -> dict[int | str, dict[str, Any]]:
+    """Return the responses with these statuses, for OpenAPI; ``waits`` are further ones that send ``Retry-After``."""
     return {
         status: {
             "description": _MEANINGS[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            **({"headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}} if status in _WAITS else {}),
+            **({"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers}} if headers else {}),
         }
         for status in statuses
+        for headers in [_headers_of(status, waits)]
     }
+
+
+def _headers_of(status: int, waits: frozenset[int]) -> list[str]:
+    if status == HTTPStatus.UNAUTHORIZED:
+        return ["WWW-Authenticate"]
+    return ["Retry-After"] if status in _WAITS or status in waits else []
 
 
 def install(app: FastAPI) -> None:
