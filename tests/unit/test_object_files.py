@@ -9,6 +9,7 @@ import pytest
 
 from maskscore.errors import JobError
 from maskscore.objects import Objects
+from maskscore.objects.names import path_of
 
 
 @pytest.fixture
@@ -81,3 +82,45 @@ def test_nothing_is_open_by_default() -> None:
     with pytest.raises(JobError) as caught:
         Objects(buckets=(), result_buckets=()).read("file:///etc/hostname", what="masks", max_bytes=1)
     assert caught.value.code == "uri_not_allowed"
+
+
+@pytest.mark.parametrize("swapped", ["allowed/a", "allowed/a/b", "allowed/a/b/photo"])
+def test_a_link_that_takes_a_folders_place_is_not_followed(
+    tmp_path: Path, swapped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, outside = tmp_path / "allowed", tmp_path / "outside"
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "b" / "photo").write_bytes(b"fine")
+    for folder in (outside, outside / "b"):
+        folder.mkdir()
+        (folder / "photo").write_bytes(b"secret")
+    uri = (root / "a" / "b" / "photo").as_uri()
+    assert read(root, uri) == b"fine"
+
+    def resolve_then_swap(uri: str) -> Path:
+        path = path_of(uri)
+        place = tmp_path / swapped
+        place.rename(tmp_path / "away")
+        place.symlink_to({"a": outside, "b": outside, "photo": outside / "photo"}[place.name])
+        return path
+
+    monkeypatch.setattr("maskscore.objects.files.path_of", resolve_then_swap)
+    with pytest.raises(JobError) as caught:
+        read(root, uri)
+    assert caught.value.code == "image_not_found"
+
+
+def test_a_folder_that_may_be_entered_and_not_listed_is_passed_through(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "photo").write_bytes(b"fine")
+    before = len(os.listdir("/dev/fd"))
+    inner.chmod(0o311)
+    try:
+        assert read(tmp_path, (inner / "photo").as_uri()) == b"fine"
+    finally:
+        inner.chmod(0o755)
+    for _ in range(3):
+        with pytest.raises(JobError):
+            read(tmp_path, (inner / "nothing" / "photo").as_uri())
+    assert len(os.listdir("/dev/fd")) == before

@@ -26,13 +26,14 @@ def open_file(uri: str, what: What, roots: Sequence[Path]) -> Iterator[tuple[Bin
     """
     path = path_of(uri)
     # Before anything is said of the file, so that nobody learns what lies outside.
-    if not any(path.is_relative_to(root) for root in roots):
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    if root is None:
         raise JobError(
             FailureCode.URI_NOT_ALLOWED,
             f"{uri}: jobs may read files only in the worker's MASKSCORE_FILE_ROOTS.",
         )
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=lambda _, flags: _open_below(root, path.relative_to(root).parts, flags)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise JobError(CODES[what].not_found, f"{uri} is not a regular file.")
@@ -54,6 +55,23 @@ def file_etag(status: os.stat_result) -> str:
     return f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    # Opening a pipe would wait for ever; a link that has taken the file's place since may lead outside.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+def _open_below(root: Path, parts: Sequence[str], flags: int) -> int:
+    """Open a file by walking down from the root, one name at a time, and following no link.
+
+    The path was resolved before, so a link on the way has taken a folder's or the file's place since, and may lead
+    outside.
+    """
+    if not parts:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(root))
+    # O_PATH: a folder that may be entered need not be readable.
+    on_the_way = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+    folder = os.open(root, on_the_way)
+    try:
+        for name in parts[:-1]:
+            below = os.open(name, on_the_way | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        # Opening a pipe would wait for ever.
+        return os.open(parts[-1], flags | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
