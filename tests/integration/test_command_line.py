@@ -177,7 +177,7 @@ def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Pat
         env={**os.environ, "TMPDIR": str(tmp_path)},
         cwd=folder,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=(folder / "up.log").open("w"),
         text=True,
     )
     try:
@@ -186,13 +186,18 @@ def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Pat
         for line in up.stdout:
             name, _, value = line.removeprefix("export ").strip().partition("=")
             exported[name] = value.strip("'")
-            if name == "AWS_DEFAULT_REGION":
+            if name == "MASKSCORE_BUCKETS":
                 break
+        said = (folder / "up.log").read_text()
+        assert said.startswith("maskscore: starting Redis, S3 and a worker ...\n")
+        doctor = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, "doctor", "--no-worker")
+        assert (doctor.returncode, "0 failed, 0 warnings" in doctor.stdout) == (0, True), doctor.stdout
         ran = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, *ONE, "--wait", "--timeout", "60")
         assert (ran.returncode, "mask_invalid" in ran.stdout) == (0, True), ran.stderr
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 130
         assert list(tmp_path.iterdir()) == []
+        assert "jobs, results and objects are removed (--dir DIR keeps them)" in (folder / "up.log").read_text()
     finally:
         up.kill()
         up.wait()

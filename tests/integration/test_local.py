@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from maskscore.local import LocalServiceError, LocalServices, binaries, ports, start_redis, start_s3
 from maskscore.local.process import ServerProcess
 from maskscore.local.signals import signals_held
+from surroundings import surroundings
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -297,3 +298,26 @@ def test_an_interrupt_leaves_nothing_running(tmp_path: Path, stage: str, number:
         process.send_signal(number)
         assert process.wait(timeout=30) == status
         assert not servers_in(tmp_path)
+
+
+def test_ports_and_passwords_are_those_of_an_earlier_start_where_that_is_asked_for(tmp_path: Path) -> None:
+    with LocalServices(tmp_path, same_address=True) as first:
+        first.create_bucket("photos")
+        before = first.environment()
+        with surroundings(before):
+            s3 = boto3.client("s3")
+            s3.put_object(Bucket="photos", Key="a", Body=b"kept")
+            # A misspelt bucket is an error, as with any other S3.
+            with pytest.raises(s3.exceptions.ClientError, match="NoSuchBucket"):
+                s3.put_object(Bucket="photoz", Key="a", Body=b"lost")
+            assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["photos"]
+        redis.Redis.from_url(first.redis.url).set("kept", "too")
+    assert (tmp_path / "services.json").stat().st_mode & 0o777 == 0o600
+    with LocalServices(tmp_path, same_address=True) as second:
+        assert second.environment() == before
+        with surroundings(before):
+            assert boto3.client("s3").get_object(Bucket="photos", Key="a")["Body"].read() == b"kept"
+        assert redis.Redis.from_url(second.redis.url).get("kept") == b"too"
+    (tmp_path / "services.json").write_text("{}")
+    with pytest.raises(LocalServiceError, match="Remove it"), LocalServices(tmp_path, same_address=True):
+        pass

@@ -24,7 +24,9 @@ _EXPORTED = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_DEFAULT_REGION",
+    "MASKSCORE_BUCKETS",
 )
+_ENV_FILE = "env"
 
 
 @click.command("up")
@@ -44,49 +46,65 @@ _EXPORTED = (
 def up_command(weights: Path | None, bucket: str, directory: Path | None, device: str) -> None:
     """Run Redis, S3 and one worker in the foreground, and print the variables to export elsewhere.
 
-    Ctrl-C stops all of them; nothing is left behind unless --dir was given.
+    Ctrl-C stops all of them, and removes jobs, results and objects unless --dir was given. With --dir they are kept,
+    and so are ports and passwords: the same command goes on with them.
     """
     for module in ("torch", "open_clip"):
         require_module(module, "worker")
     with needs_extra("worker"):
         demo_weights: Path = worker_part("demo-weights")
     with needs_extra("local"):
-        from maskscore.local import LocalServices
+        from maskscore.local import LocalServices, write_for_owner
         from maskscore.local.signals import hear_interrupts
         from maskscore.local.worker import start_worker
     hear_interrupts()
     demo = weights is None
     console = new_console(stderr=True)
     stop = threading.Event()
+    if not console.is_terminal:
+        click.echo("maskscore: starting Redis, S3 and a worker ...", err=True)
     with ExitStack() as stack:
         with console.status("Starting Redis, S3 and a worker ..."):
-            services = stack.enter_context(LocalServices(directory))
+            services = stack.enter_context(LocalServices(directory, same_address=directory is not None))
             services.create_bucket(bucket)
-            environment = services.environment()
+            environment = {**services.environment(), "MASKSCORE_BUCKETS": "*"}
             worker_environment = {
                 **environment,
                 "MASKSCORE_WEIGHTS": str((weights or demo_weights).absolute()),
                 "MASKSCORE_PROMPTS": "demo" if demo else "default",
-                "MASKSCORE_BUCKETS": "*",
                 "MASKSCORE_RESULT_BUCKETS": "*",
                 "MASKSCORE_FILE_ROOTS": str(Path.cwd()),
                 "MASKSCORE_DEVICE": device,
             }
             worker = stack.enter_context(start_worker(worker_environment, directory and directory / "worker"))
-        for name in _EXPORTED:
-            click.echo(f"export {name}={shlex.quote(environment[name])}")
-        console.print(_hint(bucket, demo=demo), soft_wrap=True)
+        exports = "".join(f"export {name}={shlex.quote(environment[name])}\n" for name in _EXPORTED)
+        env_file = services.directory.absolute() / _ENV_FILE
+        write_for_owner(env_file, exports)
+        stack.callback(_say_what_is_left, directory)
+        click.echo(exports, nl=False)
+        console.print(_hint(bucket, env_file, directory, demo=demo), soft_wrap=True)
         while worker.alive():
             stop.wait(0.5)
         click.echo(f"maskscore: the worker has ended by itself; its log ends:\n{worker.log_tail()}", err=True)
     sys.exit(Exit.NOT_SUCCEEDED)
 
 
-def _hint(bucket: str, *, demo: bool) -> str:
+def _say_what_is_left(directory: Path | None) -> None:
+    if directory is None:
+        text = "stopping; jobs, results and objects are removed (--dir DIR keeps them)"
+    else:
+        text = f"stopping; jobs, results and objects are kept in {directory}, and --dir {directory} goes on with them"
+    click.echo(f"maskscore: {text}", err=True)
+
+
+def _hint(bucket: str, env_file: Path, directory: Path | None, *, demo: bool) -> str:
     lines = [
         "",
-        f"Running. Paste the lines above into another terminal. The bucket {bucket!r} is there, and files in",
-        "this folder may be read as file://. Try:",
+        "Running. Paste the lines above into another terminal, or there:",
+        "",
+        f"    source {shlex.quote(str(env_file))}",
+        "",
+        f"The bucket {bucket!r} is there, and files in this folder may be read as file://. Try:",
         "",
         f"    maskscore submit --image photo.jpg --masks masks.json{' --prompts demo' if demo else ''} --wait",
         "",
@@ -97,4 +115,5 @@ def _hint(bucket: str, *, demo: bool) -> str:
             "`maskscore weights pull DIR` fetches real ones, `maskscore up --weights DIR` uses them.",
             "",
         ]
-    return "\n".join([*lines, "Ctrl-C stops everything."])
+    after = "removes jobs, results and objects" if directory is None else "keeps jobs, results and objects in --dir"
+    return "\n".join([*lines, f"Ctrl-C stops everything, and {after}."])

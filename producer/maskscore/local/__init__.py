@@ -20,6 +20,6 @@ from __future__ import annotations
 from maskscore.local.failure import LocalServiceError
 from maskscore.local.redis_server import LocalRedis, start_redis
 from maskscore.local.s3_server import LocalS3, start_s3
-from maskscore.local.services import LocalServices
+from maskscore.local.services import LocalServices, write_for_owner
 
-__all__ = ["LocalRedis", "LocalS3", "LocalServiceError", "LocalServices", "start_redis", "start_s3"]
+__all__ = ["LocalRedis", "LocalS3", "LocalServiceError", "LocalServices", "start_redis", "start_s3", "write_for_owner"]

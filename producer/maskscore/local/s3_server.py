@@ -35,6 +35,8 @@ FLAGS = (
     "-volume.max=1000",
     "-volume.preStopSeconds=0",
     "-s3.iam=false",
+    # As any other S3: an upload to a bucket that is not there is an error, not a bucket of a misspelt name.
+    "-s3.autoCreateBucket=false",
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
     "-webdav=false",

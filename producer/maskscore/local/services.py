@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from maskscore.local.failure import LocalServiceError
 from maskscore.local.redis_server import LocalRedis, RedisServer
 from maskscore.local.s3_server import LocalS3, S3Server, client
 from maskscore.local.signals import signals_held
+
+_ADDRESSES = "services.json"
+
+
+def write_for_owner(file: Path, text: str) -> None:
+    """Write a file that only its owner can read. Raises `LocalServiceError`."""
+    try:
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise LocalServiceError(f"{file} could not be written: {error}.") from error
 
 
 class LocalServices:
@@ -21,10 +35,13 @@ class LocalServices:
     Parameters
     ----------
     directory: their data stays there, in ``redis/`` and ``s3/``; ``None``: a temporary one, removed by `close`.
+    same_address: keep ports and credentials in the directory, too (``services.json``, for its owner only), and take
+        those of an earlier start, so that what was exported then is still right.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, same_address: bool = False) -> None:
         self._given = directory
+        self._same_address = same_address
         self._directory: Path | None = None
         self._servers: tuple[RedisServer, S3Server] | None = None
         self._redis: LocalRedis | None = None
@@ -40,15 +57,49 @@ class LocalServices:
         try:
             with signals_held():
                 self._directory = self._given or Path(tempfile.mkdtemp(prefix="maskscore-"))
-            redis, s3 = RedisServer(self._directory / "redis"), S3Server(self._directory / "s3")
+            known = self._known_addresses()
+            redis = RedisServer(
+                self._directory / "redis", port=known.get("redis_port"), password=known.get("redis_password")
+            )
+            s3 = S3Server(self._directory / "s3", port=known.get("s3_port"), secret_key=known.get("s3_secret_key"))
             self._servers = (redis, s3)
             s3.launch()
             redis.launch()
             self._redis = redis.wait()
             self._s3 = s3.wait()
+            if self._same_address:
+                self._keep_addresses()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def directory(self) -> Path:
+        """Where the data lies. Raises `LocalServiceError` when they were not started."""
+        if self._directory is None:
+            raise LocalServiceError("the local services are not running: use LocalServices in a with statement.")
+        return self._directory
+
+    def _known_addresses(self) -> dict[str, Any]:
+        file = self.directory / _ADDRESSES
+        if not self._same_address or not file.is_file():
+            return {}
+        try:
+            known = json.loads(file.read_text("utf-8"))
+            if isinstance(known, dict) and known.keys() >= {"redis_port", "redis_password", "s3_port", "s3_secret_key"}:
+                return known
+        except (OSError, ValueError) as error:
+            raise LocalServiceError(f"{file} cannot be read: {error}. Remove it to get new ports.") from error
+        raise LocalServiceError(f"{file} does not hold ports and passwords. Remove it to get new ones.")
+
+    def _keep_addresses(self) -> None:
+        document = {
+            "redis_port": self.redis.port,
+            "redis_password": self.redis.password,
+            "s3_port": urlsplit(self.s3.endpoint_url).port,
+            "s3_secret_key": self.s3.secret_key,
+        }
+        write_for_owner(self.directory / _ADDRESSES, json.dumps(document) + "\n")
 
     @property
     def redis(self) -> LocalRedis:
