@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from mask_files import Bits, drawn, shapes
-from maskscore.formats import from_arrays, from_detectron2, from_sam, from_ultralytics
+from maskscore.formats import from_arrays, from_detectron2, from_sam, from_ultralytics, read_masks
 from maskscore.job import Mask
 
 STACK = np.stack(shapes())
@@ -161,3 +162,62 @@ def test_detectron2_instances() -> None:
     polygons = SimpleNamespace(polygons=[[np.array([0.0, 0.0, 5.0, 0.0, 5.0, 5.0])]])
     assert from_detectron2(Instances(pred_masks=polygons))[0].segmentation == [[0, 0, 5, 0, 5, 5]]
     assert from_detectron2(Instances(scores=torch.zeros(1))) == []
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+MAP = np.full((40, 60), -1)
+MAP[2:9, 3:30], MAP[12:20, 3:30], MAP[25:35, 40:50] = 0, 1, 7
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.int32, np.int64])
+@pytest.mark.parametrize("background", [-1, 0])
+def test_a_label_map_has_a_mask_per_value(dtype: Any, background: int) -> None:
+    """transformers' ``post_process_instance_segmentation``: float32, -1 where nothing is."""
+    labels = (MAP if background == -1 else np.maximum(MAP, 0)).astype(dtype)
+    values = [value for value in (0, 1, 7) if value != background]
+    infos = [{"id": value, "label_id": 50 + value, "score": 0.5} for value in reversed(values)]
+    for found in (
+        read_masks(npy(labels)),
+        read_masks(npy(labels[None])),
+        from_arrays(labels),
+        from_arrays(labels[None]),
+        from_arrays(labels, fields=infos),
+    ):
+        assert [mask.id for mask in found] == [str(value) for value in values]
+        for mask, value in zip(found, values, strict=True):
+            np.testing.assert_array_equal(drawn(mask), value == MAP)
+    told = from_arrays(labels, fields=infos)
+    assert [mask.upstream for mask in told] == [{"label_id": 50 + value, "score": 0.5} for value in values]
+
+
+def test_fields_of_a_label_map() -> None:
+    scores = [{"score": 0.1}, {"score": 0.2}, {"score": 0.3}]
+    assert [mask.upstream for mask in from_arrays(MAP, fields=scores)] == scores
+    with pytest.raises(ValueError, match="3 masks, and there are the fields of 2"):
+        from_arrays(MAP, fields=scores[:2])
+    with pytest.warns(UserWarning, match=r"1 of 2 segments have no pixel in the label map \(ids 9\)"):
+        assert len(from_arrays(MAP, fields=[{"id": 7}, {"id": 9}])) == 3
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [STACK[0], STACK[0].astype(np.uint8), 255 * STACK[0].astype(np.uint8), STACK[0].astype(float), STACK[0] * 8.5 - 4],
+)
+def test_one_mask_stays_one_mask(mask: Any) -> None:
+    for found in (from_arrays(mask), from_arrays(mask[None]), read_masks(npy(mask[None]))):
+        (only,) = found
+        assert only.id == "0"
+        np.testing.assert_array_equal(drawn(only), STACK[0])
+
+
+def test_an_id_among_the_fields_is_the_masks() -> None:
+    fields = [{"id": 10 + number, "label_id": 50, "segmentation": None} for number in range(len(STACK))]
+    masks = from_arrays(STACK, fields=fields)
+    assert [(mask.id, mask.upstream) for mask in masks] == [(str(10 + n), {"label_id": 50}) for n in range(len(STACK))]
+    (named,) = from_sam([{"segmentation": STACK[0], "id": "a"}])
+    assert (named.id, named.upstream) == ("a", {})

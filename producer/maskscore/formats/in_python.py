@@ -5,9 +5,12 @@ Tensors are taken as they are, on whichever device: what has ``detach``, ``cpu``
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from maskscore.formats.sought import Sought
+from maskscore.ids import plain_id
 from maskscore.job import Mask
 from maskscore.masks import encode_mask
 
@@ -21,19 +24,32 @@ def from_arrays(
     axis: Literal["first", "last"] = "first",
     fields: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Mask]:
-    """Return the masks of a stack of arrays, called by their positions.
+    """Return the masks of a stack of arrays, called by their positions; or of a label map, called by its values.
 
     Parameters
     ----------
     masks: ``(N, H, W)`` or ``(N, 1, H, W)``, ``(H, W)`` for one mask, or a sequence of ``(H, W)``; with ``axis="last"``
-        ``(H, W, N)``. Of booleans and integers what is not zero is inside.
+        ``(H, W, N)``. Of booleans and integers what is not zero is inside. An ``(H, W)`` or ``(1, H, W)`` array of
+        whole numbers, with -1 or with two and more values above 0, is a label map: each value is a mask, but for the
+        background, which is -1 where there is one, and else 0 (``segmentation`` of transformers'
+        ``post_process_*_segmentation``).
     threshold: of floats, what is greater is inside. ``None`` is 0.0, as SAM's ``mask_threshold`` for logits, and then
         refuses what can only be probabilities, all between 0 and 1, which want 0.5.
-    fields: what each mask has in ``upstream``, such as ``{"predicted_iou": 0.9}``.
+    fields: what each mask has in ``upstream``, such as ``{"predicted_iou": 0.9}``; an ``id`` in them is the mask's. For
+        a label map they belong to the values that their ``id`` says (``segments_info`` of transformers), or to the
+        values in rising order; those whose value has no pixel are left out, with a warning.
 
-    Raises ValueError for other shapes, and for probabilities without a threshold.
+    Raises ValueError for other shapes, for as many fields as there are no masks, and for probabilities without a
+    threshold.
     """
     stack = _array(masks)
+    one = stack[0] if stack.ndim == 3 and len(stack) == 1 and axis == "first" else stack
+    if one.ndim == 2 and threshold is None:
+        from maskscore.formats.label_maps import label_map_of
+
+        labels = label_map_of(one)
+        if labels is not None:
+            return _of_labels(labels, fields)
     if stack.ndim == 2:
         stack = stack[None]
     elif axis == "last":
@@ -88,16 +104,18 @@ def from_ultralytics(result: Any) -> list[Mask]:
     """Return the masks of one Ultralytics result (``results[i]``), called by their positions.
 
     With ``retina_masks=True`` the masks have the image's size and are taken as they are; else they are of the network's
-    size, and their outlines ``masks.xy``, in pixels of the image, are taken as polygons. ``upstream`` has ``name``,
-    ``class``, ``confidence``, ``box`` (XYXY in pixels) and, of a tracker, ``track_id``.
+    size, and their outlines ``masks.xy``, in pixels of the image, are taken as polygons of OpenCV's convention.
+    ``upstream`` has ``name``, ``class``, ``confidence``, ``box`` (XYXY in pixels) and, of a tracker, ``track_id``.
     """
     if result.masks is None:
         return []
     data = _array(result.masks.data)
+    convention = None
     if tuple(data.shape[1:]) == tuple(result.orig_shape):
         drawn: list[Any] = [_one(mask) for mask in data]
     else:
         drawn = [[_array(outline).reshape(-1).tolist()] for outline in result.masks.xy]
+        convention = "opencv"
     fields: list[dict[str, Any]] = [{} for _ in drawn]
     boxes = result.boxes
     if boxes is not None:
@@ -111,7 +129,7 @@ def from_ultralytics(result: Any) -> list[Mask]:
         for row in fields:
             row["class"] = int(row["class"])
             row["name"] = result.names[row["class"]]
-    return [_mask(index, mask, fields[index]) for index, mask in enumerate(drawn)]
+    return [_mask(index, mask, fields[index], polygon_convention=convention) for index, mask in enumerate(drawn)]
 
 
 def from_detectron2(instances: Any) -> list[Mask]:
@@ -161,8 +179,35 @@ def _rows(columns: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     return [{name: values[index] for name, values in lists.items()} for index in range(count)]
 
 
-def _mask(index: int, segmentation: Any, fields: Mapping[str, Any]) -> Mask:
-    return Mask(id=str(index), segmentation=segmentation, **{name: _plain(value) for name, value in fields.items()})
+def _of_labels(labels: Any, fields: Sequence[Mapping[str, Any]] | None) -> list[Mask]:
+    from maskscore.formats.label_maps import entries_of_labels
+
+    entries = entries_of_labels(labels, Sought())
+    own: dict[Any, Mapping[str, Any]] = {}
+    if fields and all("id" in row for row in fields):
+        own = {plain_id(_plain(row["id"])): row for row in fields}
+        absent = own.keys() - {entry["id"] for entry in entries}
+        if absent:
+            some = ", ".join(sorted(map(str, absent))[:5])
+            warnings.warn(
+                f"{len(absent)} of {len(fields)} segments have no pixel in the label map (ids {some}); they are left "
+                "out.",
+                stacklevel=3,
+            )
+    elif fields is not None:
+        if len(fields) != len(entries):
+            raise ValueError(f"the label map has {len(entries)} masks, and there are the fields of {len(fields)}")
+        own = {entry["id"]: row for entry, row in zip(entries, fields, strict=True)}
+    return [_mask(entry["id"], entry["segmentation"], own.get(entry["id"], {})) for entry in entries]
+
+
+def _mask(index: int, segmentation: Any, fields: Mapping[str, Any], *, polygon_convention: Any = None) -> Mask:
+    plain = {name: _plain(value) for name, value in fields.items()}
+    mask_id = plain.pop("id", None)
+    plain.pop("segmentation", None)
+    if polygon_convention is not None:
+        plain["polygon_convention"] = polygon_convention
+    return Mask.model_validate({**plain, "id": index if mask_id is None else mask_id, "segmentation": segmentation})
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.in_python import inside
-from maskscore.formats.label_maps import entries_of_labels
+from maskscore.formats.label_maps import entries_of_labels, label_map_of
 from maskscore.formats.sought import Sought
 from maskscore.rle_arrays import rle_of_mask
 
@@ -162,9 +162,8 @@ def _entries(stored: _Stored, columns: dict[str, list[Any]], sought: Sought) -> 
     if len(shape) == 2:
         sought.check_pixels(*shape)
         pixels = stored.whole()
-        if kind in "iu":
-            return entries_of_labels(np.maximum(pixels, 0), sought)
-        return [_entry(pixels, 0, {})]
+        labels = pixels if kind in "iu" else label_map_of(pixels)
+        return [_entry(pixels, 0, {})] if labels is None else entries_of_labels(labels, sought)
     if len(shape) == 4 and shape[1] == 1:
         shape = (shape[0], *shape[2:])
     if len(shape) != 3:
@@ -173,9 +172,15 @@ def _entries(stored: _Stored, columns: dict[str, list[Any]], sought: Sought) -> 
     sought.counted(count)
     sought.check_pixels(height, width)
     own = {name: column for name, column in columns.items() if len(column) == count}
+    masks = _masks(stored, shape, (height, width))
+    if count == 1:
+        masks = iter(only := list(masks))
+        labels = label_map_of(only[0])
+        if labels is not None:
+            return entries_of_labels(labels, sought)
     return [
         _entry(mask, index, {"id" if name == "ids" else name: column[index] for name, column in own.items()})
-        for index, mask in enumerate(_masks(stored, shape, (height, width)))
+        for index, mask in enumerate(masks)
     ]
 
 
