@@ -19,7 +19,7 @@ from maskscore.redaction import public_url, redacted
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
-__all__ = ["KEEPALIVE", "connect", "redis_errors", "redis_reason", "will_pass"]
+__all__ = ["KEEPALIVE", "ClusterModeError", "connect", "redis_errors", "redis_reason", "refuse_cluster", "will_pass"]
 
 
 # A peer that vanished without a word is noticed after a minute; the system's own default is two hours.
@@ -44,8 +44,10 @@ def connect(settings: ClientSettings) -> redis.Redis:
         **KEEPALIVE,
         "health_check_interval": 25,
         # redis-py's own default goes lost with `from_url`: without one, a connection that broke while it was idle would
-        # fail the next command although Redis is there. Every command of ours may be sent twice.
-        "retry": Retry(ConstantBackoff(0.1), 1),
+        # fail the next command although Redis is there. Every command of ours may be sent twice. One that was not
+        # answered in time is not: the caller was told how long it takes at most.
+        "retry": Retry(ConstantBackoff(0.1), 1, (redis.ConnectionError,)),
+        "redis_connect_func": _greet,
     }
     sentinel = parse_sentinel_url(settings.redis_url)
     if sentinel:
@@ -57,14 +59,64 @@ def connect(settings: ClientSettings) -> redis.Redis:
         raise SettingsError(f"MASKSCORE_REDIS_URL cannot be used: {redacted(str(error))}") from None
 
 
+class ClusterModeError(redis.RedisError):
+    """The Redis that was connected to runs in cluster mode."""
+
+    def __init__(self) -> None:
+        super().__init__("it runs in cluster mode, which neither the ledger's scripts nor Celery can use")
+
+
+def refuse_cluster(client: redis.Redis, settings: ClientSettings) -> None:
+    """Raise :class:`~maskscore.errors.SettingsError` for a Redis in cluster mode.
+
+    For what begins also while Redis is away; any other call on a client of :func:`connect` notices it as well.
+    """
+    try:
+        with redis_errors(settings):
+            client.ping()
+    except ServiceUnavailable:
+        return
+
+
+def _greet(connection: Any) -> None:
+    greet = getattr(connection, "on_connect_check_health", None)
+    # A PING before the HELLO would be refused for want of a password.
+    greet(check_health=False) if greet else connection.on_connect()
+    # Redis's answer to the HELLO with which redis-py begins; where it speaks RESP 2, it does not.
+    greeting: Any = getattr(connection, "handshake_metadata", None)
+    if greeting is None:
+        connection.send_command("HELLO")
+        try:
+            greeting = connection.read_response()
+        except redis.ResponseError:
+            return
+    pairs = greeting.items() if isinstance(greeting, dict) else zip(greeting[::2], greeting[1::2], strict=False)
+    if any(name in (b"mode", "mode") and value in (b"cluster", "cluster") for name, value in pairs):
+        raise ClusterModeError
+
+
+_PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.TryAgainError,
+    # MASTERDOWN, too.
+    redis.exceptions.ClusterDownError,
+)
+# redis-py knows no types for these; in a pipeline it puts the command before them. UNBLOCKED: a blocked command's
+# Redis became a replica.
+_PASSING_CODES = re.compile("(^|caused error: )-?(BUSY|MISCONF|NOREPLICAS|UNBLOCKED|INPROG|NOGOODSLAVE|FAILOVER) ")
+
+
 def will_pass(error: redis.RedisError) -> bool:
-    """Whether the same command may succeed later: Redis is away, loading, full, not writable or no master just now."""
-    if isinstance(
-        error,
-        redis.ConnectionError | redis.TimeoutError | redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError,
-    ):
-        return not isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError)
-    return str(error).startswith(("MISCONF", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED", "CLUSTERDOWN", "TRYAGAIN"))
+    """Whether the same command may succeed later.
+
+    Redis is away, loading, full, not writable, no master, short of replicas or busy with a script just now.
+    """
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+        return False
+    return isinstance(error, _PASSING) or bool(_PASSING_CODES.search(str(error)))
 
 
 def _check_url(url: str) -> None:
@@ -96,10 +148,18 @@ def _check_url(url: str) -> None:
 
 @contextmanager
 def redis_errors(settings: ClientSettings) -> Iterator[None]:
-    """Turn Redis's errors into :class:`~maskscore.errors.ServiceUnavailable` with a sentence to act on."""
+    """Turn Redis's errors into :class:`~maskscore.errors.ServiceUnavailable` with a sentence to act on.
+
+    A Redis in cluster mode is a :class:`~maskscore.errors.SettingsError`: it will not do later either.
+    """
     where = public_url(settings.redis_url)
     try:
         yield
+    except ClusterModeError as error:
+        raise SettingsError(
+            f"MASKSCORE_REDIS_URL: the Redis at {where} cannot be used: {error}. Use one without it: a single server, "
+            "or a master with replicas behind Sentinel."
+        ) from error
     except redis.AuthenticationError as error:
         raise ServiceUnavailable(
             f"Redis at {where} refused the credentials: {redis_reason(error)}. Check MASKSCORE_REDIS_URL."

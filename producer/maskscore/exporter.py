@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from maskscore.connection import connect, redis_reason
+from maskscore.connection import connect, redis_reason, refuse_cluster
 from maskscore.endpoint import Endpoint
 from maskscore.errors import FailureCode
 from maskscore.keeper import Keeper
@@ -48,11 +48,12 @@ def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Calla
     """Serve ``/metrics`` and ``/healthz``, and keep the ledger, until ``stop`` is set.
 
     ``started`` is called with the port. It begins and goes on while Redis is away. Raises
-    :class:`~maskscore.errors.SettingsError` when the port cannot be opened.
+    :class:`~maskscore.errors.SettingsError` when the port cannot be opened, or Redis runs in cluster mode.
     """
     registry = new_registry()
     with ExitStack() as stack:
         client = stack.enter_context(connect(settings))
+        refuse_cluster(client, settings)
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         app = make_app(settings)
         stack.callback(app.close)

@@ -11,7 +11,7 @@ import click
 
 from maskscore.cli.extras import needs_extra, require_module
 from maskscore.cli.worker import refuse_unknown_variables
-from maskscore.connection import connect
+from maskscore.connection import connect, refuse_cluster
 from maskscore.errors import SettingsError
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
@@ -96,7 +96,9 @@ def pool_command(
 
 
 def _supervise(settings: WorkerSettings, places: list[Place], limits: Limits, every_s: float) -> int:
-    ledger = Ledger(connect(settings), namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+    client = connect(settings)
+    refuse_cluster(client, settings)
+    ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
     demand = Demand(ledger, every_s=every_s, keep_s=limits.cool_down_s)
     # With no worker, nobody else would send the messages of jobs that are due again or were given back.
     keeper = Keeper(ledger, make_app(settings), settings, name=f"{socket.gethostname()}-{os.getpid()}-pool")

@@ -68,13 +68,6 @@ def _version(info: Mapping[str, Any]) -> Finding:
 
 
 def _role(info: Mapping[str, Any]) -> Finding:
-    if info.get("cluster_enabled"):
-        return failed(
-            "redis role",
-            Cause.DEPLOYMENT,
-            "Redis runs in cluster mode, which Celery's transport cannot use.",
-            "Use a Redis without cluster mode: one server, or one master with replicas behind Sentinel.",
-        )
     if info.get("role") != "master":
         master = f"{info.get('master_host')}:{info.get('master_port')}"
         return failed(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import redis
 
-from maskscore.connection import redis_reason
+from maskscore.connection import ClusterModeError, redis_reason
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, warning
 from maskscore.redaction import public_url
@@ -26,6 +26,14 @@ def examine_redis(deployment: Deployment) -> Iterator[Finding]:
     try:
         client.ping()
         median_ms = statistics.median(_ping_ms(client) for _ in range(_PINGS))
+    except ClusterModeError as error:
+        yield failed(
+            "redis role",
+            Cause.DEPLOYMENT,
+            f"{where} cannot be used: {error}.",
+            "Use a Redis without cluster mode: one server, or one master with replicas behind Sentinel.",
+        )
+        return
     except redis.AuthenticationError as error:
         yield failed(
             "redis",

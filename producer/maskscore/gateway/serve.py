@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from maskscore.connection import connect
+from maskscore.connection import connect, refuse_cluster
 from maskscore.errors import SettingsError
 from maskscore.gateway.app import make_app
 from maskscore.gateway.connections import Limits, limited_protocol, most_connections
@@ -34,7 +34,8 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     """
     tokens = open_tokens(settings)
     # An address that can never be used is refused here, in a sentence; once the server starts, it would be a traceback.
-    connect(settings).close()
+    with connect(settings) as client:
+        refuse_cluster(client, settings)
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
