@@ -9,6 +9,7 @@ import codecs
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,13 +29,8 @@ _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _DOCUMENTS = (".json", ".jsonl", ".ndjson", ".xml")
 # What the two libraries raise for an archive that is damaged, encrypted, or of a compression that they do not know.
 _DAMAGED = (
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    gzip.BadGzipFile,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    RuntimeError,
+    *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, struct.error),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError),
 )
 # In JSON without a mark of the byte order, the first character tells (RFC 4627, 3).
 _UTF_16 = {

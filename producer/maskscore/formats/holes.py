@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 
 from maskscore.formats.document import Size
 from maskscore.formats.sought import Sought
 from maskscore.job import RLE
 from maskscore.masks import text_from_counts
-from maskscore.polygons import outline_steps, polygon_runs
+from maskscore.polygons import filled_outline_spans, outline_steps
 
 __all__ = ["rle_with_holes"]
 
 
 def rle_with_holes(exterior: Sequence[float], holes: Sequence[Sequence[float]], size: Size, sought: Sought) -> RLE:
-    """Return the pixels of a polygon less those of its holes, each drawn as COCO draws a polygon.
+    """Return the pixels of a polygon less those of its holes, each filled as ``cv2.fillPoly`` fills it.
+
+    So Supervisely draws them: a hole takes the pixels under its outline away, too.
 
     ``exterior`` and ``holes`` are flat ``[x1, y1, x2, y2, ...]`` in pixels; ``size`` is the image's ``(height,
     width)``. Raises :class:`~maskscore.formats.MasksDocumentError` for outlines that are too long to be drawn, and for
@@ -24,28 +25,28 @@ def rle_with_holes(exterior: Sequence[float], holes: Sequence[Sequence[float]], 
     sought.check_pixels(*size)
     sought.unpack(size[0] * size[1])
     sought.outline(sum(outline_steps(ring) for ring in (exterior, *holes)))
-    rings = [polygon_runs(ring, *size) for ring in (exterior, *holes)]
-    return RLE(size=size, counts=text_from_counts(_first_without_others(rings)))
+    rings = [filled_outline_spans(ring, *size) for ring in (exterior, *holes)]
+    return RLE(size=size, counts=text_from_counts(_first_without_others(rings, size[0] * size[1])))
 
 
-def _first_without_others(rings: Sequence[Sequence[int]]) -> list[int]:
-    """Return the run lengths of what is in the first ring and in no other; all begin with zeros, of equal sums."""
-    edges = sorted((place, ring) for ring, counts in enumerate(rings) for place in _edges(counts))
-    inside = [False] * len(rings)
-    in_holes = last = 0
+def _first_without_others(rings: Sequence[Sequence[tuple[int, int]]], pixels: int) -> list[int]:
+    """Return the run lengths of what the first ring's half-open spans cover and no other's do; spans may overlap."""
+    edges = sorted(
+        (place, change, number > 0)
+        for number, spans in enumerate(rings)
+        for start, stop in spans
+        for place, change in ((start, 1), (stop, -1))
+    )
+    depths = [0, 0]
+    last = 0
     drawn = False
     result: list[int] = []
-    for place, ring in edges:
-        inside[ring] = not inside[ring]
-        if ring:
-            in_holes += 1 if inside[ring] else -1
-        now = inside[0] and not in_holes
+    for index, (place, change, is_hole) in enumerate(edges):
+        depths[is_hole] += change
+        if index + 1 < len(edges) and edges[index + 1][0] == place:
+            continue
+        now = depths[0] > 0 and not depths[1]
         if now != drawn:
             result.append(place - last)
             last, drawn = place, now
-    return [*result, sum(rings[0]) - last]
-
-
-def _edges(counts: Sequence[int]) -> Iterator[int]:
-    """Yield the places where a mask begins or ends, in pixels from the start."""
-    return accumulate(counts[:-1])
+    return [*result, pixels - last]

@@ -83,10 +83,10 @@ def _images(path: Path) -> Iterator[ImageMasks]:
     # Of MOTSChallenge every file is called `gt.txt`.
     folder = "" if video == "gt" else f"{video}/"
     with closing(Grouped()) as grouped, opened(path) as file:
-        grouped.add_annotations(_packed(_lines(file)))
-        for first in grouped.annotated():
-            frame = first["image_id"]
-            entries = [_unpacked(row["entry"]) for row in grouped.annotations(frame)]
+        grouped.add_annotations(_packed(_lines(file)), lambda row: str(row["frame"]))
+        for key, first in grouped.annotated():
+            frame = first["frame"]
+            entries = [_unpacked(row["entry"]) for row in grouped.annotations(key)]
             sizes = [entry["segmentation"]["size"] for entry in entries if isinstance(entry, dict)]
             size = (sizes[0][0], sizes[0][1]) if sizes else None
             yield ImageMasks(f"{folder}{frame:06d}", masks_of(entries), frame, size)
@@ -98,7 +98,7 @@ def _packed(lines: Iterable[tuple[int | None, Any]]) -> Iterator[dict[str, Any]]
             raise MasksDocumentError(f"The file of KITTI MOTS cannot be read: {entry.message}")
         if isinstance(entry, UnreadableMask):
             entry = {"left_out": [entry.id, entry.message, entry.upstream]}
-        yield {"image_id": frame, "entry": entry}
+        yield {"frame": frame, "entry": entry}
 
 
 def _unpacked(entry: dict[str, Any]) -> Any:

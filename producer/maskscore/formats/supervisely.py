@@ -55,7 +55,10 @@ def _entry(item: Any, size: Size | None, sought: Sought, index: int) -> Any:
         if kind == "bitmap":
             return {"id": item.get("id"), **fields, "segmentation": _bitmap(item.get("bitmap"), size, sought)}
         if kind == "polygon":
-            return {"id": item.get("id"), **fields, "segmentation": _polygon(item.get("points"), size, sought)}
+            segmentation = _polygon(item.get("points"), size, sought)
+            # Supervisely's own library draws polygons by OpenCV.
+            drawn_by = {"polygon_convention": "opencv"} if isinstance(segmentation, list) else {}
+            return {"id": item.get("id"), **fields, **drawn_by, "segmentation": segmentation}
         message = f"Object {index} is of the type {kind!r:.60}, and no mask: bitmaps and polygons are read."
     except (ValueError, OverflowError, MasksDocumentError) as error:
         message = f"Object {index} ({kind}) cannot be read: {str(error)[:300]}"
