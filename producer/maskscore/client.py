@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -145,9 +146,10 @@ class Client:
 
         Repeating a submit (same ``job_id``, same document) is safe: it is the same job. With ``content_id`` the id is
         made of what the job is (see :func:`maskscore.content.with_content_id`), so that the same work is done once.
-        With ``retry_failed`` a job that was submitted before and ended without a result runs again (:meth:`requeue`).
+        With ``retry_failed`` a job that was submitted before and ended without a result runs again (:meth:`requeue`),
+        with the document that is given now, which may be another one.
 
-        Raises :class:`~maskscore.errors.JobConflict` for the same id with another document,
+        Raises :class:`~maskscore.errors.JobConflict` for the same id with another document otherwise,
         :class:`~maskscore.errors.TooManyBatches` for a job that is in 1,000 batches already,
         :class:`~maskscore.errors.QueueFull` at ``MASKSCORE_QUEUE_LIMIT``, and
         :class:`~maskscore.errors.PayloadTooLarge` for inline masks too large for Redis where no spill is set.
@@ -390,20 +392,33 @@ class Client:
         named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in jobs]
         return [with_content_id(job, self.objects) for job in named] if content_id else named
 
-    def _submit(self, jobs: list[Job], batch_id: str | None, retry_failed: bool) -> None:
+    def _submit(
+        self, jobs: list[Job], batch_id: str | None, retry_failed: bool, retry_also: Collection[str] = ()
+    ) -> None:
         tracing = open_tracing("maskscore-producer")
         if tracing is None:
-            self._submit_traced(jobs, batch_id, None, retry_failed)
+            self._submit_traced(jobs, batch_id, None, retry_failed, retry_also)
             return
         attributes: dict[str, Any] = {"messaging.batch.message_count": len(jobs)}
         attributes |= {"maskscore.batch_id": batch_id} if batch_id else {"maskscore.job_id": jobs[0].job_id}
         with tracing.submit(attributes) as traceparent:
-            self._submit_traced(jobs, batch_id, traceparent, retry_failed)
+            self._submit_traced(jobs, batch_id, traceparent, retry_failed, retry_also)
 
     def _submit_traced(
-        self, jobs: list[Job], batch_id: str | None, traceparent: str | None, retry_failed: bool
+        self,
+        jobs: list[Job],
+        batch_id: str | None,
+        traceparent: str | None,
+        retry_failed: bool,
+        retry_also: Collection[str],
     ) -> None:
-        submissions = [self._submission(job, batch_id, traceparent) for job in jobs]
+        submissions = [
+            replace(
+                self._submission(job, batch_id, traceparent),
+                replaces="ended" if job.job_id in retry_also else "failed" if retry_failed else None,
+            )
+            for job in jobs
+        ]
         with redis_errors(self.settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self.settings.queue_limit)
             pairs = list(zip(jobs, outcomes, strict=True))

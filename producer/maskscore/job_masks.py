@@ -35,6 +35,7 @@ def masks_of(job: Job, document: bytes | None, image: ImageInfo | None) -> list[
     return read_masks(
         document,
         image_name=path_in(job.image.uri),
+        file_name=job.masks.uri,
         image_id=job.masks.image_id,
         format=job.masks.format,
         size=(image.height, image.width) if image is not None else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -143,6 +144,27 @@ def test_submitting_again_is_the_same_job_and_needs_a_message_only_while_it_wait
     ledger.finish(claim, result=b"r")
     assert ledger.submit([submission()]) == [Submitted.KNOWN]
     assert ledger.record("a").result == b"r"
+
+
+def test_another_document_replaces_a_job_that_has_ended_where_that_is_asked_for(ledger: Ledger) -> None:
+    ledger.submit([submission()])
+    other = replace(submission(digest="other", expires_in_s=60.0), document=b"other")
+    # Not while it waits or runs.
+    assert ledger.submit([replace(other, replaces="ended")]) == [Submitted.CONFLICT]
+    claim = claimed(ledger)
+    assert ledger.submit([replace(other, replaces="ended")]) == [Submitted.CONFLICT]
+    ledger.finish(claim, error=Failure(code="masks_invalid", message="no masks"))
+    assert ledger.submit([other]) == [Submitted.CONFLICT]
+    assert ledger.submit([replace(other, replaces="failed")]) == [Submitted.WAITING]
+    assert ledger.record("a").status.error is None
+    claim = claimed(ledger)
+    assert (claim.attempt, claim.document) == (1, b"other")
+    ledger.finish(claim, result=b"result")
+    assert ledger.submit([replace(submission(), replaces="failed")]) == [Submitted.CONFLICT]
+    assert ledger.submit([replace(submission(), replaces="ended")]) == [Submitted.WAITING]
+    record = ledger.record("a")
+    assert (record.result, ledger.document("a"), record.status.batch_id) == (None, b"document", "batch")
+    assert ledger.backlog().waiting == 1
 
 
 def test_another_document_under_a_known_id_is_a_conflict_that_changes_nothing(ledger: Ledger) -> None:

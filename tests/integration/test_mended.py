@@ -122,6 +122,57 @@ def test_a_run_with_a_wrong_prompt_name_stops_early_and_goes_on_when_that_is_men
     assert document["failures"] == {}
 
 
+def test_a_run_goes_on_with_other_options_for_what_was_not_scored(served: dict[str, str], folder: Path) -> None:
+    place = folder / "other"
+    place.mkdir()
+    line = "0 0.1 0.1 0.6 0.1 0.6 0.8\n"
+    for name, labels in (("a", line), ("b", line), ("background", "")):
+        Image.new("RGB", (32, 24), (90, 90, 9)).save(place / f"{name}.png")
+        (place / f"{name}.txt").write_text(labels)
+    run = ("run", str(place), "--prompts", "demo", "--batch-id", "other", "--json")
+    first = json.loads(maskscore(served, *run, "--limit", "1", expect=0).stdout)
+    # An empty label file is an image without objects; a wrong format fails what is left.
+    ran = maskscore(served, *run, "--format", "sa1b", "--resume", expect=1)
+    assert "format: none → sa1b" in ran.stderr
+    summary = json.loads(ran.stdout)
+    assert (summary["submitted"], summary["submitted_before"]) == (2, 1)
+    assert summary["failures"]["masks_invalid"]["count"] == 2
+    ran = maskscore(served, *run, "--format", "yolo", "--treatment", "raw_crop", "--resume", expect=0)
+    assert "format: sa1b → yolo; treatment: none → raw_crop" in ran.stderr
+    summary = json.loads(ran.stdout)
+    assert (summary["states"]["succeeded"], summary["states"]["total"], summary["masks"]) == (3, 3, 2)
+    assert summary["failures"] == {}
+    with client_of(served) as client:
+        results = {
+            str(result.image and result.image.uri)[-5:]: result for result in client.batch("other").as_completed()
+        }
+    assert {name: result.treatment for name, result in results.items()} == {
+        "a.png": "original",
+        "b.png": "raw_crop",
+        "d.png": "raw_crop",
+    }
+    assert first["masks"] == 1
+    other = maskscore(served, "run", str(folder), "--batch-id", "other", "--resume", expect=2)
+    assert "is of other images" in other.stderr
+
+
+def test_a_run_scores_again_what_was_read_in_a_wrong_way(served: dict[str, str], folder: Path) -> None:
+    place = folder / "wrong"
+    place.mkdir()
+    Image.new("RGB", (32, 24), (90, 90, 9)).save(place / "a.png")
+    (place / "a.txt").write_text("0 0.5 0.5 0.2 0.3\n")
+    polygon = [{"id": "1", "segmentation": [[4, 4, 20, 4, 20, 20]]}]
+    run = ("run", str(place), "--prompts", "demo", "--batch-id", "wrong", "--json")
+    # Boxes are no masks; and a masks file that is corrected is read as it is now.
+    summary = json.loads(maskscore(served, *run, expect=1).stdout)
+    assert (summary["states"]["succeeded"], summary["no_mask_scored"]["count"]) == (1, 1)
+    (place / "right").mkdir()
+    (place / "right" / "a.json").write_text(json.dumps(polygon))
+    again = (*run, "--masks", str(place / "right"), "--resume")
+    summary = json.loads(maskscore(served, *again, expect=0).stdout)
+    assert (summary["states"]["total"], summary["masks"], summary["no_mask_scored"]["count"]) == (1, 1, 0)
+
+
 def test_jobs_whose_cause_is_mended_run_again_under_their_ids(
     served: dict[str, str], folder: Path, prompts: Path
 ) -> None:

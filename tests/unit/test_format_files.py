@@ -136,6 +136,22 @@ def test_yolo_labels(more: tuple[object, ...], fields: dict[str, Any]) -> None:
         assert mask.upstream == {"class": 16, **fields}
 
 
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\r\n"])
+def test_an_empty_label_file_is_an_image_without_objects(data: bytes) -> None:
+    assert read_masks(data, file_name="s3://bucket/labels/a.txt") == []
+    assert read_masks(data, file_name="a.TXT") == []
+    with pytest.raises(MasksDocumentError, match="is empty"):
+        read_masks(data, file_name="a.json")
+
+
+@pytest.mark.parametrize("data", [b"0\n0\n17", b"0 \r\n0\r\n1\r\n", b"0\n1 0.5 0.5 0.2 0.3\n1"])
+def test_labels_of_a_class_alone_are_skipped_one_by_one(data: bytes) -> None:
+    assert detect(data).name == "yolo"
+    masks = read_masks(data, size=(9, 9))
+    assert [isinstance(mask, UnreadableMask) for mask in masks] == [True] * 3
+    assert "has a class and no polygon" in str(masks[0])
+
+
 def test_yolo_lines_that_are_no_polygons() -> None:
     lines = [
         "16 0.5 0.5 0.2 0.2",
@@ -154,7 +170,7 @@ def test_yolo_lines_that_are_no_polygons() -> None:
         "Line 5 has the coord",
     ]
     assert read_masks(b"", format="yolo") == []
-    with pytest.raises(MasksDocumentError, match="without objects, say the format: yolo"):
+    with pytest.raises(MasksDocumentError, match="or say the format: yolo"):
         read_masks(b"\n")
     with pytest.raises(MasksDocumentError, match="lines of numbers, but they are JSON"):
         read_masks(b'{"annotations": []}', format="yolo", size=SIZE)

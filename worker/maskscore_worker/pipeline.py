@@ -197,6 +197,7 @@ class Pipeline:
             masks = read_masks(
                 data,
                 image_name=path_in(job.image.uri),
+                file_name=job.masks.uri,
                 image_id=job.masks.image_id,
                 check_count=lambda count: self._limit(count, "masks"),
                 format=job.masks.format,

@@ -48,7 +48,7 @@ __all__ = ["run_command"]
 @click.option("--content-id", is_flag=True, help="Make the jobs' ids of the content: the same work is done once.")
 @click.option("--limit", type=click.IntRange(min=1), help="Take so many images at most.")
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
-@click.option("--resume", is_flag=True, help="Go on where an earlier run was stopped or killed.")
+@click.option("--resume", is_flag=True, help="Go on with an earlier run; other options are for what was not scored.")
 @click.option("--retry-failed", is_flag=True, help="With --resume: run failed jobs again, too.")
 @click.option("--follow/--no-follow", default=True, help="Wait for the results, or only submit.  [default: follow]")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
@@ -110,6 +110,7 @@ def run_command(
                 retry=retry_failed,
                 follow=follow,
                 stopped=lambda: stop.signal is not None,
+                changed=_say_changes,
                 seen=seen,
                 shown=progress.show,
             )
@@ -126,7 +127,7 @@ def run_command(
         click.echo(
             f"maskscore: stopped early: the first {failures.count:,} jobs all failed with {summary.stopped_by}, whose "
             "cause concerns every job; those that had not ended are cancelled. When the cause is mended, go on with:"
-            f"\n  {again} --retry-failed\nIf an option was wrong, give the right one, under another --batch-id.",
+            f"\n  {again} --retry-failed\nIf an option was wrong, give the right one instead.",
             err=True,
         )
         sys.exit(Exit.NOT_SUCCEEDED)
@@ -169,6 +170,14 @@ def _order(options: dict[str, Any], content_id: bool, upload: str | None) -> Ord
         raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
     fields = {**taken_job_fields(options), **{name: value for name, value in options.items() if value is not None}}
     return Order(scoring, fields, content_id, upload)
+
+
+def _say_changes(changes: list[str]) -> None:
+    click.echo(
+        f"maskscore: goes on with other options: {'; '.join(changes)}. What was scored stays as it is; all the rest is "
+        "done with these.",
+        err=True,
+    )
 
 
 def _check_prefix(option: str, uri: str | None) -> None:

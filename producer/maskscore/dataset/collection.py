@@ -65,6 +65,16 @@ class Collection:
         """Forget what was counted: jobs were queued again whose first end is counted already."""
         self.tally = Tally()
 
+    def begin_here(self) -> Tally:
+        """Count nothing but what ends from now on: jobs will be queued again whose first end is there already.
+
+        Returns the tally of what has ended before.
+        """
+        while self.step(0.0):
+            pass
+        before, self.tally = self.tally, Tally(position=self.tally.position)
+        return before
+
     def _loaded(self, ending: Ending) -> JobResult | ResultUnavailable | None:
         try:
             return self._batch.result_of(ending)

@@ -44,7 +44,7 @@ def _read(folder: Path, format: str | None) -> list[Mask | UnreadableMask]:
     ]
     for file in sorted(files, key=lambda file: (len(file.name), file.name)):
         try:
-            found = read_masks(file.read_bytes(), format=format)
+            found = read_masks(file.read_bytes(), format=format, file_name=file.name)
         except MasksDocumentError as error:
             raise MasksDocumentError(f"{file.name}: {error}") from error
         alone = len(found) == 1

@@ -130,7 +130,9 @@ class JobMaker:
         if kind_of(data) in _NEED_THE_SIZE or b'"segments"' in data:
             size = image_size(io.BytesIO(self.images.read(pair.image, "image")), self.fields.get("orientation", "auto"))
         orphans = Orphans()
-        masks = read_masks(data, image_name=pair.image, format=self.format, size=size, orphans=orphans)
+        masks = read_masks(
+            data, image_name=pair.image, format=self.format, size=size, orphans=orphans, file_name=pair.masks
+        )
         found, left_out = _readable(masks, pair.masks)
         return found, [*left_out, f"{pair.masks}: {orphans}"] if orphans.count else left_out
 

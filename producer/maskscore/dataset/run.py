@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from maskscore.client import Client
 from maskscore.dataset.collection import Collection
@@ -15,8 +16,17 @@ from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.patience import Patience
 from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
 from maskscore.dataset.summary import Summary
-from maskscore.errors import BatchNotFound, FailureCode, InvalidDocumentError, ServiceUnavailable
+from maskscore.errors import (
+    BatchNotFound,
+    FailureCode,
+    InvalidDocumentError,
+    JobNotFound,
+    ResultUnavailable,
+    ServiceUnavailable,
+)
 from maskscore.ledger import BatchCounts
+from maskscore.polling import PAGE
+from maskscore.result import JobState
 
 __all__ = ["Progress", "Run", "check_batch"]
 
@@ -44,24 +54,25 @@ _FIRST = 20
 _RATE_OVER_S = 60.0
 
 
-def check_batch(client: Client, batch_id: str, made_of: str, *, resume: bool) -> bool:
-    """Return whether the batch is there already, to be gone on with.
+def check_batch(client: Client, batch_id: str, made_of: str, *, resume: bool) -> RunNote | None:
+    """Return the note of the batch, if it is there already and may be gone on with: with which options it was begun.
 
-    Raises :class:`~maskscore.errors.InvalidDocumentError` where it is there and ``resume`` is not asked for, or was
-    begun with other options than ``made_of``.
+    Raises :class:`~maskscore.errors.InvalidDocumentError` where it is there and ``resume`` is not asked for, or is of
+    other images than ``made_of``.
     """
     batch = client.batch(batch_id)
     try:
         counts = batch.counts()
     except BatchNotFound:
-        return False
+        return None
     if not resume:
         raise InvalidDocumentError(
             f"The batch {batch_id} is there already: {counts.total:,} jobs, {counts.ended:,} ended. Go on with "
             "--resume, or score again under another --batch-id."
         )
-    RunNote(made_of).check(batch.note(RUN_NOTE), batch_id)
-    return True
+    note = RunNote.kept(batch.note(RUN_NOTE), made_of)
+    note.check(made_of, batch_id)
+    return note
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +105,10 @@ class Run:
     pairing: the images with their masks.
     maker: makes their jobs; its ``batch_id`` is the batch's.
     content_id: make the jobs' ids of their content.
-    made_of: the options in words, kept with the batch: a run that goes on must have the same.
+    made_of: the options in words, kept with the batch. Where a run that goes on has others, what was scored stays as
+        it is, and everything else is done with the new ones.
     resume: go on with a batch that is there; without it, one that is there is refused.
-    retry: with ``resume``: queue the jobs again that ended without a result.
+    retry: with ``resume``: submit the jobs again that ended without a result, as they are made now.
 
     What was submitted, what has ended, and what was counted of it stand in Redis with the batch; so a run that was
     killed is gone on with as one that was stopped. Where the first jobs all fail for a cause that concerns every job (a
@@ -118,12 +130,24 @@ class Run:
         self._client, self._pairing = client, pairing
         self._batch = client.batch(maker.batch_id)
         begun = check_batch(client, maker.batch_id, made_of, resume=resume)
-        if begun:
-            pairing.add_submitted(self._batch.job_ids())
-        self._submission = Submission(client, pairing, maker, content_id=content_id, note=RunNote(made_of))
+        changed = begun is not None and bool(begun.changes(made_of))
+        corrected = begun is not None and (changed or begun.corrected)
         self._collection = Collection(client, maker.batch_id)
-        if begun and retry:
-            self._queue_again()
+        unscored: set[str] = set()
+        if begun is not None and (corrected or retry):
+            unscored = self._set_free(waiting=changed, unscored=corrected)
+        elif begun is not None:
+            pairing.add_submitted(self._batch.job_ids())
+        self._submission = Submission(
+            client,
+            pairing,
+            maker,
+            content_id=content_id,
+            note=RunNote(made_of, corrected),
+            anew=corrected or retry,
+            unscored=unscored,
+        )
+        self._count_anew = begun is not None and (corrected or retry)
         self._before = self._collection.tally.model_copy(deep=True)
         self._stopped_by: str | None = None
         self._started = time.monotonic()
@@ -153,10 +177,35 @@ class Run:
             self._submission.stop()
             self._collection.close()
 
-    def _queue_again(self) -> None:
-        """Queue the jobs again that ended without a result. What was counted of them is counted anew."""
-        self._batch.requeue()
-        self._collection.begin_anew()
+    def _set_free(self, *, waiting: bool, unscored: bool) -> set[str]:
+        """Let what ended without a result be submitted anew, as it is made now.
+
+        With ``waiting``, jobs that wait are cancelled, and submitted anew as well. With ``unscored``, so are those that
+        succeeded although no mask of theirs was scored; their ids are returned.
+        """
+        found: set[str] = set()
+        before = self._collection.begin_here()
+        look = unscored and before.unscored.count > 0
+        ids = self._batch.job_ids()
+        while page := list(islice(ids, PAGE)):
+            kept, cancelled = [], []
+            for job_id, status in zip(page, self._client._look(page), strict=True):
+                state = None if status is None else status.state
+                if state is JobState.SUCCEEDED and look and self._scored_nothing(job_id):
+                    found.add(job_id)
+                elif state is JobState.QUEUED and waiting:
+                    cancelled.append(job_id)
+                elif state not in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
+                    kept.append(job_id)
+            self._client.cancel_many(cancelled)
+            self._pairing.add_submitted(iter(kept))
+        return found
+
+    def _scored_nothing(self, job_id: str) -> bool:
+        try:
+            return self._client.get(job_id).no_mask_scored
+        except (ResultUnavailable, JobNotFound):
+            return False
 
     def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
         looked = 0.0
@@ -213,7 +262,7 @@ class Run:
 
     def _settle(self) -> None:
         """Count everything again where the tally is not what the batch says: a job may have ended a second time."""
-        if self._collection.tally.jobs != self._counts().total:
+        if self._count_anew or self._collection.tally.jobs != self._counts().total:
             self._collection.begin_anew()
             while self._collection.step(0.0):
                 pass

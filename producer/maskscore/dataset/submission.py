@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from maskscore.categories import keep_categories
 from maskscore.client import Client
@@ -62,21 +64,44 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class RunNote:
-    """What a batch was begun with: kept with it, so that a run that goes on asks the same of the rest."""
+    """What a batch was begun with: kept with it, so that a run that goes on knows what is asked otherwise now.
+
+    ``corrected``: a run has gone on with other options than the first one, which ``made_of`` has.
+    """
 
     made_of: str
+    corrected: bool = False
 
-    def check(self, kept: str | None, batch_id: str) -> None:
-        """Raise :class:`~maskscore.errors.InvalidDocumentError` where the batch was begun with something else."""
-        if kept is not None and json.loads(kept)["made_of"] != self.made_of:
-            raise InvalidDocumentError(
-                f"The batch {batch_id} was begun with other options ({json.loads(kept)['made_of']}); this run has "
-                f"{self.made_of}. Give the same ones, or another --batch-id."
-            )
+    @classmethod
+    def kept(cls, text: str | None, made_of: str) -> RunNote:
+        """Read a note; ``made_of`` stands in for one that is not there."""
+        fields = json.loads(text) if text else {}
+        return cls(fields.get("made_of", made_of), fields.get("corrected", False))
+
+    def changes(self, made_of: str) -> list[str]:
+        """Return which options are others now, each as ``name: before → now``."""
+        before, now = _options(self.made_of), _options(made_of)
+        names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        return [f"{name}: {_word(before.get(name))} → {_word(now.get(name))}" for name in names]
+
+    def check(self, made_of: str, batch_id: str) -> None:
+        """Raise :class:`~maskscore.errors.InvalidDocumentError` where it is other work.
+
+        That is of other images, or with jobs' ids that are made of their content, where the content has changed.
+        """
+        before, now = _options(self.made_of), _options(made_of)
+        other_images = before.get("images") != now.get("images")
+        if before == now or not (other_images or before.get("content_id") or now.get("content_id")):
+            return
+        why = "is of other images" if other_images else "makes the jobs' ids of their content (--content-id)"
+        raise InvalidDocumentError(
+            f"The batch {batch_id} was begun with other options, and {why}: {'; '.join(self.changes(made_of))}. Give "
+            "the same ones, or another --batch-id."
+        )
 
     def text(self) -> str:
         """Return the text that is kept."""
-        return json.dumps({"made_of": self.made_of})
+        return json.dumps({"made_of": self.made_of, **({"corrected": True} if self.corrected else {})})
 
 
 class Submission:
@@ -88,10 +113,23 @@ class Submission:
     pairing, maker: what the jobs are made of. The pairing is this thread's alone while it runs.
     content_id: make the ids of the content.
     note: kept with the batch after the first jobs.
+    anew: jobs that ended without a result run again, with the document that they have now.
+    unscored: ids of jobs that succeeded without one scored mask; with another document they run again, too.
     """
 
-    def __init__(self, client: Client, pairing: Pairing, maker: JobMaker, *, content_id: bool, note: RunNote) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pairing: Pairing,
+        maker: JobMaker,
+        *,
+        content_id: bool,
+        note: RunNote,
+        anew: bool = False,
+        unscored: Collection[str] = (),
+    ) -> None:
         self._client, self._pairing, self._maker = client, pairing, maker
+        self._anew, self._unscored = anew, unscored
         self._content_id, self._note = content_id, note
         self._stop = threading.Event()
         self._patience = Patience()
@@ -170,7 +208,8 @@ class Submission:
     def _submit(self, jobs: list[Job]) -> None:
         while jobs and not self._stop.is_set():
             try:
-                batch = self._client.submit_many(jobs, batch_id=self._maker.batch_id)
+                batch = self._client.batch(self._maker.batch_id)
+                self._client._submit(jobs, batch.batch_id, self._anew, self._unscored)
                 if not self.progress.new:
                     batch.set_note(RUN_NOTE, self._note.text())
                     if isinstance(self._maker.masks, Path):
@@ -202,3 +241,12 @@ class Submission:
 
     def _refuse(self, image: str, error: MaskscoreError) -> None:
         self.progress.refused.setdefault(error.code, Failures()).add(lambda: image, str(error))
+
+
+def _options(made_of: str) -> dict[str, Any]:
+    options: dict[str, Any] = json.loads(made_of) if made_of else {}
+    return options
+
+
+def _word(value: object) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

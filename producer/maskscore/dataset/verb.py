@@ -68,6 +68,7 @@ def run_dataset(
     retry: bool = False,
     follow: bool = True,
     stopped: Callable[[], bool] = lambda: False,
+    changed: Callable[[list[str]], None] = lambda changes: None,
     seen: Callable[[int], None] | None = None,
     shown: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
@@ -79,7 +80,10 @@ def run_dataset(
     dataset, order: what is scored, and how.
     batch_id: the batch's id; made of ``dataset`` and ``order`` where it is not given.
     limit: take so many images at most.
-    resume: go on with the batch, if it is there; ``retry`` with it queues jobs again that ended without a result.
+    resume: go on with the batch, if it is there; ``retry`` with it runs jobs again that ended without a result. With
+        another ``dataset.format``, ``dataset.masks`` or ``order`` than before, what was scored stays as it is, and all
+        the rest is done as is asked now.
+    changed: is called with those options that are others than before, each as ``name: before → now``.
     follow: wait for the results; without it, everything is submitted, and that is all.
     stopped: is asked about twice per second whether to stop; what was submitted goes on then.
     seen, shown: are called with the number of files seen while they are listed, and with the progress after that.
@@ -92,7 +96,9 @@ def run_dataset(
     made_of = order.made_of(dataset.identity(client.objects))
     batch_id = batch_id or default_batch_id(made_of)
     # Before the listing, which may take its time.
-    check_batch(client, batch_id, made_of, resume=resume)
+    begun = check_batch(client, batch_id, made_of, resume=resume)
+    if begun is not None and (changes := begun.changes(made_of)):
+        changed(changes)
     with dataset.opened(client.objects, limit=limit, seen=seen) as opened:
         maker = JobMaker(
             images=opened.images,

@@ -54,7 +54,9 @@ def kind_of(data: bytes) -> Kind:
     if recognised_text(head) is not None:
         return "lines"
     tokens = head.split(b"\n", 1)[0].split()
-    return "numbers" if len(tokens) >= 5 and all(map(_is_number, tokens[:5])) else "json"
+    # Ultralytics writes a class without a polygon for a mask that it has lost in scaling; no JSON is a number alone.
+    few = 0 < len(tokens) < 5 and tokens[0].isdigit()
+    return "numbers" if (few or len(tokens) >= 5) and all(map(_is_number, tokens[:5])) else "json"
 
 
 def _known() -> str:

@@ -32,6 +32,7 @@ def read_masks(
     max_pixels: int = MOST_PIXELS,
     max_bytes: int = MOST_BYTES,
     orphans: Orphans | None = None,
+    file_name: str | None = None,
 ) -> list[Mask | UnreadableMask]:
     """Read the masks of one image, in the order of the file.
 
@@ -41,6 +42,8 @@ def read_masks(
     axes. ``check_count`` is called with the number of entries before they are read, and may raise. Masks of more than
     ``max_pixels`` are not unpacked, nor is a file of gzip or ZIP to more than ``max_bytes``. ``orphans`` counts the
     annotations that a file of many images has of none of them; without it, a warning says how many there are.
+    ``file_name`` is the masks file's own name or URI: an empty one that ends in ``.txt`` is YOLO's, of an image without
+    objects.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.entries.masks_of`.
@@ -51,6 +54,8 @@ def read_masks(
     if orphans is not None:
         sought.orphans = orphans
     name = layout_named(format).name if format is not None else None
+    if name is None and (not data or data.isspace()) and (file_name or "").lower().endswith(".txt"):
+        name = "yolo"
     with formats_extra():
         entries = _entries(unwrapped(data, max_bytes), name, sought)
     sought.counted(len(entries))
@@ -62,7 +67,8 @@ def read_masks(
 def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
     if name is None and (not data or data.isspace()):
         raise MasksDocumentError(
-            "The masks file is empty. If it is YOLO's label text of an image without objects, say the format: yolo."
+            "The masks file is empty. If it is YOLO's label text of an image without objects, end its name in .txt, or "
+            "say the format: yolo."
         )
     kind = kind_of(data)
     if name is not None and kind not in _kinds(name):

@@ -70,6 +70,9 @@ def _entry(tokens: list[str], columns: tuple[str, ...] | None, size: Size, index
     if columns is None:
         columns = _columns([tokens]) or ()
     fields: dict[str, Any] = {"class": int(numbers[0]) if numbers[0].is_integer() else tokens[0]}
+    if len(numbers) == 1:
+        message = f"Line {index + 1} has a class and no polygon: the mask was lost when the label was written."
+        return UnreadableMask(str(index), message, fields)
     if len(numbers) < _FEWEST_NUMBERS:
         return UnreadableMask(
             str(index), f"Line {index + 1} has a box or less, and no polygon of three points.", fields

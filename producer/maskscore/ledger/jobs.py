@@ -87,6 +87,7 @@ class Ledger:
                     "" if job.expires_in_s is None else int(job.expires_in_s * 1000),
                     "" if queue_limit is None else queue_limit,
                     job.traceparent or "",
+                    job.replaces or "",
                 )
                 for job in submissions
             ],

@@ -45,7 +45,9 @@ def moment(milliseconds: bytes | int) -> datetime:
 class Submission:
     """One job to write down; ``digest`` decides whether a known id is the same job.
 
-    ``traceparent`` (W3C Trace Context) is of the span that submits it; the first submit's is kept.
+    ``traceparent`` (W3C Trace Context) is of the span that submits it; the first submit's is kept. ``replaces`` says
+    which job of this id another document replaces, to run anew: one that has ended without a result (``failed``), any
+    that has ended (``ended``), or none.
     """
 
     job_id: str
@@ -55,6 +57,7 @@ class Submission:
     priority: Priority
     expires_in_s: float | None
     traceparent: str | None = None
+    replaces: Literal["failed", "ended"] | None = None
 
 
 class Submitted(StrEnum):
