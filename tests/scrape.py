@@ -15,7 +15,7 @@ __all__ = ["get", "scrape", "until"]
 def get(port: int, path: str) -> tuple[int, str]:
     """Return status and body; status 0 where nobody listens yet."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -35,7 +35,7 @@ def scrape(port: int) -> dict[str, float]:
     return samples
 
 
-def until(met: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
+def until(met: Callable[[], bool], what: str, timeout_s: float = 180) -> None:
     """Wait until it is so; fail after a time that no healthy run takes."""
     deadline = time.monotonic() + timeout_s
     while not met():

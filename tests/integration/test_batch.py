@@ -77,17 +77,17 @@ def test_results_go_on_in_another_process_where_a_reader_stopped(
 ) -> None:
     client.submit_many(jobs(6), batch_id="b")
     end(services, namespace, "j3", "j1", "j4")
-    first = client.batch("b").as_completed(timeout=30, reader="pipeline")
+    first = client.batch("b").as_completed(timeout=120, reader="pipeline")
     assert [next(first).job_id for _ in range(2)] == ["j3", "j1"]
     first.close()  # it has not said that it is done with j1
     end(services, namespace, "j0")
     with Client(client.settings) as again:
-        rest = again.batch("b").as_completed(timeout=30, reader="pipeline")
+        rest = again.batch("b").as_completed(timeout=120, reader="pipeline")
         assert [next(rest).job_id for _ in range(3)] == ["j1", "j4", "j0"]
         end(services, namespace, "j2", "j5")
         assert [result.job_id for result in rest] == ["j2", "j5"]
-        assert list(again.batch("b").as_completed(timeout=30, reader="pipeline")) == []
-        everything = {result.job_id: result.state for result in again.batch("b").as_completed(timeout=30)}
+        assert list(again.batch("b").as_completed(timeout=120, reader="pipeline")) == []
+        everything = {result.job_id: result.state for result in again.batch("b").as_completed(timeout=120)}
     assert everything == {f"j{n}": JobState.FAILED for n in range(6)}
 
 
@@ -98,7 +98,7 @@ def test_a_requeued_job_is_told_of_when_it_has_ended_again(
     end(services, namespace, "j0", "j1")
     assert client.requeue("j0") is JobState.QUEUED
     assert batch.counts() == BatchCounts(queued=1, failed=1)
-    results = batch.as_completed(timeout=30)
+    results = batch.as_completed(timeout=120)
     assert next(results).job_id == "j1"
     end(services, namespace, "j0")
     assert [result.job_id for result in results] == ["j0"]
@@ -108,7 +108,7 @@ def test_a_batch_is_cancelled_whole(client: Client, services: LocalServices, nam
     batch = client.submit_many(jobs(250))
     end(services, namespace, "j7")
     assert batch.cancel() == BatchCounts(cancelled=249, failed=1)
-    assert batch.wait(timeout=30).total == 250
+    assert batch.wait(timeout=120).total == 250
 
 
 def test_waiting_has_an_end_and_unknown_batches_are_said_to_be(client: Client) -> None:

@@ -65,7 +65,7 @@ def run(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -76,7 +76,7 @@ ONE = ("submit", "--image", "scene.png", "--masks", "masks.json", "--prompts", "
 def test_submit_wait_results_report(environment: dict[str, str], folder: Path) -> None:
     submitted = run(environment, folder, *ONE, "--top-k", "2", "--job-id", "my-job")
     assert (submitted.returncode, submitted.stdout) == (0, "my-job\n")
-    waited = run(environment, folder, "wait", "-", "--timeout", "60", stdin=submitted.stdout)
+    waited = run(environment, folder, "wait", "-", "--timeout", "240", stdin=submitted.stdout)
     assert waited.returncode == 0
     assert "succeeded" in waited.stdout
     assert waited.stderr == ""
@@ -166,7 +166,7 @@ def test_waiting_can_be_interrupted(environment: dict[str, str], folder: Path) -
         until(lambda: job in monitor.next_command()["command"], "it asks for the job")
     assert waiting.poll() is None
     waiting.send_signal(signal.SIGINT)
-    _, errors = waiting.communicate(timeout=30)
+    _, errors = waiting.communicate(timeout=120)
     assert (waiting.returncode, errors.strip()) == (130, "interrupted")
 
 
@@ -192,10 +192,10 @@ def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Pat
         assert said.startswith("maskscore: starting Redis, S3 and a worker ...\n")
         doctor = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, "doctor", "--no-worker")
         assert (doctor.returncode, "0 failed, 0 warnings" in doctor.stdout) == (0, True), doctor.stdout
-        ran = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, *ONE, "--wait", "--timeout", "60")
+        ran = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, *ONE, "--wait", "--timeout", "240")
         assert (ran.returncode, "mask_invalid" in ran.stdout) == (0, True), ran.stderr
         up.send_signal(signal.SIGINT)
-        assert up.wait(60) == 130
+        assert up.wait(120) == 130
         assert list(tmp_path.iterdir()) == []
         assert "jobs, results and objects are removed (--dir DIR keeps them)" in (folder / "up.log").read_text()
     finally:
@@ -221,7 +221,7 @@ def test_the_demo_can_be_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
         seen.write(piece)
     until(lambda: any(tmp_path.glob("maskscore-worker-*")), "its services are there, and it starts a worker")
     demo.send_signal(signal.SIGINT)
-    output, _ = demo.communicate(timeout=60)
+    output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 130
     assert b"Traceback" not in output
     assert list(tmp_path.iterdir()) == []

@@ -516,7 +516,7 @@ def test_a_signal_ends_streams_and_waits_and_the_gateway(
             assert list(events(stream)) == list(events(other)) == []
         waiting.join()
         is_problem(answers[0], 409, "not_ended")
-        assert gateway.process.wait(timeout=30) == 0
+        assert gateway.process.wait(timeout=120) == 0
         assert "Traceback" not in gateway.log.read_text()
 
 

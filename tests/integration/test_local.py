@@ -37,7 +37,7 @@ def alive(pid: int) -> bool:
     return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
@@ -296,7 +296,7 @@ def test_an_interrupt_leaves_nothing_running(tmp_path: Path, stage: str, number:
             wanted = 1 if stage == "first process" else 2
             eventually(lambda: len(servers_in(tmp_path)) >= wanted, "the servers are started")
         process.send_signal(number)
-        assert process.wait(timeout=30) == status
+        assert process.wait(timeout=120) == status
         assert not servers_in(tmp_path)
 
 

@@ -82,7 +82,7 @@ class Gate:
 
     def __call__(self, batch: Array) -> Array:
         self.entered.release()
-        assert self.open.acquire(timeout=20)
+        assert self.open.acquire(timeout=60)
         self.batches.append(batch)
         return project(batch)
 
@@ -91,7 +91,7 @@ def test_a_large_request_does_not_hold_up_small_ones() -> None:
     gate = Gate()
     with running(gate, max_batch=8, max_wait_s=0) as batcher, ThreadPoolExecutor(4) as threads:
         first = threads.submit(batcher.encode, crops(1, 1))
-        assert gate.entered.acquire(timeout=20)
+        assert gate.entered.acquire(timeout=60)
         large = threads.submit(batcher.encode, np.full((80, 2, 2, 3), 7, np.uint8))
         wait_until(lambda: batcher.stats().waiting_crops == 80)
         small = threads.submit(batcher.encode, np.full((2, 2, 2, 3), 9, np.uint8))
@@ -108,7 +108,7 @@ def test_callers_take_turns_where_a_batch_holds_fewer_crops_than_there_are_calle
     gate = Gate()
     with running(gate, max_batch=1, max_wait_s=0) as batcher, ThreadPoolExecutor(3) as threads:
         large = threads.submit(batcher.encode, np.full((20, 2, 2, 3), 7, np.uint8))
-        assert gate.entered.acquire(timeout=20)
+        assert gate.entered.acquire(timeout=60)
         assert batcher.stats().encoding_crops == 1
         small = threads.submit(batcher.encode, np.full((3, 2, 2, 3), 9, np.uint8))
         wait_until(lambda: batcher.stats().waiting_crops == 22)
@@ -183,7 +183,7 @@ def test_a_poisonous_crop_fails_only_its_own_caller(fault: str, code: str) -> No
     ):
 
         def ask(request: Array) -> Array:
-            gate.wait(20)
+            gate.wait(60)
             return batcher.encode(request)
 
         healthy = [threads.submit(ask, crops(seed, 4)) for seed in range(8)]
@@ -306,7 +306,7 @@ def test_a_device_that_hangs_does_not_hold_its_callers_when_closing() -> None:
     batcher.start()
     with ThreadPoolExecutor(2) as threads:
         hanging = threads.submit(batcher.encode, crops(1, 3))
-        assert gate.entered.acquire(timeout=20)
+        assert gate.entered.acquire(timeout=60)
         waiting = threads.submit(batcher.encode, crops(2, 2))
         wait_until(lambda: batcher.stats().waiting_crops == 2)
         assert not batcher.close(timeout_s=0)

@@ -36,7 +36,7 @@ class CountingEncoder:
     def encode_texts(self, texts: tuple[str, ...]) -> Any:
         self.asked.append(texts[0])
         self.begun.release()
-        assert self.gate.wait(20)
+        assert self.gate.wait(60)
         return self.model.encode_texts(texts)
 
 
@@ -69,7 +69,7 @@ def test_a_set_that_is_being_encoded_is_not_forgotten(demo: ClipModel) -> None:
         answers = []
         for number in (0, 1):
             answers.append(threads.submit(cache.get, SETS[number]))
-            assert encoder.begun.acquire(timeout=20)
+            assert encoder.begun.acquire(timeout=60)
         answers.append(threads.submit(cache.get, SETS[0]))
         encoder.gate.set()
         first, second, again = (answer.result(20) for answer in answers)

@@ -72,6 +72,6 @@ def test_the_thread_bites() -> None:
     stillness = Stillness(patience_s=0.02, job_timeout_s=1000, now=0)
     watchdog = Watchdog(lambda: JOBS_WAIT, stillness, bite, every_s=0.005)
     watchdog.start()
-    assert bitten.wait(10)
+    assert bitten.wait(60)
     watchdog.close()
     assert "5 jobs wait" in reasons[0]
