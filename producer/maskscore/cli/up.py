@@ -35,7 +35,14 @@ _ENV_FILE = "env"
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Weights folder.  [default: the small demo model, which knows drawn shapes only]",
 )
-@click.option("--bucket", default="photos", show_default=True, help="Bucket to create.")
+@click.option(
+    "--bucket",
+    "buckets",
+    multiple=True,
+    default=("photos", "masks", "results"),
+    show_default=True,
+    help="Bucket to create; repeatable.",
+)
 @click.option(
     "--dir",
     "directory",
@@ -43,7 +50,7 @@ _ENV_FILE = "env"
     help="Where the data is kept.  [default: a temporary folder, removed at the end]",
 )
 @click.option("--device", default="auto", show_default=True, help="Device of the worker.")
-def up_command(weights: Path | None, bucket: str, directory: Path | None, device: str) -> None:
+def up_command(weights: Path | None, buckets: tuple[str, ...], directory: Path | None, device: str) -> None:
     """Run Redis, S3 and one worker in the foreground, and print the variables to export elsewhere.
 
     Ctrl-C stops all of them, and removes jobs, results and objects unless --dir was given. With --dir they are kept,
@@ -66,7 +73,8 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
     with ExitStack() as stack:
         with console.status("Starting Redis, S3 and a worker ..."):
             services = stack.enter_context(LocalServices(directory, same_address=directory is not None))
-            services.create_bucket(bucket)
+            for bucket in buckets:
+                services.create_bucket(bucket)
             environment = {**services.environment(), "MASKSCORE_BUCKETS": "*"}
             worker_environment = {
                 **environment,
@@ -82,7 +90,7 @@ def up_command(weights: Path | None, bucket: str, directory: Path | None, device
         write_for_owner(env_file, exports)
         stack.callback(_say_what_is_left, directory)
         click.echo(exports, nl=False)
-        console.print(_hint(bucket, env_file, directory, demo=demo), soft_wrap=True)
+        console.print(_hint(buckets, env_file, directory, demo=demo), soft_wrap=True)
         while worker.alive():
             stop.wait(0.5)
         click.echo(f"maskscore: the worker has ended by itself; its log ends:\n{worker.log_tail()}", err=True)
@@ -97,14 +105,14 @@ def _say_what_is_left(directory: Path | None) -> None:
     click.echo(f"maskscore: {text}", err=True)
 
 
-def _hint(bucket: str, env_file: Path, directory: Path | None, *, demo: bool) -> str:
+def _hint(buckets: tuple[str, ...], env_file: Path, directory: Path | None, *, demo: bool) -> str:
     lines = [
         "",
         "Running. Paste the lines above into another terminal, or there:",
         "",
         f"    source {shlex.quote(str(env_file))}",
         "",
-        f"The bucket {bucket!r} is there, and files in this folder may be read as file://. Try:",
+        f"There are buckets ({', '.join(buckets)}), and files in this folder may be read as file://. Try:",
         "",
         f"    maskscore submit --image photo.jpg --masks masks.json{' --prompts demo' if demo else ''} --wait",
         "",
