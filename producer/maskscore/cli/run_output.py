@@ -59,6 +59,9 @@ def print_dry_run(opened: Opened, *, as_json: bool) -> None:
 def _masks_of(pair: Pair) -> str:
     if pair.inline is not None:
         return f"{len(pair.inline.masks):,} masks in the dataset file"
+    if pair.pictures:
+        more = len(pair.pictures) - 1
+        return pair.pictures[0] + (f" and {more} more" if more else "")
     return f"{pair.masks}/" if pair.folder else str(pair.masks)
 
 

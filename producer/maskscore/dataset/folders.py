@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from maskscore.dataset.names import last_part
+from maskscore.dataset.names import folder_of, last_part
 from maskscore.dataset.roots import FolderRoot, Root
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, read_dataset, read_masks
+from maskscore.formats.entries import masks_of
+from maskscore.formats.extra import formats_extra
 from maskscore.formats.sam_folder import SAM_TABLE
+from maskscore.formats.sought import Sought
+from maskscore.formats.vos import FORMAT, entries_of_pictures
 from maskscore.job import Mask
 
-__all__ = ["read_folder"]
+__all__ = ["read_folder", "read_pictures"]
 
 _SAM = "sam-folder"
 
@@ -29,6 +34,16 @@ def read_folder(root: Root, folder: str, format: str | None = None) -> list[Mask
         for entry in root.below(folder):
             (Path(here) / last_part(entry)).write_bytes(root.read(entry, "masks"))
         return _read(Path(here), format)
+
+
+def read_pictures(root: Root, names: Sequence[str], format: str | None = None) -> list[Mask | UnreadableMask]:
+    """Return the masks of files below a root, ``.../OBJECT/FRAME.png``, each called by its object's number.
+
+    Raises as ``root`` does.
+    """
+    pictures = [(last_part(folder_of(name)), root.read(name, "masks")) for name in names]
+    with formats_extra():
+        return masks_of(entries_of_pictures(pictures, Sought(), None if format == FORMAT.name else format))
 
 
 def _read(folder: Path, format: str | None) -> list[Mask | UnreadableMask]:

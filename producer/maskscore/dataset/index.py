@@ -15,8 +15,12 @@ from typing import NamedTuple
 
 from maskscore.dataset.names import JPEG_RANK, last_part
 from maskscore.formats.image_names import best, composed, likeness, spellings
+from maskscore.formats.vos import frame_of
 
 __all__ = ["Found", "Index", "IndexedImage"]
+
+# What `images.folder` is where an image's masks lie in a folder per object.
+_IN_FOLDERS = 2
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -75,6 +79,16 @@ UPDATE images SET folder = 1, partner = (SELECT folder FROM composed_folders WHE
     WHERE partner IS NULL AND key <> '' AND composed(key) IN (SELECT word FROM composed_folders);
 UPDATE masks SET used = 1 WHERE used = 0 AND folder IN (SELECT partner FROM images WHERE folder = 1);
 """
+# The picture of each object of a video's frame, `VIDEO/OBJECT/FRAME.png`, is the frame's.
+_OBJECTS = f"""
+CREATE TABLE frames AS SELECT frame_of(key) AS frame, name FROM masks
+    WHERE used = 0 AND folder <> '' AND frame_of(key) IS NOT NULL;
+CREATE INDEX frames_by_frame ON frames (frame, name);
+UPDATE images SET partner = key, folder = {_IN_FOLDERS}
+    WHERE partner IS NULL AND key IN (SELECT frame FROM frames);
+UPDATE masks SET used = 1 WHERE used = 0 AND name IN (
+    SELECT name FROM frames WHERE frame IN (SELECT key FROM images WHERE folder = {_IN_FOLDERS}));
+"""
 # `vis/a.jpg` beside `preds/a.json` shows what was found, and is no mask.
 _SPARE_JPEGS = f"""
 CREATE INDEX masks_by_base ON masks (base, rank);
@@ -104,6 +118,7 @@ _STEPS = (
     _ONE_OF_A_WORD.format(masks="composed(masks.key)", images="composed(images.key)"),
     _FOLDER,
     _FOLDER_COMPOSED,
+    _OBJECTS,
     _SPARE_JPEGS,
     # The same file name, wherever it lies.
     _ONE_OF_A_WORD.format(masks="masks.base", images="images.base"),
@@ -114,13 +129,17 @@ _MOST_OF_A_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """An image of the listing; ``partner`` is its masks file, or its folder of them (``folder``)."""
+    """An image of the listing; ``partner`` is its masks file, or its folder of them (``folder``).
+
+    ``pictures`` are the files of its masks where each lies in a folder of its own.
+    """
 
     name: str
     etag: str | None
     partner: str
     partner_etag: str | None
     folder: bool
+    pictures: tuple[str, ...] = ()
 
 
 class Found(NamedTuple):
@@ -139,7 +158,7 @@ class Index:
         self._db = sqlite3.connect(
             Path(self._folder.name) / "listing.sqlite", isolation_level=None, check_same_thread=False
         )
-        for function in (composed, last_part):
+        for function in (composed, frame_of, last_part):
             self._db.create_function(function.__name__, 1, function, deterministic=True)
         self._db.executescript(_SCHEMA)
 
@@ -246,7 +265,12 @@ class Index:
             "SELECT name, etag, partner, partner_etag, folder FROM images WHERE partner IS NOT NULL ORDER BY key, name"
         )
         for name, etag, partner, partner_etag, folder in rows:
-            yield IndexedImage(name, etag, partner, partner_etag, bool(folder))
+            pictures = self._pictures(partner) if folder == _IN_FOLDERS else ()
+            yield IndexedImage(name, etag, partner, partner_etag, bool(folder), pictures)
+
+    def _pictures(self, frame: str) -> tuple[str, ...]:
+        rows = self._db.execute("SELECT name FROM frames WHERE frame = ? ORDER BY name", (frame,))
+        return tuple(name for (name,) in rows)
 
     def submitted(self, ids: list[str]) -> set[str]:
         """Return those of a few ids that were submitted before."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from maskscore.dataset.folders import read_folder
+from maskscore.dataset.folders import read_folder, read_pictures
 from maskscore.dataset.pairing import Pair
 from maskscore.dataset.roots import Root
 from maskscore.document import explain
@@ -19,6 +19,7 @@ from maskscore.errors import InvalidDocumentError, NothingToScore
 from maskscore.formats import Orphans, UnreadableMask, read_masks
 from maskscore.formats.containers import unwrapped
 from maskscore.formats.detection import kind_of
+from maskscore.formats.vos import FORMAT as VOS_FORMAT
 from maskscore.image_size import image_size
 from maskscore.job import Job, Mask, ScoringOptions
 from maskscore.objects import Objects, What
@@ -110,6 +111,8 @@ class JobMaker:
             return _readable(pair.inline.masks, pair.image)
         root = self._masks_root
         assert pair.masks is not None
+        if pair.pictures:
+            return _readable(read_pictures(root, pair.pictures, self.format), pair.pictures[0])
         if pair.folder:
             return _readable(read_folder(root, pair.masks, self.format), pair.masks)
         if root.local and not (self.images.local or self.upload):
@@ -120,7 +123,9 @@ class JobMaker:
             else root.uri_of(pair.masks)
         )
         pinned = self.pinned and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
-        return {"uri": uri, "format": self.format, "etag": pair.masks_etag if pinned else None}, []
+        # A folder's format says nothing of a file, but that a frame's picture is a label map.
+        format_ = "png-labels" if self.format == VOS_FORMAT.name else self.format
+        return {"uri": uri, "format": format_, "etag": pair.masks_etag if pinned else None}, []
 
     def _read_here(self, root: Root, pair: Pair) -> tuple[list[Mask], list[str]]:
         """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""

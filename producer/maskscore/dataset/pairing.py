@@ -26,13 +26,17 @@ Seen = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image and its masks: a file (``masks``), a folder of them, or what a dataset file said (``inline``)."""
+    """An image and its masks: a file (``masks``), a folder of them, or what a dataset file said (``inline``).
+
+    ``pictures`` are the files where each mask lies in a folder of its own; ``folder`` is true then, too.
+    """
 
     image: str
     etag: str | None
     masks: str | None = None
     masks_etag: str | None = None
     folder: bool = False
+    pictures: tuple[str, ...] = ()
     inline: ImageMasks | None = None
 
 
@@ -227,7 +231,7 @@ class Pairing:
                     yield Pair(found[0].name, found[0].etag, inline=entry)
             return
         for image in self._index.images():
-            yield Pair(image.name, image.etag, image.partner, image.partner_etag, image.folder)
+            yield Pair(image.name, image.etag, image.partner, image.partner_etag, image.folder, image.pictures)
 
 
 def _marked(entries: Iterator[ListedObject], masks_root: bool | None) -> Iterator[tuple[ListedObject, bool | None]]:

@@ -13,7 +13,7 @@ from maskscore.formats.json_stream import sketch
 from maskscore.formats.layouts import FORMATS, Layout
 from maskscore.formats.magic import kind_by_magic
 from maskscore.formats.record import Kind
-from maskscore.formats.registry import recognised_text
+from maskscore.formats.registry import recognised_folder, recognised_text
 
 __all__ = ["Kind", "detect", "kind_of"]
 
@@ -33,8 +33,11 @@ def detect(source: Path | bytes) -> Layout:
 
         if is_sam_output(source):
             return FORMATS["sam-folder"]
+        if (folder := recognised_folder(source)) is not None:
+            return FORMATS[folder]
         raise MasksDocumentError(
-            f"{source} is no folder of SAM's command line: there is no metadata.csv in it. {_known()}"
+            f"{source} is no folder of SAM's command line (there is no metadata.csv in it), nor one of videos with a "
+            f"PNG per frame. {_known()}"
         )
     try:
         with formats_extra():

@@ -97,7 +97,9 @@ def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
 
 def _kinds(name: str) -> tuple[Kind, ...]:
     registered = REGISTERED.get(name)
-    return (registered.kind,) if registered is not None else _KINDS.get(name, ("json",))
+    if registered is not None:
+        return () if registered.kind == "folder" else (registered.kind,)
+    return _KINDS.get(name, ("json",))
 
 
 _HEAD_BYTES = 4096

@@ -40,13 +40,14 @@ class Stated(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format in a module of its own: of JSON documents, or (``kind="lines"``) of lines of text.
+    """A format in a module of its own: of JSON documents, of lines of text, or of folders (``kind``).
 
     Parameters
     ----------
     layout: its name, its scope, and what it is.
     recognises: whether a parsed document is of this format. Of a large file it is given the document with the first
-        member of each of its lists alone. Of text it is given the first few kilobytes.
+        member of each of its lists alone. Of text it is given the first few kilobytes, of folders
+        the path.
     entries: a parsed document (of text: the bytes) and the sought image → that image's entries, as
         :func:`~maskscore.formats.entries.masks_of` takes them. Raises :class:`~maskscore.formats.MasksDocumentError`.
     images: a dataset file → the masks of each of its images, one image in memory at a time.
@@ -58,7 +59,7 @@ class Format:
     entries: Callable[[Any, Sought], list[Any]]
     images: Callable[[Path], Iterator[ImageMasks]] | None = None
     stated: Callable[[Any], Stated] | None = None
-    kind: Literal["json", "lines"] = "json"
+    kind: Literal["json", "lines", "folder"] = "json"
 
     @property
     def name(self) -> str:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from maskscore.formats import kitti_mots, label_studio_min, labelme, mmdet, sa1b, supervisely, via
+from maskscore.formats import kitti_mots, label_studio_min, labelme, mmdet, sa1b, supervisely, via, vos
 from maskscore.formats.record import Format
 
-__all__ = ["REGISTERED", "recognised", "recognised_text"]
+__all__ = ["REGISTERED", "recognised", "recognised_folder", "recognised_text"]
 
 REGISTERED: Mapping[str, Format] = MappingProxyType(
     {
@@ -26,6 +27,7 @@ REGISTERED: Mapping[str, Format] = MappingProxyType(
             via.FORMAT,
             supervisely.FORMAT,
             kitti_mots.FORMAT,
+            vos.FORMAT,
         )
     }
 )
@@ -40,6 +42,11 @@ def recognised(document: Any) -> str | None:
 def recognised_text(head: bytes) -> str | None:
     """Return the name of the first of them that a text of this beginning is of, or ``None``."""
     return _first("lines", head)
+
+
+def recognised_folder(path: Path) -> str | None:
+    """Return the name of the first of them that a folder is of, or ``None``."""
+    return _first("folder", path)
 
 
 def _first(kind: str, shown: Any) -> str | None:
