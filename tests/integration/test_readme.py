@@ -190,7 +190,7 @@ class _Shell:
         mark = uuid.uuid4().hex
         self._bash.stdin.write(f'{command}\necho "\n{mark} $?"\n')
         self._bash.stdin.flush()
-        printed = []
+        printed: list[str] = []
         for line in self._bash.stdout:
             if line.startswith(mark):
                 return int(line.split()[1]), "".join(printed) + self._log.read_text("utf-8", "replace")[-2000:]

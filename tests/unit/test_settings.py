@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from maskscore import Client
-from maskscore.cli.settings import settings_markdown
+from maskscore.cli.settings import settings_command, settings_markdown
 from maskscore.errors import SettingsError
-from maskscore.settings import ClientSettings, WorkerSettings, load_settings, unknown_variables
+from maskscore.settings import ALL_FIELDS, ClientSettings, WorkerSettings, load_settings, unknown_variables
 
 
 def test_the_page_of_settings_is_what_the_code_says() -> None:
@@ -65,3 +67,31 @@ def test_a_url_that_cannot_be_used_is_not_shown_with_its_password() -> None:
     with pytest.raises(SettingsError, match="MASKSCORE_REDIS_URL") as caught:
         Client(ClientSettings(redis_url="http://user:secret@host"))
     assert "secret" not in str(caught.value)
+
+
+def test_the_command_shows_what_is_set_and_no_secret() -> None:
+    environment = {
+        "MASKSCORE_REDIS_URL": "redis://:hunter2@there:6379/3",
+        "MASKSCORE_GATEWAY_TOKENS": "a=hunter2hunter2hunter2hunter2hunter2",
+        "MASKSCORE_MAX_BATCH": "7",
+        "MASKSCORE_BUCKETS": "",
+    }
+    shown = CliRunner(env=environment).invoke(settings_command, ["--json"])
+    rows = {row["variable"]: row for row in map(json.loads, shown.stdout.splitlines())}
+    assert shown.exit_code == 0, shown.output
+    assert rows.keys() == {f"MASKSCORE_{name.upper()}" for name in ALL_FIELDS}
+    assert (rows["MASKSCORE_MAX_BATCH"]["value"], rows["MASKSCORE_MAX_BATCH"]["from"]) == ("7", "environment")
+    assert (rows["MASKSCORE_BUCKETS"]["value"], rows["MASKSCORE_BUCKETS"]["from"]) == ("unset", "default")
+    assert rows["MASKSCORE_REDIS_URL"]["value"] == "redis://there:6379/3"
+    assert rows["MASKSCORE_GATEWAY_TOKENS"]["value"] == "***"
+    table = CliRunner(env={**environment, "COLUMNS": "100"}).invoke(settings_command, ["--set"]).output
+    assert "set to 7" in " ".join(table.split())
+    assert "MASKSCORE_MAX_MASKS" not in table
+    assert "hunter2" not in shown.output + table
+
+
+def test_the_command_says_which_value_cannot_be_used() -> None:
+    wrong = CliRunner(env={"MASKSCORE_MAX_BATCH": "many", "MASKSCORE_BUKETS": "a"}).invoke(settings_command, [])
+    assert wrong.exit_code == 2
+    assert "MASKSCORE_MAX_BATCH: " in wrong.stderr
+    assert "MASKSCORE_BUKETS is set but is no setting; did you mean MASKSCORE_BUCKETS?" in wrong.stderr
