@@ -21,10 +21,14 @@ from scipy import stats
 from maskscore.errors import InvalidDocumentError
 from maskscore.evaluation import Classes, LabelledImage, LabelledMask, draw, read_classes, read_coco
 from maskscore.evaluation.figures import Figures, Tally
+from maskscore.evaluation.images import image_uris
 from maskscore.evaluation.sampling import encode_picture, sample_negatives
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval, t_quantile
+from maskscore.formats import Orphans
 from maskscore.job import Mask
 from maskscore.masks import encode_mask
+from maskscore.objects import Objects
+from maskscore.objects.names import path_of
 from maskscore.prompts import PromptSet, load_builtin
 from maskscore.result import Component, PromptScore, Skipped
 from reference import decode
@@ -176,12 +180,64 @@ def test_a_coco_file_says_what_is_object_background_and_crowd(tmp_path: Path) ->
     [
         ([], "not a COCO file"),
         ({"images": []}, "not a COCO file"),
-        (document(categories=[]), "not a COCO file"),
+        (document(categories=[]), "no object to measure.*5 cannot be used .*category 1 is not in `categories`"),
     ],
 )
 def test_what_is_no_coco_file_is_refused(tmp_path: Path, fields: Any, why: str) -> None:
     with pytest.raises(InvalidDocumentError, match=why):
         read_coco(written(tmp_path, fields))
+
+
+def test_a_file_of_crowds_alone_says_so_and_can_be_measured(tmp_path: Path) -> None:
+    fields = document()
+    crowds = [{**annotation, "iscrowd": 1} for annotation in fields["annotations"]]
+    path = written(tmp_path, {**fields, "annotations": crowds})
+    with pytest.raises(InvalidDocumentError, match=r"4 are crowds \(`iscrowd`\).*--crowds objects.*1 cannot be used"):
+        read_coco(path)
+    objects = [mask.kind for image in read_coco(path, crowds="objects") for mask in image.masks]
+    assert objects == ["object", "background", "object", "object"]
+
+
+def test_an_annotation_that_cannot_be_used_costs_the_others_nothing(tmp_path: Path) -> None:
+    fields = document()
+    fields["annotations"] += [
+        {"id": 78, "image_id": 9, "category_id": 9, "segmentation": [[1, 1, 9, 1, 9, 9]]},
+        {"id": 79, "image_id": 99, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]},
+        {"id": 80, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]},
+    ]
+    orphans = Orphans()
+    first, second = read_coco(written(tmp_path, fields), orphans=orphans)
+    assert (len(first.masks), len(second.masks)) == (3, 1)
+    assert second.reasons == ("annotation 78 of image 9: its category 9 is not in `categories`",)
+    assert "annotation 4 of image 7: segmentation" in first.reasons[0]
+    assert (orphans.count, orphans.images, orphans.without_image) == (2, {"99": 1}, 1)
+
+
+def test_ids_are_equal_where_they_are_equal_as_numbers(tmp_path: Path) -> None:
+    fields = document()
+    for annotation in fields["annotations"]:
+        annotation.update(image_id=str(annotation["image_id"]), category_id=float(annotation["category_id"]))
+    assert [len(image.masks) for image in read_coco(written(tmp_path, fields))] == [3, 1]
+
+
+def test_images_are_found_as_other_tools_spell_them(tmp_path: Path) -> None:
+    objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
+    for name in ("a b.jpg", "val/a b.jpg", "cafe\u0301.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(*names: str) -> list[str]:
+        uris = image_uris(str(tmp_path), names, objects)
+        return [path_of(uri).relative_to(tmp_path.resolve()).as_posix() for uri in uris]
+
+    assert found(r"images\a b.jpg", r"C:\x\val\a b.jpg") == ["a b.jpg", "val/a b.jpg"]
+    assert found("https://host/val/a%20b.jpg?X-Amz-Date=1", "caf\u00e9.jpg") == ["val/a b.jpg", "cafe\u0301.jpg"]
+    assert found("nowhere.jpg") == ["nowhere.jpg"]
+    with pytest.raises(InvalidDocumentError, match=r"both mean a b\.jpg"):
+        found("train/a b.jpg", "test/a b.jpg")
+    # A key is taken as it is, and nothing is asked.
+    assert image_uris("s3://bucket/x/", ["val/a b.jpg"], objects) == ["s3://bucket/x/val/a b.jpg"]
+    objects.close()
 
 
 def test_a_missing_file_and_a_category_that_is_not_there_are_refused(tmp_path: Path) -> None:

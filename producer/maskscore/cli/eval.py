@@ -7,7 +7,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
+from maskscore.formats import Orphans
 from maskscore.job import Frame, Method, Treatment, View
 from maskscore.output import write_text
 from maskscore.prompts import PromptSet, builtin_names, load_builtin
@@ -46,6 +47,13 @@ __all__ = ["eval_command"]
 @click.option("--method", type=click.Choice(get_args(Method)), default="softmax", show_default=True)
 @click.option("--classes", type=click.Path(dir_okay=False, path_type=Path), help="YAML of `category: prompt`.")
 @click.option("--negatives", multiple=True, metavar="CATEGORY", help="A category that is background; repeatable.")
+@click.option(
+    "--crowds",
+    type=click.Choice(["ignore", "objects"]),
+    default="ignore",
+    show_default=True,
+    help="What `iscrowd` annotations are; CVAT marks every mask so.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Images at most, the file's first.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For the negatives that are sampled.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
@@ -64,6 +72,7 @@ def eval_command(
     method: Method,
     classes: Path | None,
     negatives: tuple[str, ...],
+    crowds: Literal["ignore", "objects"],
     limit: int | None,
     seed: int,
     timeout: float | None,
@@ -81,8 +90,10 @@ def eval_command(
     """
     with needs_extra("report"):
         from maskscore.evaluation import Classes, Question, draw, evaluate, read_classes, read_coco
+        from maskscore.evaluation.images import image_uris
         from maskscore.evaluation.sampling import sample_negatives
-    labelled = read_coco(coco, negatives=negatives, limit=limit)
+    orphans = Orphans()
+    labelled = read_coco(coco, negatives=negatives, limit=limit, crowds=crowds, orphans=orphans)
     if not labelled:
         raise InvalidDocumentError(f"{coco} has no image with annotations.")
     categories = list(dict.fromkeys(mask.category for image in labelled for mask in image.of_kind("object")))
@@ -103,7 +114,9 @@ def eval_command(
     with Client() as client:
         figures = evaluate(
             client,
-            [(_uri(images, image.file_name), image) for image in labelled],
+            list(
+                zip(image_uris(images, [image.file_name for image in labelled], client.objects), labelled, strict=True)
+            ),
             questions,
             negatives=(lambda _: []) if has_own else (lambda image: sample_negatives(image, seed)),
             timeout=timeout,
@@ -117,14 +130,19 @@ def eval_command(
         "negatives": "of the file" if has_own else "sampled",
         "seed": None if has_own else seed,
         "method": method,
+        "crowds": sum(len(image.of_kind("crowd")) for image in labelled),
         "unusable_annotations": sum(image.unusable for image in labelled),
+        "unusable_reasons": [reason for image in labelled for reason in image.reasons][:3],
+        "orphans": orphans.count,
         "unmapped": {question.prompts.name: list(question.classes.unmapped) for question in questions},
     }
     if as_json:
         click.echo(json.dumps({**about, "figures": [dataclasses.asdict(entry) for entry in figures]}))
     else:
         _print(about, figures)
-    if any(entry.failed for entry in figures):
+    if orphans.count:
+        click.echo(f"maskscore: {coco}: {orphans}; not measured", err=True)
+    if any(entry.failed or not entry.objects for entry in figures):
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -153,12 +171,6 @@ def _prompt_set(name: str) -> PromptSet:
     return load_builtin(name)
 
 
-def _uri(images: str, file_name: str) -> str:
-    if "://" in images:
-        return f"{images.rstrip('/')}/{file_name}"
-    return (Path(images) / file_name).absolute().as_uri()
-
-
 def _print(about: dict[str, Any], figures: list[Figures]) -> None:
     console = new_console()
     first = figures[0]
@@ -166,6 +178,12 @@ def _print(about: dict[str, Any], figures: list[Figures]) -> None:
         f"{about['images']:,} images: {first.objects:,} objects, {first.backgrounds:,} backgrounds and "
         f"{first.fragments:,} fragments ({about['negatives']})."
     )
+    if about["crowds"]:
+        console.print(f"Left out: {about['crowds']:,} crowds (`iscrowd`; --crowds objects takes them as objects).")
+    if about["unusable_annotations"]:
+        console.print(f"Left out: {about['unusable_annotations']:,} annotations that cannot be used:", soft_wrap=True)
+        for reason in about["unusable_reasons"]:
+            console.print(f"  {reason}", soft_wrap=True)
     for name, unmapped in about["unmapped"].items():
         if unmapped:
             console.print(f"Without a prompt in {name!r}, and so not ranked: {', '.join(unmapped)}.")
