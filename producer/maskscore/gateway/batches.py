@@ -17,7 +17,7 @@ from maskscore.async_client import AsyncClient
 from maskscore.batch import Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
 from maskscore.gateway.bodies import JSON, JSON_LINES
-from maskscore.gateway.callers import caller_of, revoked_event, unauthorized
+from maskscore.gateway.callers import revoked_event, unauthorized
 from maskscore.gateway.jobs import ContentId, Ended, NoNews, failed_event, revoked_news
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.state import SharedGateway
@@ -110,7 +110,7 @@ async def submit_batch(
     try:
         async with aclosing(bodies) as orders:
             async for order in orders:
-                taken = await gateway.intake.take(order, caller_of(request))
+                taken = await gateway.intake.take(order, request)
                 submitted += len(taken.job_ids)
                 if taken.problem:
                     raise taken.problem

@@ -19,6 +19,7 @@ LONGEST_HEAD: Final = 64 * 1024
 # Descriptors for what is no caller: Redis, S3, pipes to the processes, files.
 _KEPT_FREE: Final = 96
 _MOST_WANTED: Final = 65_536
+_NOTE_EVERY_S: Final = 10.0
 
 
 class Limits:
@@ -35,6 +36,13 @@ class Limits:
         self.most = most
         # In the order of their waiting.
         self.waiting: dict[Any, None] = {}
+        self._noted = -_NOTE_EVERY_S
+
+    def note_full(self, now_s: float) -> None:
+        """Say in the log that there are too many; whoever opens them must not fill it."""
+        if now_s - self._noted >= _NOTE_EVERY_S:
+            self._noted = now_s
+            log.warning("more than %d connections: those that wait longest for a request are closed", self.most)
 
 
 def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
@@ -49,7 +57,7 @@ def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._wait()
             if len(self.connections) > limits.most:
                 oldest = next(iter(limits.waiting))
-                log.warning("more than %d connections: the one that waits longest is closed", limits.most)
+                limits.note_full(self.loop.time())
                 oldest._forget()
                 oldest.transport.abort()
 

@@ -22,12 +22,14 @@ from itertools import islice
 from multiprocessing.connection import wait
 from typing import Any, Final, Literal
 
+from fastapi import Request
 from pydantic_core import from_json
 
 from maskscore.async_client import AsyncClient
 from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.errors import FailureCode, JobError, MaskscoreError
+from maskscore.gateway.callers import caller_of
 from maskscore.gateway.problems import ProblemError, problem_of
 from maskscore.job import Job, parse_fields, parse_job
 from maskscore.logs import log_to_stderr
@@ -163,11 +165,17 @@ class Intake:
         each = max(1, settings.gateway_processes - 1)
         self._turns: defaultdict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(each))
 
-    async def take(self, order: Order, caller: str | None) -> Taken:
-        """Take an order in. Raises a problem (503) when the process that was at it has ended by itself."""
+    async def take(self, order: Order, request: Request) -> Taken:
+        """Take an order in.
+
+        Raises a problem where the caller has gone before it was begun with (400), and when the process that was at it
+        has ended by itself (503).
+        """
         if order.size <= _SMALL:
             return await self._client._call(take, order, self._client._sync, self._content, self._settings)
-        async with self._turns[caller]:
+        async with self._turns[caller_of(request)]:
+            if await request.is_disconnected():
+                raise ProblemError(400, "request_invalid", "The caller has gone.")
             pool = self._processes
             try:
                 call: Future[Taken] = pool.submit(_take_here, order)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from maskscore.errors import MaskscoreError, WaitTimeout
 from maskscore.gateway.bodies import JSON
-from maskscore.gateway.callers import caller_of, revoked_event, unauthorized
+from maskscore.gateway.callers import revoked_event, unauthorized
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.state import Gateway, SharedGateway
 from maskscore.job import JobId
@@ -100,7 +100,7 @@ async def submit_job(
     """Submit one job. Repeating it, with the same `job_id` and document, is safe: it is the same job."""
     async with aclosing(gateway.bodies.orders(request, one=True, batch_id=None, content_id=content_id)) as orders:
         async for order in orders:
-            taken = await gateway.intake.take(order, caller_of(request))
+            taken = await gateway.intake.take(order, request)
     if taken.problem:
         raise taken.problem
     (job_id,) = taken.job_ids
