@@ -279,5 +279,7 @@ def test_everything_in_the_readme_works_as_typed(environment: dict[str, str], fo
     assert len(list(folder.glob("*.html"))) == 3
     assert (folder / "masks.parquet").stat().st_size > 0
     assert json.loads((folder / "best.json").read_text())["annotations"]
+    # The worker has the demo model, and some commands ask it for the default prompts.
+    assert "which knows drawn shapes only" in (folder / "shell.log").read_text()
     ids = (folder / "ids.txt").read_text().split()
     assert ids == ["job-0", "job-1", "job-2"]

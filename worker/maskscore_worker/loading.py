@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskscore.demo_model import demo_warning
 from maskscore.errors import SettingsError
 from maskscore.objects import Objects
 from maskscore.settings import WorkerSettings
@@ -55,6 +56,8 @@ def load_pipeline(
     model = load_model(settings.weights, architecture=settings.model, device=device, precision=precision)
     features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
+    if warning := demo_warning(prompt_set, [model.weights_digest]):
+        log.warning("%s", warning)
     dimensions = features.get(prompt_set).shape[1]
     cache = open_feature_cache(settings, dimensions=dimensions)
     crop_mode = settings.crop_mode

@@ -18,6 +18,7 @@ from maskscore.cli.streams import sentence
 from maskscore.cli.submit import job_from_options
 from maskscore.cli.terminal import new_console
 from maskscore.cli.unscored import Unscored
+from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.objects.names import file_name_of
 from maskscore.output import check_output
@@ -79,6 +80,7 @@ def compare_command(
     jobs = comparison_jobs(base, names)
     ids = [job.job_id for job in jobs]
     with Client() as client:
+        warn_of_demo_model(client, base.options.prompts)
         batch = client.submit_many(jobs, wait_for_room=True)
         try:
             results = wait_for(client, ids, timeout)

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.terminal import new_console
+from maskscore.cli.worker import with_demo_model
 from maskscore.doctor import Cause, Finding, Verdict, examine, read_settings
 
 __all__ = ["doctor_command"]
@@ -66,6 +67,7 @@ def doctor_command(
     failed.
     """
     settings, wrong = read_settings(weights=weights, device=device)
+    settings = with_demo_model(settings)
     console = new_console()
     seen: list[Finding] = []
     with _shown_step(console, as_json=as_json) as begun:

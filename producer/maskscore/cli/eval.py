@@ -17,6 +17,7 @@ from maskscore.cli.extras import needs_extra
 from maskscore.cli.options import prompts_named, scoring_options_of
 from maskscore.cli.output import shown_progress, table
 from maskscore.cli.terminal import new_console
+from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
@@ -112,6 +113,8 @@ def eval_command(
         raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
     has_own = any(image.of_kind("background") for image in labelled)
     with Client() as client:
+        for prompt_set in sets:
+            warn_of_demo_model(client, prompt_set)
         figures = evaluate(
             client,
             list(

@@ -20,7 +20,7 @@ from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device
 from maskscore.pool.places import own_cores
 from maskscore.queue import make_app
 from maskscore.redaction import public_url
-from maskscore.settings import WorkerSettings, load_settings
+from maskscore.settings import PREFIX, WorkerSettings, load_settings
 
 __all__ = ["pool_command"]
 
@@ -36,6 +36,7 @@ _BEYOND_GRACE_S = 20.0
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Instead of --devices: so many CPU workers, each with its own cores."
 )
+@click.option("--weights", metavar="DIR", help="Weights folder; demo: the small demo model.  [MASKSCORE_WEIGHTS]")
 @click.option("--min", "least", type=click.IntRange(min=0), default=1, show_default=True, help="Fewest workers.")
 @click.option("--max", "most", type=click.IntRange(min=1), help="Most workers.  [default: one for each device]")
 @click.option(
@@ -60,6 +61,7 @@ _BEYOND_GRACE_S = 20.0
 def pool_command(
     devices: str | None,
     workers: int | None,
+    weights: str | None,
     least: int,
     most: int | None,
     jobs_per_worker: int | None,
@@ -77,12 +79,21 @@ def pool_command(
     with needs_extra("worker"):
         json_from_the_start()
     refuse_unknown_variables()
+    if weights is not None:
+        # The workers read it from there, as all other settings.
+        os.environ[f"{PREFIX}WEIGHTS"] = weights
     settings = load_settings(WorkerSettings)
     for module in ("torch", "open_clip"):
         require_module(module, "worker")
     log_to_stderr(settings.log_level, settings.log_format)
     places = _places(devices, workers)
     limits = _limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, places)
+    if settings.weights is None:
+        # Each worker would say so, and be started again and again.
+        raise SettingsError(
+            "No weights are set. Give their folder with --weights or MASKSCORE_WEIGHTS; `maskscore weights pull DIR` "
+            "fetches them, and `--weights demo` is the small demo model."
+        )
     log.info(
         "workers: %d to %d, on %s; one per %d jobs of %s, namespace %r",
         limits.least,

@@ -15,6 +15,7 @@ from maskscore.cli.named import batch_named
 from maskscore.cli.options import prompts_named, scoring_options_of
 from maskscore.cli.output import print_results, read_job_ids, shown_progress
 from maskscore.cli.unscored import Unscored
+from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
@@ -55,6 +56,8 @@ def rescore_command(
     prompt_set = None if prompts is None else prompts_named(prompts)
     tally, unscored = _Tally(), Unscored()
     with Client() as client:
+        if prompt_set is not None:
+            warn_of_demo_model(client, prompt_set)
         try:
             batch = client.rescore(
                 _job_ids(client, read_job_ids(names)),

@@ -18,6 +18,7 @@ from maskscore.cli.extras import needs_extra
 from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.run_output import print_dry_run, print_summary
 from maskscore.cli.run_progress import RunProgress
+from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.dataset import Dataset, Order, default_batch_id, run_dataset
 from maskscore.document import explain
@@ -99,6 +100,7 @@ def run_command(
         batch_id = batch_id or default_batch_id(order.made_of(dataset.identity(client.objects)))
         again = _command_to_resume(batch_id)
         click.echo(f"maskscore: batch {batch_id}", err=True)
+        warn_of_demo_model(client, order.options.prompts)
         with progress:
             summary = run_dataset(
                 client,

@@ -6,7 +6,7 @@ import json
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from maskscore.cli.jobs import wait_for
 from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.output import print_results
 from maskscore.cli.unscored import Unscored
+from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
@@ -81,6 +82,9 @@ def submit_command(
         jobs = _from_files(files) if files else iter([job_from_options(image, masks, options, format_=format_)])
         batch_id = batch_id or uuid.uuid4().hex
         ids: list[str] = []
+        first, jobs = _peek(jobs)
+        if first is not None:
+            warn_of_demo_model(client, first.options.prompts)
         for job_id in _submit(client, jobs, batch_id, content_id, retry_failed):
             ids.append(job_id)
             if not wait_:
@@ -107,6 +111,12 @@ def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool
             click.echo(f"maskscore: waiting for room in the queue: {full}", err=True)
             client.submit_many(chunk, batch_id=batch_id, wait_for_room=True, retry_failed=retry_failed)
         yield from (job.job_id for job in chunk)
+
+
+def _peek(jobs: Iterator[Job]) -> tuple[Job | None, Iterator[Job]]:
+    """Return the first of the jobs, and all of them."""
+    first = next(jobs, None)
+    return first, jobs if first is None else chain([first], jobs)
 
 
 def _from_files(files: Iterable[str]) -> Iterator[Job]:

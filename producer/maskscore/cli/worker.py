@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
+from maskscore.demo_model import DEMO_PROMPTS, DEMO_WEIGHTS
 from maskscore.logs import json_from_the_start
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
 from maskscore.worker_half import worker_part
 
-__all__ = ["refuse_unknown_variables", "worker_command"]
+__all__ = ["refuse_unknown_variables", "with_demo_model", "worker_command"]
 
 
 def _options() -> list[click.Parameter]:
@@ -36,11 +38,21 @@ def refuse_unknown_variables() -> None:
         sys.exit(Exit.WRONG_INPUT)
 
 
+def with_demo_model(settings: WorkerSettings) -> WorkerSettings:
+    """Return the settings with the demo model's folder and prompts where the weights are ``demo``, and no folder is."""
+    if settings.weights != Path(DEMO_WEIGHTS) or settings.weights.exists():
+        return settings
+    with needs_extra("worker"):
+        folder: Path = worker_part("demo-weights")
+    prompts = {} if "prompts" in settings.model_fields_set else {"prompts": DEMO_PROMPTS}
+    return settings.model_copy(update={"weights": folder, **prompts})
+
+
 def _run(**given: Any) -> None:
     with needs_extra("worker"):
         json_from_the_start(given.get("log_format"))
     refuse_unknown_variables()
-    settings = load_settings(WorkerSettings, **given)
+    settings = with_demo_model(load_settings(WorkerSettings, **given))
     with needs_extra("worker"):
         run = worker_part("run")
     exit_code = run(settings)

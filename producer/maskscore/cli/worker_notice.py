@@ -6,10 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from maskscore.client import Client
-from maskscore.errors import ServiceUnavailable
+import click
 
-__all__ = ["worker_notice"]
+from maskscore.client import Client
+from maskscore.demo_model import demo_warning
+from maskscore.errors import ServiceUnavailable
+from maskscore.prompts import PromptSet
+
+__all__ = ["warn_of_demo_model", "worker_notice"]
 
 # What has ended already is read within the first second, and needs no worker.
 _FIRST_S = 1.0
@@ -46,3 +50,10 @@ def worker_notice(client: Client, say: Callable[[str], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def warn_of_demo_model(client: Client, prompts: str | PromptSet) -> None:
+    """Say on stderr where all workers that are alive have the demo model, and the prompts are not those it knows."""
+    warning = demo_warning(prompts, (worker.line.weights_digest for worker in client.workers()))
+    if warning:
+        click.echo(f"maskscore: warning: {warning}", err=True)

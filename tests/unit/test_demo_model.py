@@ -1,0 +1,60 @@
+"""The demo model is told from other weights, and prompts that mean nothing to it are named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskscore.cli.worker import with_demo_model
+from maskscore.demo_model import DEMO_DIGEST, demo_warning
+from maskscore.prompts import PromptSet, load_builtin
+from maskscore.settings import WorkerSettings
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.state import digest_of
+
+OTHER = "sha256:" + "0" * 64
+
+
+def test_its_digest_is_that_of_its_weights() -> None:
+    assert digest_of(DEMO_WEIGHTS / "open_clip_model.safetensors") == DEMO_DIGEST
+
+
+def test_what_it_does_not_know_is_said_where_that_can_be_known() -> None:
+    demo = load_builtin("demo")
+    some = PromptSet(name="some", positive=demo.positive[:3], negative=demo.negative[:2])
+    dogs = PromptSet(name="dogs", positive=("a dog",), negative=("sky",))
+    for prompts in ("default", dogs):
+        assert "knows drawn shapes only" in str(demo_warning(prompts, [DEMO_DIGEST, DEMO_DIGEST]))
+    for prompts in ("demo", demo, some, "a-set-of-the-workers"):
+        assert demo_warning(prompts, [DEMO_DIGEST]) is None
+    for digests in ([], [OTHER], [OTHER, DEMO_DIGEST]):
+        assert demo_warning("default", digests) is None
+
+
+def test_weights_of_the_name_demo_are_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = with_demo_model(WorkerSettings(weights=Path("demo")))
+    assert (settings.weights, settings.prompts) == (DEMO_WEIGHTS, "demo")
+    assert with_demo_model(WorkerSettings(weights=Path("demo"), prompts="own")).prompts == "own"
+    (tmp_path / "demo").mkdir()
+    assert with_demo_model(WorkerSettings(weights=Path("demo"))).weights == Path("demo")
+    assert with_demo_model(WorkerSettings()).weights is None
+
+
+def test_a_pool_without_weights_says_so_once() -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "maskscore", "pool", "--workers", "1"],
+        env={**clean, "MASKSCORE_REDIS_URL": "redis://127.0.0.1:1/0"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.count("No weights are set.") == 1
+    assert "--weights demo" in ran.stderr
