@@ -33,7 +33,8 @@ class Ranking:
 
     ``weights`` are exponents by name. ``multiplier``, ``s_pos`` and ``p_pos_sum`` are the mask's own scores, ``area``
     is its share of the image's pixels (0 to 1); every other name is a field of the upstream tool. A value that a mask
-    does not have, or that is no finite number, counts 1, and a negative one 0. Raises
+    does not have, or that is no finite number, counts 1, and a negative one 0. A weight of 0 leaves its factor out.
+    Raises
     :class:`~maskscore.errors.InvalidDocumentError` for a weight that is negative or not finite.
     """
 
@@ -43,7 +44,7 @@ class Ranking:
                 raise InvalidDocumentError(
                     f"The weight of {name!r} in the ranking is {weight}; it must be a number of 0 or more."
                 )
-        self.weights = MappingProxyType({name: float(weight) for name, weight in weights.items()})
+        self.weights = MappingProxyType({name: float(weight) for name, weight in weights.items() if weight})
 
     def score(self, component: Component, *, pixels: int) -> float | None:
         """Return the rank score, 0 or more, the larger the better; ``None`` for a mask that was skipped.
@@ -65,11 +66,11 @@ class Ranking:
 
     def values(self, component: Component, *, pixels: int) -> dict[str, float]:
         """Return those of the factors that the mask has."""
-        found = ((name, _number(_value(name, component, pixels))) for name, weight in self.weights.items() if weight)
+        found = ((name, _number(_value(name, component, pixels))) for name in self.weights)
         return {name: value for name, value in found if value is not None}
 
     def __str__(self) -> str:
-        powers = (name if weight == 1 else f"{name}^{weight:g}" for name, weight in self.weights.items() if weight)
+        powers = (name if weight == 1 else f"{name}^{weight:g}" for name, weight in self.weights.items())
         return " × ".join(powers) or "1"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Final
 
 from PIL import Image, ImageCms
@@ -23,6 +24,13 @@ TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
+
+# IEC 61966-2-1, adapted to D50 (ICC.1:2010, annex E): the columns of sRGB's matrix.
+_SRGB_PRIMARIES: Final = {
+    b"rXYZ": (0.4361, 0.2225, 0.0139),
+    b"gXYZ": (0.3851, 0.7169, 0.0971),
+    b"bXYZ": (0.1431, 0.0606, 0.7141),
+}
 
 SWAPS_SIDES: Final = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
@@ -62,18 +70,39 @@ def size_of(image: Image.Image, *, upright: bool) -> tuple[int, int]:
 def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     """Return a loaded picture as RGB, and whether its own colour profile had to be ignored.
 
-    CMYK and YCCK go through their embedded profile; RGB is taken as it is, whatever its profile. Transparency is
+    CMYK and YCCK go through their embedded profile; RGB is taken as sRGB, whatever its profile. Transparency is
     composited on grey 128; of 16 bits the upper 8 are taken, in grey as in colours.
     """
     if image.mode == "CMYK":
         return _from_cmyk(image)
     if image.mode.startswith(("I", "F")):
         return _from_deep(image), False
+    ignored = _has_other_colours(image.info.get("icc_profile"))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         backdrop = Image.new("RGBA", rgba.size, (FILL, FILL, FILL, 255))
-        return Image.alpha_composite(backdrop, rgba).convert("RGB"), False
-    return image.convert("RGB"), False
+        return Image.alpha_composite(backdrop, rgba).convert("RGB"), ignored
+    return image.convert("RGB"), ignored
+
+
+def _has_other_colours(profile: bytes | None) -> bool:
+    """Whether a profile of RGB has other primaries than sRGB; profiles of grey have no colours to be wrong."""
+    if not profile or profile[16:20] != b"RGB ":
+        return False
+    try:
+        # ICC.1:2010, 7.3: a table of tags behind the header of 128 bytes; an XYZ is three numbers of 16.16 bits.
+        (count,) = struct.unpack_from(">I", profile, 128)
+        found = {}
+        for number in range(min(count, 100)):
+            signature, offset, _ = struct.unpack_from(">4sII", profile, 132 + 12 * number)
+            if signature in _SRGB_PRIMARIES:
+                found[signature] = [value / 65536 for value in struct.unpack_from(">3i", profile, offset + 8)]
+    except struct.error:
+        return True
+    return any(
+        signature not in found or any(abs(a - b) > 0.01 for a, b in zip(found[signature], primary, strict=True))
+        for signature, primary in _SRGB_PRIMARIES.items()
+    )
 
 
 def _from_cmyk(image: Image.Image) -> tuple[Image.Image, bool]:

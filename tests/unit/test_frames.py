@@ -218,6 +218,19 @@ def test_the_blur_is_a_gaussian(sigma: float, size: tuple[int, int]) -> None:
     assert difference.mean() <= 1
 
 
+@pytest.mark.parametrize("sigma", [1.5, 6.0, 15.9, 16.0, 25.0, 35.0])
+@pytest.mark.parametrize("radius", [20, 30, None])
+def test_the_blur_of_black_and_white_is_as_near_to_a_gaussian_as_documented(sigma: float, radius: int | None) -> None:
+    """A disc, or without a radius a straight edge."""
+    y, x = np.mgrid[:400, :400]
+    inside = x >= 203 if radius is None else (y - 200) ** 2 + (x - 200) ** 2 < radius**2
+    pixels = np.where(inside[..., None], 255, 0).astype(np.uint8).repeat(3, 2)
+    made = np.asarray(blurred(Image.fromarray(pixels), sigma), float)
+    expected = ndimage.gaussian_filter(pixels.astype(float), (sigma, sigma, 0), mode="nearest", truncate=6)
+    edge = int(3 * sigma)
+    assert np.abs(made - expected)[edge:-edge, edge:-edge].max() <= (8 if radius else 4)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (3, 900), (127, 129)])
 def test_a_strong_blur_of_any_shape_keeps_its_size_and_its_plain_colour(size: tuple[int, int]) -> None:
     plain = Image.new("RGB", size, (10, 200, 90))

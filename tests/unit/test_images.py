@@ -224,7 +224,15 @@ def test_a_profile_of_rgb_is_left_alone() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     swapped = profile.replace(b"rXYZ", b"tmp ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"tmp ", b"bXYZ", 1)
     assert swapped != profile
-    np.testing.assert_array_equal(decode(encoded(icc_profile=swapped)).pixels, picture())
+    for mode in ("RGB", "RGBA"):
+        decoded = decode(encoded(Image.fromarray(picture()).convert(mode), "PNG", icc_profile=swapped))
+        np.testing.assert_array_equal(decoded.pixels, picture())
+        assert [notice.code for notice in decoded.notices] == ["profile_ignored"]
+    # A profile that ends too early is not sRGB's, either; sRGB's is no news, and none of grey has colours.
+    assert [notice.code for notice in decode(encoded(icc_profile=swapped[:140])).notices] == ["profile_ignored"]
+    assert decode(encoded(icc_profile=profile)).notices == []
+    grey = profile[:16] + b"GRAY" + swapped[20:]
+    assert decode(encoded(icc_profile=grey)).notices == []
 
 
 def test_ycck_as_adobe_writes_it() -> None:

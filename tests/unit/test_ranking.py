@@ -42,7 +42,10 @@ def test_masks_without_a_multiplier_are_ranked_by_the_rest() -> None:
 
 def test_a_negative_value_counts_nothing_and_a_weight_of_nothing_leaves_it_out() -> None:
     assert Ranking().score(component(predicted_iou=-0.01), pixels=1000) == 0.0
-    assert Ranking({"multiplier": 1, "predicted_iou": 0}).score(component(predicted_iou=0), pixels=1000) == 2.0
+    ranking = Ranking({"multiplier": 1, "predicted_iou": 0})
+    assert ranking.score(component(predicted_iou=0), pixels=1000) == 2.0
+    # Nor is it a factor that a mask lacks.
+    assert dict(ranking.weights) == {"multiplier": 1.0}
 
 
 def test_scores_are_finite() -> None:

@@ -176,7 +176,11 @@ def _loaded_rgb(image: Image.Image, tag: int, notices: list[Notice]) -> Image.Im
     image.load()
     rgb, profile_ignored = to_rgb(image)
     if profile_ignored:
-        message = "The image's CMYK profile cannot be used; it was converted without one."
+        message = (
+            "The image's CMYK profile cannot be used; it was converted without one."
+            if image.mode == "CMYK"
+            else "The image's colour profile is not sRGB's and was not applied: its colours were taken as sRGB."
+        )
         notices.append(Notice(code="profile_ignored", message=message))
     # Pillow has turned a TIFF while it loaded it, and no other format.
     return rgb.transpose(_BACK[tag]) if tag != 1 and image.format == "TIFF" else rgb

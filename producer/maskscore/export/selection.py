@@ -60,7 +60,7 @@ class Selection:
     @property
     def upstream_fields(self) -> tuple[str, ...]:
         """The upstream tool's fields that are asked for by name; the default ranking does without those it names."""
-        ranked = (name for name, weight in self.ranking.weights.items() if weight and name not in DEFAULT_WEIGHTS)
+        ranked = (name for name in self.ranking.weights if name not in DEFAULT_WEIGHTS)
         return tuple(dict.fromkeys((*self.at_least, *(name for name in ranked if name not in OWN_VALUES))))
 
     def check_fields(self, having: Mapping[str, int], known: Iterable[str]) -> None:
