@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import io
 import json
 import os
 import subprocess
 import sys
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringO
 from maskscore.job import MasksFormat
 from maskscore.local import LocalServices
 from maskscore.local.worker import start_worker
+from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -94,17 +99,84 @@ def label_studio() -> bytes:
     ).encode()
 
 
-FILES: list[tuple[MasksFormat, bytes]] = [
-    ("png-labels", png(LABELS)),
-    ("npz", npz(np.stack(BITS))),
-    ("npz", npz(np.stack(BITS, axis=-1))),
-    ("cvat", cvat()),
-    ("label-studio", label_studio()),
-]
+def label_studio_min() -> bytes:
+    (task,) = json.loads(label_studio())
+    regions = [
+        {**result["value"], "original_width": WIDTH, "original_height": HEIGHT}
+        for result in task["annotations"][0]["result"]
+    ]
+    return json.dumps([{**task["data"], "id": 1, "tag": regions, "annotator": 1, "annotation_id": 2}]).encode()
+
+
+def mmdet() -> bytes:
+    columns = {"labels": [1] * len(BITS), "scores": [0.5] * len(BITS), "bboxes": [[0, 0, 1, 1]] * len(BITS)}
+    return json.dumps({**columns, "masks": RLES}).encode()
+
+
+def grounded_sam2() -> bytes:
+    return json.dumps({"image_path": "x.png", "annotations": [{"segmentation": rle} for rle in RLES]}).encode()
+
+
+def whole_png(bits: Bits) -> bytes:
+    return png(bits.astype(np.uint8))
+
+
+def labelme() -> bytes:
+    corners = [[0, 0], [WIDTH - 1, HEIGHT - 1]]
+    shapes = [
+        {"label": "a", "shape_type": "mask", "points": corners, "mask": base64.b64encode(whole_png(bits)).decode()}
+        for bits in BITS
+    ]
+    fields = {"imagePath": "x.png", "imageHeight": HEIGHT, "imageWidth": WIDTH}
+    return json.dumps({**fields, "shapes": shapes}).encode()
+
+
+def supervisely() -> bytes:
+    bitmaps = [base64.b64encode(zlib.compress(whole_png(bits))).decode() for bits in BITS]
+    objects = [{"geometryType": "bitmap", "bitmap": {"data": data, "origin": [0, 0]}} for data in bitmaps]
+    return json.dumps({"size": {"height": HEIGHT, "width": WIDTH}, "objects": objects}).encode()
+
+
+def kitti_mots() -> bytes:
+    lines = [f"7 {1000 + number} 1 {HEIGHT} {WIDTH} {rle['counts']}" for number, rle in enumerate(RLES)]
+    return "\n".join(lines).encode()
+
+
+def tiff() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(LABELS).save(file, "TIFF", compression="tiff_lzw")
+    return file.getvalue()
+
+
+def zipped(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("annotations.xml", data)
+    return file.getvalue()
+
+
+RLES = [encode_mask(bits).model_dump(mode="json") for bits in BITS]
+LINES = "\n".join(json.dumps({"segmentation": rle}) for rle in RLES).encode()
+FILES: dict[str, tuple[MasksFormat, bytes]] = {
+    "png": ("png-labels", png(LABELS)),
+    "tiff": ("png-labels", tiff()),
+    "npz": ("npz", npz(np.stack(BITS))),
+    "npz of (H, W, N)": ("npz", npz(np.stack(BITS, axis=-1))),
+    "cvat": ("cvat", cvat()),
+    "cvat's zip": ("cvat", zipped(cvat())),
+    "label-studio": ("label-studio", label_studio()),
+    "label-studio-min": ("label-studio-min", label_studio_min()),
+    "mmdet": ("mmdet", mmdet()),
+    "grounded-sam2": ("grounded-sam2", grounded_sam2()),
+    "labelme": ("labelme", labelme()),
+    "supervisely": ("supervisely", supervisely()),
+    "kitti-mots": ("kitti-mots", kitti_mots()),
+    "JSON Lines in gzip": ("maskscore", gzip.compress(LINES)),
+}
 
 
 @pytest.mark.parametrize("said", [True, False])
-@pytest.mark.parametrize(("format_", "data"), FILES, ids=["png", "npz", "npz of (H, W, N)", "cvat", "label-studio"])
+@pytest.mark.parametrize(("format_", "data"), FILES.values(), ids=FILES)
 def test_masks_in_a_tools_format_are_scored(client: Client, format_: MasksFormat, data: bytes, said: bool) -> None:
     boto3.client("s3").put_object(Bucket="by-uri", Key="masks", Body=data)
     masks = MasksRef(uri="s3://by-uri/masks", format=format_ if said else None)
