@@ -192,7 +192,8 @@ def test_normalised_polygons_take_the_images_size(client: Client) -> None:
     (component,) = client.submit(job).wait(timeout=60).components
     assert component.box is not None
     expected = (WIDTH / 4, HEIGHT / 4, WIDTH / 2, HEIGHT / 2)
-    assert np.abs(np.subtract(tuple(component.box), expected)).max() <= 1
+    # What lies under an outline is inside: a pixel more than between its sides.
+    assert np.abs(np.subtract(tuple(component.box), expected)).max() <= 2
     assert component.upstream == {"class": 1}
 
 
@@ -234,7 +235,7 @@ def test_the_command_line_takes_a_format(services: LocalServices, folder: Path, 
     assert component["area"] == int((LABELS > 0).sum())
     inline = submit("--image", "scene.png", "--masks", "labels.txt", "--format", "yolo")
     (component,) = json.loads(inline.stdout)["components"]
-    assert component["box"][2:] == pytest.approx([WIDTH / 2, HEIGHT / 2], abs=1)
+    assert component["box"][2:] == pytest.approx([WIDTH / 2, HEIGHT / 2], abs=2)
     unknown = submit("--image", "s3://by-uri/scene.png", "--masks", "labels.txt")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "give `size`" in unknown.stderr
