@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from maskscore.client import Client
 from maskscore.endpoint import Endpoint
-from maskscore.errors import ServiceUnavailable
+from maskscore.errors import MaskscoreError
 from maskscore.gateway.problems import NO_QUEUE
 from maskscore.gateway.state import Gateway, SharedGateway
 from maskscore.settings import GatewaySettings
@@ -44,7 +44,7 @@ async def readyz(gateway: SharedGateway) -> PlainTextResponse:
         return PlainTextResponse("the gateway is about to stop\n", 503)
     try:
         await gateway.client.backlog()
-    except ServiceUnavailable as error:
+    except MaskscoreError as error:
         log.warning("not ready: %s", error)
         return PlainTextResponse(f"{NO_QUEUE}\n", 503)
     return PlainTextResponse("ok\n")
@@ -111,7 +111,7 @@ class _Reach(threading.Thread):
             try:
                 self._client.backlog()
                 self._reason = None
-            except ServiceUnavailable as error:
+            except MaskscoreError as error:
                 self._reason = NO_QUEUE
                 if before != NO_QUEUE:
                     log.warning("not ready: %s", error)

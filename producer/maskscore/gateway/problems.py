@@ -21,6 +21,7 @@ from maskscore.errors import (
     QueueFull,
     ResultUnavailable,
     ServiceUnavailable,
+    SettingsError,
     TooManyBatches,
 )
 
@@ -145,9 +146,11 @@ def problem_of(error: MaskscoreError) -> ProblemError:
     """
     cause = error.__cause__ if isinstance(error, ResultUnavailable) else error
     storage = isinstance(cause, JobError) and cause.input_may_be_fine
-    if storage or isinstance(error, ServiceUnavailable):
+    # A SettingsError: Redis answers, and is none that can be used.
+    if storage or isinstance(error, ServiceUnavailable | SettingsError):
         log.warning("answered with 503: %s: %s", error.code, error)
-        return ProblemError(503, error.code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_BACK_S)
+        code = error.code if storage else ServiceUnavailable.code
+        return ProblemError(503, code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_BACK_S)
     detail = str(error)
     if isinstance(error, ResultUnavailable):
         return ProblemError(404, error.code, detail)
