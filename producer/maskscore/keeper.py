@@ -95,15 +95,22 @@ class Keeper:
         return swept
 
     def _run(self) -> None:
-        pause = _EVERY_S
+        pause, told = _EVERY_S, ""
         while not self._closing.wait(pause):
             pause = _EVERY_S
             try:
                 swept = self.sweep()
+                told = ""
                 if len(swept.messages) >= _PAGE:
                     pause = 0.05
             except (redis.RedisError, ServiceUnavailable) as error:
-                log.warning("the ledger could not be swept, trying again: %s", error)
+                # The same again and again would fill the log.
+                log.log(
+                    logging.DEBUG if str(error) == told else logging.WARNING,
+                    "the ledger could not be swept, trying again: %s",
+                    error,
+                )
+                told = str(error)
                 # When Redis is back, the workers get the time to renew their leases first.
                 pause = _AFTER_FAULT_S
             except Exception:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
@@ -21,7 +22,7 @@ from maskscore.redaction import redacted
 from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
-__all__ = ["TASK_NAME", "Sender", "make_app", "queue_keys"]
+__all__ = ["TASK_NAME", "Sender", "make_app", "queue_keys", "queued_messages"]
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,14 @@ def queue_keys(app: Celery, namespace: str) -> list[str]:
     """
     prefix = app.conf.broker_transport_options["global_keyprefix"]
     return [f"{prefix}{namespace}{f'{Channel.sep}{number}' if number else ''}" for number in _PRIORITIES.values()]
+
+
+def queued_messages(client: redis.Redis, keys: Iterable[str]) -> int:
+    """Count the messages in the lists of :func:`queue_keys`. Raises :class:`redis.RedisError`."""
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.llen(key)
+        return sum(pipeline.execute())
 
 
 class Sender:

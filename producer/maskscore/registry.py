@@ -6,6 +6,7 @@ were last seen, Redis's clock. A worker that ends takes itself off; one that is 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -22,6 +23,7 @@ __all__ = ["TTL_S", "Beacon", "Registry", "SeenWorker", "WorkerLine", "no_worker
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 2.0
+_EXAMINED_EVERY: Final = 5
 TTL_S: Final = 15.0
 """Seconds without a sign of life after which a worker does not count any more."""
 
@@ -134,11 +136,20 @@ class Beacon:
     Parameters
     ----------
     describe: returns the line as it is now.
+    examine: returns what Redis does not allow its user; asked in every fifth round.
     """
 
-    def __init__(self, registry: Registry, describe: Callable[[], WorkerLine]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        describe: Callable[[], WorkerLine],
+        examine: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._registry = registry
         self._describe = describe
+        self._examine = examine
+        self.refused: str | None = None
+        """What Redis has not allowed, as of the last look."""
         self._answered: float | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beacon", daemon=True)
@@ -162,10 +173,14 @@ class Beacon:
             log.debug("the line could not be taken off: %s", error)
 
     def _run(self) -> None:
-        while True:
+        for round_number in itertools.count():
             try:
                 self._registry.write(self._describe())
+                if round_number % _EXAMINED_EVERY == 0:
+                    self.refused = self._examine()
                 self._answered = time.monotonic()
+            except redis.exceptions.NoPermissionError as error:
+                self.refused = str(error)
             except redis.RedisError as error:
                 log.debug("the line could not be written, trying again: %s", error)
             except Exception:

@@ -111,7 +111,9 @@ def drain() -> Iterator[Drain]:
 
 def test_liveness_is_what_the_watchdog_judges(drain: Drain) -> None:
     bitten = threading.Event()
-    standstill = Observation(stats(0, 0.0), taken=0, room=True, oldest_start=None, waiting=5, oldest_waiting_s=600.0)
+    standstill = Observation(
+        stats(0, 0.0), taken=0, room=True, oldest_start=None, waiting=5, oldest_waiting_s=600.0, messages=5
+    )
     stillness = Stillness(patience_s=0.05, job_timeout_s=900, now=time.monotonic())
     watchdog = Watchdog(lambda: standstill, stillness, lambda _: bitten.set(), every_s=0.005)
     health = observed(watchdog, drain)

@@ -9,6 +9,7 @@ from maskscore.settings import WorkerSettings
 from maskscore_worker.device_check import DeviceCheck
 from maskscore_worker.drain import Drain
 from maskscore_worker.faults import WorkerFaults
+from maskscore_worker.remote_control import QueueConsumer
 from maskscore_worker.watchdog import Watchdog
 
 __all__ = ["Health"]
@@ -28,6 +29,8 @@ class Health:
         self._drain: Drain | None = None
         self._beacon: Beacon | None = None
         self._faults: WorkerFaults | None = None
+        self.queue_consumer: QueueConsumer | None = None
+        """What takes the messages; set before ``consuming``."""
         self._device: DeviceCheck | None = None
         self.consuming = False
 
@@ -63,9 +66,13 @@ class Health:
             return "it is draining: what runs is finished, nothing new is begun"
         if not self.consuming:
             return "the model is being loaded"
+        if self.queue_consumer is not None and (idle := self.queue_consumer.reason) is not None:
+            return idle
         still = self.live()
         if still is not None:
             return still
+        if self._beacon is not None and self._beacon.refused is not None:
+            return f"Redis's user lacks a right: {self._beacon.refused}"
         silence_s = self._beacon.silence_s if self._beacon else None
         if silence_s is None:
             return "Redis has not answered yet"

@@ -9,7 +9,9 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import redis
 from celery import Celery, signals
@@ -20,9 +22,10 @@ from maskscore.endpoint import Endpoint
 from maskscore.keeper import Keeper
 from maskscore.ledger import Ledger
 from maskscore.logs import log_to_stderr
-from maskscore.queue import Sender, make_app
+from maskscore.queue import Sender, make_app, queue_keys, queued_messages
 from maskscore.redaction import public_url
 from maskscore.registry import Beacon, Registry
+from maskscore.rights import missing_right, refuse_missing_rights
 from maskscore.settings import WorkerSettings
 from maskscore.tracing import open_tracing
 from maskscore_worker.allocator import keep_freed_memory
@@ -33,9 +36,11 @@ from maskscore_worker.faults import WorkerFaults
 from maskscore_worker.health import Health
 from maskscore_worker.leases import Leases
 from maskscore_worker.loading import load_pipeline
+from maskscore_worker.messages import guard_queue
 from maskscore_worker.metrics import Meter
 from maskscore_worker.pipeline import Pipeline
 from maskscore_worker.presence import Presence
+from maskscore_worker.remote_control import QueueConsumer, register_commands
 from maskscore_worker.tasks import register
 from maskscore_worker.watchdog import Observation, Stillness, Watchdog
 
@@ -56,6 +61,7 @@ def run(settings: WorkerSettings) -> int:
     client = connect(settings)
     with redis_errors(settings):
         client.ping()
+        refuse_missing_rights(client, settings.namespace)
     name = f"{socket.gethostname()}-{os.getpid()}"
     meter, health = Meter(), Health(settings)
     with ExitStack() as stack:
@@ -70,6 +76,8 @@ def run(settings: WorkerSettings) -> int:
             stack.callback(tracing.close)
         pipeline = stack.enter_context(load_pipeline(settings, worker=name, encoded=meter.encoded))
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        guard_queue(meter.rejected)
+        register_commands(ledger)
         app = make_app(settings)
         company = Company()
         leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s, answered=meter.renewed)
@@ -89,9 +97,14 @@ def run(settings: WorkerSettings) -> int:
             tracing,
             send=lambda *message: sender.send([message]),
         )
-        watchdog = _watchdog(settings, pipeline, ledger, leases, company, attempts)
+        messages = partial(queued_messages, client, queue_keys(app, settings.namespace))
+        watchdog = _watchdog(settings, pipeline, ledger, messages, leases, company, attempts, health)
         presence = Presence(settings, pipeline, leases, drain, meter)
-        beacon = Beacon(Registry(client, namespace=settings.namespace), presence.describe)
+        beacon = Beacon(
+            Registry(client, namespace=settings.namespace),
+            presence.describe,
+            partial(missing_right, client, settings.namespace),
+        )
         health.observe(watchdog, drain, beacon, faults, pipeline.device_check)
         pipeline.device_check.on_broken = lambda reason: _give_up(reason, attempts, settings)
         for thread in (leases, drain, watchdog, beacon, Keeper(ledger, app, settings, name=name, swept=meter.swept)):
@@ -130,6 +143,7 @@ def _consume(app: Celery, settings: WorkerSettings, drain: Drain, health: Health
         without_mingle=True,
         quiet=True,
     )
+    health.queue_consumer = QueueConsumer(lambda: getattr(worker, "consumer", None), settings.namespace)
     worker.start()
     return int(worker.exitcode or 0)
 
@@ -157,23 +171,27 @@ def _watchdog(
     settings: WorkerSettings,
     pipeline: Pipeline,
     ledger: Ledger,
+    messages: Callable[[], int],
     leases: Leases,
     company: Company,
     attempts: Attempts,
+    health: Health,
 ) -> Watchdog:
     def observe() -> Observation:
         held = leases.held()
         try:
-            backlog = ledger.backlog()
+            backlog, queued = ledger.backlog(), messages()
         except redis.RedisError:
-            backlog = None
+            backlog, queued = None, 0
+        idle = health.queue_consumer is not None and health.queue_consumer.cancelled
         return Observation(
             batcher=pipeline.batcher.stats(),
             taken=attempts.taken,
-            room=company.room and len(held) < settings.concurrency,
+            room=company.room and len(held) < settings.concurrency and not idle,
             oldest_start=min((holder.started for holder in held if holder.computing), default=None),
             waiting=backlog.waiting if backlog else None,
             oldest_waiting_s=backlog.oldest_waiting_s if backlog else 0.0,
+            messages=queued,
         )
 
     def bite(reason: str) -> None:

@@ -38,6 +38,7 @@ class Meter:
         self._wait = histogram(declared.QUEUE_WAIT, self.registry)
         self._crops = histogram(declared.BATCH_CROPS, self.registry)
         self._leases = counter(declared.LEASES, self.registry)
+        self._rejected = counter(declared.MESSAGES_REJECTED, self.registry)
         self.swept = keeper_counters(self.registry)
         """What the worker's keeper is given."""
         # Series that begin with their first failure would hide it from `rate` and `increase`.
@@ -84,6 +85,10 @@ class Meter:
     def renewed(self, answer: str) -> None:
         """Count the ledger's answer to a renewal."""
         self._leases.labels(answer).inc()
+
+    def rejected(self) -> None:
+        """Count a message that was dropped."""
+        self._rejected.inc()
 
     def show_model(self, **identity: str) -> None:
         """Show what computes the scores: the labels of ``maskscore_model_info``."""

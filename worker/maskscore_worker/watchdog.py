@@ -21,7 +21,8 @@ class Observation:
 
     ``taken`` counts the messages that came in; ``room`` says whether one more job could begin; ``oldest_start`` is when
     the first of those that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue
-    (``None``: Redis did not answer), ``oldest_waiting_s`` is the age of the oldest message.
+    (``None``: Redis did not answer), ``oldest_waiting_s`` is the age of the oldest message, and ``messages`` counts
+    those that lie in the queue: where there is none, jobs wait for the ledger's keeper and not for this worker.
     """
 
     batcher: BatcherStats
@@ -30,6 +31,7 @@ class Observation:
     oldest_start: float | None
     waiting: int | None
     oldest_waiting_s: float
+    messages: int
 
 
 class Stillness:
@@ -66,7 +68,7 @@ class Stillness:
     def _tempted(self, seen: Observation) -> bool:
         """Whether there are jobs that nobody takes, and a place for them here: an idle worker proves nothing."""
         left_lying = seen.waiting is not None and seen.waiting > 0 and seen.oldest_waiting_s > self._patience_s / 2
-        return left_lying and seen.room
+        return left_lying and seen.messages > 0 and seen.room
 
 
 def _busy(seen: Observation) -> bool:

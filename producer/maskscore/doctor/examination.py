@@ -39,6 +39,7 @@ _CHECKS: Final = (
     _Check("settings", lambda _: environment.examine_variables()),
     _Check("versions", lambda _: versions.examine_producer_versions()),
     _Check("redis", server.examine_redis),
+    _Check("redis rights", server.examine_rights, needs="redis"),
     _Check("redis setup", redis_setup.examine_redis_setup, needs="redis"),
     _Check("clock", clock.examine_clock, needs="redis"),
     _Check("jobs", jobs.examine_jobs, needs="redis"),

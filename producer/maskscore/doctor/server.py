@@ -12,8 +12,9 @@ from maskscore.connection import ClusterModeError, redis_reason
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, warning
 from maskscore.redaction import public_url
+from maskscore.rights import missing_right
 
-__all__ = ["ALLOW", "examine_redis"]
+__all__ = ["ALLOW", "examine_redis", "examine_rights"]
 
 _PINGS = 11
 _SLOW_MS = 20.0
@@ -60,7 +61,17 @@ def examine_redis(deployment: Deployment) -> Iterator[Finding]:
         yield ok("redis", sentence)
 
 
-ALLOW = "Give the user the rights of the ACL rule `~* &* +@all -@dangerous +info`, or more."
+ALLOW = "Give the user the rights of the ACL rule in docs/redis.md, or more."
+
+
+def examine_rights(deployment: Deployment) -> Iterator[Finding]:
+    """Try what a worker and its clients need, on keys that are gone afterwards."""
+    namespace = deployment.settings.namespace
+    missing = missing_right(deployment.redis, namespace)
+    if missing is None:
+        yield ok("redis rights", f"The user may do what is needed on {namespace!r} and on what begins with it.")
+    else:
+        yield failed("redis rights", Cause.DEPLOYMENT, f"The user lacks a right: {missing}.", ALLOW)
 
 
 def _ping_ms(client: redis.Redis) -> float:
