@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from maskscore.job import RLE, Mask
 from maskscore.masks import counts_from_text
-from maskscore.polygons import filled_outline_spans, polygon_runs
+from maskscore.polygons import drawable, filled_outline_spans, polygon_runs
 from maskscore.result import Box
 
 __all__ = ["Part", "connected_parts", "counts_of", "foreground", "joined", "spans_of"]
@@ -55,9 +55,10 @@ def spans_of(mask: Mask, height: int, width: int) -> list[Span]:
     if isinstance(mask.segmentation, RLE):
         counts = mask.segmentation.counts
         return joined(foreground(counts_from_text(counts) if isinstance(counts, str) else counts))
+    polygons = drawable(mask.segmentation)
     if mask.polygon_convention == "opencv":
-        return joined(span for part in mask.segmentation for span in filled_outline_spans(part, height, width))
-    return joined(span for polygon in mask.segmentation for span in foreground(polygon_runs(polygon, height, width)))
+        return joined(span for part in polygons for span in filled_outline_spans(part, height, width))
+    return joined(span for part in polygons for span in foreground(polygon_runs(part, height, width)))
 
 
 def counts_of(spans: Iterable[Span], pixels: int) -> list[int]:

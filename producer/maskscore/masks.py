@@ -27,6 +27,10 @@ def counts_from_text(text: str) -> list[int]:
     """
     if not text.isascii():
         raise ValueError("the compressed counts are not ASCII text")
+    if text[:2] in ("b'", 'b"'):
+        raise ValueError(
+            "the compressed counts are what Python shows of bytes (b'...'): write `counts.decode()`, not `str(counts)`"
+        )
     counts: list[int] = []
     value = groups = 0
     for position, byte in enumerate(text.encode()):

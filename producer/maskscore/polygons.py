@@ -6,10 +6,23 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-__all__ = ["filled_outline_spans", "outline_steps", "polygon_runs"]
+__all__ = ["drawable", "filled_outline_spans", "is_stray", "outline_steps", "polygon_runs"]
 
 # COCO walks along the edges on a grid this much finer than the pixels.
 _SCALE = 5
+
+
+def drawable(polygons: Sequence[list[float]]) -> list[list[float]]:
+    """Return the polygons without stray points and lines, which have no area; all of them where there are no others.
+
+    Tools leave such a piece behind where an outline was cut or simplified.
+    """
+    return [polygon for polygon in polygons if not is_stray(polygon)] or list(polygons)
+
+
+def is_stray(polygon: Sequence[float]) -> bool:
+    """Say whether it is a point or a line of two points (or nothing), and so has no area."""
+    return len(polygon) in (0, 2, 4)
 
 
 def outline_steps(polygon: Sequence[float]) -> float:

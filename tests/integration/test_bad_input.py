@@ -310,6 +310,21 @@ def test_no_masks_are_a_success_with_a_warning(desk: Desk) -> None:
     assert [warning.code for warning in result.warnings] == ["no_masks"]
 
 
+def test_what_is_left_out_of_masks_or_may_be_meant_otherwise_is_a_warning(desk: Desk) -> None:
+    polygons = [[[1, 1]], [[2, 2, 30, 2, 30, 20], [9, 9]]]
+    masks = [{"id": str(n), "segmentation": parts} for n, parts in enumerate(polygons)]
+    result = desk.ask({"image": desk.upload(encoded()), "masks": masks})
+    assert [component.skipped is None for component in result.components] == [False, True]
+    (warning,) = result.warnings
+    assert (warning.code, "'1' (1 of 2)" in warning.message) == ("polygons_left_out", True)
+    labels = np.full((HEIGHT, WIDTH), 3, np.uint8)
+    labels[9:20, 9:20] = 7
+    file = io.BytesIO()
+    Image.fromarray(labels).save(file, "PNG")
+    result = desk.ask({"image": desk.upload(encoded()), "masks": desk.upload(file.getvalue())})
+    assert ([c.id for c in result.components], [w.code for w in result.warnings]) == (["3", "7"], ["masks_doubtful"])
+
+
 def test_five_thousand_masks_come_back_in_order(desk: Desk) -> None:
     masks = [
         {

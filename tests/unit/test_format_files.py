@@ -342,6 +342,27 @@ def test_panoptic_png() -> None:
         read_masks(data, format="png-labels")
 
 
+def test_a_background_that_becomes_a_mask_is_doubted() -> None:
+    disc, *_ = shapes()
+    coloured = np.where(disc[..., None], np.uint8([200, 30, 30]), np.uint8([255, 255, 254]))
+    labels = np.where(disc, 7, 3).astype(np.uint8)
+    for data, said in ((png(coloured), "colour 255, 255, 254"), (png(labels), "value 3")):
+        doubts: list[str] = []
+        assert len(read_masks(data, doubts=doubts)) == 2
+        assert len(doubts) == 1
+        assert said in doubts[0]
+        with pytest.warns(UserWarning, match="write it as 0"):
+            read_masks(data)
+    # Not where the format is said, where 0 is there, or where several values are at the border.
+    halves = np.full(SIZE, 4, np.uint8)
+    halves[:, SIZE[1] // 2 :] = 5
+    zero = np.where(disc, 0, labels).astype(np.uint8)
+    for data, layout in ((png(labels), "png-labels"), (png(zero), None), (png(halves), None)):
+        quiet: list[str] = []
+        read_masks(data, format=layout, doubts=quiet)
+        assert quiet == []
+
+
 def saved(*arrays: Any, **named: Any) -> bytes:
     file = io.BytesIO()
     np.savez_compressed(file, *arrays, **named)

@@ -17,11 +17,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
+from maskscore.components import spans_of
 from maskscore.errors import FailureCode, JobError, SkipCode
+from maskscore.export.segmentation import Segmenter
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.job import Mask
 from maskscore.mask_frames import count_fitting
 from maskscore.masks import encode_mask
+from maskscore.report.bits import component_bits
+from maskscore.result import Component
 from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
 from maskscore_worker.runs import Runs
 from reference import decode
@@ -198,7 +202,13 @@ def test_long_thin_parts_are_not_kept_as_their_boxes() -> None:
         ({"size": [10, 20], "counts": [0, 3, 197]}, SkipCode.BELOW_MIN_AREA, "3 pixels"),
         ([], SkipCode.MASK_INVALID, "no polygon"),
         ([[1, 1, 5, 5]], SkipCode.MASK_INVALID, "three points"),
-        ([[1, 1, 5, 5, 9, 1], [1, 1]], SkipCode.MASK_INVALID, "Polygon 1"),
+        ([[1, 1, 5, 5, 9, 1], [1, 1], [1, 2, 3]], SkipCode.MASK_INVALID, "Polygon 2 has 3 numbers"),
+        ([[1, 1], [1, 2, 3, 4]], SkipCode.MASK_INVALID, "Polygon 0 has 1 points"),
+        (
+            {"size": [10, 20], "counts": "b'02'"},
+            SkipCode.MASK_INVALID,
+            "shows of bytes (b'...'): write `counts.decode()`",
+        ),
         ([[1, 1, 5, 5, 9, 1, 7]], SkipCode.MASK_INVALID, "pairs"),
         ([[math.nan, 1, 5, 5, 9, 1]], SkipCode.MASK_INVALID, "finite"),
         ([[-math.inf, 1, 5, 5, 9, 1]], SkipCode.MASK_INVALID, "finite"),
@@ -212,6 +222,26 @@ def test_what_cannot_be_scored_says_why(segmentation: Any, code: SkipCode, words
     assert isinstance(skipped, SkippedRegion)
     assert skipped.code == code
     assert words in skipped.message
+
+
+@pytest.mark.parametrize("convention", ["coco", "opencv"])
+def test_stray_points_and_lines_among_polygons_are_left_out_everywhere(convention: str) -> None:
+    good = [[2, 1, 9, 1, 9, 7, 2, 7], [12, 2, 17, 2, 14, 8]]
+    strays = [[19, 9], good[0], [0, 0, 19, 9], good[1], []]
+    fields = {"id": "m", "polygon_convention": convention}
+    clean, mask = (Mask.model_validate({**fields, "segmentation": polygons}) for polygons in (good, strays))
+    (region,) = find_regions([mask], height=10, width=20, min_area=1, split_components=False)
+    (expected,) = find_regions([clean], height=10, width=20, min_area=1, split_components=False)
+    assert isinstance(region, Region)
+    assert isinstance(expected, Region)
+    assert (region.box, region.bits.tolist()) == (expected.box, expected.bits.tolist())
+    # The report and the export draw the same pixels.
+    assert spans_of(mask, 10, 20) == spans_of(clean, 10, 20)
+    component = Component(id="m", index=0, box=region.box, area=region.area)
+    picture = component_bits(mask, component, region.box, (20, 10))
+    assert (np.asarray(picture) > 0).tolist() == region.bits.tolist()
+    written = Segmenter([mask], height=10, width=20, checked=True).segmentation(component)
+    assert convention != "coco" or written == good
 
 
 @given(st.text(max_size=40) | st.lists(st.integers(-(2**70), 2**70), max_size=12))

@@ -18,6 +18,7 @@ from maskscore.ledger import Claim
 from maskscore.mask_frames import count_fitting
 from maskscore.objects import Objects
 from maskscore.objects.names import path_in
+from maskscore.polygons import drawable
 from maskscore.prompts import PromptSet
 from maskscore.result import (
     NO_MASK_SCORED,
@@ -99,7 +100,8 @@ class Pipeline:
             )
         check()
         with watch.stage("decode"):
-            masks, orphans = self._masks(job, fetched_masks, fetched.data)
+            doubts: list[str] = []
+            masks, orphans = self._masks(job, fetched_masks, fetched.data, doubts)
             check()
             image = decode_image(
                 fetched.data,
@@ -118,6 +120,8 @@ class Pipeline:
         if orphans.count:
             message = f"In the masks' file {orphans}; they are not scored."
             notices.append(Notice(code="annotations_without_image", message=message))
+        notices += [Notice(code="masks_doubtful", message=doubt) for doubt in doubts]
+        notices += _strays(masks)
         if not masks:
             notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
         stages = ("fetch", "decode", "regions", "crops", "encode", "scoring")
@@ -188,8 +192,10 @@ class Pipeline:
             check,
         ).data
 
-    def _masks(self, job: Job, data: bytes | None, image: bytes) -> tuple[list[Mask | UnreadableMask], Orphans]:
-        """Return the job's masks, and what their file has besides of no image."""
+    def _masks(
+        self, job: Job, data: bytes | None, image: bytes, doubts: list[str]
+    ) -> tuple[list[Mask | UnreadableMask], Orphans]:
+        """Return the job's masks, and what their file has besides of no image; ``doubts`` is as for ``read_masks``."""
         orphans = Orphans()
         if not isinstance(job.masks, MasksRef) or data is None:
             return list(job.masks) if isinstance(job.masks, list) else [], orphans
@@ -205,6 +211,7 @@ class Pipeline:
                 max_pixels=self.settings.max_pixels,
                 max_bytes=self.settings.max_masks_bytes,
                 orphans=orphans,
+                doubts=doubts,
             )
         except MasksDocumentError as error:
             raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error
@@ -293,6 +300,22 @@ class Pipeline:
             )
 
         return ViewedFeatures(job.options.views, self.cache, identity)
+
+
+def _strays(masks: list[Mask | UnreadableMask]) -> list[Notice]:
+    """Say which masks have polygons without area beside others."""
+    found = [
+        f"{mask.id!r:.60} ({len(mask.segmentation) - len(drawable(mask.segmentation))} of {len(mask.segmentation)})"
+        for mask in masks
+        if isinstance(mask, Mask)
+        and isinstance(mask.segmentation, list)
+        and len(mask.segmentation) > len(drawable(mask.segmentation))
+    ]
+    if not found:
+        return []
+    some = f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
+    message = f"Polygons of fewer than three points are left out, in {len(found):,} masks: {some}."
+    return [Notice(code="polygons_left_out", message=message)]
 
 
 def _views_used(options: ScoringOptions) -> list[ViewUsed]:

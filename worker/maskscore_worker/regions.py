@@ -13,6 +13,7 @@ from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import UnreadableMask
 from maskscore.job import RLE, Mask, Polygons
 from maskscore.mask_frames import count_fitting
+from maskscore.polygons import drawable, is_stray
 from maskscore.result import Box
 from maskscore_worker.polygons import TooMuchWork, filled_outline_runs, polygon_runs
 from maskscore_worker.runs import Runs, bits_in_box, box_of_runs, read_counts, runs_of_bits
@@ -161,7 +162,13 @@ def _decode_rle(rle: RLE, height: int, width: int) -> Runs:
 def _decode_polygons(mask: Mask, polygons: Polygons, height: int, width: int) -> Runs:
     if not polygons:
         raise _Unusable(SkipCode.MASK_INVALID, "The mask has no polygon.")
-    parts = [_checked(number, part, height, width) for number, part in enumerate(polygons)]
+    kept = drawable(polygons)
+    with_strays = len(kept) == len(polygons)
+    parts = [
+        _checked(number, part, height, width)
+        for number, part in enumerate(polygons)
+        if with_strays or not is_stray(part)
+    ]
     try:
         draw = filled_outline_runs if mask.polygon_convention == "opencv" else polygon_runs
         runs = draw(parts, height, width)

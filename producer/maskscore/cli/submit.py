@@ -198,9 +198,18 @@ def _inline(path: Path, image_uri: str, format_: str | None, orientation: Orient
         raise InvalidDocumentError(f"There is no masks file {path}.")
     masks = []
     name, size, orphans = path_in(image_uri), _size_of(image_uri, orientation), Orphans()
+    doubts: list[str] = []
     read = read_masks(
-        path.read_bytes(), image_name=name, format=format_, size=size, orphans=orphans, file_name=path.name
+        path.read_bytes(),
+        image_name=name,
+        format=format_,
+        size=size,
+        orphans=orphans,
+        file_name=path.name,
+        doubts=doubts,
     )
+    for doubt in doubts:
+        click.echo(f"maskscore: {path}: {doubt}", err=True)
     if orphans.count:
         click.echo(f"maskscore: {path}: {orphans}; not scored", err=True)
     for mask in read:

@@ -9,6 +9,7 @@ from maskscore.components import Part, connected_parts, counts_of, spans_of
 from maskscore.formats import UnreadableMask
 from maskscore.job import RLE, Mask
 from maskscore.masks import counts_from_text, text_from_counts
+from maskscore.polygons import drawable
 from maskscore.result import Component
 
 __all__ = ["Segmenter", "rle_of"]
@@ -40,7 +41,7 @@ class Segmenter:
             return self._part(mask, component, component.part)
         if not isinstance(mask.segmentation, RLE):
             if mask.polygon_convention in (None, "coco"):
-                return mask.segmentation
+                return drawable(mask.segmentation)
             # Whoever reads the export draws polygons by COCO's rule, and would get other pixels than were scored.
             spans = spans_of(mask, self._height, self._width)
             return _rle(counts_of(spans, self._height * self._width), self._height, self._width)

@@ -29,6 +29,8 @@ _BORDER_OF_VOC = (224, 224, 192)
 _HIGHEST_LABEL, _LOWEST_LABEL = 200, 31
 # A binary mask that was drawn or scaled smoothly has an edge of grey; a label map has no reason to be nearly all 255.
 _SHARE_OF_WHITE = 0.75
+# What is around the picture nearly everywhere may be its background.
+_SHARE_OF_BORDER = 0.9
 # Labels come in areas: from one pixel to the next they rarely change. In a photograph they nearly always do.
 _SHARE_OF_CHANGES = 0.5
 
@@ -47,20 +49,39 @@ def entries_of_png(data: bytes, layout: str | None, sought: Sought) -> list[Any]
     Raises :class:`~maskscore.formats.MasksDocumentError`.
     """
     pixels, mode = _decoded(data, sought)
-    layout = layout or _layout(pixels, mode)
+    guessed, layout = layout is None, layout or _layout(pixels, mode)
     if layout != "png-binary" and pillow_format(data) == "JPEG":
         raise MasksDocumentError(
             "The masks are a JPEG, which changes the numbers of a label map: save them as PNG. (One mask in black and "
             "white is read: png-binary.)"
         )
     if layout == "coco-panoptic":
-        return entries_of_labels(panoptic_ids(pixels), sought)
+        ids = panoptic_ids(pixels)
+        if guessed:
+            _doubt_background(ids, "the colour", sought)
+        return entries_of_labels(ids, sought)
     if pixels.ndim == 3:
         pixels = _one_channel(pixels, layout)
     if layout == "png-labels":
+        if guessed:
+            _doubt_background(pixels, "the value", sought)
         return _labels(pixels, mode, data, sought)
     inside = pixels > _MIDDLE if pixels.max() > _MIDDLE else pixels > 0
     return [{"segmentation": rle_of_mask(inside)}] if inside.any() else []
+
+
+def _doubt_background(labels: _Pixels, what: str, sought: Sought) -> None:
+    """Say so where one value other than 0 is all around the picture, and none is 0: it may be the background."""
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    values, counts = np.unique(border, return_counts=True)
+    value = int(values[counts.argmax()])
+    if value and counts.max() >= _SHARE_OF_BORDER * border.size and not np.any(labels == 0):
+        shown = f"{value & 255}, {value >> 8 & 255}, {value >> 16}" if what == "the colour" else str(value)
+        sought.doubts.append(
+            f"{what.capitalize()} {shown} is all around the picture, and is taken for the mask {value}, since only 0 "
+            "(black) is background. If it is the background, write it as 0, or leave this mask out. (If it is a mask, "
+            "say the format, and this is not said.)"
+        )
 
 
 def _decoded(data: bytes, sought: Sought) -> tuple[_Pixels, str]:

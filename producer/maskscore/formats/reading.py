@@ -33,6 +33,7 @@ def read_masks(
     max_bytes: int = MOST_BYTES,
     orphans: Orphans | None = None,
     file_name: str | None = None,
+    doubts: list[str] | None = None,
 ) -> list[Mask | UnreadableMask]:
     """Read the masks of one image, in the order of the file.
 
@@ -43,7 +44,8 @@ def read_masks(
     ``max_pixels`` are not unpacked, nor is a file of gzip or ZIP to more than ``max_bytes``. ``orphans`` counts the
     annotations that a file of many images has of none of them; without it, a warning says how many there are.
     ``file_name`` is the masks file's own name or URI: an empty one that ends in ``.txt`` is YOLO's, of an image without
-    objects.
+    objects. ``doubts`` gets a sentence where the masks may mean something else than was read, such as a background that
+    is a mask; without it, it is a warning.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.entries.masks_of`.
@@ -53,6 +55,8 @@ def read_masks(
     sought = Sought(image_name, image_id, size, check_count, max_pixels)
     if orphans is not None:
         sought.orphans = orphans
+    if doubts is not None:
+        sought.doubts = doubts
     name = layout_named(format).name if format is not None else None
     if name is None and (not data or data.isspace()) and (file_name or "").lower().endswith(".txt"):
         name = "yolo"
@@ -61,6 +65,8 @@ def read_masks(
     sought.counted(len(entries))
     if orphans is None and sought.orphans.count:
         warnings.warn(f"{sought.orphans}; they are left out.", stacklevel=2)
+    for doubt in sought.doubts if doubts is None else ():
+        warnings.warn(doubt, stacklevel=2)
     return masks_of(entries, sought.polygon_size)
 
 

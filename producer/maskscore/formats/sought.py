@@ -28,7 +28,8 @@ class Sought:
     ``(height, width)`` where it is known. ``check_count`` is called with the number of entries before they are read,
     and may raise. No mask of more than ``max_pixels`` is unpacked; ``unpacked`` counts the pixels of all that were,
     ``steps`` those of the outlines that were drawn. A reader sets ``polygon_size`` to the ``(height, width)`` that its
-    polygons are in pixels of, where the file says so, and adds to ``orphans`` what belongs to no image of the file.
+    polygons are in pixels of, where the file says so, and adds to ``orphans`` what belongs to no image of the file, and
+    to ``doubts`` a sentence where the masks may mean something else than was read.
     """
 
     name: str | None = None
@@ -40,6 +41,7 @@ class Sought:
     steps: float = 0
     polygon_size: Size | None = None
     orphans: Orphans = field(default_factory=Orphans)
+    doubts: list[str] = field(default_factory=list)
 
     def counted(self, count: int) -> None:
         """Let the caller refuse so many entries."""

@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 from maskscore.components import connected_parts, counts_of, spans_of
 from maskscore.job import RLE, Mask
 from maskscore.masks import counts_from_text
-from maskscore.polygons import outline_steps, polygon_runs
+from maskscore.polygons import drawable, outline_steps, polygon_runs
 from maskscore.result import Box, Component
 
 __all__ = ["component_bits"]
@@ -57,7 +57,7 @@ def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
     if mask.polygon_convention == "opencv":
         return _picture(counts_of(spans_of(mask, height, width), width * height), box, size)
     picture = Image.new("L", box[2:])
-    for polygon in mask.segmentation:
+    for polygon in drawable(mask.segmentation):
         picture = ImageChops.lighter(picture, _picture(polygon_runs(polygon, height, width), box, size))
     return picture
 
