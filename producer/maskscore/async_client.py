@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from maskscore.async_batch import AsyncBatch
+from maskscore.categories import carry_categories
 from maskscore.client import ROOM_S, Client, no_such_job, not_ended, succeeded
 from maskscore.connection import redis_errors
 from maskscore.errors import QueueFull
@@ -154,13 +155,18 @@ class AsyncClient:
         """Submit jobs again with other prompts, thresholds, method or top-k; see :meth:`maskscore.Client.rescore`."""
         changes = Changes(prompts, thresholds, method, top_k)
         ids = jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs
+        sources: dict[str, None] = {}
 
         async def again() -> AsyncIterator[Job]:
             async for page in pages_of(ids):
                 for job in await self._call(self._sync._jobs, page):
+                    if job.batch_id is not None:
+                        sources[job.batch_id] = None
                     yield rescored(job, changes, result_uri=result_uri)
 
-        return await self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
+        batch = await self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
+        await self._call(carry_categories, list(map(self._sync.batch, sources)), self._sync.batch(batch.batch_id))
+        return batch
 
     async def status(self, job_id: str) -> JobStatus:
         """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""

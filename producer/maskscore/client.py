@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from maskscore.batch import Batch
+from maskscore.categories import carry_categories
 from maskscore.connection import connect, redis_errors
 from maskscore.content import digest_of, with_content_id
 from maskscore.document import pack, unpack
@@ -213,8 +214,17 @@ class Client:
         """
         changes = Changes(prompts, thresholds, method, top_k)
         ids = jobs.job_ids() if isinstance(jobs, Batch) else iter(jobs)
-        again = (rescored(job, changes, result_uri=result_uri) for job in self._documents(ids))
-        return self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
+        sources: dict[str, None] = {}
+
+        def again() -> Iterator[Job]:
+            for job in self._documents(ids):
+                if job.batch_id is not None:
+                    sources[job.batch_id] = None
+                yield rescored(job, changes, result_uri=result_uri)
+
+        batch = self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
+        carry_categories(map(self.batch, sources), batch)
+        return batch
 
     def status(self, job_id: str) -> JobStatus:
         """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""

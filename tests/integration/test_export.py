@@ -26,7 +26,7 @@ from pycocotools.coco import COCO
 
 from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
 from maskscore.cli.export import export_command
-from maskscore.errors import OutputError
+from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.local import LocalServices
 from maskscore.local.worker import start_worker
@@ -244,6 +244,57 @@ def test_sa1b(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) -> Non
     scored = [component for result in again.as_completed(timeout=60) for component in result.components]
     assert len(scored) == counts.kept
     assert not any(component.skipped for component in scored)
+
+
+def test_categories_fields_and_ids_that_other_tools_read(
+    client: Client, batch: tuple[Batch, Truth], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Inline masks of a COCO file keep their categories' names, also scored again; others' files may not clash."""
+    uri = "s3://export/a/scene.png"
+    categories = [{"id": "18", "name": "dog"}, {"id": 2.0, "name": "cat"}]
+    outline = [[20.0, 20.0, 60.0, 20.0, 60.0, 50.0, 20.0, 50.0]]
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 18, "segmentation": outline, "label": "x", "confidence": 0.5},
+        {"id": 2, "image_id": 1, "category_id": "2", "segmentation": outline, "polygon_convention": "opencv"},
+        {"id": "third", "image_id": 1, "category_id": 18.0, "segmentation": outline},
+    ]
+    document = {"images": [{"id": 1, "file_name": "scene.png"}], "annotations": annotations, "categories": categories}
+    (tmp_path / "coco.json").write_text(json.dumps(document))
+
+    def submit(batch_id: str) -> None:
+        arguments = ["--image", uri, "--masks", str(tmp_path / "coco.json"), "--prompts", "demo", "--wait"]
+        command = [sys.executable, "-m", "maskscore", "submit", *arguments, "--batch-id", batch_id]
+        subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=120, stdout=subprocess.DEVNULL)
+
+    submit("named")
+    again = client.rescore(client.batch("named"), prompts="demo", top_k=1, batch_id="named-again")
+    assert again.wait(timeout=60).succeeded == 1
+    for name in ("named", "named-again"):
+        write_coco(client, client.batch(name), tmp_path / f"{name}.json")
+        coco = COCO(str(tmp_path / f"{name}.json"))
+        found = coco.loadAnns(coco.getAnnIds())
+        assert [coco.cats[annotation["category_id"]]["name"] for annotation in found] == ["dog", "cat", "dog"]
+        assert found[0]["upstream_label"] == "x"
+        assert found[0]["upstream_confidence"] == 0.5
+        assert found[0].keys().isdisjoint({"label", "confidence"})
+        # An outline through the middles of pixels takes a row and a column more, also for who draws by COCO's rule.
+        assert [coco.annToMask(annotation).sum() for annotation in found] == [40 * 30, 41 * 31, 40 * 30]
+        assert [annotation["area"] for annotation in found] == [40 * 30, 41 * 31, 40 * 30]
+        write_sa1b(client, client.batch(name), tmp_path / f"{name}-sa1b")
+        (path,) = (tmp_path / f"{name}-sa1b").iterdir()
+        ids = [(mask["id"], mask["mask_id"]) for mask in json.loads(path.read_text())["annotations"]]
+        assert ids == [(1, "1"), (2, "2"), (3, "third")]
+    document["categories"] = [{"id": 18, "name": "bird"}]
+    (tmp_path / "coco.json").write_text(json.dumps(document))
+    submit("named-else")
+    both = [*client.batch("named").job_ids(), *client.batch("named-else").job_ids()]
+    with pytest.raises(InvalidDocumentError, match="18 is 'dog' in one and 'bird' in another"):
+        write_coco(client, both, tmp_path / "both.json")
+    write_sa1b(client, batch[0], tmp_path / "parts")
+    numbers = [
+        mask["id"] for path in (tmp_path / "parts").iterdir() for mask in json.loads(path.read_text())["annotations"]
+    ]
+    assert all(isinstance(number, int) for number in numbers)
 
 
 def ranked(client: Client, jobs: Batch, selection: Selection) -> list[dict[str, Any]]:

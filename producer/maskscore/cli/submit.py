@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 import click
 from pydantic import ValidationError
 
+from maskscore.categories import keep_categories
 from maskscore.cli.exits import Exit
 from maskscore.cli.jobs import wait_for
 from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
@@ -25,7 +26,7 @@ from maskscore.client import Client
 from maskscore.content import with_content_id
 from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
-from maskscore.formats import Orphans, UnreadableMask, read_masks
+from maskscore.formats import Orphans, UnreadableMask, read_categories, read_masks
 from maskscore.image_size import image_size
 from maskscore.job import Job, MasksFormat, Orientation, parse_job
 from maskscore.objects.names import path_in
@@ -89,6 +90,8 @@ def submit_command(
             ids.append(job_id)
             if not wait_:
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch_id}) if as_json else job_id)
+        if masks is not None and "://" not in masks:
+            keep_categories(client.batch(batch_id), read_categories(Path(masks), format=format_))
         if files:
             click.echo(f"maskscore: {len(ids)} jobs submitted, batch {batch_id}", err=True)
         if not wait_:

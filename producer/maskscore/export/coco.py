@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 from pydantic_core import from_json
 
 from maskscore.batch import Batch
-from maskscore.categories import kept_categories
+from maskscore.categories import joined_categories, kept_categories
 from maskscore.client import Client
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
@@ -39,13 +39,33 @@ _SCORES: Final = (
     "top_k",
     "embedding",
 )
+# FiftyOne gives an annotation's further fields to its label as arguments, where these names mean something else:
+# https://docs.voxel51.com/api/fiftyone.core.labels.html#fiftyone.core.labels.Detection
+_TAKEN: Final = frozenset(
+    (
+        "label",
+        "bounding_box",
+        "mask",
+        "mask_path",
+        "confidence",
+        "index",
+        "tags",
+        "attributes",
+        "points",
+        "closed",
+        "filled",
+    )
+)
 _OFTEN_ABSENT: Final = ("part", "skipped", "top_k", "embedding")
 
 
 def write_coco(
     client: Client, jobs: Batch | Iterable[str], output: Output, selection: Selection | None = None
 ) -> ExportCounts:
-    """Write ``images``, ``annotations`` and ``categories``; raises as :func:`maskscore.export.write_jsonl` does.
+    """Write ``images``, ``annotations`` and ``categories``.
+
+    Raises as :func:`maskscore.export.write_jsonl` does, and :class:`~maskscore.errors.InvalidDocumentError` where the
+    masks are of files that give one category's id different names.
 
     Images keep the ids that the upstream tool's files give them where all have one and no two the same; otherwise they
     are numbered. Annotations are numbered from 1 in the order that was asked for. ``category_id`` and ``iscrowd`` are
@@ -59,11 +79,10 @@ def write_coco(
         spooled(selection) as spool,
     ):
         spool.fill(found, counts)
-        for batch_id in sorted(spool.batches):
-            kept = kept_categories(client.batch(batch_id)) or []
-            spool.categories = {**{entry["id"]: entry for entry in kept}, **spool.categories}
+        kept = [kept_categories(client.batch(batch_id)) or [] for batch_id in sorted(spool.batches)]
+        categories = joined_categories(*kept, spool.categories)
         with path.open("w", encoding="utf-8") as file:
-            _write(file, spool)
+            _write(file, spool, categories)
     return counts
 
 
@@ -72,14 +91,14 @@ def scores_of(mask: dict[str, Any]) -> dict[str, Any]:
     return {name: mask[name] for name in _SCORES if name not in _OFTEN_ABSENT or mask[name] is not None}
 
 
-def _write(file: IO[str], spool: Spool) -> None:
+def _write(file: IO[str], spool: Spool, known: dict[int, dict[str, Any]]) -> None:
     info = {
         "description": "Segmentation masks with the scores of maskscore",
         "version": metadata.version("maskscore"),
         "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     kept_ids = spool.image_ids_are_unique()
-    categories = {number: spool.categories.get(number, {"name": str(number)}) for number in spool.category_ids()}
+    categories = {number: known.get(number, {"name": str(number)}) for number in spool.category_ids()}
     fallback = max(categories, default=0) + 1
     if spool.has_masks_without_category() or not categories:
         categories[fallback] = {"name": "object"}
@@ -117,7 +136,7 @@ def _annotations(spool: Spool, fallback: int, *, kept_ids: bool) -> Iterator[dic
     for number, row in enumerate(spool.masks(), start=1):
         mask = from_json(row.json)
         yield {
-            **mask["upstream"],
+            **{f"upstream_{name}" if name in _TAKEN else name: value for name, value in mask["upstream"].items()},
             "id": number,
             "image_id": row.image_id if kept_ids else row.image,
             "category_id": fallback if row.category is None else row.category,

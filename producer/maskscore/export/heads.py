@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from maskscore.formats.sought import Sought
+from maskscore.ids import id_key, plain_id
 from maskscore.job import Job, MasksRef
 from maskscore.objects.names import path_in
 
@@ -41,7 +42,7 @@ def read_head(job: Job, document: bytes | None) -> Head:
     images = _entries(content.get("images"))
     wanted = job.masks.image_id
     if wanted is not None:
-        found = [image for image in images if str(image["id"]) == str(wanted)]
+        found = [image for image in images if id_key(image["id"]) == id_key(wanted)]
     elif len(images) == 1:
         found = images
     else:
@@ -60,8 +61,9 @@ def image_id_of(head: Head, job: Job | None, upstream: dict[str, Any]) -> int | 
     for value in (head.image.get("id"), head.image.get("image_id"), asked, upstream.get("image_id")):
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_ID:
-            return value
+        number = plain_id(value)
+        if isinstance(number, int) and 0 <= number <= _LARGEST_ID:
+            return number
     return None
 
 

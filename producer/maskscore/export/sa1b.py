@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,6 +23,7 @@ from maskscore.export.reader import read_jobs
 from maskscore.export.segmentation import rle_of
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, SpooledImage, spooled
+from maskscore.ids import plain_id
 from maskscore.objects.names import file_name_of
 from maskscore.output import Output, output_folder
 
@@ -34,7 +35,8 @@ def write_sa1b(
 ) -> ExportCounts:
     """Write a folder with ``NAME.json`` for each image ``NAME.jpg`` that has masks.
 
-    ``image`` and the annotations keep the fields that they have upstream; polygons become RLE. Of images with the same
+    ``image`` and the annotations keep the fields that they have upstream; polygons become RLE. Ids are integers: masks
+    with other ids, and parts, are numbered, and ``mask_id`` has their own. Of images with the same
     name in several folders, all but the first have eight digits of their URI's digest in the name. Raises as
     :func:`maskscore.export.write_jsonl` does; ``output`` must not exist, or be an empty folder.
     """
@@ -77,11 +79,11 @@ def _image(image: SpooledImage, *, kept_ids: bool) -> dict[str, Any]:
 
 
 def _annotations(masks: Iterable[str], image: SpooledImage) -> Iterator[dict[str, Any]]:
-    for text in masks:
-        mask = from_json(text)
+    own = [from_json(text) for text in masks]
+    for mask, number in zip(own, _ids(own), strict=True):
         yield {
             **mask["upstream"],
-            "id": _id(mask),
+            "id": number,
             "segmentation": rle_of(mask["segmentation"], height=image.height, width=image.width),
             "bbox": mask["box"],
             "area": mask["area"],
@@ -89,9 +91,13 @@ def _annotations(masks: Iterable[str], image: SpooledImage) -> Iterator[dict[str
         }
 
 
-def _id(mask: dict[str, Any]) -> int | str:
-    """Return SA-1B's integer where the id is one; of a part the id and its number, since ids must be unique."""
-    name: str = mask["mask_id"]
-    if mask["part"] is not None:
-        return f"{name}/{mask['part']}"
-    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
+def _ids(masks: list[dict[str, Any]]) -> Iterator[int]:
+    """Yield SA-1B's ids, which are integers: a mask's own where it is one; parts and others get numbers above those."""
+    known = [None if mask["part"] is not None else plain_id(mask["mask_id"]) for mask in masks]
+    numbers = [number if isinstance(number, int) and number >= 0 else None for number in known]
+    free = count(max((number for number in numbers if number is not None), default=0) + 1)
+    taken: set[int] = set()
+    for number in numbers:
+        own = next(free) if number is None or number in taken else number
+        taken.add(own)
+        yield own

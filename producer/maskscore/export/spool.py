@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from maskscore.export.counts import ExportCounts
 from maskscore.export.reader import ExportedJob
 from maskscore.export.selection import Selection
+from maskscore.ids import id_key, plain_id
 from maskscore.objects.names import file_name_of
 from maskscore.output import OutputError
 
@@ -60,14 +61,14 @@ class SpooledMask(NamedTuple):
 class Spool:
     """The masks to export and their images.
 
-    ``categories`` and ``licenses`` are the upstream files' own, by id; ``batches`` are those that the masks are of.
+    ``licenses`` are the upstream files' own, by id; ``batches`` are those that the masks are of.
     """
 
     def __init__(self, database: sqlite3.Connection, selection: Selection) -> None:
         self._database = database
         self._selection = selection
         self._rows = 0
-        self.categories: dict[int, dict[str, Any]] = {}
+        self._categories: dict[tuple[str | None, str], dict[str, Any]] = {}
         self.licenses: dict[int, dict[str, Any]] = {}
         self.batches: set[str] = set()
 
@@ -89,6 +90,11 @@ class Spool:
         counts.filtered += Counter()  # without those that filtered nothing
         self._database.execute("delete from images where number not in (select image from masks)")
         counts.kept = self._rows
+
+    @property
+    def categories(self) -> list[dict[str, Any]]:
+        """The entries of the upstream files' categories, each once; one id may have several names."""
+        return list(self._categories.values())
 
     def images(self) -> Iterator[SpooledImage]:
         """Yield the images that have masks, in the order in which they came."""
@@ -144,8 +150,8 @@ class Spool:
         )
         self._rows += len(job.masks)
         self.batches |= {mask.batch_id for mask in job.masks if mask.batch_id is not None}
-        for kept, entries in ((self.categories, job.head.categories), (self.licenses, job.head.licenses)):
-            kept |= {entry["id"]: entry for entry in entries if isinstance(entry["id"], int)}
+        self.licenses |= {entry["id"]: entry for entry in job.head.licenses if isinstance(entry["id"], int)}
+        self._categories |= {(id_key(entry["id"]), str(entry.get("name"))): entry for entry in job.head.categories}
 
     def _keep_best(self, top: int) -> int:
         return self._delete(
@@ -179,4 +185,5 @@ def spooled(selection: Selection) -> Iterator[Spool]:
 
 
 def _category(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None
+    number = plain_id(value)
+    return number if isinstance(number, int) and abs(number) < 1 << 63 else None
