@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask_files import Bits, cvat_runs, shapes
@@ -115,6 +115,18 @@ def test_documents_of_several_images_in_one_file(tmp_path: Path, as_lines: bool)
         read_masks(path.read_bytes(), image_name="d.jpg")
 
 
+def test_documents_that_do_not_name_their_image_stand_alone() -> None:
+    own = {"masks": SAM}
+    mmdet = {"labels": [1], "scores": [1], "bboxes": [[0, 0, 1, 1]], "masks": [SAM[0]["segmentation"]]}
+    for document, name in ((own, "maskscore"), (mmdet, "mmdet"), (COCO, "coco")):
+        one = json.dumps([document]).encode()
+        assert detect(one).name == name
+        assert read_masks(one, image_id=0) == read_masks(json.dumps(document).encode(), image_id=0)
+        for several in (lines([document, document]), json.dumps([document, document]).encode()):
+            with pytest.raises(MasksDocumentError, match="2 documents, and they do not say of which image"):
+                read_masks(several, image_id=0)
+
+
 def test_the_layout_of_a_large_file_is_that_of_a_small_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = {"image": {"file_name": "a.jpg"}, "annotations": SAM}
     via: dict[str, Any] = {"a.jpg1": {"filename": "a.jpg", "size": 1, "regions": [], "file_attributes": {}}}
@@ -193,6 +205,7 @@ def test_a_bomb_costs_no_more_than_is_allowed(wrap: Callable[[bytes], bytes]) ->
 
 
 @pytest.mark.parametrize("name", WRAPPINGS)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_damaged_wrappings_are_masks_or_a_refusal(name: str, data: st.DataObject) -> None:
     damaged = bytearray(WRAPPINGS[name](json.dumps(SAM).encode()))

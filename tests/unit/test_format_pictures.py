@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -142,6 +142,7 @@ def test_the_size_is_checked_before_anything_is_unpacked(kind: str) -> None:
 # Pillow's own, of damaged tags.
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", [*LABELS, *BINARY])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_damaged_pictures_are_masks_or_a_refusal(name: str, data: st.DataObject) -> None:
     good = {**LABELS, **BINARY}[name]

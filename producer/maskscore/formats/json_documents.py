@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.label_studio import entries_of_task, task_image
-from maskscore.formats.record import Format, Stated
+from maskscore.formats.record import Stated
 from maskscore.formats.registry import REGISTERED, recognised
 from maskscore.formats.results import IMAGE_FIELDS, entries_of_image, stated_size
 from maskscore.formats.sought import Sought
@@ -25,6 +25,7 @@ from maskscore.ids import id_key
 __all__ = ["json_entries", "layout_of_json", "parse_json"]
 
 Entries = list[Any]
+_DOCUMENTS_HAVE = {"masks", "images"}
 
 
 def parse_json(data: bytes) -> Any:
@@ -70,8 +71,8 @@ def layout_of_json(document: Any) -> str:
     """
     if name := recognised(document):
         return name
-    if isinstance(document, list) and document and (of_each := _documents_format(document[0])):
-        return of_each.name
+    if isinstance(document, list) and document and (of_each := _layout_of_documents(document[0])):
+        return of_each
     if isinstance(document, list):
         first = document[0] if document and isinstance(document[0], dict) else {}
         if isinstance(first.get("data"), dict) and _tasks(first):
@@ -105,25 +106,39 @@ def json_entries(document: Any, layout: str, sought: Sought) -> Entries:
     Raises :class:`~maskscore.formats.MasksDocumentError` where the document has another layout or not this image.
     """
     registered = REGISTERED.get(layout)
+    if _is_documents(document, layout):
+        document = _document_of(document, registered.stated if registered is not None else None, sought)
     if registered is None:
         return _READERS[layout](document, sought)
-    if isinstance(document, list) and registered.stated is not None:
-        document = _document_of(document, registered.stated, sought)
     if registered.stated is not None:
         sought.polygon_size = registered.stated(document).size
     return registered.entries(document, sought)
 
 
-def _documents_format(first: Any) -> Format | None:
-    """Return the format of which a list's first member is a whole document, of one image."""
-    registered = REGISTERED.get(recognised(first) or "") if isinstance(first, dict) else None
-    return registered if registered is not None and registered.stated is not None else None
+def _is_documents(document: Any, layout: str) -> bool:
+    if not isinstance(document, list) or not document or recognised(document) is not None:
+        return False
+    return _layout_of_documents(document[0]) == layout
 
 
-def _document_of(documents: Entries, stated: Callable[[Any], Stated], sought: Sought) -> Any:
+def _layout_of_documents(first: Any) -> str | None:
+    """Return the layout of which a list's first member is a whole document, and no entry of one."""
+    if not isinstance(first, dict):
+        return None
+    if (name := recognised(first)) is not None:
+        return None if isinstance(first.get("data"), dict) else name
+    return layout_of_json(first) if _DOCUMENTS_HAVE & {key for key in first if isinstance(first[key], list)} else None
+
+
+def _document_of(documents: Entries, stated: Callable[[Any], Stated] | None, sought: Sought) -> Any:
     """Return the document of the sought image, of several in one list (or JSON Lines)."""
     if len(documents) == 1:
         return documents[0]
+    if stated is None:
+        raise MasksDocumentError(
+            f"The file has {len(documents)} documents, and they do not say of which image each is. Save each as a file "
+            "of its own, beside its image."
+        )
     found = [documents[position] for position in sought.called(stated(document).name for document in documents)]
     if len(found) != 1:
         raise MasksDocumentError(
