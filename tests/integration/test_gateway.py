@@ -265,6 +265,11 @@ def test_documents_that_do_not_fit(gateway: Gateway, document: str, status: int,
     assert gateway.http.post("/v1/jobs", content=document).status_code == 415
 
 
+def test_a_request_for_another_protocol_is_told_why_its_body_is_lost(gateway: Gateway) -> None:
+    headers = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings"}
+    is_problem(gateway.http.post("/v1/jobs", json=job(), headers=headers), 400, "request_invalid", "HTTP/1.1")
+
+
 def test_a_list_is_checked_whole_and_lines_as_they_come(gateway: Gateway) -> None:
     wrong = [*[job() for _ in range(230)], {}]
     answer = gateway.http.post("/v1/batches?batch_id=listed", json=wrong)
@@ -475,6 +480,10 @@ def test_a_full_queue_and_a_redis_that_is_away_say_when_to_come_again(tmp_path: 
         away = gateway.http.post("/v1/jobs", json=job("a"))
         is_problem(away, 503, "service_unavailable", "does not answer")
         assert int(away.headers["retry-after"]) > 0
+        # Where Redis is, and what was asked of it, is in the log alone.
+        for said in (away.text, get(gateway.port, "/readyz")[1]):
+            assert not [secret for secret in ("127.0.0.1", str(port), "maskscore:") if secret in said], said
+        assert f"127.0.0.1:{port}" in gateway.log.read_text()
         with start_redis(tmp_path / "redis", port=port, password=""):
             until(lambda: get(gateway.port, "/readyz") == (200, "ok\n"), "it is ready")
             assert gateway.http.post("/v1/batches?batch_id=b", json=[job(each) for each in "abc"]).status_code == 202

@@ -49,6 +49,10 @@ class Bodies:
         The bytes of an order count as held until the next one is asked for. Raises a problem for a body that is too
         large or comes too slowly, for too many lines, and where too much is held already.
         """
+        if "upgrade" in request.headers:
+            # The parser of HTTP gives up the body of such a request; Java's client sends it unless it is told not to.
+            detail = "The request asks for another protocol (`Upgrade`), and its body is lost. Send it as HTTP/1.1."
+            raise ProblemError(400, "request_invalid", detail)
         traceparent = request.headers.get("traceparent")
         kind = media_type(request, JSON) if one else media_type(request, JSON, JSON_LINES)
         with self._share(request) as share:

@@ -51,6 +51,8 @@ def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
     class Limited(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         _timer: asyncio.TimerHandle | None = None
         _head_bytes = 0
+        # After a request for another protocol, httptools takes its body for that protocol's.
+        _deaf = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -66,11 +68,15 @@ def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            if self._deaf:
+                return
             before = self.cycle
             idle = before is None or before.response_complete
             super().data_received(data)
             if self.cycle is not before:
                 self._forget()
+                if any(name == b"upgrade" for name, _ in self.headers):
+                    self._deaf, self.cycle.keep_alive = True, False
             elif idle and not self.transport.is_closing():
                 if self._timer is None:
                     self._wait()

@@ -62,7 +62,7 @@ _STATUS: Final[list[tuple[type[MaskscoreError], HTTPStatus]]] = [
 
 _MEANINGS: Final = {
     403: "`cross_origin`: where no token is asked for, the page of another site has sent the request.",
-    400: "`request_invalid`: the body broke off.",
+    400: "`request_invalid`: the body broke off, or `Upgrade` was asked for.",
     401: "`unauthorized`: the header `Authorization: Bearer TOKEN` is missing, or its token is not known.",
     404: "`job_not_found`, `batch_not_found`: never submitted here, or its time to live has passed. "
     "`result_unavailable`: the job succeeded, and the object with its result is gone; `result_of_another_job`: another "
