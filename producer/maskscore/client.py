@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -116,9 +117,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._sender.close()
-        self._redis.close()
-        self.objects.close()
+        with ExitStack() as closing:
+            for part in (self._sender, self._redis, self.objects):
+                closing.callback(part.close)
 
     def handle(self, job_id: str) -> JobHandle:
         """Return a handle for a job submitted before, perhaps by another process. Asks nothing yet."""

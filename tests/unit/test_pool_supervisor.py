@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -9,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from maskscore.pool import Limits, Observation, Place, Restarts, Supervisor
+from maskscore.pool.process import WorkerProcess
 
 # What a worker promises: it writes its file when it takes jobs, and drains on SIGTERM.
 WORKER = """
@@ -161,6 +164,34 @@ def test_sighup_replaces_each_when_its_successor_takes_jobs(stage: Stage) -> Non
         )
     ]
     assert moments == sorted(moments)
+
+
+def test_a_system_that_gives_no_process_just_now_leaves_those_that_run_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [OSError(errno.EAGAIN, "Resource temporarily unavailable"), RuntimeError("can't start new thread")]
+
+    def started(number: int, *rest: Any) -> WorkerProcess:
+        # The first one runs; the next two cannot be started, whether it is one more or one that takes over.
+        if number > 1 and refusals:
+            raise refusals.pop(0)
+        return WorkerProcess(number, *rest)
+
+    monkeypatch.setattr("maskscore.pool.supervisor.WorkerProcess", started)
+
+    def scenario() -> Scenario:
+        yield 5
+        yield stage.heard("takes jobs")
+        yield 15
+        yield stage.heard("takes jobs", 2)
+        assert stage.count("no worker could be started on place 1") == 2
+        assert stage.count("ended by itself") == 0
+        refusals.append(OSError(errno.ENOMEM, "Cannot allocate memory"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        yield stage.heard("takes jobs", 4)
+        assert stage.count("no worker could be started") == 3
+
+    assert stage.play(scenario(), pause_s=0.01) == 0
 
 
 def test_each_worker_has_an_http_port_of_its_own(stage: Stage) -> None:

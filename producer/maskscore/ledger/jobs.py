@@ -113,8 +113,12 @@ class Ledger:
 
         A lease that has lapsed is renewed as well, as long as nobody else has taken the job.
         """
-        answers = self._script.many("renew", [(claim.job_id, claim.token, int(lease_s * 1000)) for claim in claims])
-        return [answer.decode() for answer in answers]
+        calls = [(claim.job_id, claim.token, int(lease_s * 1000)) for claim in claims]
+        answers = self._script.many("renew", calls, raise_on_error=False)
+        # One that went wrong does not keep back what was answered of the others; it is asked again in the next round.
+        if answers and all(isinstance(answer, Exception) for answer in answers):
+            raise answers[0]
+        return ["renewed" if isinstance(answer, Exception) else answer.decode() for answer in answers]
 
     def finish(
         self,

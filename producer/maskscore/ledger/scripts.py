@@ -33,12 +33,15 @@ class Scripts:
         script = self._scripts.get(name) or self._scripts.setdefault(name, self._client.register_script(_text(name)))
         return script(keys=[self._namespace], args=[self._ttl_ms, *arguments], client=pipeline)
 
-    def many(self, name: str, calls: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Run a script once per list of arguments, in one round trip; return the answers."""
+    def many(self, name: str, calls: Sequence[Sequence[Argument]], *, raise_on_error: bool = True) -> list[Any]:
+        """Run a script once per list of arguments, in one round trip; return the answers.
+
+        Raises the first error among them, or returns it in its place where ``raise_on_error`` is false.
+        """
         with self._client.pipeline(transaction=False) as pipeline:
             for arguments in calls:
                 self(name, *arguments, pipeline=pipeline)
-            return list(pipeline.execute())
+            return list(pipeline.execute(raise_on_error=raise_on_error))
 
 
 def _text(name: str) -> str:

@@ -28,6 +28,8 @@ class WorkerProcess:
     number: counts the pool's processes from 1.
     environment: the variables of all workers; the place's go over them.
     folder: an existing folder for the file that says that it takes jobs.
+
+    Raises :class:`OSError` or :class:`RuntimeError` where the system gives no process or no thread.
     """
 
     def __init__(
@@ -48,9 +50,15 @@ class WorkerProcess:
                 # Ctrl-C is for the pool; it tells its workers.
                 start_new_session=True,
             )
-        self._pin()
-        self._voice = threading.Thread(target=self._pass_on, name=f"voice-{number}", daemon=True)
-        self._voice.start()
+        try:
+            self._pin()
+            self._voice = threading.Thread(target=self._pass_on, name=f"voice-{number}", daemon=True)
+            self._voice.start()
+        except BaseException:
+            # Nobody would know of it.
+            self._popen.kill()
+            self._popen.wait()
+            raise
 
     def __str__(self) -> str:
         return f"worker {self.number} on {self.place.name}"

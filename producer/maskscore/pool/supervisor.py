@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -97,8 +97,10 @@ class Supervisor:
                     self._step(time.monotonic())
                     time.sleep(_TICK_S)
             finally:
-                for member in self._members:
-                    member.process.close()
+                # Each of them, also where one cannot be.
+                with ExitStack() as closing:
+                    for member in self._members:
+                        closing.callback(member.process.close)
         log.info("stopped")
         return self._exit_code
 
@@ -183,9 +185,14 @@ class Supervisor:
                 self._drain(new.instead_of, now)
             self._replacement = None
         while self._to_replace and self._replacement is None:
-            old = self._to_replace.pop(0)
+            old = self._to_replace[0]
             if old in self._members and not old.draining:
+                if not self._restarts(old.process.place).over(now):
+                    return
                 self._replacement = self._start(old.process.place, now, instead_of=old)
+                if self._replacement is None:
+                    return
+            self._to_replace.pop(0)
 
     def _scale(self, now: float) -> None:
         seen = self._seen()
@@ -220,11 +227,17 @@ class Supervisor:
     def _restarts(self, place: Place) -> Restarts:
         return next(restarts for other, restarts in self._places if other is place)
 
-    def _start(self, place: Place, now: float, *, instead_of: _Member | None = None) -> _Member:
+    def _start(self, place: Place, now: float, *, instead_of: _Member | None = None) -> _Member | None:
+        """Start a worker; ``None`` where the system gives no process or thread just now: those that run go on."""
         self._started += 1
         http_port = self._free_http_port()
         environment = {**self._environment, **({_HTTP_PORT: str(http_port)} if http_port else {})}
-        process = WorkerProcess(self._started, place, self._command, environment, self._folder)
+        try:
+            process = WorkerProcess(self._started, place, self._command, environment, self._folder)
+        except (OSError, RuntimeError) as error:
+            pause = self._restarts(place).died(now, ready_at=None)
+            log.error("no worker could be started on %s: %s; next try in %g s", place.name, error, pause)
+            return None
         member = _Member(process, now, instead_of=instead_of, http_port=http_port)
         self._members.append(member)
         purpose = f", instead of worker {instead_of.process.number}" if instead_of else ""
