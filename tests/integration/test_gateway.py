@@ -198,6 +198,20 @@ def test_where_a_job_is_and_that_it_has_no_result_yet(gateway: Gateway, settings
     assert again.status_code == 204
 
 
+def test_whoever_waits_is_told_that_no_worker_is_alive(gateway: Gateway, settings: ClientSettings) -> None:
+    job_id, batch_id = named(), named()
+    gateway.http.post("/v1/batches", params={"batch_id": batch_id}, json=[job(job_id)])
+    places = (f"/v1/jobs/{job_id}", f"/v1/batches/{batch_id}")
+    for place in places:
+        assert gateway.http.get(place).headers["maskscore-workers"] == "0"
+        with gateway.http.stream("GET", f"{place}/events") as answer:
+            assert answer.headers["maskscore-workers"] == "0"
+    is_problem(gateway.http.get(f"/v1/jobs/{job_id}/result"), 409, "not_ended", "No worker is alive")
+    end(settings, job_id)
+    for place in places:
+        assert "maskscore-workers" not in gateway.http.get(place).headers
+
+
 def test_what_is_not_there(gateway: Gateway) -> None:
     for path in ("", "/result", "/events"):
         is_problem(gateway.http.get(f"/v1/jobs/nobody{path}"), 404, "job_not_found", "nobody")

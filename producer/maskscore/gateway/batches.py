@@ -16,6 +16,7 @@ from maskscore.async_batch import AsyncBatch
 from maskscore.async_client import AsyncClient
 from maskscore.batch import Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
+from maskscore.gateway.absence import WORKERS_HEADER, say_if_no_worker
 from maskscore.gateway.bodies import JSON, JSON_LINES
 from maskscore.gateway.callers import revoked_event, unauthorized
 from maskscore.gateway.jobs import ContentId, Ended, NoNews, failed_event, revoked_news
@@ -124,10 +125,17 @@ async def submit_batch(
     return AcceptedBatch(batch_id=batch_id, submitted=submitted)
 
 
-@router.get("/{batch_id}", response_model=BatchView, responses=problems(401, 404, 422, 503))
-async def get_batch(batch_id: BatchIdText, gateway: SharedGateway) -> BatchView:
+@router.get(
+    "/{batch_id}",
+    response_model=BatchView,
+    responses={200: {"headers": WORKERS_HEADER}, **problems(401, 404, 422, 503)},
+)
+async def get_batch(batch_id: BatchIdText, gateway: SharedGateway, response: Response) -> BatchView:
     """Say how many jobs of a batch are in which state."""
-    return BatchView.of(batch_id, await gateway.client.batch(batch_id).counts())
+    counts = await gateway.client.batch(batch_id).counts()
+    if counts.queued:
+        await say_if_no_worker(gateway, response)
+    return BatchView.of(batch_id, counts)
 
 
 @router.post("/{batch_id}/cancel", response_model=BatchView, responses=problems(401, 404, 422, 503))
@@ -195,6 +203,7 @@ async def _result(batch: AsyncBatch, event: BatchEvent, record: JobRecord | None
 async def _place_to_follow(
     batch_id: BatchIdText,
     gateway: SharedGateway,
+    response: Response,
     after: Cursor = "0",
     last_event_id: Annotated[
         str | None,
@@ -205,6 +214,8 @@ async def _place_to_follow(
     counts = await batch.counts()
     if last_event_id and counts.ended == counts.total and not await batch.ended_after(last_event_id, 1):
         raise NoNews
+    if counts.queued:
+        await say_if_no_worker(gateway, response)
     return batch, last_event_id or after
 
 

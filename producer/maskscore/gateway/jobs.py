@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from maskscore.errors import MaskscoreError, WaitTimeout
+from maskscore.gateway.absence import WORKERS_HEADER, say_if_no_worker
 from maskscore.gateway.bodies import JSON
 from maskscore.gateway.callers import revoked_event, unauthorized
 from maskscore.gateway.problems import ProblemError, problem_of, problems
@@ -108,10 +109,17 @@ async def submit_job(
     return Accepted(job_id=job_id)
 
 
-@router.get("/{job_id}", response_model=JobStatus, responses=problems(401, 404, 422, 503))
-async def get_job(job_id: JobIdText, gateway: SharedGateway) -> JobStatus:
+@router.get(
+    "/{job_id}",
+    response_model=JobStatus,
+    responses={200: {"headers": WORKERS_HEADER}, **problems(401, 404, 422, 503)},
+)
+async def get_job(job_id: JobIdText, gateway: SharedGateway, response: Response) -> JobStatus:
     """Say where a job is."""
-    return await gateway.client.status(job_id)
+    status = await gateway.client.status(job_id)
+    if status.state is JobState.QUEUED:
+        await say_if_no_worker(gateway, response)
+    return status
 
 
 @router.get(
@@ -141,6 +149,8 @@ async def get_result(
         if revoked_event(request).is_set():
             raise unauthorized()
         detail = f"Job {job_id} has not ended: it is {status.state}. Ask with ?wait=SECONDS, or listen to its events."
+        if status.state is JobState.QUEUED and (lonely := await gateway.client.no_worker()):
+            detail += f" {lonely}"
         raise ProblemError(409, "not_ended", detail, retry_after_s=1)
     result: JobResult = await gateway.client.get(job_id)
     return Response(result.model_dump_json(), media_type=JSON)
@@ -162,11 +172,14 @@ async def cancel_job(job_id: JobIdText, gateway: SharedGateway) -> Cancelled:
 async def _job_to_follow(
     job_id: JobIdText,
     gateway: SharedGateway,
+    response: Response,
     last_event_id: Annotated[str | None, Header(description="Sent by an EventSource that comes again.")] = None,
 ) -> str:
-    await gateway.client.status(job_id)
+    status = await gateway.client.status(job_id)
     if last_event_id == _ENDED_ID:
         raise NoNews
+    if status.state is JobState.QUEUED:
+        await say_if_no_worker(gateway, response)
     return job_id
 
 
