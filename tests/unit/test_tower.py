@@ -18,7 +18,7 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.dense import pack_dense_layers
 from maskscore_worker.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model import load_model
-from maskscore_worker.precision import choose_precision, cpu_has_bf16
+from maskscore_worker.precision import BF16_ERROR, choose_precision, cpu_has_bf16
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.48, 0.45, 0.40), (0.26, 0.27, 0.28)
@@ -115,16 +115,22 @@ def test_bf16_is_near_fp32_and_says_so(convolution: str) -> None:
         ("", False),
     ],
 )
-def test_the_cpus_own_flags_decide_what_auto_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: bool
+def test_bf16_is_chosen_by_name_alone_and_its_error_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str, expected: bool
 ) -> None:
     (tmp_path / "cpuinfo").write_text(text)
     assert cpu_has_bf16(tmp_path / "cpuinfo") == expected
     has: Callable[[], bool] = lambda: expected  # noqa: E731
     monkeypatch.setattr("maskscore_worker.precision.cpu_has_bf16", has)
-    assert choose_precision("auto", CPU) == ("bf16" if expected else "fp32")
+    caplog.set_level("INFO", "maskscore_worker.precision")
     assert choose_precision("fp32", CPU) == "fp32"
+    assert caplog.messages == []
+    assert choose_precision("auto", CPU) == "fp32"
+    assert [BF16_ERROR in message for message in caplog.messages] == [True] * expected
+    caplog.clear()
     assert choose_precision("bf16", CPU) == "bf16"
+    assert BF16_ERROR in caplog.messages[0]
+    assert ("would be faster" in caplog.text) == (not expected)
 
 
 def test_without_a_list_of_flags_there_is_no_bf16(tmp_path: Path) -> None:

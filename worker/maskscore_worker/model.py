@@ -19,7 +19,7 @@ from PIL import Image
 from maskscore.errors import FailureCode, JobError, WeightsError
 from maskscore_worker.dense import pack_dense_layers
 from maskscore_worker.folding import MIDDLE, fold_normalisation
-from maskscore_worker.precision import DTYPES
+from maskscore_worker.precision import BF16_ERROR, DTYPES
 from maskscore_worker.state import digest_of, dtypes_of, fill, read_state, weights_file
 
 __all__ = ["CONFIG_FILE", "ClipModel", "load_model"]
@@ -152,6 +152,7 @@ class ClipModel:
             "context_length": self.context_length,
             "logit_scale": self.logit_scale,
             "stored_as": self.stored_as,
+            "precision": f"fp32, unless MASKSCORE_PRECISION says bf16. {BF16_ERROR}",
         }
 
     def _count_tokens(self, text: str) -> int:
