@@ -136,12 +136,14 @@ def test_ultralytics_results() -> None:
     tracked = ultralytics_result(torch.zeros(1, 10, 10))
     tracked.boxes.id = torch.tensor([7.0])
     assert from_ultralytics(tracked)[0].upstream["track_id"] == 7
+    assert {(mask.polygon_convention, mask.polygon_size) for mask in small} == {("opencv", (40, 60))}
 
 
 class Instances:
     """As detectron2/structures/instances.py: fields by name, and attributes for them."""
 
     def __init__(self, **fields: Any) -> None:
+        self.image_size = (40, 60)
         self._fields = fields
 
     def get_fields(self) -> dict[str, Any]:
@@ -160,7 +162,10 @@ def test_detectron2_instances() -> None:
     assert masks[1].upstream == {"score": 0.25, "pred_class": 4, "box": [4.0, 5.0, 6.0, 7.0]}
     assert_drawn(from_detectron2(Instances(pred_masks=SimpleNamespace(tensor=torch.from_numpy(STACK)))))
     polygons = SimpleNamespace(polygons=[[np.array([0.0, 0.0, 5.0, 0.0, 5.0, 5.0])]])
-    assert from_detectron2(Instances(pred_masks=polygons))[0].segmentation == [[0, 0, 5, 0, 5, 5]]
+    (drawn_here,) = from_detectron2(Instances(pred_masks=polygons))
+    assert drawn_here.segmentation == [[0, 0, 5, 0, 5, 5]]
+    # The size of the image that the model saw decides between the frames of one with an EXIF orientation.
+    assert drawn_here.polygon_size == (40, 60)
     assert from_detectron2(Instances(scores=torch.zeros(1))) == []
 
 

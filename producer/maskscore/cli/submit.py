@@ -213,6 +213,8 @@ def _inline(path: Path, image_uri: str, format_: str | None, orientation: Orient
     )
     for doubt in doubts:
         click.echo(f"maskscore: {path}: {doubt}", err=True)
+    if orphans.count and not read:
+        raise NothingToScore(f"{path}: {orphans}, so there is nothing to score.")
     if orphans.count:
         click.echo(f"maskscore: {path}: {orphans}; not scored", err=True)
     for mask in read:

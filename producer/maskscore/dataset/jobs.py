@@ -138,6 +138,8 @@ class JobMaker:
         masks = read_masks(
             data, image_name=pair.image, format=self.format, size=size, orphans=orphans, file_name=pair.masks
         )
+        if orphans.count and not masks:
+            raise NothingToScore(f"{pair.masks}: {orphans}, so there is nothing to score.")
         found, left_out = _readable(masks, pair.masks)
         return found, [*left_out, f"{pair.masks}: {orphans}"] if orphans.count else left_out
 

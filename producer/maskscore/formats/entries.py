@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,7 +14,9 @@ from maskscore.ids import plain_id
 from maskscore.job import Mask
 from maskscore.mask_frames import count_fitting
 
-__all__ = ["id_of", "masks_of"]
+__all__ = ["id_of", "masks_of", "with_polygon_size"]
+
+AnyMask = TypeVar("AnyMask", bound=Mask | UnreadableMask)
 
 _OWN = ("polygon_convention", "polygon_size")
 
@@ -42,10 +44,14 @@ def masks_of(entries: Sequence[Any], polygon_size: Size | None = None) -> list[M
     """
     masks = [_mask(entry, index) for index, entry in enumerate(entries)]
     named = [isinstance(entry, dict) and entry.get("id") is not None for entry in entries]
-    return _with_polygon_size(_unique(masks, named), polygon_size)
+    return with_polygon_size(_unique(masks, named), polygon_size)
 
 
-def _with_polygon_size(masks: list[Mask | UnreadableMask], size: Size | None) -> list[Mask | UnreadableMask]:
+def with_polygon_size(masks: list[AnyMask], size: Size | None) -> list[AnyMask]:
+    """Return the masks with the ``(height, width)`` that polygons are in pixels of, where that says what they do not.
+
+    It does where they fit an image of this size as well as the image turned.
+    """
     silent = [
         isinstance(mask, Mask) and isinstance(mask.segmentation, list) and not mask.polygon_size for mask in masks
     ]

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from maskscore.formats.entries import with_polygon_size
 from maskscore.formats.sought import Sought
 from maskscore.ids import plain_id
 from maskscore.job import Mask
@@ -129,7 +130,8 @@ def from_ultralytics(result: Any) -> list[Mask]:
         for row in fields:
             row["class"] = int(row["class"])
             row["name"] = result.names[row["class"]]
-    return [_mask(index, mask, fields[index], polygon_convention=convention) for index, mask in enumerate(drawn)]
+    masks = [_mask(index, mask, fields[index], polygon_convention=convention) for index, mask in enumerate(drawn)]
+    return with_polygon_size(masks, _size(result.orig_shape))
 
 
 def from_detectron2(instances: Any) -> list[Mask]:
@@ -153,9 +155,13 @@ def from_detectron2(instances: Any) -> list[Mask]:
         "pred_class": known.get("pred_classes"),
         "box": getattr(boxes, "tensor", boxes),
     }
-    return [
-        _mask(index, mask, row) for index, (mask, row) in enumerate(zip(drawn, _rows(columns, len(drawn)), strict=True))
-    ]
+    rows = _rows(columns, len(drawn))
+    found = [_mask(index, mask, row) for index, (mask, row) in enumerate(zip(drawn, rows, strict=True))]
+    return with_polygon_size(found, _size(instances.image_size))
+
+
+def _size(shape: Sequence[int]) -> tuple[int, int]:
+    return int(shape[0]), int(shape[1])
 
 
 def _array(value: Any) -> Any:
