@@ -159,6 +159,43 @@ def test_a_large_body_is_read_by_another_process_and_holds_nothing_up(gateway: G
     until(lambda: gateway.http.post("/v1/jobs", json=large_job("second")).status_code == 202, "others have taken over")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_reader_outlives_its_gateway_or_keeps_it(
+    services: LocalServices, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    environment = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": f"limits-{uuid.uuid4().hex[:8]}",
+        "MASKSCORE_GATEWAY_GRACE_S": "1",
+    }
+    with running_gateway(tmp_path, environment) as gateway:
+        assert gateway.http.post("/v1/jobs", json=large_job("first")).status_code == 202
+        (reader,) = _readers(gateway.process.pid)
+        if number == signal.SIGTERM:
+            # One that is at something that takes longer than the grace period.
+            os.kill(reader, signal.SIGSTOP)
+            held = threading.Thread(target=_ask_in_vain, args=(gateway,))
+            held.start()
+            until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 1, "it is held")
+        gateway.process.send_signal(number)
+        assert gateway.process.wait(timeout=120) == status
+        until(lambda: not Path(f"/proc/{reader}").exists() or _is_zombie(reader), "the reader has ended")
+        if number == signal.SIGTERM:
+            held.join()
+
+
+def _ask_in_vain(gateway: Gateway) -> None:
+    with suppress(httpx2.HTTPError):
+        gateway.http.post("/v1/jobs", json=large_job("second"))
+
+
+def _is_zombie(process: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text()
+    return True
+
+
 def _readers(parent: int) -> list[int]:
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):

@@ -189,8 +189,10 @@ class Intake:
                 raise ProblemError(503, "overloaded", detail, retry_after_s=5) from error
 
     def close(self) -> None:
-        """End the processes when they have done what they are at."""
-        self._processes.shutdown()
+        """End the processes; what they are at still, its caller has had the time of the grace period for."""
+        self._processes.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()
 
     def _new_pool(self) -> ProcessPoolExecutor:
         # Started when they are needed first; not forked, since this process has threads.
