@@ -17,13 +17,11 @@ def image_size(image: Path | IO[bytes], orientation: Orientation = "auto") -> tu
     ``orientation="ignore"``: then it is that of the picture as it is stored.
     """
     try:
-        from PIL import Image
-
-        from maskscore.rgb import size_of
+        from maskscore.rgb import open_picture, size_of
     except ImportError:
         return None
     try:
-        with Image.open(image) as opened:
+        with open_picture(image.read_bytes() if isinstance(image, Path) else image.read()) as opened:
             return size_of(opened, upright=orientation != "ignore")
     except Exception:  # it is the worker's to say what is wrong with the image
         return None

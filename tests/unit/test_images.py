@@ -25,6 +25,7 @@ from maskscore.decode_limits import MAX_PIECES, MAX_SCANS
 from maskscore.errors import JobError
 from maskscore.formats.png import decode_png
 from maskscore.formats.sought import Sought
+from maskscore.image_size import image_size
 from maskscore_worker.images import DecodedImage, decode_image, header_size
 
 HEIGHT, WIDTH = 20, 30
@@ -433,7 +434,7 @@ def test_a_png_with_large_metadata_is_its_pixels(kind: bytes, behind: bool) -> N
     decoded = decode(data, "ignore")
     np.testing.assert_array_equal(decoded.pixels, picture())
     assert decoded.exif_orientation == 6
-    assert header_size(data, "auto", max_pixels=100_000) == (WIDTH, HEIGHT)
+    assert header_size(data, "auto", max_pixels=100_000) == image_size(io.BytesIO(data)) == (WIDTH, HEIGHT)
     masks = encoded(Image.fromarray((picture()[..., 0] > 100).astype(np.uint8) * 255))
     with_metadata = masks[:33] + large + masks[33:]
     np.testing.assert_array_equal(decode_png(with_metadata, Sought())[0], decode_png(masks, Sought())[0])

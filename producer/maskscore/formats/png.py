@@ -118,7 +118,7 @@ def _has_ignored(pixels: _Pixels, mode: str) -> bool:
 
 def _is_border_of_voc(data: bytes) -> bool:
     """Say whether the palette's colour 255 is that of Pascal VOC's borders."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as image:
         return tuple((image.getpalette() or [])[3 * _IGNORED :]) == _BORDER_OF_VOC
 
 
