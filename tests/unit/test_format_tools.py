@@ -322,3 +322,58 @@ def test_kitti_mots_is_not_taken_for_yolo(tmp_path: Path) -> None:
 def test_boxes_of_yolo_with_a_confidence_are_still_yolos() -> None:
     assert detect(b"0 0.5 0.5 0.2 0.2 0.9\n").name == "yolo"
     assert detect(b"0 1 1 1 1 1\n").name == "yolo"
+
+
+def test_coco_as_fiftyone_and_datumaro_write_it(tmp_path: Path) -> None:
+    crowd = {"counts": encode_runs(MASKS[0]), "size": list(SIZE)}
+    fiftyone = {
+        "info": {"year": "", "version": "", "description": "Exported from FiftyOne", "date_created": "2026-11-27"},
+        "licenses": [],
+        "categories": [{"id": 0, "name": "dog", "supercategory": None}],
+        "images": [
+            {"id": 1, "file_name": "/data/x/a.jpg", "height": 40, "width": 60, "license": None, "coco_url": None}
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 0, "bbox": [1, 1, 5, 5], "segmentation": [SQUARE_FLAT]},
+            {"id": 2, "image_id": 1, "category_id": 0, "bbox": [1, 1, 5, 5], "iscrowd": 1, "segmentation": crowd},
+            {"id": 3, "image_id": 1, "category_id": 0, "bbox": [1, 1, 5, 5], "score": 0.5},
+        ],
+    }
+    datumaro = {
+        "licenses": [{"name": "", "id": 0, "url": ""}],
+        "info": {"contributor": "", "date_created": "", "description": "", "url": "", "version": "", "year": ""},
+        "categories": [{"id": 1, "name": "dog", "supercategory": ""}],
+        "images": [{"id": 1, "width": 60, "height": 40, "file_name": "x/a.jpg", "license": 0, "date_captured": 0}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "segmentation": [SQUARE_FLAT],
+                "attributes": {"occluded": False},
+            },
+            {"id": 2, "image_id": 1, "category_id": 1, "segmentation": crowd, "iscrowd": 1, "attributes": {}},
+            {"id": 3, "image_id": 1, "category_id": 1, "segmentation": [], "bbox": [1, 1, 5, 5], "attributes": {}},
+        ],
+    }
+    for document in (fiftyone, datumaro):
+        masks = read(document, "coco", image_name="x/a.jpg")
+        path = tmp_path / "labels.json"
+        path.write_text(json.dumps(document))
+        (image,) = read_dataset(path)
+        assert image.masks == masks
+        np.testing.assert_array_equal(drawn(masks[1]), MASKS[0])
+        assert isinstance(masks[0], Mask)
+        assert masks[0].segmentation == [SQUARE_FLAT]
+        # A box alone is no mask: said where it is read, or in the result (`empty_mask`).
+        if isinstance(masks[2], Mask):
+            assert masks[2].segmentation == []
+        else:
+            assert masks[2].message == "Entry 2 has a box (`bbox`) and no `segmentation`: it is no mask."
+
+
+def encode_runs(mask: Bits) -> list[int]:
+    """Return COCO's uncompressed run lengths of a mask without the first pixel."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    return [int(run) for run in np.diff([0, *edges, flat.size])]

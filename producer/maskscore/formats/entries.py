@@ -83,6 +83,10 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     if given is not None and not is_id:
         message = f"Entry {index} has an id that is neither a text nor an integer but of the type {_kind(given)}."
         return UnreadableMask(mask_id, message, upstream)
+    if entry.get("segmentation") is None:
+        box = next((name for name in ("bbox", "box") if name in entry), None)
+        what = f"has a box (`{box}`) and no `segmentation`" if box else "has no `segmentation`"
+        return UnreadableMask(mask_id, f"Entry {index} {what}: it is no mask.", upstream)
     try:
         return Mask.model_validate({"id": mask_id, "segmentation": entry.get("segmentation"), **own, **upstream})
     except ValidationError as error:
