@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
+import stat
 import sys
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -162,3 +165,30 @@ def _run(arguments: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPat
         finally:
             signal.signal(signal.SIGTERM, terminate)
     return code, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.usefixtures("ended")
+def test_an_export_writes_through_links_into_fifos_and_keeps_modes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, private, fifo = tmp_path / "real.jsonl", tmp_path / "private.jsonl", tmp_path / "fifo"
+    for file in (real, private):
+        file.write_text("old")
+    private.chmod(0o600)
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    os.mkfifo(fifo)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_text()))
+    reader.start()
+    for name in ("link.jsonl", "private.jsonl", "fifo"):
+        named = ("export", "good", "--format", "jsonl", "--no-segmentations", "-o", str(tmp_path / name))
+        code, _, err = _run(named, folder, monkeypatch)
+        assert code == 0, err
+    reader.join()
+    line, end = real.read_text().split("\n")
+    assert end == ""
+    assert json.loads(line)["job_id"] == "good"
+    assert read == [private.read_text()] == [real.read_text()]
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
