@@ -323,5 +323,5 @@ def test_packed_documents_have_an_end_and_nothing_behind_it() -> None:
 def test_real_images_are_not_what_a_masks_document_is() -> None:
     # A picture of two colours cannot be told from a mask, and has one by its bytes.
     taken = {name for name, data in IMAGES.items() if masks_or_refusal(data)}
-    assert taken == {"PNG 1"}
+    assert taken == {f"{kind} 1" for kind in ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF")}
     assert not masks_or_refusal(encoded("JPEG"))

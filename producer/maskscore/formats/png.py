@@ -33,6 +33,8 @@ _SHARE_OF_WHITE = 0.75
 _SHARE_OF_BORDER = 0.9
 # Labels come in areas: from one pixel to the next they rarely change. In a photograph they nearly always do.
 _SHARE_OF_CHANGES = 0.5
+# A photograph in a palette has few colours, and more neighbours of one colour.
+_SHARE_IN_PALETTE = 0.25
 
 
 def layout_of_png(data: bytes) -> str:
@@ -169,13 +171,13 @@ def _layout(pixels: _Pixels, mode: str) -> str:
         marked = int(np.count_nonzero(pixels))
         if marked and np.count_nonzero(pixels == np.iinfo(np.uint8).max) >= _SHARE_OF_WHITE * marked:
             return "png-binary"
-    _refuse_photograph(pixels)
+    _refuse_photograph(pixels, _SHARE_IN_PALETTE if mode == "P" else _SHARE_OF_CHANGES)
     return "png-labels"
 
 
-def _refuse_photograph(labels: _Pixels) -> None:
+def _refuse_photograph(labels: _Pixels, share: float = _SHARE_OF_CHANGES) -> None:
     changes = np.count_nonzero(labels[:, 1:] != labels[:, :-1])
-    if changes > _SHARE_OF_CHANGES * labels.size:
+    if changes > share * labels.size:
         raise MasksDocumentError(
             "The masks are a picture that changes from pixel to pixel, as a photograph does; a label map has areas of "
             "one value. If it is one all the same, say its format outright."
