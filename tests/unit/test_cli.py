@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from maskscore.cli import output
 from maskscore.cli.exits import Exit, exit_code_of
+from maskscore.cli.output import shown_progress
 from maskscore.errors import FailureCode, JobError, MaskscoreError, SettingsError
 from maskscore.settings import WorkerSettings
 
@@ -209,3 +211,19 @@ def test_errors_have_their_exit_codes() -> None:
     assert exit_code_of(SettingsError("")) is Exit.WRONG_INPUT
     assert exit_code_of(MaskscoreError("")) is Exit.NOT_SUCCEEDED
     assert exit_code_of(ValueError("")) is None
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(shown_progress(range(3), 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    # What this process does itself is said at once.
+    assert list(shown_progress(range(1200), 1200, doing="drawing")) == list(range(1200))
+    assert capsys.readouterr().err == "maskscore: drawing 1,200 jobs\n"
+    monkeypatch.setattr(output, "_PLAIN_EVERY_S", 0.0)
+    assert list(shown_progress(range(2), 2, doing="drawing")) == [0, 1]
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "maskscore: drawing: 1 of 2 jobs",
+        "maskscore: drawing: 2 of 2 jobs",
+    ]

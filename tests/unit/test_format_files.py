@@ -344,7 +344,7 @@ def test_panoptic_png() -> None:
 
 def test_a_background_that_becomes_a_mask_is_doubted() -> None:
     disc, *_ = shapes()
-    coloured = np.where(disc[..., None], np.uint8([200, 30, 30]), np.uint8([255, 255, 254]))
+    coloured = np.where(disc[..., None], [200, 30, 30], [255, 255, 254]).astype(np.uint8)
     labels = np.where(disc, 7, 3).astype(np.uint8)
     for data, said in ((png(coloured), "colour 255, 255, 254"), (png(labels), "value 3")):
         doubts: list[str] = []

@@ -254,6 +254,15 @@ def test_numbers_have_three_decimals_and_upstream_fields_a_column_where_they_are
         assert shown in page.text
 
 
+def test_the_batch_is_named_and_a_path_breaks_behind_its_slashes() -> None:
+    good = entry(ScoringOptions(), scored("m", 0, 2.0, (0, 0, 5, 5)))
+    result = good.result.model_copy(update={"batch_id": "nightly<1>"})
+    text = render([ReportEntry(good.job, result, good.image, masks=good.masks)], title="t")
+    assert "· batch nightly&lt;1&gt;" in text
+    assert "<dt>Batch</dt>\n<dd>nightly&lt;1&gt;</dd>" in text
+    assert "<h2>s3:/<wbr>/<wbr>b/<wbr>&lt;i&gt;.png</h2>" in text
+
+
 def test_the_summary_says_what_computed_the_scores() -> None:
     good = entry(ScoringOptions(), scored("m", 0, 2.0, (0, 0, 5, 5)))
     prompts = PromptSetIdentity(name="mine", digest="sha256:abc", positive=3, negative=2, neutral=1)

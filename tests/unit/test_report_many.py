@@ -48,12 +48,14 @@ def test_the_sheet_has_the_best_the_worst_and_the_most_doubtful() -> None:
     groups = {group.name: group.cards for group in summary.scales()[0].sheet.groups()}
     assert {name: len(cards) for name, cards in groups.items()} == {"Best": 12, "Worst": 12, "Most doubtful": 12}
     scored = [c for c in components if c.p_pos_sum is not None]
-    assert groups["Best"][0].score == f"{max(c.s_pos or 0 for c in scored):.3f}"
-    assert groups["Worst"][0].score == f"{max(c.s_neg or 0 for c in scored):.3f}"
-    sums = {f"{max(c.s_pos or 0, c.s_neg or 0):.3f}": abs((c.p_pos_sum or 0) - (c.p_neg_sum or 0)) for c in scored}
-    nearest = [sums[card.score] for card in groups["Most doubtful"]]
-    assert nearest == sorted(nearest)
-    assert nearest[0] == min(sums.values())
+    # What is shown is what decides the order.
+    leans = [(c.p_pos_sum or 0) - (c.p_neg_sum or 0) for c in scored]
+    shown = {name: [float(card.lean.replace("−", "-")) for card in cards] for name, cards in groups.items()}
+    assert shown["Best"] == sorted(shown["Best"], reverse=True)
+    assert shown["Worst"] == sorted(shown["Worst"])
+    assert shown["Most doubtful"] == sorted(shown["Most doubtful"], key=abs)
+    assert (shown["Best"][0], shown["Worst"][0]) == (round(max(leans), 3), round(min(leans), 3))
+    assert abs(shown["Most doubtful"][0]) == round(min(map(abs, leans)), 3)
     for cards in groups.values():
         pages = [card.href.partition("#")[0] for card in cards]
         assert max(map(pages.count, pages)) <= 3
@@ -155,7 +157,7 @@ def test_more_than_a_thousand_images_are_listed_in_several_files(tmp_path: Path)
     assert len(list(tmp_path.glob("page-*.html"))) == 101
     assert stale.stat().st_size > 0
     lists = [tmp_path / name for name in ("index.html", "list-0002.html", "list-0003.html")]
-    assert [path.read_text("utf-8").count('<span class="name">') for path in lists] == [1000, 1000, 1]
+    assert [path.read_text("utf-8").count('<span class="name whole"') for path in lists] == [1000, 1000, 1]
     assert {"list-0002.html", "list-0003.html"} <= links(lists[0])
     assert "images 2,001 to 2,001" in lists[2].read_text("utf-8")
     # A smaller report in the same place leaves none of the larger one, and what is not its own alone.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from rich.console import Console
@@ -24,6 +25,9 @@ from maskscore.result import Component, JobResult
 __all__ = ["print_counts", "print_results", "print_statuses", "read_job_ids", "shown_progress", "table"]
 
 T = TypeVar("T")
+_PLAIN_EVERY_S: Final = 10.0
+# What this process does itself is said at once: nothing else shows that it is at work.
+_DRAWING: Final = "drawing"
 
 
 def read_job_ids(given: Iterable[str]) -> list[str]:
@@ -39,7 +43,7 @@ def read_job_ids(given: Iterable[str]) -> list[str]:
 def shown_progress(
     jobs: Iterable[T], total: int, *, doing: str = "waiting", client: Client | None = None
 ) -> Iterator[T]:
-    """Pass on what there is of each job, with a bar on stderr if that is a terminal.
+    """Pass on what there is of each job, with a bar on stderr if that is a terminal, else with a line now and then.
 
     With the ``client`` that waits for the jobs, it is said where no worker is alive.
     """
@@ -54,7 +58,7 @@ def shown_progress(
 
 def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
     if not console.is_terminal:
-        yield from jobs
+        yield from _with_lines(console, jobs, total, doing)
         return
     columns = (text_column(doing), BarColumn(), MofNCompleteColumn(), text_column("jobs"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -62,6 +66,17 @@ def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> It
         for job in jobs:
             progress.advance(bar)
             yield job
+
+
+def _with_lines(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
+    said = time.monotonic()
+    if doing == _DRAWING:
+        console.print(f"maskscore: {doing} {total:,} jobs", soft_wrap=True)
+    for done, job in enumerate(jobs, 1):
+        yield job
+        if (now := time.monotonic()) - said >= _PLAIN_EVERY_S:
+            said = now
+            console.print(f"maskscore: {doing}: {done:,} of {total:,} jobs", soft_wrap=True)
 
 
 def print_counts(batch_id: str, counts: BatchCounts, *, as_json: bool) -> None:

@@ -9,7 +9,6 @@ from typing import Final
 
 from maskscore.report.grades import CLEAR_COSINE, Grade
 from maskscore.report.sections import Row, Section, bits_of
-from maskscore.report.templates import number
 from maskscore.report.thumbnails import mask_thumbnail
 from maskscore.result import Component
 
@@ -26,14 +25,17 @@ _Key = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One mask on the sheet. ``href`` leads to its row, ``picture`` is a data URI, ``prompt`` the best one."""
+    """One mask on the sheet. ``href`` leads to its row, ``picture`` is a data URI, ``prompt`` the best one.
+
+    ``lean`` is what the sheet is ordered by (:func:`leaning`), with its sign.
+    """
 
     href: str
     picture: str | None
     grade: Grade
     verdict: str
     prompt: str
-    score: str
+    lean: str
     mask: str
     image: str
 
@@ -64,6 +66,7 @@ class ContactSheet:
 
     def __init__(self, method: str) -> None:
         bound = CLEAR_COSINE if method == "cosine" else _DOUBTFUL_SUMS
+        self.ordered_by = "s_pos − s_neg" if method == "cosine" else "Σ pos − Σ neg"
         self._groups = [
             _Best("Best", "furthest on the positive side", _positive),
             _Best("Worst", "furthest on the negative side", _negative),
@@ -129,14 +132,13 @@ def _card(section: Section, row: Row, page: str) -> Card:
         if bits is not None:
             picture = mask_thumbnail(section.photo, bits, component.box, row.grade.colour)
     multiplier, lean = component.semantic_multiplier, leaning(component) or 0.0
-    positive = lean > 0
     return Card(
         f"{page}#{row.anchor}",
         picture,
         row.grade,
-        number(lean) if multiplier is None else f"{multiplier}",
-        (component.s_pos_text if positive else component.s_neg_text) or "",
-        number(component.s_pos if positive else component.s_neg),
+        "" if multiplier is None else f"{multiplier}",
+        (component.s_pos_text if lean > 0 else component.s_neg_text) or "",
+        f"{lean:+.3f}".replace("-", "−"),
         component.id if component.part is None else f"{component.id}, part {component.part}",
         section.name.rpartition("/")[2] or section.name,
     )

@@ -67,6 +67,7 @@ class Summary:
         self._failures: dict[str, Problem] = {}
         self._skipped: dict[str, Problem] = {}
         self._facts: dict[str, Counter[tuple[str, str]]] = {
+            "Batch": Counter(),
             "Model": Counter(),
             "Prompts": Counter(),
             "Treatment, method": Counter(),
@@ -133,6 +134,8 @@ class Summary:
         ]
 
     def _add_facts(self, result: JobResult) -> None:
+        if result.batch_id:
+            self._count("Batch", result.batch_id, "")
         if model := result.model:
             text = f"{model.architecture}, {model.image_size} px, {model.precision}, {model.crop_mode} crops"
             self._count("Model", text, model.weights_digest)

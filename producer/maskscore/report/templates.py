@@ -35,6 +35,7 @@ def _environment() -> Environment:
     )
     environment.filters["number"] = number
     environment.filters["counted"] = _counted
+    environment.filters["breakable"] = _breakable
     shared: dict[str, Any] = {"style": Markup(_text("page.css")), "script": Markup(_text("page.js"))}
     environment.globals.update(shared)
     return environment
@@ -43,6 +44,11 @@ def _environment() -> Environment:
 def _text(name: str) -> str:
     folder = resources.files(__name__.rpartition(".")[0]) / "templates"
     return (folder / name).read_text("utf-8")
+
+
+def _breakable(path: str) -> Markup:
+    """Let a path or URI break behind its slashes, and not in the middle of a name."""
+    return Markup("/<wbr>").join(path.split("/"))
 
 
 def _counted(count: int, what: str) -> str:
