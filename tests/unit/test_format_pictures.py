@@ -62,9 +62,11 @@ def test_a_label_map_is_read_as_its_png_is(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_below_zero_in_a_tiff_is_background() -> None:
-    pixels = np.where(DISC, 7, -1).astype(np.float32)
+    pixels = np.select([DISC, MASKS[1]], [7, 0], -1).astype(np.float32)
     for data in (saved(pixels, "TIFF"), saved(pixels.astype(np.int32), "TIFF")):
-        assert [mask.id for mask in read_masks(data)] == ["7"]
+        found = {mask.id: drawn(mask) for mask in read_masks(data)}
+        assert found.keys() == {"0", "7"}
+        np.testing.assert_array_equal(found["0"], MASKS[1])
 
 
 BINARY = {

@@ -102,10 +102,7 @@ def _of_palette(pixels: _Pixels, palette: npt.NDArray[np.uint8]) -> tuple[_Pixel
 
 
 def _whole(pixels: _Pixels, kind: str) -> _Pixels:
-    if pixels.dtype.kind in "iu":
-        # Below 0 is no label: what writes an instance map calls the background -1.
-        return np.maximum(pixels, 0)
-    if pixels.dtype.kind == "b":
+    if pixels.dtype.kind in "iub":
         return pixels
     whole = np.nan_to_num(pixels, nan=0.5, posinf=0.5, neginf=0.5)
     if np.any(whole != np.round(whole)) or np.abs(whole).max() > 1 << 31:
@@ -113,4 +110,4 @@ def _whole(pixels: _Pixels, kind: str) -> _Pixels:
             f"The masks are a {kind} of numbers that are not whole: neither labels nor a mask. Save integers, or 0 and "
             "255."
         )
-    return np.maximum(whole.astype(np.int64), 0)
+    return np.asarray(whole.astype(np.int64))
