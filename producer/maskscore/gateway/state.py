@@ -106,7 +106,8 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _gateway(request: Request) -> Gateway:
+# Not a plain function: FastAPI would call it in a thread, and many requests at once in as many threads.
+async def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
