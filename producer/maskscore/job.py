@@ -116,6 +116,13 @@ as ``cv2.findContours`` writes outlines and ``cv2.fillPoly`` draws them.
 """
 
 
+def _with_bitmaps(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema what the validator takes besides: H rows of W booleans."""
+    row = {"type": "array", "minItems": 1, "items": {"type": "boolean"}}
+    rows = {"type": "array", "minItems": 1, "items": row}
+    schema["anyOf" if "anyOf" in schema else "oneOf"].append(rows)
+
+
 class Mask(BaseModel):
     """One mask to score.
 
@@ -134,6 +141,7 @@ class Mask(BaseModel):
     segmentation: Annotated[
         Annotated[RLE, Tag("rle")] | Annotated[Polygons, Tag("polygons")],
         Discriminator(lambda value: "polygons" if isinstance(value, list) else "rle"),
+        Field(json_schema_extra=_with_bitmaps),
     ]
     # Documents without these stay byte for byte what earlier releases write and read.
     polygon_convention: PolygonConvention | None = Field(None, exclude_if=lambda value: value is None)
