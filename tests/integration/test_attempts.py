@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
+from redis._parsers.base import BaseParser
 
 from maskscore.document import pack
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
 from maskscore.job import Job
-from maskscore.ledger import Lane, Ledger, Submission, new_token
+from maskscore.ledger import Claim, Lane, Ledger, Submission, new_token
 from maskscore.local import LocalServices
 from maskscore.result import JobResult, JobState
 from maskscore.settings import WorkerSettings
 from maskscore_worker.attempt import Attempts
 from maskscore_worker.company import Company
+from maskscore_worker.device_check import DeviceCheck
 from maskscore_worker.drain import Drain
 from maskscore_worker.faults import WorkerFaults
 from maskscore_worker.leases import Leases
@@ -30,6 +34,7 @@ class Scripted:
 
     worker = "w"
     objects = None
+    device_check = DeviceCheck(lambda: np.ones((1, 4), np.float32))
 
     def __init__(self) -> None:
         self.does: Callable[[Job], JobResult] = lambda job: JobResult(job_id=job.job_id, state=JobState.SUCCEEDED)
@@ -100,11 +105,37 @@ def test_a_job_that_cannot_be_given_back_does_not_keep_the_others(bench: Bench, 
         hold.__enter__()
         holders.append(hold)
     bench.refuses_to_send = {broken}
-    assert bench.attempts.release_all() == 3
+    # The third one waits as well, and its message counts as lost.
+    assert bench.attempts.release_all() == 2
     assert sorted(bench.sent) == sorted({"a", "b", "c"} - {broken})
     assert [bench.state(job_id) for job_id in "abc"] == [JobState.QUEUED] * 3
     for hold in holders:
         hold.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("refused", "state"),
+    [
+        ("NOPERM this user has no permissions to run the 'evalsha' command", JobState.RUNNING),
+        ("ERR string exceeds maximum allowed size (proto-max-bulk-len)", JobState.FAILED),
+    ],
+)
+def test_a_result_is_given_up_for_what_redis_says_of_it_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, refused: str, state: JobState
+) -> None:
+    parser: Any = BaseParser
+    finish = bench.ledger.finish
+
+    def refuse(claim: Claim, **outcome: Any) -> JobState | None:
+        if outcome.get("result"):
+            raise parser.parse_error(refused)
+        return finish(claim, **outcome)
+
+    monkeypatch.setattr(bench.ledger, "finish", refuse)
+    bench.submit("a")
+    with contextlib.suppress(redis.exceptions.NoPermissionError):
+        bench.attempts.run("a")
+    assert bench.state("a") is state
 
 
 FORBIDDEN = JobError(FailureCode.IMAGE_FORBIDDEN, "the bucket's policy forbids it")

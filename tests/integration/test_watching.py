@@ -181,6 +181,10 @@ def test_a_worker_that_is_gone_is_forgotten(watched: Watched) -> None:
     watched.redis.zincrby(f"{watched.namespace}-other:workers", -TTL_S * 1000, "a")
     assert [seen.line.name for seen in registry.workers()] == ["c"]
     assert registry.count() == 1
+    # As if Redis's clock had been put back by an hour since.
+    registry.write(worker.line.model_copy(update={"name": "e"}))
+    watched.redis.zincrby(f"{watched.namespace}-other:workers", 3_600_000, "e")
+    assert ([seen.line.name for seen in registry.workers()], registry.count()) == (["c"], 1)
     # Of a later release, and of one that nobody can read.
     for name, text in (("c", worker.line.model_dump_json()[:-1] + ', "new": 1}'), ("d", '{"name": "d"}')):
         watched.redis.set(f"{watched.namespace}-other:worker:{name}", text)

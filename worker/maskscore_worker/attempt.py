@@ -333,7 +333,8 @@ class Attempts:
         try:
             state = self._until_answered(lambda: self._ledger.finish(claim, error=error, **outcome), what)
         except redis.ResponseError as refused:
-            if error is not None or will_pass(refused):
+            # What Redis's user may not do says nothing about the result: the job comes back when its lease has lapsed.
+            if error is not None or will_pass(refused) or isinstance(refused, redis.exceptions.NoPermissionError):
                 raise
             message = f"Redis did not take the result: {refused}. Give the job a `result_uri`, or fewer masks."
             error = Failure(code=FailureCode.RESULT_NOT_STORED, message=message)
