@@ -483,7 +483,7 @@ def test_ctrl_c_leaves_nothing(environment: dict[str, str], batch: tuple[Batch, 
         assert len(list((tmp_path / "temporary").iterdir())) == 1
         process.send_signal(signal.SIGINT)
         # Far less than it takes until the store's answer is given up.
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=45)
         asking.close()
     assert (process.returncode, said.strip()) == (130, "interrupted")
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]

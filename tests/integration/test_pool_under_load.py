@@ -211,7 +211,7 @@ def test_the_workers_of_a_pool_that_is_killed_end_with_it(environment: dict[str,
         assert not any(map(is_gone, pids))
         pool.popen.kill()
         pool.popen.wait()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE_S
         while not all(map(is_gone, pids)):
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -227,3 +227,31 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
         "maskscore: drawing: 1 of 2 jobs",
         "maskscore: drawing: 2 of 2 jobs",
     ]
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)), b"[" * 100_000, b""], ids=["binary", "deep", "empty"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["submit"],
+        ["eval", "--images", "."],
+        ["plan", "--images", "9", "--rates"],
+        ["simulate", "--rates"],
+        ["prompts", "check"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_file_that_is_none_of_a_commands_is_one_sentence(command: list[str], content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "given.yaml"
+    path.write_bytes(content)
+    ran = run(*command, str(path), MASKSCORE_REDIS_URL=NOWHERE)
+    # No line at all is no wrong line: what writes job documents may have had none.
+    nothing = command == ["submit"] and not content
+    assert (ran.returncode, "Traceback" in ran.stderr) == (0 if nothing else 2, False), ran.stderr
+    assert ("0 jobs submitted" in ran.stderr) == nothing
+    assert ran.stderr.strip()
+
+
+def test_an_evaluation_asks_first_whether_its_picture_can_be_written(tmp_path: Path) -> None:
+    ran = run("eval", "none.json", "--images", ".", "--svg", str(tmp_path / "none" / "a.svg"))
+    assert (ran.returncode, "There is no folder" in ran.stderr) == (2, True), ran.stderr

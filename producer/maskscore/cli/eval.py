@@ -23,7 +23,7 @@ from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import Orphans
 from maskscore.job import Frame, Method, Treatment, View
-from maskscore.output import write_text
+from maskscore.output import check_output, write_text
 from maskscore.prompts import PromptSet, builtin_names, load_builtin
 from maskscore.suggest import did_you_mean
 
@@ -93,6 +93,8 @@ def eval_command(
         from maskscore.evaluation import Classes, Question, draw, evaluate, read_classes, read_coco
         from maskscore.evaluation.images import image_uris
         from maskscore.evaluation.sampling import sample_negatives
+    if svg is not None:
+        check_output(svg)
     orphans = Orphans()
     labelled = read_coco(coco, negatives=negatives, limit=limit, crowds=crowds, orphans=orphans)
     if not labelled:
@@ -125,8 +127,6 @@ def eval_command(
             timeout=timeout,
             progress=partial(shown_progress, client=client),
         )
-    if svg is not None:
-        write_text(svg, draw(figures))
     about: dict[str, Any] = {
         "file": str(coco),
         "images": len(labelled),
@@ -143,6 +143,9 @@ def eval_command(
         click.echo(json.dumps({**about, "figures": [dataclasses.asdict(entry) for entry in figures]}))
     else:
         _print(about, figures)
+    # After the figures, which are not to be lost with a picture that cannot be written.
+    if svg is not None:
+        write_text(svg, draw(figures))
     if orphans.count:
         click.echo(f"maskscore: {coco}: {orphans}; not measured", err=True)
     if any(entry.failed or not entry.objects for entry in figures):

@@ -124,28 +124,34 @@ def _peek(jobs: Iterator[Job]) -> tuple[Job | None, Iterator[Job]]:
 
 def _from_files(files: Iterable[str]) -> Iterator[Job]:
     for name in files:
-        if name == "-":
-            yield from _parsed("standard input", sys.stdin)
-            continue
-        path = Path(name)
-        if not path.is_file():
-            raise InvalidDocumentError(f"There is no file {name}.")
-        whole = path.read_text("utf-8") if path.stat().st_size < 1 << 26 else ""
-        if _is_one_document(whole):
-            yield _job(whole, name)
-            continue
-        # Twice, so that a bad line at the end does not leave half of the file submitted.
-        with path.open(encoding="utf-8") as lines:
-            for _ in _parsed(name, lines):
-                pass
-        with path.open(encoding="utf-8") as lines:
-            yield from _parsed(name, lines)
+        try:
+            yield from _parsed("standard input", sys.stdin) if name == "-" else _from_file(name)
+        except UnicodeDecodeError as error:
+            raise InvalidDocumentError(f"{name} holds no job documents: it is not text in UTF-8 ({error}).") from error
+        except OSError as error:
+            raise InvalidDocumentError(f"{name} cannot be read: {error.strerror or error}.") from error
+
+
+def _from_file(name: str) -> Iterator[Job]:
+    path = Path(name)
+    if not path.is_file():
+        raise InvalidDocumentError(f"There is no file {name}.")
+    whole = path.read_text("utf-8") if path.stat().st_size < 1 << 26 else ""
+    if _is_one_document(whole):
+        yield _job(whole, name)
+        return
+    # Twice, so that a bad line at the end does not leave half of the file submitted.
+    with path.open(encoding="utf-8") as lines:
+        for _ in _parsed(name, lines):
+            pass
+    with path.open(encoding="utf-8") as lines:
+        yield from _parsed(name, lines)
 
 
 def _is_one_document(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):  # too deep: the error of its first line says so
         return False
 
 

@@ -117,7 +117,7 @@ def _document(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise InvalidDocumentError(f"There is no file {path}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidDocumentError(f"{path} cannot be read as JSON: {error}") from error
 
 

@@ -20,7 +20,7 @@ def read_rate(path: Path, name: str | None = None) -> tuple[str, float]:
     """
     try:
         figures = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidDocumentError(f"{path} cannot be read as the benchmark's JSON file: {error}.") from error
     if not isinstance(figures, dict):
         raise InvalidDocumentError(f"{path} is not the benchmark's JSON file: it holds no object of figures.")
