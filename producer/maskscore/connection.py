@@ -168,6 +168,11 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
         raise ServiceUnavailable(
             f"Redis at {where} does not answer: {redis_reason(error)}. Check that it runs and MASKSCORE_REDIS_URL."
         ) from error
+    except redis.exceptions.NoPermissionError as error:
+        raise ServiceUnavailable(
+            f"Redis at {where} does not allow its user what is needed: {redis_reason(error)}. docs/redis.md has the "
+            "least rule; `maskscore doctor` says what is missing."
+        ) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise ServiceUnavailable(
             f"Redis at {where} is full: {redis_reason(error)}. Read results, raise `maxmemory`, or lower "

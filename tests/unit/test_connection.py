@@ -10,7 +10,8 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from maskscore.connection import connect, will_pass
+from maskscore.connection import connect, redis_errors, will_pass
+from maskscore.errors import ServiceUnavailable
 from maskscore.settings import ClientSettings
 
 
@@ -60,6 +61,12 @@ def test_what_redis_cannot_do_just_now_passes(answer: str, in_pipeline: bool) ->
 )
 def test_what_redis_refuses_does_not(answer: str, in_pipeline: bool) -> None:
     assert not will_pass(error_of(answer, in_pipeline=in_pipeline))
+
+
+def test_a_right_that_is_missing_is_said_with_where_the_rule_is() -> None:
+    error = error_of("NOPERM this user has no permissions to run the 'zadd' command", in_pipeline=False)
+    with pytest.raises(ServiceUnavailable, match=r"'zadd' command\. docs/redis\.md"), redis_errors(ClientSettings()):
+        raise error
 
 
 def test_a_silent_redis_is_waited_for_once() -> None:
