@@ -7,6 +7,7 @@ probability the most. So both are shown.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from typing import get_args
 
@@ -109,13 +110,8 @@ def _scenes(count: int) -> Iterator[tuple[Pixels, tuple[int, int, int, int], npt
 
 def _photos() -> Iterator[tuple[Pixels, tuple[int, int, int, int], npt.NDArray[np.bool_]]]:
     for data, masks in coco_mini():
-        pixels = decode_image(
-            data,
-            uri="",
-            orientation="auto",
-            count_fitting=lambda height, width, masks=masks: count_fitting(masks, height, width),
-            max_pixels=100_000_000,
-        ).pixels
+        fitting = partial(count_fitting, masks)
+        pixels = decode_image(data, uri="", orientation="auto", count_fitting=fitting, max_pixels=100_000_000).pixels
         height, width = pixels.shape[:2]
         for region in find_regions(masks, height=height, width=width, min_area=1, split_components=False):
             if isinstance(region, Region):

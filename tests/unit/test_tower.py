@@ -74,6 +74,9 @@ def test_packed_layers_give_what_the_plain_ones_give(tower: Any, dtype: torch.dt
     plain = copy.deepcopy(tower.visual)
     packed = copy.deepcopy(plain).to(dtype)
     expected_here = platform.machine().lower() in ("x86_64", "amd64")
+    if dtype is torch.bfloat16:
+        # Without AVX512 (or a limit on what may be used of it) oneDNN has no such product.
+        expected_here = expected_here and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert pack_dense_layers(packed) == expected_here
     assert any(isinstance(module, nn.MultiheadAttention) for module in packed.modules()) != expected_here
     values = normalised(grey_values())
