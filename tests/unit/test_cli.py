@@ -161,7 +161,7 @@ JOB = '{"image": "s3://b/i.jpg", "masks": "s3://b/m.json"}\n'
         (["submit", "--image", "i.jpg", "--masks", "s3://b/m", "--frame", "stretch"], "", "stretch"),
         (["submit", "--image", "i.jpg", "--masks", "s3://b/m", "--average-with", "blur/x"], "", "The view 'blur/x'"),
         (["submit", "--image", "i.jpg", "--masks", "s3://b/m", "--average-with", "original"], "", "more than once"),
-        (["status"], "", "JOB_ID"),
+        (["status"], "", "BATCH|JOB"),
         (["status", "-"], "", "no job ids"),
         (["worker"], "", "MASKSCORE_WEIGHTS"),
         (["worker", "--max-batch", "0"], "", "MASKSCORE_MAX_BATCH"),
