@@ -191,7 +191,7 @@ def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Pat
         said = (folder / "up.log").read_text()
         assert said.startswith("maskscore: starting Redis, S3 and a worker ...\n")
         doctor = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, "doctor", "--no-worker")
-        assert (doctor.returncode, "0 failed, 0 warnings" in doctor.stdout) == (0, True), doctor.stdout
+        assert (doctor.returncode, "0 failed" in doctor.stdout) == (0, True), doctor.stdout
         ran = run({**exported, "MASKSCORE_NAMESPACE": ""}, folder, *ONE, "--wait", "--timeout", "240")
         assert (ran.returncode, "mask_invalid" in ran.stdout) == (0, True), ran.stderr
         up.send_signal(signal.SIGINT)
