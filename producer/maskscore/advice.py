@@ -35,6 +35,7 @@ _ADVICE: Final[dict[str, str]] = {
     FailureCode.STORAGE_UNAVAILABLE: "the object store was away for too long",
     FailureCode.RESULT_FORBIDDEN: "add the bucket to the workers' MASKSCORE_RESULT_BUCKETS; check its policy",
     FailureCode.RESULT_NOT_STORED: "create the bucket of --result-uri",
+    FailureCode.RESULT_EXISTS: "give each job a result_uri of its own, such as a prefix that ends in a slash",
     FailureCode.RESULT_EXPIRED: "read results sooner, or raise MASKSCORE_RESULT_TTL_S",
     FailureCode.WORKER_LOST: "look at the worker's log",
     FailureCode.INTERNAL_ERROR: "a defect: the worker's log has the details",
