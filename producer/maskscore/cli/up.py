@@ -21,6 +21,8 @@ __all__ = ["up_command"]
 _EXPORTED = (
     "MASKSCORE_REDIS_URL",
     "AWS_ENDPOINT_URL",
+    # Where a shell has one, it goes before the other.
+    "AWS_ENDPOINT_URL_S3",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_DEFAULT_REGION",
