@@ -159,7 +159,7 @@ class WorkerSettings(ClientSettings):
         (), description="Folders whose files jobs may read as `file://`, separated by commas; unset: none."
     )
     max_image_bytes: int = Field(64 * MIB, gt=0, description="Largest image object that is fetched.")
-    max_masks_bytes: int = Field(64 * MIB, gt=0, description="Largest masks object that is fetched.")
+    max_masks_bytes: int = Field(64 * MIB, gt=0, description="Largest masks object that is fetched, also unpacked.")
     max_pixels: int = Field(
         100_000_000, gt=0, description="Largest image in pixels, checked in its header before it is decoded."
     )

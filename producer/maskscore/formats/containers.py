@@ -145,7 +145,9 @@ class _Bounded(io.RawIOBase):
             raise _damaged(error) from error
         self._read += len(data)
         if self._most is not None and self._read > self._most:
-            raise MasksDocumentError(f"The masks' file unpacks to more than {self._most:,} bytes.")
+            raise MasksDocumentError(
+                f"The masks' file unpacks to more than {self._most:,} bytes (of a worker MASKSCORE_MAX_MASKS_BYTES)."
+            )
         buffer[: len(data)] = data
         return len(data)
 
