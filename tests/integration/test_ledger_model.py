@@ -315,12 +315,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert ends == {job_id: job.ends for job_id, job in self.jobs.items() if job.ends}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_ledger_behaves_as_its_model(services: LocalServices) -> None:
     LedgerMachine.url = services.redis.url
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
