@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python -m licences > docs/licences.md
 
-Each licence must be compatible with distribution under Apache-2.0. The extras ``dev`` and ``bench`` are left out: they are
-installed to work on maskscore, and never distributed with it.
+Each licence must be compatible with distribution under Apache-2.0. The extras ``dev`` and ``bench`` are left out: they
+are installed to work on maskscore, and never distributed with it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,17 @@ COMPATIBLE = {
 }
 
 
+_INTRODUCTION = """\
+# Licences
+
+maskscore is under the Apache License 2.0 (the file `LICENSE`). The wheel holds its own code and the weights of the demo
+model, which was trained for it on drawn scenes. The container images also hold what the table lists; each licence is
+compatible with distribution beside Apache-2.0, and a test holds the table to the installed packages. `MPL-2.0` is
+copyleft by file, and the packages are used unchanged. NVIDIA's libraries come with PyTorch's CUDA builds alone; their
+licence lets an application that needs them pass them on.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Dependency:
     """A distribution and its licence, an SPDX expression where the metadata allow one."""
@@ -109,15 +120,7 @@ def dependencies() -> list[Dependency]:
 def table(of: list[Dependency]) -> str:
     """Return the page of the documentation."""
     rows = "".join(f"| {dependency.name} | {dependency.licence} |\n" for dependency in of)
-    return (
-        "# Licences\n\n"
-        "maskscore is under the Apache License 2.0 (the file `LICENSE`). The wheel holds its own code and the weights of the\n"
-        "demo model, which was trained for it on drawn scenes. The container images also hold what the table lists; each\n"
-        "licence is compatible with distribution beside Apache-2.0, and a test holds the table to the installed packages.\n"
-        "`MPL-2.0` is copyleft by file, and the packages are used unchanged. NVIDIA's libraries come with PyTorch's CUDA\n"
-        "builds alone; their licence lets an application that needs them pass them on.\n\n"
-        "| package | licence |\n|---|---|\n" + rows
-    )
+    return f"{_INTRODUCTION}\n| package | licence |\n|---|---|\n{rows}"
 
 
 def _required(name: str, extra: str) -> Iterator[Requirement]:
