@@ -19,7 +19,7 @@ help:
 	@echo "make chaos   kill, cut off and fill what the service stands on, for long and with the default settings"
 	@echo "make bench   measure it on this machine, a few minutes (FULL=1 longer; ARGS='crops service' for some)"
 	@echo "make images  build the container images without a daemon, and score a job in them (as root, on Debian)"
-	@echo "make lint    ruff, mypy and hadolint"
+	@echo "make lint    ruff, mypy, import contracts and hadolint"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
 	@echo "make clean   remove the virtual environment and build products"
@@ -46,6 +46,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/*.Dockerfile
 
 format: $(VENV)/.installed-dev

@@ -113,7 +113,7 @@ def dependencies() -> list[Dependency]:
                 # Nothing of this environment needs it: another platform's, or another extra's.
                 continue
             if name != "maskscore":
-                found[name] = Dependency(name, _BY_NAME.get(name) or _licence(metadata.metadata(name)))
+                found[name] = Dependency(name, _BY_NAME.get(name) or _licence(metadata.metadata(name).json))
     return [found[name] for name in sorted(found)]
 
 
@@ -130,14 +130,14 @@ def _required(name: str, extra: str) -> Iterator[Requirement]:
             yield requirement
 
 
-def _licence(fields: metadata.PackageMetadata) -> str:
-    expression = fields.get("License-Expression")
+def _licence(fields: dict[str, str | list[str]]) -> str:
+    expression = fields.get("license_expression")
     if expression:
         return str(expression)
     classifiers = [
-        text.split("::")[-1].strip() for text in fields.get_all("Classifier") or [] if text.startswith("License ::")
+        text.split("::")[-1].strip() for text in fields.get("classifier") or [] if text.startswith("License ::")
     ]
-    stated = str(fields.get("License") or "").strip()
+    stated = str(fields.get("license") or "").strip()
     for text in (stated, *classifiers):
         known = _SPDX.get(text.lower())
         if known:

@@ -16,9 +16,9 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from maskscore.document import explain
 from maskscore.errors import SettingsError
-from maskscore.suggest import closest
+from maskscore.schema import explain
+from maskscore.text import closest
 
 __all__ = [
     "ALL_FIELDS",

@@ -26,19 +26,21 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.turns import in_turn
-from maskscore.job import Job, Mask, ScoringOptions, View
 from maskscore.ledger import Claim
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Job, Mask, ScoringOptions, View
 from maskscore.settings import WorkerSettings
-from maskscore_worker import crops_torch
-from maskscore_worker.croppers import HostCropper
-from maskscore_worker.crops_device import DeviceCropper
+from maskscore_worker.crops import torch_ops as crops_torch
+from maskscore_worker.crops.croppers import HostCropper
+from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.forward import Forward, fixed_sizes
 from maskscore_worker.loading import load_pipeline
-from maskscore_worker.model import load_model
+from maskscore_worker.masks.regions import Region, find_regions
+from maskscore_worker.model.clip import load_model
+from maskscore_worker.model.cuda_graphs import Forward, fixed_sizes
 from maskscore_worker.pipeline import Pipeline
-from maskscore_worker.regions import Region, find_regions
 
 __all__ = ["run"]
 

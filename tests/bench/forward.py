@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from bench.figures import Figures
 from bench.material import full_size_weights
 from bench.turns import in_turn
-from maskscore_worker.lanes import SLICE, Lanes
-from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.model.cpu_threads import SLICE, Lanes
 
 __all__ = ["bare_forward", "load_full_size", "random_crops", "run"]
 

@@ -17,12 +17,14 @@ from bench.figures import Figures
 from bench.forward import load_full_size
 from bench.material import masks, photograph
 from maskscore import Mask
-from maskscore.job import View
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import View
 from maskscore_worker.batcher import Batcher
-from maskscore_worker.crops import make_crop
-from maskscore_worker.lanes import SLICE, Lanes
-from maskscore_worker.regions import Region, find_regions
+from maskscore_worker.crops.base import make_crop
+from maskscore_worker.masks.regions import Region, find_regions
+from maskscore_worker.model.cpu_threads import SLICE, Lanes
 
 __all__ = ["run"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from maskscore.local import LocalServices
+from maskscore.devstack import LocalServices
 from surroundings import surroundings
 
 

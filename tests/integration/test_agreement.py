@@ -20,13 +20,20 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from maskscore import Client, ClientSettings, Component, Job, JobState, Mask, ScoringOptions
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Claim
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import PromptSet, load_builtin
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts.reading import (
+    load_builtin,
+)
+from maskscore.schema.prompt_set import (
+    PromptSet,
+)
 from maskscore.settings import WorkerSettings
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.loading import load_pipeline

@@ -27,12 +27,14 @@ from maskscore import (
     ServiceUnavailable,
     WaitTimeout,
 )
+from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.ports import free_port
+from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices, start_redis
-from maskscore.local.ports import free_port
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.result import Failure
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -46,7 +48,7 @@ def settings(services: LocalServices) -> ClientSettings:
 @pytest.fixture
 def _told_or_never(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks again before the test's time is over: what is not told is never seen."""
-    monkeypatch.setattr("maskscore.watcher._LOOK_AGAIN_S", 1000.0)
+    monkeypatch.setattr("maskscore.client.endings_watcher._LOOK_AGAIN_S", 1000.0)
 
 
 @pytest.fixture(autouse=True)

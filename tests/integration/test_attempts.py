@@ -13,20 +13,28 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from maskscore.document import pack
+from maskscore.broker.lanes import (
+    Lane,
+)
+from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
-from maskscore.job import Job
-from maskscore.ledger import Claim, Lane, Ledger, Submission, new_token
-from maskscore.local import LocalServices
-from maskscore.result import JobResult, JobState
+from maskscore.ledger import (
+    Claim,
+    Ledger,
+    Submission,
+    new_token,
+)
+from maskscore.schema.document import pack
+from maskscore.schema.job import Job
+from maskscore.schema.result import JobResult, JobState
 from maskscore.settings import WorkerSettings
-from maskscore_worker.attempt import Attempts
-from maskscore_worker.company import Company
-from maskscore_worker.device_check import DeviceCheck
-from maskscore_worker.drain import Drain
-from maskscore_worker.faults import WorkerFaults
-from maskscore_worker.leases import Leases
-from maskscore_worker.metrics import Meter
+from maskscore_worker.jobs.attempt import Attempts
+from maskscore_worker.jobs.exclusive_gate import Company
+from maskscore_worker.jobs.leases import Leases
+from maskscore_worker.jobs.shutdown import Drain
+from maskscore_worker.jobs.worker_faults import WorkerFaults
+from maskscore_worker.model.device_check import DeviceCheck
+from maskscore_worker.telemetry.metrics import Meter
 
 
 class Scripted:

@@ -17,23 +17,16 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from maskscore import (
-    BatchCounts,
-    BatchNotFound,
-    Client,
-    ClientSettings,
-    Job,
-    JobState,
-    QueueFull,
-    WaitTimeout,
-)
+from maskscore import BatchCounts, BatchNotFound, Client, ClientSettings, Job, JobState, QueueFull, WaitTimeout
 from maskscore.cli.batch import batch_command
 from maskscore.cli.jobs import cancel_command, results_command, status_command, wait_command
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.result import Failure
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 

@@ -16,12 +16,16 @@ import pytest
 import redis
 from PIL import Image
 
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Ledger
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import load_builtin
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts.reading import (
+    load_builtin,
+)
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
 

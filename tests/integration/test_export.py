@@ -26,11 +26,13 @@ from pycocotools.coco import COCO
 
 from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
 from maskscore.cli.export import export_command
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import redis
 
-from maskscore.local import LocalServices
-from maskscore_worker.feature_cache import FeatureCache
-from maskscore_worker.feature_redis import FeatureRedis
+from maskscore.devstack import LocalServices
+from maskscore_worker.features.cache import FeatureCache
+from maskscore_worker.features.redis_cache import FeatureRedis
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ from celery import Celery
 from PIL import Image
 
 from maskscore import AsyncClient, Client, ClientSettings, Job, JobState, Mask, ScoringOptions
+from maskscore.broker.celery_queue import make_app
+from maskscore.broker.redis_rights import acl_rule, missing_right
+from maskscore.devstack import start_redis
+from maskscore.devstack.ports import free_port
+from maskscore.devstack.worker import LocalWorker, start_worker
 from maskscore.doctor.examination import examine
-from maskscore.document import pack
 from maskscore.ledger import Ledger, Submission
-from maskscore.local import start_redis
-from maskscore.local.ports import free_port
-from maskscore.local.worker import LocalWorker, start_worker
-from maskscore.queue import make_app
-from maskscore.rights import acl_rule, missing_right
+from maskscore.schema.document import pack
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.messages import why_not_ours
+from maskscore_worker.jobs.queue_guard import why_not_ours
 from scrape import get, scrape, until
 
 NAMESPACE = "ops"

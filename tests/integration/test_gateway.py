@@ -26,13 +26,15 @@ from PIL import Image
 
 from gateway_process import TOKEN, Gateway, events, running_gateway
 from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, MasksRef, ScoringOptions
+from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.ports import free_port
+from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices, start_redis
-from maskscore.local.ports import free_port
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.metrics import METRICS
-from maskscore.result import Failure
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.observability.metrics import METRICS
+from maskscore.schema.result import Failure
 from maskscore.settings import GatewaySettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene

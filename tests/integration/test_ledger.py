@@ -12,21 +12,23 @@ from typing import Any
 import pytest
 import redis
 
+from maskscore.broker.lanes import (
+    LANES,
+    Lane,
+)
+from maskscore.devstack import LocalServices
 from maskscore.errors import JobNotFound
 from maskscore.ledger import (
-    LANES,
     BatchCounts,
     BatchLedger,
     Claim,
-    Lane,
     Ledger,
     Submission,
     Submitted,
     Swept,
     new_token,
 )
-from maskscore.local import LocalServices
-from maskscore.result import Failure, JobState
+from maskscore.schema.result import Failure, JobState
 
 PASSING = Failure(code="storage_unavailable", message="the store is away")
 

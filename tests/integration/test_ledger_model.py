@@ -27,9 +27,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from maskscore.ledger import LANES, BatchLedger, Claim, Ledger, Submission, Submitted, new_token
-from maskscore.local import LocalServices
-from maskscore.result import Failure, JobState
+from maskscore.broker.lanes import (
+    LANES,
+)
+from maskscore.devstack import LocalServices
+from maskscore.ledger import (
+    BatchLedger,
+    Claim,
+    Ledger,
+    Submission,
+    Submitted,
+    new_token,
+)
+from maskscore.schema.result import Failure, JobState
 
 MAX_ATTEMPTS, MAX_RETRIES = 2, 2
 GONE_S, LONG_S = 0.001, 3600.0

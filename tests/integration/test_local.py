@@ -19,9 +19,9 @@ import pytest
 import redis
 from botocore.exceptions import ClientError
 
-from maskscore.local import LocalServiceError, LocalServices, binaries, ports, start_redis, start_s3
-from maskscore.local.process import ServerProcess
-from maskscore.local.signals import signals_held
+from maskscore.devstack import LocalServiceError, LocalServices, binaries, ports, start_redis, start_s3
+from maskscore.devstack.process import ServerProcess
+from maskscore.processes.signals import signals_held
 from surroundings import surroundings
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

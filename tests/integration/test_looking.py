@@ -18,9 +18,11 @@ from PIL import Image
 
 from browser import CHROMIUM, browser
 from maskscore import Client, Job
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from surroundings import surroundings

@@ -23,10 +23,12 @@ from PIL import Image
 
 from mask_files import Bits, brush_of, cvat_runs, label_map, png
 from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringOptions
-from maskscore.job import MasksFormat
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import MasksFormat
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 

@@ -17,11 +17,13 @@ import redis
 from PIL import Image
 
 from maskscore import AsyncClient, BatchCounts, Client, ClientSettings, Job, JobState, WaitTimeout
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.prompts import load_builtin
-from maskscore.result import Failure
+from maskscore.prompts.reading import (
+    load_builtin,
+)
+from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 IMAGES = 60

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from boto3.exceptions import RetriesExceededError
 
-from maskscore.document import pack
+from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob
-from maskscore.job import Job
 from maskscore.ledger import JobRecord, JobStatus
-from maskscore.local import LocalServices
-from maskscore.objects import Objects
-from maskscore.objects.failures import s3_errors
-from maskscore.result import JobResult, JobState
-from maskscore.store import StoredResult, load_result, store_result
+from maskscore.schema.document import pack
+from maskscore.schema.job import Job
+from maskscore.schema.result import JobResult, JobState
+from maskscore.storage import Objects
+from maskscore.storage.failures import s3_errors
+from maskscore.storage.results import StoredResult, load_result, store_result
 
 KEYS = ["plain.jpg", "with space.jpg", "100%25.jpg", "a+b.jpg", "q?x=1#y.jpg", "ünï/日本.jpg"]
 

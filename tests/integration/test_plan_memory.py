@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from maskscore.plan import memory
-from maskscore.plan.measure import measure
+from maskscore.sizing import memory
+from maskscore.sizing.measure import measure
 
 
 def test_the_figures_of_the_plan_are_what_is_measured() -> None:

@@ -19,10 +19,12 @@ from PIL import Image
 
 from chaos.fleet import bare_environment
 from maskscore import Batch, Client, ClientSettings, Job, JobState, Mask
-from maskscore.connection import connect
+from maskscore.broker.redis_connection import connect
+from maskscore.devstack import LocalServices
 from maskscore.ledger import Backlog, Ledger
-from maskscore.local import LocalServices
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore.pool.places import own_cores
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene

@@ -24,8 +24,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
 

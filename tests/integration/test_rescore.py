@@ -26,12 +26,16 @@ from maskscore import (
     ScoringOptions,
     Thresholds,
 )
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore.errors import InvalidDocumentError
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import load_builtin
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts.reading import (
+    load_builtin,
+)
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 

@@ -26,8 +26,8 @@ from pycocotools import mask as coco
 
 from chaos.proxy import TcpProxy
 from maskscore import BatchNotFound, Client, ClientSettings, JobResult
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 COCO = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"

@@ -15,13 +15,17 @@ import torch
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Component, Job, JobResult, Mask, PromptSet, ScoringOptions
-from maskscore.job import Frame, Treatment, View
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import load_builtin
+from maskscore.devstack import LocalServices
+from maskscore.devstack.worker import start_worker
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts.reading import (
+    load_builtin,
+)
 from maskscore.report import collect, render
+from maskscore.schema.job import Frame, Treatment, View
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 from reference import Reference, viewed

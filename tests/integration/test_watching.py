@@ -25,14 +25,16 @@ import redis
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
+from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.ports import free_port
+from maskscore.devstack.worker import LocalWorker, start_worker
 from maskscore.ledger import Claim, Ledger
-from maskscore.local import LocalServices, start_redis
-from maskscore.local.ports import free_port
-from maskscore.local.worker import LocalWorker, start_worker
-from maskscore.masks import encode_mask
-from maskscore.metrics import METRICS
-from maskscore.registry import TTL_S, Registry
-from maskscore.result import Failure
+from maskscore.ledger.worker_registry import TTL_S, Registry
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.observability.metrics import METRICS
+from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import Received, Span, receive_traces

@@ -16,8 +16,8 @@ import torch
 
 from maskscore.errors import JobError
 from maskscore_worker.batcher import Batcher
-from maskscore_worker.device_check import DeviceBroken, DeviceCheck
-from maskscore_worker.lanes import Lanes
+from maskscore_worker.model.cpu_threads import Lanes
+from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck
 
 Array = npt.NDArray[Any]
 PROJECTION = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)

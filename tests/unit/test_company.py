@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from maskscore_worker.company import Company
+from maskscore_worker.jobs.exclusive_gate import Company
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -9,13 +9,18 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.components import connected_parts, counts_of, foreground, joined
 from maskscore.export.segmentation import Segmenter, rle_of
 from maskscore.formats import UnreadableMask
-from maskscore.job import Mask
-from maskscore.masks import counts_from_text, encode_mask
-from maskscore.result import Component
-from maskscore_worker.regions import Region, find_regions
+from maskscore.masks.components import connected_parts, counts_of, foreground, joined
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component
+from maskscore.schema.rle_text import (
+    counts_from_text,
+)
+from maskscore_worker.masks.regions import Region, find_regions
 
 
 def check(mask: Mask, height: int, width: int, *, split: bool) -> int:

@@ -10,7 +10,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from maskscore.connection import connect, redis_errors, will_pass
+from maskscore.broker.redis_connection import connect, redis_errors, will_pass
 from maskscore.errors import ServiceUnavailable
 from maskscore.settings import ClientSettings
 

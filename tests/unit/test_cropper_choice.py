@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from maskscore_worker.cropper_choice import choose_cropper
-from maskscore_worker.croppers import HostCropper, ReferenceCropper
-from maskscore_worker.crops_device import DeviceCropper
+from maskscore_worker.crops.cropper_choice import choose_cropper
+from maskscore_worker.crops.croppers import HostCropper, ReferenceCropper
+from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.model.clip import ClipModel, load_model
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])

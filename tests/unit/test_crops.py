@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from maskscore.job import View
-from maskscore.treatments import treatment_tables
-from maskscore.views import SPECIFIED
-from maskscore_worker.crops import make_crop
-from maskscore_worker.reference import reference_crop
-from maskscore_worker.treatments import treat
+from maskscore.imaging.treatments import treatment_tables
+from maskscore.schema.job import View
+from maskscore.schema.views import SPECIFIED
+from maskscore_worker.crops.base import make_crop
+from maskscore_worker.crops.reference import reference_crop
+from maskscore_worker.crops.treatments import treat
 from reference import treated
 
 TREATMENTS = SPECIFIED

@@ -15,15 +15,17 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maskscore.job import Mask, View
-from maskscore.masks import encode_mask
-from maskscore.views import SPECIFIED
-from maskscore_worker import crops_device
-from maskscore_worker.crop_plan import DevicePlan
-from maskscore_worker.croppers import HostCropper
-from maskscore_worker.crops_device import DeviceCropper
-from maskscore_worker.crops_torch import make_crops
-from maskscore_worker.regions import Region, find_regions
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask, View
+from maskscore.schema.views import SPECIFIED
+from maskscore_worker.crops import device_cropper as crops_device
+from maskscore_worker.crops.croppers import HostCropper
+from maskscore_worker.crops.device_cropper import DeviceCropper
+from maskscore_worker.crops.plan import DevicePlan
+from maskscore_worker.crops.torch_ops import make_crops
+from maskscore_worker.masks.regions import Region, find_regions
 
 CPU = torch.device("cpu")
 TREATMENTS = SPECIFIED
@@ -155,7 +157,7 @@ def test_tritons_kernels_compile_for_a_gpu_that_is_not_here() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from maskscore_worker import crops_triton
+    from maskscore_worker.crops import triton_ops as crops_triton
 
     pointers = {"image": "*u8", "treated": "*u8", "resized": "*u8", "finished": "*u8", "tables": "*u8"}
     pointers |= {"owner": "*i32", "table": "*i64", "edges": "*i64", "starts": "*i32", "weights": "*i32"}
@@ -188,7 +190,7 @@ def test_kernels_are_taken_only_where_they_give_the_same() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("treatment", TREATMENTS)
 def test_on_a_gpu_both_formulations_give_the_cpu_paths_crops(treatment: Any) -> None:
-    crops_triton = pytest.importorskip("maskscore_worker.crops_triton")
+    crops_triton = pytest.importorskip("maskscore_worker.crops.triton_ops")
     pixels, regions = drawn([(0, 0, 400, 500), (10, 10, 40, 300), (5, 5, 3, 2), (0, 70, 390, 3)], 500, 400, 1)
     view = View(treatment=treatment)
     cropper = DeviceCropper(224, torch.device("cuda", 0))

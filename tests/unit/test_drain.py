@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from maskscore_worker.drain import Drain
+from maskscore_worker.jobs.shutdown import Drain
 
 
 def test_the_end_of_the_grace_period_hurries() -> None:

@@ -25,12 +25,19 @@ from maskscore.evaluation.images import image_uris
 from maskscore.evaluation.sampling import encode_picture, sample_negatives
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval, t_quantile
 from maskscore.formats import Orphans
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.objects.names import path_of
-from maskscore.prompts import PromptSet, load_builtin
-from maskscore.result import Component, PromptScore, Skipped
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts.reading import (
+    load_builtin,
+)
+from maskscore.schema.job import Mask
+from maskscore.schema.prompt_set import (
+    PromptSet,
+)
+from maskscore.schema.result import Component, PromptScore, Skipped
+from maskscore.storage import Objects
+from maskscore.storage.names import path_of
 from reference import decode
 
 # The first is the example of scikit-learn's documentation of roc_auc_score; the others are counted by hand.

@@ -9,14 +9,14 @@ import pytest
 
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import ExportCounts, Selection
-from maskscore.export.heads import Head, image_id_of
+from maskscore.export.file_metadata import Head, image_id_of
 from maskscore.export.mask import ExportedMask
 from maskscore.export.reader import ExportedJob
 from maskscore.export.spool import Spool, spooled
 from maskscore.export.upstream_columns import MOST_COLUMNS, UpstreamColumns
-from maskscore.objects import Objects
-from maskscore.output import output_file, output_folder
-from maskscore.result import ImageInfo
+from maskscore.schema.result import ImageInfo
+from maskscore.storage import Objects
+from maskscore.storage.output import output_file, output_folder
 
 
 def columns(*masks: dict[str, Any]) -> UpstreamColumns:

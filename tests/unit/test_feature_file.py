@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskscore_worker.feature_cache import FeatureCache
-from maskscore_worker.feature_file import FeatureFile
+from maskscore_worker.features.cache import FeatureCache
+from maskscore_worker.features.sqlite_cache import FeatureFile
 
 MIB = 1 << 20
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mask_files import drawn, shapes
-from maskscore.components import spans_of
 from maskscore.export.segmentation import Segmenter
 from maskscore.formats import read_masks
-from maskscore.job import RLE, Mask, parse_job
-from maskscore.report.bits import component_bits
-from maskscore.result import Component
-from maskscore_worker.regions import Region, find_regions
+from maskscore.imaging.mask_pictures import component_bits
+from maskscore.masks.components import spans_of
+from maskscore.schema.job import RLE, Mask, parse_job
+from maskscore.schema.result import Component
+from maskscore_worker.masks.regions import Region, find_regions
 
 Bits = npt.NDArray[np.bool_]
 SIZE = (40, 60)

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from mask_files import Bits, cvat_runs, shapes
 from maskscore.formats import MasksDocumentError, detect, read_categories, read_dataset, read_masks
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
 
 MASKS = shapes()
 

@@ -15,8 +15,10 @@ import pytest
 
 from mask_files import brush_of, cvat_runs, drawn, label_map, png, shapes
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 SQUARE = [[0.0, 0.0, 5.0, 0.0, 5.0, 5.0]]

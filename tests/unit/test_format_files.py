@@ -13,8 +13,10 @@ import pytest
 
 from mask_files import Bits, brush_of, cvat_runs, drawn, label_map, png, shapes
 from maskscore.formats import MasksDocumentError, UnreadableMask, detect, read_masks
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
 
 SIZE = (40, 60)
 

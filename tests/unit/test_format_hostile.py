@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from mask_files import brush_of, cvat_runs, label_map, png, png_claiming, shapes
 from maskscore.formats import FORMATS, MasksDocumentError, Orphans, UnreadableMask, detect, read_dataset, read_masks
 from maskscore.formats.registry import REGISTERED
-from maskscore.job import Mask
+from maskscore.schema.job import Mask
 
 MASKS = shapes()
 
@@ -332,7 +332,7 @@ def test_one_bad_mask_is_unreadable(data: bytes) -> None:
 
 
 def test_masks_unpack_to_a_bounded_number_of_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskscore.formats.sought._MOST_PIXELS_TOGETHER", 5 * 40 * 60)
+    monkeypatch.setattr("maskscore.formats.read_context._MOST_PIXELS_TOGETHER", 5 * 40 * 60)
     results = [
         json.loads(label_studio(brush_of(MASKS[0])))[0]["annotations"][0]["result"][0] | {"id": n} for n in range(7)
     ]

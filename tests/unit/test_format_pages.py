@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maskscore.formats import FORMATS, detect, read_masks
-from maskscore.job import Mask
+from maskscore.schema.job import Mask
 
 PAGES = Path(__file__).parents[2] / "docs" / "formats"
 OF = {"image": "one image", "dataset": "many images", "folder": "a folder"}

@@ -15,8 +15,10 @@ from PIL import Image
 
 from mask_files import Bits, brush_of, drawn, shapes
 from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.job import Mask, MasksFormat
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask, MasksFormat
 
 MASKS = shapes()
 SIZE = (40, 60)

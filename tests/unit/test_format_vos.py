@@ -12,8 +12,8 @@ from mask_files import Bits, drawn, label_map, png, shapes
 from maskscore.dataset import Dataset
 from maskscore.dataset.jobs import JobMaker
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.job import Mask, MasksRef
-from maskscore.objects import Objects
+from maskscore.schema.job import Mask, MasksRef
+from maskscore.storage import Objects
 
 MASKS = shapes()
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from maskscore.document import MOST_LEVELS
 from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
-from maskscore.job import Mask
-from maskscore.result import Component, JobResult, JobState
+from maskscore.schema.document import MOST_LEVELS
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component, JobResult, JobState
 
 SQUARE = [[0, 0, 5, 0, 5, 5]]
 RLE = {"size": [2, 2], "counts": [0, 4]}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.forward import Forward, fixed_sizes
-from maskscore_worker.model import load_model
+from maskscore_worker.model.clip import load_model
+from maskscore_worker.model.cuda_graphs import Forward, fixed_sizes
 
 CPU = torch.device("cpu")
 SHAPE = (4, 4, 3)

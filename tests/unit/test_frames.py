@@ -14,18 +14,20 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from scipy import ndimage
 
-from maskscore.frames import fitted_size, window
-from maskscore.job import Frame, Mask, Treatment, View
-from maskscore.masks import encode_mask
+from maskscore.imaging.frames import fitted_size, window
+from maskscore.imaging.treatments import MEAN, blurred
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore.report.pictures import crop_picture
-from maskscore.treatments import MEAN, blurred
-from maskscore_worker.crop_plan import DevicePlan
-from maskscore_worker.croppers import HostCropper
-from maskscore_worker.crops import make_crop, widened
-from maskscore_worker.crops_device import DeviceCropper
-from maskscore_worker.reference import reference_crop
-from maskscore_worker.regions import Region, find_regions
-from maskscore_worker.treatments import treat
+from maskscore.schema.job import Frame, Mask, Treatment, View
+from maskscore_worker.crops.base import make_crop, widened
+from maskscore_worker.crops.croppers import HostCropper
+from maskscore_worker.crops.device_cropper import DeviceCropper
+from maskscore_worker.crops.plan import DevicePlan
+from maskscore_worker.crops.reference import reference_crop
+from maskscore_worker.crops.treatments import treat
+from maskscore_worker.masks.regions import Region, find_regions
 
 Pixels = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]

@@ -10,8 +10,8 @@ import maskscore.gateway
 from maskscore.gateway import problems
 from maskscore.gateway.app import make_app
 from maskscore.gateway.openapi import openapi_document
-from maskscore.job import Job
-from maskscore.result import Component, Failure, JobResult, JobState
+from maskscore.schema.job import Job
+from maskscore.schema.result import Component, Failure, JobResult, JobState
 from maskscore.settings import GatewaySettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text("utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import maskscore
-from maskscore.worker_half import worker_part
+from maskscore.worker_entry_points import worker_part
 
 
 def imported(file: Path) -> Iterator[str]:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from maskscore.export.heads import read_head
+from maskscore.client.job_masks import masks_of
+from maskscore.export.file_metadata import read_head
 from maskscore.formats import MasksDocumentError
 from maskscore.formats.image_names import best, likeness
-from maskscore.job import Job, Mask, MasksRef
-from maskscore.job_masks import masks_of
-from maskscore.objects.names import file_name_of
+from maskscore.schema.job import Job, Mask, MasksRef
+from maskscore.storage.names import file_name_of
 
 TRIANGLE = [[0, 0, 5, 0, 5, 5]]
 

@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from maskscore.decode_limits import MAX_PIECES, MAX_SCANS
+from maskscore.client.image_header import image_size
 from maskscore.errors import JobError
 from maskscore.formats.png import decode_png
-from maskscore.formats.sought import Sought
-from maskscore.image_size import image_size
-from maskscore_worker.images import DecodedImage, decode_image, header_size
+from maskscore.formats.read_context import Sought
+from maskscore.imaging.decode_limits import MAX_PIECES, MAX_SCANS
+from maskscore_worker.inputs.images import DecodedImage, decode_image, header_size
 
 HEIGHT, WIDTH = 20, 30
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

@@ -14,8 +14,8 @@ from pycocotools import mask as coco
 from maskscore.dataset.folders import read_folder
 from maskscore.dataset.roots import FolderRoot
 from maskscore.errors import MaskscoreError
-from maskscore.job import RLE, Mask
-from maskscore.objects import Objects
+from maskscore.schema.job import RLE, Mask
+from maskscore.storage import Objects
 
 
 @pytest.fixture

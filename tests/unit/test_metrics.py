@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from maskscore.cli.metrics import metrics_markdown
-from maskscore.endpoint import Endpoint
 from maskscore.errors import SettingsError
-from maskscore.metrics import METRICS
+from maskscore.exporter.http_endpoint import Endpoint
+from maskscore.observability.metrics import METRICS
 from scrape import get
 
 

@@ -13,7 +13,7 @@ from botocore.exceptions import (
 )
 
 from maskscore.errors import JobError
-from maskscore.objects.failures import s3_errors
+from maskscore.storage.failures import s3_errors
 
 
 def failure_of(error: Exception) -> JobError:

@@ -14,7 +14,7 @@ from maskscore.dataset.names import Naming
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.roots import FolderRoot
 from maskscore.errors import InvalidDocumentError, JobError
-from maskscore.objects import ListedObject, Objects
+from maskscore.storage import ListedObject, Objects
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from maskscore_worker.patience import patiently
+from maskscore_worker.cancellation import patiently
 
 
 def nothing() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maskscore.cli.plan import duration, plan_command
 from maskscore.errors import InvalidDocumentError
-from maskscore.plan import Means, Work, make_plan, read_rate
+from maskscore.sizing import Means, Work, make_plan, read_rate
 
 SA_1B = Work(11_000_000, 100, 950_000, 650, inline=False, results_in_redis=False)
 MEANS = Means(3000, 0.8, 86_400.0, None, 1_000_000, 604_800.0, 2.0)

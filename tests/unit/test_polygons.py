@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from maskscore.errors import SkipCode
-from maskscore.job import Mask
-from maskscore_worker import polygons as rasteriser
-from maskscore_worker.polygons import TooMuchWork, polygon_runs
-from maskscore_worker.regions import Region, SkippedRegion, find_regions
-from maskscore_worker.runs import bits_of_runs
+from maskscore.schema.job import Mask
+from maskscore_worker.masks import polygons as rasteriser
+from maskscore_worker.masks.polygons import TooMuchWork, polygon_runs
+from maskscore_worker.masks.regions import Region, SkippedRegion, find_regions
+from maskscore_worker.masks.runs import bits_of_runs
 
 Bits = npt.NDArray[np.bool_]
 Polygon = list[float]

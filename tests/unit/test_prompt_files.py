@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from maskscore.errors import InvalidDocumentError, JobError
-from maskscore.prompts import read_prompt_set
-from maskscore_worker.prompt_sets import resolve_prompt_set
+from maskscore.prompts.reading import (
+    read_prompt_set,
+)
+from maskscore_worker.features.prompt_sets import resolve_prompt_set
 
 WHOLE = "name: own\npositive:\n- a dog\nnegative:\n- sky\n"
 

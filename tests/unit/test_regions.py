@@ -17,17 +17,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.components import spans_of
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.export.segmentation import Segmenter
 from maskscore.formats import UnreadableMask, read_masks
-from maskscore.job import Mask
-from maskscore.mask_frames import count_fitting
-from maskscore.masks import encode_mask
-from maskscore.report.bits import component_bits
-from maskscore.result import Component
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
-from maskscore_worker.runs import Runs
+from maskscore.imaging.mask_pictures import component_bits
+from maskscore.masks.components import spans_of
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.masks.frame_fit import count_fitting
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component
+from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions
+from maskscore_worker.masks.runs import Runs
 from reference import decode
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"

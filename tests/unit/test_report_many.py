@@ -11,14 +11,14 @@ from xml.etree import ElementTree
 import pytest
 
 from drawn_entries import drawn_entries
-from maskscore.job import Mask
+from maskscore.imaging.mask_pictures import component_bits
 from maskscore.report import ReportEntry, render, write_folder, write_report
-from maskscore.report.bits import component_bits
 from maskscore.report.histogram import Histogram
 from maskscore.report.sections import LIGHT, make_section
 from maskscore.report.sheet import ContactSheet
 from maskscore.report.summary import Summary
-from maskscore.result import Component
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component
 
 
 def summary_of(entries: Iterator[ReportEntry]) -> tuple[Summary, list[Component]]:

@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from pycocotools import mask as coco
 
-from maskscore.job import Mask, Treatment, View
-from maskscore.masks import encode_mask
-from maskscore.polygons import polygon_runs
-from maskscore.report.bits import component_bits
+from maskscore.imaging.mask_pictures import component_bits
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.masks.polygons import polygon_runs
 from maskscore.report.photo import PhotoError, open_photo
 from maskscore.report.pictures import crop_picture, crop_uri, layer
-from maskscore.result import Component, ImageInfo
-from maskscore_worker.crops import make_crop
-from maskscore_worker.images import decode_image
-from maskscore_worker.regions import Region, find_regions
+from maskscore.schema.job import Mask, Treatment, View
+from maskscore.schema.result import Component, ImageInfo
+from maskscore_worker.crops.base import make_crop
+from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.masks.regions import Region, find_regions
 
 HEIGHT, WIDTH = 37, 53
 

@@ -10,14 +10,16 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from maskscore.job import Frame, Mask, Treatment, View
-from maskscore.masks import encode_mask
-from maskscore.result import ModelIdentity
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Frame, Mask, Treatment, View
+from maskscore.schema.result import ModelIdentity
 from maskscore_worker.batcher import Batcher
-from maskscore_worker.feature_cache import FeatureCache
-from maskscore_worker.feature_file import FeatureFile
-from maskscore_worker.regions import Region, find_regions
-from maskscore_worker.reuse import Features, Reuse, features_identity, region_key
+from maskscore_worker.features.cache import FeatureCache
+from maskscore_worker.features.reuse import Features, Reuse, features_identity, region_key
+from maskscore_worker.features.sqlite_cache import FeatureFile
+from maskscore_worker.masks.regions import Region, find_regions
 
 MODEL = ModelIdentity(architecture="A", weights_digest="sha256:1", image_size=8, precision="fp32", crop_mode="fast")
 

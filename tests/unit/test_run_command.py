@@ -15,10 +15,10 @@ from maskscore.cli.run_progress import rate, time_left
 from maskscore.dataset import Census, Failures, Order, Summary, Tally, default_batch_id
 from maskscore.dataset.submission import Submitted
 from maskscore.errors import FailureCode, PayloadTooLarge
-from maskscore.job import ScoringOptions
 from maskscore.ledger import BatchCounts
-from maskscore.prompts import PromptSet
-from maskscore.result import Component, Failure, JobResult, JobState, Skipped
+from maskscore.schema.job import ScoringOptions
+from maskscore.schema.prompt_set import PromptSet
+from maskscore.schema.result import Component, Failure, JobResult, JobState, Skipped
 
 
 @pytest.mark.parametrize(

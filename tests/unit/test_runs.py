@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.masks import counts_from_text, encode_mask, text_from_counts
-from maskscore_worker.runs import Runs, bits_of_runs, read_counts, union
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.rle_text import (
+    counts_from_text,
+    text_from_counts,
+)
+from maskscore_worker.masks.runs import Runs, bits_of_runs, read_counts, union
 
 
 def filled(runs: Runs, pixels: int) -> npt.NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from maskscore.cli.options import taken_scoring
 from maskscore.cli.rescore import rescore_command
 from maskscore.cli.run import run_command
 from maskscore.cli.submit import submit_command
-from maskscore.rescore import Changes
+from maskscore.client.rescore import Changes
 
 
 def options(command: click.Command) -> dict[str | None, click.Parameter]:

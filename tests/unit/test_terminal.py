@@ -14,7 +14,7 @@ from rich.table import Table
 
 from maskscore.cli import streams
 from maskscore.cli.terminal import new_console, text_column
-from maskscore.escaping import escaped, one_line
+from maskscore.text.escaping import escaped, one_line
 
 HOSTILE = "x[red]y[/red]\x1b]0;owned\x07\x1b[2J\x9b2J\r\nFORGED\u2028\u202e:dog:\ud800\x7f"
 CONTROLS = set("\x1b\x07\x9b\r\u2028\u202e\x7f")

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.dense import pack_dense_layers
-from maskscore_worker.folding import MIDDLE, fold_normalisation
-from maskscore_worker.model import load_model
-from maskscore_worker.precision import BF16_ERROR, choose_precision, cpu_has_bf16
+from maskscore_worker.model.clip import load_model
+from maskscore_worker.model.cpu_kernels import pack_dense_layers
+from maskscore_worker.model.folding import MIDDLE, fold_normalisation
+from maskscore_worker.model.precision import BF16_ERROR, choose_precision, cpu_has_bf16
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.48, 0.45, 0.40), (0.26, 0.27, 0.28)
@@ -124,8 +124,8 @@ def test_bf16_is_chosen_by_name_alone_and_its_error_is_said(
     (tmp_path / "cpuinfo").write_text(text)
     assert cpu_has_bf16(tmp_path / "cpuinfo") == expected
     has: Callable[[], bool] = lambda: expected  # noqa: E731
-    monkeypatch.setattr("maskscore_worker.precision.cpu_has_bf16", has)
-    caplog.set_level("INFO", "maskscore_worker.precision")
+    monkeypatch.setattr("maskscore_worker.model.precision.cpu_has_bf16", has)
+    caplog.set_level("INFO", "maskscore_worker.model.precision")
     assert choose_precision("fp32", CPU) == "fp32"
     assert caplog.messages == []
     assert choose_precision("auto", CPU) == "fp32"

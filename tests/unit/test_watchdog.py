@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 from maskscore_worker.batcher import BatcherStats
-from maskscore_worker.watchdog import Observation, Stillness, Watchdog
+from maskscore_worker.monitoring.watchdog import Observation, Stillness, Watchdog
 
 IDLE = BatcherStats(0, 0, 0.0, 0, 0, 64, 0.0)
 BUSY = replace(IDLE, encoding_crops=8)

@@ -14,17 +14,17 @@ import redis
 import torch
 
 from maskscore.ledger import Claim
-from maskscore.registry import Beacon, Registry
+from maskscore.ledger.worker_registry import Beacon, Registry
 from maskscore.settings import WorkerSettings
 from maskscore_worker.batcher import BatcherStats
-from maskscore_worker.device_check import DeviceBroken, DeviceCheck
-from maskscore_worker.drain import Drain
-from maskscore_worker.gpu import gpu_use
-from maskscore_worker.health import Health
-from maskscore_worker.metrics import Meter
-from maskscore_worker.presence import Recent
-from maskscore_worker.stopwatch import Stopwatch
-from maskscore_worker.watchdog import Observation, Stillness, Watchdog
+from maskscore_worker.jobs.shutdown import Drain
+from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck
+from maskscore_worker.monitoring.health import Health
+from maskscore_worker.monitoring.heartbeat import Recent
+from maskscore_worker.monitoring.watchdog import Observation, Stillness, Watchdog
+from maskscore_worker.telemetry.gpu_usage import gpu_use
+from maskscore_worker.telemetry.metrics import Meter
+from maskscore_worker.telemetry.stage_timer import Stopwatch
 
 
 def stats(crops: int, fill: float) -> BatcherStats:

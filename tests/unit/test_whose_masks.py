@@ -11,9 +11,9 @@ import pytest
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.roots import FolderRoot
 from maskscore.formats import MasksDocumentError, Orphans, detect, read_dataset, read_masks
-from maskscore.ids import id_key, plain_id
-from maskscore.job import Mask
-from maskscore.objects import Objects
+from maskscore.schema.job import Mask
+from maskscore.schema.plain_ids import id_key, plain_id
+from maskscore.storage import Objects
 
 SQUARE = [[20, 20, 70, 20, 70, 70, 20, 70]]
 RLE = {"size": [120, 160], "counts": "hb:m1k1000000PV2"}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from maskscore.treatments import treatment_tables
-from maskscore_worker import crops_torch, crops_triton
-from maskscore_worker.crop_plan import plan_crops
-from maskscore_worker.regions import Region
+from maskscore.imaging.treatments import treatment_tables
+from maskscore_worker.crops import torch_ops as crops_torch
+from maskscore_worker.crops import triton_ops as crops_triton
+from maskscore_worker.crops.plan import plan_crops
+from maskscore_worker.masks.regions import Region
 
 SIZE = 6
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from maskscore.errors import FailureCode, JobError
-from maskscore_worker.device_check import DeviceBroken, is_out_of_memory
+from maskscore_worker.model import DeviceBroken, is_out_of_memory
 
 __all__ = ["Batcher", "BatcherStats", "Caller"]
 
@@ -112,7 +112,7 @@ class Batcher:
         :meth:`caller`); where none does, it does not wait.
     lanes: batches that are encoded at once.
     check_device: called with an error of ``encode`` and with features that are not finite; raises
-        :class:`~maskscore_worker.device_check.DeviceBroken` where the crops are not to blame.
+        :class:`~maskscore_worker.model.DeviceBroken` where the crops are not to blame.
 
     Each round gives every waiting caller an equal share of the batch, so that one with 2,000 crops does not hold up
     those behind it. What goes wrong stays with the caller whose crops did it: a batch that fails is encoded again
@@ -176,8 +176,8 @@ class Batcher:
 
         Raises :class:`~maskscore.errors.JobError`: ``out_of_memory`` where not even one crop fits the device,
         ``features_not_finite``, or ``internal_error`` when encoding these very crops fails;
-        :class:`~maskscore_worker.device_check.DeviceBroken` when encoding any crops fails; :class:`ValueError` for no
-        crops at all, :class:`RuntimeError` once closed.
+        :class:`~maskscore_worker.model.device_check.DeviceBroken` when encoding any crops fails; :class:`ValueError`
+        for no crops at all, :class:`RuntimeError` once closed.
         """
         return self._encode_of(crops, None, last=False)
 

@@ -11,22 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskscore.demo_model import demo_warning
 from maskscore.errors import SettingsError
-from maskscore.objects import Objects
+from maskscore.prompts import demo_warning
 from maskscore.settings import WorkerSettings
+from maskscore.storage import Objects
 from maskscore_worker.batcher import Batcher
-from maskscore_worker.cropper_choice import choose_cropper
-from maskscore_worker.device import choose_device
-from maskscore_worker.device_check import DeviceCheck
-from maskscore_worker.feature_cache import open_feature_cache
-from maskscore_worker.features import PromptFeatureCache
-from maskscore_worker.forward import Forward, fixed_sizes
-from maskscore_worker.lanes import SLICE, Lanes
-from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.crops import choose_cropper
+from maskscore_worker.features import PromptFeatureCache, open_feature_cache, resolve_prompt_set
+from maskscore_worker.model import (
+    SLICE,
+    ClipModel,
+    DeviceCheck,
+    Forward,
+    Lanes,
+    choose_device,
+    choose_precision,
+    fixed_sizes,
+    load_model,
+)
 from maskscore_worker.pipeline import Pipeline
-from maskscore_worker.precision import choose_precision
-from maskscore_worker.prompt_sets import resolve_prompt_set
 
 __all__ = ["load_pipeline"]
 

@@ -17,32 +17,37 @@ import redis
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from maskscore.connection import connect, redis_errors
-from maskscore.endpoint import Endpoint
-from maskscore.keeper import Keeper
-from maskscore.ledger import Ledger
-from maskscore.logs import log_to_stderr
-from maskscore.queue import Sender, make_app, queue_keys, queued_messages
-from maskscore.redaction import public_url
-from maskscore.registry import Beacon, Registry
-from maskscore.rights import missing_right, refuse_missing_rights
+from maskscore.broker import (
+    Sender,
+    connect,
+    make_app,
+    missing_right,
+    public_url,
+    queue_keys,
+    queued_messages,
+    redis_errors,
+    refuse_missing_rights,
+)
+from maskscore.exporter import Endpoint
+from maskscore.ledger import Beacon, Keeper, Ledger, Registry
+from maskscore.observability import log_to_stderr, open_tracing
 from maskscore.settings import WorkerSettings
-from maskscore.tracing import open_tracing
-from maskscore_worker.allocator import keep_freed_memory
-from maskscore_worker.attempt import Attempts
-from maskscore_worker.company import Company
-from maskscore_worker.drain import Drain
-from maskscore_worker.faults import WorkerFaults
-from maskscore_worker.health import Health
-from maskscore_worker.leases import Leases
+from maskscore_worker.jobs import (
+    Attempts,
+    Company,
+    Drain,
+    Leases,
+    QueueConsumer,
+    WorkerFaults,
+    guard_queue,
+    register,
+    register_commands,
+)
 from maskscore_worker.loading import load_pipeline
-from maskscore_worker.messages import guard_queue
-from maskscore_worker.metrics import Meter
+from maskscore_worker.model import keep_freed_memory
+from maskscore_worker.monitoring import Health, Observation, Presence, Stillness, Watchdog
 from maskscore_worker.pipeline import Pipeline
-from maskscore_worker.presence import Presence
-from maskscore_worker.remote_control import QueueConsumer, register_commands
-from maskscore_worker.tasks import register
-from maskscore_worker.watchdog import Observation, Stillness, Watchdog
+from maskscore_worker.telemetry import Meter
 
 __all__ = ["run"]
 
@@ -97,7 +102,8 @@ def run(settings: WorkerSettings) -> int:
             tracing,
             send=lambda *message: sender.send([message]),
         )
-        messages = partial(queued_messages, client, queue_keys(app, settings.namespace))
+        keys = queue_keys(app, settings.namespace)
+        messages = partial(queued_messages, client, keys)
         watchdog = _watchdog(settings, pipeline, ledger, messages, leases, company, attempts, health)
         presence = Presence(settings, pipeline, leases, drain, meter)
         beacon = Beacon(
@@ -107,7 +113,13 @@ def run(settings: WorkerSettings) -> int:
         )
         health.observe(watchdog, drain, beacon, faults, pipeline.device_check)
         pipeline.device_check.on_broken = lambda reason: _give_up(reason, attempts, settings)
-        for thread in (leases, drain, watchdog, beacon, Keeper(ledger, app, settings, name=name, swept=meter.swept)):
+        for thread in (
+            leases,
+            drain,
+            watchdog,
+            beacon,
+            Keeper(ledger, Sender(app), settings, name=name, queue_keys=keys, swept=meter.swept),
+        ):
             thread.start()
             stack.callback(thread.close)
         register(app, attempts.run)

@@ -13,42 +13,45 @@ import numpy.typing as npt
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
-from maskscore.job import Job, Mask, MasksRef, ScoringOptions, View
+from maskscore.imaging import SWAPS_SIDES
 from maskscore.ledger import Claim
-from maskscore.mask_frames import count_fitting
-from maskscore.objects import Objects
-from maskscore.objects.names import path_in
-from maskscore.polygons import drawable
-from maskscore.prompts import PromptSet
-from maskscore.result import (
+from maskscore.masks import count_fitting, drawable
+from maskscore.schema import (
     NO_MASK_SCORED,
     Component,
     ImageInfo,
+    Job,
     JobResult,
     JobState,
+    Mask,
+    MasksRef,
     ModelIdentity,
     Notice,
+    PromptSet,
     PromptSetIdentity,
+    ScoringOptions,
     Skipped,
     Timings,
+    View,
     ViewUsed,
 )
-from maskscore.rgb import SWAPS_SIDES
 from maskscore.settings import CropMode, WorkerSettings
+from maskscore.storage import Objects, path_in
 from maskscore_worker.batcher import Batcher, Caller
-from maskscore_worker.croppers import Cropper
-from maskscore_worker.device_check import DeviceCheck
-from maskscore_worker.feature_cache import FeatureCache
-from maskscore_worker.features import PromptFeatureCache
-from maskscore_worker.images import DecodedImage, decode_image, header_size
-from maskscore_worker.model import ClipModel
-from maskscore_worker.patience import patiently
-from maskscore_worker.prompt_sets import resolve_prompt_set
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
-from maskscore_worker.reuse import features_identity
+from maskscore_worker.cancellation import patiently
+from maskscore_worker.crops import Cropper
+from maskscore_worker.features import (
+    FeatureCache,
+    PromptFeatureCache,
+    ViewedFeatures,
+    features_identity,
+    resolve_prompt_set,
+)
+from maskscore_worker.inputs import DecodedImage, decode_image, header_size
+from maskscore_worker.masks import Region, SkippedRegion, check_sizes, find_regions
+from maskscore_worker.model import ClipModel, DeviceCheck
 from maskscore_worker.scoring import Scores, score
-from maskscore_worker.stopwatch import Stopwatch
-from maskscore_worker.viewed import ViewedFeatures
+from maskscore_worker.telemetry import Stopwatch
 
 __all__ = ["Pipeline"]
 

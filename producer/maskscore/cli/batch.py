@@ -15,7 +15,7 @@ from maskscore.cli.terminal import new_console
 from maskscore.cli.unscored import Unscored
 from maskscore.cli.worker_notice import worker_notice
 from maskscore.client import Client
-from maskscore.result import JobResult
+from maskscore.schema import JobResult
 
 __all__ = ["batch_command"]
 

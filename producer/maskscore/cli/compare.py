@@ -20,12 +20,11 @@ from maskscore.cli.terminal import new_console
 from maskscore.cli.unscored import Unscored
 from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.objects.names import file_name_of
-from maskscore.output import check_output
-from maskscore.result import JobState
+from maskscore.schema import JobState
+from maskscore.storage import check_output, file_name_of
 
 if TYPE_CHECKING:
-    from maskscore.report.comparison import Cell, ComparedMask, Comparison
+    from maskscore.report import Cell, ComparedMask, Comparison
 
 __all__ = ["compare_command"]
 
@@ -68,9 +67,7 @@ def compare_command(
     crops as the model saw them; masks whose verdict depends on the treatment come first, in the table as well.
     """
     with needs_extra("report"):
-        from maskscore.report import job_entries
-        from maskscore.report.compare_page import write_comparison
-        from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
+        from maskscore.report import TREATMENTS, Comparison, comparison_jobs, job_entries, write_comparison
     named, output = output is not None, output or Path("compare.html")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"there is no folder {output.parent}")

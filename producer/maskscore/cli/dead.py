@@ -13,9 +13,9 @@ from maskscore.cli.output import read_job_ids, table
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.errors import JobNotFound
-from maskscore.escaping import one_line
 from maskscore.ledger import DeadLetter
-from maskscore.result import JobState
+from maskscore.schema import JobState
+from maskscore.text import one_line
 
 __all__ = ["dead_command"]
 

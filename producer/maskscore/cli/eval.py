@@ -19,13 +19,22 @@ from maskscore.cli.output import shown_progress, table
 from maskscore.cli.terminal import new_console
 from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import Orphans
-from maskscore.job import Frame, Method, Treatment, View
-from maskscore.output import check_output, write_text
-from maskscore.prompts import PromptSet, builtin_names, load_builtin
-from maskscore.suggest import did_you_mean
+from maskscore.prompts import (
+    builtin_names,
+    load_builtin,
+)
+from maskscore.schema import (
+    Frame,
+    Method,
+    PromptSet,
+    Treatment,
+    View,
+    explain,
+)
+from maskscore.storage import check_output, write_text
+from maskscore.text import did_you_mean
 
 if TYPE_CHECKING:
     from maskscore.evaluation import Figures, Share
@@ -90,9 +99,16 @@ def eval_command(
     and halves of objects are sampled.
     """
     with needs_extra("report"):
-        from maskscore.evaluation import Classes, Question, draw, evaluate, read_classes, read_coco
-        from maskscore.evaluation.images import image_uris
-        from maskscore.evaluation.sampling import sample_negatives
+        from maskscore.evaluation import (
+            Classes,
+            Question,
+            draw,
+            evaluate,
+            image_uris,
+            read_classes,
+            read_coco,
+            sample_negatives,
+        )
     if svg is not None:
         check_output(svg)
     orphans = Orphans()

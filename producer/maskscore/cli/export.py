@@ -12,15 +12,22 @@ from typing import IO, Final
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from maskscore.batch import Batch
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import require_module
 from maskscore.cli.named import batch_named
 from maskscore.cli.output import shown_progress
 from maskscore.cli.terminal import new_console, text_column
-from maskscore.client import Client
-from maskscore.export import ExportCounts, Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
-from maskscore.ranking import DEFAULT_WEIGHTS
+from maskscore.client import Batch, Client
+from maskscore.export import (
+    DEFAULT_WEIGHTS,
+    ExportCounts,
+    Ranking,
+    Selection,
+    write_coco,
+    write_jsonl,
+    write_parquet,
+    write_sa1b,
+)
 
 __all__ = ["export_command"]
 

@@ -27,7 +27,7 @@ def exporter_command(host: str | None, port: int | None) -> None:
     """
     with needs_extra("metrics"):
         from maskscore.exporter import run_exporter
-        from maskscore.logs import json_from_the_start, log_to_stderr
+        from maskscore.observability import json_from_the_start, log_to_stderr
 
         json_from_the_start()
     warn_of_unknown_variables()

@@ -11,7 +11,7 @@ import click
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.worker import refuse_unknown_variables
-from maskscore.logs import json_from_the_start, log_to_stderr
+from maskscore.observability import json_from_the_start, log_to_stderr
 from maskscore.settings import GatewaySettings, load_settings
 
 __all__ = ["gateway_command"]
@@ -45,9 +45,7 @@ def gateway_command(host: str | None, port: int | None, tokens_file: Path | None
         gateway_auth=False if no_auth else None,
     )
     with needs_extra("gateway"):
-        from maskscore.gateway.app import make_app
-        from maskscore.gateway.openapi import openapi_document
-        from maskscore.gateway.serve import run_gateway
+        from maskscore.gateway import make_app, openapi_document, run_gateway
     if openapi:
         click.echo(json.dumps(openapi_document(make_app(settings, None)), indent=2))
         return

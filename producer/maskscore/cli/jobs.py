@@ -11,14 +11,13 @@ from typing import Any
 
 import click
 
-from maskscore.batch import Batch
 from maskscore.cli.exits import Exit
 from maskscore.cli.named import batches_and_jobs
 from maskscore.cli.output import print_counts, print_results, print_statuses, read_job_ids, shown_progress
 from maskscore.cli.unscored import Unscored
-from maskscore.client import Client
+from maskscore.client import Batch, Client
 from maskscore.errors import WaitTimeout
-from maskscore.result import JobResult, JobState
+from maskscore.schema import JobResult, JobState
 
 __all__ = ["cancel_command", "results_command", "status_command", "wait_command", "wait_for"]
 

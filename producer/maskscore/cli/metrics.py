@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from maskscore.cli.terminal import new_console
-from maskscore.metrics import METRICS, Metric
+from maskscore.observability import METRICS, Metric
 
 __all__ = ["metrics_command", "metrics_markdown"]
 

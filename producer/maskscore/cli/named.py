@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from maskscore.batch import Batch
-from maskscore.client import Client
+from maskscore.client import Batch, Client
 from maskscore.errors import BatchNotFound, JobNotFound
 
 __all__ = ["batch_named", "batches_and_jobs"]

@@ -18,9 +18,9 @@ from rich.table import Table
 from maskscore.cli.terminal import new_console, text_column
 from maskscore.cli.worker_notice import worker_notice
 from maskscore.client import Client
-from maskscore.escaping import one_line
 from maskscore.ledger import BatchCounts, JobStatus
-from maskscore.result import Component, JobResult
+from maskscore.schema import Component, JobResult
+from maskscore.text import one_line
 
 __all__ = ["print_counts", "print_results", "print_statuses", "read_job_ids", "shown_progress", "table"]
 

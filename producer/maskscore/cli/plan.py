@@ -11,8 +11,8 @@ import click
 from rich.table import Table
 
 from maskscore.cli.terminal import new_console
-from maskscore.plan import Means, Plan, Work, make_plan, read_rate
 from maskscore.settings import ClientSettings, load_settings
+from maskscore.sizing import Means, Plan, Work, make_plan, read_rate
 
 __all__ = ["duration", "plan_command", "the_rate"]
 
@@ -169,7 +169,7 @@ def _assumptions(work: Work, means: Means, origin: str) -> list[str]:
         f"image, on average; masks: {masks}.",
         f"Results: {where}. What has ended is kept for {means.kept_s / 86400:g} days (MASKSCORE_RESULT_TTL_S); at most "
         f"{means.queue_limit:,} jobs are queued (MASKSCORE_QUEUE_LIMIT), the producer waits for room.",
-        "Redis: bytes per job and mask as `python -m maskscore.plan.measure` has measured them. Give it half as much "
+        "Redis: bytes per job and mask as `python -m maskscore.sizing.measure` has measured them. Give it half as much "
         "again: it copies pages while it rewrites its append-only file.",
         "Cost: the workers' hours only; no storage, no requests, no Redis.",
     ]

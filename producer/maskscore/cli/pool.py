@@ -9,17 +9,13 @@ import sys
 
 import click
 
+from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, refuse_cluster
 from maskscore.cli.extras import needs_extra, require_module
 from maskscore.cli.worker import refuse_unknown_variables
-from maskscore.connection import connect, refuse_cluster
 from maskscore.errors import SettingsError
-from maskscore.keeper import Keeper
-from maskscore.ledger import Ledger
-from maskscore.logs import json_from_the_start, log_to_stderr
-from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices
-from maskscore.pool.places import own_cores
-from maskscore.queue import make_app
-from maskscore.redaction import public_url
+from maskscore.ledger import Keeper, Ledger
+from maskscore.observability import json_from_the_start, log_to_stderr
+from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices, own_cores
 from maskscore.settings import PREFIX, WorkerSettings, load_settings
 
 __all__ = ["pool_command"]
@@ -112,7 +108,9 @@ def _supervise(settings: WorkerSettings, places: list[Place], limits: Limits, ev
     ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
     demand = Demand(ledger, every_s=every_s, keep_s=limits.cool_down_s)
     # With no worker, nobody else would send the messages of jobs that are due again or were given back.
-    keeper = Keeper(ledger, make_app(settings), settings, name=f"{socket.gethostname()}-{os.getpid()}-pool")
+    app = make_app(settings)
+    name = f"{socket.gethostname()}-{os.getpid()}-pool"
+    keeper = Keeper(ledger, Sender(app), settings, name=name, queue_keys=queue_keys(app, settings.namespace))
     supervisor = Supervisor(
         places,
         [sys.executable, "-m", "maskscore", "worker"],

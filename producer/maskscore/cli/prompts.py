@@ -15,9 +15,16 @@ from maskscore.cli.exits import Exit
 from maskscore.cli.output import table
 from maskscore.cli.terminal import new_console
 from maskscore.errors import InvalidDocumentError
-from maskscore.prompts.check import Balance, check_prompts, groups_of, weigh
-from maskscore.prompts.library import find_prompt_set, prompt_sets
-from maskscore.prompts.tokens import TokenCounter, token_counter
+from maskscore.prompts import (
+    Balance,
+    TokenCounter,
+    check_prompts,
+    find_prompt_set,
+    groups_of,
+    prompt_sets,
+    token_counter,
+    weigh,
+)
 from maskscore.settings import WorkerSettings, load_settings
 
 __all__ = ["prompts_command"]

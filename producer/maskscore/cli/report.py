@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from maskscore.batch import Batch
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra
 from maskscore.cli.named import batch_named
 from maskscore.cli.output import read_job_ids, shown_progress
 from maskscore.cli.unscored import Unscored
-from maskscore.client import Client
-from maskscore.output import OutputError, check_output
+from maskscore.client import Batch, Client
+from maskscore.storage import OutputError, check_output
 
 if TYPE_CHECKING:
     from maskscore.report import ReportEntry

@@ -17,10 +17,8 @@ from maskscore.cli.output import print_results, read_job_ids, shown_progress
 from maskscore.cli.unscored import Unscored
 from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
-from maskscore.job import Method
-from maskscore.result import JobResult
+from maskscore.schema import JobResult, Method, explain
 
 __all__ = ["rescore_command"]
 

@@ -21,10 +21,9 @@ from maskscore.cli.run_progress import RunProgress
 from maskscore.cli.worker_notice import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.dataset import Dataset, Order, default_batch_id, run_dataset
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
-from maskscore.job import JOB_ID_PATTERN, ScoringOptions
+from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
 
 __all__ = ["run_command"]
 

@@ -11,11 +11,9 @@ import click
 
 from maskscore.advice import advice_for
 from maskscore.cli.terminal import new_console
-from maskscore.dataset import Census, Pair, Summary
-from maskscore.dataset.source import Opened
-from maskscore.dataset.tally import Failures
-from maskscore.escaping import one_line
-from maskscore.result import NO_MASK_SCORED
+from maskscore.dataset import Census, Failures, Opened, Pair, Summary
+from maskscore.schema import NO_MASK_SCORED
+from maskscore.text import one_line
 
 __all__ = ["print_dry_run", "print_summary"]
 

@@ -11,10 +11,10 @@ import click
 from pydantic.fields import FieldInfo
 from rich.table import Table
 
+from maskscore.broker import public_url, redacted
 from maskscore.cli.exits import Exit
 from maskscore.cli.terminal import new_console
 from maskscore.errors import SettingsError
-from maskscore.redaction import public_url, redacted
 from maskscore.settings import (
     ALL_FIELDS,
     PREFIX,

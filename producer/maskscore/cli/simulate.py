@@ -10,9 +10,8 @@ import click
 from maskscore.cli.output import table
 from maskscore.cli.plan import duration, the_rate
 from maskscore.cli.terminal import new_console
-from maskscore.output import write_text
-from maskscore.simulation import Outcome, Scaling, bursty_day, simulate
-from maskscore.simulation.chart import draw
+from maskscore.simulation import Outcome, Scaling, bursty_day, draw, simulate
+from maskscore.storage import write_text
 
 __all__ = ["simulate_command"]
 

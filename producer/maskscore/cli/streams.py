@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
-from maskscore.escaping import escaped
-from maskscore.redaction import redacted
+from maskscore.broker import redacted
+from maskscore.text import escaped
 
 __all__ = ["guard_streams", "sentence", "unguarded"]
 

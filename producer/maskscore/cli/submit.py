@@ -15,22 +15,17 @@ from urllib.request import url2pathname
 import click
 from pydantic import ValidationError
 
-from maskscore.categories import keep_categories
 from maskscore.cli.exits import Exit
 from maskscore.cli.jobs import wait_for
 from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.output import print_results
 from maskscore.cli.unscored import Unscored
 from maskscore.cli.worker_notice import warn_of_demo_model
-from maskscore.client import Client
-from maskscore.content import with_content_id
-from maskscore.document import explain
+from maskscore.client import Client, image_size, keep_categories, with_content_id
 from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
 from maskscore.formats import Orphans, UnreadableMask, read_categories, read_masks
-from maskscore.image_size import image_size
-from maskscore.job import Job, MasksFormat, Orientation, parse_job
-from maskscore.objects.names import path_in
-from maskscore.result import JobState
+from maskscore.schema import Job, JobState, MasksFormat, Orientation, explain, parse_job
+from maskscore.storage import path_in
 
 __all__ = ["job_from_options", "submit_command"]
 

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from maskscore.cli.streams import unguarded
-from maskscore.escaping import escaped, one_line
+from maskscore.text import escaped, one_line
 
 __all__ = ["new_console", "text_column"]
 

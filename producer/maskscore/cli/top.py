@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from maskscore.broker import public_url
 from maskscore.cli.keys import Keys
 from maskscore.cli.terminal import new_console
+from maskscore.client import Observer, Overview
 from maskscore.errors import ServiceUnavailable
-from maskscore.overview import Observer, Overview
-from maskscore.redaction import public_url
-from maskscore.registry import SeenWorker
+from maskscore.ledger import SeenWorker
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 
 __all__ = ["top_command"]

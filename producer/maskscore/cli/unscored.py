@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 import click
 
-from maskscore.result import JobResult
+from maskscore.schema import JobResult
 
 __all__ = ["Unscored"]
 

@@ -13,7 +13,7 @@ import click
 from maskscore.cli.exits import Exit
 from maskscore.cli.extras import needs_extra, require_module
 from maskscore.cli.terminal import new_console
-from maskscore.worker_half import worker_part
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["up_command"]
 
@@ -63,9 +63,8 @@ def up_command(weights: Path | None, buckets: tuple[str, ...], directory: Path |
     with needs_extra("worker"):
         demo_weights: Path = worker_part("demo-weights")
     with needs_extra("local"):
-        from maskscore.local import LocalServices, write_for_owner
-        from maskscore.local.signals import hear_interrupts
-        from maskscore.local.worker import start_worker
+        from maskscore.devstack import LocalServices, start_worker, write_for_owner
+        from maskscore.processes import hear_interrupts
     hear_interrupts()
     demo = weights is None
     console = new_console(stderr=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from maskscore.cli.extras import needs_extra
-from maskscore.worker_half import worker_part
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["weights_command"]
 

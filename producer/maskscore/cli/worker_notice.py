@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import click
 
 from maskscore.client import Client
-from maskscore.demo_model import demo_warning
 from maskscore.errors import ServiceUnavailable
-from maskscore.prompts import PromptSet
+from maskscore.prompts import demo_warning
+from maskscore.schema import PromptSet
 
 __all__ = ["warn_of_demo_model", "worker_notice"]
 

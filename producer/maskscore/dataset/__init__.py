@@ -7,18 +7,22 @@ that run at the same time, ``tally`` and ``summary`` what came of it.
 
 from __future__ import annotations
 
-from maskscore.dataset.census import Census
+from maskscore.dataset.api import Order, default_batch_id, run_dataset
 from maskscore.dataset.pairing import Pair, Pairing
+from maskscore.dataset.pairing_counts import Census
+from maskscore.dataset.result_counts import Failures, Tally
 from maskscore.dataset.run import Progress
-from maskscore.dataset.source import Dataset
+from maskscore.dataset.source import (
+    Dataset,
+    Opened,
+)
 from maskscore.dataset.summary import Summary
-from maskscore.dataset.tally import Failures, Tally
-from maskscore.dataset.verb import Order, default_batch_id, run_dataset
 
 __all__ = [
     "Census",
     "Dataset",
     "Failures",
+    "Opened",
     "Order",
     "Pair",
     "Pairing",

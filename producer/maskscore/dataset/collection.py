@@ -8,11 +8,10 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from maskscore.batch import COMMIT_EVERY_S, Ending
-from maskscore.client import Client
-from maskscore.dataset.tally import Tally
+from maskscore.client import COMMIT_EVERY_S, Client, Ending
+from maskscore.dataset.result_counts import Tally
 from maskscore.errors import JobNotFound, ResultUnavailable, ServiceUnavailable
-from maskscore.result import JobResult
+from maskscore.schema import JobResult
 
 __all__ = ["Collection"]
 

@@ -8,13 +8,20 @@ from pathlib import Path
 
 from maskscore.dataset.names import folder_of, last_part
 from maskscore.dataset.roots import FolderRoot, Root
-from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, read_dataset, read_masks
-from maskscore.formats.entries import masks_of
-from maskscore.formats.extra import formats_extra
-from maskscore.formats.sam_folder import SAM_TABLE
-from maskscore.formats.sought import Sought
-from maskscore.formats.vos import FORMAT, entries_of_pictures
-from maskscore.job import Mask
+from maskscore.formats import (
+    FORMAT,
+    SAM_TABLE,
+    ImageMasks,
+    MasksDocumentError,
+    Sought,
+    UnreadableMask,
+    entries_of_pictures,
+    formats_extra,
+    masks_of,
+    read_dataset,
+    read_masks,
+)
+from maskscore.schema import Mask
 
 __all__ = ["read_folder", "read_pictures"]
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskscore.dataset.names import JPEG_RANK, last_part
-from maskscore.formats.image_names import best, composed, likeness, spellings
-from maskscore.formats.vos import frame_of
+from maskscore.formats import best, composed, frame_of, likeness, spellings
 
 __all__ = ["Found", "Index", "IndexedImage"]
 

@@ -11,18 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from maskscore.client import image_size
 from maskscore.dataset.folders import read_folder, read_pictures
 from maskscore.dataset.pairing import Pair
 from maskscore.dataset.roots import Root
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError, NothingToScore
-from maskscore.formats import Orphans, UnreadableMask, read_masks
-from maskscore.formats.containers import unwrapped
-from maskscore.formats.detection import kind_of
-from maskscore.formats.vos import FORMAT as VOS_FORMAT
-from maskscore.image_size import image_size
-from maskscore.job import Job, Mask, ScoringOptions
-from maskscore.objects import Objects, What
+from maskscore.formats import FORMAT as VOS_FORMAT
+from maskscore.formats import Orphans, UnreadableMask, kind_of, read_masks, unwrapped
+from maskscore.schema import Job, Mask, ScoringOptions, explain
+from maskscore.storage import Objects, What
 
 __all__ = ["JobMaker", "Made"]
 

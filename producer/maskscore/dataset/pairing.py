@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
-from maskscore.dataset.census import FIRST, Census, nothing_found
 from maskscore.dataset.index import Found, Index
 from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
+from maskscore.dataset.pairing_counts import FIRST, Census, nothing_found
 from maskscore.dataset.roots import Root
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import ImageMasks, MasksDocumentError, Orphans, read_dataset
-from maskscore.formats.image_names import composed
-from maskscore.formats.sam_folder import SAM_TABLE
-from maskscore.objects import ListedObject
+from maskscore.formats import SAM_TABLE, ImageMasks, MasksDocumentError, Orphans, composed, read_dataset
+from maskscore.storage import ListedObject
 
 __all__ = ["Pair", "Pairing"]
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import quote, unquote
 
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
-from maskscore.objects import ListedObject, Objects, What
+from maskscore.storage import ListedObject, Objects, What
 
 __all__ = ["BucketRoot", "FolderRoot", "Root", "open_root"]
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from maskscore.client import Client
+from maskscore.client import PAGE, Client
 from maskscore.dataset.collection import Collection
 from maskscore.dataset.jobs import JobMaker
 from maskscore.dataset.pairing import Pairing
-from maskscore.dataset.patience import Patience
+from maskscore.dataset.redis_retries import Patience
 from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
 from maskscore.dataset.summary import Summary
 from maskscore.errors import (
@@ -25,8 +25,7 @@ from maskscore.errors import (
     ServiceUnavailable,
 )
 from maskscore.ledger import BatchCounts
-from maskscore.polling import PAGE
-from maskscore.result import JobState
+from maskscore.schema import JobState
 
 __all__ = ["Progress", "Run", "check_batch"]
 

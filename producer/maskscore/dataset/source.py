@@ -13,7 +13,7 @@ from maskscore.dataset.names import Naming, last_part
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.roots import Root, open_root
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
-from maskscore.objects import Objects
+from maskscore.storage import Objects
 
 __all__ = ["Dataset", "Opened"]
 

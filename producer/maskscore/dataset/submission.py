@@ -11,13 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from maskscore.categories import keep_categories
-from maskscore.client import Client
-from maskscore.content import with_content_id
+from maskscore.client import Client, keep_categories, with_content_id
 from maskscore.dataset.jobs import JobMaker, Made
 from maskscore.dataset.pairing import Pair, Pairing
-from maskscore.dataset.patience import Patience
-from maskscore.dataset.tally import Failures
+from maskscore.dataset.redis_retries import Patience
+from maskscore.dataset.result_counts import Failures
 from maskscore.errors import (
     FailureCode,
     InvalidDocumentError,
@@ -28,7 +26,7 @@ from maskscore.errors import (
     ServiceUnavailable,
 )
 from maskscore.formats import read_categories
-from maskscore.job import Job
+from maskscore.schema import Job
 
 __all__ = ["RUN_NOTE", "RunNote", "Submission", "Submitted"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from maskscore.dataset.census import Census
+from maskscore.dataset.pairing_counts import Census
+from maskscore.dataset.result_counts import Failures, Tally
 from maskscore.dataset.submission import Submitted
-from maskscore.dataset.tally import Failures, Tally
 from maskscore.ledger import BatchCounts
 
 __all__ = ["Summary"]

@@ -6,8 +6,30 @@ which imports it when it is asked.
 
 from __future__ import annotations
 
+from maskscore.doctor.deployment import (
+    Deployment,
+)
 from maskscore.doctor.environment import read_settings
 from maskscore.doctor.examination import examine
-from maskscore.doctor.finding import Cause, Finding, Verdict
+from maskscore.doctor.finding import (
+    Cause,
+    Finding,
+    Verdict,
+    failed,
+    failed_by,
+    ok,
+    warning,
+)
 
-__all__ = ["Cause", "Finding", "Verdict", "examine", "read_settings"]
+__all__ = [
+    "Cause",
+    "Deployment",
+    "Finding",
+    "Verdict",
+    "examine",
+    "failed",
+    "failed_by",
+    "ok",
+    "read_settings",
+    "warning",
+]

@@ -9,7 +9,7 @@ import boto3
 import redis
 from botocore.config import Config
 
-from maskscore.connection import connect
+from maskscore.broker import connect
 from maskscore.settings import WorkerSettings
 
 __all__ = ["Deployment"]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from maskscore.doctor.finding import Cause, Finding, failed, ok
-from maskscore.document import explain
+from maskscore.schema import explain
 from maskscore.settings import PREFIX, WorkerSettings, unknown_variables
 
 __all__ = ["examine_variables", "read_settings"]

@@ -13,7 +13,7 @@ from typing import Final
 import redis
 from kombu.exceptions import OperationalError
 
-from maskscore.connection import redis_reason
+from maskscore.broker import redis_reason
 from maskscore.doctor import clock, environment, files, jobs, redis_setup, server, storage, versions, worker
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, failed_by, skipped

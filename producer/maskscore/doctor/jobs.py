@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from maskscore.broker import make_app
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Finding, ok, warning
 from maskscore.ledger import Backlog, Ledger
-from maskscore.queue import make_app
 
 __all__ = ["examine_jobs"]
 

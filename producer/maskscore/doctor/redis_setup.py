@@ -7,11 +7,10 @@ from typing import Any
 
 import redis
 
-from maskscore.connection import redis_reason
+from maskscore.broker import SentinelAddress, parse_sentinel_url, redis_reason
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, warning
 from maskscore.doctor.server import ALLOW
-from maskscore.sentinel import SentinelAddress, parse_sentinel_url
 
 __all__ = ["examine_redis_setup"]
 

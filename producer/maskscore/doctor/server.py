@@ -8,11 +8,9 @@ from collections.abc import Iterator
 
 import redis
 
-from maskscore.connection import ClusterModeError, redis_reason
+from maskscore.broker import ClusterModeError, missing_right, public_url, redis_reason
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, warning
-from maskscore.redaction import public_url
-from maskscore.rights import missing_right
 
 __all__ = ["ALLOW", "examine_redis", "examine_rights"]
 

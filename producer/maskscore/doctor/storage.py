@@ -11,10 +11,10 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
+from maskscore.broker import public_url
 from maskscore.doctor.clock import judge_clock
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, skipped, warning
-from maskscore.redaction import public_url
 
 __all__ = ["examine_read_buckets", "examine_result_buckets", "examine_s3", "examine_spill"]
 

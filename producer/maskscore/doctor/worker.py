@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Finding
-from maskscore.worker_half import worker_part
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["examination", "why_no_worker"]
 

@@ -7,7 +7,13 @@ from maskscore.evaluation.chart import draw
 from maskscore.evaluation.classes import Classes, read_classes
 from maskscore.evaluation.dataset import LabelledImage, LabelledMask, read_coco
 from maskscore.evaluation.figures import Figures, Share
+from maskscore.evaluation.images import (
+    image_uris,
+)
 from maskscore.evaluation.run import Question, evaluate
+from maskscore.evaluation.sampling import (
+    sample_negatives,
+)
 
 __all__ = [
     "Classes",
@@ -18,6 +24,8 @@ __all__ = [
     "Share",
     "draw",
     "evaluate",
+    "image_uris",
     "read_classes",
     "read_coco",
+    "sample_negatives",
 ]

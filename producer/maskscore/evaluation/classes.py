@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.prompts import PromptSet
-from maskscore.yaml_text import read_yaml_file
+from maskscore.schema import PromptSet
+from maskscore.text import read_yaml_file
 
 __all__ = ["Classes", "read_classes"]
 

@@ -14,11 +14,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import Orphans
-from maskscore.ids import id_key
-from maskscore.job import Mask
+from maskscore.schema import Mask, explain, id_key
 
 __all__ = ["Kind", "LabelledImage", "LabelledMask", "read_coco"]
 

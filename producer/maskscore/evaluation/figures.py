@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval
-from maskscore.result import Component
+from maskscore.schema import Component
 
 __all__ = ["AGAINST", "SCORES", "Figures", "Share", "Tally"]
 

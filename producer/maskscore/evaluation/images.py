@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
-from maskscore.formats.image_names import spellings
-from maskscore.objects import Objects
+from maskscore.formats import spellings
+from maskscore.storage import Objects
 
 __all__ = ["image_uris"]
 

@@ -11,9 +11,7 @@ from maskscore.errors import WaitTimeout
 from maskscore.evaluation.classes import Classes
 from maskscore.evaluation.dataset import LabelledImage, LabelledMask
 from maskscore.evaluation.figures import Figures, Tally
-from maskscore.job import Job, Mask, Method, ScoringOptions, View
-from maskscore.prompts import PromptSet
-from maskscore.result import JobResult
+from maskscore.schema import Job, JobResult, Mask, Method, PromptSet, ScoringOptions, View
 
 __all__ = ["Question", "evaluate"]
 

@@ -10,10 +10,8 @@ from typing import Final
 from PIL import Image, ImageChops
 
 from maskscore.evaluation.dataset import Kind, LabelledImage, LabelledMask
-from maskscore.job import RLE, Mask
-from maskscore.masks import text_from_counts
-from maskscore.report.bits import component_bits
-from maskscore.result import Component
+from maskscore.imaging import component_bits
+from maskscore.schema import RLE, Component, Mask, text_from_counts
 
 __all__ = ["encode_picture", "sample_negatives"]
 

@@ -18,11 +18,15 @@ from maskscore.export.counts import ExportCounts
 from maskscore.export.jsonl import write_jsonl
 from maskscore.export.mask import ExportedMask
 from maskscore.export.parquet import write_parquet
+from maskscore.export.ranking import (
+    DEFAULT_WEIGHTS,
+    Ranking,
+)
 from maskscore.export.sa1b import write_sa1b
 from maskscore.export.selection import Selection
-from maskscore.ranking import Ranking
 
 __all__ = [
+    "DEFAULT_WEIGHTS",
     "ExportCounts",
     "ExportedMask",
     "Ranking",

@@ -10,16 +10,13 @@ from typing import IO, Any, Final
 
 from pydantic_core import from_json
 
-from maskscore.batch import Batch
-from maskscore.categories import joined_categories, kept_categories
-from maskscore.client import Client
+from maskscore.client import Batch, Client, joined_categories, kept_categories
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
 from maskscore.export.reader import read_jobs
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, spooled
-from maskscore.objects.names import file_name_of
-from maskscore.output import Output, output_file
+from maskscore.storage import Output, file_name_of, output_file
 
 __all__ = ["scores_of", "write_coco"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from maskscore.batch import Batch
+from maskscore.client import Batch
 
 __all__ = ["job_ids_of"]
 

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from maskscore.batch import Batch
-from maskscore.client import Client
+from maskscore.client import Batch, Client
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
 from maskscore.export.reader import ExportedJob, read_jobs
 from maskscore.export.selection import Selection
 from maskscore.export.spool import spooled
-from maskscore.output import Output, output_file
+from maskscore.storage import Output, output_file
 
 __all__ = ["write_jsonl"]
 

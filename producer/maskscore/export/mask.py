@@ -6,9 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from maskscore.document import Document
-from maskscore.job import Method, Treatment
-from maskscore.result import Box, Component, JobResult, PromptScore
+from maskscore.schema import Box, Component, Document, JobResult, Method, PromptScore, Treatment
 
 __all__ = ["ExportedMask", "exported_mask"]
 

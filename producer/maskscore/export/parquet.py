@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
-from maskscore.batch import Batch
-from maskscore.client import Client
+from maskscore.client import Batch, Client
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
 from maskscore.export.mask import ExportedMask
@@ -20,7 +19,7 @@ from maskscore.export.reader import read_jobs
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, spooled
 from maskscore.export.upstream_columns import UpstreamColumns
-from maskscore.output import Output, output_file
+from maskscore.storage import Output, output_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,19 +8,17 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 
-from maskscore.client import Client
+from maskscore.client import Client, masks_document, masks_of
 from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
 from maskscore.export.counts import ExportCounts
-from maskscore.export.heads import Head, image_id_of, read_head
+from maskscore.export.file_metadata import Head, image_id_of, read_head
 from maskscore.export.mask import ExportedMask, exported_mask
 from maskscore.export.segmentation import Segmenter
 from maskscore.export.selection import Selection
 from maskscore.formats import MasksDocumentError
-from maskscore.job import Job, MasksRef
-from maskscore.job_masks import masks_document, masks_of
 from maskscore.ledger import JobRecord
-from maskscore.result import Component, ImageInfo, JobResult, JobState
-from maskscore.store import load_result
+from maskscore.schema import Component, ImageInfo, Job, JobResult, JobState, MasksRef
+from maskscore.storage import load_result
 
 __all__ = ["ExportedJob", "read_jobs"]
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from maskscore.batch import Batch
-from maskscore.client import Client
+from maskscore.client import Batch, Client
 from maskscore.export.coco import scores_of
 from maskscore.export.counts import ExportCounts
 from maskscore.export.jobs import job_ids_of
@@ -23,9 +22,8 @@ from maskscore.export.reader import read_jobs
 from maskscore.export.segmentation import rle_of
 from maskscore.export.selection import Selection
 from maskscore.export.spool import Spool, SpooledImage, spooled
-from maskscore.ids import plain_id
-from maskscore.objects.names import file_name_of
-from maskscore.output import Output, output_folder
+from maskscore.schema import plain_id
+from maskscore.storage import Output, file_name_of, output_folder
 
 __all__ = ["write_sa1b"]
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from maskscore.components import Part, connected_parts, counts_of, spans_of
 from maskscore.formats import UnreadableMask
-from maskscore.job import RLE, Mask
-from maskscore.masks import counts_from_text, text_from_counts
-from maskscore.polygons import drawable
-from maskscore.result import Component
+from maskscore.masks import Part, connected_parts, counts_of, drawable, spans_of
+from maskscore.schema import RLE, Component, Mask, counts_from_text, text_from_counts
 
 __all__ = ["Segmenter", "rle_of"]
 

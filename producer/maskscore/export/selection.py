@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.ranking import DEFAULT_WEIGHTS, OWN_VALUES, Ranking
-from maskscore.result import Component
-from maskscore.suggest import did_you_mean
+from maskscore.export.ranking import DEFAULT_WEIGHTS, OWN_VALUES, Ranking
+from maskscore.schema import Component
+from maskscore.text import did_you_mean
 
 __all__ = ["Selection"]
 

@@ -17,9 +17,8 @@ from pydantic_core import from_json
 from maskscore.export.counts import ExportCounts
 from maskscore.export.reader import ExportedJob
 from maskscore.export.selection import Selection
-from maskscore.ids import id_key, plain_id
-from maskscore.objects.names import file_name_of
-from maskscore.output import OutputError
+from maskscore.schema import id_key, plain_id
+from maskscore.storage import OutputError, file_name_of
 
 __all__ = ["Spool", "SpooledImage", "SpooledMask", "spooled"]
 
@@ -169,7 +168,7 @@ class Spool:
 def spooled(selection: Selection) -> Iterator[Spool]:
     """Provide a spool in a temporary folder (``TMPDIR`` says where), and remove it.
 
-    Raises :class:`~maskscore.output.OutputError` when that is full.
+    Raises :class:`~maskscore.storage.output.OutputError` when that is full.
     """
     try:
         with (

@@ -16,26 +16,68 @@ What cannot be used at all raises :class:`MasksDocumentError`; a single entry th
 
 from __future__ import annotations
 
+from maskscore.formats.containers import (
+    unwrapped,
+)
 from maskscore.formats.dataset import read_categories, read_dataset
-from maskscore.formats.detection import detect
+from maskscore.formats.detection import (
+    detect,
+    kind_of,
+)
 from maskscore.formats.document import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
+from maskscore.formats.entries import (
+    masks_of,
+)
+from maskscore.formats.extra import (
+    formats_extra,
+)
+from maskscore.formats.image_names import (
+    best,
+    composed,
+    likeness,
+    spellings,
+)
 from maskscore.formats.in_python import from_arrays, from_detectron2, from_sam, from_ultralytics
 from maskscore.formats.layouts import FORMATS, Layout
+from maskscore.formats.read_context import (
+    Sought,
+)
 from maskscore.formats.reading import read_masks
+from maskscore.formats.sam_folder import (
+    SAM_TABLE,
+)
+from maskscore.formats.vos import (
+    FORMAT,
+    entries_of_pictures,
+    frame_of,
+)
 
 __all__ = [
+    "FORMAT",
     "FORMATS",
+    "SAM_TABLE",
     "ImageMasks",
     "Layout",
     "MasksDocumentError",
     "Orphans",
+    "Sought",
     "UnreadableMask",
+    "best",
+    "composed",
     "detect",
+    "entries_of_pictures",
+    "formats_extra",
+    "frame_of",
     "from_arrays",
     "from_detectron2",
     "from_sam",
     "from_ultralytics",
+    "kind_of",
+    "likeness",
+    "masks_of",
     "read_categories",
     "read_dataset",
     "read_masks",
+    "spellings",
+    "unwrapped",
 ]

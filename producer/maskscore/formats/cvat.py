@@ -18,8 +18,8 @@ from defusedxml.ElementTree import iterparse
 from maskscore.formats.document import ImageMasks, MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import masks_of
 from maskscore.formats.image_names import Likeness
-from maskscore.formats.sought import Sought
-from maskscore.rle_arrays import rle_in_box
+from maskscore.formats.read_context import Sought
+from maskscore.masks.arrays import rle_in_box
 
 __all__ = ["entries_of_cvat", "images_of_cvat"]
 

@@ -18,11 +18,11 @@ from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
 from maskscore.formats.layouts import layout_named
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Format
 from maskscore.formats.registry import REGISTERED
 from maskscore.formats.results import image_of_entry, stated_size
-from maskscore.formats.sought import Sought
-from maskscore.ids import id_key, plain_id
+from maskscore.schema import id_key, plain_id
 
 __all__ = ["read_categories", "read_dataset"]
 

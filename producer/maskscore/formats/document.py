@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.job import Mask
+from maskscore.schema import Mask
 
 __all__ = ["ImageMasks", "MasksDocumentError", "Orphans", "Size", "UnreadableMask"]
 

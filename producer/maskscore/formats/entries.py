@@ -8,11 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from maskscore.document import MOST_LEVELS, deeper, explain
 from maskscore.formats.document import Size, UnreadableMask
-from maskscore.ids import plain_id
-from maskscore.job import Mask
-from maskscore.mask_frames import count_fitting
+from maskscore.masks import count_fitting
+from maskscore.schema import MOST_LEVELS, Mask, deeper, explain, plain_id
 
 __all__ = ["id_of", "masks_of", "with_polygon_size"]
 

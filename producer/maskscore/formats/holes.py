@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maskscore.formats.document import Size
-from maskscore.formats.sought import Sought
-from maskscore.job import RLE
-from maskscore.masks import text_from_counts
-from maskscore.polygons import filled_outline_spans, outline_steps
+from maskscore.formats.read_context import Sought
+from maskscore.masks import filled_outline_spans, outline_steps
+from maskscore.schema import RLE, text_from_counts
 
 __all__ = ["rle_with_holes"]
 

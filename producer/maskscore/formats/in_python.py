@@ -10,10 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from maskscore.formats.entries import with_polygon_size
-from maskscore.formats.sought import Sought
-from maskscore.ids import plain_id
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
+from maskscore.formats.read_context import Sought
+from maskscore.masks import (
+    encode_mask,
+)
+from maskscore.schema import (
+    Mask,
+    plain_id,
+)
 
 __all__ = ["from_arrays", "from_detectron2", "from_sam", "from_ultralytics"]
 

@@ -15,12 +15,12 @@ from pydantic_core import from_json
 
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.label_studio import entries_of_task, task_image
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Stated
 from maskscore.formats.registry import REGISTERED, recognised
 from maskscore.formats.results import IMAGE_FIELDS, entries_of_image, stated_size
-from maskscore.formats.sought import Sought
 from maskscore.formats.ultralytics import entries_of_summary
-from maskscore.ids import id_key
+from maskscore.schema import id_key
 
 __all__ = ["json_entries", "layout_of_json", "parse_json"]
 

@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from maskscore.formats.containers import opened
 from maskscore.formats.document import MasksDocumentError, Orphans
 from maskscore.formats.json_constants import StrictJson
-from maskscore.ids import id_key
+from maskscore.schema import id_key
 
 __all__ = ["Grouped", "items", "members", "sketch"]
 

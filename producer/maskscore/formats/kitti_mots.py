@@ -14,14 +14,14 @@ from typing import Any
 from maskscore.formats.containers import opened
 from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
 from maskscore.formats.entries import masks_of
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
 
 __all__ = ["FORMAT"]
 
 _FIELDS = 6
 _IGNORED_CLASS = 10
-# Of the 64 characters of COCO's compressed RLE: maskscore.masks.
+# Of the 64 characters of COCO's compressed RLE: maskscore.schema.rle_text.
 _FIRST = 48
 # Numbers of more digits are no frames, ids or sizes; reading very long ones takes long.
 _MOST_DIGITS = 12

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskscore.formats.sought import Sought
-from maskscore.rle_arrays import count_labels, rles_of_labels
+from maskscore.formats.read_context import Sought
+from maskscore.masks.arrays import count_labels, rles_of_labels
 
 __all__ = ["entries_of_labels", "label_map_of"]
 

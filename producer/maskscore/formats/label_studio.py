@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import id_of
-from maskscore.formats.sought import Sought
+from maskscore.formats.read_context import Sought
 
 __all__ = ["entries_of_task", "task_image", "task_size"]
 
@@ -147,6 +147,8 @@ def _brush(rle: Any, size: Size, sought: Sought) -> Any:
     except (TypeError, ValueError):
         raise ValueError("its `rle` is not a list of bytes") from None
     from maskscore.formats.brush_rle import decode_brush
-    from maskscore.masks import encode_mask
+    from maskscore.masks import (
+        encode_mask,
+    )
 
     return encode_mask(decode_brush(data, height, width))

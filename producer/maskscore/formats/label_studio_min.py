@@ -15,9 +15,9 @@ from typing import Any
 from maskscore.formats.document import ImageMasks, MasksDocumentError
 from maskscore.formats.entries import masks_of
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
-from maskscore.ids import plain_id
+from maskscore.schema import plain_id
 
 __all__ = ["FORMAT"]
 

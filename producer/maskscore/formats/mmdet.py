@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
 
 __all__ = ["FORMAT"]
 

@@ -21,8 +21,8 @@ from numpy.lib import format as npy
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.in_python import inside
 from maskscore.formats.label_maps import entries_of_labels, label_map_of
-from maskscore.formats.sought import Sought
-from maskscore.rle_arrays import rle_of_mask
+from maskscore.formats.read_context import Sought
+from maskscore.masks.arrays import rle_of_mask
 
 __all__ = ["entries_of_npz"]
 

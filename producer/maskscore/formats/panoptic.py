@@ -14,7 +14,7 @@ from typing import Any
 from maskscore.formats.document import MasksDocumentError, UnreadableMask
 from maskscore.formats.entries import id_of
 from maskscore.formats.image_names import parts_of, spellings
-from maskscore.formats.sought import Sought
+from maskscore.formats.read_context import Sought
 
 __all__ = ["entries_of_panoptic"]
 

@@ -8,8 +8,8 @@ import zlib
 from typing import Any
 
 from maskscore.formats.document import Size
-from maskscore.formats.sought import Sought
-from maskscore.job import RLE
+from maskscore.formats.read_context import Sought
+from maskscore.schema import RLE
 
 __all__ = ["bytes_of_base64", "flat_points", "inflated", "is_number", "rle_of_picture", "size_of"]
 
@@ -64,7 +64,7 @@ def rle_of_picture(png: bytes, left: int, top: int, size: Size | None, sought: S
     fit into the image, and :class:`~maskscore.formats.MasksDocumentError` where it cannot be decoded or is too large.
     """
     from maskscore.formats.png import decode_png
-    from maskscore.rle_arrays import rle_in_box
+    from maskscore.masks.arrays import rle_in_box
 
     if size is None:
         raise ValueError("the image's height and width are not stated")

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.decode_limits import TooCostlyError, check_layout, checked
 from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.sought import Sought
+from maskscore.formats.read_context import Sought
+from maskscore.imaging import TooCostlyError, check_layout, checked
 
 __all__ = ["decode_picture"]
 

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.decode_limits import checked
 from maskscore.formats.document import MasksDocumentError, UnreadableMask
 from maskscore.formats.label_maps import entries_of_labels
 from maskscore.formats.magic import pillow_format
-from maskscore.formats.sought import Sought
-from maskscore.rle_arrays import rle_of_mask
+from maskscore.formats.read_context import Sought
+from maskscore.imaging import checked
+from maskscore.masks.arrays import rle_of_mask
 
 __all__ = ["decode_png", "entries_of_png", "layout_of_png", "panoptic_ids"]
 

@@ -13,10 +13,10 @@ from maskscore.formats.entries import masks_of
 from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import json_entries, layout_of_json, parse_json
 from maskscore.formats.layouts import layout_named
+from maskscore.formats.read_context import MOST_PIXELS, Sought
 from maskscore.formats.registry import REGISTERED, recognised_text
-from maskscore.formats.sought import MOST_PIXELS, Sought
 from maskscore.formats.yolo import entries_of_labels_text
-from maskscore.job import Mask
+from maskscore.schema import Mask
 
 __all__ = ["read_masks"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from maskscore.formats.document import ImageMasks, Size
-from maskscore.formats.sought import Sought
+from maskscore.formats.read_context import Sought
 
 __all__ = ["Format", "Kind", "Layout", "Scope", "Stated"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from maskscore.formats.document import MasksDocumentError, Size
 from maskscore.formats.parts import size_of
-from maskscore.formats.sought import Sought
-from maskscore.ids import id_key, plain_id
+from maskscore.formats.read_context import Sought
+from maskscore.schema import id_key, plain_id
 
 __all__ = ["IMAGE_FIELDS", "entries_of_image", "image_of_entry", "stated_size"]
 

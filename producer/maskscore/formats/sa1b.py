@@ -10,8 +10,8 @@ from typing import Any
 
 from maskscore.formats.document import MasksDocumentError
 from maskscore.formats.parts import size_of
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Format, Layout, Stated
-from maskscore.formats.sought import Sought
 
 __all__ = ["GROUNDED_SAM2", "SA1B"]
 

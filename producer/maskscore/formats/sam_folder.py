@@ -13,7 +13,7 @@ from typing import Any
 
 from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
 from maskscore.formats.entries import masks_of
-from maskscore.formats.sought import Sought
+from maskscore.formats.read_context import Sought
 
 __all__ = ["SAM_TABLE", "images_of_sam_output", "is_sam_output"]
 

@@ -12,8 +12,8 @@ from typing import Any
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.entries import id_of
 from maskscore.formats.parts import bytes_of_base64, flat_points, inflated, rle_of_picture, size_of
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Format, Layout, Stated
-from maskscore.formats.sought import Sought
 
 __all__ = ["FORMAT"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from maskscore.formats.document import UnreadableMask
-from maskscore.formats.sought import Sought
+from maskscore.formats.read_context import Sought
 
 __all__ = ["entries_of_summary"]
 

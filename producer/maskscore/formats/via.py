@@ -14,8 +14,8 @@ from typing import Any
 from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
 from maskscore.formats.entries import masks_of
 from maskscore.formats.parts import is_number
+from maskscore.formats.read_context import Sought
 from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
 
 __all__ = ["FORMAT"]
 

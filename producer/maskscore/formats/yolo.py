@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
-from maskscore.formats.sought import Sought
+from maskscore.formats.read_context import Sought
 
 __all__ = ["entries_of_labels_text"]
 

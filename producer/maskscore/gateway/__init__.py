@@ -3,3 +3,19 @@
 Needs the extra ``gateway``; nothing of it is imported here. It keeps nothing: what it is told stands in Redis, so that
 any number of gateways may stand beside each other, and any of them goes on where another one stopped.
 """
+
+from maskscore.gateway.app import (
+    make_app,
+)
+from maskscore.gateway.openapi import (
+    openapi_document,
+)
+from maskscore.gateway.serve import (
+    run_gateway,
+)
+
+__all__ = [
+    "make_app",
+    "openapi_document",
+    "run_gateway",
+]

@@ -9,11 +9,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from maskscore.exporter import counter, gauge, histogram
 from maskscore.gateway.callers import leave
 from maskscore.gateway.hosts import Hosts
 from maskscore.gateway.problems import ProblemError, answer
-from maskscore.metrics import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
-from maskscore.prometheus import counter, gauge, histogram
+from maskscore.observability import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
 
 __all__ = ["Access"]
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from fastapi import Depends, FastAPI, Request, Response
 
-from maskscore.async_client import AsyncClient
+from maskscore.client import AsyncClient
+from maskscore.exporter import new_registry
 from maskscore.gateway import batches, jobs, probes
 from maskscore.gateway.access import Access
 from maskscore.gateway.hosts import Hosts
@@ -19,7 +20,6 @@ from maskscore.gateway.openapi import openapi_document
 from maskscore.gateway.problems import install, problems
 from maskscore.gateway.state import Gateway, authenticated
 from maskscore.gateway.tokens import Tokens
-from maskscore.prometheus import new_registry
 from maskscore.settings import GatewaySettings
 
 __all__ = ["make_app"]

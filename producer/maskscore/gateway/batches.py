@@ -12,9 +12,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from maskscore.async_batch import AsyncBatch
-from maskscore.async_client import AsyncClient
-from maskscore.batch import Ending
+from maskscore.client import AsyncBatch, AsyncClient, Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
 from maskscore.gateway.absence import WORKERS_HEADER, say_if_no_worker
 from maskscore.gateway.bodies import JSON, JSON_LINES
@@ -22,9 +20,8 @@ from maskscore.gateway.callers import revoked_event, unauthorized
 from maskscore.gateway.jobs import ContentId, Ended, NoNews, failed_event, revoked_news
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.state import SharedGateway
-from maskscore.job import JobId
 from maskscore.ledger import BatchCounts, BatchEvent, JobRecord
-from maskscore.result import Failure, JobResult
+from maskscore.schema import Failure, JobId, JobResult
 
 __all__ = ["router"]
 

@@ -9,10 +9,10 @@ from typing import Final
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from maskscore.client import PAGE
 from maskscore.gateway.callers import caller_of
 from maskscore.gateway.intake import Order, too_many_jobs
 from maskscore.gateway.problems import ProblemError
-from maskscore.polling import PAGE
 from maskscore.settings import MIB, GatewaySettings
 
 __all__ = ["JSON", "JSON_LINES", "Bodies", "media_type"]

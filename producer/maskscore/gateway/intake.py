@@ -25,18 +25,14 @@ from typing import Any, Final, Literal
 from fastapi import Request
 from pydantic_core import from_json
 
-from maskscore.async_client import AsyncClient
-from maskscore.client import Client
-from maskscore.content import with_content_id
+from maskscore.client import PAGE, AsyncClient, Client, with_content_id
 from maskscore.errors import FailureCode, JobError, MaskscoreError
 from maskscore.gateway.callers import caller_of
 from maskscore.gateway.problems import ProblemError, problem_of
-from maskscore.job import Job, parse_fields, parse_job
-from maskscore.logs import log_to_stderr
-from maskscore.objects import Objects
-from maskscore.polling import PAGE
+from maskscore.observability import log_to_stderr, open_tracing
+from maskscore.schema import Job, parse_fields, parse_job
 from maskscore.settings import GatewaySettings
-from maskscore.tracing import open_tracing
+from maskscore.storage import Objects
 
 __all__ = ["Intake", "Order", "Taken"]
 

@@ -16,9 +16,8 @@ from maskscore.gateway.bodies import JSON
 from maskscore.gateway.callers import revoked_event, unauthorized
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.state import Gateway, SharedGateway
-from maskscore.job import JobId
 from maskscore.ledger import JobStatus
-from maskscore.result import JobResult, JobState
+from maskscore.schema import JobId, JobResult, JobState
 
 __all__ = ["ContentId", "Ended", "NoNews", "failed_event", "revoked_news", "router"]
 

@@ -13,8 +13,8 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from maskscore.client import Client
-from maskscore.endpoint import Endpoint
 from maskscore.errors import MaskscoreError
+from maskscore.exporter import Endpoint
 from maskscore.gateway.problems import NO_QUEUE
 from maskscore.gateway.state import Gateway, SharedGateway
 from maskscore.settings import GatewaySettings

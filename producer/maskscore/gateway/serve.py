@@ -12,13 +12,12 @@ from contextlib import ExitStack, contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from maskscore.connection import connect, refuse_cluster
+from maskscore.broker import connect, public_url, refuse_cluster
 from maskscore.errors import SettingsError
 from maskscore.gateway.app import make_app
 from maskscore.gateway.connections import Limits, limited_protocol, most_connections
 from maskscore.gateway.probes import open_probes
 from maskscore.gateway.tokens import open_tokens
-from maskscore.redaction import public_url
 from maskscore.settings import GatewaySettings
 
 __all__ = ["run_gateway"]

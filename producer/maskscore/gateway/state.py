@@ -11,13 +11,13 @@ import anyio
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from maskscore.async_client import AsyncClient
+from maskscore.client import AsyncClient
 from maskscore.gateway.bodies import Bodies
 from maskscore.gateway.callers import Callers, revoked_event
 from maskscore.gateway.intake import Intake
 from maskscore.gateway.tokens import Tokens
-from maskscore.objects import Objects
 from maskscore.settings import GatewaySettings
+from maskscore.storage import Objects
 
 __all__ = ["Gateway", "SharedGateway", "authenticated"]
 

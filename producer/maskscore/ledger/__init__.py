@@ -18,10 +18,9 @@ finds in these keys that the ledger did not write is put aside and reported (:cl
 """
 
 from maskscore.ledger.batches import BatchLedger
-from maskscore.ledger.ends import End, hear_ends
+from maskscore.ledger.endings import End, hear_ends
 from maskscore.ledger.jobs import Ledger, new_token
 from maskscore.ledger.records import (
-    LANES,
     Backlog,
     BatchCounts,
     BatchEvent,
@@ -30,33 +29,48 @@ from maskscore.ledger.records import (
     DeadLetter,
     JobRecord,
     JobStatus,
-    Lane,
     Reason,
     Stray,
     Submission,
     Submitted,
     Swept,
 )
+from maskscore.ledger.sweeper import (
+    Keeper,
+)
+from maskscore.ledger.worker_registry import (
+    EVERY_S,
+    Beacon,
+    Registry,
+    SeenWorker,
+    WorkerLine,
+    no_worker_sentence,
+)
 
 __all__ = [
-    "LANES",
+    "EVERY_S",
     "Backlog",
     "BatchCounts",
     "BatchEvent",
     "BatchLedger",
     "BatchSummary",
+    "Beacon",
     "Claim",
     "DeadLetter",
     "End",
     "JobRecord",
     "JobStatus",
-    "Lane",
+    "Keeper",
     "Ledger",
     "Reason",
+    "Registry",
+    "SeenWorker",
     "Stray",
     "Submission",
     "Submitted",
     "Swept",
+    "WorkerLine",
     "hear_ends",
     "new_token",
+    "no_worker_sentence",
 ]

@@ -11,15 +11,17 @@ from typing import Any, cast
 
 import redis
 
+from maskscore.broker import (
+    LANES,
+    Lane,
+)
 from maskscore.errors import JobNotFound
 from maskscore.ledger.records import (
-    LANES,
     Backlog,
     Claim,
     DeadLetter,
     JobRecord,
     JobStatus,
-    Lane,
     Reason,
     Stray,
     Submission,
@@ -28,7 +30,7 @@ from maskscore.ledger.records import (
     moment,
 )
 from maskscore.ledger.scripts import Scripts
-from maskscore.result import Failure, JobState
+from maskscore.schema import Failure, JobState
 
 __all__ = ["Ledger"]
 

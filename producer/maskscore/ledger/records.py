@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, Literal, get_args
+from typing import Literal
 
-from maskscore.job import Priority
-from maskscore.result import Failure, JobState
+from maskscore.broker import Lane
+from maskscore.schema import Failure, JobState, Priority
 
 __all__ = [
-    "LANES",
     "Backlog",
     "BatchCounts",
     "BatchEvent",
@@ -20,7 +19,6 @@ __all__ = [
     "DeadLetter",
     "JobRecord",
     "JobStatus",
-    "Lane",
     "Reason",
     "Stray",
     "Submission",
@@ -28,12 +26,6 @@ __all__ = [
     "Swept",
     "moment",
 ]
-
-
-Lane = Literal["high.again", "high", "normal.again", "normal", "low.again", "low"]
-"""The part of the queue that a job's message is in: its priority, and whether it was queued before."""
-LANES: Final[tuple[Lane, ...]] = get_args(Lane)
-"""All of them, in the order in which they are served."""
 
 
 def moment(milliseconds: bytes | int) -> datetime:

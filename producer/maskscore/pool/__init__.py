@@ -10,7 +10,13 @@ The pool's own process needs no PyTorch. It is for machines without Kubernetes; 
 from __future__ import annotations
 
 from maskscore.pool.demand import Demand
-from maskscore.pool.places import Place, cpu_places, device_places, find_devices
+from maskscore.pool.places import (
+    Place,
+    cpu_places,
+    device_places,
+    find_devices,
+    own_cores,
+)
 from maskscore.pool.restarts import Restarts
 from maskscore.pool.scale import Limits, Observation, how_many
 from maskscore.pool.supervisor import Supervisor
@@ -26,4 +32,5 @@ __all__ = [
     "device_places",
     "find_devices",
     "how_many",
+    "own_cores",
 ]

@@ -9,7 +9,7 @@ from collections import deque
 
 import redis
 
-from maskscore.connection import redis_reason
+from maskscore.broker import redis_reason
 from maskscore.ledger import Ledger
 from maskscore.pool.scale import Observation
 

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from maskscore.local import launch
-from maskscore.local.signals import signals_held
 from maskscore.pool.places import Place
+from maskscore.processes import launch, signals_held
 
 __all__ = ["WorkerProcess", "how_it_ended"]
 

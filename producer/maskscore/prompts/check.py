@@ -9,10 +9,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from maskscore.document import explain
-from maskscore.job import Thresholds
-from maskscore.prompts import PromptSet
 from maskscore.prompts.tokens import TokenCounter
+from maskscore.schema import PromptSet, Thresholds, explain
 
 __all__ = ["Balance", "Problem", "check_prompts", "find_repeated", "find_too_long", "groups_of", "weigh"]
 

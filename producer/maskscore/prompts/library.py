@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.prompts import PromptSet, builtin_names, load_builtin, read_prompt_set
-from maskscore.suggest import did_you_mean
-from maskscore.yaml_text import read_yaml, read_yaml_file
+from maskscore.prompts.reading import (
+    builtin_names,
+    load_builtin,
+    read_prompt_set,
+)
+from maskscore.schema import (
+    PromptSet,
+)
+from maskscore.text import did_you_mean, read_yaml, read_yaml_file
 
 __all__ = ["PromptSource", "find_prompt_set", "prompt_sets"]
 

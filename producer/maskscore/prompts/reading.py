@@ -1,72 +1,45 @@
-"""A prompt set from its YAML; what is wrong with it in plain words, by line."""
+"""Prompt sets from YAML: those that come with the package, and files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from importlib import resources
+from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
-from maskscore.errors import InvalidDocumentError
-from maskscore.suggest import did_you_mean
-from maskscore.yaml_text import YamlText
+from maskscore.prompts.explanation import explain_prompt_set
+from maskscore.schema import PromptSet
+from maskscore.text import YamlText, read_yaml, read_yaml_file
 
-__all__ = ["explain_prompt_set"]
-
-_MOST: Final = 3
-_GROUPS: Final = ("positive", "negative", "neutral")
-_KINDS: Final = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing", list: "a list"}
+__all__ = ["builtin_names", "load_builtin", "read_prompt_set"]
 
 
-def explain_prompt_set(
-    error: ValidationError, text: YamlText, kind: type[BaseModel], what: str
-) -> InvalidDocumentError:
-    """Return the error that says what :mod:`pydantic` found wrong with a prompt set of this ``kind``."""
-    if not isinstance(text.value, dict):
-        found = "empty" if text.value is None else f"{_KINDS.get(type(text.value), 'a text')}"
-        return InvalidDocumentError(
-            f"{what} is not valid: it must have the fields `name`, `positive` and `negative`, and it is {found}."
-        )
-    problems = error.errors(include_url=False, include_context=False)
-    said = [_said(problem, text, list(kind.model_fields)) for problem in problems[:_MOST]]
-    if len(problems) > _MOST:
-        said.append(f"and {len(problems) - _MOST} more")
-    return InvalidDocumentError(f"{what} is not valid: {'; '.join(said)}.")
+def builtin_names() -> list[str]:
+    """Return the names of the prompt sets that come with the package."""
+    files = resources.files(__package__).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def _said(problem: ErrorDetails, text: YamlText, fields: list[str]) -> str:
-    place, value, kind = problem["loc"], problem["input"], problem["type"]
-    field = str(place[0]) if place else ""
-    line = text.line_of(place)
-    before = f"line {line}: " if line else ""
-    if kind == "extra_forbidden":
-        hint = did_you_mean(field, fields) or f"; known are {', '.join(fields)}"
-        return f"{before}`{field:.60}` is no field of a prompt set{hint}"
-    if kind == "missing":
-        return f"`{field}` is missing"
-    if kind in ("tuple_type", "list_type"):
-        return f"{before}`{field}` must be a list, with a line `- TEXT` for each prompt"
-    if kind == "string_type" and len(place) > 1:
-        return f"{before}`{field}` has {_not_text(value)}; put the text in quotes"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not place:
-        return message + "".join(_lines_of_repeated(text))
-    return f"{before}`{field}`: {message[:1].lower()}{message[1:]}"
+def load_builtin(name: str) -> PromptSet:
+    """Return the package's prompt set of this name. Raises KeyError where there is none."""
+    if name not in builtin_names():
+        raise KeyError(name)
+    data = resources.files(__package__).joinpath(f"{name}.yaml").read_bytes()
+    return _prompt_set(read_yaml(data, f"The prompt set {name!r}"), f"The prompt set {name!r}")
 
 
-def _not_text(value: Any) -> str:
-    if isinstance(value, dict):
-        key = next(iter(value), "")
-        return f"`{key!s:.40}: ...`, which YAML reads as a field because of the colon"
-    return f"an entry that YAML reads as {_KINDS.get(type(value), 'a ' + type(value).__name__)} ({value!s:.40})"
+def read_prompt_set(path: Path) -> PromptSet:
+    """Read a prompt set from a YAML file.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` that names the file, the line and what does not fit; also for
+    a file that cannot be read, is not UTF-8 or not YAML.
+    """
+    what = f"The prompt set {path}"
+    return _prompt_set(read_yaml_file(path, what), what)
 
 
-def _lines_of_repeated(text: YamlText) -> Iterator[str]:
-    seen: dict[str, int] = {}
-    for group in _GROUPS:
-        for line, prompt in text.lines_of(group):
-            if prompt in seen:
-                yield f" (lines {seen[prompt]} and {line})"
-                return
-            seen[prompt] = line
+def _prompt_set(text: YamlText, what: str) -> PromptSet:
+    try:
+        return PromptSet.model_validate(text.value)
+    except ValidationError as error:
+        raise explain_prompt_set(error, text, PromptSet, what) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from maskscore.worker_half import worker_part
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["CLIP_CONTEXT", "TokenCounter", "estimate_tokens", "token_counter"]
 

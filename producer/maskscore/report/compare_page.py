@@ -8,14 +8,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from maskscore.job import Job
-from maskscore.output import output_file
 from maskscore.report.comparison import Cell, ComparedMask, Comparison
 from maskscore.report.entries import ReportEntry
 from maskscore.report.pictures import crop_picture, crop_uri
 from maskscore.report.sections import Section, bits_of, make_section
 from maskscore.report.templates import template
 from maskscore.report.thumbnails import mask_thumbnail
+from maskscore.schema import Job
+from maskscore.storage import output_file
 
 __all__ = ["write_comparison"]
 

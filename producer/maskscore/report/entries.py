@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from maskscore.batch import Batch
-from maskscore.client import Client
+from maskscore.client import Batch, Client, masks_document, masks_of
 from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
 from maskscore.formats import MasksDocumentError, UnreadableMask
-from maskscore.job import Job, Mask
-from maskscore.job_masks import masks_document, masks_of
 from maskscore.ledger import JobRecord
-from maskscore.objects import Objects
-from maskscore.result import Failure, JobResult, JobState
-from maskscore.store import load_result
+from maskscore.schema import Failure, Job, JobResult, JobState, Mask
+from maskscore.storage import Objects, load_result
 
 __all__ = ["ReportEntry", "batch_entries", "collect", "job_entries"]
 

@@ -11,7 +11,6 @@ from typing import Final
 
 from markupsafe import Markup
 
-from maskscore.output import output_errors, output_file, write_text
 from maskscore.report.entries import ReportEntry
 from maskscore.report.grades import Grade, in_order
 from maskscore.report.page import section_markup
@@ -19,6 +18,7 @@ from maskscore.report.sections import LIGHT, Section, make_section
 from maskscore.report.summary import Summary
 from maskscore.report.templates import template
 from maskscore.report.thumbnails import photo_thumbnail
+from maskscore.storage import output_errors, output_file, write_text
 
 __all__ = ["write_folder"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from maskscore.result import Component
+from maskscore.schema import Component
 
 __all__ = ["CLEAR_COSINE", "COSINE_GRADES", "MULTIPLIER_GRADES", "NO_GRADE", "Grade", "grade_of", "in_order"]
 

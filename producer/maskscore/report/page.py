@@ -8,11 +8,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from maskscore.output import output_file
 from maskscore.report.entries import ReportEntry
 from maskscore.report.sections import Section, make_section
 from maskscore.report.summary import Summary
 from maskscore.report.templates import template
+from maskscore.storage import output_file
 
 __all__ = ["render", "section_markup", "write_report"]
 

@@ -8,10 +8,8 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from maskscore.frames import framed, window
-from maskscore.job import View
-from maskscore.result import Box
-from maskscore.treatments import treat_picture
+from maskscore.imaging import framed, treat_picture, window
+from maskscore.schema import Box, View
 
 __all__ = ["crop_picture", "crop_uri", "data_uri", "layer"]
 

@@ -7,13 +7,12 @@ from typing import Final
 
 from PIL import Image
 
-from maskscore.job import Mask
-from maskscore.report.bits import component_bits
+from maskscore.imaging import component_bits
 from maskscore.report.entries import ReportEntry
 from maskscore.report.grades import Grade, grade_of
 from maskscore.report.photo import PhotoError, open_photo
 from maskscore.report.pictures import crop_picture, crop_uri, data_uri, layer
-from maskscore.result import Component
+from maskscore.schema import Component, Mask
 
 __all__ = ["FULL", "LIGHT", "Detail", "Pictures", "Row", "Section", "bits_of", "make_section"]
 

@@ -10,7 +10,7 @@ from typing import Final
 from maskscore.report.grades import CLEAR_COSINE, Grade
 from maskscore.report.sections import Row, Section, bits_of
 from maskscore.report.thumbnails import mask_thumbnail
-from maskscore.result import Component
+from maskscore.schema import Component
 
 __all__ = ["Card", "ContactSheet", "Group", "leaning"]
 

@@ -13,7 +13,7 @@ from maskscore.report.grades import COSINE_GRADES, MULTIPLIER_GRADES, NO_GRADE, 
 from maskscore.report.histogram import Histogram
 from maskscore.report.sections import Section
 from maskscore.report.sheet import ContactSheet
-from maskscore.result import JobResult
+from maskscore.schema import JobResult
 
 __all__ = ["Bar", "Problem", "Scale", "Summary"]
 

@@ -6,10 +6,9 @@ from typing import Final
 
 from PIL import Image, ImageEnhance
 
-from maskscore.frames import window
+from maskscore.imaging import window
 from maskscore.report.pictures import data_uri, layer
-from maskscore.result import Box
-from maskscore.views import View
+from maskscore.schema import Box, View
 
 __all__ = ["mask_thumbnail", "photo_thumbnail"]
 
@@ -29,7 +28,7 @@ def photo_thumbnail(photo: Image.Image) -> str:
 def mask_thumbnail(photo: Image.Image, bits: Image.Image, box: Box, colour: str) -> str:
     """Return one mask as a small JPEG, as a ``data:`` URI: its box with a quarter around it, the mask in ``colour``.
 
-    ``bits`` is the mask inside its ``box``, as :func:`maskscore.report.bits.component_bits` draws it.
+    ``bits`` is the mask inside its ``box``, as :func:`maskscore.imaging.mask_pictures.component_bits` draws it.
     """
     left, top, width, height = window(box, _VIEW, photo.size)
     scale = _MASK_SIDE / max(width, height)

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from maskscore.errors import MaskscoreError
-from maskscore.local.signals import hear_interrupts
+from maskscore.processes import hear_interrupts
 from maskscore.settings import PREFIX
 from maskscore_worker.demo.run import DEMO_WEIGHTS, run_demo
 

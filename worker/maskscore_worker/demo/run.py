@@ -19,11 +19,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from maskscore import Client, Component, Job, JobResult, JobState, ScoringOptions
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
+from maskscore.devstack import LocalServices, start_worker
+from maskscore.masks import (
+    encode_mask,
+)
 from maskscore.report import collect, write_report
+from maskscore.storage import Objects
 from maskscore_worker.demo.photos import PHOTOS, cut_into_masks, photo
 from maskscore_worker.demo.scenes import draw_scene
 

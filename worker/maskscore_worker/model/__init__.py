@@ -1,0 +1,49 @@
+"""The CLIP model: checkpoint, device, precision, and what makes its forward fast."""
+
+from __future__ import annotations
+
+from maskscore_worker.model.allocator import (
+    keep_freed_memory,
+)
+from maskscore_worker.model.clip import (
+    ClipModel,
+    load_model,
+)
+from maskscore_worker.model.cpu_threads import (
+    SLICE,
+    Lanes,
+)
+from maskscore_worker.model.cuda_graphs import (
+    Forward,
+    fixed_sizes,
+)
+from maskscore_worker.model.device import (
+    choose_device,
+)
+from maskscore_worker.model.device_check import (
+    DeviceBroken,
+    DeviceCheck,
+    is_out_of_memory,
+)
+from maskscore_worker.model.download import (
+    check,
+)
+from maskscore_worker.model.precision import (
+    choose_precision,
+)
+
+__all__ = [
+    "SLICE",
+    "ClipModel",
+    "DeviceBroken",
+    "DeviceCheck",
+    "Forward",
+    "Lanes",
+    "check",
+    "choose_device",
+    "choose_precision",
+    "fixed_sizes",
+    "is_out_of_memory",
+    "keep_freed_memory",
+    "load_model",
+]

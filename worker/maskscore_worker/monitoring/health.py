@@ -1,0 +1,79 @@
+"""What the probes say: whether the worker makes progress (liveness), and whether jobs may be sent to it (readiness)."""
+
+from __future__ import annotations
+
+import time
+
+from maskscore.ledger import EVERY_S, Beacon
+from maskscore.settings import WorkerSettings
+from maskscore_worker.jobs import Drain, QueueConsumer, WorkerFaults
+from maskscore_worker.model import DeviceCheck
+from maskscore_worker.monitoring.watchdog import Watchdog
+
+__all__ = ["Health"]
+
+_MISSED_SIGNS = 5
+
+
+class Health:
+    """The probes of one worker. They wait for nothing; what they need to know, threads find out beside them.
+
+    ``consuming`` is set when messages are taken, which is after the model was loaded and a batch was encoded.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._watchdog: Watchdog | None = None
+        self._drain: Drain | None = None
+        self._beacon: Beacon | None = None
+        self._faults: WorkerFaults | None = None
+        self.queue_consumer: QueueConsumer | None = None
+        """What takes the messages; set before ``consuming``."""
+        self._device: DeviceCheck | None = None
+        self.consuming = False
+
+    def observe(
+        self,
+        watchdog: Watchdog,
+        drain: Drain,
+        beacon: Beacon,
+        faults: WorkerFaults | None = None,
+        device: DeviceCheck | None = None,
+    ) -> None:
+        """Take these into account from now on."""
+        self._watchdog, self._drain, self._beacon = watchdog, drain, beacon
+        self._faults, self._device = faults, device
+
+    def live(self) -> str | None:
+        """Return what is broken or stands still; ``None``: the worker lives, or still loads its model."""
+        if self._device is not None and self._device.reason is not None:
+            return self._device.reason
+        dog = self._watchdog
+        if dog is None:
+            return None
+        if dog.reason is not None:
+            return dog.reason
+        # A look may take as long as Redis is silent.
+        patience_s = self._settings.watchdog_s + 5 * self._settings.redis_timeout_s
+        still_s = time.monotonic() - dog.looked_at
+        return f"the watchdog has not looked for {still_s:.0f} s" if still_s > patience_s else None
+
+    def ready(self) -> str | None:
+        """Return why the worker takes no jobs just now; ``None``: it does."""
+        if self._drain is not None and self._drain.draining:
+            return "it is draining: what runs is finished, nothing new is begun"
+        if not self.consuming:
+            return "the model is being loaded"
+        if self.queue_consumer is not None and (idle := self.queue_consumer.reason) is not None:
+            return idle
+        still = self.live()
+        if still is not None:
+            return still
+        if self._beacon is not None and self._beacon.refused is not None:
+            return f"Redis's user lacks a right: {self._beacon.refused}"
+        silence_s = self._beacon.silence_s if self._beacon else None
+        if silence_s is None:
+            return "Redis has not answered yet"
+        if silence_s > _MISSED_SIGNS * EVERY_S:
+            return f"Redis has not answered for {silence_s:.0f} s"
+        return self._faults.reason if self._faults else None
