@@ -35,7 +35,6 @@ _COMMANDS: Final = {
     "worker": "maskscore.cli.worker",
     "pool": "maskscore.cli.pool",
     "plan": "maskscore.cli.plan",
-    "simulate": "maskscore.cli.simulate",
     "up": "maskscore.cli.up",
     "top": "maskscore.cli.top",
     "exporter": "maskscore.cli.exporter",

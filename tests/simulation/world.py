@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from maskscore.simulation.autoscaler import SYNC_S, Autoscaler, Scaling
-from maskscore.simulation.day import DAY_S, Arrival
+from simulation.autoscaler import SYNC_S, Autoscaler, Scaling
+from simulation.day import DAY_S, Arrival
 
 __all__ = ["Outcome", "Sample", "simulate"]
 

@@ -9,12 +9,10 @@ that takes jobs in their order, at a measured rate, some seconds after it was as
 
 from __future__ import annotations
 
-from maskscore.simulation.autoscaler import Autoscaler, Scaling, hpa_desired
-from maskscore.simulation.chart import (
-    draw,
-)
-from maskscore.simulation.day import Arrival, bursty_day
-from maskscore.simulation.world import Outcome, simulate
+from simulation.autoscaler import Autoscaler, Scaling, hpa_desired
+from simulation.chart import draw
+from simulation.day import Arrival, bursty_day
+from simulation.world import Outcome, simulate
 
 __all__ = [
     "Arrival",

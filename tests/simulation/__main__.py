@@ -1,4 +1,4 @@
-"""``simulate``: a bursty day under three settings of the scaler."""
+"""``python -m simulation``: a bursty day under three settings of the scaler."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 from maskscore.cli.output import table
 from maskscore.cli.plan import duration, the_rate
 from maskscore.cli.terminal import new_console
-from maskscore.simulation import Outcome, Scaling, bursty_day, draw, simulate
 from maskscore.storage import write_text
+from simulation import Outcome, Scaling, bursty_day, draw, simulate
 
 __all__ = ["simulate_command"]
 
@@ -24,7 +24,7 @@ def _settings(target: float, most: int, cool_down_s: float) -> list[Scaling]:
     ]
 
 
-@click.command("simulate")
+@click.command("python -m simulation")
 @click.option("--jobs", type=click.IntRange(min=1), default=200_000, show_default=True, help="Jobs of the day.")
 @click.option("--masks-per-image", type=click.FloatRange(min=1), default=100.0, show_default=True, help="On average.")
 @click.option("--masks-per-s", type=click.FloatRange(min=0, min_open=True), help="Rate of one worker.")
@@ -144,3 +144,7 @@ def _figures(outcome: Outcome, cost: float | None) -> dict[str, object]:
 
 def _seconds(value: float) -> str:
     return f"{value:.1f} s" if value < 10 else f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+if __name__ == "__main__":
+    simulate_command()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from maskscore.simulation.day import DAY_S, Arrival
-from maskscore.simulation.world import Outcome
+from simulation.day import DAY_S, Arrival
+from simulation.world import Outcome
 
 __all__ = ["draw"]
 
