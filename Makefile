@@ -54,11 +54,11 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/maskscore settings --markdown > docs/settings.md
+	$(BIN)/maskscore settings --markdown > docs/reference/settings.md
 	$(BIN)/python -c 'import sys, yaml; yaml.safe_dump(yaml.safe_load(sys.stdin)["spec"], sys.stdout, sort_keys=False)' \
 		< deploy/components/monitoring/alerts.yaml > docker/prometheus/alerts.yaml
-	$(BIN)/maskscore metrics --markdown > docs/metrics.md
-	PYTHONPATH=tests $(BIN)/python -m licences > docs/licences.md
+	$(BIN)/maskscore metrics --markdown > docs/reference/metrics.md
+	PYTHONPATH=tests $(BIN)/python -m licences > docs/reference/licences.md
 
 clean:
 	rm -rf $(VENV) $(VENV)-infinity build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

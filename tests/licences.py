@@ -1,6 +1,6 @@
 """Licences of what maskscore's wheel requires and its container images install, as a table in Markdown.
 
-    PYTHONPATH=tests python -m licences > docs/licences.md
+    PYTHONPATH=tests python -m licences > docs/reference/licences.md
 
 Each licence must be compatible with distribution under Apache-2.0. The extras ``dev`` and ``bench`` are left out: they
 are installed to work on maskscore, and never distributed with it.

@@ -1,4 +1,4 @@
-"""What to do about each code of a failure, in a few words; docs/codes.md has more."""
+"""What to do about each code of a failure, in a few words; docs/reference/codes.md has more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of all sides, read from ``MASKSCORE_…`` variables; ``docs/settings.md`` is generated from here.
+"""Settings of all sides, read from ``MASKSCORE_…`` variables; ``docs/reference/settings.md`` is generated from here.
 
 S3's address and credentials are the usual ``AWS_…`` variables and files, read by boto3 itself.
 """
@@ -112,8 +112,8 @@ class WorkerSettings(ClientSettings):
         "fp32",
         description="What the image tower computes in. `bf16` is 2 to 4 times as fast where the processor has it, and "
         "moves a mask's probabilities: by up to 0.25 with the `logit_scale` of released CLIPs, for 1 mask in 40 by "
-        "more than 0.03 (docs/performance.md). `auto` is the fastest that agrees with fp32 to 0.001: fp32, on every "
-        "device.",
+        "more than 0.03 (docs/explanation/performance.md). `auto` is the fastest that agrees with fp32 to 0.001: "
+        "fp32, on every device.",
     )
     crop_mode: CropMode = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."

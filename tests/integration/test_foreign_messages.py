@@ -260,7 +260,7 @@ def test_a_right_that_is_missing_is_named_by_the_worker_and_by_doctor(site: Site
         assert words in str(missing_right(poor, NAMESPACE))
     found = {each.name: each for each in examine(WorkerSettings(redis_url=url, namespace=NAMESPACE), as_worker=False)}
     assert found["redis rights"].verdict.name == "FAILED"
-    assert "docs/redis.md" in str(found["redis rights"].advice)
+    assert "docs/how-to/redis.md" in str(found["redis rights"].advice)
 
 
 def test_a_worker_without_its_rights_does_not_start(site: Site) -> None:
@@ -276,5 +276,5 @@ def test_a_worker_without_its_rights_does_not_start(site: Site) -> None:
 
 
 def test_the_documented_rule_is_the_one_that_was_tried() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "redis.md").read_text("utf-8")
     assert acl_rule("maskscore") in " ".join(page.replace("\\\n", " ").split())

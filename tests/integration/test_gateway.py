@@ -393,7 +393,7 @@ def test_hundreds_of_streams_take_no_threads(gateway: Gateway, settings: ClientS
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_pages_own_lines_work(gateway: Gateway, settings: ClientSettings, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "gateway.md").read_text()
     (one,) = re.findall(r"## One job\n\n((?:    .*\n)+)", page)
     (many,) = re.findall(r"## Many\n\n((?:    .*\n)+)", page)
     one = one.replace("http://localhost:8080", gateway.url)

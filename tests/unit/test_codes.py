@@ -9,7 +9,7 @@ import pytest
 
 from maskscore.errors import FailureCode, SkipCode
 
-PAGE = Path(__file__).parents[2] / "docs" / "codes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "codes.md"
 
 
 @pytest.mark.parametrize("codes", [FailureCode, SkipCode])

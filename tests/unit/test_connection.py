@@ -65,7 +65,8 @@ def test_what_redis_refuses_does_not(answer: str, in_pipeline: bool) -> None:
 
 def test_a_right_that_is_missing_is_said_with_where_the_rule_is() -> None:
     error = error_of("NOPERM this user has no permissions to run the 'zadd' command", in_pipeline=False)
-    with pytest.raises(ServiceUnavailable, match=r"'zadd' command\. docs/redis\.md"), redis_errors(ClientSettings()):
+    said = r"'zadd' command\. docs/how-to/redis\.md"
+    with pytest.raises(ServiceUnavailable, match=said), redis_errors(ClientSettings()):
         raise error
 
 

@@ -77,7 +77,7 @@ def test_weights_from_a_volume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("namespace", ["maskscore", "scoring-b"])
 def test_the_documented_overlay_renders(namespace: str, tmp_path: Path) -> None:
-    page = (ROOT / "docs/deploying.md").read_text()
+    page = (ROOT / "docs/how-to/deploying.md").read_text()
     (written,) = re.findall(r"```yaml\n# (?:\S+/)?kustomization\.yaml\n(.*?)```", page, re.DOTALL)
     # kustomize reads files of replacements only from below.
     shutil.copytree(DEPLOY, tmp_path / "maskscore" / "deploy")
@@ -158,7 +158,7 @@ def test_pods_are_restricted(name: str) -> None:
 @every_overlay
 def test_secrets_are_referred_to_and_only_by_who_needs_them(name: str) -> None:
     assert not of_kind(overlay(name), "Secret")
-    page = (ROOT / "docs/deploying.md").read_text()
+    page = (ROOT / "docs/how-to/deploying.md").read_text()
     for _, container in containers(overlay(name)):
         keys = set()
         for variable in container["env"]:

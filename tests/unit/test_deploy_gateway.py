@@ -78,7 +78,7 @@ def test_its_variables_are_settings_and_fit(objects: list[Manifest], monkeypatch
     assert str(settings.gateway_tokens_file) == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
     # Kubernetes replaces the file of a mounted secret, but never one that is mounted by a subPath.
     assert "subPath" not in mount
-    assert "--from-literal=gateway-tokens=" in (ROOT / "docs" / "gateway.md").read_text()
+    assert "--from-literal=gateway-tokens=" in (ROOT / "docs" / "how-to" / "gateway.md").read_text()
 
 
 def test_its_probes_and_ports_are_there(objects: list[Manifest]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from licences import Dependency, dependencies
 
-PAGE = Path(__file__).parents[2] / "docs" / "licences.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "licences.md"
 
 
 def test_every_licence_is_compatible() -> None:

@@ -15,7 +15,7 @@ from scrape import get
 
 
 def test_the_page_of_metrics_is_what_the_code_says() -> None:
-    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
     assert page.read_text("utf-8") == metrics_markdown(), "run `make docs`"
 
 

@@ -170,8 +170,8 @@ def redis_errors(settings: ClientSettings) -> Iterator[None]:
         ) from error
     except redis.exceptions.NoPermissionError as error:
         raise ServiceUnavailable(
-            f"Redis at {where} does not allow its user what is needed: {redis_reason(error)}. docs/redis.md has the "
-            "least rule; `maskscore doctor` says what is missing."
+            f"Redis at {where} does not allow its user what is needed: {redis_reason(error)}. docs/how-to/redis.md has "
+            "the least rule; `maskscore doctor` says what is missing."
         ) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise ServiceUnavailable(

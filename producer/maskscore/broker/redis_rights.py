@@ -92,8 +92,8 @@ def refuse_missing_rights(client: redis.Redis, namespace: str) -> None:
     missing = missing_right(client, namespace)
     if missing is not None:
         raise SettingsError(
-            f"Redis's user in MASKSCORE_REDIS_URL lacks a right: {missing}. Give it the rule of docs/redis.md, for the "
-            f"namespace {namespace!r}."
+            f"Redis's user in MASKSCORE_REDIS_URL lacks a right: {missing}. Give it the rule of docs/how-to/redis.md, "
+            f"for the namespace {namespace!r}."
         )
 
 

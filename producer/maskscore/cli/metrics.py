@@ -24,7 +24,7 @@ This page is written by `make docs`.
 
 
 def metrics_markdown() -> str:
-    """Return ``docs/metrics.md``."""
+    """Return ``docs/reference/metrics.md``."""
     lines = [_INTRODUCTION, "| metric | kind | side | meaning | labels |", "|---|---|---|---|---|"]
     lines += [f"| `{m.name}` | {m.kind} | {m.side} | {m.help} | {_labels(m)} |" for m in METRICS]
     return "\n".join(lines) + "\n"

@@ -24,7 +24,7 @@ __all__ = ["requeue_command"]
     multiple=True,
     type=click.Choice([str(code) for code in FailureCode]),
     metavar="CODE",
-    help="Only jobs that ended with this code (docs/codes.md), such as prompt_set_unknown; repeatable.",
+    help="Only jobs that ended with this code (docs/reference/codes.md), such as prompt_set_unknown; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def requeue_command(names: tuple[str, ...], codes: tuple[str, ...], as_json: bool) -> None:

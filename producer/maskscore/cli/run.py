@@ -36,7 +36,7 @@ __all__ = ["run_command"]
     "format_",
     type=click.Choice(list(FORMATS)),
     metavar="NAME",
-    help="Layout of the masks (docs/formats), such as coco; else their content says.",
+    help="Layout of the masks (docs/reference/formats), such as coco; else their content says.",
 )
 @click.option("--image-suffix", metavar="END", help="Images are files that end so, such as _leftImg8bit.png.")
 @click.option("--masks-suffix", metavar="END", help="Masks files are those that end so, such as _mask.png.")

@@ -60,7 +60,7 @@ def _side(name: str) -> str:
 
 
 def settings_markdown() -> str:
-    """Return ``docs/settings.md``."""
+    """Return ``docs/reference/settings.md``."""
     lines = [_INTRODUCTION, "| variable | side | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{name}` | {side} | {default} | {meaning} |" for name, side, default, meaning in _rows()]
     return "\n".join(lines) + "\n"

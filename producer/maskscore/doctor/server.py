@@ -59,7 +59,7 @@ def examine_redis(deployment: Deployment) -> Iterator[Finding]:
         yield ok("redis", sentence)
 
 
-ALLOW = "Give the user the rights of the ACL rule in docs/redis.md, or more."
+ALLOW = "Give the user the rights of the ACL rule in docs/how-to/redis.md, or more."
 
 
 def examine_rights(deployment: Deployment) -> Iterator[Finding]:

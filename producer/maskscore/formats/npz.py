@@ -144,7 +144,7 @@ def _stored(file: IO[bytes]) -> _Stored:
         raise MasksDocumentError(
             "The array holds Python objects (a pickle), which are never read: a pickle may run any program. Of SAM's "
             'records save the masks, np.savez(file, masks=np.stack([record["segmentation"] for record in records])), '
-            "or the records as JSON, with RLE (docs/formats/sam.md)."
+            "or the records as JSON, with RLE (docs/reference/formats/sam.md)."
         )
     if any(side < 0 for side in shape):
         raise MasksDocumentError(f"The array's shape is damaged: {shape}.")

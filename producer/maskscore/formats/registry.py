@@ -1,6 +1,6 @@
 """The formats that live in modules of their own. A new one is its module, a line here, its name in ``MasksFormat``.
 
-(Its page is ``docs/formats/NAME.md``.)
+(Its page is ``docs/reference/formats/NAME.md``.)
 """
 
 from __future__ import annotations

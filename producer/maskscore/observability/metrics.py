@@ -1,4 +1,4 @@
-"""Every Prometheus metric of both sides, declared once; ``docs/metrics.md`` is generated from here.
+"""Every Prometheus metric of both sides, declared once; ``docs/reference/metrics.md`` is generated from here.
 
 Base units: seconds, bytes, ratios from 0 to 1. Nothing of Prometheus is imported here, so that the list can be read
 wherever maskscore is installed.

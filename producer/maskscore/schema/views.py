@@ -1,4 +1,7 @@
-"""Views: how a region of an image becomes the square that the model sees. Data only; see ``docs/treatments.md``."""
+"""Views: how a region of an image becomes the square that the model sees; data only.
+
+``docs/reference/treatments.md`` has the formulas.
+"""
 
 from __future__ import annotations
 

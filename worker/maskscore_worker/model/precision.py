@@ -18,7 +18,7 @@ BF16_ERROR: Final = (
     "bf16 moves a mask's probabilities; measured over 15 views, by up to 0.07 at a logit_scale of 16 and 0.25 at 100, "
     "for 1 mask in 40 there by more than 0.03"
 )
-"""``python -m bench precision``, 100 masks of COCO photos, the demo model; see docs/performance.md."""
+"""``python -m bench precision``, 100 masks of COCO photos, the demo model; see docs/explanation/performance.md."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
