@@ -241,7 +241,7 @@ def test_held_signals_arrive_after_the_block() -> None:
 PARENT = """
 import signal, sys
 from pathlib import Path
-from maskscore.local import LocalServices
+from maskscore.devstack import LocalServices
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 print("starting", flush=True)
