@@ -406,8 +406,9 @@ def test_npy_and_maps() -> None:
     labels = label_map(shapes(), [4, 9, 70_000], np.int64)
     labels[0, 0] = -1
     masks = read_masks(saved(labels))
-    assert [mask.id for mask in masks] == ["4", "9", "70000"]
-    assert_drawn(masks, [labels == value for value in (4, 9, 70_000)])
+    # With -1 as the background, 0 is a mask as any other.
+    assert [mask.id for mask in masks] == ["0", "4", "9", "70000"]
+    assert_drawn(masks, [labels == value for value in (0, 4, 9, 70_000)])
     assert_drawn(read_masks(saved(STACK[0])), shapes()[:1])
     named = read_masks(saved(masks=STACK, ids=np.array([7, 8, 9])))
     assert [mask.id for mask in named] == ["7", "8", "9"]

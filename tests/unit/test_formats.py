@@ -77,7 +77,7 @@ def test_coco_finds_its_image_by_name_or_by_id() -> None:
         (COCO, {"image_name": "z.jpg"}, "no images"),
         (COCO, {"image_id": 9}, "the id 9"),
         ({"a": 1}, {}, "no known layout"),
-        (7, {}, "no known layout"),
+        ("seven", {}, "no known layout"),
     ],
 )
 def test_a_document_that_cannot_be_used_says_why(document: Any, options: dict[str, Any], words: str) -> None:

@@ -13,7 +13,7 @@ from maskscore.formats import (
     SAM_TABLE,
     ImageMasks,
     MasksDocumentError,
-    Sought,
+    ReadContext,
     UnreadableMask,
     entries_of_pictures,
     formats_extra,
@@ -50,7 +50,7 @@ def read_pictures(root: Root, names: Sequence[str], format: str | None = None) -
     """
     pictures = [(last_part(folder_of(name)), root.read(name, "masks")) for name in names]
     with formats_extra():
-        return masks_of(entries_of_pictures(pictures, Sought(), None if format == FORMAT.name else format))
+        return masks_of(entries_of_pictures(pictures, ReadContext(), None if format == FORMAT.name else format))
 
 
 def _read(folder: Path, format: str | None) -> list[Mask | UnreadableMask]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from maskscore.formats import Sought
+from maskscore.formats import ReadContext
 from maskscore.schema import Job, MasksRef, id_key, plain_id
 from maskscore.storage import path_in
 
@@ -45,7 +45,7 @@ def read_head(job: Job, document: bytes | None) -> Head:
     elif len(images) == 1:
         found = images
     else:
-        named = Sought(path_in(job.image.uri)).called(image.get("file_name") for image in images)
+        named = ReadContext(path_in(job.image.uri)).called(image.get("file_name") for image in images)
         found = [images[position] for position in named]
     return Head(
         image=found[0] if len(found) == 1 else {},

@@ -19,17 +19,10 @@ from __future__ import annotations
 from maskscore.formats.containers import (
     unwrapped,
 )
-from maskscore.formats.dataset import read_categories, read_dataset
+from maskscore.formats.dataset_reading import read_categories, read_dataset
 from maskscore.formats.detection import (
     detect,
     kind_of,
-)
-from maskscore.formats.document import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
-from maskscore.formats.entries import (
-    masks_of,
-)
-from maskscore.formats.extra import (
-    formats_extra,
 )
 from maskscore.formats.image_names import (
     best,
@@ -37,12 +30,19 @@ from maskscore.formats.image_names import (
     likeness,
     spellings,
 )
+from maskscore.formats.image_reading import read_masks
 from maskscore.formats.in_python import from_arrays, from_detectron2, from_sam, from_ultralytics
 from maskscore.formats.layouts import FORMATS, Layout
-from maskscore.formats.read_context import (
-    Sought,
+from maskscore.formats.masks_from_entries import (
+    masks_of,
 )
-from maskscore.formats.reading import read_masks
+from maskscore.formats.optional_modules import (
+    formats_extra,
+)
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
+from maskscore.formats.read_context import (
+    ReadContext,
+)
 from maskscore.formats.sam_folder import (
     SAM_TABLE,
 )
@@ -60,7 +60,7 @@ __all__ = [
     "Layout",
     "MasksDocumentError",
     "Orphans",
-    "Sought",
+    "ReadContext",
     "UnreadableMask",
     "best",
     "composed",

@@ -6,13 +6,13 @@ import codecs
 from pathlib import Path
 
 from maskscore.formats.containers import opened, unwrapped
-from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.extra import formats_extra
+from maskscore.formats.format import Kind
 from maskscore.formats.json_documents import layout_of_json, parse_json
 from maskscore.formats.json_stream import sketch
 from maskscore.formats.layouts import FORMATS, Layout
 from maskscore.formats.magic import kind_by_magic
-from maskscore.formats.record import Kind
+from maskscore.formats.optional_modules import formats_extra
+from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.registry import recognised_folder, recognised_text
 
 __all__ = ["Kind", "detect", "kind_of"]

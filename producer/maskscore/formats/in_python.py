@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from maskscore.formats.entries import with_polygon_size
-from maskscore.formats.read_context import Sought
+from maskscore.formats.masks_from_entries import with_polygon_size
+from maskscore.formats.read_context import ReadContext
 from maskscore.masks import (
     encode_mask,
 )
@@ -192,7 +192,7 @@ def _rows(columns: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
 def _of_labels(labels: Any, fields: Sequence[Mapping[str, Any]] | None) -> list[Mask]:
     from maskscore.formats.label_maps import entries_of_labels
 
-    entries = entries_of_labels(labels, Sought())
+    entries = entries_of_labels(labels, ReadContext())
     own: dict[Any, Mapping[str, Any]] = {}
     if fields and all("id" in row for row in fields):
         own = {plain_id(_plain(row["id"])): row for row in fields}

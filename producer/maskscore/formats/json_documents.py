@@ -1,4 +1,4 @@
-"""JSON documents: which layout one has, and the entries in it that are of the sought image.
+"""JSON documents: which layout one has, and the entries in it that are of the wanted image.
 
 COCO and its results: https://cocodataset.org (data format, results format); LVIS: https://www.lvisdataset.org/dataset.
 All keep a mask in ``segmentation`` and its id, where it has one, in ``id``. What lives in a module of its own is in
@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.format import Stated
 from maskscore.formats.label_studio import entries_of_task, task_image
-from maskscore.formats.read_context import Sought
-from maskscore.formats.record import Stated
+from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import REGISTERED, recognised
 from maskscore.formats.results import IMAGE_FIELDS, entries_of_image, stated_size
 from maskscore.formats.ultralytics import entries_of_summary
@@ -100,19 +100,19 @@ def layout_of_json(document: Any) -> str:
     )
 
 
-def json_entries(document: Any, layout: str, sought: Sought) -> Entries:
-    """Return the entries of the sought image, as the layout of this name keeps them.
+def json_entries(document: Any, layout: str, context: ReadContext) -> Entries:
+    """Return the entries of the wanted image, as the layout of this name keeps them.
 
     Raises :class:`~maskscore.formats.MasksDocumentError` where the document has another layout or not this image.
     """
     registered = REGISTERED.get(layout)
     if _is_documents(document, layout):
-        document = _document_of(document, registered.stated if registered is not None else None, sought)
+        document = _document_of(document, registered.stated if registered is not None else None, context)
     if registered is None:
-        return _READERS[layout](document, sought)
+        return _READERS[layout](document, context)
     if registered.stated is not None:
-        sought.polygon_size = registered.stated(document).size
-    return registered.entries(document, sought)
+        context.polygon_size = registered.stated(document).size
+    return registered.entries(document, context)
 
 
 def _is_documents(document: Any, layout: str) -> bool:
@@ -130,8 +130,8 @@ def _layout_of_documents(first: Any) -> str | None:
     return layout_of_json(first) if _DOCUMENTS_HAVE & {key for key in first if isinstance(first[key], list)} else None
 
 
-def _document_of(documents: Entries, stated: Callable[[Any], Stated] | None, sought: Sought) -> Any:
-    """Return the document of the sought image, of several in one list (or JSON Lines)."""
+def _document_of(documents: Entries, stated: Callable[[Any], Stated] | None, context: ReadContext) -> Any:
+    """Return the document of the wanted image, of several in one list (or JSON Lines)."""
     if len(documents) == 1:
         return documents[0]
     if stated is None:
@@ -139,10 +139,10 @@ def _document_of(documents: Entries, stated: Callable[[Any], Stated] | None, sou
             f"The file has {len(documents)} documents, and they do not say of which image each is. Save each as a file "
             "of its own, beside its image."
         )
-    found = [documents[position] for position in sought.called(stated(document).name for document in documents)]
+    found = [documents[position] for position in context.called(stated(document).name for document in documents)]
     if len(found) != 1:
         raise MasksDocumentError(
-            f"The file has {len(found) or 'no'} documents of the image with {sought.words}, of {len(documents)}."
+            f"The file has {len(found) or 'no'} documents of the image with {context.words}, of {len(documents)}."
         )
     return found[0]
 
@@ -159,18 +159,18 @@ def _of_many(annotations: Entries, images: Entries) -> str:
     return "lvis" if "file_name" not in image and "coco_url" in image else "coco"
 
 
-def _own(document: Any, sought: Sought) -> Entries:
+def _own(document: Any, context: ReadContext) -> Entries:
     entries = document.get("masks") if isinstance(document, dict) else document
-    return entries_of_image(_list(entries, "a list of masks, or an object with `masks`"), sought)
+    return entries_of_image(_list(entries, "a list of masks, or an object with `masks`"), context)
 
 
-def _coco(document: Any, sought: Sought) -> Entries:
+def _coco(document: Any, context: ReadContext) -> Entries:
     fields = document if isinstance(document, dict) else {}
     annotations = _list(fields.get("annotations"), "COCO's, with `images` and `annotations`")
     images = _list(fields.get("images"), "COCO's, with `images` and `annotations`")
     known = [image for image in images if isinstance(image, dict) and id_key(image.get("id")) is not None]
-    chosen = _coco_image(known, sought)
-    sought.polygon_size = stated_size(chosen)
+    chosen = _coco_image(known, context)
+    context.polygon_size = stated_size(chosen)
     listed, wanted = {id_key(image["id"]) for image in known}, id_key(chosen["id"])
     entries = []
     for entry in annotations:
@@ -178,56 +178,56 @@ def _coco(document: Any, sought: Sought) -> Entries:
         if owner == wanted:
             entries.append(entry)
         elif owner not in listed:
-            sought.orphans.add(owner)
+            context.orphans.add(owner)
     return entries
 
 
-def _coco_image(known: Entries, sought: Sought) -> Any:
-    if sought.id is not None:
-        found = [image for image in known if sought.has_id(image["id"])]
+def _coco_image(known: Entries, context: ReadContext) -> Any:
+    if context.id is not None:
+        found = [image for image in known if context.has_id(image["id"])]
     elif len(known) == 1:
         found = known
     else:
-        named = sought.called(image.get("file_name") or image.get("coco_url") for image in known)
+        named = context.called(image.get("file_name") or image.get("coco_url") for image in known)
         found = [known[position] for position in named]
     if len(found) != 1:
         raise MasksDocumentError(
-            f"The COCO file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give `image_id` "
+            f"The COCO file has {len(found) or 'no'} images with {context.words}, of {len(known)}. Give `image_id` "
             "beside the masks' URI."
         )
     return found[0]
 
 
-def _panoptic(document: Any, sought: Sought) -> Entries:
+def _panoptic(document: Any, context: ReadContext) -> Entries:
     raise MasksDocumentError(
         "This is COCO panoptic's JSON, whose masks lie in a PNG per image. Give the PNG, or the whole dataset to "
         "`read_dataset`."
     )
 
 
-def _results(document: Any, sought: Sought) -> Entries:
-    return entries_of_image(_list(document, "a list of COCO results"), sought)
+def _results(document: Any, context: ReadContext) -> Entries:
+    return entries_of_image(_list(document, "a list of COCO results"), context)
 
 
-def _ultralytics(document: Any, sought: Sought) -> Entries:
-    return entries_of_summary(_list(document, "Ultralytics', a list"), sought)
+def _ultralytics(document: Any, context: ReadContext) -> Entries:
+    return entries_of_summary(_list(document, "Ultralytics', a list"), context)
 
 
-def _label_studio(document: Any, sought: Sought) -> Entries:
+def _label_studio(document: Any, context: ReadContext) -> Entries:
     tasks = [document] if isinstance(document, dict) else _list(document, "Label Studio's, a list of tasks")
     known = [task for task in tasks if isinstance(task, dict)]
-    if sought.id is not None:
-        found = [task for task in known if sought.has_id(task.get("id"))]
+    if context.id is not None:
+        found = [task for task in known if context.has_id(task.get("id"))]
     elif len(known) == 1:
         found = known
     else:
-        found = [known[position] for position in sought.called(map(task_image, known))]
+        found = [known[position] for position in context.called(map(task_image, known))]
     if len(found) != 1:
         raise MasksDocumentError(
-            f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(known)}. Give the task's id as "
+            f"The export has {len(found) or 'no'} tasks with {context.words}, of {len(known)}. Give the task's id as "
             "`image_id` beside the masks' URI."
         )
-    return entries_of_task(found[0], sought)
+    return entries_of_task(found[0], context)
 
 
 def _list(value: Any, layout: str) -> Entries:
@@ -236,7 +236,7 @@ def _list(value: Any, layout: str) -> Entries:
     return value
 
 
-_READERS: Mapping[str, Callable[[Any, Sought], Entries]] = {
+_READERS: Mapping[str, Callable[[Any, ReadContext], Entries]] = {
     "maskscore": _own,
     "sam": _own,
     "coco": _coco,

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.containers import opened
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.read_context import Sought
-from maskscore.formats.record import Format, Layout
+from maskscore.formats.format import Format, Layout
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]
 
@@ -56,23 +56,23 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[int | None, Any]]:
         yield frame, {"id": object_id, "segmentation": rle, **fields}
 
 
-def _entries(data: Any, sought: Sought) -> list[Any]:
+def _entries(data: Any, context: ReadContext) -> list[Any]:
     frames: dict[int | None, list[Any]] = {}
     for frame, entry in _lines(data.splitlines()):
         frames.setdefault(frame, []).append(entry)
     known = [frame for frame in frames if frame is not None]
-    stem = str(sought.id) if sought.id is not None else (sought.file_name or "").rsplit(".", 1)[0]
+    stem = str(context.id) if context.id is not None else (context.file_name or "").rsplit(".", 1)[0]
     chosen = int(stem) if stem.isdecimal() and len(stem) <= _MOST_DIGITS else None
     if chosen in known:
         entries = frames[chosen]
-    elif len(known) == 1 and sought.id is None and chosen is None:
+    elif len(known) == 1 and context.id is None and chosen is None:
         entries = frames[known[0]]
     else:
         raise MasksDocumentError(
-            f"The file of KITTI MOTS has no frame with {sought.words}, of {len(known)}: an image is called by its "
+            f"The file of KITTI MOTS has no frame with {context.words}, of {len(known)}: an image is called by its "
             "frame, such as 000012.png. Else give the frame as `image_id` beside the masks' URI."
         )
-    sought.counted(len(entries))
+    context.counted(len(entries))
     return [*entries, *frames.get(None, [])]
 
 

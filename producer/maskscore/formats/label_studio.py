@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
-from maskscore.formats.entries import id_of
-from maskscore.formats.read_context import Sought
+from maskscore.formats.masks_from_entries import id_of
+from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["entries_of_task", "task_image", "task_size"]
 
@@ -41,17 +41,17 @@ def task_size(task: dict[str, Any]) -> Size | None:
     return next((size for _, result in _results(task) if (size := _size(result)) is not None), None)
 
 
-def entries_of_task(task: dict[str, Any], sought: Sought) -> list[Any]:
+def entries_of_task(task: dict[str, Any], context: ReadContext) -> list[Any]:
     """Return an entry per brush and polygon of the task's annotations; of its predictions where there are none.
 
     Annotations that were skipped (``was_cancelled``) are left out, and so are boxes, points and choices. With several
     annotations, a mask's id is the annotation's and the result's with a colon between them.
     """
     results = [(source, result) for source, result in _results(task) if _is_mask(result)]
-    sought.counted(len(results))
-    sought.polygon_size = task_size(task)
+    context.counted(len(results))
+    context.polygon_size = task_size(task)
     several = len({id(source) for source, _ in results}) > 1
-    return [_entry(source, result, sought, index, several) for index, (source, result) in enumerate(results)]
+    return [_entry(source, result, context, index, several) for index, (source, result) in enumerate(results)]
 
 
 def _results(task: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -91,7 +91,7 @@ def _size(result: dict[str, Any]) -> Size | None:
     return None
 
 
-def _entry(source: dict[str, Any], result: dict[str, Any], sought: Sought, index: int, several: bool) -> Any:
+def _entry(source: dict[str, Any], result: dict[str, Any], context: ReadContext, index: int, several: bool) -> Any:
     value = _value(result)
     labels = next((value[name] for name in ("brushlabels", "polygonlabels", "labels") if name in value), None)
     fields = {
@@ -112,7 +112,7 @@ def _entry(source: dict[str, Any], result: dict[str, Any], sought: Sought, index
     try:
         if size is None:
             raise ValueError("it has no `original_width` and `original_height`")
-        segmentation = _brush(value["rle"], size, sought) if "rle" in value else _polygon(value["points"], size)
+        segmentation = _brush(value["rle"], size, context) if "rle" in value else _polygon(value["points"], size)
     except ValueError as error:
         return UnreadableMask(id_of(mask_id, index), f"Result {index} cannot be read: {error}.", fields)
     return {"id": mask_id, "segmentation": segmentation, **fields}
@@ -133,20 +133,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _brush(rle: Any, size: Size, sought: Sought) -> Any:
+def _brush(rle: Any, size: Size, context: ReadContext) -> Any:
     height, width = size
     if not isinstance(rle, list):
         raise ValueError("its `rle` is not a list of bytes")
     try:
-        sought.check_pixels(height, width)
-        sought.unpack(height * width)
+        context.check_pixels(height, width)
+        context.unpack(height * width)
     except MasksDocumentError as error:
         raise ValueError(str(error).rstrip(".")) from None
     try:
         data = bytes(rle)
     except (TypeError, ValueError):
         raise ValueError("its `rle` is not a list of bytes") from None
-    from maskscore.formats.brush_rle import decode_brush
+    from maskscore.formats.label_studio_brush import decode_brush
     from maskscore.masks import (
         encode_mask,
     )

@@ -12,11 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import ImageMasks, MasksDocumentError
-from maskscore.formats.entries import masks_of
+from maskscore.formats.format import Format, Layout
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
-from maskscore.formats.read_context import Sought
-from maskscore.formats.record import Format, Layout
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError
+from maskscore.formats.read_context import ReadContext
 from maskscore.schema import plain_id
 
 __all__ = ["FORMAT"]
@@ -69,23 +69,23 @@ def _tasks(records: Iterable[Any]) -> Iterator[dict[str, Any]]:
         yield _task(same)
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
+def _entries(document: Any, context: ReadContext) -> list[Any]:
     records = [document] if isinstance(document, dict) else document
     if not isinstance(records, list):
         raise MasksDocumentError("The masks are not in the layout that was asked for: Label Studio's JSON-MIN, a list.")
     tasks = list(_tasks(records))
-    if sought.id is not None:
-        found = [task for task in tasks if sought.has_id(task["id"])]
+    if context.id is not None:
+        found = [task for task in tasks if context.has_id(task["id"])]
     elif len(tasks) == 1:
         found = tasks
     else:
-        found = [tasks[position] for position in sought.called(map(task_image, tasks))]
+        found = [tasks[position] for position in context.called(map(task_image, tasks))]
     if len(found) != 1:
         raise MasksDocumentError(
-            f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(tasks)}. Give the task's id as "
+            f"The export has {len(found) or 'no'} tasks with {context.words}, of {len(tasks)}. Give the task's id as "
             "`image_id` beside the masks' URI."
         )
-    return entries_of_task(found[0], sought)
+    return entries_of_task(found[0], context)
 
 
 def _images(path: Path) -> Iterator[ImageMasks]:
@@ -93,8 +93,8 @@ def _images(path: Path) -> Iterator[ImageMasks]:
 
     for task in _tasks(items(path, "item")):
         task_id = task["id"] if isinstance(task["id"], str) else plain_id(task["id"])
-        name = task_image(task) or str(task_id)
-        yield ImageMasks(name, masks_of(entries_of_task(task, Sought()), task_size(task)), task_id, task_size(task))
+        name, size = task_image(task) or str(task_id), task_size(task)
+        yield ImageMasks(name, masks_of(entries_of_task(task, ReadContext()), size), task_id, size)
 
 
 FORMAT = Format(

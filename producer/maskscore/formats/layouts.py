@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.record import Layout, Scope
+from maskscore.formats.format import Layout, Scope
+from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.registry import REGISTERED
 
 __all__ = ["FORMATS", "Layout", "Scope", "layout_named"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskscore.formats.record import Kind
+from maskscore.formats.format import Kind
 
 __all__ = ["kind_by_magic", "pillow_format"]
 

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.in_python import inside
 from maskscore.formats.label_maps import entries_of_labels, label_map_of
-from maskscore.formats.read_context import Sought
+from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 from maskscore.masks.arrays import rle_of_mask
 
 __all__ = ["entries_of_npz"]
@@ -68,7 +68,7 @@ class _Stored:
         return self.take(self.shape[::-1]).T if self.fortran else self.take(self.shape)
 
 
-def entries_of_npz(data: bytes, sought: Sought) -> list[Any]:
+def entries_of_npz(data: bytes, context: ReadContext) -> list[Any]:
     """Return the entries of a stack ``(N, H, W)``, ``(N, 1, H, W)`` or ``(H, W, N)``, or of a map ``(H, W)``.
 
     Of booleans and integers what is not zero is inside, of floats what is above 0.0; each value but 0 of a map of
@@ -78,11 +78,11 @@ def entries_of_npz(data: bytes, sought: Sought) -> list[Any]:
     Raises :class:`~maskscore.formats.MasksDocumentError` for anything else, whatever the bytes are.
     """
     if data.startswith(npy.MAGIC_PREFIX):
-        return _entries(_stored(io.BytesIO(data)), {}, sought)
+        return _entries(_stored(io.BytesIO(data)), {}, context)
     with _reading():
         archive = zipfile.ZipFile(io.BytesIO(data))
     with archive:
-        return _from_archive(archive, sought)
+        return _from_archive(archive, context)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def _reading() -> Iterator[None]:
         raise MasksDocumentError(f"The masks are an NPZ or NPY that cannot be read: {reason}.") from error
 
 
-def _from_archive(archive: zipfile.ZipFile, sought: Sought) -> list[Any]:
+def _from_archive(archive: zipfile.ZipFile, context: ReadContext) -> list[Any]:
     names = [name for name in archive.namelist() if name.endswith(".npy")]
     if not names or len(names) > _MOST_MEMBERS:
         raise MasksDocumentError(f"The archive has {len(names):,} arrays (.npy); one of them is to be the masks.")
@@ -110,7 +110,7 @@ def _from_archive(archive: zipfile.ZipFile, sought: Sought) -> list[Any]:
             stored = _member(archive, f"{name}.npy")
             if stored.dtype.kind in "biuf":
                 columns[name] = stored.whole().astype(stored.dtype).tolist()
-    return _entries(_member(archive, f"{chosen}.npy"), columns, sought)
+    return _entries(_member(archive, f"{chosen}.npy"), columns, context)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> _Stored:
@@ -151,7 +151,7 @@ def _stored(file: IO[bytes]) -> _Stored:
     return _Stored(file, tuple(shape), fortran, dtype)
 
 
-def _entries(stored: _Stored, columns: dict[str, list[Any]], sought: Sought) -> list[Any]:
+def _entries(stored: _Stored, columns: dict[str, list[Any]], context: ReadContext) -> list[Any]:
     shape, kind = stored.shape, stored.dtype.kind
     if kind not in "biuf":
         raise MasksDocumentError(f"The array is of the type {stored.dtype}; masks are booleans, integers or floats.")
@@ -160,24 +160,24 @@ def _entries(stored: _Stored, columns: dict[str, list[Any]], sought: Sought) -> 
     if not math.prod(shape):
         return []
     if len(shape) == 2:
-        sought.check_pixels(*shape)
+        context.check_pixels(*shape)
         pixels = stored.whole()
         labels = pixels if kind in "iu" else label_map_of(pixels)
-        return [_entry(pixels, 0, {})] if labels is None else entries_of_labels(labels, sought)
+        return [_entry(pixels, 0, {})] if labels is None else entries_of_labels(labels, context)
     if len(shape) == 4 and shape[1] == 1:
         shape = (shape[0], *shape[2:])
     if len(shape) != 3:
         raise MasksDocumentError(f"The array has the shape {stored.shape}; known are (N, H, W), (H, W, N) and (H, W).")
-    count, height, width = shape if _first(shape, sought.size) else (shape[2], shape[0], shape[1])
-    sought.counted(count)
-    sought.check_pixels(height, width)
+    count, height, width = shape if _first(shape, context.size) else (shape[2], shape[0], shape[1])
+    context.counted(count)
+    context.check_pixels(height, width)
     own = {name: column for name, column in columns.items() if len(column) == count}
     masks = _masks(stored, shape, (height, width))
     if count == 1:
         masks = iter(only := list(masks))
         labels = label_map_of(only[0])
         if labels is not None:
-            return entries_of_labels(labels, sought)
+            return entries_of_labels(labels, context)
     return [
         _entry(mask, index, {"id" if name == "ids" else name: column[index] for name, column in own.items()})
         for index, mask in enumerate(masks)

@@ -11,10 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import id_of
 from maskscore.formats.image_names import parts_of, spellings
-from maskscore.formats.read_context import Sought
+from maskscore.formats.masks_from_entries import id_of
+from maskscore.formats.outcomes import MasksDocumentError, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["entries_of_panoptic"]
 
@@ -47,9 +47,9 @@ def _shown(name: Any, json_path: Path) -> dict[int, Any]:
     from maskscore.formats.label_maps import entries_of_labels
     from maskscore.formats.png import decode_png, panoptic_ids
 
-    sought = Sought()
-    pixels, _ = decode_png(_read(name, json_path), sought)
-    return {entry["id"]: entry["segmentation"] for entry in entries_of_labels(panoptic_ids(pixels), sought)}
+    context = ReadContext()
+    pixels, _ = decode_png(_read(name, json_path), context)
+    return {entry["id"]: entry["segmentation"] for entry in entries_of_labels(panoptic_ids(pixels), context)}
 
 
 def _read(name: Any, json_path: Path) -> bytes:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.read_context import Sought
+from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.read_context import ReadContext
 from maskscore.imaging import TooCostlyError, check_layout, checked
 
 __all__ = ["decode_picture"]
@@ -27,7 +27,7 @@ _DARK, _BRIGHT = 64, 191
 _SHARE_OF_EXTREMES = 0.95
 
 
-def decode_picture(data: bytes, kind: str, sought: Sought) -> tuple[_Pixels, str]:
+def decode_picture(data: bytes, kind: str, context: ReadContext) -> tuple[_Pixels, str]:
     """Return the pixels and Pillow's mode: ``(H, W)``, of a palette the indices, or ``(H, W, channels)``.
 
     ``kind`` is Pillow's name of the format: ``TIFF``, ``BMP``, ``GIF`` or ``JPEG``. Of floats that are whole numbers
@@ -40,7 +40,7 @@ def decode_picture(data: bytes, kind: str, sought: Sought) -> tuple[_Pixels, str
     """
     try:
         with Image.open(io.BytesIO(checked(data)), formats=_OPENERS.get(kind, [kind])) as image:
-            sought.check_pixels(image.height, image.width)
+            context.check_pixels(image.height, image.width)
             check_layout(image, len(data))
             if kind in ("TIFF", "GIF") and _has_more(image):
                 raise MasksDocumentError(

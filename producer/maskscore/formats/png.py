@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.formats.document import MasksDocumentError, UnreadableMask
 from maskscore.formats.label_maps import entries_of_labels
 from maskscore.formats.magic import pillow_format
-from maskscore.formats.read_context import Sought
+from maskscore.formats.outcomes import MasksDocumentError, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 from maskscore.imaging import checked
 from maskscore.masks.arrays import rle_of_mask
 
@@ -42,15 +42,15 @@ def layout_of_png(data: bytes) -> str:
 
     Raises :class:`~maskscore.formats.MasksDocumentError`.
     """
-    return _layout(*_decoded(data, Sought()))
+    return _layout(*_decoded(data, ReadContext()))
 
 
-def entries_of_png(data: bytes, layout: str | None, sought: Sought) -> list[Any]:
+def entries_of_png(data: bytes, layout: str | None, context: ReadContext) -> list[Any]:
     """Return the entries of a picture of the named layout, or of the one that its pixels show.
 
     Raises :class:`~maskscore.formats.MasksDocumentError`.
     """
-    pixels, mode = _decoded(data, sought)
+    pixels, mode = _decoded(data, context)
     guessed, layout = layout is None, layout or _layout(pixels, mode)
     if layout != "png-binary" and pillow_format(data) == "JPEG":
         raise MasksDocumentError(
@@ -60,46 +60,46 @@ def entries_of_png(data: bytes, layout: str | None, sought: Sought) -> list[Any]
     if layout == "coco-panoptic":
         ids = panoptic_ids(pixels)
         if guessed:
-            _doubt_background(ids, "the colour", sought)
-        return entries_of_labels(ids, sought)
+            _doubt_background(ids, "the colour", context)
+        return entries_of_labels(ids, context)
     if pixels.ndim == 3:
         pixels = _one_channel(pixels, layout)
     if layout == "png-labels":
         if guessed:
-            _doubt_background(pixels, "the value", sought)
-        return _labels(pixels, mode, data, sought)
+            _doubt_background(pixels, "the value", context)
+        return _labels(pixels, mode, data, context)
     inside = pixels > _MIDDLE if pixels.max() > _MIDDLE else pixels > 0
     return [{"segmentation": rle_of_mask(inside)}] if inside.any() else []
 
 
-def _doubt_background(labels: _Pixels, what: str, sought: Sought) -> None:
+def _doubt_background(labels: _Pixels, what: str, context: ReadContext) -> None:
     """Say so where one value other than 0 is all around the picture, and none is 0: it may be the background."""
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     values, counts = np.unique(border, return_counts=True)
     value = int(values[counts.argmax()])
     if value and counts.max() >= _SHARE_OF_BORDER * border.size and not np.any(labels == 0):
         shown = f"{value & 255}, {value >> 8 & 255}, {value >> 16}" if what == "the colour" else str(value)
-        sought.doubts.append(
+        context.doubts.append(
             f"{what.capitalize()} {shown} is all around the picture, and is taken for the mask {value}, since only 0 "
             "(black) is background. If it is the background, write it as 0, or leave this mask out. (If it is a mask, "
             "say the format, and this is not said.)"
         )
 
 
-def _decoded(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
+def _decoded(data: bytes, context: ReadContext) -> tuple[_Pixels, str]:
     kind = pillow_format(data)
     if kind is None or kind == "PNG":
-        return decode_png(data, sought)
+        return decode_png(data, context)
     from maskscore.formats.pictures import decode_picture
 
-    return decode_picture(data, kind, sought)
+    return decode_picture(data, kind, context)
 
 
-def _labels(pixels: _Pixels, mode: str, data: bytes, sought: Sought) -> list[Any]:
+def _labels(pixels: _Pixels, mode: str, data: bytes, context: ReadContext) -> list[Any]:
     """Return the entries of a label map, but for the value that stands for "ignore"."""
     if pixels.dtype != np.uint8 or not _has_ignored(pixels, mode):
-        return entries_of_labels(pixels, sought)
-    entries = entries_of_labels(np.where(pixels == _IGNORED, np.uint8(0), pixels), sought)
+        return entries_of_labels(pixels, context)
+    entries = entries_of_labels(np.where(pixels == _IGNORED, np.uint8(0), pixels), context)
     if mode == "P" and _is_border_of_voc(data):
         return entries
     message = (
@@ -124,7 +124,7 @@ def _is_border_of_voc(data: bytes) -> bool:
         return tuple((image.getpalette() or [])[3 * _IGNORED :]) == _BORDER_OF_VOC
 
 
-def decode_png(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
+def decode_png(data: bytes, context: ReadContext) -> tuple[_Pixels, str]:
     """Return the pixels and Pillow's mode: ``(H, W)``, of a palette the indices, or ``(H, W, channels)``.
 
     The size is checked in the header, before anything is unpacked. Raises
@@ -132,7 +132,7 @@ def decode_png(data: bytes, sought: Sought) -> tuple[_Pixels, str]:
     """
     # IHDR is the first chunk: https://www.w3.org/TR/png-3/#11IHDR. Pillow's own limit is one for the whole process.
     width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
-    sought.check_pixels(height, width)
+    context.check_pixels(height, width)
     try:
         with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as image:
             mode = image.mode

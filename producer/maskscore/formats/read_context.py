@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from maskscore.formats.document import MasksDocumentError, Orphans, Size
 from maskscore.formats.image_names import Likeness, best, likeness
+from maskscore.formats.outcomes import MasksDocumentError, Orphans, Size
 from maskscore.schema import id_key
 
-__all__ = ["MOST_PIXELS", "Sought"]
+__all__ = ["MOST_PIXELS", "ReadContext"]
 
 MOST_PIXELS = 100_000_000
 """Largest mask that is unpacked, in pixels, unless the caller says otherwise."""
@@ -21,7 +21,7 @@ _MOST_STEPS_TOGETHER = 20_000_000
 
 
 @dataclass(slots=True)
-class Sought:
+class ReadContext:
     """The image whose masks are wanted, and the limits.
 
     ``name`` (its path or file name) and ``id`` find it in a file of many images; ``size`` is its

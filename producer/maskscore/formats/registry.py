@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maskscore.formats import kitti_mots, label_studio_min, labelme, mmdet, sa1b, supervisely, via, vos
-from maskscore.formats.record import Format
+from maskscore.formats.format import Format
 
 __all__ = ["REGISTERED", "recognised", "recognised_folder", "recognised_text"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError, Size
-from maskscore.formats.parts import size_of
-from maskscore.formats.read_context import Sought
+from maskscore.formats.json_values import size_of
+from maskscore.formats.outcomes import MasksDocumentError, Size
+from maskscore.formats.read_context import ReadContext
 from maskscore.schema import id_key, plain_id
 
 __all__ = ["IMAGE_FIELDS", "entries_of_image", "image_of_entry", "stated_size"]
@@ -28,10 +28,10 @@ def image_of_entry(entry: object) -> str | None:
     return owner if owner is not None or not isinstance(name, str) else name
 
 
-def entries_of_image(entries: list[Any], sought: Sought) -> list[Any]:
-    """Return the entries that are of the sought image. Where they say nothing, or are all of one id, it is this one.
+def entries_of_image(entries: list[Any], context: ReadContext) -> list[Any]:
+    """Return the entries that are of the wanted image. Where they say nothing, or are all of one id, it is this one.
 
-    Otherwise those with the sought id are taken, or those of its file name, or those whose id is the name without its
+    Otherwise those with the wanted id are taken, or those of its file name, or those whose id is the name without its
     ending (``000000000139`` and ``139`` are the same). Of an id that the list has not, there are none: results have
     nothing of images in which nothing was found. Raises :class:`~maskscore.formats.MasksDocumentError` where none or
     several images are so called.
@@ -42,16 +42,16 @@ def entries_of_image(entries: list[Any], sought: Sought) -> list[Any]:
         if owner is not None:
             owners.setdefault(owner, entry)
     only = next(iter(owners.values())) if len(owners) == 1 else None
-    if not owners or (only is not None and sought.id is None and (sought.name is None or not _named(only))):
+    if not owners or (only is not None and context.id is None and (context.name is None or not _named(only))):
         return entries
-    found = _sought(owners, sought)
-    if not found and sought.id is not None and not any(map(_named, owners.values())):
+    found = _wanted(owners, context)
+    if not found and context.id is not None and not any(map(_named, owners.values())):
         return []
     if len(found) != 1:
         some = ", ".join(f"{owner:.60}" for owner in list(owners)[:3])
         raise MasksDocumentError(
             f"The list has masks of {len(owners):,} image{'' if only else 's'} ({some}"
-            f"{', ...' if len(owners) > 3 else ''}), and {len(found) or 'none'} of them with {sought.words}: give "
+            f"{', ...' if len(owners) > 3 else ''}), and {len(found) or 'none'} of them with {context.words}: give "
             "`image_id` beside the masks' URI, or the list as the dataset file of its images."
         )
     kept = []
@@ -60,7 +60,7 @@ def entries_of_image(entries: list[Any], sought: Sought) -> list[Any]:
         if owner == found[0]:
             kept.append(entry)
         elif owner is None:
-            sought.orphans.add(None)
+            context.orphans.add(None)
     return kept
 
 
@@ -68,14 +68,14 @@ def _named(entry: dict[str, Any]) -> bool:
     return id_key(entry.get("image_id")) is None
 
 
-def _sought(owners: dict[str, Any], sought: Sought) -> list[str]:
-    if sought.id is not None:
-        return [owner for owner in owners if sought.has_id(owner)]
+def _wanted(owners: dict[str, Any], context: ReadContext) -> list[str]:
+    if context.id is not None:
+        return [owner for owner in owners if context.has_id(owner)]
     keys = list(owners)
-    named = sought.called(entry.get("file_name") for entry in owners.values())
+    named = context.called(entry.get("file_name") for entry in owners.values())
     if named:
         return [keys[position] for position in named]
-    stem = (sought.file_name or "").rsplit(".", 1)[0]
+    stem = (context.file_name or "").rsplit(".", 1)[0]
     return [owner for owner in keys if owner == stem or (stem.isdecimal() and owner == (stem.lstrip("0") or "0"))]
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.parts import size_of
-from maskscore.formats.read_context import Sought
-from maskscore.formats.record import Format, Layout, Stated
+from maskscore.formats.format import Format, Layout, Stated
+from maskscore.formats.json_values import size_of
+from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["GROUNDED_SAM2", "SA1B"]
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
+def _entries(document: Any, context: ReadContext) -> list[Any]:
     annotations = document.get("annotations") if isinstance(document, dict) else None
     if not isinstance(annotations, list):
         raise MasksDocumentError("The masks are not in the layout that was asked for: SA-1B's, with `annotations`.")

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.read_context import Sought
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["SAM_TABLE", "images_of_sam_output", "is_sam_output"]
 
@@ -76,7 +76,7 @@ def _entry(folder: Path, row: Mapping[str, str], index: int) -> Any:
     if not mask_id.isdigit():
         return UnreadableMask(mask_id, f"Row {index} of {SAM_TABLE} has the id {mask_id!r:.60}, not a number.", fields)
     try:
-        drawn = entries_of_png((folder / f"{mask_id}.png").read_bytes(), "png-binary", Sought())
+        drawn = entries_of_png((folder / f"{mask_id}.png").read_bytes(), "png-binary", ReadContext())
     except FileNotFoundError:
         return UnreadableMask(mask_id, f"There is no {mask_id}.png in {folder}.", fields)
     except MasksDocumentError as error:

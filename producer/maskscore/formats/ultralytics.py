@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskscore.formats.document import UnreadableMask
-from maskscore.formats.read_context import Sought
+from maskscore.formats.outcomes import UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["entries_of_summary"]
 
 
-def entries_of_summary(objects: list[Any], sought: Sought) -> list[Any]:
+def entries_of_summary(objects: list[Any], context: ReadContext) -> list[Any]:
     """Return an entry per object, with the outline as a polygon in pixels of the image.
 
     An object without ``segments`` is a box, and becomes an :class:`~maskscore.formats.UnreadableMask`. Raises
@@ -26,7 +26,7 @@ def entries_of_summary(objects: list[Any], sought: Sought) -> list[Any]:
     scale = (1.0, 1.0)
     # An outline in pixels that keeps to the image's first pixel would be of no size.
     if numbers and max(numbers) <= 1:
-        height, width = sought.needed_size("The outlines are normalised to 0 ... 1")
+        height, width = context.needed_size("The outlines are normalised to 0 ... 1")
         scale = (float(width), float(height))
     return [
         _entry(item, outline, scale, index) for index, (item, outline) in enumerate(zip(objects, outlines, strict=True))

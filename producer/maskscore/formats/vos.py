@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.read_context import Sought
-from maskscore.formats.record import Format, Layout
+from maskscore.formats.format import Format, Layout
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT", "entries_of_pictures", "frame_of"]
 
@@ -31,7 +31,9 @@ def frame_of(key: str) -> str | None:
     return f"{video}/{frame}" if video else frame
 
 
-def entries_of_pictures(pictures: Sequence[tuple[str, bytes]], sought: Sought, layout: str | None = None) -> list[Any]:
+def entries_of_pictures(
+    pictures: Sequence[tuple[str, bytes]], context: ReadContext, layout: str | None = None
+) -> list[Any]:
     """Return the entries of a frame's pictures, ``(object, bytes)`` each; an object that is not seen there has none.
 
     ``layout`` is the pictures' own, where their content does not say. A mask is called by its object's number; where
@@ -43,7 +45,7 @@ def entries_of_pictures(pictures: Sequence[tuple[str, bytes]], sought: Sought, l
     for name, data in pictures:
         number = str(int(name)) if name.isdecimal() else name
         try:
-            found = entries_of_png(data, layout, sought)
+            found = entries_of_png(data, layout, context)
         except MasksDocumentError as error:
             entries.append(UnreadableMask(number, f"The picture of the object {name} cannot be read: {error}"))
             continue
@@ -96,16 +98,16 @@ def _image(name: str, pictures: list[tuple[str, Path]]) -> ImageMasks:
 
     if len(pictures) == 1 and not pictures[0][0]:
         try:
-            entries = entries_of_png(pictures[0][1].read_bytes(), "png-labels", Sought())
+            entries = entries_of_png(pictures[0][1].read_bytes(), "png-labels", ReadContext())
         except MasksDocumentError as error:
             raise MasksDocumentError(f"{pictures[0][1]}: {error}") from error
     else:
-        entries = entries_of_pictures([(number, path.read_bytes()) for number, path in pictures], Sought())
+        entries = entries_of_pictures([(number, path.read_bytes()) for number, path in pictures], ReadContext())
     sizes = [entry["segmentation"].size for entry in entries if isinstance(entry, dict)]
     return ImageMasks(name, masks_of(entries), size=sizes[0] if sizes else None)
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
+def _entries(document: Any, context: ReadContext) -> list[Any]:
     raise MasksDocumentError("The format vos is a folder of videos, with a picture per object or frame, and no file.")
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
-from maskscore.formats.read_context import Sought
+from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["entries_of_labels_text"]
 
@@ -21,7 +21,7 @@ _MOST = 1.5
 _FEWEST_NUMBERS = 7
 
 
-def entries_of_labels_text(data: bytes, sought: Sought) -> list[Any]:
+def entries_of_labels_text(data: bytes, context: ReadContext) -> list[Any]:
     """Return an entry per line, with the polygon in pixels; ``upstream`` has ``class``, ``confidence``, ``track_id``.
 
     A line with a box (four numbers after the class) becomes an :class:`~maskscore.formats.UnreadableMask`. Raises
@@ -33,8 +33,8 @@ def entries_of_labels_text(data: bytes, sought: Sought) -> list[Any]:
         raise MasksDocumentError(f"The masks are not text: {error}.") from error
     if not lines:
         return []
-    sought.counted(len(lines))
-    size = sought.needed_size("The polygons are normalised to 0 ... 1")
+    context.counted(len(lines))
+    size = context.needed_size("The polygons are normalised to 0 ... 1")
     rows = [line.split() for line in lines]
     columns = _columns(rows)
     return [_entry(row, columns, size, index) for index, row in enumerate(rows)]

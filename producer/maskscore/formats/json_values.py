@@ -7,8 +7,8 @@ import binascii
 import zlib
 from typing import Any
 
-from maskscore.formats.document import Size
-from maskscore.formats.read_context import Sought
+from maskscore.formats.outcomes import Size
+from maskscore.formats.read_context import ReadContext
 from maskscore.schema import RLE
 
 __all__ = ["bytes_of_base64", "flat_points", "inflated", "is_number", "rle_of_picture", "size_of"]
@@ -57,7 +57,7 @@ def inflated(data: bytes, most: int) -> bytes:
     return unpacked
 
 
-def rle_of_picture(png: bytes, left: int, top: int, size: Size | None, sought: Sought) -> RLE:
+def rle_of_picture(png: bytes, left: int, top: int, size: Size | None, context: ReadContext) -> RLE:
     """Return the mask that a PNG shows at ``left``, ``top`` (pixels) of an image of ``size`` ``(height, width)``.
 
     Inside is what is not 0; of colours with transparency, what is not transparent. Raises ValueError where it does not
@@ -68,10 +68,10 @@ def rle_of_picture(png: bytes, left: int, top: int, size: Size | None, sought: S
 
     if size is None:
         raise ValueError("the image's height and width are not stated")
-    sought.check_pixels(*size)
+    context.check_pixels(*size)
     if not png.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError("its picture is not a PNG")
-    pixels, _ = decode_png(png, sought)
+    pixels, _ = decode_png(png, context)
     if pixels.ndim == 3:
         pixels = pixels[..., -1] if pixels.shape[2] in (2, 4) else pixels.max(axis=2)
     height, width = pixels.shape
@@ -81,5 +81,5 @@ def rle_of_picture(png: bytes, left: int, top: int, size: Size | None, sought: S
             f"{size[0]} pixels"
         )
     # Unpacked are the columns that the box takes.
-    sought.unpack(size[0] * width)
+    context.unpack(size[0] * width)
     return rle_in_box(pixels != 0, left, top, size)

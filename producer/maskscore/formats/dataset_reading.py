@@ -12,14 +12,14 @@ from typing import Any
 
 from maskscore.formats.containers import opened
 from maskscore.formats.detection import detect
-from maskscore.formats.document import ImageMasks, MasksDocumentError, Orphans
-from maskscore.formats.entries import masks_of
-from maskscore.formats.extra import formats_extra
+from maskscore.formats.format import Format
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.label_studio import entries_of_task, task_image, task_size
 from maskscore.formats.layouts import layout_named
-from maskscore.formats.read_context import Sought
-from maskscore.formats.record import Format
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.optional_modules import formats_extra
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans
+from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import REGISTERED
 from maskscore.formats.results import image_of_entry, stated_size
 from maskscore.schema import id_key, plain_id
@@ -78,7 +78,7 @@ def _documents(format_: Format, path: Path) -> Iterator[ImageMasks]:
         name = stated.name
         if not isinstance(name, str):
             raise MasksDocumentError(f"{path}: document {index} of {format_.name} does not name its image.")
-        yield ImageMasks(name, masks_of(format_.entries(document, Sought()), stated.size), size=stated.size)
+        yield ImageMasks(name, masks_of(format_.entries(document, ReadContext()), stated.size), size=stated.size)
 
 
 def _without_orphans(images: Callable[[Path], Iterator[ImageMasks]] | None) -> _Reader:
@@ -141,7 +141,7 @@ def _label_studio(path: Path, _: Orphans) -> Iterator[ImageMasks]:
             task_id, size = task.get("id"), task_size(task)
             known_id = task_id if isinstance(task_id, str) else plain_id(task_id)
             name = task_image(task) or str(known_id)
-            yield ImageMasks(name, masks_of(entries_of_task(task, Sought()), size), known_id, size)
+            yield ImageMasks(name, masks_of(entries_of_task(task, ReadContext()), size), known_id, size)
 
 
 def _cvat(path: Path, _: Orphans) -> Iterator[ImageMasks]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Final
 
-from maskscore.formats.document import MasksDocumentError
+from maskscore.formats.outcomes import MasksDocumentError
 
 __all__ = ["formats_extra"]
 

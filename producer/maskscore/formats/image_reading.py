@@ -8,12 +8,12 @@ from typing import Any
 
 from maskscore.formats.containers import MOST_BYTES, unwrapped
 from maskscore.formats.detection import Kind, kind_of
-from maskscore.formats.document import MasksDocumentError, Orphans, Size, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.extra import formats_extra
 from maskscore.formats.json_documents import json_entries, layout_of_json, parse_json
 from maskscore.formats.layouts import layout_named
-from maskscore.formats.read_context import MOST_PIXELS, Sought
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.optional_modules import formats_extra
+from maskscore.formats.outcomes import MasksDocumentError, Orphans, Size, UnreadableMask
+from maskscore.formats.read_context import MOST_PIXELS, ReadContext
 from maskscore.formats.registry import REGISTERED, recognised_text
 from maskscore.formats.yolo import entries_of_labels_text
 from maskscore.schema import Mask
@@ -48,29 +48,29 @@ def read_masks(
     is a mask; without it, it is a warning.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
-    masks: :func:`~maskscore.formats.entries.masks_of`.
+    masks: :func:`~maskscore.formats.masks_from_entries.masks_of`.
 
     Raises :class:`~maskscore.formats.MasksDocumentError`, and nothing else, whatever the bytes are.
     """
-    sought = Sought(image_name, image_id, size, check_count, max_pixels)
+    context = ReadContext(image_name, image_id, size, check_count, max_pixels)
     if orphans is not None:
-        sought.orphans = orphans
+        context.orphans = orphans
     if doubts is not None:
-        sought.doubts = doubts
+        context.doubts = doubts
     name = layout_named(format).name if format is not None else None
     if name is None and (not data or data.isspace()) and (file_name or "").lower().endswith(".txt"):
         name = "yolo"
     with formats_extra():
-        entries = _entries(unwrapped(data, max_bytes), name, sought)
-    sought.counted(len(entries))
-    if orphans is None and sought.orphans.count:
-        warnings.warn(f"{sought.orphans}; they are left out.", stacklevel=2)
-    for doubt in sought.doubts if doubts is None else ():
+        entries = _entries(unwrapped(data, max_bytes), name, context)
+    context.counted(len(entries))
+    if orphans is None and context.orphans.count:
+        warnings.warn(f"{context.orphans}; they are left out.", stacklevel=2)
+    for doubt in context.doubts if doubts is None else ():
         warnings.warn(doubt, stacklevel=2)
-    return masks_of(entries, sought.polygon_size)
+    return masks_of(entries, context.polygon_size)
 
 
-def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
+def _entries(data: bytes, name: str | None, context: ReadContext) -> list[Any]:
     if name is None and (not data or data.isspace()):
         raise MasksDocumentError(
             "The masks file is empty. If it is YOLO's label text of an image without objects, end its name in .txt, or "
@@ -82,23 +82,23 @@ def _entries(data: bytes, name: str | None, sought: Sought) -> list[Any]:
     if kind in ("png", "picture"):
         from maskscore.formats.png import entries_of_png
 
-        return entries_of_png(data, name, sought)
+        return entries_of_png(data, name, context)
     if kind in ("npz", "npy"):
         from maskscore.formats.npz import entries_of_npz
 
-        return entries_of_npz(data, sought)
+        return entries_of_npz(data, context)
     if kind == "xml":
         from maskscore.formats.cvat import entries_of_cvat
 
-        return entries_of_cvat(data, sought)
+        return entries_of_cvat(data, context)
     if name == "yolo" and data.lstrip()[:1] in (b"[", b"{"):
         raise MasksDocumentError("The masks were to be of the format yolo, lines of numbers, but they are JSON.")
     if name == "yolo" or (kind == "numbers" and name is None):
-        return entries_of_labels_text(data, sought)
+        return entries_of_labels_text(data, context)
     if kind == "lines":
-        return REGISTERED[name or recognised_text(data[:_HEAD_BYTES].lstrip()) or ""].entries(data, sought)
+        return REGISTERED[name or recognised_text(data[:_HEAD_BYTES].lstrip()) or ""].entries(data, context)
     document = parse_json(data)
-    return json_entries(document, name or layout_of_json(document), sought)
+    return json_entries(document, name or layout_of_json(document), context)
 
 
 def _kinds(name: str) -> tuple[Kind, ...]:

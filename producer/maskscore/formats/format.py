@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from maskscore.formats.document import ImageMasks, Size
-from maskscore.formats.read_context import Sought
+from maskscore.formats.outcomes import ImageMasks, Size
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["Format", "Kind", "Layout", "Scope", "Stated"]
 
@@ -48,15 +48,16 @@ class Format:
     recognises: whether a parsed document is of this format. Of a large file it is given the document with the first
         member of each of its lists alone. Of text it is given the first few kilobytes, of folders
         the path.
-    entries: a parsed document (of text: the bytes) and the sought image → that image's entries, as
-        :func:`~maskscore.formats.entries.masks_of` takes them. Raises :class:`~maskscore.formats.MasksDocumentError`.
+    entries: a parsed document (of text: the bytes) and the wanted image → that image's entries, as
+        :func:`~maskscore.formats.masks_from_entries.masks_of` takes them. Raises
+        :class:`~maskscore.formats.MasksDocumentError`.
     images: a dataset file → the masks of each of its images, one image in memory at a time.
     stated: what a document of one image says of it, for files that hold several such documents.
     """
 
     layout: Layout
     recognises: Callable[[Any], bool]
-    entries: Callable[[Any, Sought], list[Any]]
+    entries: Callable[[Any, ReadContext], list[Any]]
     images: Callable[[Path], Iterator[ImageMasks]] | None = None
     stated: Callable[[Any], Stated] | None = None
     kind: Literal["json", "lines", "folder"] = "json"
