@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import run_command, without_settings
 from maskscore.cli import output
 from maskscore.cli.exits import Exit, exit_code_of
 from maskscore.cli.output import shown_progress
@@ -18,20 +19,14 @@ from maskscore.settings import WorkerSettings
 NOWHERE = "redis://user:secret@127.0.0.1:1/0"
 
 
-def run(
-    *arguments: str, stdin: str = "", code: str | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    program = ["-c", code] if code else ["-m", "maskscore"]
+def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_command(*arguments, stdin=stdin, environment={**without_settings(), **environment})
+
+
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in an interpreter of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        env={**clean, "COLUMNS": "80", **environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=False)
 
 
 def test_help_names_the_commands_and_the_exit_codes() -> None:
@@ -107,7 +102,7 @@ def test_every_command_has_help(command: str) -> None:
 
 
 def test_importing_maskscore_loads_nothing_heavy() -> None:
-    loaded = run(code="import sys, maskscore; print(*sys.modules)").stdout.split()
+    loaded = run_code("import sys, maskscore; print(*sys.modules)").stdout.split()
     assert "maskscore.client.client" in loaded
     assert {"torch", "numpy", "open_clip", "fastapi", "maskscore_worker"}.isdisjoint(loaded)
     times = subprocess.run(
@@ -135,7 +130,7 @@ def test_a_missing_half_is_said_with_the_line_to_type(missing: str, command: str
         f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {command.split()!r}\n"
         "from maskscore.cli import main; main()"
     )
-    ran = run(code=code)
+    ran = run_code(code)
     assert ran.returncode == 2
     assert f'pip install "maskscore[{extra}]"' in ran.stderr
     assert "Traceback" not in ran.stderr

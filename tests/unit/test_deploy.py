@@ -6,8 +6,6 @@ import dataclasses
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from command_line import run_command
 from manifests import DEPLOY, ROOT, Manifest, containers, environment, of_kind, one, overlay, rendered
 from maskscore.ledger.records import Backlog
 from maskscore.settings import WorkerSettings, unknown_variables
@@ -127,8 +126,7 @@ def test_containers_run_commands_that_exist() -> None:
     run = {tuple(container["args"]) for name in OVERLAYS for _, container in containers(overlay(name))}
     assert run == {("worker",), ("exporter",)}
     for arguments in run:
-        asked = [sys.executable, "-m", "maskscore", *arguments, "--help"]
-        assert subprocess.run(asked, capture_output=True, timeout=60).returncode == 0, arguments
+        assert run_command(*arguments, "--help").returncode == 0, arguments
 
 
 @every_overlay
