@@ -13,7 +13,7 @@ import boto3
 
 from maskscore import Client, ClientSettings
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import LocalWorker, start_worker
+from maskscore.devstack.local_worker import LocalWorker, start_worker
 
 __all__ = [
     "BUCKET",

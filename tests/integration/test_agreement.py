@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from maskscore import Client, ClientSettings, Component, Job, JobState, Mask, ScoringOptions
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Claim
 from maskscore.masks.encoding import (
     encode_mask,

@@ -28,8 +28,8 @@ from maskscore import (
     WaitTimeout,
 )
 from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
-from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks.encoding import (
     encode_mask,

@@ -23,7 +23,7 @@ from maskscore import Client, ClientSettings, JobResult, JobState
 from maskscore.broker.celery_queue import Sender, make_app
 from maskscore.broker.redis_connection import connect
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import LocalWorker, start_worker
+from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.ledger import Ledger, Submission
 from maskscore.masks.encoding import (
     encode_mask,

@@ -19,9 +19,9 @@ from click.testing import CliRunner
 
 from maskscore import BatchCounts, BatchNotFound, Client, ClientSettings, Job, JobState, QueueFull, WaitTimeout
 from maskscore.cli.batch import batch_command
-from maskscore.cli.jobs import cancel_command, results_command, status_command, wait_command
+from maskscore.cli.job_commands import cancel_command, results_command, status_command, wait_command
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks.encoding import (
     encode_mask,

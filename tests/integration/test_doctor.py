@@ -19,8 +19,8 @@ import redis
 
 from maskscore import Client, Job, Mask
 from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port, free_port_pairs
-from maskscore.devstack.worker import start_worker
 from maskscore.doctor import Cause, Finding, Verdict, examine
 from maskscore.ledger import Claim, Ledger, new_token
 from maskscore.schema.result import Failure

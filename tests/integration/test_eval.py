@@ -17,7 +17,7 @@ import redis
 from PIL import Image
 
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger
 from maskscore.masks.encoding import (
     encode_mask,

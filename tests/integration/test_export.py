@@ -27,7 +27,7 @@ from pycocotools.coco import COCO
 from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
 from maskscore.cli.export import export_command
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.masks.encoding import (

@@ -23,8 +23,8 @@ from maskscore import AsyncClient, Client, ClientSettings, Job, JobState, Mask, 
 from maskscore.broker.celery_queue import make_app
 from maskscore.broker.redis_rights import acl_rule, missing_right
 from maskscore.devstack import start_redis
+from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.devstack.ports import free_port
-from maskscore.devstack.worker import LocalWorker, start_worker
 from maskscore.doctor.examination import examine
 from maskscore.ledger import Ledger, Submission
 from maskscore.schema.document import pack

@@ -27,8 +27,8 @@ from PIL import Image
 from gateway_process import TOKEN, Gateway, events, running_gateway
 from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, MasksRef, ScoringOptions
 from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
-from maskscore.devstack.worker import start_worker
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks.encoding import (
     encode_mask,

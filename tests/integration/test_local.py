@@ -20,7 +20,7 @@ import redis
 from botocore.exceptions import ClientError
 
 from maskscore.devstack import LocalServiceError, LocalServices, binaries, ports, start_redis, start_s3
-from maskscore.devstack.process import ServerProcess
+from maskscore.devstack.server_process import ServerProcess
 from maskscore.processes.signals import signals_held
 from surroundings import surroundings
 

@@ -19,7 +19,7 @@ from PIL import Image
 from browser import CHROMIUM, browser
 from maskscore import Client, Job
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.masks.encoding import (
     encode_mask,
 )

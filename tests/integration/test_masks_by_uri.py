@@ -24,7 +24,7 @@ from PIL import Image
 from mask_files import Bits, brush_of, cvat_runs, label_map, png
 from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringOptions
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.masks.encoding import (
     encode_mask,
 )

@@ -18,7 +18,7 @@ from PIL import Image
 
 from maskscore import AsyncClient, BatchCounts, Client, ClientSettings, Job, JobState, WaitTimeout
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
 from maskscore.prompts.reading import (
     load_builtin,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from maskscore.sizing import memory
+from maskscore.sizing import job_bytes
 from maskscore.sizing.measure import measure
 
 
 def test_the_figures_of_the_plan_are_what_is_measured() -> None:
     measured = measure(jobs=300)
-    planned = {name: float(getattr(memory, name)) for name in memory.__all__}
+    planned = {name: float(getattr(job_bytes, name)) for name in job_bytes.__all__}
     assert measured.keys() == planned.keys()
     # Redis doubles its tables and lists as they fill, so that the share of a job depends on how many there are.
     assert measured == pytest.approx(planned, rel=0.25)

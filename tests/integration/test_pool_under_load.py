@@ -25,7 +25,7 @@ from maskscore.ledger import Backlog, Ledger
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.pool.places import own_cores
+from maskscore.pool.worker_slots import own_cores
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 

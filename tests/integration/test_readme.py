@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
 

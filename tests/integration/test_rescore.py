@@ -27,7 +27,7 @@ from maskscore import (
     Thresholds,
 )
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import InvalidDocumentError
 from maskscore.masks.encoding import (
     encode_mask,

@@ -27,7 +27,7 @@ from pycocotools import mask as coco
 from chaos.proxy import TcpProxy
 from maskscore import BatchNotFound, Client, ClientSettings, JobResult
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 COCO = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"

@@ -18,9 +18,9 @@ from PIL import Image
 from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions, ServiceUnavailable
 from maskscore.devstack import LocalRedis, start_redis
 from maskscore.devstack.binaries import redis_server
+from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
-from maskscore.devstack.process import ServerProcess
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.server_process import ServerProcess
 from maskscore.doctor import Verdict, examine
 from maskscore.masks.encoding import (
     encode_mask,

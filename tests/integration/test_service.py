@@ -35,7 +35,7 @@ from maskscore import (
     WaitTimeout,
 )
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.masks.encoding import (
     encode_mask,
 )

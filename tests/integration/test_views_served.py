@@ -16,7 +16,7 @@ from PIL import Image
 
 from maskscore import Client, ClientSettings, Component, Job, JobResult, Mask, PromptSet, ScoringOptions
 from maskscore.devstack import LocalServices
-from maskscore.devstack.worker import start_worker
+from maskscore.devstack.local_worker import start_worker
 from maskscore.masks.encoding import (
     encode_mask,
 )

@@ -26,8 +26,8 @@ from PIL import Image
 
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
 from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.devstack.ports import free_port
-from maskscore.devstack.worker import LocalWorker, start_worker
 from maskscore.ledger import Claim, Ledger
 from maskscore.ledger.worker_registry import TTL_S, Registry
 from maskscore.masks.encoding import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from maskscore.cli.output import table
+from maskscore.cli.job_tables import table
 from maskscore.cli.plan import duration, the_rate
 from maskscore.cli.terminal import new_console
 from maskscore.storage import write_text

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.export.segmentation import Segmenter, rle_of
+from maskscore.export.coco_segmentation import Segmenter, rle_of
 from maskscore.formats import UnreadableMask
 from maskscore.masks.components import connected_parts, counts_of, foreground, joined
 from maskscore.masks.encoding import (

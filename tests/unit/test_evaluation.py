@@ -20,9 +20,9 @@ from scipy import stats
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.evaluation import Classes, LabelledImage, LabelledMask, draw, read_classes, read_coco
-from maskscore.evaluation.figures import Figures, Tally
-from maskscore.evaluation.images import image_uris
-from maskscore.evaluation.sampling import encode_picture, sample_negatives
+from maskscore.evaluation.image_locations import image_uris
+from maskscore.evaluation.measurements import Figures, Tally
+from maskscore.evaluation.negative_sampling import encode_picture, sample_negatives
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval, t_quantile
 from maskscore.formats import Orphans
 from maskscore.masks.encoding import (

@@ -9,10 +9,10 @@ import pytest
 
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import ExportCounts, Selection
+from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.file_metadata import Head, image_id_of
-from maskscore.export.mask import ExportedMask
-from maskscore.export.reader import ExportedJob
-from maskscore.export.spool import Spool, spooled
+from maskscore.export.job_reader import ExportedJob
+from maskscore.export.mask_buffer import Spool, spooled
 from maskscore.export.upstream_columns import MOST_COLUMNS, UpstreamColumns
 from maskscore.schema.result import ImageInfo
 from maskscore.storage import Objects
@@ -78,7 +78,7 @@ def test_the_best_are_kept_in_their_order_and_equal_ones_in_that_of_the_jobs() -
 
 
 def test_the_best_of_very_many_are_found_while_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskscore.export.spool._SLACK", 10)
+    monkeypatch.setattr("maskscore.export.mask_buffer._SLACK", 10)
     most = 0
     add = Spool._add
 

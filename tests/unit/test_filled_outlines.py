@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mask_files import drawn, shapes
-from maskscore.export.segmentation import Segmenter
+from maskscore.export.coco_segmentation import Segmenter
 from maskscore.formats import read_masks
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks.components import spans_of

@@ -10,7 +10,7 @@ import pytest
 
 from mask_files import Bits, drawn, label_map, png, shapes
 from maskscore.dataset import Dataset
-from maskscore.dataset.jobs import JobMaker
+from maskscore.dataset.job_maker import JobMaker
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
 from maskscore.schema.job import Mask, MasksRef
 from maskscore.storage import Objects

@@ -19,7 +19,7 @@ from maskscore.imaging.treatments import MEAN, blurred
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.report.pictures import crop_picture
+from maskscore.report.page_pictures import crop_picture
 from maskscore.schema.job import Frame, Mask, Treatment, View
 from maskscore_worker.crops.base import make_crop, widened
 from maskscore_worker.crops.croppers import HostCropper

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from maskscore.gateway.hosts import Hosts
+from maskscore.gateway.allowed_hosts import Hosts
 from maskscore.settings import GatewaySettings
 
 

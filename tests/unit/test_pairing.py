@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from maskscore.dataset import Dataset, Pair
-from maskscore.dataset.names import Naming
+from maskscore.dataset.file_names import Naming
 from maskscore.dataset.pairing import Pairing
-from maskscore.dataset.roots import FolderRoot
+from maskscore.dataset.storage_roots import FolderRoot
 from maskscore.errors import InvalidDocumentError, JobError
 from maskscore.storage import ListedObject, Objects
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskscore.errors import SettingsError
-from maskscore.pool import Limits, Observation, Restarts, cpu_places, device_places, how_many, places
+from maskscore.pool import Limits, Observation, Restarts, cpu_places, device_places, how_many, worker_slots
 
 LIMITS = Limits(least=0, most=4, jobs_per_worker=10, cool_down_s=60)
 
@@ -106,13 +106,13 @@ def test_a_place_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pytorch_that_cannot_say_its_devices_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "_ASK", "print('loading'); print(3)")
-    assert places.find_devices() == ["cuda:0", "cuda:1", "cuda:2"]
-    monkeypatch.setattr(places, "_ASK", "print(0)")
-    assert places.find_devices() == ["cpu"]
-    monkeypatch.setattr(places, "_ASK", "raise SystemExit('the driver is too old')")
+    monkeypatch.setattr(worker_slots, "_ASK", "print('loading'); print(3)")
+    assert worker_slots.find_devices() == ["cuda:0", "cuda:1", "cuda:2"]
+    monkeypatch.setattr(worker_slots, "_ASK", "print(0)")
+    assert worker_slots.find_devices() == ["cpu"]
+    monkeypatch.setattr(worker_slots, "_ASK", "raise SystemExit('the driver is too old')")
     with pytest.raises(SettingsError, match=r"the driver is too old.*--devices cuda:0,cuda:1"):
-        places.find_devices()
-    monkeypatch.setattr(places, "_ASK", "print('nothing of use')")
+        worker_slots.find_devices()
+    monkeypatch.setattr(worker_slots, "_ASK", "print('nothing of use')")
     with pytest.raises(SettingsError, match="nothing of use"):
-        places.find_devices()
+        worker_slots.find_devices()

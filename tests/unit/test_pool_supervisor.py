@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from maskscore.pool import Limits, Observation, Place, Restarts, Supervisor
-from maskscore.pool.process import WorkerProcess
+from maskscore.pool.worker_process import WorkerProcess
 
 # What a worker promises: it writes its file when it takes jobs, and drains on SIGTERM.
 WORKER = """

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
 from maskscore.errors import FailureCode, JobError, SkipCode
-from maskscore.export.segmentation import Segmenter
+from maskscore.export.coco_segmentation import Segmenter
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks.components import spans_of

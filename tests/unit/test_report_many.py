@@ -13,10 +13,10 @@ import pytest
 from drawn_entries import drawn_entries
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.report import ReportEntry, render, write_folder, write_report
+from maskscore.report.contact_sheet import ContactSheet
 from maskscore.report.histogram import Histogram
-from maskscore.report.sections import LIGHT, make_section
-from maskscore.report.sheet import ContactSheet
-from maskscore.report.summary import Summary
+from maskscore.report.job_sections import LIGHT, make_section
+from maskscore.report.report_summary import Summary
 from maskscore.schema.job import Mask
 from maskscore.schema.result import Component
 

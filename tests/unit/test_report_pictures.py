@@ -18,8 +18,8 @@ from maskscore.masks.encoding import (
     encode_mask,
 )
 from maskscore.masks.polygons import polygon_runs
+from maskscore.report.page_pictures import crop_picture, crop_uri, layer
 from maskscore.report.photo import PhotoError, open_photo
-from maskscore.report.pictures import crop_picture, crop_uri, layer
 from maskscore.schema.job import Mask, Treatment, View
 from maskscore.schema.result import Component, ImageInfo
 from maskscore_worker.crops.base import make_crop

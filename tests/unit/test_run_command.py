@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from maskscore.advice import advice_for
 from maskscore.cli.run import run_command
-from maskscore.cli.run_output import print_summary
 from maskscore.cli.run_progress import rate, time_left
+from maskscore.cli.run_summary import print_summary
 from maskscore.dataset import Census, Failures, Order, Summary, Tally, default_batch_id
 from maskscore.dataset.submission import Submitted
 from maskscore.errors import FailureCode, PayloadTooLarge

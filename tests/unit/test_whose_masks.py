@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from maskscore.dataset.pairing import Pairing
-from maskscore.dataset.roots import FolderRoot
+from maskscore.dataset.storage_roots import FolderRoot
 from maskscore.formats import MasksDocumentError, Orphans, detect, read_dataset, read_masks
 from maskscore.schema.job import Mask
 from maskscore.schema.plain_ids import id_key, plain_id

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.output import print_counts, print_results, shown_progress, table
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import print_counts, print_results, shown_progress, table
 from maskscore.cli.terminal import new_console
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import worker_notice
+from maskscore.cli.unscored_jobs import Unscored
+from maskscore.cli.worker_warnings import worker_notice
 from maskscore.client import Client
 from maskscore.schema import JobResult
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.table import Table
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.jobs import wait_for
-from maskscore.cli.options import scoring_options_of
-from maskscore.cli.streams import sentence
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_commands import wait_for
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.printable_streams import sentence
+from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.submit import job_from_options
 from maskscore.cli.terminal import new_console
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.unscored_jobs import Unscored
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.schema import JobState
 from maskscore.storage import check_output, file_name_of

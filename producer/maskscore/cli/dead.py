@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.output import read_job_ids, table
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import read_job_ids, table
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.errors import JobNotFound

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from maskscore.cli.exits import Exit
+from maskscore.cli.exit_codes import Exit
 from maskscore.cli.terminal import new_console
 from maskscore.cli.worker import with_demo_model
 from maskscore.doctor import Cause, Finding, Verdict, examine, read_settings

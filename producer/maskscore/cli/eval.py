@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 from pydantic import ValidationError
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.options import prompts_named, scoring_options_of
-from maskscore.cli.output import shown_progress, table
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import shown_progress, table
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.shared_options import prompts_named, scoring_options_of
 from maskscore.cli.terminal import new_console
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import Orphans

@@ -12,10 +12,10 @@ from typing import IO, Final
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import require_module
-from maskscore.cli.named import batch_named
-from maskscore.cli.output import shown_progress
+from maskscore.cli.batch_or_job import batch_named
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import shown_progress
+from maskscore.cli.optional_dependencies import require_module
 from maskscore.cli.terminal import new_console, text_column
 from maskscore.client import Batch, Client
 from maskscore.export import (

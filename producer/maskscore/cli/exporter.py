@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.settings import WorkerSettings, load_settings, warn_of_unknown_variables
 
 __all__ = ["exporter_command"]

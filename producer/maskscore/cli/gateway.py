@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.worker import refuse_unknown_variables
 from maskscore.observability import json_from_the_start, log_to_stderr
 from maskscore.settings import GatewaySettings, load_settings

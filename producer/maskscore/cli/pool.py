@@ -10,7 +10,7 @@ import sys
 import click
 
 from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, refuse_cluster
-from maskscore.cli.extras import needs_extra, require_module
+from maskscore.cli.optional_dependencies import needs_extra, require_module
 from maskscore.cli.worker import refuse_unknown_variables
 from maskscore.errors import SettingsError
 from maskscore.ledger import Keeper, Ledger

@@ -11,8 +11,8 @@ from typing import Any
 import click
 import yaml
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.output import table
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import table
 from maskscore.cli.terminal import new_console
 from maskscore.errors import InvalidDocumentError
 from maskscore.prompts import (

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.named import batch_named
-from maskscore.cli.output import read_job_ids, shown_progress
-from maskscore.cli.unscored import Unscored
+from maskscore.cli.batch_or_job import batch_named
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import read_job_ids, shown_progress
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.unscored_jobs import Unscored
 from maskscore.client import Batch, Client
 from maskscore.storage import OutputError, check_output
 

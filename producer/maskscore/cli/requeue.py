@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.named import batch_named
-from maskscore.cli.output import read_job_ids
+from maskscore.cli.batch_or_job import batch_named
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import read_job_ids
 from maskscore.client import Client
 from maskscore.errors import FailureCode
 

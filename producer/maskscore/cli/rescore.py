@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 import click
 from pydantic import ValidationError
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.named import batch_named
-from maskscore.cli.options import prompts_named, scoring_options_of
-from maskscore.cli.output import print_results, read_job_ids, shown_progress
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.batch_or_job import batch_named
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import print_results, read_job_ids, shown_progress
+from maskscore.cli.shared_options import prompts_named, scoring_options_of
+from maskscore.cli.unscored_jobs import Unscored
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import JobResult, Method, explain

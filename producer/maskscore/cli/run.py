@@ -13,12 +13,12 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.run_output import print_dry_run, print_summary
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.run_progress import RunProgress
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.run_summary import print_dry_run, print_summary
+from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.dataset import Dataset, Order, default_batch_id, run_dataset
 from maskscore.errors import InvalidDocumentError

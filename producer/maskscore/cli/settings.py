@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from rich.table import Table
 
 from maskscore.broker import public_url, redacted
-from maskscore.cli.exits import Exit
+from maskscore.cli.exit_codes import Exit
 from maskscore.cli.terminal import new_console
 from maskscore.errors import SettingsError
 from maskscore.settings import (

@@ -15,12 +15,12 @@ from urllib.request import url2pathname
 import click
 from pydantic import ValidationError
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.jobs import wait_for
-from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.output import print_results
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_commands import wait_for
+from maskscore.cli.job_tables import print_results
+from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
+from maskscore.cli.unscored_jobs import Unscored
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client, image_size, keep_categories, with_content_id
 from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
 from maskscore.formats import Orphans, UnreadableMask, read_categories, read_masks

@@ -11,7 +11,7 @@ from rich.progress import TextColumn
 from rich.segment import Segment
 from rich.text import Text
 
-from maskscore.cli.streams import unguarded
+from maskscore.cli.printable_streams import unguarded
 from maskscore.text import escaped, one_line
 
 __all__ = ["new_console", "text_column"]

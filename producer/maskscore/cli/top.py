@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maskscore.broker import public_url
-from maskscore.cli.keys import Keys
+from maskscore.cli.keyboard import Keys
 from maskscore.cli.terminal import new_console
 from maskscore.client import Observer, Overview
 from maskscore.errors import ServiceUnavailable

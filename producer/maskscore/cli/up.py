@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra, require_module
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra, require_module
 from maskscore.cli.terminal import new_console
 from maskscore.worker_entry_points import worker_part
 

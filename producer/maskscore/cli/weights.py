@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from maskscore.cli.extras import needs_extra
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.worker_entry_points import worker_part
 
 __all__ = ["weights_command"]

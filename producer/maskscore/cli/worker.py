@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.observability import json_from_the_start
 from maskscore.prompts import DEMO_PROMPTS, DEMO_WEIGHTS
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables

@@ -7,16 +7,16 @@ that run at the same time, ``tally`` and ``summary`` what came of it.
 
 from __future__ import annotations
 
-from maskscore.dataset.api import Order, default_batch_id, run_dataset
-from maskscore.dataset.pairing import Pair, Pairing
-from maskscore.dataset.pairing_counts import Census
-from maskscore.dataset.result_counts import Failures, Tally
-from maskscore.dataset.run import Progress
-from maskscore.dataset.source import (
+from maskscore.dataset.open_dataset import (
     Dataset,
     Opened,
 )
-from maskscore.dataset.summary import Summary
+from maskscore.dataset.pairing import Pair, Pairing
+from maskscore.dataset.pairing_counts import Census
+from maskscore.dataset.result_counts import Failures, Tally
+from maskscore.dataset.run_options import Order, default_batch_id, run_dataset
+from maskscore.dataset.run_summary import Summary
+from maskscore.dataset.runner import Progress
 
 __all__ = [
     "Census",

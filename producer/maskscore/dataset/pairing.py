@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
-from maskscore.dataset.index import Found, Index
-from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
+from maskscore.dataset.file_index import Found, Index
+from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.pairing_counts import FIRST, Census, nothing_found
-from maskscore.dataset.roots import Root
+from maskscore.dataset.storage_roots import Root
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import SAM_TABLE, ImageMasks, MasksDocumentError, Orphans, composed, read_dataset
 from maskscore.storage import ListedObject
@@ -50,7 +50,7 @@ class Pairing:
     limit: how many pairs are wanted at most.
     seen: called with the number of files seen, now and then.
 
-    Making it lists everything, into a file of its own (:class:`~maskscore.dataset.index.Index`); iterating yields the
+    Making it lists everything, into a file of its own; iterating yields the
     pairs, in the order of the images' names, or in that of the dataset file. Neither holds more than a few thousand
     names in memory. Raises :class:`~maskscore.errors.JobError` for a bucket that cannot be listed and
     :class:`~maskscore.errors.InvalidDocumentError` where there is not one pair, and says what was looked for.

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from maskscore.dataset.names import MASKS_SUFFIXES, Naming
-from maskscore.dataset.roots import Root
+from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming
+from maskscore.dataset.storage_roots import Root
 from maskscore.formats import Orphans
 
 __all__ = ["FIRST", "Census", "nothing_found"]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.client import Client, keep_categories, with_content_id
-from maskscore.dataset.jobs import JobMaker, Made
+from maskscore.dataset.job_maker import JobMaker, Made
 from maskscore.dataset.pairing import Pair, Pairing
-from maskscore.dataset.redis_retries import Patience
+from maskscore.dataset.redis_outage import Patience
 from maskscore.dataset.result_counts import Failures
 from maskscore.errors import (
     FailureCode,

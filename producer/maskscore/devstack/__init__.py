@@ -17,13 +17,13 @@ They are for one machine and its user: SeaweedFS checks signatures on its S3 por
 
 from __future__ import annotations
 
-from maskscore.devstack.failure import LocalServiceError
-from maskscore.devstack.redis_server import LocalRedis, start_redis
-from maskscore.devstack.s3_server import LocalS3, start_s3
-from maskscore.devstack.services import LocalServices, write_for_owner
-from maskscore.devstack.worker import (
+from maskscore.devstack.local_services import LocalServices, write_for_owner
+from maskscore.devstack.local_worker import (
     start_worker,
 )
+from maskscore.devstack.redis_server import LocalRedis, start_redis
+from maskscore.devstack.s3_server import LocalS3, start_s3
+from maskscore.devstack.server_process import LocalServiceError
 
 __all__ = [
     "LocalRedis",

@@ -6,7 +6,7 @@ import importlib.metadata
 import shutil
 from pathlib import Path
 
-from maskscore.devstack.failure import LocalServiceError
+from maskscore.devstack.server_process import LocalServiceError
 
 
 def redis_server() -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from maskscore.devstack import binaries, ports
-from maskscore.devstack.failure import LocalServiceError
-from maskscore.devstack.process import ServerProcess
 from maskscore.devstack.server import Server
+from maskscore.devstack.server_process import LocalServiceError, ServerProcess
 
 # Jobs must neither be evicted nor lost with the process; the append-only file makes snapshots superfluous.
 DEFAULTS = {

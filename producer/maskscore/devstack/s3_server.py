@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskscore.devstack import binaries, ports
-from maskscore.devstack.process import ServerProcess
 from maskscore.devstack.server import Server
+from maskscore.devstack.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from maskscore.devstack.failure import LocalServiceError
-from maskscore.devstack.process import ServerDiedError, ServerProcess
+from maskscore.devstack.server_process import LocalServiceError, ServerDiedError, ServerProcess
 
 ATTEMPTS = 5
 TIMEOUT_SECONDS = 60.0

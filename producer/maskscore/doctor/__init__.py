@@ -9,7 +9,6 @@ from __future__ import annotations
 from maskscore.doctor.deployment import (
     Deployment,
 )
-from maskscore.doctor.environment import read_settings
 from maskscore.doctor.examination import examine
 from maskscore.doctor.finding import (
     Cause,
@@ -20,6 +19,7 @@ from maskscore.doctor.finding import (
     ok,
     warning,
 )
+from maskscore.doctor.settings_check import read_settings
 
 __all__ = [
     "Cause",

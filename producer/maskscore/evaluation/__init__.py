@@ -4,14 +4,14 @@ Needs Pillow (``maskscore[report]``), no model: the scores come from the service
 """
 
 from maskscore.evaluation.chart import draw
-from maskscore.evaluation.classes import Classes, read_classes
-from maskscore.evaluation.dataset import LabelledImage, LabelledMask, read_coco
-from maskscore.evaluation.figures import Figures, Share
-from maskscore.evaluation.images import (
+from maskscore.evaluation.class_prompts import Classes, read_classes
+from maskscore.evaluation.evaluation_run import Question, evaluate
+from maskscore.evaluation.image_locations import (
     image_uris,
 )
-from maskscore.evaluation.run import Question, evaluate
-from maskscore.evaluation.sampling import (
+from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask, read_coco
+from maskscore.evaluation.measurements import Figures, Share
+from maskscore.evaluation.negative_sampling import (
     sample_negatives,
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from maskscore.evaluation.figures import Figures, Share
+from maskscore.evaluation.measurements import Figures, Share
 
 __all__ = ["draw"]
 

@@ -13,16 +13,16 @@ docs/how-to/export.md describes the formats.
 
 from __future__ import annotations
 
-from maskscore.export.coco import write_coco
-from maskscore.export.counts import ExportCounts
-from maskscore.export.jsonl import write_jsonl
-from maskscore.export.mask import ExportedMask
-from maskscore.export.parquet import write_parquet
+from maskscore.export.coco_writer import write_coco
+from maskscore.export.export_counts import ExportCounts
+from maskscore.export.exported_mask import ExportedMask
+from maskscore.export.jsonl_writer import write_jsonl
+from maskscore.export.parquet_writer import write_parquet
 from maskscore.export.ranking import (
     DEFAULT_WEIGHTS,
     Ranking,
 )
-from maskscore.export.sa1b import write_sa1b
+from maskscore.export.sa1b_writer import write_sa1b
 from maskscore.export.selection import Selection
 
 __all__ = [

@@ -10,7 +10,7 @@ from maskscore.gateway.app import (
 from maskscore.gateway.openapi import (
     openapi_document,
 )
-from maskscore.gateway.serve import (
+from maskscore.gateway.server import (
     run_gateway,
 )
 

@@ -12,14 +12,14 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from maskscore.client import AsyncClient
 from maskscore.exporter import new_registry
-from maskscore.gateway import batches, jobs, probes
-from maskscore.gateway.access import Access
-from maskscore.gateway.hosts import Hosts
-from maskscore.gateway.jobs import NoNews
+from maskscore.gateway import batch_routes, job_routes, probes
+from maskscore.gateway.access_tokens import Tokens
+from maskscore.gateway.allowed_hosts import Hosts
+from maskscore.gateway.job_routes import NoNews
+from maskscore.gateway.middleware import Access
 from maskscore.gateway.openapi import openapi_document
 from maskscore.gateway.problems import install, problems
-from maskscore.gateway.state import Gateway, authenticated
-from maskscore.gateway.tokens import Tokens
+from maskscore.gateway.shared_state import Gateway, authenticated
 from maskscore.settings import GatewaySettings
 
 __all__ = ["make_app"]
@@ -56,7 +56,7 @@ def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.registry = new_registry()
-    for router in (jobs.router, batches.router):
+    for router in (job_routes.router, batch_routes.router):
         app.include_router(router, dependencies=[Depends(authenticated)], responses=problems(401, 403, 421, 503))
     app.include_router(probes.router)
     app.add_middleware(

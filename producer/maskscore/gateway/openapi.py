@@ -14,8 +14,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from maskscore.gateway.batches import BatchView
-from maskscore.gateway.jobs import Ended
+from maskscore.gateway.batch_routes import BatchView
+from maskscore.gateway.job_routes import Ended
 from maskscore.gateway.problems import Problem
 from maskscore.schema import Document, Job, JobResult, result
 

@@ -16,7 +16,7 @@ from maskscore.client import Client
 from maskscore.errors import MaskscoreError
 from maskscore.exporter import Endpoint
 from maskscore.gateway.problems import NO_QUEUE
-from maskscore.gateway.state import Gateway, SharedGateway
+from maskscore.gateway.shared_state import Gateway, SharedGateway
 from maskscore.settings import GatewaySettings
 
 __all__ = ["open_probes", "router"]

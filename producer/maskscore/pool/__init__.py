@@ -9,17 +9,17 @@ The pool's own process needs no PyTorch. It is for machines without Kubernetes; 
 
 from __future__ import annotations
 
-from maskscore.pool.demand import Demand
-from maskscore.pool.places import (
+from maskscore.pool.backlog_observer import Demand
+from maskscore.pool.restart_backoff import Restarts
+from maskscore.pool.scaling import Limits, Observation, how_many
+from maskscore.pool.supervisor import Supervisor
+from maskscore.pool.worker_slots import (
     Place,
     cpu_places,
     device_places,
     find_devices,
     own_cores,
 )
-from maskscore.pool.restarts import Restarts
-from maskscore.pool.scale import Limits, Observation, how_many
-from maskscore.pool.supervisor import Supervisor
 
 __all__ = [
     "Demand",

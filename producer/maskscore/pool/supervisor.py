@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from maskscore.pool.places import Place
-from maskscore.pool.process import WorkerProcess, how_it_ended
-from maskscore.pool.restarts import Restarts
-from maskscore.pool.scale import Limits, Observation, how_many
+from maskscore.pool.restart_backoff import Restarts
+from maskscore.pool.scaling import Limits, Observation, how_many
+from maskscore.pool.worker_process import WorkerProcess, how_it_ended
+from maskscore.pool.worker_slots import Place
 
 __all__ = ["Supervisor"]
 

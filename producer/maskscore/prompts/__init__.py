@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from maskscore.prompts.check import (
-    Balance,
-    check_prompts,
-    groups_of,
-    weigh,
-)
 from maskscore.prompts.demo_model import (
     DEMO_PROMPTS,
     DEMO_WEIGHTS,
@@ -17,16 +11,22 @@ from maskscore.prompts.library import (
     find_prompt_set,
     prompt_sets,
 )
-from maskscore.prompts.reading import (
-    builtin_names,
-    load_builtin,
-    read_prompt_set,
+from maskscore.prompts.prompt_checks import (
+    Balance,
+    check_prompts,
+    groups_of,
+    weigh,
 )
-from maskscore.prompts.tokens import (
+from maskscore.prompts.prompt_tokens import (
     CLIP_CONTEXT,
     TokenCounter,
     estimate_tokens,
     token_counter,
+)
+from maskscore.prompts.reading import (
+    builtin_names,
+    load_builtin,
+    read_prompt_set,
 )
 
 __all__ = [

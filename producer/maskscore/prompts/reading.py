@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from maskscore.prompts.explanation import explain_prompt_set
+from maskscore.prompts.validation_messages import explain_prompt_set
 from maskscore.schema import PromptSet
 from maskscore.text import YamlText, read_yaml, read_yaml_file
 

@@ -12,9 +12,9 @@ from maskscore.report.comparison import (
     Comparison,
     comparison_jobs,
 )
-from maskscore.report.entries import ReportEntry, batch_entries, collect, job_entries
-from maskscore.report.folder import write_folder
-from maskscore.report.page import render, write_report
+from maskscore.report.report_entry import ReportEntry, batch_entries, collect, job_entries
+from maskscore.report.report_folder import write_folder
+from maskscore.report.report_page import render, write_report
 
 __all__ = [
     "TREATMENTS",

@@ -9,10 +9,10 @@ from pathlib import Path
 from PIL import Image
 
 from maskscore.report.comparison import Cell, ComparedMask, Comparison
-from maskscore.report.entries import ReportEntry
-from maskscore.report.pictures import crop_picture, crop_uri
-from maskscore.report.sections import Section, bits_of, make_section
-from maskscore.report.templates import template
+from maskscore.report.job_sections import Section, bits_of, make_section
+from maskscore.report.page_pictures import crop_picture, crop_uri
+from maskscore.report.report_entry import ReportEntry
+from maskscore.report.template_loader import template
 from maskscore.report.thumbnails import mask_thumbnail
 from maskscore.schema import Job
 from maskscore.storage import output_file

@@ -12,8 +12,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.report.grades import Grade, grade_of, in_order
-from maskscore.report.sheet import leaning
+from maskscore.report.contact_sheet import leaning
+from maskscore.report.score_colours import Grade, grade_of, in_order
 from maskscore.schema import SPECIFIED, Component, Job, JobResult, Method, ScoringOptions, explain
 
 __all__ = ["TREATMENTS", "Cell", "ComparedMask", "Comparison", "comparison_jobs", "treatment_options"]

@@ -7,7 +7,7 @@ from typing import Final
 from PIL import Image, ImageEnhance
 
 from maskscore.imaging import window
-from maskscore.report.pictures import data_uri, layer
+from maskscore.report.page_pictures import data_uri, layer
 from maskscore.schema import Box, View
 
 __all__ = ["mask_thumbnail", "photo_thumbnail"]

@@ -47,7 +47,7 @@ _ROUGH = 3
 
 
 def measure(jobs: int = 1000) -> dict[str, float]:
-    """Return bytes by the names of :mod:`maskscore.sizing.memory`, from ``jobs`` jobs of each kind.
+    """Return bytes by the names of :mod:`maskscore.sizing.job_bytes`, from ``jobs`` jobs of each kind.
 
     Raises :class:`~maskscore.devstack.LocalServiceError` where there is no Redis to start.
     """

@@ -1,0 +1,322 @@
+"""A whole dataset through the service: submission and results at once, stopped and gone on with at any time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from maskscore.client import PAGE, Client
+from maskscore.dataset.job_maker import JobMaker
+from maskscore.dataset.pairing import Pairing
+from maskscore.dataset.redis_outage import Patience
+from maskscore.dataset.result_collector import Collection
+from maskscore.dataset.run_summary import Summary
+from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
+from maskscore.errors import (
+    BatchNotFound,
+    FailureCode,
+    InvalidDocumentError,
+    JobNotFound,
+    ResultUnavailable,
+    ServiceUnavailable,
+)
+from maskscore.ledger import BatchCounts
+from maskscore.schema import JobState
+
+__all__ = ["Progress", "Run", "check_batch"]
+
+_LOOK_EVERY_S = 0.5
+# The options, the rights and the place are the same for all jobs of a run: what ends the first of them in one of these
+# ways ends all.
+_OF_ALL = frozenset(
+    {
+        FailureCode.PROMPT_SET_UNKNOWN,
+        FailureCode.PROMPTS_INVALID,
+        FailureCode.PROMPT_TOO_LONG,
+        FailureCode.URI_NOT_ALLOWED,
+        FailureCode.IMAGE_FORBIDDEN,
+        FailureCode.IMAGE_NOT_FOUND,
+        FailureCode.MASKS_FORBIDDEN,
+        FailureCode.MASKS_NOT_FOUND,
+        FailureCode.MASKS_INVALID,
+        FailureCode.RESULT_FORBIDDEN,
+        FailureCode.RESULT_NOT_STORED,
+        FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
+        FailureCode.FEATURES_NOT_FINITE,
+    }
+)
+_FIRST = 20
+_RATE_OVER_S = 60.0
+
+
+def check_batch(client: Client, batch_id: str, made_of: str, *, resume: bool) -> RunNote | None:
+    """Return the note of the batch, if it is there already and may be gone on with: with which options it was begun.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` where it is there and ``resume`` is not asked for, or is of
+    other images than ``made_of``.
+    """
+    batch = client.batch(batch_id)
+    try:
+        counts = batch.counts()
+    except BatchNotFound:
+        return None
+    if not resume:
+        raise InvalidDocumentError(
+            f"The batch {batch_id} is there already: {counts.total:,} jobs, {counts.ended:,} ended. Go on with "
+            "--resume, or score again under another --batch-id."
+        )
+    note = RunNote.kept(batch.note(RUN_NOTE), made_of)
+    note.check(made_of, batch_id)
+    return note
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: of ``total`` images, how many are submitted and what became of them.
+
+    ``per_s`` is the rate of the last minute, jobs that ended per second; ``left_s`` the seconds left at this rate,
+    ``None`` while there is none. ``most_failed`` is the most frequent code of those without a result.
+    ``trouble`` is said of a Redis that does not answer; the run waits for it then, two minutes at most. ``no_worker``
+    says that no worker is alive, while nothing runs.
+    """
+
+    total: int
+    submitted: Submitted
+    counts: BatchCounts
+    masks: int
+    per_s: float
+    left_s: float | None
+    most_failed: str | None = None
+    trouble: str | None = None
+    no_worker: str | None = None
+
+
+class Run:
+    """Submits a pairing's jobs as one batch, and reads their results as they end.
+
+    Parameters
+    ----------
+    client: asks the service.
+    pairing: the images with their masks.
+    maker: makes their jobs; its ``batch_id`` is the batch's.
+    content_id: make the jobs' ids of their content.
+    made_of: the options in words, kept with the batch. Where a run that goes on has others, what was scored stays as
+        it is, and everything else is done with the new ones.
+    resume: go on with a batch that is there; without it, one that is there is refused.
+    retry: with ``resume``: submit the jobs again that ended without a result, as they are made now.
+
+    What was submitted, what has ended, and what was counted of it stand in Redis with the batch; so a run that was
+    killed is gone on with as one that was stopped. Where the first jobs all fail for a cause that concerns every job (a
+    prompt set that no worker knows), the run stops and cancels those that have not ended. Raises as
+    :func:`check_batch` does.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        pairing: Pairing,
+        maker: JobMaker,
+        *,
+        content_id: bool = False,
+        made_of: str = "",
+        resume: bool = False,
+        retry: bool = False,
+    ) -> None:
+        self._client, self._pairing = client, pairing
+        self._batch = client.batch(maker.batch_id)
+        begun = check_batch(client, maker.batch_id, made_of, resume=resume)
+        changed = begun is not None and bool(begun.changes(made_of))
+        corrected = begun is not None and (changed or begun.corrected)
+        self._collection = Collection(client, maker.batch_id)
+        unscored: set[str] = set()
+        if begun is not None and (corrected or retry):
+            unscored = self._set_free(waiting=changed, unscored=corrected)
+        elif begun is not None:
+            pairing.add_submitted(self._batch.job_ids())
+        self._submission = Submission(
+            client,
+            pairing,
+            maker,
+            content_id=content_id,
+            note=RunNote(made_of, corrected),
+            anew=corrected or retry,
+            unscored=unscored,
+        )
+        self._count_anew = begun is not None and (corrected or retry)
+        self._before = self._collection.tally.model_copy(deep=True)
+        self._stopped_by: str | None = None
+        self._started = time.monotonic()
+        self._pace = _Pace(self._counts().ended)
+
+    def go(
+        self,
+        *,
+        follow: bool = True,
+        stopped: Callable[[], bool] = lambda: False,
+        shown: Callable[[Progress], None] = lambda progress: None,
+    ) -> Summary:
+        """Run to the end, or until ``stopped`` says so, and return the summary.
+
+        Without ``follow`` the end is when all jobs are submitted. ``shown`` is called about twice per second.
+        """
+        self._submission.start()
+        try:
+            complete = self._follow(stopped, shown) if follow else self._submit_only(stopped, shown)
+            self._submission.stop()
+            if self._stopped_by:
+                self._give_up()
+            if complete and follow:
+                self._settle()
+            return self._summary(complete=complete and follow)
+        finally:
+            self._submission.stop()
+            self._collection.close()
+
+    def _set_free(self, *, waiting: bool, unscored: bool) -> set[str]:
+        """Let what ended without a result be submitted anew, as it is made now.
+
+        With ``waiting``, jobs that wait are cancelled, and submitted anew as well. With ``unscored``, so are those that
+        succeeded although no mask of theirs was scored; their ids are returned.
+        """
+        found: set[str] = set()
+        before = self._collection.begin_here()
+        look = unscored and before.unscored.count > 0
+        ids = self._batch.job_ids()
+        while page := list(islice(ids, PAGE)):
+            kept, cancelled = [], []
+            for job_id, status in zip(page, self._client._look(page), strict=True):
+                state = None if status is None else status.state
+                if state is JobState.SUCCEEDED and look and self._scored_nothing(job_id):
+                    found.add(job_id)
+                elif state is JobState.QUEUED and waiting:
+                    cancelled.append(job_id)
+                elif state not in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
+                    kept.append(job_id)
+            self._client.cancel_many(cancelled)
+            self._pairing.add_submitted(iter(kept))
+        return found
+
+    def _scored_nothing(self, job_id: str) -> bool:
+        try:
+            return self._client.get(job_id).no_mask_scored
+        except (ResultUnavailable, JobNotFound):
+            return False
+
+    def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
+        looked = 0.0
+        patience, counts = Patience(), BatchCounts()
+        while not stopped():
+            submitting = self._submission.running
+            try:
+                endings = self._collection.step(_LOOK_EVERY_S)
+                now = time.monotonic()
+                if endings and now - looked < _LOOK_EVERY_S:
+                    continue
+                looked, counts = now, self._counts()
+            except ServiceUnavailable as error:
+                patience.bear(error)
+                shown(replace(self._progress(counts), trouble=str(error)))
+                time.sleep(_LOOK_EVERY_S)
+                continue
+            patience.answered()
+            shown(self._progress(counts))
+            if self._all_fail():
+                return False
+            if not endings and not submitting and counts.ended == counts.total:
+                return True
+        return False
+
+    def _submit_only(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
+        while self._submission.running:
+            if stopped():
+                return False
+            self._submission.join(_LOOK_EVERY_S)
+            with suppress(ServiceUnavailable):  # the submission has the patience
+                shown(self._progress(self._counts()))
+                if self._collection.tally.jobs - self._before.jobs < _FIRST:
+                    self._collection.step(0.0)
+                if self._all_fail():
+                    return False
+        return True
+
+    def _all_fail(self) -> bool:
+        """Say whether the first jobs of this run have all failed for one cause that concerns every job."""
+        tally, before = self._collection.tally, self._before
+        failed = {code: each.count - before.count_of(code) for code, each in tally.failures.items()}
+        ended = tally.jobs - before.jobs - failed.pop(FailureCode.CANCELLED, 0)
+        for code in _OF_ALL & failed.keys():
+            if failed[code] == ended >= _FIRST:
+                self._stopped_by = code
+        return self._stopped_by is not None
+
+    def _give_up(self) -> None:
+        """Cancel what has not ended, and count it: whoever goes on queues it again."""
+        self._batch.cancel()
+        while self._collection.step(0.0):
+            pass
+
+    def _settle(self) -> None:
+        """Count everything again where the tally is not what the batch says: a job may have ended a second time."""
+        if self._count_anew or self._collection.tally.jobs != self._counts().total:
+            self._collection.begin_anew()
+            while self._collection.step(0.0):
+                pass
+
+    def _counts(self) -> BatchCounts:
+        try:
+            return self._batch.counts()
+        except BatchNotFound:
+            return BatchCounts()
+
+    def _progress(self, counts: BatchCounts) -> Progress:
+        total = max(len(self._pairing), counts.total)
+        per_s = self._pace.per_s(counts.ended)
+        left_s = (total - counts.ended) / per_s if per_s > 0 else None
+        tally = self._collection.tally
+        most_failed = max(tally.failures, key=lambda code: tally.failures[code].count, default=None)
+        no_worker = None
+        if counts.queued and not counts.running and not per_s:
+            no_worker = self._client.no_worker()
+        return Progress(
+            total, self._submission.progress, counts, tally.masks, per_s, left_s, most_failed, no_worker=no_worker
+        )
+
+    def _summary(self, *, complete: bool) -> Summary:
+        counts = self._counts()
+        seconds = time.monotonic() - self._started
+        return Summary(
+            batch_id=self._batch.batch_id,
+            census=self._pairing.census,
+            images=len(self._pairing),
+            submitted=self._submission.progress,
+            counts=counts,
+            tally=self._collection.tally,
+            seconds=seconds,
+            jobs_per_s=(counts.ended - self._pace.first) / seconds if seconds else 0.0,
+            complete=complete,
+            stopped_by=self._stopped_by,
+        )
+
+
+@dataclass
+class _Pace:
+    """Jobs per second over the last minute."""
+
+    first: int
+    _looks: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._looks.append((time.monotonic(), self.first))
+
+    def per_s(self, ended: int) -> float:
+        """Note how many have ended by now, and return the rate."""
+        now = time.monotonic()
+        self._looks.append((now, ended))
+        while len(self._looks) > 2 and now - self._looks[0][0] > _RATE_OVER_S:
+            self._looks.popleft()
+        since, count = self._looks[0]
+        return (ended - count) / (now - since) if now > since else 0.0
