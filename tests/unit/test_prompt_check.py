@@ -109,7 +109,7 @@ def test_the_estimate_is_near_what_is_counted(monkeypatch: pytest.MonkeyPatch) -
 def test_the_light_half_needs_no_torch_for_it() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['numpy'] = None\n"
-        "import maskscore.cli.prompts, maskscore.prompts.check, maskscore.export\n"
+        "import maskscore.cli.prompts, maskscore.prompts.prompt_checks, maskscore.export\n"
         "assert 'maskscore_worker' not in sys.modules and 'open_clip' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
