@@ -58,6 +58,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python -c 'import sys, yaml; yaml.safe_dump(yaml.safe_load(sys.stdin)["spec"], sys.stdout, sort_keys=False)' \
 		< deploy/components/monitoring/alerts.yaml > docker/prometheus/alerts.yaml
 	$(BIN)/maskscore metrics --markdown > docs/reference/metrics.md
+	$(BIN)/python -c 'from maskscore.codes import codes_markdown; print(codes_markdown(), end="")' > docs/reference/codes.md
 	PYTHONPATH=tests $(BIN)/python -m licences > docs/reference/licences.md
 
 clean:

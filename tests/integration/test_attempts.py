@@ -148,7 +148,7 @@ def test_a_result_is_given_up_for_what_redis_says_of_it_alone(
 
 FORBIDDEN = JobError(FailureCode.IMAGE_FORBIDDEN, "the bucket's policy forbids it")
 EXPIRED_TOKEN = JobError(FailureCode.STORAGE_UNAVAILABLE, "the session token has expired", of_worker=True)
-AWAY = JobError(FailureCode.STORAGE_UNAVAILABLE, "the store is away", passing=True)
+AWAY = JobError(FailureCode.STORAGE_UNAVAILABLE, "the store is away")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_keys_are_taken_as_they_are_written(objects: Objects, key: str) -> None:
 def test_what_cannot_be_read(objects: Objects, uri: str, code: str, words: str) -> None:
     with pytest.raises(JobError) as caught:
         objects.read(uri, what="masks", max_bytes=10)
-    assert (caught.value.code, caught.value.passing) == (code, False)
+    assert (caught.value.code, caught.value.transient) == (code, False)
     assert words in str(caught.value)
 
 
@@ -70,7 +70,7 @@ def test_results_go_only_where_they_may(objects: Objects) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "passing", "of_worker"),
+    ("variables", "transient", "of_worker"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, False, True),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, False, True),
@@ -80,14 +80,18 @@ def test_results_go_only_where_they_may(objects: Objects) -> None:
     ],
 )
 def test_wrong_credentials_and_a_dead_store(
-    services: LocalServices, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], passing: bool, of_worker: bool
+    services: LocalServices,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    transient: bool,
+    of_worker: bool,
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(JobError) as caught:
         Objects(buckets=None, result_buckets=None).read("s3://objects/ten", what="image", max_bytes=10)
     error = caught.value
-    assert (error.code, error.passing, error.of_worker) == ("storage_unavailable", passing, of_worker)
+    assert (error.code, error.transient, error.of_worker) == ("storage_unavailable", transient, of_worker)
     assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
 
 
@@ -129,7 +133,7 @@ def test_a_download_keeps_to_the_buckets_and_says_when_it_was_cut_off(tmp_path: 
     assert refused.value.code == FailureCode.URI_NOT_ALLOWED
     with pytest.raises(JobError, match="does not answer") as cut_off, s3_errors("s3://mine/a.json", "mine", "masks"):
         raise RetriesExceededError(ConnectionResetError("by peer"))  # type: ignore[arg-type]
-    assert (cut_off.value.code, cut_off.value.passing) == (FailureCode.STORAGE_UNAVAILABLE, True)
+    assert (cut_off.value.code, cut_off.value.transient) == (FailureCode.STORAGE_UNAVAILABLE, True)
 
 
 def test_a_result_is_written_where_there_is_none_or_an_earlier_one_of_the_same_job(objects: Objects) -> None:
@@ -146,7 +150,7 @@ def test_a_result_is_written_where_there_is_none_or_an_earlier_one_of_the_same_j
     store("a", one, "second")
     with pytest.raises(JobError, match=r"holds the result of job a, .* ends in '/'") as caught:
         store("b", one)
-    assert (caught.value.code, caught.value.passing) == ("result_exists", False)
+    assert (caught.value.code, caught.value.transient) == ("result_exists", False)
     kept = JobResult.model_validate_json(objects.read(one, what="result", max_bytes=9999).data)
     assert (kept.job_id, kept.worker) == ("a", "second")
     objects.write(one, b"notes of mine", content_type="text/plain")

@@ -161,7 +161,7 @@ def test_no_memory_for_a_single_crop_fails_with_its_code() -> None:
 
     with running(encode) as batcher, pytest.raises(JobError) as caught:
         batcher.encode(crops(1, 5))
-    assert (caught.value.code, caught.value.passing) == ("out_of_memory", True)
+    assert (caught.value.code, caught.value.transient) == ("out_of_memory", True)
 
 
 @pytest.mark.parametrize(("fault", "code"), [("nan", "features_not_finite"), ("raise", "internal_error")])
@@ -223,7 +223,7 @@ def test_a_device_that_breaks_for_good_is_nobodys_fault(way: str, lanes: int) ->
     try:
         with pytest.raises(JobError) as caught:
             batcher.encode(np.full((1, 2, 2, 3), 255, np.uint8))
-        assert (caught.value.code, caught.value.passing) == ("internal_error", False)
+        assert (caught.value.code, caught.value.transient) == ("internal_error", False)
         np.testing.assert_allclose(batcher.encode(crops(9, 3)), project(crops(9, 3)), rtol=1e-5)
         assert (check.reason, reasons) == (None, [])
         encode.broken = True
@@ -313,7 +313,7 @@ def test_a_device_that_hangs_does_not_hold_its_callers_when_closing() -> None:
         for answer in (hanging, waiting):
             with pytest.raises(JobError) as caught:
                 answer.result(20)
-            assert caught.value.passing
+            assert caught.value.transient
     gate.open.release()
     assert batcher.close()
     assert len(gate.batches) == 1

@@ -200,7 +200,7 @@ def test_a_misspelt_variable_is_a_warning_for_a_producer() -> None:
 
 
 def test_errors_have_their_exit_codes() -> None:
-    assert exit_code_of(JobError(FailureCode.STORAGE_UNAVAILABLE, "", passing=True)) is Exit.UNAVAILABLE
+    assert exit_code_of(JobError(FailureCode.STORAGE_UNAVAILABLE, "")) is Exit.UNAVAILABLE
     assert exit_code_of(SettingsError("")) is Exit.WRONG_INPUT
     assert exit_code_of(MaskscoreError("")) is Exit.NOT_SUCCEEDED
     assert exit_code_of(ValueError("")) is None

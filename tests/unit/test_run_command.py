@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from maskscore.advice import advice_for
 from maskscore.cli.run import run_command
 from maskscore.cli.run_progress import rate, time_left
 from maskscore.cli.run_summary import print_summary
 from maskscore.dataset import Census, Failures, Order, Summary, Tally, default_batch_id
 from maskscore.dataset.submission import Submitted
-from maskscore.errors import FailureCode, PayloadTooLarge
+from maskscore.errors import PayloadTooLarge
 from maskscore.ledger import BatchCounts
 from maskscore.schema.job import ScoringOptions
 from maskscore.schema.prompt_set import PromptSet
@@ -119,11 +118,6 @@ def test_a_run_of_which_an_image_has_no_scored_mask_is_no_success() -> None:
 def test_a_run_without_masks_has_no_histogram(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(summary(BatchCounts(), Tally(), Submitted()), as_json=False, follow=True)
     assert "multiplier" not in capsys.readouterr().out
-
-
-def test_every_code_has_advice() -> None:
-    assert [code for code in FailureCode if not advice_for(code)] == []
-    assert advice_for("of_another_release") == ""
 
 
 def test_equal_work_has_an_equal_batch_id() -> None:

@@ -154,7 +154,7 @@ class Batcher:
         """Encode what waits, then stop the threads; return whether all of it was encoded in time.
 
         Callers that are still waiting after ``timeout_s`` seconds (a device that hangs) get a
-        :class:`~maskscore.errors.JobError` with ``internal_error``, passing, so that their threads can end.
+        :class:`~maskscore.errors.JobError` with ``internal_error``, transient, so that their threads can end.
         """
         with self._changed:
             self._closing = True
@@ -168,7 +168,7 @@ class Batcher:
             self._waiting.clear()
         for request in left:
             message = "The worker stopped before the device had answered. Submit the job again."
-            request.fail(JobError(FailureCode.INTERNAL_ERROR, message, passing=True))
+            request.fail(JobError(FailureCode.INTERNAL_ERROR, message, transient=True))
         return not left
 
     def encode(self, crops: Crops) -> Features:
@@ -345,7 +345,6 @@ class Batcher:
                 raise JobError(
                     FailureCode.OUT_OF_MEMORY,
                     "Not even one crop fits the device's memory. Free it, or use a device with more.",
-                    passing=True,
                     of_worker=True,
                 ) from error
             return None

@@ -11,13 +11,12 @@ from importlib import metadata
 import numpy as np
 import numpy.typing as npt
 
-from maskscore.errors import FailureCode, JobError
+from maskscore.errors import FailureCode, JobError, WarningCode
 from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
 from maskscore.imaging import SWAPS_SIDES
 from maskscore.ledger import Claim
 from maskscore.masks import count_fitting, drawable
 from maskscore.schema import (
-    NO_MASK_SCORED,
     Component,
     ImageInfo,
     Job,
@@ -122,11 +121,13 @@ class Pipeline:
         notices = list(image.notices)
         if orphans.count:
             message = f"In the masks' file {orphans}; they are not scored."
-            notices.append(Notice(code="annotations_without_image", message=message))
-        notices += [Notice(code="masks_doubtful", message=doubt) for doubt in doubts]
+            notices.append(Notice(code=WarningCode.ANNOTATIONS_WITHOUT_IMAGE, message=message))
+        notices += [Notice(code=WarningCode.MASKS_DOUBTFUL, message=doubt) for doubt in doubts]
         notices += _strays(masks)
         if not masks:
-            notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
+            notices.append(
+                Notice(code=WarningCode.NO_MASKS, message="The job has no masks, so there is nothing to score.")
+            )
         stages = ("fetch", "decode", "regions", "crops", "encode", "scoring")
         result = JobResult(
             job_id=job.job_id,
@@ -167,7 +168,7 @@ class Pipeline:
             submitted_at=claim.submitted_at,
         )
         if result.no_mask_scored:
-            notices.append(Notice(code=NO_MASK_SCORED, message=result.why_no_mask_scored))
+            notices.append(Notice(code=WarningCode.NO_MASK_SCORED, message=result.why_no_mask_scored))
             return result.model_copy(update={"warnings": notices})
         return result
 
@@ -318,7 +319,7 @@ def _strays(masks: list[Mask | UnreadableMask]) -> list[Notice]:
         return []
     some = f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
     message = f"Polygons of fewer than three points are left out, in {len(found):,} masks: {some}."
-    return [Notice(code="polygons_left_out", message=message)]
+    return [Notice(code=WarningCode.POLYGONS_LEFT_OUT, message=message)]
 
 
 def _views_used(options: ScoringOptions) -> list[ViewUsed]:

@@ -73,5 +73,5 @@ def exit_code_of(error: Exception) -> Exit | None:
         if isinstance(error, kind):
             return code
     if isinstance(error, JobError):
-        return Exit.UNAVAILABLE if error.passing else Exit.WRONG_INPUT
+        return Exit.UNAVAILABLE if error.transient else Exit.WRONG_INPUT
     return Exit.NOT_SUCCEEDED if isinstance(error, MaskscoreError) else None

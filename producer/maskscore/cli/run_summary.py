@@ -9,10 +9,9 @@ from itertools import islice
 
 import click
 
-from maskscore.advice import advice_for
 from maskscore.cli.terminal import new_console
+from maskscore.codes import WarningCode, advice_for
 from maskscore.dataset import Census, Failures, Opened, Pair, Summary
-from maskscore.schema import NO_MASK_SCORED
 from maskscore.text import one_line
 
 __all__ = ["print_dry_run", "print_summary"]
@@ -115,7 +114,7 @@ def _summary_lines(summary: Summary, *, follow: bool) -> Iterator[str]:
         yield from _failure_lines(code, failures)
     if tally.unscored.count:
         yield ""
-        yield from _failure_lines(NO_MASK_SCORED, tally.unscored)
+        yield from _failure_lines(WarningCode.NO_MASK_SCORED, tally.unscored)
     if counts.succeeded:
         yield ""
         yield f"Export: maskscore export {summary.batch_id} --format jsonl -o scores.jsonl --min-multiplier 1"

@@ -43,7 +43,7 @@ def _etag(objects: Objects, uri: str, what: Literal["image", "masks"], version_i
     try:
         return objects.etag(uri, what=what, version_id=version_id)
     except JobError as error:
-        if error.passing:
+        if error.transient:
             raise
         return None
 

@@ -30,25 +30,6 @@ from maskscore.schema import JobState
 __all__ = ["Progress", "Run", "check_batch"]
 
 _LOOK_EVERY_S = 0.5
-# The options, the rights and the place are the same for all jobs of a run: what ends the first of them in one of these
-# ways ends all.
-_OF_ALL = frozenset(
-    {
-        FailureCode.PROMPT_SET_UNKNOWN,
-        FailureCode.PROMPTS_INVALID,
-        FailureCode.PROMPT_TOO_LONG,
-        FailureCode.URI_NOT_ALLOWED,
-        FailureCode.IMAGE_FORBIDDEN,
-        FailureCode.IMAGE_NOT_FOUND,
-        FailureCode.MASKS_FORBIDDEN,
-        FailureCode.MASKS_NOT_FOUND,
-        FailureCode.MASKS_INVALID,
-        FailureCode.RESULT_FORBIDDEN,
-        FailureCode.RESULT_NOT_STORED,
-        FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
-        FailureCode.FEATURES_NOT_FINITE,
-    }
-)
 _FIRST = 20
 _RATE_OVER_S = 60.0
 
@@ -248,8 +229,8 @@ class Run:
         tally, before = self._collection.tally, self._before
         failed = {code: each.count - before.count_of(code) for code, each in tally.failures.items()}
         ended = tally.jobs - before.jobs - failed.pop(FailureCode.CANCELLED, 0)
-        for code in _OF_ALL & failed.keys():
-            if failed[code] == ended >= _FIRST:
+        for code in FailureCode:
+            if failed.get(code) == ended >= _FIRST and code.about.stops_run != "no":
                 self._stopped_by = code
         return self._stopped_by is not None
 

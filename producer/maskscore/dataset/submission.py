@@ -17,9 +17,9 @@ from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.redis_outage import Patience
 from maskscore.dataset.result_counts import Failures
 from maskscore.errors import (
-    FailureCode,
     InvalidDocumentError,
     JobConflict,
+    JobError,
     MaskscoreError,
     PayloadTooLarge,
     QueueFull,
@@ -36,7 +36,6 @@ _INLINE_CHUNK = 50
 _READERS = 8
 _ROOM_S = 0.5
 _AGAIN_S = 1.0
-_OF_ALL = (FailureCode.RESULT_FORBIDDEN, FailureCode.RESULT_NOT_STORED)
 RUN_NOTE = "run"
 
 
@@ -199,7 +198,7 @@ class Submission:
             return Made(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
         except MaskscoreError as error:
             # What is wrong with the store, or with the place for uploads, is so for all images.
-            if getattr(error, "input_may_be_fine", False) or error.code in _OF_ALL:
+            if isinstance(error, JobError) and (error.input_may_be_fine or error.about.stops_run == "at once"):
                 raise
             return error
 

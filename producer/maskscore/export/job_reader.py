@@ -55,7 +55,7 @@ def read_jobs(
     ``heads`` reads what masks objects say of their images. Raises
     :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for,
     :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer, and
-    :class:`~maskscore.errors.JobError` (passing) when the object store does not.
+    :class:`~maskscore.errors.JobError` (transient) when the object store does not.
     """
     read = partial(_read, client, selection, segmentations=segmentations, demanded=demanded, heads=heads)
     ids = jobs.job_ids() if isinstance(jobs, Batch) else iter(jobs)

@@ -41,7 +41,7 @@ def job_entries(client: Client, job_ids: Iterable[str]) -> Iterator[ReportEntry]
     """Read what the report needs of ended jobs, one after the other, with this process's own access to files.
 
     An image or masks that cannot be read any more leave the scores to show. Raises as
-    :meth:`maskscore.Client.get` does, and :class:`~maskscore.errors.JobError` (passing) where a store does not answer.
+    :meth:`maskscore.Client.get` does, and :class:`~maskscore.errors.JobError` (transient) where a store is away.
     """
     with _everything() as objects:
         for job_id in job_ids:
@@ -53,8 +53,8 @@ def batch_entries(client: Client, batch: Batch) -> Iterator[ReportEntry]:
 
     A job that has not ended is shown as where it is, one whose record or result is gone as ``result_expired`` or
     with why it cannot be read. Raises :class:`~maskscore.errors.BatchNotFound` and
-    :class:`~maskscore.errors.ServiceUnavailable`, and :class:`~maskscore.errors.JobError` (passing) where a store does
-    not answer.
+    :class:`~maskscore.errors.ServiceUnavailable`, and :class:`~maskscore.errors.JobError` (transient) where a store is
+    away.
     """
     batch.counts()
     ids = batch.job_ids()
@@ -84,7 +84,7 @@ def _recorded(client: Client, job_id: str, record: JobRecord | None, objects: Ob
     try:
         return _entry(client, load_result(record, client.objects), objects)
     except ResultUnavailable as unavailable:
-        _raise_passing(unavailable.__cause__)
+        _raise_unless_permanent(unavailable.__cause__)
         return ReportEntry(None, JobResult(job_id=job_id, state=state), None, missing=str(unavailable))
 
 
@@ -98,16 +98,16 @@ def _entry(client: Client, result: JobResult, objects: Objects) -> ReportEntry:
     try:
         image = objects.read(job.image.uri, what="image", max_bytes=_MAX_BYTES, etag=result.image.etag).data
     except JobError as error:
-        _raise_passing(error)
+        _raise_unless_permanent(error)
         return ReportEntry(job, result, None, missing=f"The image cannot be read any more. {error}")
     try:
         return ReportEntry(job, result, image, masks_of(job, masks_document(job, objects), result.image))
     except (JobError, MasksDocumentError) as error:
-        _raise_passing(error)
+        _raise_unless_permanent(error)
         return ReportEntry(job, result, image, missing=f"The masks cannot be read any more. {error}")
 
 
-def _raise_passing(error: BaseException | None) -> None:
+def _raise_unless_permanent(error: BaseException | None) -> None:
     # A store that is away for a while is no reason to show a report in which everything is missing.
     if isinstance(error, JobError) and error.input_may_be_fine:
         raise error

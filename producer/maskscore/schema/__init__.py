@@ -37,7 +37,6 @@ from maskscore.schema.prompt_set import (
     PromptSet,
 )
 from maskscore.schema.result import (
-    NO_MASK_SCORED,
     Box,
     Component,
     Failure,
@@ -65,7 +64,6 @@ from maskscore.schema.views import (
 __all__ = [
     "JOB_ID_PATTERN",
     "MOST_LEVELS",
-    "NO_MASK_SCORED",
     "RLE",
     "SPECIFIED",
     "Box",

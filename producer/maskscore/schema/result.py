@@ -6,7 +6,7 @@ import base64
 from collections import Counter
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
-    "NO_MASK_SCORED",
     "Box",
     "Component",
     "Failure",
@@ -33,9 +32,6 @@ __all__ = [
     "Timings",
     "ViewUsed",
 ]
-
-NO_MASK_SCORED: Final = "no_mask_scored"
-"""Code of the warning of a job that succeeded although each of its masks was skipped."""
 
 Box = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels; the smallest box that holds the mask."""
@@ -58,21 +54,21 @@ class JobState(StrEnum):
 
 
 class Failure(Document):
-    """Why a job has no result: a stable code and a sentence to act on."""
+    """Why a job has no result: a :class:`~maskscore.codes.FailureCode` and a sentence to act on."""
 
     code: str
     message: str
 
 
 class Notice(Document):
-    """Something the reader of a successful result should know (``first_frame_only``, ``no_masks``, …)."""
+    """What the reader of a successful result should know; ``code`` is a :class:`~maskscore.codes.WarningCode`."""
 
     code: str
     message: str
 
 
 class Skipped(Document):
-    """Why this component has no score."""
+    """Why this component has no score; ``code`` is a :class:`~maskscore.codes.SkipCode`."""
 
     code: str
     message: str

@@ -179,6 +179,7 @@ def _refused(uri: str, why: str) -> JobError:
         FailureCode.STORAGE_UNAVAILABLE,
         f"{uri} cannot be asked for from here: {why}. Correct the AWS credentials and settings of the process that "
         "asks; the object may be fine.",
+        transient=False,
         of_worker=True,
     )
 
@@ -188,5 +189,4 @@ def _unavailable(uri: str, why: str) -> JobError:
         FailureCode.STORAGE_UNAVAILABLE,
         f"The object store does not answer for {uri} after {ATTEMPTS} attempts: {why}. Check AWS_ENDPOINT_URL, or try "
         "again later.",
-        passing=True,
     )

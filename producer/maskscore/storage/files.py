@@ -22,7 +22,7 @@ def open_file(uri: str, what: What, roots: Sequence[Path]) -> Iterator[tuple[Bin
     """Open a regular file below one of the ``roots`` and give it with its status.
 
     Raises :class:`~maskscore.errors.JobError`: ``uri_not_allowed``, ``…_not_found``, ``…_forbidden``,
-    ``storage_unavailable`` (passing).
+    ``storage_unavailable`` (transient).
     """
     path = path_of(uri)
     # Before anything is said of the file, so that nobody learns what lies outside.
@@ -47,7 +47,7 @@ def open_file(uri: str, what: What, roots: Sequence[Path]) -> Iterator[tuple[Bin
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO):
             raise JobError(CODES[what].not_found, f"{uri} is no file: {error.strerror}.") from error
-        raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be read: {error}.", passing=True) from error
+        raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be read: {error}.") from error
 
 
 def file_etag(status: os.stat_result) -> str:

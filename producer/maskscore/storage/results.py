@@ -95,9 +95,8 @@ def load_result(record: JobRecord, objects: Objects) -> JobResult:
             raise ValueError("the record holds neither a result nor the place of one")
         result = JobResult.model_validate_json(document)
     except JobError as error:
-        passing = error.code == FailureCode.STORAGE_UNAVAILABLE
         place = record.result_uri or "what Redis holds of it"
-        hint = "Try again later." if passing else f"The job ended well, but {place} cannot be read."
+        hint = "Try again later." if error.input_may_be_fine else f"The job ended well, but {place} cannot be read."
         raise ResultUnavailable(f"The result of job {status.job_id} is not available: {error} {hint}") from error
     except ValidationError as error:
         raise ResultUnavailable(f"The stored result of job {status.job_id} is not valid: {explain(error)}.") from error

@@ -93,7 +93,7 @@ class Objects:
 
         ``what`` it is decides the codes. ``etag`` refuses any other content than that one; ``version_id`` reads one
         version of a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
-        ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (passing).
+        ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (transient).
         """
         scheme, colon, _ = uri.partition(":")
         if scheme == "s3":
@@ -128,7 +128,7 @@ class Objects:
         """Yield the objects under ``s3://bucket/prefix/`` (or ``s3://bucket/``), by key, a page per request.
 
         The keys' order is the store's, that of their UTF-8 bytes. Raises :class:`~maskscore.errors.JobError`:
-        ``image_not_found`` (no such bucket), ``image_forbidden``, ``uri_invalid``, ``storage_unavailable`` (passing).
+        ``image_not_found`` (no such bucket), ``image_forbidden``, ``uri_invalid``, ``storage_unavailable`` (transient).
         """
         bucket, slash, prefix = uri.removeprefix("s3://").partition("/")
         if not uri.startswith("s3://") or not bucket or not slash or (prefix and not prefix.endswith("/")):
@@ -142,7 +142,7 @@ class Objects:
         """Write an ``s3://`` object and return its ETag.
 
         Raises :class:`~maskscore.errors.JobError`: ``result_forbidden``, ``result_not_stored``, ``uri_invalid``,
-        ``storage_unavailable`` (passing).
+        ``storage_unavailable`` (transient).
         """
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
@@ -194,6 +194,7 @@ class Objects:
                         FailureCode.STORAGE_UNAVAILABLE,
                         f"The object store cannot be asked: {error}. Set AWS_ENDPOINT_URL to http://host:port or "
                         "https://host, and look at boto3's other settings.",
+                        transient=False,
                         of_worker=True,
                     ) from error
             return self._client

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from maskscore.errors import FailureCode, JobError
+from maskscore.errors import FailureCode, JobError, WarningCode
 from maskscore.imaging import SWAPS_SIDES, TURNS, TooCostlyError, open_picture, orientation_of, size_of, to_rgb
 from maskscore.schema import Notice, Orientation
 from maskscore_worker.inputs.file_kinds import ends_early, looks_like
@@ -76,7 +76,7 @@ def decode_image(
     # A multi-picture JPEG's first picture is the photo; the others are previews or the second eye.
     if format_ != "MPO" and _has_more_frames(image):
         message = "The file has several frames or pages; the first one was scored."
-        notices.append(Notice(code="first_frame_only", message=message))
+        notices.append(Notice(code=WarningCode.FIRST_FRAME_ONLY, message=message))
     tag = orientation_of(image)
     rgb = _attempt(lambda: _loaded_rgb(image, tag, notices), data, uri)
     apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
@@ -165,7 +165,7 @@ def _turned(
             f"The image has the EXIF orientation {tag}, and the masks fit it turned as well as they fit it stored; it "
             "was turned. Set `orientation` to `apply` or `ignore`."
         )
-        notices.append(Notice(code="orientation_ambiguous", message=message))
+        notices.append(Notice(code=WarningCode.ORIENTATION_AMBIGUOUS, message=message))
     return turned >= stored
 
 
@@ -179,6 +179,6 @@ def _loaded_rgb(image: Image.Image, tag: int, notices: list[Notice]) -> Image.Im
             if image.mode == "CMYK"
             else "The image's colour profile is not sRGB's and was not applied: its colours were taken as sRGB."
         )
-        notices.append(Notice(code="profile_ignored", message=message))
+        notices.append(Notice(code=WarningCode.PROFILE_IGNORED, message=message))
     # Pillow has turned a TIFF while it loaded it, and no other format.
     return rgb.transpose(_BACK[tag]) if tag != 1 and image.format == "TIFF" else rgb

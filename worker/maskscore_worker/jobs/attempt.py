@@ -57,7 +57,7 @@ class _Scored:
 @dataclass(frozen=True, slots=True)
 class _Failed:
     failure: Failure
-    passing: bool
+    transient: bool
     of_worker: bool = False
 
 
@@ -260,13 +260,13 @@ class Attempts:
             if error.errno not in _SCARCE:
                 return _internal(claim.job_id, error)
             message = f"The worker's machine ran short of something: {error}. Look at its limits and its load."
-            return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), passing=True, of_worker=True)
+            return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), transient=True, of_worker=True)
         # Not only Exception: a job that is left without an outcome would be run again and again.
         except BaseException as error:
             if is_out_of_memory(error):
                 what = "worker's" if isinstance(error, MemoryError) else "device's"
                 message = f"The {what} memory was used up. Give it more, or lower MASKSCORE_CONCURRENCY."
-                return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), passing=True)
+                return _Failed(Failure(code=FailureCode.OUT_OF_MEMORY, message=message), transient=True)
             try:
                 self._pipeline.device_check.after(error)
             except DeviceBroken as broken:
@@ -309,7 +309,7 @@ class Attempts:
         if failed.of_worker:
             log.error("this worker is at fault, and takes jobs more slowly until one succeeds: %s", message)
             self._faults.met(message)
-        if not failed.passing:
+        if not failed.transient:
             return self._finish(claim, error=failed.failure)
         delay_s = backoff_s(claim.retries, first_s=self._settings.retry_first_s, most_s=self._settings.retry_most_s)
         state = self._until_answered(
@@ -375,7 +375,7 @@ def _internal(job_id: str, error: BaseException) -> _Failed:
         f"An unexpected {type(error).__name__} stopped the job: {error}. The worker's log has the details; please "
         "report it."
     )
-    return _Failed(Failure(code=FailureCode.INTERNAL_ERROR, message=message), passing=False)
+    return _Failed(Failure(code=FailureCode.INTERNAL_ERROR, message=message), transient=False)
 
 
 def backoff_s(retries: int, *, first_s: float, most_s: float) -> float:
