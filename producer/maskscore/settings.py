@@ -172,10 +172,10 @@ class WorkerSettings(ClientSettings):
         3, ge=2, description="Attempts that may end with their worker before a job is given up as `poisoned`."
     )
     max_retries: int = Field(
-        12, ge=0, description="Retries of a job that meets passing faults, such as an object store that is down."
+        12, ge=0, description="Retries of a job that meets transient faults, such as an object store that is down."
     )
     retry_for_s: float = Field(
-        900.0, ge=0, description="Seconds after its first passing fault in which a job is retried."
+        900.0, ge=0, description="Seconds after its first transient fault in which a job is retried."
     )
     retry_first_s: float = Field(
         1.0, gt=0, description="Seconds before the first retry; doubled for each further one, with jitter."

@@ -264,7 +264,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # The short leases and delays are over by Redis's clock, too.
         time.sleep(3 * GONE_S)
         swept = self.ledger.sweep(
-            keeper="k", lock_s=60, max_attempts=MAX_ATTEMPTS, stranded_after_s=LONG_S, queue_keys=LANES, limit=100
+            sweeper="k", lock_s=60, max_attempts=MAX_ATTEMPTS, stranded_after_s=LONG_S, queue_keys=LANES, limit=100
         )
         expected = set()
         lapsed = poisoned = 0

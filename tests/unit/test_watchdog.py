@@ -47,7 +47,7 @@ def test_jobs_that_wait_with_good_reason() -> None:
     full = replace(JOBS_WAIT, room=False)
     fresh = replace(JOBS_WAIT, oldest_waiting_s=10.0)
     unknown = replace(JOBS_WAIT, waiting=None)
-    # What has lost its message is the keeper's business: ending this worker would help nobody.
+    # What has lost its message is the sweeper's business: ending this worker would help nobody.
     lost = replace(JOBS_WAIT, messages=0)
     for reason in (full, fresh, unknown, lost):
         assert set(verdicts((0, QUIET), *((t, reason) for t in range(10, 1000, 10)))) == {None}

@@ -14,7 +14,7 @@ import redis
 import torch
 
 from maskscore.ledger import Claim
-from maskscore.ledger.worker_registry import Beacon, Registry
+from maskscore.ledger.worker_registry import WorkerHeartbeat, WorkerRegistry
 from maskscore.settings import WorkerSettings
 from maskscore_worker.batcher import BatcherStats
 from maskscore_worker.jobs.shutdown import Drain
@@ -147,8 +147,8 @@ def observed(watchdog: Watchdog, drain: Drain, device: DeviceCheck | None = None
     """The probes of a worker with the default settings: 120 s of patience, and 5 × 10 s for a silent Redis."""
     health = Health(WorkerSettings())
     health.consuming = True
-    beacon = Beacon(Registry(redis.Redis(), namespace="none"), lambda: pytest.fail("not started"))
-    health.observe(watchdog, drain, beacon, device=device)
+    heartbeat = WorkerHeartbeat(WorkerRegistry(redis.Redis(), namespace="none"), lambda: pytest.fail("not started"))
+    health.observe(watchdog, drain, heartbeat, device=device)
     return health
 
 

@@ -29,7 +29,7 @@ from maskscore.broker import (
     refuse_missing_rights,
 )
 from maskscore.exporter import Endpoint
-from maskscore.ledger import Beacon, Keeper, Ledger, Registry
+from maskscore.ledger import Ledger, Sweeper, WorkerHeartbeat, WorkerRegistry
 from maskscore.observability import log_to_stderr, open_tracing
 from maskscore.settings import WorkerSettings
 from maskscore_worker.jobs import (
@@ -106,19 +106,19 @@ def run(settings: WorkerSettings) -> int:
         messages = partial(queued_messages, client, keys)
         watchdog = _watchdog(settings, pipeline, ledger, messages, leases, company, attempts, health)
         presence = Presence(settings, pipeline, leases, drain, meter)
-        beacon = Beacon(
-            Registry(client, namespace=settings.namespace),
+        heartbeat = WorkerHeartbeat(
+            WorkerRegistry(client, namespace=settings.namespace),
             presence.describe,
             partial(missing_right, client, settings.namespace),
         )
-        health.observe(watchdog, drain, beacon, faults, pipeline.device_check)
+        health.observe(watchdog, drain, heartbeat, faults, pipeline.device_check)
         pipeline.device_check.on_broken = lambda reason: _give_up(reason, attempts, settings)
         for thread in (
             leases,
             drain,
             watchdog,
-            beacon,
-            Keeper(ledger, Sender(app), settings, name=name, queue_keys=keys, swept=meter.swept),
+            heartbeat,
+            Sweeper(ledger, Sender(app), settings, name=name, queue_keys=keys, swept=meter.swept),
         ):
             thread.start()
             stack.callback(thread.close)

@@ -20,10 +20,10 @@ from maskscore.broker.redaction import (
 from maskscore.broker.redis_connection import (
     ClusterModeError,
     connect,
+    is_transient,
     redis_errors,
     redis_reason,
     refuse_cluster,
-    will_pass,
 )
 from maskscore.broker.redis_rights import (
     missing_right,
@@ -42,6 +42,7 @@ __all__ = [
     "Sender",
     "SentinelAddress",
     "connect",
+    "is_transient",
     "make_app",
     "missing_right",
     "parse_sentinel_url",
@@ -53,5 +54,4 @@ __all__ = [
     "redis_reason",
     "refuse_cluster",
     "refuse_missing_rights",
-    "will_pass",
 ]

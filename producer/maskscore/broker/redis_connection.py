@@ -19,7 +19,7 @@ from maskscore.broker.sentinel import parse_sentinel_url
 from maskscore.errors import ServiceUnavailable, SettingsError
 from maskscore.settings import ClientSettings
 
-__all__ = ["KEEPALIVE", "ClusterModeError", "connect", "redis_errors", "redis_reason", "refuse_cluster", "will_pass"]
+__all__ = ["KEEPALIVE", "ClusterModeError", "connect", "is_transient", "redis_errors", "redis_reason", "refuse_cluster"]
 
 
 # A peer that vanished without a word is noticed after a minute; the system's own default is two hours.
@@ -95,7 +95,7 @@ def _greet(connection: Any) -> None:
         raise ClusterModeError
 
 
-_PASSING = (
+_TRANSIENT = (
     redis.ConnectionError,
     redis.TimeoutError,
     redis.exceptions.OutOfMemoryError,
@@ -106,17 +106,17 @@ _PASSING = (
 )
 # redis-py knows no types for these; in a pipeline it puts the command before them. UNBLOCKED: a blocked command's
 # Redis became a replica.
-_PASSING_CODES = re.compile("(^|caused error: )-?(BUSY|MISCONF|NOREPLICAS|UNBLOCKED|INPROG|NOGOODSLAVE|FAILOVER) ")
+_TRANSIENT_CODES = re.compile("(^|caused error: )-?(BUSY|MISCONF|NOREPLICAS|UNBLOCKED|INPROG|NOGOODSLAVE|FAILOVER) ")
 
 
-def will_pass(error: redis.RedisError) -> bool:
+def is_transient(error: redis.RedisError) -> bool:
     """Whether the same command may succeed later.
 
     Redis is away, loading, full, not writable, no master, short of replicas or busy with a script just now.
     """
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False
-    return isinstance(error, _PASSING) or bool(_PASSING_CODES.search(str(error)))
+    return isinstance(error, _TRANSIENT) or bool(_TRANSIENT_CODES.search(str(error)))
 
 
 def _check_url(url: str) -> None:

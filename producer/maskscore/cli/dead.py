@@ -28,8 +28,8 @@ _all = click.option("--all", "every", is_flag=True, help="All dead letters.")
 def dead_command() -> None:
     """Jobs that were given up although their input may be fine: the dead letters.
 
-    They ended their worker time and again (poisoned), or met a passing fault in every retry. They are kept, with their
-    documents and the reasons, until they are requeued or dropped.
+    They ended their worker time and again (poisoned), or met a transient fault in every retry. They are kept, with
+    their documents and the reasons, until they are requeued or dropped.
     """
 
 

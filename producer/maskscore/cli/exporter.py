@@ -1,4 +1,4 @@
-"""``exporter``: the ledger's numbers for Prometheus, and a keeper."""
+"""``exporter``: the ledger's numbers for Prometheus, and a sweeper."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _INTRODUCTION = """\
 
 Prometheus metrics in base units. `maskscore exporter` serves those of the side `exporter`: one is enough for a
 namespace, and it works without any worker. Each worker serves its own at `MASKSCORE_HTTP_PORT`. The side `both` is
-counted by whichever process keeps the ledger at the time, so sum it over all of them; the side `gateway` is the
+counted by whichever process sweeps the ledger at the time, so sum it over all of them; the side `gateway` is the
 `/metrics` of `maskscore gateway`. Histograms have the usual
 `_bucket`, `_sum` and `_count`. The usual `process_...` and `python_...` metrics of each process come beside them.
 

@@ -13,7 +13,7 @@ from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, 
 from maskscore.cli.optional_dependencies import needs_extra, require_module
 from maskscore.cli.worker import refuse_unknown_variables
 from maskscore.errors import SettingsError
-from maskscore.ledger import Keeper, Ledger
+from maskscore.ledger import Ledger, Sweeper
 from maskscore.observability import json_from_the_start, log_to_stderr
 from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices, own_cores
 from maskscore.settings import PREFIX, WorkerSettings, load_settings
@@ -110,7 +110,7 @@ def _supervise(settings: WorkerSettings, places: list[Place], limits: Limits, ev
     # With no worker, nobody else would send the messages of jobs that are due again or were given back.
     app = make_app(settings)
     name = f"{socket.gethostname()}-{os.getpid()}-pool"
-    keeper = Keeper(ledger, Sender(app), settings, name=name, queue_keys=queue_keys(app, settings.namespace))
+    sweeper = Sweeper(ledger, Sender(app), settings, name=name, queue_keys=queue_keys(app, settings.namespace))
     supervisor = Supervisor(
         places,
         [sys.executable, "-m", "maskscore", "worker"],
@@ -120,12 +120,12 @@ def _supervise(settings: WorkerSettings, places: list[Place], limits: Limits, ev
         load_s=_LOAD_S,
         drain_s=settings.grace_s + _BEYOND_GRACE_S,
     )
-    for thread in (demand, keeper):
+    for thread in (demand, sweeper):
         thread.start()
     try:
         return supervisor.run()
     finally:
-        for thread in (keeper, demand):
+        for thread in (sweeper, demand):
             thread.close()
 
 

@@ -106,7 +106,7 @@ class AsyncBatch:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
+        async with self._client._watcher.subscribed(batch_topic(self.batch_id)) as news:
             while True:
                 counts = await self.counts()
                 events = await self.ended_after(position, PAGE)
@@ -118,7 +118,7 @@ class AsyncBatch:
                 elif deadline is not None and loop.time() >= deadline:
                     raise await self._client._call(self._batch._not_ended, counts, timeout)
                 else:
-                    await told(None if deadline is None else deadline - loop.time())
+                    await news(None if deadline is None else deadline - loop.time())
 
     async def ended_after(self, position: str, limit: int) -> list[BatchEvent]:
         """Return up to ``limit`` ends of jobs after an event id (``0``: from the first one), without waiting."""
@@ -126,15 +126,15 @@ class AsyncBatch:
 
     async def endings(self, *, after: str = "0", limit: int = PAGE, wait_s: float = 0.0) -> list[Ending]:
         """Return up to ``limit`` endings after an event's id; see :meth:`maskscore.Batch.endings`."""
-        look = partial(self._client._call, partial(self._batch.endings, after=after, limit=limit))
-        endings = await look()
+        load = partial(self._client._call, partial(self._batch.endings, after=after, limit=limit))
+        endings = await load()
         if endings or wait_s <= 0:
             return endings
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        async with self._client._watcher.told(batch_topic(self.batch_id)) as told:
-            while not (endings := await look()) and (left := deadline - loop.time()) > 0:
-                await told(left)
+        async with self._client._watcher.subscribed(batch_topic(self.batch_id)) as news:
+            while not (endings := await load()) and (left := deadline - loop.time()) > 0:
+                await news(left)
         return endings
 
     async def result_of(self, ending: Ending) -> JobResult | None:

@@ -16,12 +16,12 @@ from maskscore.broker import redis_errors
 from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.categories import carry_categories
 from maskscore.client.client import ROOM_S, Client, no_such_job, not_ended, succeeded
-from maskscore.client.endings_watcher import Watcher, job_topic
+from maskscore.client.endings_watcher import EndingsWatcher, job_topic
 from maskscore.client.polling import Polling, pages_of
 from maskscore.client.rescore import Changes, rescored
-from maskscore.client.status_loader import Looks
+from maskscore.client.status_loader import StatusLoader
 from maskscore.errors import QueueFull
-from maskscore.ledger import Backlog, BatchSummary, DeadLetter, End, JobRecord, JobStatus, SeenWorker, hear_ends
+from maskscore.ledger import Backlog, BatchSummary, DeadLetter, End, JobRecord, JobStatus, SeenWorker, listen_for_ends
 from maskscore.schema import Job, JobResult, JobState, Method, PromptSet, Thresholds
 from maskscore.settings import ClientSettings
 from maskscore.storage import load_result
@@ -63,7 +63,7 @@ class AsyncClient:
     settings, overrides: as for :class:`maskscore.Client`.
     threads: of its own, in which the calls to Redis and S3 are made, so that none holds up the loop.
 
-    Nothing waits in these threads: any number of ``await client.wait(job)`` share one more thread, which hears of the
+    Nothing waits in these threads: any number of ``await client.wait(job)`` share one more thread, which is told of the
     ends. A call that is cancelled while a thread is at it is carried out all the same, since the thread cannot be
     stopped: a ``submit`` may have submitted, and can be repeated. ``async with`` or :meth:`aclose` ends all threads.
     """
@@ -73,8 +73,8 @@ class AsyncClient:
         self.settings = self._sync.settings
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="maskscore-async")
         self._under_way: set[Future[Any]] = set()
-        self._looks = Looks(lambda job_ids: self._call(self._sync._look, job_ids))
-        self._watcher = Watcher(self._hearing)
+        self._load_status = StatusLoader(lambda job_ids: self._call(self._sync._look, job_ids))
+        self._watcher = EndingsWatcher(self._subscribe)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -87,7 +87,7 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections and end the threads, when the calls that are under way have come to an end."""
         await self._watcher.aclose()
-        await self._looks.aclose()
+        await self._load_status.aclose()
         # What was cancelled may still be under way; when it is over, the threads end at once.
         while self._under_way:
             await asyncio.wait([asyncio.wrap_future(call) for call in set(self._under_way)])
@@ -167,7 +167,7 @@ class AsyncClient:
 
     async def status(self, job_id: str) -> JobStatus:
         """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""
-        status = await self._looks(job_id)
+        status = await self._load_status(job_id)
         if status is None:
             raise no_such_job(job_id)
         return status
@@ -204,12 +204,12 @@ class AsyncClient:
         status = await self.status(job_id)
         if status.state.ended:
             return status
-        async with self._watcher.told(job_topic(job_id)) as told:
+        async with self._watcher.subscribed(job_topic(job_id)) as news:
             while not (status := await self.status(job_id)).state.ended:
                 left = None if deadline is None else deadline - loop.time()
                 if left is not None and left <= 0:
                     raise await self._call(self._sync._late, not_ended(status, timeout))
-                await told(left)
+                await news(left)
         return status
 
     async def as_completed(
@@ -279,6 +279,9 @@ class AsyncClient:
         return await asyncio.wrap_future(call)
 
     @contextmanager
-    def _hearing(self) -> Iterator[Callable[[float], End | bool]]:
-        with redis_errors(self.settings), hear_ends(self._sync._redis, namespace=self.settings.namespace) as listen:
+    def _subscribe(self) -> Iterator[Callable[[float], End | bool]]:
+        with (
+            redis_errors(self.settings),
+            listen_for_ends(self._sync._redis, namespace=self.settings.namespace) as listen,
+        ):
             yield listen

@@ -36,10 +36,10 @@ from maskscore.ledger import (
     JobRecord,
     JobStatus,
     Ledger,
-    Registry,
     SeenWorker,
     Submission,
     Submitted,
+    WorkerRegistry,
     no_worker_sentence,
 )
 from maskscore.observability import open_tracing
@@ -51,7 +51,7 @@ __all__ = ["ROOM_S", "Client", "JobHandle", "no_such_job", "not_ended", "succeed
 
 ROOM_S = 0.5
 """Seconds between two tries to submit to a full queue."""
-# Ends are told at once; an end that was told while the connection was broken is seen then.
+# Ends are published at once; this is for an end while the connection was broken.
 _LOOK_AGAIN_S = 1.0
 
 
@@ -99,7 +99,7 @@ class Client:
         self._redis = connect(settings)
         self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         self._batches = BatchLedger(self._redis, namespace=settings.namespace)
-        self._registry = Registry(self._redis, namespace=settings.namespace)
+        self._registry = WorkerRegistry(self._redis, namespace=settings.namespace)
         self._sender = Sender(make_app(settings))
         # The client reads and writes only where its own settings, jobs and results point.
         self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from maskscore.broker import connect, redis_errors
-from maskscore.ledger import Backlog, Ledger, Registry, SeenWorker
+from maskscore.ledger import Backlog, Ledger, SeenWorker, WorkerRegistry
 from maskscore.settings import ClientSettings
 
 __all__ = ["Observer", "Overview"]
@@ -15,7 +15,10 @@ __all__ = ["Observer", "Overview"]
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One look. ``failures`` counts the jobs that failed in the last ``minutes``, by code, most frequent first."""
+    """The state at one moment.
+
+    ``failures`` counts the jobs that failed in the last ``minutes``, by code, the most frequent first.
+    """
 
     at: datetime
     backlog: Backlog
@@ -46,7 +49,7 @@ class Overview:
 
 
 class Observer:
-    """Looks at one namespace, again and again.
+    """Reads the state of one namespace, again and again.
 
     Parameters
     ----------
@@ -58,10 +61,10 @@ class Observer:
         self._minutes = minutes
         self._redis = connect(settings)
         self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-        self._registry = Registry(self._redis, namespace=settings.namespace)
+        self._registry = WorkerRegistry(self._redis, namespace=settings.namespace)
 
     def look(self) -> Overview:
-        """Look once. Raises :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer."""
+        """Read it once. Raises :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer."""
         with redis_errors(self._settings):
             return Overview(
                 datetime.now(UTC),

@@ -1,4 +1,4 @@
-"""Looking after many jobs at once from an event loop: those that are asked for meanwhile go in one round trip."""
+"""A loader of statuses for an event loop: the jobs asked for during one round trip go together in the next."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from itertools import islice
 from maskscore.client.polling import PAGE
 from maskscore.ledger import JobStatus
 
-__all__ = ["Looks"]
+__all__ = ["StatusLoader"]
 
 _Answer = JobStatus | Exception | None
 
 
-class Looks:
-    """``await looks(job_id)`` is where the job is now; ``None`` for an unknown one.
+class StatusLoader:
+    """``await load(job_id)`` returns the job's status; ``None`` for an unknown job.
 
     Parameters
     ----------
-    statuses: asks for a page of jobs; what it raises, each who asked for one of them gets.
+    statuses: loads a page of jobs; an error of it is raised to each caller whose job is in the page.
     """
 
     def __init__(self, statuses: Callable[[list[str]], Awaitable[Sequence[JobStatus | None]]]) -> None:
         self._statuses = statuses
-        self._asked: dict[str, asyncio.Future[_Answer]] = {}
+        self._requests: dict[str, asyncio.Future[_Answer]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, job_id: str) -> JobStatus | None:
-        """Look; the answer is of a time after the call."""
-        answer = self._asked.get(job_id)
+        """Load the status; the answer is never older than the call."""
+        answer = self._requests.get(job_id)
         if answer is None:
-            answer = self._asked[job_id] = asyncio.get_running_loop().create_future()
+            answer = self._requests[job_id] = asyncio.get_running_loop().create_future()
         if self._task is None:
-            self._task = asyncio.create_task(self._answer_all())
+            self._task = asyncio.create_task(self._load_pages())
         found = await asyncio.shield(answer)
         if isinstance(found, Exception):
             raise found
         return found
 
     async def aclose(self) -> None:
-        """Wait for the answers that are asked for."""
+        """Wait for the requests under way."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    async def _answer_all(self) -> None:
+    async def _load_pages(self) -> None:
         try:
-            while self._asked:
-                page = list(islice(self._asked, PAGE))
-                # From here on, who asks for one of them wants a newer answer.
-                waiting = [self._asked.pop(job_id) for job_id in page]
+            while self._requests:
+                page = list(islice(self._requests, PAGE))
+                # A request that comes from here on needs a newer answer than this page's.
+                waiting = [self._requests.pop(job_id) for job_id in page]
                 found: Sequence[_Answer]
                 try:
                     found = await self._statuses(page)

@@ -13,8 +13,8 @@ from maskscore.exporter.prometheus import (
     family,
     gauge,
     histogram,
-    keeper_counters,
     new_registry,
+    sweep_counters,
 )
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "family",
     "gauge",
     "histogram",
-    "keeper_counters",
     "new_registry",
     "run_exporter",
+    "sweep_counters",
 ]

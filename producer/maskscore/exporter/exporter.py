@@ -1,4 +1,4 @@
-"""The exporter: the ledger's numbers for Prometheus, and a keeper, so that both are there without any worker.
+"""The exporter: the ledger's numbers for Prometheus, and a sweeper, so that both are there without any worker.
 
 Needs the extra ``metrics``.
 """
@@ -21,8 +21,8 @@ from redis.retry import Retry
 from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, redis_reason, refuse_cluster
 from maskscore.errors import FailureCode
 from maskscore.exporter.http_endpoint import Endpoint
-from maskscore.exporter.prometheus import counter_family, family, keeper_counters, new_registry
-from maskscore.ledger import Keeper, Ledger, Registry
+from maskscore.exporter.prometheus import counter_family, family, new_registry, sweep_counters
+from maskscore.ledger import Ledger, Sweeper, WorkerRegistry
 from maskscore.observability import DEAD_LETTERS, JOBS, JOBS_ENDED, OLDEST_WAITING, REDIS_UP, WORKERS
 from maskscore.settings import WorkerSettings
 
@@ -54,18 +54,18 @@ def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Calla
         app = make_app(settings)
         stack.callback(app.close)
         name = f"exporter-{socket.gethostname()}-{os.getpid()}"
-        keeper = Keeper(
+        sweeper = Sweeper(
             ledger,
             Sender(app),
             settings,
             name=name,
             queue_keys=queue_keys(app, settings.namespace),
-            swept=keeper_counters(registry),
+            swept=sweep_counters(registry),
         )
         registry.register(LedgerCollector(settings))
-        probe = {"/healthz": lambda: None if keeper.alive else "the keeper has ended"}
+        probe = {"/healthz": lambda: None if sweeper.alive else "the sweeper has ended"}
         endpoint = Endpoint(settings.http_host, settings.http_port or DEFAULT_PORT, registry, probe)
-        for thread in (keeper, endpoint):
+        for thread in (sweeper, endpoint):
             thread.start()
             stack.callback(thread.close)
         log.info(
@@ -88,7 +88,7 @@ class LedgerCollector(Collector):
         # The second try is for a connection that was left over from before a restart of Redis.
         client.set_retry(Retry(NoBackoff(), 1))
         self._ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-        self._workers = Registry(client, namespace=settings.namespace)
+        self._workers = WorkerRegistry(client, namespace=settings.namespace)
 
     def describe(self) -> Iterator[Metric]:
         """Name the metrics without asking Redis."""

@@ -15,10 +15,10 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from maskscore.ledger import Swept
-from maskscore.observability import KEEPER_LAPSED, KEEPER_POISONED, KEEPER_STRANDED, KEEPER_STRAYS, Metric
+from maskscore.ledger import SweepResult
+from maskscore.observability import SWEEPER_LAPSED, SWEEPER_POISONED, SWEEPER_STRANDED, SWEEPER_STRAYS, Metric
 
-__all__ = ["counter", "counter_family", "family", "gauge", "histogram", "keeper_counters", "new_registry"]
+__all__ = ["counter", "counter_family", "family", "gauge", "histogram", "new_registry", "sweep_counters"]
 
 # One more time series per label set, which nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -57,14 +57,14 @@ def counter_family(metric: Metric) -> CounterMetricFamily:
     return CounterMetricFamily(metric.name, metric.help, labels=list(metric.labels))
 
 
-def keeper_counters(registry: CollectorRegistry) -> Callable[[Swept], None]:
-    """Return what a keeper is given as ``swept``: it counts what the rounds changed."""
-    lapsed = counter(KEEPER_LAPSED, registry)
-    poisoned = counter(KEEPER_POISONED, registry)
-    stranded = counter(KEEPER_STRANDED, registry)
-    strays = counter(KEEPER_STRAYS, registry)
+def sweep_counters(registry: CollectorRegistry) -> Callable[[SweepResult], None]:
+    """Return a function that counts what the sweeper's rounds changed, for its ``swept``."""
+    lapsed = counter(SWEEPER_LAPSED, registry)
+    poisoned = counter(SWEEPER_POISONED, registry)
+    stranded = counter(SWEEPER_STRANDED, registry)
+    strays = counter(SWEEPER_STRAYS, registry)
 
-    def count(swept: Swept) -> None:
+    def count(swept: SweepResult) -> None:
         lapsed.inc(swept.lapsed)
         poisoned.inc(swept.poisoned)
         stranded.inc(swept.stranded)

@@ -18,7 +18,7 @@ finds in these keys that the ledger did not write is put aside and reported (:cl
 """
 
 from maskscore.ledger.batches import BatchLedger
-from maskscore.ledger.endings import End, hear_ends
+from maskscore.ledger.endings import End, listen_for_ends
 from maskscore.ledger.jobs import Ledger, new_token
 from maskscore.ledger.records import (
     Backlog,
@@ -33,17 +33,17 @@ from maskscore.ledger.records import (
     Stray,
     Submission,
     Submitted,
-    Swept,
+    SweepResult,
 )
 from maskscore.ledger.sweeper import (
-    Keeper,
+    Sweeper,
 )
 from maskscore.ledger.worker_registry import (
     EVERY_S,
-    Beacon,
-    Registry,
     SeenWorker,
+    WorkerHeartbeat,
     WorkerLine,
+    WorkerRegistry,
     no_worker_sentence,
 )
 
@@ -54,23 +54,23 @@ __all__ = [
     "BatchEvent",
     "BatchLedger",
     "BatchSummary",
-    "Beacon",
     "Claim",
     "DeadLetter",
     "End",
     "JobRecord",
     "JobStatus",
-    "Keeper",
     "Ledger",
     "Reason",
-    "Registry",
     "SeenWorker",
     "Stray",
     "Submission",
     "Submitted",
-    "Swept",
+    "SweepResult",
+    "Sweeper",
+    "WorkerHeartbeat",
     "WorkerLine",
-    "hear_ends",
+    "WorkerRegistry",
+    "listen_for_ends",
     "new_token",
     "no_worker_sentence",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-__all__ = ["End", "hear_ends"]
+__all__ = ["End", "listen_for_ends"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class End:
 
 
 @contextmanager
-def hear_ends(client: redis.Redis, *, namespace: str) -> Iterator[Callable[[float], End | bool]]:
+def listen_for_ends(client: redis.Redis, *, namespace: str) -> Iterator[Callable[[float], End | bool]]:
     """Give a function that waits for the next end in the namespace, so many seconds at most.
 
     It returns ``False`` where it heard of none, and ``True`` where ends may have been missed: the connection was made

@@ -26,7 +26,7 @@ from maskscore.ledger.records import (
     Stray,
     Submission,
     Submitted,
-    Swept,
+    SweepResult,
     moment,
 )
 from maskscore.ledger.scripts import Scripts
@@ -160,7 +160,7 @@ class Ledger:
         max_retries: int,
         retry_for_s: float,
     ) -> str | None:
-        """Put a job that met a passing fault aside for ``delay_s`` seconds; the attempt does not count.
+        """Put a job that met a transient fault aside for ``delay_s`` seconds; the attempt does not count.
 
         Returns ``delayed``; ``exhausted`` where it has been retried ``max_retries`` times, or would be due later than
         ``retry_for_s`` seconds after its first fault, and is still running; ``cancelled`` or ``expired`` where it ended
@@ -235,29 +235,29 @@ class Ledger:
     def sweep(
         self,
         *,
-        keeper: str,
+        sweeper: str,
         lock_s: float,
         max_attempts: int,
         stranded_after_s: float,
         queue_keys: Sequence[str],
         limit: int,
-    ) -> Swept:
+    ) -> SweepResult:
         """Do what time alone brings about: lapsed leases, due retries, expiries, lost messages.
 
-        Only one ``keeper`` at a time does it; the lock is its for ``lock_s`` seconds from its last round.
+        Only one ``sweeper`` at a time does it; the lock is its for ``lock_s`` seconds from its last round.
         ``queue_keys`` are the Redis lists that hold the messages of each of the ``LANES``. At most ``limit`` jobs
         per kind are handled in one round. The caller sends the messages; where it dies before, the jobs count as
         stranded later.
         """
         held, *rest = self._script(
-            "sweep", keeper, int(lock_s * 1000), limit, max_attempts, int(stranded_after_s * 1000), *queue_keys
+            "sweep", sweeper, int(lock_s * 1000), limit, max_attempts, int(stranded_after_s * 1000), *queue_keys
         )
         if not held:
-            return Swept(held=False)
+            return SweepResult(held=False)
         lapsed, poisoned, due, expired, stranded, notes = rest[:6]
         texts = [text.decode() for text in rest[6:]]
         messages = [(job_id, cast(Lane, name)) for job_id, name in zip(texts[::2], texts[1::2], strict=True)]
-        return Swept(True, lapsed, poisoned, due, expired, stranded, messages, [_stray(note) for note in notes])
+        return SweepResult(True, lapsed, poisoned, due, expired, stranded, messages, [_stray(note) for note in notes])
 
     def resend(self, job_id: str) -> Lane | None:
         """Let a job whose message was taken, but which was not begun, wait again.

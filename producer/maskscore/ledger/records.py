@@ -23,7 +23,7 @@ __all__ = [
     "Stray",
     "Submission",
     "Submitted",
-    "Swept",
+    "SweepResult",
     "moment",
 ]
 
@@ -71,7 +71,7 @@ class Submitted(StrEnum):
 class Claim:
     """The right to run one attempt of a job, until the lease ends; ``token`` is what proves it.
 
-    ``attempt`` counts those that ended with their worker and the present one; ``retries`` those that a passing fault
+    ``attempt`` counts those that ended with their worker and the present one; ``retries`` those that a transient fault
     ended.
     """
 
@@ -161,8 +161,9 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What one round of the keeper changed, and which jobs need a message; ``held`` is false where another keeps.
+class SweepResult:
+    """What one round of the sweeper changed, and which jobs need a message; ``held`` is false where
+    another process sweeps.
 
     ``strays`` were put aside since the last round, by whatever script met them.
     """

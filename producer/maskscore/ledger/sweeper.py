@@ -1,4 +1,4 @@
-"""The keeper: does what time alone brings about in the ledger, and sends the messages that are due or were lost."""
+"""The sweeper: does what time alone brings about in the ledger, and sends the messages that are due or were lost."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import redis
 from maskscore.broker import Sender
 from maskscore.errors import ServiceUnavailable
 from maskscore.ledger.jobs import Ledger
-from maskscore.ledger.records import Swept
+from maskscore.ledger.records import SweepResult
 from maskscore.settings import WorkerSettings
 
-__all__ = ["Keeper"]
+__all__ = ["Sweeper"]
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ _PAGE = 200
 _SHOWN = 20
 
 
-class Keeper:
-    """A thread that sweeps the ledger every second; of all keepers of a namespace, one does it.
+class Sweeper:
+    """A thread that sweeps the ledger every second; of all sweepers of a namespace, one does it.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Keeper:
         *,
         name: str,
         queue_keys: Sequence[str],
-        swept: Callable[[Swept], None] = lambda _: None,
+        swept: Callable[[SweepResult], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
@@ -54,7 +54,7 @@ class Keeper:
         self._swept = swept
         self._queue_keys = list(queue_keys)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -71,10 +71,10 @@ class Keeper:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def sweep(self) -> Swept:
+    def sweep(self) -> SweepResult:
         """Do one round. Raises :class:`redis.RedisError` or :class:`~maskscore.errors.ServiceUnavailable`."""
         swept = self._ledger.sweep(
-            keeper=self._name,
+            sweeper=self._name,
             lock_s=_LOCK_S,
             max_attempts=self._settings.max_attempts,
             stranded_after_s=self._settings.stranded_after_s,

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["TTL_S", "Beacon", "Registry", "SeenWorker", "WorkerLine", "no_worker_sentence"]
+__all__ = ["TTL_S", "SeenWorker", "WorkerHeartbeat", "WorkerLine", "WorkerRegistry", "no_worker_sentence"]
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class SeenWorker:
     age_s: float
 
 
-class Registry:
+class WorkerRegistry:
     """The workers of one namespace. Every method raises :class:`redis.RedisError` when Redis does not answer."""
 
     def __init__(self, client: redis.Redis, *, namespace: str) -> None:
@@ -130,7 +130,7 @@ class Registry:
         return float(seconds * 1000 + micros / 1000)
 
 
-class Beacon:
+class WorkerHeartbeat:
     """A thread that writes a worker's line every two seconds, and takes it off in the end.
 
     Parameters
@@ -141,7 +141,7 @@ class Beacon:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: WorkerRegistry,
         describe: Callable[[], WorkerLine],
         examine: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -152,7 +152,7 @@ class Beacon:
         """What Redis has not allowed, as of the last look."""
         self._answered: float | None = None
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="beacon", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     @property
     def silence_s(self) -> float | None:

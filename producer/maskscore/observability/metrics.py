@@ -87,7 +87,7 @@ JOBS_FINISHED: Final = Metric(
     "worker",
     "Attempts that ended, by what became of their job.",
     {
-        "outcome": "`succeeded`, `failed`, `cancelled`, `expired`; `retried` later after a passing fault; `released` "
+        "outcome": "`succeeded`, `failed`, `cancelled`, `expired`; `retried` later after a transient fault; `released` "
         "unfinished by a shutdown; `dropped`, since another attempt had become the current one",
         "code": "of the failure, for `failed` and `retried`, where every known one begins at 0; else empty",
     },
@@ -161,22 +161,22 @@ MODEL_INFO: Final = Metric(
         "version": "of maskscore",
     },
 )
-KEEPER_LAPSED: Final = Metric(
+SWEEPER_LAPSED: Final = Metric(
     "maskscore_keeper_lapsed_total",
     "counter",
     "both",
-    "Jobs whose lease had lapsed: their worker was killed, crashed or was cut off. Counted by whoever keeps.",
+    "Jobs whose lease had lapsed: their worker was killed, crashed or was cut off. Counted by the process that swept.",
 )
-KEEPER_POISONED: Final = Metric(
+SWEEPER_POISONED: Final = Metric(
     "maskscore_keeper_poisoned_total",
     "counter",
     "both",
     "Those of them that were given up as `poisoned` after their last attempt.",
 )
-KEEPER_STRANDED: Final = Metric(
+SWEEPER_STRANDED: Final = Metric(
     "maskscore_keeper_stranded_total", "counter", "both", "Jobs whose message was lost and was sent again."
 )
-KEEPER_STRAYS: Final = Metric(
+SWEEPER_STRAYS: Final = Metric(
     "maskscore_keeper_strays_total",
     "counter",
     "both",
@@ -228,10 +228,10 @@ METRICS: Final = (
     DEVICE_MEMORY,
     DEVICE_UTILIZATION,
     MODEL_INFO,
-    KEEPER_LAPSED,
-    KEEPER_POISONED,
-    KEEPER_STRANDED,
-    KEEPER_STRAYS,
+    SWEEPER_LAPSED,
+    SWEEPER_POISONED,
+    SWEEPER_STRANDED,
+    SWEEPER_STRAYS,
     MESSAGES_REJECTED,
     GATEWAY_REQUESTS,
     GATEWAY_SECONDS,

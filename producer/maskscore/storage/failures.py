@@ -60,7 +60,7 @@ REFUSED_CREDENTIALS: Final = {
     "UnrecognizedClientException": "the credentials are not accepted",
 }
 # Answered with 4xx, and gone the next time.
-_PASSING: Final = {
+_TRANSIENT: Final = {
     "ConditionalRequestConflict",
     "OperationAborted",
     "RequestTimeout",
@@ -151,7 +151,7 @@ def s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
                 codes.forbidden,
                 f"The store refuses access to {uri} ({name}). Check the AWS credentials and the bucket's policy.",
             ) from error
-        if status >= 500 or status in (408, 429) or name in _PASSING:
+        if status >= 500 or status in (408, 429) or name in _TRANSIENT:
             raise _unavailable(uri, f"it answered {status} {name}") from error
         raise JobError(codes.not_found, f"The store refuses {uri}: {status} {name}: {error}") from error
     except (NoCredentialsError, PartialCredentialsError) as error:

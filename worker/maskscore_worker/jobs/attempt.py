@@ -16,7 +16,7 @@ import redis
 
 from maskscore.broker import (
     Lane,
-    will_pass,
+    is_transient,
 )
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
 from maskscore.ledger import (
@@ -337,7 +337,7 @@ class Attempts:
             state = self._until_answered(lambda: self._ledger.finish(claim, error=error, **outcome), what)
         except redis.ResponseError as refused:
             # What Redis's user may not do says nothing about the result: the job comes back when its lease has lapsed.
-            if error is not None or will_pass(refused) or isinstance(refused, redis.exceptions.NoPermissionError):
+            if error is not None or is_transient(refused) or isinstance(refused, redis.exceptions.NoPermissionError):
                 raise
             message = f"Redis did not take the result: {refused}. Give the job a `result_uri`, or fewer masks."
             error = Failure(code=FailureCode.RESULT_NOT_STORED, message=message)
@@ -361,7 +361,7 @@ class Attempts:
             try:
                 return call()
             except redis.RedisError as error:
-                if not will_pass(error):
+                if not is_transient(error):
                     raise
                 log.warning("Redis did not %s, trying again in %.1f s: %s", what, pause, error)
                 if not self._drain.pause(pause):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from maskscore.ledger import EVERY_S, Beacon
+from maskscore.ledger import EVERY_S, WorkerHeartbeat
 from maskscore.settings import WorkerSettings
 from maskscore_worker.jobs import Drain, QueueConsumer, WorkerFaults
 from maskscore_worker.model import DeviceCheck
@@ -25,7 +25,7 @@ class Health:
         self._settings = settings
         self._watchdog: Watchdog | None = None
         self._drain: Drain | None = None
-        self._beacon: Beacon | None = None
+        self._heartbeat: WorkerHeartbeat | None = None
         self._faults: WorkerFaults | None = None
         self.queue_consumer: QueueConsumer | None = None
         """What takes the messages; set before ``consuming``."""
@@ -36,12 +36,12 @@ class Health:
         self,
         watchdog: Watchdog,
         drain: Drain,
-        beacon: Beacon,
+        heartbeat: WorkerHeartbeat,
         faults: WorkerFaults | None = None,
         device: DeviceCheck | None = None,
     ) -> None:
         """Take these into account from now on."""
-        self._watchdog, self._drain, self._beacon = watchdog, drain, beacon
+        self._watchdog, self._drain, self._heartbeat = watchdog, drain, heartbeat
         self._faults, self._device = faults, device
 
     def live(self) -> str | None:
@@ -69,9 +69,9 @@ class Health:
         still = self.live()
         if still is not None:
             return still
-        if self._beacon is not None and self._beacon.refused is not None:
-            return f"Redis's user lacks a right: {self._beacon.refused}"
-        silence_s = self._beacon.silence_s if self._beacon else None
+        if self._heartbeat is not None and self._heartbeat.refused is not None:
+            return f"Redis's user lacks a right: {self._heartbeat.refused}"
+        silence_s = self._heartbeat.silence_s if self._heartbeat else None
         if silence_s is None:
             return "Redis has not answered yet"
         if silence_s > _MISSED_SIGNS * EVERY_S:

@@ -22,7 +22,7 @@ class Observation:
     ``taken`` counts the messages that came in; ``room`` says whether one more job could begin; ``oldest_start`` is when
     the first of those that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue
     (``None``: Redis did not answer), ``oldest_waiting_s`` is the age of the oldest message, and ``messages`` counts
-    those that lie in the queue: where there is none, jobs wait for the ledger's keeper and not for this worker.
+    those that lie in the queue: where there is none, jobs wait for the ledger's sweeper and not for this worker.
     """
 
     batcher: BatcherStats

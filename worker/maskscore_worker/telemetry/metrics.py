@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from maskscore.errors import FailureCode, SkipCode
-from maskscore.exporter import counter, family, gauge, histogram, keeper_counters, new_registry
+from maskscore.exporter import counter, family, gauge, histogram, new_registry, sweep_counters
 from maskscore.ledger import Claim
 from maskscore.observability import metrics as declared
 from maskscore_worker.telemetry.gpu_usage import GpuUse
@@ -39,8 +39,8 @@ class Meter:
         self._crops = histogram(declared.BATCH_CROPS, self.registry)
         self._leases = counter(declared.LEASES, self.registry)
         self._rejected = counter(declared.MESSAGES_REJECTED, self.registry)
-        self.swept = keeper_counters(self.registry)
-        """What the worker's keeper is given."""
+        self.swept = sweep_counters(self.registry)
+        """What the worker's sweeper is given."""
         # Series that begin with their first failure would hide it from `rate` and `increase`.
         for outcome in ("succeeded", "cancelled", "expired", "released", "dropped"):
             self._jobs.labels(outcome, "")

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A passing fault ended the attempt in good order: running -> delayed, and the attempt is given back.
+-- A transient fault ended the attempt in good order: running -> delayed, and the attempt is given back.
 -- ARGV[3..]: token, delay_ms, most retries, milliseconds after the first fault in which to retry, worker, code, message
 -- Returns 'delayed', 'cancelled', 'expired', 'exhausted' (nothing was changed but the reasons), or '' where stale.
 local job = load(ARGV[2])

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- The keeper's round, by one keeper at a time: what time alone changes, and whose message has to be sent (again).
--- ARGV[2..]: keeper, lock_ms, most jobs per step, most attempts, stranded_after_ms, the queue's keys by lane
--- Returns whether this keeper held the lock, the numbers of jobs whose lease had lapsed, that were poisoned, due,
+-- The sweeper's round, by one sweeper at a time: what time alone changes, and whose message has to be sent (again).
+-- ARGV[2..]: sweeper, lock_ms, most jobs per step, most attempts, stranded_after_ms, the queue's keys by lane
+-- Returns whether this sweeper held the lock, the numbers of jobs whose lease had lapsed, that were poisoned, due,
 -- expired and stranded, the notes on what was put aside, and then id and lane of each job that needs a message.
-local keeper, lock, limit = ARGV[2], prefix .. ':keeper', ARGV[4]
+local sweeper, lock, limit = ARGV[2], prefix .. ':keeper', ARGV[4]
 local most_attempts, stranded_after = tonumber(ARGV[5]), tonumber(ARGV[6])
 local reached = prefix .. ':reached'
 -- An entry that could not be handled is looked at again after so many milliseconds, behind the others.
@@ -11,8 +11,8 @@ local LATER = 60000
 own(lock, 'string')
 -- By the ledger's clock, too: a time to live is counted by Redis's, which may be put back.
 local holder, held_until = redis.call('GET', lock), tonumber(redis.call('HGET', clock, 'held_until') or '')
-if holder and holder ~= keeper and (not held_until or now < held_until) then return {0} end
-redis.call('SET', lock, keeper, 'PX', ARGV[3])
+if holder and holder ~= sweeper and (not held_until or now < held_until) then return {0} end
+redis.call('SET', lock, sweeper, 'PX', ARGV[3])
 redis.call('HSET', clock, 'held_until', now + ARGV[3])
 local lapsed, poisoned, due, expired, stranded = 0, 0, 0, 0, 0
 local send = {}

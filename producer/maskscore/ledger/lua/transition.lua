@@ -7,7 +7,7 @@ local time = redis.call('TIME')
 -- Redis's own time: what people are shown.
 local wall = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- The ledger's notes of what it found and did not write are read and logged by the keeper.
+-- The ledger's notes of what it found and did not write are read and logged by the sweeper.
 local function report(where, id, why)
   local note = {at = wall, where = string.sub(where, 1, 200), id = string.sub(id, 1, 200), why = why}
   redis.call('RPUSH', strays, cjson.encode(note))
