@@ -39,7 +39,6 @@ from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.loading import load_pipeline
 from reference import Reference, decode, multiplier
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 TREATMENTS = ("original", "raw_crop", "soft_mask")
 TOLERANCE = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
 BoolMask = npt.NDArray[np.bool_]
@@ -146,17 +145,18 @@ def test_drawn_scenes(service: tuple[str, Client], reference: Reference, treatme
         )
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
 @pytest.mark.parametrize("treatment", TREATMENTS)
-def test_real_photos_with_all_their_masks(service: tuple[str, Client], reference: Reference, treatment: Any) -> None:
+def test_real_photos_with_all_their_masks(
+    service: tuple[str, Client], reference: Reference, treatment: Any, photo_dataset: Path
+) -> None:
     mode, client = service
     options = ScoringOptions(prompts="demo", treatment=treatment, top_k=5)
-    document = json.loads((COCO_MINI / "instances.json").read_text())
-    masks_uri = upload((COCO_MINI / "instances.json").read_bytes(), "instances.json")
+    document = json.loads((photo_dataset / "instances.json").read_text())
+    masks_uri = upload((photo_dataset / "instances.json").read_bytes(), "instances.json")
     images = {image["id"]: image for image in document["images"]}
     jobs = {}
     for image in images.values():
-        data = (COCO_MINI / "images" / image["file_name"]).read_bytes()
+        data = (photo_dataset / "images" / image["file_name"]).read_bytes()
         uri = upload(data, image["file_name"])
         job = Job.model_validate(
             {"image": uri, "masks": masks_uri, "options": options, "job_id": f"{image['id']}-{treatment}"}
@@ -173,7 +173,7 @@ def test_real_photos_with_all_their_masks(service: tuple[str, Client], reference
             assert component.upstream == upstream
         # The plain code takes its time; a few masks of every photo say as much as all of them.
         some = slice(0, 3)
-        pixels = np.asarray(Image.open(COCO_MINI / "images" / image["file_name"]).convert("RGB"))
+        pixels = np.asarray(Image.open(photo_dataset / "images" / image["file_name"]).convert("RGB"))
         decoded = [decode(a["segmentation"], image["height"], image["width"]) for a in annotations[some]]
         check(result.components[some], decoded, pixels, reference, load_builtin("demo"), options, TOLERANCE[mode])
 

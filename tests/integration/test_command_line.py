@@ -18,6 +18,7 @@ import pytest
 import redis
 from PIL import Image
 
+from command_line import run_command
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
 from maskscore.masks.encoding import (
@@ -60,16 +61,7 @@ def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str
 def run(
     environment: dict[str, str], folder: Path, *arguments: str, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "maskscore", *arguments],
-        env={**os.environ, **environment, "COLUMNS": "80"},
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_command(*arguments, environment=environment, folder=folder, stdin=stdin)
 
 
 ONE = ("submit", "--image", "scene.png", "--masks", "masks.json", "--prompts", "demo")

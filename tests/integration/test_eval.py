@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import pytest
 import redis
 from PIL import Image
 
+from command_line import run_command
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger
@@ -29,7 +28,6 @@ from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 DEMO = load_builtin("demo")
 
 
@@ -66,7 +64,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices, scenes: Path) -> Iterator[dict[str, str]]:
+def environment(services: LocalServices, scenes: Path, photo_dataset: Path) -> Iterator[dict[str, str]]:
     """A worker, and what a command needs to reach it."""
     services.create_bucket("eval")
     objects = Objects(buckets=None, result_buckets=None)
@@ -78,7 +76,7 @@ def environment(services: LocalServices, scenes: Path) -> Iterator[dict[str, str
         **shared,
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
         "MASKSCORE_BUCKETS": "eval",
-        "MASKSCORE_FILE_ROOTS": f"{scenes},{COCO_MINI.resolve()}",
+        "MASKSCORE_FILE_ROOTS": f"{scenes},{photo_dataset}",
         "MASKSCORE_PROMPTS": "demo",
     }
     with start_worker(worker):
@@ -86,13 +84,7 @@ def environment(services: LocalServices, scenes: Path) -> Iterator[dict[str, str
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "maskscore", "eval", *arguments],
-        env={**os.environ, **environment, "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return run_command("eval", *arguments, environment=environment)
 
 
 def figures(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -192,10 +184,9 @@ def test_what_is_not_awaited_is_cancelled(services: LocalServices, scenes: Path)
         assert Ledger(connection, namespace=namespace, ttl_s=60).backlog().waiting == 0
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
-def test_real_photos(environment: dict[str, str]) -> None:
-    file = str(COCO_MINI / "instances.json")
-    asked = ["--images", str(COCO_MINI.resolve() / "images"), "--limit", "3", "--treatment", "blur", "--frame", "pad"]
+def test_photos(environment: dict[str, str], photo_dataset: Path) -> None:
+    file = str(photo_dataset / "instances.json")
+    asked = ["--images", str(photo_dataset / "images"), "--limit", "3", "--treatment", "blur", "--frame", "pad"]
     answer = figures(run(environment, file, *asked, "--json"))
     (entry,) = answer["figures"]
     assert answer["negatives"] == "sampled"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from PIL import Image
 
 from browser import CHROMIUM, browser
+from command_line import run_command
 from maskscore import Client, Job
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
@@ -65,15 +64,7 @@ def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str
 
 
 def run(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "maskscore", *arguments],
-        env={**os.environ, **environment, "COLUMNS": "80"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    return run_command(*arguments, environment=environment, folder=folder)
 
 
 def job(folder: Path, number: int, image: str | None = None) -> Job:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from command_line import run_command
 from maskscore import (
     Client,
     ClientSettings,
@@ -210,15 +209,7 @@ def test_the_command(
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(OTHER.model_dump()))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "maskscore", "rescore", *arguments],
-            env={**os.environ, **environment},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run_command("rescore", *arguments, environment=environment, folder=tmp_path)
 
     done = run(batch.batch_id, "--prompts", "other.yaml", "--thresholds", "strong_pos_sum=0.5", "--wait", "--json")
     assert done.returncode == 0, done.stderr

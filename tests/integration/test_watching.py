@@ -24,6 +24,7 @@ import pytest
 import redis
 from PIL import Image
 
+from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
 from maskscore.devstack import LocalServices, start_redis
 from maskscore.devstack.local_worker import LocalWorker, start_worker
@@ -214,13 +215,8 @@ def test_top_prints_one_look(watched: Watched) -> None:
 
 
 def run_top(watched: Watched, *arguments: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, "-m", "maskscore", "top", *arguments],
-        env={**os.environ, "MASKSCORE_NAMESPACE": watched.namespace, "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ran = run_command("top", *arguments, environment={"MASKSCORE_NAMESPACE": watched.namespace})
+    assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 

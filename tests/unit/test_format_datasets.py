@@ -19,8 +19,8 @@ from maskscore.masks.encoding import (
     encode_mask,
 )
 from maskscore.schema.job import Mask
+from photo_dataset import IMAGES, MASKS
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 SQUARE = [[0.0, 0.0, 5.0, 0.0, 5.0, 5.0]]
 
 
@@ -57,12 +57,10 @@ def test_coco_yields_each_image_with_its_own_masks(tmp_path: Path) -> None:
         assert image.masks == read_masks(path.read_bytes(), image_id=image.image_id)
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the photos of coco-mini are not here")
-def test_coco_with_crowds_and_polygons_of_real_photos() -> None:
-    path = COCO_MINI / "instances.json"
+def test_coco_with_crowds_and_polygons_of_real_photos(photos: Path) -> None:
+    path = photos / "instances.json"
     images = list(read_dataset(path))
-    assert len(images) == 14
-    assert sum(len(image.masks) for image in images) == 100
+    assert (len(images), sum(len(image.masks) for image in images)) == (IMAGES, MASKS)
     for image in images:
         assert image.masks == read_masks(path.read_bytes(), image_name=Path(image.image).name)
         assert image.size is not None

@@ -32,7 +32,6 @@ from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, f
 from maskscore_worker.masks.runs import Runs
 from reference import decode
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 Bits = npt.NDArray[np.bool_]
 bits = arrays.arrays(
     bool, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.booleans(), fill=st.booleans()
@@ -281,10 +280,9 @@ def test_masks_say_which_frame_they_fit() -> None:
     assert "40 x 30" in str(caught.value)
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
-def test_every_real_mask_is_decoded_as_coco_does() -> None:
-    document = json.loads((COCO_MINI / "instances.json").read_text())
-    data = (COCO_MINI / "instances.json").read_bytes()
+def test_every_real_mask_is_decoded_as_coco_does(photos: Path) -> None:
+    document = json.loads((photos / "instances.json").read_text())
+    data = (photos / "instances.json").read_bytes()
     for image in document["images"]:
         height, width = image["height"], image["width"]
         masks = read_masks(data, image_name=image["file_name"])
@@ -296,7 +294,7 @@ def test_every_real_mask_is_decoded_as_coco_does() -> None:
             np.testing.assert_array_equal(
                 pasted(region, (height, width)), decode(annotation["segmentation"], height, width)
             )
-        sa1b = read_masks((COCO_MINI / "sa1b" / f"{Path(image['file_name']).stem}.json").read_bytes())
+        sa1b = read_masks((photos / "sa1b" / f"{Path(image['file_name']).stem}.json").read_bytes())
         again = list(find_regions(sa1b, height=height, width=width, min_area=1, split_components=False))
         assert len(again) == len(own)
         areas = [mask.upstream["area"] for mask in sa1b]
