@@ -36,7 +36,8 @@ from maskscore.settings import WorkerSettings
 from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.loading import load_pipeline
+from maskscore_worker.pipeline_loader import load_pipeline
+from maskscore_worker.telemetry.stage_timer import StageTimer
 from reference import Reference, decode, multiplier
 
 TREATMENTS = ("original", "raw_crop", "soft_mask")
@@ -192,7 +193,7 @@ def test_a_model_with_another_transform_is_given_its_own(tmp_path: Path) -> None
     settings = WorkerSettings(weights=weights, device="cpu", prompts="demo", file_roots=(tmp_path,))
     now = datetime.now(UTC)
     with load_pipeline(settings, worker="here") as pipeline:
-        result = pipeline.run(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None)
+        result = pipeline.score(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None, StageTimer())
     assert result.model is not None
     assert result.model.crop_mode == "reference"
     plain = Reference.from_folder(weights)
@@ -225,7 +226,7 @@ def test_the_real_architecture_at_full_size(full_size: Path, tmp_path: Path, mod
         for treatment in TREATMENTS:
             options = ScoringOptions(treatment=treatment, top_k=5)
             job = Job.model_validate({"image": (tmp_path / "scene.png").as_uri(), "masks": masks, "options": options})
-            result = pipeline.run(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None)
+            result = pipeline.score(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None, StageTimer())
             check(
                 result.components,
                 [mask.mask for mask in scene.masks[:4]],

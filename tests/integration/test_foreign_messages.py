@@ -30,7 +30,7 @@ from maskscore.ledger import Ledger, Submission
 from maskscore.schema.document import pack
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.jobs.queue_guard import why_not_ours
+from maskscore_worker.jobs.message_filter import rejection_reason
 from scrape import get, scrape, until
 
 NAMESPACE = "ops"
@@ -175,8 +175,8 @@ FOREIGN: dict[str, bytes] = {
 
 
 def test_our_own_messages_are_ours() -> None:
-    assert why_not_ours(json.loads(message())) is None
-    assert why_not_ours(json.loads(message(["content-0123456789abcdef"]))) is None
+    assert rejection_reason(json.loads(message())) is None
+    assert rejection_reason(json.loads(message(["content-0123456789abcdef"]))) is None
 
 
 def test_a_worker_works_with_the_least_rights_and_lacks_none(site: Site) -> None:

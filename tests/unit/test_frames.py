@@ -22,7 +22,7 @@ from maskscore.masks.encoding import (
 from maskscore.report.page_pictures import crop_picture
 from maskscore.schema.job import Frame, Mask, Treatment, View
 from maskscore_worker.crops.base import make_crop, widened
-from maskscore_worker.crops.croppers import HostCropper
+from maskscore_worker.crops.croppers import CpuCropper
 from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.crops.plan import DevicePlan
 from maskscore_worker.crops.reference import reference_crop
@@ -283,7 +283,7 @@ def test_crops_for_a_device_are_the_workers(view: View, split: bool) -> None:
     pixels = noise()
     made = DeviceCropper(32, torch.device("cpu")).open(pixels).make(regions, view, nothing)
     assert isinstance(made, torch.Tensor)
-    expected = HostCropper(32, exact=True).open(pixels).make(regions, view, nothing)
+    expected = CpuCropper(32, exact=True).open(pixels).make(regions, view, nothing)
     np.testing.assert_array_equal(made.numpy(), expected)
 
 
@@ -312,4 +312,4 @@ def test_where_the_devices_memory_is_full_new_recipes_are_made_on_the_cpu() -> N
     cropper.make_crops = full
     view, regions = View(treatment="mean_fill", frame="context"), regions_of([(10, 20, 30, 20), (0, 10, 80, 40)])
     made = cropper.open(noise()).make(regions, view, nothing)
-    np.testing.assert_array_equal(made.numpy(), HostCropper(32, exact=True).open(noise()).make(regions, view, nothing))
+    np.testing.assert_array_equal(made.numpy(), CpuCropper(32, exact=True).open(noise()).make(regions, view, nothing))

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["patiently"]
+__all__ = ["run_with_cancellation"]
 
 Answer = TypeVar("Answer")
 
 _EVERY_S = 0.25
 
 
-def patiently(call: Callable[[], Answer], check: Callable[[], None]) -> Answer:
+def run_with_cancellation(call: Callable[[], Answer], check: Callable[[], None]) -> Answer:
     """Return what ``call`` returns, or raise what it raises; give it up when ``check`` raises.
 
     The call runs in a thread of its own, since timeouts of sockets are per piece of an answer, and threads cannot be
@@ -33,7 +33,7 @@ def patiently(call: Callable[[], Answer], check: Callable[[], None]) -> Answer:
             done.set()
 
     try:
-        threading.Thread(target=run, name="patiently", daemon=True).start()
+        threading.Thread(target=run, name="run_with_cancellation", daemon=True).start()
     except RuntimeError as error:
         # The system gives no more threads just now, which Python says in no other way.
         raise OSError(errno.EAGAIN, str(error)) from error

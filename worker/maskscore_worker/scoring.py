@@ -30,7 +30,6 @@ def score(
     features: npt.NDArray[np.float32],
     prompt_features: npt.NDArray[np.float32],
     prompt_set: PromptSet,
-    *,
     logit_scale: float,
     options: ScoringOptions,
 ) -> list[Scores]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maskscore.settings import CropDevice, CropMode
-from maskscore_worker.crops.croppers import Cropper, HostCropper, ReferenceCropper
+from maskscore_worker.crops.croppers import CpuCropper, Cropper, ReferenceCropper
 from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.model import ClipModel
 
@@ -20,4 +20,4 @@ def choose_cropper(setting: CropDevice, model: ClipModel, *, crop_mode: CropMode
     if setting == "device" or (setting == "auto" and model.device.type == "cuda"):
         return DeviceCropper(model.image_size, model.device)
     # Two grey levels move a probability by half a percent at most: less than bf16 does, more than fp32 may.
-    return HostCropper(model.image_size, exact=model.precision == "fp32")
+    return CpuCropper(model.image_size, exact=model.precision == "fp32")

@@ -16,7 +16,7 @@ from maskscore_worker.crops.base import make_crop
 from maskscore_worker.crops.reference import reference_crop
 from maskscore_worker.masks import Region
 
-__all__ = ["Cropper", "HostCropper", "ImageCrops", "ReferenceCropper"]
+__all__ = ["CpuCropper", "Cropper", "ImageCrops", "ReferenceCropper"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,7 +36,7 @@ class Cropper(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class HostCropper:
+class CpuCropper:
     """Crops ``(n, size, size, 3)`` uint8 by :func:`~maskscore_worker.crops.base.make_crop`."""
 
     size: int

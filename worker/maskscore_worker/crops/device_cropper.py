@@ -15,8 +15,8 @@ import torch
 
 from maskscore.imaging import treatment_tables, window
 from maskscore.schema import Treatment, View
-from maskscore_worker.crops import torch_ops as crops_torch
-from maskscore_worker.crops.croppers import HostCropper, ImageCrops
+from maskscore_worker.crops import torch_ops
+from maskscore_worker.crops.croppers import CpuCropper, ImageCrops
 from maskscore_worker.crops.plan import DevicePlan, plan_crops
 from maskscore_worker.masks import Region, Runs
 
@@ -36,7 +36,7 @@ class DeviceCropper:
 
     The device makes what is the square of a picture treated by tables: the frame ``cut``, and ``context`` where the
     square lies within the image. A blur, and a picture that does not fill its square, are made on the CPU by
-    :class:`~maskscore_worker.crops.croppers.HostCropper`.
+    :class:`~maskscore_worker.crops.croppers.CpuCropper`.
 
     Each thread has a stream of its own, before the forward's in priority, so that a job's upload and crops run beside
     another's forward. What does not fit the device's memory is made on the CPU instead.
@@ -46,7 +46,7 @@ class DeviceCropper:
         self.size = size
         self.device = device
         self.make_crops = _best_for(device)
-        self.host = HostCropper(size, exact=True)
+        self.host = CpuCropper(size, exact=True)
         self._own = threading.local()
 
     def open(self, pixels: Pixels) -> ImageCrops:
@@ -159,16 +159,16 @@ def _tables(treatment: Treatment, alpha: float, device: torch.device) -> torch.T
 def _best_for(device: torch.device) -> MakeCrops:
     """Return Triton's kernels on CUDA where they run and give what PyTorch's operations give, else these."""
     if device.type != "cuda":
-        return crops_torch.make_crops
+        return torch_ops.make_crops
     try:
-        from maskscore_worker.crops import triton_ops as crops_triton
+        from maskscore_worker.crops import triton_ops
 
-        if _agrees(crops_triton.make_crops, device):
-            return crops_triton.make_crops
+        if _agrees(triton_ops.make_crops, device):
+            return triton_ops.make_crops
         log.warning("crops are made by PyTorch's operations: Triton's kernels give others on %s", device)
     except Exception as error:  # no Triton, no C compiler, a GPU that it does not know
         log.warning("crops are made by PyTorch's operations, not by Triton: %s: %s", type(error).__name__, error)
-    return crops_torch.make_crops
+    return torch_ops.make_crops
 
 
 def _agrees(make_crops: MakeCrops, device: torch.device) -> bool:
@@ -185,7 +185,7 @@ def _agrees(make_crops: MakeCrops, device: torch.device) -> bool:
             regions = [Region(0, "", None, box, runs.area, height, runs) for box in boxes]
             tables = _tables(treatment, 0.4, device)
             plan = plan_crops(regions, 64, masked=tables is not None).to(device)
-            ours, theirs = (make(image, plan, tables, 64) for make in (make_crops, crops_torch.make_crops))
+            ours, theirs = (make(image, plan, tables, 64) for make in (make_crops, torch_ops.make_crops))
             if not torch.equal(ours, theirs):
                 return False
     return True

@@ -1,4 +1,4 @@
-"""Treatment, crop and resize of many crops at once as three Triton kernels: what crops_torch says, in one read each.
+"""Treatment, crop and resize of many crops at once as three Triton kernels: what torch_ops says, in one read each.
 
 PyTorch's operations write every index and every product to memory; here they stay in registers. The same whole numbers,
 so the same crops.

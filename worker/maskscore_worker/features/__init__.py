@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from maskscore_worker.features.cache import (
-    FeatureCache,
-    open_feature_cache,
-)
-from maskscore_worker.features.extractor import (
-    ViewedFeatures,
-)
-from maskscore_worker.features.prompt_features import (
-    PromptFeatureCache,
-)
-from maskscore_worker.features.prompt_sets import (
-    resolve_prompt_set,
-)
-from maskscore_worker.features.reuse import (
-    features_identity,
-)
+from maskscore_worker.features.cache import FeatureCache, open_feature_cache
+from maskscore_worker.features.extractor import FeatureExtractor
+from maskscore_worker.features.portions import region_portions
+from maskscore_worker.features.prompt_features import PromptFeatureCache
+from maskscore_worker.features.prompt_sets import resolve_prompt_set
 
 __all__ = [
     "FeatureCache",
+    "FeatureExtractor",
     "PromptFeatureCache",
-    "ViewedFeatures",
-    "features_identity",
     "open_feature_cache",
+    "region_portions",
     "resolve_prompt_set",
 ]

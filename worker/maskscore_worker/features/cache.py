@@ -17,8 +17,8 @@ import redis
 from maskscore.broker import connect
 from maskscore.errors import ServiceUnavailable
 from maskscore.settings import WorkerSettings
-from maskscore_worker.features.redis_cache import FeatureRedis
-from maskscore_worker.features.sqlite_cache import FeatureFile
+from maskscore_worker.features.redis_cache import RedisFeatureStore
+from maskscore_worker.features.sqlite_cache import SqliteFeatureStore
 
 __all__ = ["FeatureCache", "FeatureStore", "open_feature_cache"]
 
@@ -125,7 +125,7 @@ def open_feature_cache(settings: WorkerSettings, *, dimensions: int) -> FeatureC
         timeout_s = min(_REDIS_TIMEOUT_S, settings.redis_timeout_s)
         hasty = settings.model_copy(update={"redis_timeout_s": timeout_s})
         return FeatureCache(
-            lambda: FeatureRedis(
+            lambda: RedisFeatureStore(
                 connect(hasty),
                 namespace=settings.namespace,
                 max_bytes=settings.feature_cache_bytes,
@@ -136,5 +136,5 @@ def open_feature_cache(settings: WorkerSettings, *, dimensions: int) -> FeatureC
         )
     folder = Path(place)
     return FeatureCache(
-        lambda: FeatureFile(folder, max_bytes=settings.feature_cache_bytes), place=place, dimensions=dimensions
+        lambda: SqliteFeatureStore(folder, max_bytes=settings.feature_cache_bytes), place=place, dimensions=dimensions
     )

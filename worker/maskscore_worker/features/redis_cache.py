@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import redis
 
-__all__ = ["FeatureRedis"]
+__all__ = ["RedisFeatureStore"]
 
 # The rest of Redis's memory is the queue's and the results'.
 _MOST_OF_MEMORY = 0.7
@@ -21,7 +21,7 @@ _CHUNK = 256
 T = TypeVar("T")
 
 
-class FeatureRedis:
+class RedisFeatureStore:
     """Values by key, shared by the workers of a namespace.
 
     ``max_bytes`` counts the values and 300 bytes for each, which is what Redis needs to keep one. A value is let go

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["FeatureFile"]
+__all__ = ["SqliteFeatureStore"]
 
 _NAME = "features-1.sqlite3"
 # A few values of 2 KiB each fit a page without much waste.
@@ -18,7 +18,7 @@ _BUSY_S = 1.0
 _EVICTED_SHARE = 20
 
 
-class FeatureFile:
+class SqliteFeatureStore:
     """Values by key in ``folder``, in a file of at most ``max_bytes`` and a write-ahead log of some MiB beside it.
 
     Rows are in the order of their use: one that is read while in the older half moves to the end, and room is made at

@@ -1,41 +1,22 @@
-"""Jobs on this worker: taking them from the queue, leases, attempts and their outcomes, giving them back."""
+"""Jobs on this worker: taking them from the queue, leases, attempts and their outcomes, and the worker's shutdown."""
 
 from __future__ import annotations
 
-from maskscore_worker.jobs.attempt import (
-    Attempts,
-)
-from maskscore_worker.jobs.celery_task import (
-    register,
-)
-from maskscore_worker.jobs.exclusive_gate import (
-    Company,
-)
-from maskscore_worker.jobs.leases import (
-    Leases,
-)
-from maskscore_worker.jobs.queue_guard import (
-    guard_queue,
-)
-from maskscore_worker.jobs.remote_control import (
-    QueueConsumer,
-    register_commands,
-)
-from maskscore_worker.jobs.shutdown import (
-    Drain,
-)
-from maskscore_worker.jobs.worker_faults import (
-    WorkerFaults,
-)
+from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
+from maskscore_worker.jobs.job_runner import JobRunner
+from maskscore_worker.jobs.leases import Leases
+from maskscore_worker.jobs.message_filter import filter_messages
+from maskscore_worker.jobs.remote_control import ConsumerState, register_commands
+from maskscore_worker.jobs.shutdown import Shutdown
+from maskscore_worker.jobs.worker_faults import WorkerFaults
 
 __all__ = [
-    "Attempts",
-    "Company",
-    "Drain",
+    "ConsumerState",
+    "ExclusiveGate",
+    "JobRunner",
     "Leases",
-    "QueueConsumer",
+    "Shutdown",
     "WorkerFaults",
-    "guard_queue",
-    "register",
+    "filter_messages",
     "register_commands",
 ]

@@ -1,4 +1,4 @@
-"""Which jobs of a process run beside which: any number of ordinary ones, or one suspect alone."""
+"""What runs alone: any number of ordinary jobs share the process, or one suspect has it to itself."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Company"]
+__all__ = ["ExclusiveGate"]
 
 
-class Company:
-    """A lock that ordinary jobs share, and that a job which may end the process takes for itself.
+class ExclusiveGate:
+    """A readers-writer lock with writers first: ordinary jobs share it, a suspect holds it exclusively.
 
-    When a process ends, nobody can say which of its jobs did it, so all of them become suspects; run alone, only the
-    culprit ends a process again.
+    When a process dies, it is unknown which of its jobs killed it, so all of them become suspects. Run alone, only the
+    one that did it kills a process again.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._inside = 0
-        self._alone = False
+        self._exclusive = False
         self._waiting = 0
 
     @property
-    def room(self) -> bool:
-        """Whether an ordinary job could begin: no suspect runs, or waits for the others to end."""
-        return not self._alone and not self._waiting
+    def is_open(self) -> bool:
+        """Whether an ordinary job could begin now: no suspect runs or waits."""
+        return not self._exclusive and not self._waiting
 
     @contextmanager
-    def beside_others(self) -> Iterator[None]:
-        """Run beside other jobs; waits while a suspect runs or is waiting to."""
+    def shared(self) -> Iterator[None]:
+        """Hold the gate beside other jobs; waits while a suspect runs or waits."""
         with self._changed:
-            self._changed.wait_for(lambda: self.room)
+            self._changed.wait_for(lambda: self.is_open)
             self._inside += 1
         try:
             yield
@@ -41,16 +41,16 @@ class Company:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Run with nothing else in the process; waits until the others have ended."""
+    def exclusive(self) -> Iterator[None]:
+        """Hold the gate alone; waits until the others have ended."""
         with self._changed:
             self._waiting += 1
-            self._changed.wait_for(lambda: not self._alone and not self._inside)
+            self._changed.wait_for(lambda: not self._exclusive and not self._inside)
             self._waiting -= 1
-            self._alone = True
+            self._exclusive = True
         try:
             yield
         finally:
             with self._changed:
-                self._alone = False
+                self._exclusive = False
                 self._changed.notify_all()

@@ -12,7 +12,7 @@ from celery.worker.control import Panel
 from maskscore.broker import redis_reason
 from maskscore.ledger import Ledger
 
-__all__ = ["QueueConsumer", "register_commands"]
+__all__ = ["ConsumerState", "register_commands"]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def register_commands(ledger: Ledger) -> None:
     Panel.register(name="revoke_by_stamped_headers", variadic="headers")(revoke_by_stamped_headers)
 
 
-class QueueConsumer:
+class ConsumerState:
     """Whether Celery's consumer takes messages from the queue.
 
     Parameters

@@ -1,6 +1,6 @@
-"""Faults of the worker itself, such as credentials that are not accepted: it takes jobs more slowly, and says so.
+"""Faults of the worker itself, such as credentials that are not accepted: it takes jobs more slowly, and reports why.
 
-A worker that fails every job at once is the quickest of all, and would take the whole queue from those that are well.
+A worker that fails every job at once is the fastest of all, and would otherwise empty the queue of the healthy ones.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
-from maskscore_worker.jobs.shutdown import Drain
+from maskscore_worker.jobs.shutdown import Shutdown
 
 __all__ = ["WorkerFaults"]
 
@@ -23,16 +23,16 @@ class WorkerFaults:
     most_s: the longest pause, in seconds.
     """
 
-    def __init__(self, drain: Drain, *, most_s: float) -> None:
-        self._drain = drain
+    def __init__(self, shutdown: Shutdown, *, most_s: float) -> None:
+        self._shutdown = shutdown
         self._most_s = most_s
         self._lock = threading.Lock()
         self._pause_s = 0.0
         self._until = 0.0
         self.reason: str | None = None
-        """What the last such job met; ``None`` when a job has succeeded since."""
+        """The fault that the last such job met; ``None`` once a job has succeeded."""
 
-    def met(self, reason: str) -> None:
+    def record(self, reason: str) -> None:
         """Note that a job met a fault of this worker."""
         with self._lock:
             # Jobs that ran beside each other met the same fault: it counts once.
@@ -41,7 +41,7 @@ class WorkerFaults:
                 self._until = time.monotonic() + self._pause_s
             self.reason = reason
 
-    def over(self) -> None:
+    def clear(self) -> None:
         """Note that a job has succeeded."""
         with self._lock:
             self._pause_s = self._until = 0.0
@@ -49,5 +49,5 @@ class WorkerFaults:
 
     def wait(self) -> None:
         """Wait until the next job may be tried, or the worker drains."""
-        while (left := self._until - time.monotonic()) > 0 and not self._drain.begun_within(left):
+        while (left := self._until - time.monotonic()) > 0 and not self._shutdown.requested_within(left):
             pass

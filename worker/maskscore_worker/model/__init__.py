@@ -10,12 +10,12 @@ from maskscore_worker.model.clip import (
     load_model,
 )
 from maskscore_worker.model.cpu_threads import (
-    SLICE,
-    Lanes,
+    CROPS_PER_PASS,
+    ComputeThreads,
 )
 from maskscore_worker.model.cuda_graphs import (
-    Forward,
-    fixed_sizes,
+    CudaGraphEncoder,
+    graph_batch_sizes,
 )
 from maskscore_worker.model.device import (
     choose_device,
@@ -33,16 +33,16 @@ from maskscore_worker.model.precision import (
 )
 
 __all__ = [
-    "SLICE",
+    "CROPS_PER_PASS",
     "ClipModel",
+    "ComputeThreads",
+    "CudaGraphEncoder",
     "DeviceBroken",
     "DeviceCheck",
-    "Forward",
-    "Lanes",
     "check",
     "choose_device",
     "choose_precision",
-    "fixed_sizes",
+    "graph_batch_sizes",
     "is_out_of_memory",
     "keep_freed_memory",
     "load_model",

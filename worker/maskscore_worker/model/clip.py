@@ -17,8 +17,10 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from maskscore.errors import FailureCode, JobError, WeightsError
-from maskscore_worker.model.checkpoint import digest_of, dtypes_of, fill, read_state, weights_file
-from maskscore_worker.model.cpu_kernels import pack_dense_layers
+from maskscore.schema import ModelIdentity
+from maskscore.settings import CropMode
+from maskscore_worker.model.checkpoint import digest_of, dtypes_of, load_checkpoint, read_checkpoint, weights_file
+from maskscore_worker.model.cpu_kernels import pack_linear_layers
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.precision import BF16_ERROR, DTYPES
 
@@ -84,11 +86,21 @@ class ClipModel:
         self._tokenizer = tokenizer
         model.visual.to(self._dtype)
         if device.type == "cpu":
-            pack_dense_layers(model.visual)
+            pack_linear_layers(model.visual)
         self._folded = fold_normalisation(model, self.mean, self.std)
         self.logit_scale = float(model.logit_scale.detach().exp())
         self._mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=device).view(1, 3, 1, 1)
+
+    def identity(self, crop_mode: CropMode) -> ModelIdentity:
+        """Return what identifies the features that this model gives of crops made in ``crop_mode``."""
+        return ModelIdentity(
+            architecture=self.architecture,
+            weights_digest=self.weights_digest,
+            image_size=self.image_size,
+            precision=self.precision,
+            crop_mode=crop_mode,
+        )
 
     def encode_images(self, crops: npt.NDArray[np.uint8] | torch.Tensor) -> Features:
         """Return the L2-normalised features ``(N, D)`` float32 of ``(N, S, S, 3)`` uint8 RGB crops.
@@ -206,14 +218,14 @@ def load_model(
         ) from error
     finally:
         logging.getLogger().removeFilter(_without_open_clip)
-    state = read_state(path)
-    fill(model, state, path, name)
+    tensors = read_checkpoint(path)
+    load_checkpoint(model, tensors, path, name)
     return ClipModel(
         model,
         tokenizer,
         architecture=name,
         weights_digest=digest_of(path),
-        stored_as=dtypes_of(state),
+        stored_as=dtypes_of(tensors),
         device=device,
         precision=precision,
     )

@@ -16,7 +16,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["pack_dense_layers"]
+__all__ = ["pack_linear_layers"]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _ROWS = 400
 
 
-def pack_dense_layers(tower: nn.Module) -> bool:
+def pack_linear_layers(tower: nn.Module) -> bool:
     """Replace the dense layers of a tower's transformer blocks, in place; return whether that was done.
 
     The tower must be on the CPU and in evaluation. Only open_clip's plain blocks are known, on x86, and only where the

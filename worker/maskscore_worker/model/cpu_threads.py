@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["SLICE", "Lanes"]
+__all__ = ["CROPS_PER_PASS", "ComputeThreads"]
 
-SLICE: Final = 8
+CROPS_PER_PASS: Final = 8
 """Crops per pass: a CPU is as fast with them as with more, and their activations stay in its cache."""
 
 Crops = npt.NDArray[Any]
 Features = npt.NDArray[np.float32]
 
 
-class Lanes:
+class ComputeThreads:
     """Calls ``encode`` from ``count`` threads at once; each call takes its share of ``count`` intra-op threads."""
 
     def __init__(self, encode: Callable[[Crops], Features], count: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Forward", "fixed_sizes"]
+__all__ = ["CudaGraphEncoder", "graph_batch_sizes"]
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Features = npt.NDArray[np.float32]
 Tower = Callable[[torch.Tensor], torch.Tensor]
 
 
-def fixed_sizes(most: int) -> list[int]:
+def graph_batch_sizes(most: int) -> list[int]:
     """Return the batch sizes up to ``most``: powers of two and, from 16 on, halfway between, so that few are padded."""
     powers = [1 << exponent for exponent in range(most.bit_length())]
     between = [power * 3 // 2 for power in powers if power >= 16 and power * 3 // 2 <= most]
@@ -39,7 +39,7 @@ class _Shape:
     run: Callable[[], None]
 
 
-class Forward:
+class CudaGraphEncoder:
     """Encodes crops in batches of fixed sizes; any thread may call :meth:`encode`.
 
     Parameters

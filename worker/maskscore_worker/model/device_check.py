@@ -46,7 +46,7 @@ class DeviceCheck:
         self.reason: str | None = None
         """What is wrong with the device, as of the last probe; once set, it stays."""
 
-    def after(self, error: BaseException) -> None:
+    def probe_after(self, error: BaseException) -> None:
         """Return where the device is well; raise :class:`DeviceBroken` where it is not. Any thread may call."""
         with self._lock:
             first = self.reason is None

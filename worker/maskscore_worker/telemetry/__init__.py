@@ -1,19 +1,9 @@
-"""What the worker measures: its metrics, the time in each stage, the use of the GPU."""
+"""What a worker measures: its metrics, the time in each stage of a job, the use of its GPU."""
 
 from __future__ import annotations
 
-from maskscore_worker.telemetry.gpu_usage import (
-    gpu_use,
-)
-from maskscore_worker.telemetry.metrics import (
-    Meter,
-)
-from maskscore_worker.telemetry.stage_timer import (
-    Stopwatch,
-)
+from maskscore_worker.telemetry.gpu_usage import read_gpu_usage
+from maskscore_worker.telemetry.metrics import WorkerMetrics
+from maskscore_worker.telemetry.stage_timer import StageTimer
 
-__all__ = [
-    "Meter",
-    "Stopwatch",
-    "gpu_use",
-]
+__all__ = ["StageTimer", "WorkerMetrics", "read_gpu_usage"]

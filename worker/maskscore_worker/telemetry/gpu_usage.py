@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["GpuUse", "gpu_use"]
+__all__ = ["GpuUsage", "read_gpu_usage"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GpuUse:
+class GpuUsage:
     """Bytes of memory, and the share of the last moments in which kernels ran (``None``: the driver does not say)."""
 
     memory_used: int
@@ -21,7 +21,7 @@ class GpuUse:
     utilization: float | None
 
 
-def gpu_use(device: torch.device) -> GpuUse | None:
+def read_gpu_usage(device: torch.device) -> GpuUsage | None:
     """Return the use of a GPU; ``None`` for a CPU, and for a GPU that does not answer."""
     if device.type != "cuda":
         return None
@@ -30,7 +30,7 @@ def gpu_use(device: torch.device) -> GpuUse | None:
     except RuntimeError as error:
         log.debug("the memory of %s cannot be read: %s", device, error)
         return None
-    return GpuUse(total - free, total, _utilization(device))
+    return GpuUsage(total - free, total, _utilization(device))
 
 
 def _utilization(device: torch.device) -> float | None:

@@ -13,15 +13,15 @@ from maskscore.errors import FailureCode, SkipCode
 from maskscore.exporter import counter, family, gauge, histogram, new_registry, sweep_counters
 from maskscore.ledger import Claim
 from maskscore.observability import metrics as declared
-from maskscore_worker.telemetry.gpu_usage import GpuUse
-from maskscore_worker.telemetry.stage_timer import Stopwatch
+from maskscore_worker.telemetry.gpu_usage import GpuUsage
+from maskscore_worker.telemetry.stage_timer import StageTimer
 
-__all__ = ["Meter"]
+__all__ = ["WorkerMetrics"]
 
 _STAGES = ("fetch", "decode", "regions", "crops", "encode", "scoring", "store")
 
 
-class Meter:
+class WorkerMetrics:
     """The counts of one worker process; safe to use from any thread.
 
     ``jobs_done`` counts the attempts that ended, ``masks_done`` the masks of succeeded jobs.
@@ -61,12 +61,12 @@ class Meter:
         if claim.attempt == 1 and not claim.retries:
             self._wait.observe(max(0.0, (claim.claimed_at - claim.submitted_at).total_seconds()))
 
-    def ended(self, outcome: str, code: str, watch: Stopwatch) -> None:
+    def ended(self, outcome: str, code: str, timer: StageTimer) -> None:
         """Count an attempt that has come to its outcome, and its stages."""
         self._jobs.labels(outcome, code).inc()
         for name in _STAGES:
-            if name in watch.stages:
-                self._stages.labels(name).observe(watch.seconds(name))
+            if name in timer.stages:
+                self._stages.labels(name).observe(timer.seconds(name))
         with self._lock:
             self.jobs_done += 1
 
@@ -95,7 +95,7 @@ class Meter:
         gauge(declared.MODEL_INFO, self.registry).labels(**identity).set(1)
 
     def show_live(
-        self, *, in_flight: Callable[[], int], fill: Callable[[], float], gpu: Callable[[], GpuUse | None]
+        self, *, in_flight: Callable[[], int], fill: Callable[[], float], gpu: Callable[[], GpuUsage | None]
     ) -> None:
         """Show what is asked for at each scrape."""
         gauge(declared.IN_FLIGHT, self.registry).set_function(in_flight)
@@ -106,7 +106,7 @@ class Meter:
 class _Gpu(Collector):
     """Gauges that are absent where there is no GPU to ask."""
 
-    def __init__(self, gpu: Callable[[], GpuUse | None]) -> None:
+    def __init__(self, gpu: Callable[[], GpuUsage | None]) -> None:
         self._gpu = gpu
 
     def describe(self) -> Iterator[Metric]:

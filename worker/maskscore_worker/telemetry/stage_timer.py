@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Stage", "Stopwatch"]
+__all__ = ["Stage", "StageTimer"]
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Stage:
     failed: bool = False
 
 
-class Stopwatch:
+class StageTimer:
     """Counts the time in each stage, in the order in which they were first entered."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from maskscore_worker.jobs.exclusive_gate import Company
+from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -18,10 +18,10 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_ordinary_jobs_run_beside_each_other() -> None:
-    company, together = Company(), threading.Barrier(4, timeout=60)
+    gate, together = ExclusiveGate(), threading.Barrier(4, timeout=60)
 
     def job() -> None:
-        with company.beside_others():
+        with gate.shared():
             together.wait()
 
     with ThreadPoolExecutor(4) as threads:
@@ -30,11 +30,11 @@ def test_ordinary_jobs_run_beside_each_other() -> None:
 
 
 def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it() -> None:
-    company, events = Company(), list[str]()
+    gate, events = ExclusiveGate(), list[str]()
     leave, entered = threading.Event(), threading.Event()
 
     def ordinary(name: str, wait: bool) -> None:
-        with company.beside_others():
+        with gate.shared():
             events.append(f"{name} in")
             entered.set()
             if wait:
@@ -42,7 +42,7 @@ def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it() -> None:
             events.append(f"{name} out")
 
     def suspect() -> None:
-        with company.alone():
+        with gate.exclusive():
             events.append("suspect in")
             time.sleep(0.02)
             events.append("suspect out")
@@ -51,7 +51,7 @@ def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it() -> None:
         first = threads.submit(ordinary, "first", True)
         assert entered.wait(60)
         alone = threads.submit(suspect)
-        until(lambda: company._waiting == 1)
+        until(lambda: gate._waiting == 1)
         later = threads.submit(ordinary, "later", False)
         leave.set()
         for future in (first, alone, later):
@@ -60,10 +60,10 @@ def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it() -> None:
 
 
 def test_suspects_are_alone_from_each_other_too() -> None:
-    company, inside = Company(), list[int]()
+    gate, inside = ExclusiveGate(), list[int]()
 
     def suspect() -> None:
-        with company.alone():
+        with gate.exclusive():
             inside.append(1)
             assert len(inside) == 1
             time.sleep(0.005)
@@ -75,8 +75,8 @@ def test_suspects_are_alone_from_each_other_too() -> None:
 
 
 def test_a_job_that_fails_leaves_no_lock_behind() -> None:
-    company = Company()
-    for way in (company.alone, company.beside_others, company.alone):
+    gate = ExclusiveGate()
+    for way in (gate.exclusive, gate.shared, gate.exclusive):
         try:
             with way():
                 raise MemoryError

@@ -1,4 +1,4 @@
-"""What a worker says about itself, in the registry and to whoever scrapes it."""
+"""The worker's own status, for the registry (with each heartbeat) and for the metrics."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from importlib import metadata
 
 from maskscore.ledger import WorkerLine
 from maskscore.settings import WorkerSettings
-from maskscore_worker.batcher import BatcherStats
-from maskscore_worker.jobs import Drain, Leases
+from maskscore_worker.batching import BatcherStats
+from maskscore_worker.jobs import Leases, Shutdown
 from maskscore_worker.pipeline import Pipeline
-from maskscore_worker.telemetry import Meter, gpu_use
+from maskscore_worker.telemetry import WorkerMetrics, read_gpu_usage
 
-__all__ = ["Presence", "Recent"]
+__all__ = ["RecentRates", "WorkerStatus"]
 
 _WINDOW_S = 10.0
 
@@ -31,15 +31,15 @@ class _Sample:
     places: float
 
 
-class Recent:
-    """Rates over the last 10 s, from counts that only grow. Call :meth:`note` every few seconds."""
+class RecentRates:
+    """Rates over the last 10 s, from counts that only grow. Call :meth:`add` every few seconds."""
 
     def __init__(self) -> None:
         self._samples: deque[_Sample] = deque()
         self._lock = threading.Lock()
 
-    def note(self, now: float, masks: int, stats: BatcherStats) -> None:
-        """Take the counts as they are at ``now``, :func:`time.monotonic`."""
+    def add(self, now: float, masks: int, stats: BatcherStats) -> None:
+        """Add the counts of the moment ``now``, :func:`time.monotonic`."""
         places = stats.crops / stats.fill if stats.fill else 0.0
         with self._lock:
             self._samples.append(_Sample(now, masks, stats.crops, places))
@@ -65,18 +65,18 @@ class Recent:
             return (self._samples[0], self._samples[-1]) if self._samples else (nothing, nothing)
 
 
-class Presence:
+class WorkerStatus:
     """Describes the worker as it is now."""
 
     def __init__(
-        self, settings: WorkerSettings, pipeline: Pipeline, leases: Leases, drain: Drain, meter: Meter
+        self, settings: WorkerSettings, pipeline: Pipeline, leases: Leases, shutdown: Shutdown, metrics: WorkerMetrics
     ) -> None:
         model, device = pipeline.model, pipeline.model.device
         self._pipeline = pipeline
         self._leases = leases
-        self._drain = drain
-        self._meter = meter
-        self._recent = Recent()
+        self._shutdown = shutdown
+        self._metrics = metrics
+        self._recent = RecentRates()
         self._fixed = WorkerLine(
             name=pipeline.worker,
             host=socket.gethostname(),
@@ -89,25 +89,25 @@ class Presence:
             weights_digest=model.weights_digest,
             started_at=datetime.now(UTC),
         )
-        meter.show_model(
+        metrics.show_model(
             architecture=model.architecture,
             weights_digest=model.weights_digest,
             precision=model.precision,
             device=str(device),
             version=self._fixed.version,
         )
-        meter.show_live(in_flight=self._in_flight, fill=lambda: self._recent.fill, gpu=lambda: gpu_use(device))
-        self._note()
+        metrics.show_live(in_flight=self._in_flight, fill=lambda: self._recent.fill, gpu=lambda: read_gpu_usage(device))
+        self._update_rates()
 
     def describe(self) -> WorkerLine:
         """Return the worker's line."""
-        self._note()
-        use = gpu_use(self._pipeline.model.device)
+        self._update_rates()
+        use = read_gpu_usage(self._pipeline.model.device)
         return self._fixed.model_copy(
             update={
-                "state": "draining" if self._drain.draining else "running",
-                "jobs_done": self._meter.jobs_done,
-                "masks_done": self._meter.masks_done,
+                "state": "draining" if self._shutdown.draining else "running",
+                "jobs_done": self._metrics.jobs_done,
+                "masks_done": self._metrics.masks_done,
                 "masks_per_s": self._recent.masks_per_s,
                 "in_flight": self._in_flight(),
                 "batch_fill": self._recent.fill,
@@ -117,8 +117,8 @@ class Presence:
             }
         )
 
-    def _note(self) -> None:
-        self._recent.note(time.monotonic(), self._meter.masks_done, self._pipeline.batcher.stats())
+    def _update_rates(self) -> None:
+        self._recent.add(time.monotonic(), self._metrics.masks_done, self._pipeline.batcher.stats())
 
     def _in_flight(self) -> int:
         return len(self._leases.held())

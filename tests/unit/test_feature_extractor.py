@@ -15,10 +15,11 @@ from maskscore.masks.encoding import (
 )
 from maskscore.schema.job import Frame, Mask, Treatment, View
 from maskscore.schema.result import ModelIdentity
-from maskscore_worker.batcher import Batcher
+from maskscore_worker.batching import Batcher
 from maskscore_worker.features.cache import FeatureCache
-from maskscore_worker.features.reuse import Features, Reuse, features_identity, region_key
-from maskscore_worker.features.sqlite_cache import FeatureFile
+from maskscore_worker.features.extractor import Features, ViewFeatures
+from maskscore_worker.features.feature_keys import features_identity, region_key
+from maskscore_worker.features.sqlite_cache import SqliteFeatureStore
 from maskscore_worker.masks.regions import Region, find_regions
 
 MODEL = ModelIdentity(architecture="A", weights_digest="sha256:1", image_size=8, precision="fp32", crop_mode="fast")
@@ -57,49 +58,49 @@ def running() -> Iterator[Batcher]:
         batcher.close()
 
 
-def encoded_through(reuse: Reuse, batcher: Batcher, regions: list[Region]) -> Features:
-    keys = reuse.keys(regions)
-    missing = reuse.missing(keys)
+def encoded_through(known: ViewFeatures, batcher: Batcher, regions: list[Region]) -> Features:
+    keys = known.keys(regions)
+    missing = known.missing(keys)
     if missing:
         crops = np.stack([np.full((2, 2), regions[n].box[0] * 100 + regions[n].bits[2, 1]) for n in missing])
-        reuse.keep([keys[n] for n in missing], batcher.encode(crops))
-    return reuse.features(keys)
+        known.add([keys[n] for n in missing], batcher.encode(crops))
+    return known.features(keys)
 
 
 def test_equal_masks_are_encoded_once_and_each_gets_its_features(regions: list[Region]) -> None:
-    reuse = Reuse(None, b"", masked=True)
+    known = ViewFeatures(None, b"", masked=True)
     with running() as batcher:
-        features = encoded_through(reuse, batcher, regions)
-        again = encoded_through(reuse, batcher, regions[2:])
+        features = encoded_through(known, batcher, regions)
+        again = encoded_through(known, batcher, regions[2:])
         assert batcher.stats().crops == 3
     assert features[:, 0].tolist() == [300.0, 301.0, 300.0, 800.0, 300.0]
     np.testing.assert_array_equal(again, features[2:])
-    assert reuse.encoded == 3
-    assert not reuse.from_cache(reuse.keys(regions)).any()
+    assert known.encoded == 3
+    assert not known.from_cache(known.keys(regions)).any()
 
 
 def test_a_treatment_that_does_not_look_at_the_mask_needs_one_crop_per_box(regions: list[Region]) -> None:
-    reuse = Reuse(None, b"", masked=False)
+    known = ViewFeatures(None, b"", masked=False)
     with running() as batcher:
-        encoded_through(reuse, batcher, regions)
+        encoded_through(known, batcher, regions)
         assert batcher.stats().crops == 2
 
 
 def test_the_next_job_finds_the_features_in_the_cache(regions: list[Region], tmp_path: Path) -> None:
-    cache = FeatureCache(lambda: FeatureFile(tmp_path, max_bytes=1 << 20), place="disk", dimensions=2)
+    cache = FeatureCache(lambda: SqliteFeatureStore(tmp_path, max_bytes=1 << 20), place="disk", dimensions=2)
     with running() as batcher:
-        first = Reuse(cache, b"image", masked=True)
+        first = ViewFeatures(cache, b"image", masked=True)
         features = encoded_through(first, batcher, regions[:2])
-        second = Reuse(cache, b"image", masked=True)
+        second = ViewFeatures(cache, b"image", masked=True)
         np.testing.assert_array_equal(encoded_through(second, batcher, regions)[:3], features[[0, 1, 0]])
         assert batcher.stats().crops == 3
-        third = Reuse(cache, b"another image", masked=True)
+        third = ViewFeatures(cache, b"another image", masked=True)
         encoded_through(third, batcher, regions)
         assert batcher.stats().crops == 6
     cache.close()
     # Four of five components, of which two are equal to the first, came from the cache.
     assert [first.encoded, second.encoded, third.encoded] == [2, 1, 3]
-    counts = [int(reuse.from_cache(reuse.keys(regions)).sum()) for reuse in (first, second, third)]
+    counts = [int(known.from_cache(known.keys(regions)).sum()) for known in (first, second, third)]
     assert counts == [0, 4, 0]
 
 

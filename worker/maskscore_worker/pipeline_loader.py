@@ -1,4 +1,4 @@
-"""Settings → a pipeline that is warm: weights, prompts, the way crops are made, and a batcher that fits the device."""
+"""Settings → a warm pipeline: weights, prompts, cropper, and a batcher that fits the device."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from maskscore.errors import SettingsError
 from maskscore.prompts import demo_warning
 from maskscore.settings import WorkerSettings
 from maskscore.storage import Objects
-from maskscore_worker.batcher import Batcher
+from maskscore_worker.batching import Batcher
 from maskscore_worker.crops import choose_cropper
 from maskscore_worker.features import PromptFeatureCache, open_feature_cache, resolve_prompt_set
 from maskscore_worker.model import (
-    SLICE,
+    CROPS_PER_PASS,
     ClipModel,
+    ComputeThreads,
+    CudaGraphEncoder,
     DeviceCheck,
-    Forward,
-    Lanes,
     choose_device,
     choose_precision,
-    fixed_sizes,
+    graph_batch_sizes,
     load_model,
 )
 from maskscore_worker.pipeline import Pipeline
@@ -40,7 +40,7 @@ log = logging.getLogger("maskscore_worker")
 def load_pipeline(
     settings: WorkerSettings, *, worker: str, encoded: Callable[[int], None] = lambda _: None
 ) -> Iterator[Pipeline]:
-    """Load the model, encode the default prompts, run one warm-up batch, and yield what scores jobs.
+    """Load the model, encode the default prompts, run one warm-up batch, and yield the pipeline.
 
     ``encoded`` is called with the number of crops of each batch that was encoded.
 
@@ -57,11 +57,11 @@ def load_pipeline(
     started = time.perf_counter()
     precision = choose_precision(settings.precision, device)
     model = load_model(settings.weights, architecture=settings.model, device=device, precision=precision)
-    features = PromptFeatureCache(model, settings.prompt_cache)
+    prompt_features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
     if warning := demo_warning(prompt_set, [model.weights_digest]):
         log.warning("%s", warning)
-    dimensions = features.get(prompt_set).shape[1]
+    dimensions = prompt_features.get(prompt_set).shape[1]
     cache = open_feature_cache(settings, dimensions=dimensions)
     crop_mode = settings.crop_mode
     if crop_mode == "fast" and not model.standard_resize:
@@ -89,7 +89,9 @@ def load_pipeline(
             len(prompt_set.texts),
             time.perf_counter() - started,
         )
-        yield Pipeline(settings, crop_mode, model, cropper, batcher, features, objects, worker, device_check, cache)
+        yield Pipeline(
+            settings, crop_mode, model, cropper, batcher, prompt_features, objects, worker, device_check, cache
+        )
     finally:
         # A device that hangs must not keep the process from ending.
         if not batcher.close(timeout_s=30):
@@ -102,7 +104,6 @@ def load_pipeline(
 def _batcher(
     settings: WorkerSettings, model: ClipModel, encoded: Callable[[int], None], *, reference: bool
 ) -> tuple[DeviceCheck, Batcher]:
-    wait_s = settings.max_wait_ms / 1000
     encode: Callable[[Any], Any]
     tower, encode = (
         (model.tensor_tower, model.encode_tensors) if reference else (model.image_tower, model.encode_images)
@@ -110,27 +111,31 @@ def _batcher(
     blank = _blank(model, reference=reference)
     if model.device.type != "cpu":
         crops = torch.from_numpy(blank)
-        sizes = fixed_sizes(settings.max_batch)
-        forward = Forward(tower, shape=tuple(crops.shape[1:]), dtype=crops.dtype, device=model.device, sizes=sizes)
-        encode = forward.encode
+        sizes = graph_batch_sizes(settings.max_batch)
+        graphs = CudaGraphEncoder(
+            tower, shape=tuple(crops.shape[1:]), dtype=crops.dtype, device=model.device, sizes=sizes
+        )
+        encode = graphs.encode
         # While one batch is on the device, the next is gathered and uploaded.
-        most, lanes = forward.sizes[-1], 2
+        max_batch, threads = graphs.sizes[-1], 2
     else:
-        lanes = torch.get_num_threads()
-        encode = Lanes(encode, lanes).encode
-        most = min(SLICE, settings.max_batch)
+        threads = torch.get_num_threads()
+        encode = ComputeThreads(encode, threads).encode
+        max_batch = min(CROPS_PER_PASS, settings.max_batch)
     check = DeviceCheck(lambda: encode(blank))
-    counted = _counted(encode, encoded)
-    return check, Batcher(counted, max_batch=most, max_wait_s=wait_s, lanes=lanes, check_device=check.after)
 
-
-def _counted(encode: Callable[[Any], Any], encoded: Callable[[int], None]) -> Callable[[Any], Any]:
-    def encode_counted(crops: Any) -> Any:
+    def encode_and_count(crops: Any) -> Any:
         features = encode(crops)
         encoded(len(crops))
         return features
 
-    return encode_counted
+    return check, Batcher(
+        encode_and_count,
+        max_batch=max_batch,
+        max_wait_s=settings.max_wait_ms / 1000,
+        threads=threads,
+        check_device=check.probe_after,
+    )
 
 
 def _blank(model: ClipModel, *, reference: bool) -> np.ndarray:

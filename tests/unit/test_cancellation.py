@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from maskscore_worker.cancellation import patiently
+from maskscore_worker.cancellation import run_with_cancellation
 
 
 def nothing() -> None:
@@ -14,9 +14,9 @@ def nothing() -> None:
 
 
 def test_the_answer_and_the_error_come_through() -> None:
-    assert patiently(lambda: 7, nothing) == 7
+    assert run_with_cancellation(lambda: 7, nothing) == 7
     with pytest.raises(ZeroDivisionError):
-        patiently(lambda: 1 / 0, nothing)
+        run_with_cancellation(lambda: 1 / 0, nothing)
 
 
 def test_a_call_that_does_not_end_is_given_up_when_the_check_says_so() -> None:
@@ -28,5 +28,5 @@ def test_a_call_that_does_not_end_is_given_up_when_the_check_says_so() -> None:
             raise TimeoutError("it takes too long")
 
     with pytest.raises(TimeoutError, match="too long"):
-        patiently(never.wait, check)
+        run_with_cancellation(never.wait, check)
     never.set()

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from maskscore.broker import TASK_NAME
 from maskscore.schema import JobId
 
-__all__ = ["guard_queue", "why_not_ours"]
+__all__ = ["filter_messages", "rejection_reason"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _SHOWN: Final = 200
 _CONTROL: Final = ".pidbox"
 
 
-def why_not_ours(message: object) -> str | None:
+def rejection_reason(message: object) -> str | None:
     """Return why a message, as it lay in the queue and parsed as JSON, is not one that maskscore sends; else ``None``.
 
     The form is Celery's second protocol: https://docs.celeryq.dev/en/stable/internals/protocol.html
@@ -79,7 +79,7 @@ def _why_no_envelope(message: object) -> str | None:
     return None if properties.get("body_encoding") == "base64" else "its body is damaged"
 
 
-def guard_queue(rejected: Callable[[], None]) -> None:
+def filter_messages(rejected: Callable[[], None]) -> None:
     """Let every connection to the queue that this process makes from now on drop what is not maskscore's.
 
     ``rejected`` is called for each such message.
@@ -103,7 +103,7 @@ def guard_queue(rejected: Callable[[], None]) -> None:
         class Transport(base):  # type: ignore[misc]
             def _deliver(self, message: object, queue: str) -> None:
                 control = bool(queue) and queue.endswith(_CONTROL)
-                why = _why_no_envelope(message) if control else why_not_ours(message)
+                why = _why_no_envelope(message) if control else rejection_reason(message)
                 if why is None:
                     super()._deliver(message, queue)
                 else:

@@ -11,7 +11,7 @@ import torch
 
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model.clip import load_model
-from maskscore_worker.model.cuda_graphs import Forward, fixed_sizes
+from maskscore_worker.model.cuda_graphs import CudaGraphEncoder, graph_batch_sizes
 
 CPU = torch.device("cpu")
 SHAPE = (4, 4, 3)
@@ -31,7 +31,7 @@ def expected(images: Any) -> Any:
 
 @pytest.mark.parametrize("most", [1, 2, 7, 16, 64, 100, 256])
 def test_sizes_go_up_to_the_largest_and_pad_a_third_at_most(most: int) -> None:
-    sizes = fixed_sizes(most)
+    sizes = graph_batch_sizes(most)
     assert sizes == sorted(set(sizes))
     assert (sizes[0], sizes[-1]) == (1, most)
     for count in range(17, most + 1):
@@ -45,7 +45,7 @@ def test_every_number_of_crops_gets_its_own_features() -> None:
         seen.append(len(images))
         return sums(images)
 
-    forward = Forward(tower, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[1, 4, 8])
+    forward = CudaGraphEncoder(tower, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[1, 4, 8])
     assert forward.sizes == [1, 4, 8]
     for count in (1, 2, 3, 4, 5, 8, 9, 21):
         images = crops(count, count)
@@ -55,7 +55,7 @@ def test_every_number_of_crops_gets_its_own_features() -> None:
 
 
 def test_threads_do_not_meet_in_a_sizes_memory() -> None:
-    forward = Forward(sums, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[8])
+    forward = CudaGraphEncoder(sums, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[8])
     requests = [crops(seed, 1 + seed % 8) for seed in range(200)]
     with ThreadPoolExecutor(4) as threads:
         for images, features in zip(requests, threads.map(forward.encode, requests), strict=True):
@@ -68,11 +68,11 @@ def test_sizes_that_do_not_fit_the_memory_are_left_out() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return sums(images)
 
-    forward = Forward(tower, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[1, 4, 8, 16])
+    forward = CudaGraphEncoder(tower, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[1, 4, 8, 16])
     assert forward.sizes == [1, 4]
     np.testing.assert_array_equal(forward.encode(crops(1, 11)), expected(crops(1, 11)))
     with pytest.raises(torch.OutOfMemoryError):
-        Forward(tower, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[8])
+        CudaGraphEncoder(tower, shape=SHAPE, dtype=torch.uint8, device=CPU, sizes=[8])
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_sizes_that_do_not_fit_the_memory_are_left_out() -> None:
 def test_the_models_features_are_the_plain_ones(device: str, precision: Any) -> None:
     model = load_model(DEMO_WEIGHTS, architecture="", device=torch.device(device), precision=precision)
     size = model.image_size
-    forward = Forward(
-        model.image_tower, shape=(size, size, 3), dtype=torch.uint8, device=model.device, sizes=fixed_sizes(8)
+    forward = CudaGraphEncoder(
+        model.image_tower, shape=(size, size, 3), dtype=torch.uint8, device=model.device, sizes=graph_batch_sizes(8)
     )
     images = np.random.default_rng(1).integers(0, 256, (11, size, size, 3), dtype=np.uint8)
     tolerance = 1e-5 if precision == "fp32" else 2e-2
