@@ -15,7 +15,7 @@ from maskscore.formats.optional_modules import formats_extra
 from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.registry import recognised_folder, recognised_text
 
-__all__ = ["Kind", "detect", "kind_of"]
+__all__ = ["Kind", "detect", "kind_of", "starts_with_class"]
 
 _HEAD_BYTES = 4096
 # Larger documents are looked at, and not read whole.
@@ -56,14 +56,25 @@ def kind_of(data: bytes) -> Kind:
         return "xml"
     if recognised_text(head) is not None:
         return "lines"
-    tokens = head.split(b"\n", 1)[0].split()
-    # Ultralytics writes a class without a polygon for a mask that it has lost in scaling; no JSON is a number alone.
-    few = 0 < len(tokens) < 5 and tokens[0].isdigit()
-    return "numbers" if (few or len(tokens) >= 5) and all(map(_is_number, tokens[:5])) else "json"
+    tokens, _, further = head.partition(b"\n")
+    # Ultralytics writes a class without a polygon for a mask that it has lost in scaling. A number alone is JSON, too.
+    few = bool(further.strip()) and starts_with_class(head)
+    return "numbers" if (few or len(tokens.split()) >= 5) and _are_numbers(tokens) else "json"
+
+
+def starts_with_class(data: bytes) -> bool:
+    """Say whether the first line is a whole number, and at most a few numbers more, as YOLO's of a lost mask."""
+    line = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().split(b"\n", 1)[0]
+    tokens = line.split()
+    return 0 < len(tokens) < 5 and tokens[0].isdigit() and _are_numbers(line)
 
 
 def _known() -> str:
     return f"Known formats: {', '.join(FORMATS)}."
+
+
+def _are_numbers(line: bytes) -> bool:
+    return all(map(_is_number, line.split()[:5]))
 
 
 def _is_number(token: bytes) -> bool:

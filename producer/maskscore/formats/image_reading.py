@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskscore.formats.containers import MOST_BYTES, unwrapped
-from maskscore.formats.detection import Kind, kind_of
+from maskscore.formats.detection import Kind, kind_of, starts_with_class
 from maskscore.formats.json_documents import json_entries, layout_of_json, parse_json
 from maskscore.formats.layouts import layout_named
 from maskscore.formats.masks_from_entries import masks_of
@@ -43,9 +43,9 @@ def read_masks(
     axes. ``check_count`` is called with the number of entries before they are read, and may raise. Masks of more than
     ``max_pixels`` are not unpacked, nor is a file of gzip or ZIP to more than ``max_bytes``. ``orphans`` counts the
     annotations that a file of many images has of none of them; without it, a warning says how many there are.
-    ``file_name`` is the masks file's own name or URI: an empty one that ends in ``.txt`` is YOLO's, of an image without
-    objects. ``doubts`` gets a sentence where the masks may mean something else than was read, such as a background that
-    is a mask; without it, it is a warning.
+    ``file_name`` is the masks file's own name or URI: one that ends in ``.txt`` and is empty, or has a class alone, is
+    YOLO's, of an image without objects. ``doubts`` gets a sentence where the masks may mean something else than was
+    read, such as a background that is a mask; without it, it is a warning.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.masks_from_entries.masks_of`.
@@ -58,7 +58,7 @@ def read_masks(
     if doubts is not None:
         context.doubts = doubts
     name = layout_named(format).name if format is not None else None
-    if name is None and (not data or data.isspace()) and (file_name or "").lower().endswith(".txt"):
+    if name is None and (file_name or "").lower().endswith(".txt") and (not data.strip() or starts_with_class(data)):
         name = "yolo"
     with formats_extra():
         entries = _entries(unwrapped(data, max_bytes), name, context)

@@ -34,8 +34,10 @@ def entries_of_labels_text(data: bytes, context: ReadContext) -> list[Any]:
     if not lines:
         return []
     context.counted(len(lines))
-    size = context.needed_size("The polygons are normalised to 0 ... 1")
     rows = [line.split() for line in lines]
+    size = (0, 0)
+    if any(len(row) >= _FEWEST_NUMBERS for row in rows):
+        size = context.needed_size("The polygons are normalised to 0 ... 1")
     columns = _columns(rows)
     return [_entry(row, columns, size, index) for index, row in enumerate(rows)]
 
