@@ -103,12 +103,12 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_importing_maskscore_loads_nothing_heavy() -> None:
     loaded = run_code("import sys, maskscore; print(*sys.modules)").stdout.split()
-    assert "maskscore.client.client" in loaded
+    assert "maskscore.client.sync_client" in loaded
     assert {"torch", "numpy", "open_clip", "fastapi", "maskscore_worker"}.isdisjoint(loaded)
     times = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import maskscore"], capture_output=True, text=True, check=True
     )
-    assert "maskscore.client.client" in times.stderr
+    assert "maskscore.client.sync_client" in times.stderr
     assert "torch" not in times.stderr
 
 
