@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from maskscore.cli.batch_or_job import read_job_ids
 from maskscore.cli.exit_codes import Exit
-from maskscore.cli.job_tables import read_job_ids, table
+from maskscore.cli.job_tables import table
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.errors import JobNotFound

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 
 import click
 
-__all__ = ["needs_extra", "require_module"]
+__all__ = ["check_installed", "needs_extra"]
 
 
-def require_module(name: str, extra: str) -> None:
+def check_installed(name: str, extra: str) -> None:
     """Say the line to type where a module is not installed, without loading it where it is; exit code 2."""
     if find_spec(name) is None:
         raise _missing(name, extra)

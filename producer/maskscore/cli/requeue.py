@@ -7,9 +7,8 @@ import sys
 
 import click
 
-from maskscore.cli.batch_or_job import batch_named
+from maskscore.cli.batch_or_job import find_batch, read_job_ids
 from maskscore.cli.exit_codes import Exit
-from maskscore.cli.job_tables import read_job_ids
 from maskscore.client import Client
 from maskscore.errors import FailureCode
 
@@ -36,7 +35,7 @@ def requeue_command(names: tuple[str, ...], codes: tuple[str, ...], as_json: boo
     stayed = 0
     with Client() as client:
         # All are looked up before the first is queued again: a misspelt name changes nothing.
-        found = [(name, batch_named(client, name)) for name in read_job_ids(names)]
+        found = [(name, find_batch(client, name)) for name in read_job_ids(names)]
         for name, batch in found:
             if batch is not None:
                 queued = batch.requeue(codes=codes)

@@ -20,7 +20,7 @@ from maskscore.cli.run_summary import print_dry_run, print_summary
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.dataset import Dataset, Order, default_batch_id, run_dataset
+from maskscore.dataset import Dataset, RunOptions, default_batch_id, run_dataset
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
 from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
@@ -96,7 +96,7 @@ def run_command(
                 progress.close()
                 print_dry_run(opened, as_json=as_json)
             return
-        batch_id = batch_id or default_batch_id(order.made_of(dataset.identity(client.objects)))
+        batch_id = batch_id or default_batch_id(order.fingerprint(dataset.identity(client.objects)))
         again = _command_to_resume(batch_id)
         click.echo(f"maskscore: batch {batch_id}", err=True)
         warn_of_demo_model(client, order.options.prompts)
@@ -164,13 +164,13 @@ def _stopped_by_signals() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _order(options: dict[str, Any], content_id: bool, upload: str | None) -> Order:
+def _order(options: dict[str, Any], content_id: bool, upload: str | None) -> RunOptions:
     try:
         scoring = ScoringOptions.model_validate(taken_scoring(options))
     except ValidationError as error:
         raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
     fields = {**taken_job_fields(options), **{name: value for name, value in options.items() if value is not None}}
-    return Order(scoring, fields, content_id, upload)
+    return RunOptions(scoring, fields, content_id, upload)
 
 
 def _say_changes(changes: list[str]) -> None:

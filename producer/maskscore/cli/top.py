@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maskscore.broker import public_url
-from maskscore.cli.keyboard import Keys
+from maskscore.cli.keyboard import Keyboard
 from maskscore.cli.terminal import new_console
 from maskscore.client import Observer, Overview
 from maskscore.errors import ServiceUnavailable
@@ -63,7 +63,7 @@ def _print_json(observer: Observer, every: float, *, once: bool) -> None:
 
 def _show_live(observer: Observer, settings: ClientSettings, every: float, console: Console) -> None:
     last: Overview | None = None
-    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+    with Keyboard() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             trouble = None
             try:

@@ -9,13 +9,13 @@ import click
 
 from maskscore.schema import JobResult
 
-__all__ = ["Unscored"]
+__all__ = ["UnscoredJobs"]
 
 T = TypeVar("T")
 _EXAMPLES: Final = 3
 
 
-class Unscored:
+class UnscoredJobs:
     """Counts such jobs among results; true where there is one."""
 
     def __init__(self) -> None:
@@ -25,11 +25,11 @@ class Unscored:
     def __bool__(self) -> bool:
         return self.count > 0
 
-    def of(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
+    def count_in(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
         """Pass results on, and count."""
-        return self.of_each(results, lambda result: result)
+        return self.count_in_items(results, lambda result: result)
 
-    def of_each(self, items: Iterable[T], result_of: Callable[[T], JobResult]) -> Iterator[T]:
+    def count_in_items(self, items: Iterable[T], result_of: Callable[[T], JobResult]) -> Iterator[T]:
         """Pass on what has a result, and count."""
         for item in items:
             result = result_of(item)
@@ -39,7 +39,7 @@ class Unscored:
                     self._examples.append(f"job {result.job_id}: {result.why_no_mask_scored}")
             yield item
 
-    def say(self) -> None:
+    def print_examples(self) -> None:
         """Say on stderr which jobs those are, the first few of them."""
         for example in self._examples:
             click.echo(f"maskscore: no mask was scored: {example}", err=True)

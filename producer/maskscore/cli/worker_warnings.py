@@ -13,7 +13,7 @@ from maskscore.errors import ServiceUnavailable
 from maskscore.prompts import demo_warning
 from maskscore.schema import PromptSet
 
-__all__ = ["warn_of_demo_model", "worker_notice"]
+__all__ = ["warn_of_demo_model", "warn_without_worker"]
 
 # What has ended already is read within the first second, and needs no worker.
 _FIRST_S = 1.0
@@ -21,7 +21,7 @@ _EVERY_S = 5.0
 
 
 @contextmanager
-def worker_notice(client: Client, say: Callable[[str], None]) -> Iterator[None]:
+def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[None]:
     """Look now and then, for the length of the block, whether a worker is alive; ``say`` it where none is.
 
     It is said once, and once more when a worker has come.

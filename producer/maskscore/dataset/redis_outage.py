@@ -6,15 +6,15 @@ import time
 
 from maskscore.errors import ServiceUnavailable
 
-__all__ = ["PATIENCE_S", "Patience"]
+__all__ = ["LONGEST_OUTAGE_S", "RedisOutage"]
 
-PATIENCE_S = 120.0
+LONGEST_OUTAGE_S = 120.0
 
 
-class Patience:
+class RedisOutage:
     """Counts the seconds of one outage."""
 
-    def __init__(self, seconds: float = PATIENCE_S) -> None:
+    def __init__(self, seconds: float = LONGEST_OUTAGE_S) -> None:
         self._seconds = seconds
         self._since: float | None = None
 

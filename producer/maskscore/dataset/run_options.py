@@ -12,15 +12,15 @@ from typing import Any
 from maskscore.client import Client
 from maskscore.dataset.job_maker import JobMaker
 from maskscore.dataset.open_dataset import Dataset
-from maskscore.dataset.run_summary import Summary
+from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.runner import Progress, Run, check_batch
 from maskscore.schema import PromptSet, ScoringOptions
 
-__all__ = ["Order", "default_batch_id", "run_dataset"]
+__all__ = ["RunOptions", "default_batch_id", "run_dataset"]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunOptions:
     """What is asked of each image of a dataset.
 
     Parameters
@@ -36,7 +36,7 @@ class Order:
     content_id: bool = False
     upload: str | None = None
 
-    def made_of(self, dataset: dict[str, Any]) -> str:
+    def fingerprint(self, dataset: dict[str, Any]) -> str:
         """Return the dataset and the order in words: equal words are the same work."""
         options = {name: getattr(self.options, name) for name in self.options.model_fields_set}
         options |= {
@@ -49,17 +49,17 @@ class Order:
         return json.dumps(given, sort_keys=True)
 
 
-def default_batch_id(made_of: str) -> str:
+def default_batch_id(fingerprint: str) -> str:
     """Return the id of the batch that this work has, if its user gives none: the same work has the same one."""
-    images = str(json.loads(made_of)["images"]).rstrip("/").rsplit("/", 1)[-1]
+    images = str(json.loads(fingerprint)["images"]).rstrip("/").rsplit("/", 1)[-1]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", images).strip("-")[:40].lower() or "images"
-    return f"run-{slug}-{hashlib.sha256(made_of.encode()).hexdigest()[:10]}"
+    return f"run-{slug}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:10]}"
 
 
 def run_dataset(
     client: Client,
     dataset: Dataset,
-    order: Order | None = None,
+    order: RunOptions | None = None,
     *,
     batch_id: str | None = None,
     limit: int | None = None,
@@ -70,7 +70,7 @@ def run_dataset(
     changed: Callable[[list[str]], None] = lambda changes: None,
     seen: Callable[[int], None] | None = None,
     shown: Callable[[Progress], None] = lambda progress: None,
-) -> Summary:
+) -> RunSummary:
     """Score a dataset, as one batch, and return the summary.
 
     Parameters
@@ -91,12 +91,12 @@ def run_dataset(
     for temporary files. Raises :class:`~maskscore.errors.InvalidDocumentError` where no image with masks is found, or
     the batch is there and may not be gone on with; :class:`~maskscore.errors.JobError` where a store cannot be listed.
     """
-    order = order or Order()
-    made_of = order.made_of(dataset.identity(client.objects))
-    batch_id = batch_id or default_batch_id(made_of)
+    order = order or RunOptions()
+    fingerprint = order.fingerprint(dataset.identity(client.objects))
+    batch_id = batch_id or default_batch_id(fingerprint)
     # Before the listing, which may take its time.
-    begun = check_batch(client, batch_id, made_of, resume=resume)
-    if begun is not None and (changes := begun.changes(made_of)):
+    begun = check_batch(client, batch_id, fingerprint, resume=resume)
+    if begun is not None and (changes := begun.changes(fingerprint)):
         changed(changes)
     with dataset.opened(client.objects, limit=limit, seen=seen) as opened:
         maker = JobMaker(
@@ -115,7 +115,7 @@ def run_dataset(
             opened.pairing,
             maker,
             content_id=order.content_id,
-            made_of=made_of,
+            fingerprint=fingerprint,
             resume=resume,
             retry=retry,
         )

@@ -13,12 +13,12 @@ from maskscore.broker import redis_reason
 from maskscore.ledger import Ledger
 from maskscore.pool.scaling import Observation
 
-__all__ = ["Demand"]
+__all__ = ["BacklogObserver"]
 
 log = logging.getLogger("maskscore.pool")
 
 
-class Demand:
+class BacklogObserver:
     """A thread that counts the jobs that have not ended.
 
     Parameters

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from maskscore.processes.signals import (
-    hear_interrupts,
-    signals_held,
+    deferred_signals,
+    enable_interrupts,
 )
 
 __all__ = [
-    "hear_interrupts",
-    "signals_held",
+    "deferred_signals",
+    "enable_interrupts",
 ]
