@@ -82,7 +82,7 @@ def run_command(
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
     dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
-    order = _order(options, content_id, upload)
+    run_options = _run_options(options, content_id, upload)
     progress = RunProgress()
     with Client() as client, _stopped_by_signals() as stop, needs_extra("formats"):
 
@@ -96,15 +96,15 @@ def run_command(
                 progress.close()
                 print_dry_run(opened, as_json=as_json)
             return
-        batch_id = batch_id or default_batch_id(order.fingerprint(dataset.identity(client.objects)))
+        batch_id = batch_id or default_batch_id(run_options.fingerprint(dataset.identity(client.objects)))
         again = _command_to_resume(batch_id)
         click.echo(f"maskscore: batch {batch_id}", err=True)
-        warn_of_demo_model(client, order.options.prompts)
+        warn_of_demo_model(client, run_options.options.prompts)
         with progress:
             summary = run_dataset(
                 client,
                 dataset,
-                order,
+                run_options,
                 batch_id=batch_id,
                 limit=limit,
                 resume=resume,
@@ -164,7 +164,7 @@ def _stopped_by_signals() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _order(options: dict[str, Any], content_id: bool, upload: str | None) -> RunOptions:
+def _run_options(options: dict[str, Any], content_id: bool, upload: str | None) -> RunOptions:
     try:
         scoring = ScoringOptions.model_validate(taken_scoring(options))
     except ValidationError as error:

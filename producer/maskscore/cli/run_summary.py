@@ -1,4 +1,4 @@
-"""What ``run`` prints in the end: the summary, or what a dry run has found."""
+"""The output of ``run``: the summary, or the pairs of a dry run."""
 
 from __future__ import annotations
 

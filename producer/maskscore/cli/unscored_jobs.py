@@ -1,4 +1,4 @@
-"""Jobs that succeeded although no mask of theirs was scored: said on stderr, and no success for a script."""
+"""Jobs that succeeded without a single scored mask: listed on stderr, and a failure for scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXAMPLES: Final = 3
 
 
 class UnscoredJobs:
-    """Counts such jobs among results; true where there is one."""
+    """Counts such jobs among results; truthy where there is one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -26,11 +26,11 @@ class UnscoredJobs:
         return self.count > 0
 
     def count_in(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
-        """Pass results on, and count."""
+        """Yield the results, and count."""
         return self.count_in_items(results, lambda result: result)
 
     def count_in_items(self, items: Iterable[T], result_of: Callable[[T], JobResult]) -> Iterator[T]:
-        """Pass on what has a result, and count."""
+        """Yield the items, and count by their results."""
         for item in items:
             result = result_of(item)
             if result.no_mask_scored:
@@ -40,7 +40,7 @@ class UnscoredJobs:
             yield item
 
     def print_examples(self) -> None:
-        """Say on stderr which jobs those are, the first few of them."""
+        """Print the first few of these jobs on stderr."""
         for example in self._examples:
             click.echo(f"maskscore: no mask was scored: {example}", err=True)
         if self.count > len(self._examples):

@@ -1,4 +1,4 @@
-"""Whoever waits for jobs while no worker is alive is told so, on stderr."""
+"""Warnings about the workers: none is alive, or all have the demo model."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _EVERY_S = 5.0
 
 @contextmanager
 def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[None]:
-    """Look now and then, for the length of the block, whether a worker is alive; ``say`` it where none is.
+    """Check every few seconds during the block whether a worker is alive; call ``say`` where none is.
 
-    It is said once, and once more when a worker has come.
+    It is called once, and once more when a worker is alive again.
     """
     over = threading.Event()
 
@@ -53,7 +53,7 @@ def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[
 
 
 def warn_of_demo_model(client: Client, prompts: str | PromptSet) -> None:
-    """Say on stderr where all workers that are alive have the demo model, and the prompts are not those it knows."""
+    """Warn on stderr where all live workers have the demo model, and the prompts are not its own."""
     warning = demo_warning(prompts, (worker.line.weights_digest for worker in client.workers()))
     if warning:
         click.echo(f"maskscore: warning: {warning}", err=True)

@@ -1,8 +1,6 @@
-"""Whole datasets: images paired with their masks, submitted as a batch, and followed to a summary.
+"""Scoring a whole dataset: list its files, pair images with masks, submit a batch, collect the results.
 
-:func:`run_dataset` is the one verb; the rest are its parts. ``names`` and ``roots`` know files, ``index`` and
-``pairing`` which masks belong to which image, ``jobs`` what is asked, ``submission`` and ``collection`` the two halves
-that run at the same time, ``result_counts`` and ``summary`` what came of it.
+:func:`run_dataset` does all of it and returns a :class:`RunSummary`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The listing of a dataset on disk: an SQLite file, so that ten million names take no memory.
+"""An SQLite file of a dataset's file names, so that ten million names take no memory.
 
 Everything that asks for all of them is one SQL statement, or a cursor that is read as it goes. The file is a cache of a
 listing and nothing more: what was submitted stands in Redis. It is made anew by each run, and removed at its end.

@@ -1,4 +1,4 @@
-"""What a file's name says: whether it is an image or holds masks, and which image its masks are of."""
+"""File names: whether a file is an image or holds masks, and the key that pairs the two."""
 
 from __future__ import annotations
 

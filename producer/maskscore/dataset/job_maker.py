@@ -1,4 +1,4 @@
-"""The job of an image and its masks."""
+"""Builds the job of an image and its masks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEED_THE_SIZE = ("numbers", "npz", "npy")
 
 @dataclass(frozen=True, slots=True)
 class MadeJob:
-    """A job, and which entries are not in it and why, a sentence each. (A worker that reads masks skips its own.)"""
+    """A job, and a sentence for each masks entry that was left out (only of masks that are read here)."""
 
     job: Job
     left_out: list[str]
@@ -37,7 +37,7 @@ class MadeJob:
 
 @dataclass(frozen=True, slots=True)
 class JobMaker:
-    """Makes jobs that are the same whenever they are made again.
+    """Builds jobs; the same input always gives the same job.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class JobMaker:
     batch_id: a part of each job's id, with the image's URI.
     options, fields: of every job; ``fields`` are ``orientation``, ``priority``, ``expires_in`` and ``result_uri``.
     format: the layout of the masks files, where their content does not say.
-    pinned: name the ETags of the listing in the jobs, for ids that are made of the content.
+    pinned: put the ETags of the listing into the jobs, for content ids.
     upload: ``s3://bucket/prefix/`` where local files are put, for workers elsewhere.
     """
 

@@ -1,4 +1,4 @@
-"""The masks of one image that lie in a folder of their own, a picture per mask, as SAM's command line writes them."""
+"""Reads the masks of one image from a folder with one picture per mask, as SAM's command line writes them."""
 
 from __future__ import annotations
 

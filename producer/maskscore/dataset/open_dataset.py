@@ -1,4 +1,4 @@
-"""A dataset as its user names it, opened: roots, and the pairing between them."""
+"""A dataset as the user names it, and its opened form with files listed and paired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which masks belong to which image: by their names, or by what a dataset file says."""
+"""Pairs images with their masks, by file names or by the entries of a dataset file."""
 
 from __future__ import annotations
 

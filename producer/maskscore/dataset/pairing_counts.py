@@ -1,4 +1,4 @@
-"""What a listing holds: how much of what, what has no partner, and what is said where nothing fits together."""
+"""Counts of a pairing: files, pairs, files without a partner; and the message where there is no pair."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_NAMES = 5
 
 @dataclass(slots=True)
 class PairingCounts:
-    """What was found. The names are the first few of each.
+    """Counts of a pairing; lists hold the first few names.
 
     ``ambiguous_masks`` are those of ``lonely_masks`` that mean several images, or one that another name means, too.
     ``complete`` is false where ``limit`` ended the listing.

@@ -1,4 +1,4 @@
-"""Reading the results of a batch as they come, once each, and counting them; also over several runs."""
+"""Reads the results of a batch once each as they arrive, and counts them across runs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _NOTE = "run-tally"
 class ResultCollector:
     """The tally of a batch, and how far it has come in the batch's events.
 
-    Both are kept with the batch, in one write: after a crash, what was counted since the last write is read again, and
-    nothing twice. Call :meth:`step` again and again; use it in one thread.
+    Both are stored with the batch in one write, so that a crash neither loses nor doubles a count. Call :meth:`step`
+    repeatedly, in one thread.
     """
 
     def __init__(self, client: Client, batch_id: str) -> None:
@@ -36,9 +36,9 @@ class ResultCollector:
         self._last = time.monotonic()
 
     def close(self) -> None:
-        """Keep what was counted, and end the threads."""
+        """Store the counts, and stop the threads."""
         self._pool.shutdown(cancel_futures=True)
-        # What could not be kept is counted again by the next run.
+        # What could not be stored is counted again by the next run.
         with suppress(ServiceUnavailable):
             self._commit()
 
@@ -61,13 +61,13 @@ class ResultCollector:
         return len(endings)
 
     def reset(self) -> None:
-        """Forget what was counted: jobs were queued again whose first end is counted already."""
+        """Discard the counts, since jobs that were counted have been queued again."""
         self.result_counts = ResultCounts()
 
     def skip_to_end(self) -> ResultCounts:
-        """Count nothing but what ends from now on: jobs will be queued again whose first end is there already.
+        """Skip the results until now, since their jobs will be queued again.
 
-        Returns the tally of what has ended before.
+        Returns the counts of what has ended before.
         """
         while self.step(0.0):
             pass

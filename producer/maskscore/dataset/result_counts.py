@@ -1,4 +1,4 @@
-"""What became of the jobs of a run, counted as their results come. Small, and kept as text between two runs."""
+"""Counts over the results of a batch, stored as JSON between runs."""
 
 from __future__ import annotations
 

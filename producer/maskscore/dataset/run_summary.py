@@ -1,4 +1,4 @@
-"""What a run came to, as plain values."""
+"""The summary of a run."""
 
 from __future__ import annotations
 

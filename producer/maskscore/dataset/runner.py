@@ -1,4 +1,4 @@
-"""A whole dataset through the service: submission and results at once, stopped and gone on with at any time."""
+"""Runs a dataset through the service: submits jobs and reads results at the same time; can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Run:
 
     def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
         looked = 0.0
-        patience, counts = RedisOutage(), BatchCounts()
+        outage, counts = RedisOutage(), BatchCounts()
         while not stopped():
             submitting = self._submission.running
             try:
@@ -199,11 +199,11 @@ class Run:
                     continue
                 looked, counts = now, self._counts()
             except ServiceUnavailable as error:
-                patience.bear(error)
+                outage.failed(error)
                 shown(replace(self._progress(counts), trouble=str(error)))
                 time.sleep(_LOOK_EVERY_S)
                 continue
-            patience.answered()
+            outage.answered()
             shown(self._progress(counts))
             if self._all_failed():
                 return False
@@ -216,7 +216,7 @@ class Run:
             if stopped():
                 return False
             self._submission.join(_LOOK_EVERY_S)
-            with suppress(ServiceUnavailable):  # the submission has the patience
+            with suppress(ServiceUnavailable):  # the submission has the outage
                 shown(self._progress(self._counts()))
                 if self._collection.result_counts.jobs - self._before.jobs < _FIRST_JOBS:
                     self._collection.step(0.0)

@@ -1,4 +1,4 @@
-"""Where a dataset's files lie: under a prefix of a bucket, or in a local folder."""
+"""The places of a dataset's files: a prefix of a bucket, or a local folder."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Submission:
         self._anew, self._unscored = anew, unscored
         self._content_id, self._note = content_id, note
         self._stop = threading.Event()
-        self._patience = RedisOutage()
+        self._outage = RedisOutage()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="submission", daemon=True)
         self.progress = Submitted()
@@ -212,7 +212,7 @@ class Submission:
                     if isinstance(self._maker.masks, Path):
                         keep_categories(batch, read_categories(self._maker.masks, format=self._maker.format))
             except ServiceUnavailable as error:
-                self._patience.bear(error)
+                self._outage.failed(error)
                 self._stop.wait(_AGAIN_S)
                 continue
             except QueueFull:
@@ -231,7 +231,7 @@ class Submission:
                     f"Of the batch {self._maker.batch_id}, an image was submitted before with other options or masks. "
                     f"Give the same ones, or another --batch-id. ({error})"
                 ) from error
-            self._patience.answered()
+            self._outage.answered()
             self.progress.waiting_for_room = False
             self.progress.new += len(jobs)
             return

@@ -1,4 +1,4 @@
-"""One server process: started so that it cannot be orphaned, watched until it answers, stopped by its pid."""
+"""One server process: it dies with its parent, is awaited until it answers, and is stopped by its pid."""
 
 from __future__ import annotations
 

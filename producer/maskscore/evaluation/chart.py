@@ -1,4 +1,4 @@
-"""The picture of an evaluation, as SVG: a dot with its 95 % interval by image, per candidate and figure."""
+"""The SVG chart of an evaluation: a dot with its 95 % interval by image, per candidate and measure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PANELS: Final = ("true class first", "AUROC: backgrounds", "AUROC: fragments")
 
 
 def draw(measurements: Sequence[Measurement]) -> str:
-    """Return the SVG document: a row per candidate, a panel per figure, all from 0 to 1.
+    """Return the SVG document: a row per candidate, a panel per measure, all from 0 to 1.
 
     AUROC is that of ``p_pos_sum``, or of ``s_pos - s_neg`` where there are no probabilities.
     """

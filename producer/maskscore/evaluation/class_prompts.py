@@ -1,4 +1,4 @@
-"""Category names → the prompts that are true of them."""
+"""The prompts that are true of each category."""
 
 from __future__ import annotations
 

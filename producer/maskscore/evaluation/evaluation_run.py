@@ -1,4 +1,4 @@
-"""Labelled masks through the service: one job per image and candidate."""
+"""Scores labelled masks with the service, one job per image and candidate."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Candidate:
 
     @property
     def options(self) -> ScoringOptions:
-        """The options that ask it."""
+        """The scoring options of its jobs."""
         first, *others = self.views
         return ScoringOptions(
             prompts=self.prompts,
@@ -54,7 +54,7 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """The views in a word."""
+        """The views as text, joined by ``+``."""
         return "+".join(view.text for view in self.views)
 
 
@@ -100,7 +100,7 @@ def evaluate(
         batch.cancel()
         raise WaitTimeout(f"The evaluation had not ended after {timeout:g} s; its jobs are cancelled.") from error
     except (KeyboardInterrupt, SystemExit):
-        # Nobody else asks for these results.
+        # No other caller waits for these results.
         batch.cancel()
         raise
     return [

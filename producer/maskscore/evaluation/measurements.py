@@ -1,4 +1,4 @@
-"""The scores of one candidate's masks → its measurements."""
+"""Top-1, top-5 and AUROC of one candidate, from the scores of its masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGAINST: Final[Mapping[str, tuple[str, ...]]] = {
     "background": ("background",),
     "fragment": ("fragment",),
 }
-"""What objects are separated from."""
+"""The kinds of negatives that objects are separated from, by name."""
 
 SCORES: Final = ("p_pos_sum", "s_pos - s_neg")
 
@@ -26,7 +26,7 @@ _TOP: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure from 0 to 1 with its 95 % interval, by image: what other images of the kind would give."""
+    """A value from 0 to 1 with its 95 % confidence interval, clustered by image."""
 
     value: float
     low: float

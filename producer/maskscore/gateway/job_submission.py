@@ -129,7 +129,7 @@ def _placed(place: str) -> Iterator[None]:
     try:
         yield
     except JobError as error:
-        raise JobError(error.code, f"{place}: {error}") from error
+        raise JobError(FailureCode[error.code.upper()], f"{place}: {error}") from error
 
 
 def _checked(job: Job, settings: GatewaySettings) -> Job:

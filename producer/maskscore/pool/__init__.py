@@ -1,8 +1,8 @@
 """A pool of workers on one machine: as many as the backlog asks for, one process per device.
 
-    demand (a thread: the ledger's backlog) ──▶ scale (pure: how many) ──▶ supervisor (the main thread's loop)
-                                                                              │ starts, drains, replaces
-                                                     slots (devices, cores) ─┴─▶ one `maskscore worker` process each
+    backlog_observer (thread: reads the backlog) ──▶ scaling (pure: how many) ──▶ supervisor (main thread)
+                                                                                     │ starts, drains, replaces
+                                                   worker_slots (devices, cores) ────┴─▶ worker_process, one per slot
 
 The pool's own process needs no PyTorch. It is for machines without Kubernetes; ``deploy/`` has the same rules for KEDA.
 """

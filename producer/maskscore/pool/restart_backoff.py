@@ -1,4 +1,4 @@
-"""When a worker that died is started again."""
+"""Exponential backoff before a worker that died is started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many workers a backlog asks for: a pure function of what was seen."""
+"""The number of workers for a backlog: a pure function of the observations."""
 
 from __future__ import annotations
 

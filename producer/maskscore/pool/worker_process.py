@@ -1,4 +1,4 @@
-"""One worker process: it cannot be orphaned, says when it takes jobs, and is heard through the pool's stderr."""
+"""One worker process: it dies with the pool, signals when it takes jobs, and logs through the pool's stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where workers run: a device each, or a share of the CPU's cores."""
+"""Slots for workers: a device each, or a share of the CPU's cores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASK_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class WorkerSlot:
-    """Room for one worker: the variables that pin it there, and the cores it may use (none named: all)."""
+    """A slot for one worker: the environment variables that pin it, and its cores (empty: all)."""
 
     name: str
     environment: dict[str, str] = field(default_factory=dict)

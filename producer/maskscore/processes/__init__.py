@@ -1,4 +1,4 @@
-"""Child processes: how they are started, and which signals they and their parent take."""
+"""Child processes that end with their parent, and signal handling around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: heard where a parent ignores it, and held back while a child process is made or ended."""
+"""Signal handling: Ctrl-C in background commands, and deferring signals while a child process is started or ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contact sheet: the best, the worst and the most doubtful masks, chosen while the jobs pass by."""
+"""The contact sheet: the best, the worst and the most doubtful masks, selected in one pass over the jobs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Group:
 
 
 def score_margin(component: Component) -> float | None:
-    """Return how far a mask leans to the positive side: ``p_pos_sum − p_neg_sum``, or the difference of cosines.
+    """Return how much the positive score exceeds the negative: ``p_pos_sum − p_neg_sum``, or the difference of cosines.
 
     ``None`` for a component without scores.
     """
@@ -62,7 +62,7 @@ def score_margin(component: Component) -> float | None:
 
 
 class ContactSheet:
-    """Holds a dozen cards per group, whatever passes by; ``method`` is the scores' ``softmax`` or ``cosine``."""
+    """Holds at most a dozen cards per group; ``method`` is the scores' ``softmax`` or ``cosine``."""
 
     def __init__(self, method: str) -> None:
         bound = CLEAR_COSINE if method == "cosine" else _DOUBTFUL_SUMS

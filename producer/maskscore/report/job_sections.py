@@ -1,4 +1,4 @@
-"""One job → what its section of a page shows: the photo, a layer per mask, and a row per component."""
+"""One job's section of a page: the photo, a layer per mask, and a row per component."""
 
 from __future__ import annotations
 

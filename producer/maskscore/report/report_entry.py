@@ -1,4 +1,4 @@
-"""What the report shows of a job: its result, and as much of its image and masks as can still be read."""
+"""The input of a report: a job's result, with its image and masks as far as they can still be read."""
 
 from __future__ import annotations
 

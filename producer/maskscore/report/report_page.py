@@ -1,4 +1,4 @@
-"""Entries → one self-contained HTML page."""
+"""Writes one self-contained HTML page of all entries."""
 
 from __future__ import annotations
 

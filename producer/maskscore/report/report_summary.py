@@ -1,4 +1,4 @@
-"""What stands on top of a report: counts, histograms, the contact sheet, and what went wrong.
+"""The top of a report: counts, histograms, the contact sheet, and the failures.
 
 It grows with the number of different codes, models and prompt sets, not with the number of jobs.
 """

@@ -1,4 +1,4 @@
-"""Sizing: what scoring so many images takes in workers, hours, bytes, memory and money.
+"""Capacity planning: the workers, hours, bytes, memory and cost of scoring a number of images.
 
 Arithmetic on measured figures: the rate of one worker is the benchmark's (``make bench``), the memory of a job is
 :mod:`maskscore.sizing.measure`'s. Every figure that is assumed is said beside the result.
