@@ -26,7 +26,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON object pe
 
 @click.group("batch")
 def batch_command() -> None:
-    """Batches: what was submitted together. `maskscore submit` says the batch's id on stderr."""
+    """List batches, and follow or cancel one of them.
+
+    A batch is what was submitted together; `maskscore submit` prints its id on stderr.
+    """
 
 
 @batch_command.command("list")

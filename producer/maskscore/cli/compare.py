@@ -61,10 +61,11 @@ def compare_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score an image's masks under several treatments, by probabilities and by cosines, and show where they differ.
+    """Score an image under several treatments, and show differences.
 
-    IMAGE is an s3:// or file:// URI, or a path. Two jobs per treatment go to the running service. The page shows the
-    crops as the model saw them; masks whose verdict depends on the treatment come first, in the table as well.
+    Scores are probabilities and cosines. IMAGE is an s3:// or file:// URI, or a path. Two jobs per treatment go to
+    the running service. The page shows the crops as the model saw them; masks whose verdict depends on the treatment
+    come first, in the table as well.
     """
     with needs_extra("report"):
         from maskscore.report import TREATMENTS, Comparison, comparison_jobs, job_entries, write_comparison

@@ -27,10 +27,11 @@ _all = click.option("--all", "every", is_flag=True, help="All dead letters.")
 
 @click.group("dead")
 def dead_command() -> None:
-    """Jobs that were given up although their input may be fine: the dead letters.
+    """List, show, requeue and drop dead letters.
 
-    They ended their worker time and again (poisoned), or met a transient fault in every retry. They are kept, with
-    their documents and the reasons, until they are requeued or dropped.
+    Dead letters are jobs that were given up although their input may be fine: they ended their worker time and again
+    (poisoned), or met a transient fault in every retry. They are kept, with their documents and the reasons, until they
+    are requeued or dropped.
     """
 
 

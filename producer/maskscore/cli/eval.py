@@ -90,11 +90,12 @@ def eval_command(
     svg: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure on labelled masks how well treatments, frames and prompt sets do, with the workers that run.
+    """Measure treatments, frames and prompt sets on labelled masks.
 
-    For every --treatment with every --frame (without any: each treatment, cut), every --view, and every --prompts:
-    whether a prompt of the true class is the best of the positive ones, or among the five best; and how well objects
-    separate from background and from fragments (AUROC of p_pos_sum, and of s_pos - s_neg).
+    The running workers score the masks. The figures, for every --treatment with every --frame (without any: each
+    treatment, cut), every --view, and every --prompts: whether a prompt of the true class is the best of the positive
+    ones, or among the five best; and how well objects separate from background and from fragments (AUROC of p_pos_sum,
+    and of s_pos - s_neg).
 
     Background is what the file calls so (--negatives, or categories with `isthing` 0). Where it has none, background
     and halves of objects are sampled.

@@ -109,7 +109,7 @@ def export_command(
     no_segmentations: bool,
     as_json: bool,
 ) -> None:
-    """Write the masks of batches and jobs with their scores, for other tools.
+    """Write masks and their scores to a file for other tools.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Jobs without a result are counted and
     left out; then, or when a mask's segmentation cannot be read any more, the exit code is 1. The output is there whole

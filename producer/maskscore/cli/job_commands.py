@@ -33,7 +33,9 @@ def _names_and_json(command: Command) -> Command:
 @click.command("status")
 @_names_and_json
 def status_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Say where jobs are: queued, running, succeeded, failed, cancelled or expired. Of a batch, how many are where.
+    """Print the state of jobs, and the counts of batches.
+
+    A job is queued, running, succeeded, failed, cancelled or expired.
 
     `-` reads ids from stdin.
     """
@@ -46,7 +48,10 @@ def status_command(names: tuple[str, ...], as_json: bool) -> None:
 @_names_and_json
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
 def wait_command(names: tuple[str, ...], as_json: bool, timeout: float | None) -> None:
-    """Wait until jobs have ended, and say how. Exits with 1 if one has no result, or no mask of it was scored."""
+    """Wait until jobs have ended, and print their states.
+
+    Exits with 1 if a job has no result, or none of its masks was scored.
+    """
     unscored, failed = UnscoredJobs(), False
     deadline = None if timeout is None else time.monotonic() + timeout
     with Client() as client:
@@ -94,7 +99,10 @@ def results_command(names: tuple[str, ...], as_json: bool) -> None:
 @click.command("cancel")
 @_names_and_json
 def cancel_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs: a queued one never runs, a running one stops at its next step, an ended one stays as it is."""
+    """Cancel jobs and batches.
+
+    A queued job never runs, a running one stops at its next step, an ended one stays as it is.
+    """
     with Client() as client:
         batches, ids = batches_and_jobs(client, read_job_ids(names))
         # A misspelt id cancels nothing.

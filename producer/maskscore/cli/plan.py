@@ -91,7 +91,7 @@ def plan_command(
     cost: float | None,
     as_json: bool,
 ) -> None:
-    """Print the workers, hours, bytes, memory and cost of scoring so many images.
+    """Estimate workers, hours, traffic, memory and cost of a dataset.
 
     The rate of one worker is yours to measure (`make bench`); the rest is arithmetic, and its assumptions are listed.
     """

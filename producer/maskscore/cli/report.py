@@ -37,11 +37,13 @@ _MOST_IN_ONE_FILE: Final = 50
 )
 @click.option("--title", default="maskscore report", show_default=True)
 def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Path | None, title: str) -> None:
-    """Write the results of jobs as pages to look at: a contact sheet, histograms, masks over images, scores, crops.
+    """Write the results of jobs as HTML pages.
+
+    The pages have a contact sheet, histograms, the masks over their images, scores and crops.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. A file is self-contained. A folder has
-    an index.html and pages of 20 images each. Jobs that are named must have ended; of a batch, those that have not
-    are shown as what they are. Exits with 1 where a job had masks and none was scored.
+    an index.html and pages of 20 images each. Jobs that are named must have ended; jobs of a batch that
+    have not are shown with their state. Exits with 1 where a job had masks and none was scored.
     """
     if not names and not batches:
         raise click.UsageError("name batches or jobs, or give --batch")

@@ -27,7 +27,9 @@ __all__ = ["requeue_command"]
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def requeue_command(names: tuple[str, ...], codes: tuple[str, ...], as_json: bool) -> None:
-    """Run jobs again that failed, were cancelled or expired, under the same ids and with all their attempts.
+    """Run failed, cancelled or expired jobs again, under the same ids.
+
+    They have all their attempts again.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Of a batch, jobs with a result stay as
     they are. Mend the cause first. Exits with 1 if a job that was named is not queued again.

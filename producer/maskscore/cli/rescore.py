@@ -44,7 +44,9 @@ def rescore_command(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Score the masks of earlier jobs again, with other prompts, thresholds, method or top-k.
+    """Score earlier jobs again with other prompts or thresholds.
+
+    The method and top-k can be changed, too.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. The new jobs' ids are printed, one per
     line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says

@@ -69,7 +69,9 @@ def run_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score a whole dataset: pair its images with their masks, submit them, and follow them to a summary.
+    """Score a whole dataset, and print a summary.
+
+    Pairs the images with their masks, submits them, and follows the jobs.
 
     IMAGES is a folder or an s3://bucket/prefix/. A local folder's files are read by the workers as file:// (their
     MASKSCORE_FILE_ROOTS must allow it), or are put into a bucket with --upload. Ctrl-C stops submitting; --resume goes

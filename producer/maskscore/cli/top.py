@@ -34,7 +34,9 @@ _LATE_S = 6.0
 @click.option("--once", is_flag=True, help="Print one look and end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per look, one per line.")
 def top_command(every: float, minutes: int, once: bool, as_json: bool) -> None:
-    """Show the queue, the workers and what failed lately, live; q or Ctrl-C ends it.
+    """Show the queue, the workers and recent failures, live.
+
+    q or Ctrl-C ends it.
 
     Where the output is no terminal, it prints one look and ends; with --json, one line per look until Ctrl-C.
     """

@@ -53,7 +53,9 @@ _ENV_FILE = "env"
 )
 @click.option("--device", default="auto", show_default=True, help="Device of the worker.")
 def up_command(weights: Path | None, buckets: tuple[str, ...], directory: Path | None, device: str) -> None:
-    """Run Redis, S3 and one worker in the foreground, and print the variables to export elsewhere.
+    """Run Redis, S3 and one worker on this machine, in the foreground.
+
+    Prints the variables to export in other terminals.
 
     Ctrl-C stops all of them, and removes jobs, results and objects unless --dir was given. With --dir they are kept,
     and so are ports and passwords: the same command goes on with them.
