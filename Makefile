@@ -63,7 +63,7 @@ docs: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m licences > docs/reference/licences.md
 
 site: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) $(VENV)-infinity build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
