@@ -26,7 +26,7 @@ from maskscore.ledger import Claim
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.prompts import (
+from maskscore.prompts.reading import (
     load_builtin,
 )
 from maskscore.schema.prompt_set import (

@@ -31,7 +31,7 @@ from maskscore.errors import InvalidDocumentError
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.prompts import (
+from maskscore.prompts.reading import (
     load_builtin,
 )
 from maskscore.storage import Objects

@@ -81,7 +81,7 @@ def test_pictures_per_frame(tmp_path: Path) -> None:
         ("bear/00001", ["1", "2"]),
     ]
     # Without objects' folders it may be anything.
-    with pytest.raises(MasksDocumentError, match="nor one of videos"):
+    with pytest.raises(MasksDocumentError, match="folders of a video's frames"):
         detect(tmp_path)
     with pytest.raises(MasksDocumentError, match="to be of the format vos"):
         read_masks((tmp_path / "bear" / "00000.png").read_bytes(), format="vos")
@@ -106,7 +106,7 @@ def test_a_run_finds_the_pictures_of_each_frames_objects(
         pairs = list(opened.pairing)
         maker = JobMaker(opened.images, opened.masks, objects, "batch", format=format_)
         made = [maker.make(pair) for pair in pairs]
-        census = opened.pairing.counts
+        census = opened.pairing.census
     assert [pair.image for pair in pairs] == [*frames, "sav_3/00000.jpg"]
     assert pairs[0].pictures == ("sav_1/000/00000.png", "sav_1/001/00000.png")
     assert (census.pairs, census.masks_without_image, census.masks_not_used) == (4, 0, 0)

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from maskscore.errors import JobError
-from maskscore.prompts import (
+from maskscore.prompts.reading import (
     load_builtin,
     read_prompt_set,
 )

@@ -1,4 +1,4 @@
-"""The exit codes of the commands, and the mapping from errors."""
+"""Exit codes, for scripts."""
 
 from __future__ import annotations
 

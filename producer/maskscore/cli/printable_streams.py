@@ -1,4 +1,4 @@
-"""Stdout and stderr that escape control characters, whatever the commands print."""
+"""Stdout and stderr of the commands: whatever ``click.echo`` and ``print`` say is printable when it arrives there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The progress of ``run`` on stderr: a live line on a terminal, else a line every ten seconds."""
+"""How far ``run`` has come: one live line on a terminal, else a plain line now and then; both on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scoring and job options that several commands share."""
+"""Options that several commands share: how masks are scored, and what else a job says of itself."""
 
 from __future__ import annotations
 

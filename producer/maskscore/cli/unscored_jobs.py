@@ -1,4 +1,4 @@
-"""Jobs that succeeded without a single scored mask: listed on stderr, and a failure for scripts."""
+"""Jobs that succeeded although no mask of theirs was scored: said on stderr, and no success for a script."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 
 from maskscore.schema import JobResult
 
-__all__ = ["UnscoredJobs"]
+__all__ = ["Unscored"]
 
 T = TypeVar("T")
 _EXAMPLES: Final = 3
 
 
-class UnscoredJobs:
-    """Counts such jobs among results; truthy where there is one."""
+class Unscored:
+    """Counts such jobs among results; true where there is one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -25,12 +25,12 @@ class UnscoredJobs:
     def __bool__(self) -> bool:
         return self.count > 0
 
-    def count_in(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
-        """Yield the results, and count."""
-        return self.count_in_items(results, lambda result: result)
+    def of(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
+        """Pass results on, and count."""
+        return self.of_each(results, lambda result: result)
 
-    def count_in_items(self, items: Iterable[T], result_of: Callable[[T], JobResult]) -> Iterator[T]:
-        """Yield the items, and count by their results."""
+    def of_each(self, items: Iterable[T], result_of: Callable[[T], JobResult]) -> Iterator[T]:
+        """Pass on what has a result, and count."""
         for item in items:
             result = result_of(item)
             if result.no_mask_scored:
@@ -39,8 +39,8 @@ class UnscoredJobs:
                     self._examples.append(f"job {result.job_id}: {result.why_no_mask_scored}")
             yield item
 
-    def print_examples(self) -> None:
-        """Print the first few of these jobs on stderr."""
+    def say(self) -> None:
+        """Say on stderr which jobs those are, the first few of them."""
         for example in self._examples:
             click.echo(f"maskscore: no mask was scored: {example}", err=True)
         if self.count > len(self._examples):

@@ -1,4 +1,4 @@
-"""Reads the results of a batch once each as they arrive, and counts them across runs."""
+"""Reading the results of a batch as they come, once each, and counting them; also over several runs."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from maskscore.client import COMMIT_EVERY_S, Client, Ending
-from maskscore.dataset.result_counts import ResultCounts
+from maskscore.dataset.result_counts import Tally
 from maskscore.errors import JobNotFound, ResultUnavailable, ServiceUnavailable
 from maskscore.schema import JobResult
 
-__all__ = ["ResultCollector"]
+__all__ = ["Collection"]
 
 _READERS = 8
 _PAGE = 100
 _NOTE = "run-tally"
 
 
-class ResultCollector:
+class Collection:
     """The tally of a batch, and how far it has come in the batch's events.
 
-    Both are stored with the batch in one write, so that a crash neither loses nor doubles a count. Call :meth:`step`
-    repeatedly, in one thread.
+    Both are kept with the batch, in one write: after a crash, what was counted since the last write is read again, and
+    nothing twice. Call :meth:`step` again and again; use it in one thread.
     """
 
     def __init__(self, client: Client, batch_id: str) -> None:
         self._client = client
         self._batch = client.batch(batch_id)
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="results")
-        self.result_counts = _kept(self._batch.note(_NOTE))
-        self._committed = self.result_counts.position
+        self.tally = _kept(self._batch.note(_NOTE))
+        self._committed = self.tally.position
         self._last = time.monotonic()
 
     def close(self) -> None:
-        """Store the counts, and stop the threads."""
+        """Keep what was counted, and end the threads."""
         self._pool.shutdown(cancel_futures=True)
-        # What could not be stored is counted again by the next run.
+        # What could not be kept is counted again by the next run.
         with suppress(ServiceUnavailable):
             self._commit()
 
@@ -47,31 +47,31 @@ class ResultCollector:
 
         Waits up to ``wait_s`` seconds for one where there is none.
         """
-        endings = self._batch.endings(after=self.result_counts.position, limit=_PAGE, wait_s=wait_s)
+        endings = self._batch.endings(after=self.tally.position, limit=_PAGE, wait_s=wait_s)
         # A thread for each is worth it only where objects are read.
         reads = any(ending.record and ending.record.result_uri for ending in endings)
         for ending, result in zip(endings, (self._pool.map if reads else map)(self._loaded, endings), strict=True):
             if isinstance(result, JobResult):
-                self.result_counts.add(result, lambda job_id=ending.event.job_id: self._image_of(job_id))  # type: ignore[misc]
+                self.tally.add(result, lambda job_id=ending.event.job_id: self._image_of(job_id))  # type: ignore[misc]
             elif result is not None:
-                self.result_counts.add_unread(ending.event.job_id, str(result))
-            self.result_counts.position = ending.event.event_id
+                self.tally.add_unread(ending.event.job_id, str(result))
+            self.tally.position = ending.event.event_id
         if time.monotonic() - self._last > COMMIT_EVERY_S:
             self._commit()
         return len(endings)
 
-    def reset(self) -> None:
-        """Discard the counts, since jobs that were counted have been queued again."""
-        self.result_counts = ResultCounts()
+    def begin_anew(self) -> None:
+        """Forget what was counted: jobs were queued again whose first end is counted already."""
+        self.tally = Tally()
 
-    def skip_to_end(self) -> ResultCounts:
-        """Skip the results until now, since their jobs will be queued again.
+    def begin_here(self) -> Tally:
+        """Count nothing but what ends from now on: jobs will be queued again whose first end is there already.
 
-        Returns the counts of what has ended before.
+        Returns the tally of what has ended before.
         """
         while self.step(0.0):
             pass
-        before, self.result_counts = self.result_counts, ResultCounts(position=self.result_counts.position)
+        before, self.tally = self.tally, Tally(position=self.tally.position)
         return before
 
     def _loaded(self, ending: Ending) -> JobResult | ResultUnavailable | None:
@@ -88,13 +88,13 @@ class ResultCollector:
 
     def _commit(self) -> None:
         self._last = time.monotonic()
-        if self.result_counts.position != self._committed:
-            self._batch.set_note(_NOTE, self.result_counts.model_dump_json())
-            self._committed = self.result_counts.position
+        if self.tally.position != self._committed:
+            self._batch.set_note(_NOTE, self.tally.model_dump_json())
+            self._committed = self.tally.position
 
 
-def _kept(note: str | None) -> ResultCounts:
+def _kept(note: str | None) -> Tally:
     try:
-        return ResultCounts() if note is None else ResultCounts.model_validate_json(note)
+        return Tally() if note is None else Tally.model_validate_json(note)
     except ValidationError:  # of another release: everything is counted again
-        return ResultCounts()
+        return Tally()

@@ -1,6 +1,7 @@
-"""Checks of a deployment, as ``maskscore doctor`` runs them: each yields a :class:`Finding` with advice.
+"""The doctor: examines a deployment and says what to do. ``maskscore doctor`` prints what it finds.
 
-One ``*_check`` module per subject. Only the worker's own checks, found by entry point, need PyTorch.
+Each module looks at one concern and yields a :class:`Finding` per thing; none of them needs PyTorch but ``worker``,
+which imports it when it is asked.
 """
 
 from __future__ import annotations

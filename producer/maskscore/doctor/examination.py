@@ -1,4 +1,4 @@
-"""Runs all checks in order, each with a time limit and with exceptions turned into findings."""
+"""The order of the checks, and how one is run: within a time, and without an exception getting out."""
 
 from __future__ import annotations
 

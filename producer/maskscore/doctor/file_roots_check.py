@@ -1,4 +1,4 @@
-"""Checks the folders of ``MASKSCORE_FILE_ROOTS``."""
+"""The folders whose files jobs may read."""
 
 from __future__ import annotations
 

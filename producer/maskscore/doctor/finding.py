@@ -1,4 +1,4 @@
-"""A finding: the outcome of one check, with advice."""
+"""What an examination says: one finding per thing looked at."""
 
 from __future__ import annotations
 

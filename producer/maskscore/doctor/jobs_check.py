@@ -1,4 +1,4 @@
-"""Checks the namespace: jobs by state, dead letters, and live workers."""
+"""The namespace: which jobs are where, and whether workers are there to take them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that Redis answers, how fast, and that the user has the necessary rights."""
+"""Redis: whether it answers, and how fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks the settings: misspelt names and invalid values."""
+"""The settings themselves: what is misspelt, and what has a value that cannot be used."""
 
 from __future__ import annotations
 

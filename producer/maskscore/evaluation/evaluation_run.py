@@ -1,4 +1,4 @@
-"""Scores labelled masks with the service, one job per image and candidate."""
+"""Labelled masks through the service: one job per image and question."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from maskscore.client import Client
 from maskscore.errors import WaitTimeout
-from maskscore.evaluation.class_prompts import ClassPrompts
+from maskscore.evaluation.class_prompts import Classes
 from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask
-from maskscore.evaluation.measurements import Measurement, ScoreCollector
+from maskscore.evaluation.measurements import Figures, Tally
 from maskscore.schema import Job, JobResult, Mask, Method, PromptSet, ScoringOptions, View
 
-__all__ = ["Candidate", "evaluate"]
+__all__ = ["Question", "evaluate"]
 
 _MOST_TOP_K: Final = 100
 _KIND, _CATEGORY = "eval_kind", "eval_category"
@@ -22,7 +22,7 @@ Progress = Callable[[Iterable[JobResult], int], Iterable[JobResult]]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Question:
     """Views whose features are averaged (or one alone), and a prompt set with its classes.
 
     Raises :class:`pydantic.ValidationError` for a view that is given twice.
@@ -30,7 +30,7 @@ class Candidate:
 
     views: tuple[View, ...]
     prompts: PromptSet
-    classes: ClassPrompts
+    classes: Classes
     method: Method = "softmax"
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Candidate:
 
     @property
     def options(self) -> ScoringOptions:
-        """The scoring options of its jobs."""
+        """The options that ask it."""
         first, *others = self.views
         return ScoringOptions(
             prompts=self.prompts,
@@ -54,20 +54,20 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """The views as text, joined by ``+``."""
+        """The views in a word."""
         return "+".join(view.text for view in self.views)
 
 
 def evaluate(
     client: Client,
     images: Sequence[tuple[str, LabelledImage]],
-    candidates: Sequence[Candidate],
+    questions: Sequence[Question],
     *,
     negatives: Callable[[LabelledImage], list[LabelledMask]],
     timeout: float | None = None,
     progress: Progress = lambda results, _count: results,
-) -> list[Measurement]:
-    """Score every image (with its URI) with every candidate; return the measurements in the candidates' order.
+) -> list[Figures]:
+    """Submit every image (with its URI) for every question, wait, and return the figures in the questions' order.
 
     ``negatives`` gives what is sampled for an image; it is called once per image. A prompt set travels in its jobs, so
     that it is the one whose classes are known. The five best positive prompts are looked for among a mask's 100 best
@@ -76,36 +76,36 @@ def evaluate(
 
     Raises :class:`~maskscore.errors.WaitTimeout`, and what :meth:`maskscore.Client.submit_many` raises.
     """
-    collectors = [ScoreCollector(candidate.classes.prompts) for candidate in candidates]
-    asked: dict[str, tuple[ScoreCollector, str]] = {}
+    tallies = [Tally(question.classes.prompts) for question in questions]
+    asked: dict[str, tuple[Tally, str]] = {}
 
     def jobs() -> Iterator[Job]:
         for uri, image in images:
             masks = _masks([*image.masks, *negatives(image)])
-            for candidate, collector in zip(candidates, collectors, strict=True):
-                job = Job.model_validate({"image": uri, "masks": masks, "options": candidate.options})
-                asked[job.job_id] = collector, image.id
+            for question, tally in zip(questions, tallies, strict=True):
+                job = Job.model_validate({"image": uri, "masks": masks, "options": question.options})
+                asked[job.job_id] = tally, image.id
                 yield job
 
     batch = client.submit_many(jobs(), wait_for_room=True)
     try:
         for result in progress(batch.as_completed(timeout), len(asked)):
-            collector, image_id = asked[result.job_id]
+            tally, image_id = asked[result.job_id]
             if result.error is not None:
-                collector.failed[result.error.code] += 1
+                tally.failed[result.error.code] += 1
             for component in result.components:
                 upstream = component.upstream
-                collector.add(component, image=image_id, kind=upstream[_KIND], category=upstream[_CATEGORY])
+                tally.add(component, image=image_id, kind=upstream[_KIND], category=upstream[_CATEGORY])
     except WaitTimeout as error:
         batch.cancel()
         raise WaitTimeout(f"The evaluation had not ended after {timeout:g} s; its jobs are cancelled.") from error
     except (KeyboardInterrupt, SystemExit):
-        # No other caller waits for these results.
+        # Nobody else asks for these results.
         batch.cancel()
         raise
     return [
-        collector.measurements(candidate.text, candidate.prompts.name, candidate.prompts.digest)
-        for candidate, collector in zip(candidates, collectors, strict=True)
+        tally.figures(question.text, question.prompts.name, question.prompts.digest)
+        for question, tally in zip(questions, tallies, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The rank score of a mask: a weighted product of its scores and of fields of the upstream tool."""
+"""Which masks are best: one number per mask, of the semantic multiplier and of what the upstream tool says of it."""
 
 from __future__ import annotations
 

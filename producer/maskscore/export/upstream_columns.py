@@ -1,4 +1,4 @@
-"""The fields of the upstream tool that become Parquet columns: those whose values are scalars of one type."""
+"""Which fields of the upstream tool can be columns of their own: those whose values are scalars of one kind."""
 
 from __future__ import annotations
 

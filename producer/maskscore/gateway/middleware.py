@@ -1,4 +1,4 @@
-"""ASGI middleware of every request: the limit of open requests, the host check, the access log and the metrics."""
+"""What is done for every request, before and after it is answered: the limit, the log, the counts."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maskscore.exporter import counter, gauge, histogram
-from maskscore.gateway.allowed_hosts import AllowedHosts
+from maskscore.gateway.allowed_hosts import Hosts
 from maskscore.gateway.authentication import leave
 from maskscore.gateway.problems import ProblemError, answer
 from maskscore.observability import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
 
-__all__ = ["RequestMiddleware"]
+__all__ = ["Access"]
 
 log = logging.getLogger(__name__)
 
 _PREFIX: Final = "/v1/"
 
 
-class RequestMiddleware:
-    """The middleware.
+class Access:
+    """Middleware (ASGI).
 
     Parameters
     ----------
     app: the application.
-    most: open requests to ``/v1`` at most; further ones get 503.
-    hosts: the host names that are accepted.
-    registry: holds the metrics.
+    most: requests to ``/v1`` that are answered at once; to more of them, the answer is 503.
+    hosts: the names that are answered to.
+    registry: where the counts go.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, hosts: AllowedHosts, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, *, most: int, hosts: Hosts, registry: CollectorRegistry) -> None:
         self._app = app
         self._most = most
         self._hosts = hosts

@@ -1,4 +1,4 @@
-"""A thread that reads the ledger's backlog periodically, so that a slow Redis does not block the supervisor."""
+"""What the ledger holds, seen again and again by a thread of its own: Redis may take its time to answer."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from maskscore.broker import redis_reason
 from maskscore.ledger import Ledger
 from maskscore.pool.scaling import Observation
 
-__all__ = ["BacklogObserver"]
+__all__ = ["Demand"]
 
 log = logging.getLogger("maskscore.pool")
 
 
-class BacklogObserver:
+class Demand:
     """A thread that counts the jobs that have not ended.
 
     Parameters
     ----------
-    every_s: seconds between two observations.
-    keep_s: seconds for which an observation is kept; the cool-down at least.
+    every_s: seconds between two looks.
+    keep_s: how long an observation is kept, in seconds; a cool-down, at least.
     """
 
     def __init__(self, ledger: Ledger, *, every_s: float, keep_s: float) -> None:
@@ -46,12 +46,12 @@ class BacklogObserver:
         self._thread.join()
 
     def seen(self) -> list[Observation]:
-        """Return the kept observations, the latest last."""
+        """Return the observations that are kept, the latest last."""
         with self._lock:
             return list(self._seen)
 
-    def observe(self) -> None:
-        """Make one observation."""
+    def look(self) -> None:
+        """Look once."""
         jobs = self._count()
         now = time.monotonic()
         with self._lock:
@@ -61,7 +61,7 @@ class BacklogObserver:
 
     def _run(self) -> None:
         while True:
-            self.observe()
+            self.look()
             if self._closing.wait(self._every_s):
                 return
 

@@ -1,12 +1,12 @@
-"""Exponential backoff before a worker that died is started again."""
+"""When a worker that died is started again."""
 
 from __future__ import annotations
 
-__all__ = ["RestartBackoff"]
+__all__ = ["Restarts"]
 
 
-class RestartBackoff:
-    """The deaths at one slot, and the pause after each: doubled every time, and short again after a good run.
+class Restarts:
+    """The deaths at one place, and the pause after each: doubled every time, and short again after a good run.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
-"""Child processes that end with their parent, and signal handling around them."""
+"""Child processes: how they are started, and which signals they and their parent take."""
 
 from __future__ import annotations
 
 from maskscore.processes.signals import (
-    deferred_signals,
-    enable_interrupts,
+    hear_interrupts,
+    signals_held,
 )
 
 __all__ = [
-    "deferred_signals",
-    "enable_interrupts",
+    "hear_interrupts",
+    "signals_held",
 ]

@@ -1,4 +1,4 @@
-"""Checks of a prompt set, and how the number of its prompts shifts the sums."""
+"""What is wrong with a prompt set, and what the number of its prompts does to the sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decodes an image file to the picture that the worker scored, with Pillow."""
+"""An image file → the picture that the worker scored, by Pillow alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The colour scale of scores: a grade with name, meaning and colour per component."""
+"""Which colour a component gets."""
 
 from __future__ import annotations
 
