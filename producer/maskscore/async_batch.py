@@ -13,6 +13,7 @@ from maskscore.batch import COMMIT_EVERY_S, Batch, Ending
 from maskscore.ledger import BatchCounts, BatchEvent
 from maskscore.polling import PAGE
 from maskscore.result import JobResult
+from maskscore.store import load_result_or_error
 from maskscore.watcher import batch_topic
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class AsyncBatch:
                 async for events in pages:
                     records = await self._client.records([event.job_id for event in events])
                     for event, record in zip(events, records, strict=True):
-                        result = await self.result_of(Ending(event, record))
+                        result = await self._client._call(self._batch._result, event, record, load_result_or_error)
                         if result is not None:
                             yield result
                         done = event.event_id

@@ -26,7 +26,7 @@ from maskscore.registry import SeenWorker
 from maskscore.rescore import Changes, rescored
 from maskscore.result import JobResult, JobState
 from maskscore.settings import ClientSettings
-from maskscore.store import load_result
+from maskscore.store import load_result_or_error
 from maskscore.watcher import Watcher, job_topic
 
 __all__ = ["AsyncClient", "AsyncJobHandle"]
@@ -228,7 +228,8 @@ class AsyncClient:
         while window := polling.window():
             ended = polling.ended(await self.statuses(window))
             for job_id, record in zip(ended, await self.records(ended), strict=True):
-                yield await (self._call(load_result, record, self._sync.objects) if record else self.get(job_id))
+                load = load_result_or_error
+                yield await (self._call(load, record, self._sync.objects) if record else self.get(job_id))
             if (pause_s := polling.pause()) is None:
                 raise await self._call(self._sync._late, polling.late())
             await asyncio.sleep(pause_s)

@@ -12,9 +12,9 @@ from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob, ResultUn
 from maskscore.job import Job
 from maskscore.ledger import JobRecord
 from maskscore.objects import Objects
-from maskscore.result import JobResult, JobState
+from maskscore.result import Failure, JobResult, JobState
 
-__all__ = ["StoredResult", "load_result", "result_uri", "store_result"]
+__all__ = ["StoredResult", "load_result", "load_result_or_error", "result_uri", "store_result"]
 
 # A result is read back whole; this bounds what a wrong object behind the URI can cost.
 _MAX_RESULT_BYTES = 1 << 30
@@ -112,3 +112,25 @@ def load_result(record: JobRecord, objects: Objects) -> JobResult:
             "or one that ends in '/'."
         )
     return result.model_copy(update={"finished_at": status.finished_at})
+
+
+def load_result_or_error(record: JobRecord, objects: Objects) -> JobResult:
+    """Return :func:`load_result`'s; for a result that is lost, one with an ``error`` that says so, and no components.
+
+    Raises :class:`~maskscore.errors.ResultUnavailable` where the job has not ended, or the store does not answer or may
+    not be read: a later try may find the result.
+    """
+    status = record.status
+    try:
+        return load_result(record, objects)
+    except ResultUnavailable as error:
+        unread = isinstance(error.__cause__, JobError) and error.__cause__.code != FailureCode.RESULT_NOT_STORED
+        if unread or not status.state.ended:
+            raise
+        return JobResult(
+            job_id=status.job_id,
+            batch_id=status.batch_id,
+            state=status.state,
+            error=Failure(code=error.code, message=str(error)),
+            finished_at=status.finished_at,
+        )
