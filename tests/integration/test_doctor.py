@@ -87,6 +87,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
         "settings",
         "versions",
         "redis",
+        "redis rights",
         "redis version",
         "redis role",
         "eviction",
@@ -115,7 +116,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
 
     assert shown.returncode == 0
     lines = shown.stdout.splitlines()
-    assert lines[-1] == "0 failed, 0 warnings, 23 ok, 0 skipped."
+    assert lines[-1] == "0 failed, 0 warnings, 24 ok, 0 skipped."
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line != line.rstrip()] == []
     for secret in (services.redis.password, services.s3.secret_key, services.s3.access_key):
