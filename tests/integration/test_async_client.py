@@ -48,7 +48,7 @@ def settings(services: LocalServices) -> ClientSettings:
 @pytest.fixture
 def _told_or_never(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks again before the test's time is over: what is not told is never seen."""
-    monkeypatch.setattr("maskscore.client.endings_watcher._LOOK_AGAIN_S", 1000.0)
+    monkeypatch.setattr("maskscore.client.endings_watcher._CHECK_AGAIN_S", 1000.0)
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_waits_that_are_cancelled_leave_nothing(settings: ClientSettings) -> Non
             outcomes = await asyncio.gather(*waits, return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
             assert client._watcher._waiters == {}
-            await until(lambda: not client._looks._asked, "nobody asks any more")
+            await until(lambda: not client._load_status._requests, "nobody asks any more")
             await until(lambda: "maskscore-watcher" not in our_threads(), "the watcher has ended")
             await until(lambda: not client._under_way, "no call is under way")
             # And it begins anew.

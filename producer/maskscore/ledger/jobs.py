@@ -370,12 +370,20 @@ class Ledger:
     def totals(self) -> dict[tuple[str, str], int]:
         """Count the ends of jobs since the namespace began, by state and, for ``failed``, by code (else empty).
 
-        A job that is sent again and ends again counts again. Ends under releases that did not count them are missing.
+        A job that is sent again and ends again counts again. Ends under releases that did not count them are missing,
+        and so is what others have written there.
         """
+        try:
+            stored = self._redis.hgetall(f"{self._namespace}:totals")
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            stored = {}
         counts: dict[tuple[str, str], int] = {}
-        for name, count in self._redis.hgetall(f"{self._namespace}:totals").items():
-            state, _, code = name.decode().partition(":")
-            counts[state, code] = int(count)
+        for name, count in stored.items():
+            state, _, code = name.decode("utf-8", "replace").partition(":")
+            if count.isdigit():
+                counts[state, code] = int(count)
         return counts
 
     def _record(self, job_id: str) -> str:

@@ -19,6 +19,7 @@ from maskscore.storage.output import (
 from maskscore.storage.results import (
     StoredResult,
     load_result,
+    load_result_or_error,
     store_result,
 )
 from maskscore.storage.s3_clients import (
@@ -46,6 +47,7 @@ __all__ = [
     "credentials_source",
     "file_name_of",
     "load_result",
+    "load_result_or_error",
     "output_errors",
     "output_file",
     "output_folder",
