@@ -11,17 +11,34 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from maskscore.formats.format import Format
 from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
-__all__ = ["entries_of_labels_text"]
+__all__ = ["FORMAT"]
 
 # A rounded coordinate may lie a little outside; a pixel's lies far.
 _MOST = 1.5
 _FEWEST_NUMBERS = 7
 
 
-def entries_of_labels_text(data: bytes, context: ReadContext) -> list[Any]:
+def _recognises(head: bytes) -> bool:
+    """Say whether a file's beginning is a line of numbers, with spaces between them."""
+    tokens = head.split(b"\n", 1)[0].split()
+    # Ultralytics writes a class without a polygon for a mask that it has lost in scaling; no JSON is a number alone.
+    is_short = 0 < len(tokens) < 5 and tokens[0].isdigit()
+    return (is_short or len(tokens) >= 5) and all(map(_is_number, tokens[:5]))
+
+
+def _is_number(token: bytes) -> bool:
+    try:
+        float(token)
+    except ValueError:
+        return False
+    return token[-1:] != b","
+
+
+def _entries(data: bytes, context: ReadContext) -> list[Any]:
     """Return an entry per line, with the polygon in pixels; ``upstream`` has ``class``, ``confidence``, ``track_id``.
 
     A line with a box (four numbers after the class) becomes an :class:`~maskscore.formats.UnreadableMask`. Raises
@@ -89,3 +106,13 @@ def _entry(tokens: list[str], columns: tuple[str, ...] | None, size: Size, index
     height, width = size
     scaled = [number * (height if position % 2 else width) for position, number in enumerate(coordinates)]
     return {**fields, "segmentation": [scaled], "polygon_convention": "opencv"}
+
+
+FORMAT = Format(
+    name="yolo",
+    scope="image",
+    description="label text of Ultralytics: a class and a normalised polygon per line",
+    kinds=("text",),
+    recognises=_recognises,
+    entries=_entries,
+)
