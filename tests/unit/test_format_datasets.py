@@ -231,7 +231,7 @@ def test_what_is_of_one_image_or_of_no_layout_says_so(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("hello")
     with pytest.raises(MasksDocumentError, match=r"not JSON.*Known formats: maskscore, sam, .*npz"):
         read_dataset(tmp_path / "b.txt")
-    with pytest.raises(MasksDocumentError, match=r"no metadata[.]csv"):
+    with pytest.raises(MasksDocumentError, match=r"no folder of a known format .*metadata[.]csv"):
         read_dataset(tmp_path)
     with pytest.raises(MasksDocumentError, match=r"There is no format 'x'"):
         read_dataset(tmp_path, format="x")

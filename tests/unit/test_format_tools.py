@@ -317,7 +317,7 @@ def test_kitti_mots_is_not_taken_for_yolo(tmp_path: Path) -> None:
     for name in ("000014.png", "photo.png"):
         with pytest.raises(MasksDocumentError, match="no frame with the file name"):
             read_masks(path.read_bytes(), image_name=name)
-    with pytest.raises(MasksDocumentError, match="lines of KITTI MOTS"):
+    with pytest.raises(MasksDocumentError, match="they are text of KITTI MOTS"):
         read_masks(path.read_bytes(), format="yolo")
 
 

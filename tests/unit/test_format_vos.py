@@ -81,7 +81,7 @@ def test_pictures_per_frame(tmp_path: Path) -> None:
         ("bear/00001", ["1", "2"]),
     ]
     # Without objects' folders it may be anything.
-    with pytest.raises(MasksDocumentError, match="nor one of videos"):
+    with pytest.raises(MasksDocumentError, match="folders of a video's frames"):
         detect(tmp_path)
     with pytest.raises(MasksDocumentError, match="to be of the format vos"):
         read_masks((tmp_path / "bear" / "00000.png").read_bytes(), format="vos")

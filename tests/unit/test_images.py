@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from maskscore.client.image_header import image_size
 from maskscore.errors import JobError
-from maskscore.formats.png import decode_png
+from maskscore.formats.picture_decoding import decode_png
 from maskscore.formats.read_context import ReadContext
 from maskscore.imaging.decode_limits import MAX_PIECES, MAX_SCANS
 from maskscore_worker.inputs.images import DecodedImage, decode_image, header_size

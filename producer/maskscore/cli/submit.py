@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -23,8 +23,8 @@ from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client, image_size, keep_categories, with_content_id
 from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
-from maskscore.formats import Orphans, UnreadableMask, read_categories, read_masks
-from maskscore.schema import Job, JobState, MasksFormat, Orientation, explain, parse_job
+from maskscore.formats import FORMATS, Orphans, UnreadableMask, read_categories, read_masks
+from maskscore.schema import Job, JobState, Orientation, explain, parse_job
 from maskscore.storage import path_in
 
 __all__ = ["job_from_options", "submit_command"]
@@ -38,7 +38,7 @@ __all__ = ["job_from_options", "submit_command"]
     "--format",
     "format_",
     metavar="NAME",
-    type=click.Choice(get_args(MasksFormat)),
+    type=click.Choice([name for name, known in FORMATS.items() if known.scope != "folder"]),
     help="Layout of the masks; else their content says.",
 )
 @scoring_options

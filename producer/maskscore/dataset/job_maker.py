@@ -16,15 +16,14 @@ from maskscore.dataset.mask_folders import read_folder, read_pictures
 from maskscore.dataset.pairing import Pair
 from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.errors import InvalidDocumentError, NothingToScore
-from maskscore.formats import FORMAT as VOS_FORMAT
-from maskscore.formats import Orphans, UnreadableMask, kind_of, read_masks, unwrapped
+from maskscore.formats import VOS, Orphans, UnreadableMask, kind_of, read_masks, unwrapped
 from maskscore.schema import Job, Mask, ScoringOptions, explain
 from maskscore.storage import Objects, What
 
 __all__ = ["JobMaker", "MadeJob"]
 
 # Polygons in shares of the image's sides (Ultralytics' JSON has them, too), and arrays whose axes fit it in one order.
-_NEED_THE_SIZE = ("numbers", "npz", "npy")
+_NEED_THE_SIZE = ("text", "npz", "npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class JobMaker:
         )
         pinned = self.pinned and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
         # A folder's format says nothing of a file, but that a frame's picture is a label map.
-        format_ = "png-labels" if self.format == VOS_FORMAT.name else self.format
+        format_ = "png-labels" if self.format == VOS.name else self.format
         return {"uri": uri, "format": format_, "etag": pair.masks_etag if pinned else None}, []
 
     def _read_here(self, root: StorageRoot, pair: Pair) -> tuple[list[Mask], list[str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from maskscore.dataset.file_names import folder_of, last_part
 from maskscore.dataset.storage_roots import FolderRoot, StorageRoot
 from maskscore.formats import (
-    FORMAT,
     SAM_TABLE,
+    VOS,
     ImageMasks,
     MasksDocumentError,
     ReadContext,
@@ -50,7 +50,7 @@ def read_pictures(root: StorageRoot, names: Sequence[str], format: str | None = 
     """
     pictures = [(last_part(folder_of(name)), root.read(name, "masks")) for name in names]
     with formats_extra():
-        return masks_of(entries_of_pictures(pictures, ReadContext(), None if format == FORMAT.name else format))
+        return masks_of(entries_of_pictures(pictures, ReadContext(), None if format == VOS.name else format))
 
 
 def _read(folder: Path, format: str | None) -> list[Mask | UnreadableMask]:

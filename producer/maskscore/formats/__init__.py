@@ -1,11 +1,11 @@
-"""Masks from the files of other tools. Which layout a file has, shows in its content, or is said with ``format=``.
+"""Masks from the files of other tools. The content of a file shows its format, or ``format=`` names it.
 
 - :func:`read_masks`: the masks of one image, from the bytes of one object or file. Workers read with it what a job
   names by URI.
 - :func:`read_dataset`: the masks of many images, from one file or folder, an image at a time, in bounded memory.
 - :func:`read_categories`: what such a file says of its categories.
-- :func:`detect`: which :class:`Layout` a file has; its ``scope`` says whether it is of one image or of many.
-- :data:`FORMATS`: the layouts by name, for ``--format``.
+- :func:`detect`: which :class:`Format` a file has; its ``scope`` says whether it is of one image or of many.
+- :data:`FORMATS`: the formats by name, for ``--format``.
 - :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter
   has returned in this very process; they need NumPy.
 
@@ -24,6 +24,7 @@ from maskscore.formats.detection import (
     detect,
     kind_of,
 )
+from maskscore.formats.format import Format
 from maskscore.formats.image_names import (
     best,
     composed,
@@ -31,8 +32,6 @@ from maskscore.formats.image_names import (
     spellings,
 )
 from maskscore.formats.image_reading import read_masks
-from maskscore.formats.in_python import from_arrays, from_detectron2, from_sam, from_ultralytics
-from maskscore.formats.layouts import FORMATS, Layout
 from maskscore.formats.masks_from_entries import (
     masks_of,
 )
@@ -43,21 +42,23 @@ from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, 
 from maskscore.formats.read_context import (
     ReadContext,
 )
+from maskscore.formats.registry import FORMATS
 from maskscore.formats.sam_folder import (
     SAM_TABLE,
 )
+from maskscore.formats.segmenter_outputs import from_arrays, from_detectron2, from_sam, from_ultralytics
 from maskscore.formats.vos import (
-    FORMAT,
+    VOS,
     entries_of_pictures,
     frame_of,
 )
 
 __all__ = [
-    "FORMAT",
     "FORMATS",
     "SAM_TABLE",
+    "VOS",
+    "Format",
     "ImageMasks",
-    "Layout",
     "MasksDocumentError",
     "Orphans",
     "ReadContext",

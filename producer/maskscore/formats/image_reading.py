@@ -6,16 +6,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from maskscore.formats import yolo
 from maskscore.formats.containers import MOST_BYTES, unwrapped
-from maskscore.formats.detection import Kind, kind_of, starts_with_class
-from maskscore.formats.json_documents import json_entries, layout_of_json, parse_json
-from maskscore.formats.layouts import layout_named
+from maskscore.formats.content_kinds import Kind
+from maskscore.formats.detection import content_of, format_of, kind_of, text_head
+from maskscore.formats.format import Format
+from maskscore.formats.json_documents import entries_of_json
 from maskscore.formats.masks_from_entries import masks_of
 from maskscore.formats.optional_modules import formats_extra
 from maskscore.formats.outcomes import MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import MOST_PIXELS, ReadContext
-from maskscore.formats.registry import REGISTERED, recognised_text
-from maskscore.formats.yolo import entries_of_labels_text
+from maskscore.formats.registry import format_named, recognised
 from maskscore.schema import Mask
 
 __all__ = ["read_masks"]
@@ -57,11 +58,12 @@ def read_masks(
         context.orphans = orphans
     if doubts is not None:
         context.doubts = doubts
-    name = layout_named(format).name if format is not None else None
-    if name is None and (file_name or "").lower().endswith(".txt") and (not data.strip() or starts_with_class(data)):
-        name = "yolo"
+    is_label_file = (file_name or "").lower().endswith(".txt")
+    if format is None and is_label_file and (not data.strip() or yolo.starts_with_class(text_head(data))):
+        format = yolo.FORMAT.name
+    named = format_named(format) if format is not None else None
     with formats_extra():
-        entries = _entries(unwrapped(data, max_bytes), name, context)
+        entries = _entries(unwrapped(data, max_bytes), named, context)
     context.counted(len(entries))
     if orphans is None and context.orphans.count:
         warnings.warn(f"{context.orphans}; they are left out.", stacklevel=2)
@@ -70,62 +72,41 @@ def read_masks(
     return masks_of(entries, context.polygon_size)
 
 
-def _entries(data: bytes, name: str | None, context: ReadContext) -> list[Any]:
-    if name is None and (not data or data.isspace()):
+def _entries(data: bytes, named: Format | None, context: ReadContext) -> list[Any]:
+    if named is None and (not data or data.isspace()):
         raise MasksDocumentError(
             "The masks file is empty. If it is YOLO's label text of an image without objects, end its name in .txt, or "
             "say the format: yolo."
         )
     kind = kind_of(data)
-    if name is not None and kind not in _kinds(name):
-        raise MasksDocumentError(f"The masks were to be of the format {name}, but they are {_WORDS[kind]}.")
-    if kind in ("png", "picture"):
-        from maskscore.formats.png import entries_of_png
-
-        return entries_of_png(data, name, context)
-    if kind in ("npz", "npy"):
-        from maskscore.formats.npz import entries_of_npz
-
-        return entries_of_npz(data, context)
-    if kind == "xml":
-        from maskscore.formats.cvat import entries_of_cvat
-
-        return entries_of_cvat(data, context)
-    if name == "yolo" and data.lstrip()[:1] in (b"[", b"{"):
-        raise MasksDocumentError("The masks were to be of the format yolo, lines of numbers, but they are JSON.")
-    if name == "yolo" or (kind == "numbers" and name is None):
-        return entries_of_labels_text(data, context)
-    if kind == "lines":
-        return REGISTERED[name or recognised_text(data[:_HEAD_BYTES].lstrip()) or ""].entries(data, context)
-    document = parse_json(data)
-    return json_entries(document, name or layout_of_json(document), context)
+    if named is not None:
+        kind = _checked(named, kind, data)
+    content = content_of(data, kind, context)
+    context.format_is_guessed = named is None
+    format_ = named or format_of(content, kind)
+    return entries_of_json(content, format_, context) if kind == "json" else format_.entries(content, context)
 
 
-def _kinds(name: str) -> tuple[Kind, ...]:
-    registered = REGISTERED.get(name)
-    if registered is not None:
-        return () if registered.kind == "folder" else (registered.kind,)
-    return _KINDS.get(name, ("json",))
+def _checked(named: Format, kind: Kind, data: bytes) -> Kind:
+    """Return the kind as which the data are read. Raises MasksDocumentError where the format has no such files."""
+    words = _WORDS[kind]
+    if kind in named.kinds:
+        other = recognised("text", text_head(data)) if kind == "text" else None
+        if other is None or other is named:
+            return kind
+        words = other.description
+    # Text that is not recognised, such as that of an image without objects, which is empty.
+    if kind == "json" and "text" in named.kinds and data.lstrip()[:1] not in (b"[", b"{"):
+        return "text"
+    raise MasksDocumentError(f"The masks were to be of the format {named.name}, but they are {words}.")
 
 
-_HEAD_BYTES = 4096
-_KINDS: Mapping[str, tuple[Kind, ...]] = {
-    "png-labels": ("png", "picture"),
-    "png-binary": ("png", "picture"),
-    "coco-panoptic": ("png", "picture", "json"),
-    "npz": ("npz", "npy"),
-    "cvat": ("xml",),
-    # A file of an image without objects is empty, which has no kind of its own.
-    "yolo": ("numbers", "json"),
-    "sam-folder": (),
-}
 _WORDS: Mapping[Kind, str] = {
     "png": "a PNG",
     "picture": "a TIFF, BMP, GIF or JPEG",
     "npz": "a ZIP archive or NPZ",
     "npy": "an NPY",
     "xml": "XML",
-    "numbers": "lines of numbers",
-    "lines": "lines of KITTI MOTS",
+    "text": "lines of text",
     "json": "JSON, or nothing that is known",
 }

@@ -1,4 +1,4 @@
-"""What the readers of several formats have in common: sizes, points, and pictures inside a box."""
+"""Values of JSON documents, checked: lists, numbers, sizes, points, base64, and pictures inside a box."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ import binascii
 import zlib
 from typing import Any
 
-from maskscore.formats.outcomes import Size
+from maskscore.formats.outcomes import MasksDocumentError, Size
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import RLE
 
-__all__ = ["bytes_of_base64", "flat_points", "inflated", "is_number", "rle_of_picture", "size_of"]
+__all__ = ["bytes_of_base64", "flat_points", "inflated", "is_number", "list_of", "rle_of_picture", "size_of"]
 
 
 def is_number(value: Any) -> bool:
     """Say whether a value of a JSON document is a number (and not a boolean)."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def list_of(value: Any, layout: str) -> list[Any]:
+    """Return a list as it is. Raises :class:`~maskscore.formats.MasksDocumentError`: the document is no such layout."""
+    if not isinstance(value, list):
+        raise MasksDocumentError(f"The masks are not in the layout that was asked for: {layout}.")
+    return value
 
 
 def size_of(height: Any, width: Any) -> Size | None:
@@ -63,7 +70,7 @@ def rle_of_picture(png: bytes, left: int, top: int, size: Size | None, context: 
     Inside is what is not 0; of colours with transparency, what is not transparent. Raises ValueError where it does not
     fit into the image, and :class:`~maskscore.formats.MasksDocumentError` where it cannot be decoded or is too large.
     """
-    from maskscore.formats.png import decode_png
+    from maskscore.formats.picture_decoding import decode_png
     from maskscore.masks.arrays import rle_in_box
 
     if size is None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.containers import opened
-from maskscore.formats.format import Format, Layout
+from maskscore.formats.format import Format
+from maskscore.formats.json_stream import Grouped
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, UnreadableMask
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]
@@ -76,9 +77,7 @@ def _entries(data: Any, context: ReadContext) -> list[Any]:
     return [*entries, *frames.get(None, [])]
 
 
-def _images(path: Path) -> Iterator[ImageMasks]:
-    from maskscore.formats.json_stream import Grouped
-
+def _images(path: Path, _: Orphans) -> Iterator[ImageMasks]:
     video = path.name.split(".", 1)[0]
     # Of MOTSChallenge every file is called `gt.txt`.
     folder = "" if video == "gt" else f"{video}/"
@@ -106,9 +105,11 @@ def _unpacked(entry: dict[str, Any]) -> Any:
 
 
 FORMAT = Format(
-    Layout("kitti-mots", "dataset", "text of KITTI MOTS: a line per object and frame of a video, with an RLE"),
-    _recognises,
-    _entries,
-    _images,
-    kind="lines",
+    name="kitti-mots",
+    scope="dataset",
+    description="text of KITTI MOTS: a line per object and frame of a video, with an RLE",
+    kinds=("text",),
+    recognises=_recognises,
+    entries=_entries,
+    images=_images,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from maskscore.formats.format import Format, Layout, Stated
+from maskscore.formats.format import Format, Stated
 from maskscore.formats.json_values import bytes_of_base64, flat_points, rle_of_picture, size_of
 from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
@@ -84,8 +84,11 @@ def _mask(shape: dict[str, Any], size: Size | None, context: ReadContext) -> Any
 
 
 FORMAT = Format(
-    Layout("labelme", "image", "LabelMe's JSON: `shapes` with polygons and masks"),
-    _recognises,
-    _entries,
+    name="labelme",
+    scope="image",
+    description="LabelMe's JSON: `shapes` with polygons and masks",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
     stated=_stated,
 )

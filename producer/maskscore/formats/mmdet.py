@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskscore.formats.format import Format, Layout
+from maskscore.formats.format import Format
 from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
 
@@ -69,7 +69,10 @@ def _prediction(document: Any) -> dict[str, Any]:
 
 
 FORMAT = Format(
-    Layout("mmdet", "image", "JSON of MMDetection's DetInferencer: `labels`, `scores`, `bboxes` and `masks`"),
-    _recognises,
-    _entries,
+    name="mmdet",
+    scope="image",
+    description="JSON of MMDetection's DetInferencer: `labels`, `scores`, `bboxes` and `masks`",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
 )

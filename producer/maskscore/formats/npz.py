@@ -12,21 +12,21 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-from numpy.lib import format as npy
-
-from maskscore.formats.in_python import inside
-from maskscore.formats.label_maps import entries_of_labels, label_map_of
+from maskscore.formats.format import Format
 from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
-from maskscore.masks.arrays import rle_of_mask
+from maskscore.formats.segmenter_outputs import inside
 
-__all__ = ["entries_of_npz"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-_Array = npt.NDArray[Any]
+    _Array = npt.NDArray[Any]
+
+__all__ = ["FORMAT"]
+
 _MOST_BYTES = 1 << 32
 # What cannot be unpacked mask by mask is in memory at once.
 _MOST_WHOLE_BYTES = 1 << 30
@@ -49,6 +49,8 @@ class _Stored:
 
     def take(self, shape: tuple[int, ...]) -> _Array:
         """Return the next so many elements."""
+        import numpy as np
+
         wanted = math.prod(shape) * self.dtype.itemsize
         with _reading():
             data = self.file.read(wanted)
@@ -68,7 +70,7 @@ class _Stored:
         return self.take(self.shape[::-1]).T if self.fortran else self.take(self.shape)
 
 
-def entries_of_npz(data: bytes, context: ReadContext) -> list[Any]:
+def _entries(data: bytes, context: ReadContext) -> list[Any]:
     """Return the entries of a stack ``(N, H, W)``, ``(N, 1, H, W)`` or ``(H, W, N)``, or of a map ``(H, W)``.
 
     Of booleans and integers what is not zero is inside, of floats what is above 0.0; each value but 0 of a map of
@@ -77,8 +79,8 @@ def entries_of_npz(data: bytes, context: ReadContext) -> list[Any]:
 
     Raises :class:`~maskscore.formats.MasksDocumentError` for anything else, whatever the bytes are.
     """
-    if data.startswith(npy.MAGIC_PREFIX):
-        return _entries(_stored(io.BytesIO(data)), {}, context)
+    if data.startswith(b"\x93NUMPY"):
+        return _of_array(_stored(io.BytesIO(data)), {}, context)
     with _reading():
         archive = zipfile.ZipFile(io.BytesIO(data))
     with archive:
@@ -110,7 +112,7 @@ def _from_archive(archive: zipfile.ZipFile, context: ReadContext) -> list[Any]:
             stored = _member(archive, f"{name}.npy")
             if stored.dtype.kind in "biuf":
                 columns[name] = stored.whole().astype(stored.dtype).tolist()
-    return _entries(_member(archive, f"{chosen}.npy"), columns, context)
+    return _of_array(_member(archive, f"{chosen}.npy"), columns, context)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> _Stored:
@@ -132,6 +134,8 @@ def _chosen(shapes: dict[str, tuple[int, ...]]) -> str:
 
 
 def _stored(file: IO[bytes]) -> _Stored:
+    from numpy.lib import format as npy
+
     with _reading():
         version = npy.read_magic(file)
         if version == (1, 0):
@@ -151,7 +155,9 @@ def _stored(file: IO[bytes]) -> _Stored:
     return _Stored(file, tuple(shape), fortran, dtype)
 
 
-def _entries(stored: _Stored, columns: dict[str, list[Any]], context: ReadContext) -> list[Any]:
+def _of_array(stored: _Stored, columns: dict[str, list[Any]], context: ReadContext) -> list[Any]:
+    from maskscore.formats.label_maps import entries_of_labels, label_map_of
+
     shape, kind = stored.shape, stored.dtype.kind
     if kind not in "biuf":
         raise MasksDocumentError(f"The array is of the type {stored.dtype}; masks are booleans, integers or floats.")
@@ -200,6 +206,8 @@ def _first(shape: tuple[int, ...], size: Size | None) -> bool:
 
 
 def _masks(stored: _Stored, shape: tuple[int, ...], frame: Size) -> Iterator[_Array]:
+    import numpy as np
+
     if shape[1:] == frame and not stored.fortran:
         for _ in range(shape[0]):
             yield stored.take(frame)
@@ -209,7 +217,18 @@ def _masks(stored: _Stored, shape: tuple[int, ...], frame: Size) -> Iterator[_Ar
 
 
 def _entry(mask: _Array, index: int, fields: dict[str, Any]) -> Any:
+    from maskscore.masks.arrays import rle_of_mask
+
     try:
         return {**fields, "segmentation": rle_of_mask(inside(mask))}
     except ValueError as error:
         return UnreadableMask(str(fields.pop("id", index)), f"Mask {index} cannot be read: {error}.", fields)
+
+
+FORMAT = Format(
+    name="npz",
+    scope="image",
+    description="NumPy's NPZ or NPY: a stack of masks, or a label map",
+    kinds=("npz", "npy"),
+    entries=_entries,
+)

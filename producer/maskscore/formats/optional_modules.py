@@ -25,6 +25,7 @@ def formats_extra() -> Iterator[None]:
         absent = error.name if isinstance(error, ModuleNotFoundError) else _missing()
         if absent is None:
             raise
+        absent = absent.partition(".")[0]
         raise MasksDocumentError(
             f'These masks need the module {absent!r}, which is not installed: pip install "maskscore[formats]".'
         ) from error

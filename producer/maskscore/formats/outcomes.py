@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskscore.errors import InvalidDocumentError
+from maskscore.errors import FailureCode, InvalidDocumentError
 from maskscore.schema import Mask
 
 __all__ = ["ImageMasks", "MasksDocumentError", "Orphans", "Size", "UnreadableMask"]
@@ -19,7 +19,7 @@ Size = tuple[int, int]
 class MasksDocumentError(InvalidDocumentError):
     """The whole document cannot be used: damaged, of no known layout, too large, or without this image."""
 
-    code = "masks_invalid"
+    code = FailureCode.MASKS_INVALID
 
 
 @dataclass(frozen=True, slots=True)

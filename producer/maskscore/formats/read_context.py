@@ -29,7 +29,8 @@ class ReadContext:
     and may raise. No mask of more than ``max_pixels`` is unpacked; ``unpacked`` counts the pixels of all that were,
     ``steps`` those of the outlines that were drawn. A reader sets ``polygon_size`` to the ``(height, width)`` that its
     polygons are in pixels of, where the file says so, and adds to ``orphans`` what belongs to no image of the file, and
-    to ``doubts`` a sentence where the masks may mean something else than was read.
+    to ``doubts`` a sentence where the masks may mean something else than was read, such as where ``format_is_guessed``
+    from the content.
     """
 
     name: str | None = None
@@ -40,6 +41,7 @@ class ReadContext:
     unpacked: int = 0
     steps: float = 0
     polygon_size: Size | None = None
+    format_is_guessed: bool = False
     orphans: Orphans = field(default_factory=Orphans)
     doubts: list[str] = field(default_factory=list)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from maskscore.formats.format import Format, Layout, Stated
+from maskscore.formats.format import Format, Stated
 from maskscore.formats.json_values import bytes_of_base64, flat_points, inflated, rle_of_picture, size_of
 from maskscore.formats.masks_from_entries import id_of
 from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
@@ -133,8 +133,11 @@ def _first_without_others(rings: Sequence[Sequence[tuple[int, int]]], pixels: in
 
 
 FORMAT = Format(
-    Layout("supervisely", "image", "Supervisely's JSON: `objects` with bitmaps and polygons"),
-    _recognises,
-    _entries,
+    name="supervisely",
+    scope="image",
+    description="Supervisely's JSON: `objects` with bitmaps and polygons",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
     stated=_stated,
 )

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.format import Format, Layout
+from maskscore.formats.format import Format
+from maskscore.formats.json_stream import members
 from maskscore.formats.json_values import is_number
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, UnreadableMask
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]
@@ -51,9 +52,7 @@ def _entries(document: Any, context: ReadContext) -> list[Any]:
     return _of_image(found[0], context)
 
 
-def _images(path: Path) -> Iterator[ImageMasks]:
-    from maskscore.formats.json_stream import members
-
+def _images(path: Path, _: Orphans) -> Iterator[ImageMasks]:
     for prefix in (_METADATA, ""):
         found = False
         for key, image in members(path, prefix):
@@ -91,8 +90,11 @@ def _entry(region: Any, index: int) -> Any:
 
 
 FORMAT = Format(
-    Layout("via", "dataset", "VGG Image Annotator (VIA) 1 and 2: project or annotations as JSON"),
-    _recognises,
-    _entries,
-    _images,
+    name="via",
+    scope="dataset",
+    description="VGG Image Annotator (VIA) 1 and 2: project or annotations as JSON",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
+    images=_images,
 )

@@ -7,8 +7,8 @@ from typing import Final
 
 from PIL import Image, ImageChops
 
-from maskscore.masks import connected_parts, counts_of, drawable, outline_steps, polygon_runs, spans_of
-from maskscore.schema import RLE, Box, Component, Mask, counts_from_text
+from maskscore.masks import connected_parts, counts_of, drawable, outline_steps, polygon_runs, run_lengths, spans_of
+from maskscore.schema import RLE, Box, Component, Mask
 
 __all__ = ["component_bits"]
 
@@ -49,8 +49,7 @@ def _check(mask: Mask, size: tuple[int, int]) -> None:
 def _inside_box(mask: Mask, box: Box, size: tuple[int, int]) -> Image.Image:
     width, height = size
     if isinstance(mask.segmentation, RLE):
-        counts = mask.segmentation.counts
-        return _picture(counts_from_text(counts) if isinstance(counts, str) else counts, box, size)
+        return _picture(run_lengths(mask.segmentation), box, size)
     if mask.polygon_convention == "opencv":
         return _picture(counts_of(spans_of(mask, height, width), width * height), box, size)
     picture = Image.new("L", box[2:])

@@ -10,6 +10,7 @@ from maskscore.masks.components import (
 )
 from maskscore.masks.encoding import (
     encode_mask,
+    run_lengths,
 )
 from maskscore.masks.frame_fit import (
     count_fitting,
@@ -33,5 +34,6 @@ __all__ = [
     "is_stray",
     "outline_steps",
     "polygon_runs",
+    "run_lengths",
     "spans_of",
 ]

@@ -1,12 +1,17 @@
-"""The connected components of a mask, found among its runs; numbered as the worker numbers them."""
+"""The connected components of a mask, found among its runs, without NumPy and SciPy.
+
+The worker finds them among pixels (``scipy.ndimage.label``, in ``maskscore_worker.masks.regions``). A test holds both
+to the same components in the same order.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from maskscore.masks.encoding import run_lengths
 from maskscore.masks.polygons import drawable, filled_outline_spans, polygon_runs
-from maskscore.schema import RLE, Box, Mask, counts_from_text
+from maskscore.schema import RLE, Box, Mask
 
 __all__ = ["Part", "connected_parts", "counts_of", "foreground", "joined", "spans_of"]
 
@@ -51,8 +56,7 @@ def spans_of(mask: Mask, height: int, width: int) -> list[Span]:
     Raises ValueError for compressed counts that are none.
     """
     if isinstance(mask.segmentation, RLE):
-        counts = mask.segmentation.counts
-        return joined(foreground(counts_from_text(counts) if isinstance(counts, str) else counts))
+        return joined(foreground(run_lengths(mask.segmentation)))
     polygons = drawable(mask.segmentation)
     if mask.polygon_convention == "opencv":
         return joined(span for part in polygons for span in filled_outline_spans(part, height, width))

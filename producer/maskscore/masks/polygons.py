@@ -1,4 +1,7 @@
-"""Polygons → pixels, to the bit as COCO draws them, or as OpenCV fills outlines, in plain Python."""
+"""Polygons → pixels, to the bit as COCO draws them, or as OpenCV fills outlines, without NumPy.
+
+:mod:`maskscore.masks.arrays` draws the same pixels with NumPy; a test holds both to each other.
+"""
 
 from __future__ import annotations
 

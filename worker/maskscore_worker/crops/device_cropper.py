@@ -14,12 +14,13 @@ import numpy.typing as npt
 import torch
 
 from maskscore.imaging import treatment_tables, window
+from maskscore.masks.arrays import Runs
 from maskscore.schema import Treatment, View
 from maskscore_worker.crops import torch_ops
 from maskscore_worker.crops.cpu_cropper import CpuCropper
 from maskscore_worker.crops.crop_plan import DevicePlan, plan_crops
 from maskscore_worker.crops.cropper import ImageCrops
-from maskscore_worker.masks import Region, Runs
+from maskscore_worker.masks import Region
 
 __all__ = ["DeviceCropper"]
 

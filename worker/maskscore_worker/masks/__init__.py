@@ -8,13 +8,9 @@ from maskscore_worker.masks.regions import (
     check_sizes,
     find_regions,
 )
-from maskscore_worker.masks.runs import (
-    Runs,
-)
 
 __all__ = [
     "Region",
-    "Runs",
     "SkippedRegion",
     "check_sizes",
     "find_regions",

@@ -12,13 +12,21 @@ from scipy import ndimage
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import UnreadableMask
 from maskscore.masks import count_fitting, drawable, is_stray
+from maskscore.masks.arrays import (
+    Bits,
+    Runs,
+    TooMuchWork,
+    bits_in_box,
+    box_of_runs,
+    filled_outline_runs,
+    polygon_runs,
+    read_counts,
+    runs_of_bits,
+)
 from maskscore.schema import RLE, Box, Mask, Polygons
-from maskscore_worker.masks.polygons import TooMuchWork, filled_outline_runs, polygon_runs
-from maskscore_worker.masks.runs import Runs, bits_in_box, box_of_runs, read_counts, runs_of_bits
 
 __all__ = ["Region", "SkippedRegion", "check_sizes", "find_regions"]
 
-Bits = npt.NDArray[np.bool_]
 AnyMask = Mask | UnreadableMask
 
 # Points farther out, in image sides, are of another image, or damaged.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from maskscore.formats.format import Kind
+from typing import Literal
 
-__all__ = ["kind_by_magic", "pillow_format"]
+__all__ = ["Kind", "kind_by_magic", "pillow_format"]
+
+Kind = Literal["json", "png", "picture", "npz", "npy", "xml", "text"]
+"""What a file is by its first bytes; ``picture`` is TIFF, BMP, GIF or JPEG."""
 
 _PICTURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),

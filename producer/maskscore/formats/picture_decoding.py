@@ -1,4 +1,4 @@
-"""TIFF, BMP, GIF and JPEG → the pixels of a label map or of one binary mask, as a PNG has them.
+"""PNG, TIFF, BMP, GIF and JPEG → the pixels of a label map or of one binary mask.
 
 A JPEG changes every value a little, so it holds no numbers: it is a binary mask where nearly all of it is black or
 white, cut at half, and refused otherwise.
@@ -17,7 +17,7 @@ from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
 from maskscore.imaging import TooCostlyError, check_layout, checked
 
-__all__ = ["decode_picture"]
+__all__ = ["decode_picture", "decode_png"]
 
 _Pixels = npt.NDArray[Any]
 _OPENERS = {"JPEG": ["JPEG", "MPO"]}
@@ -25,6 +25,27 @@ _MIDDLE = 127
 # Compression leaves black and white as they are but for an edge of grey a few pixels wide.
 _DARK, _BRIGHT = 64, 191
 _SHARE_OF_EXTREMES = 0.95
+
+
+def decode_png(data: bytes, context: ReadContext) -> tuple[_Pixels, str]:
+    """Return the pixels and Pillow's mode: ``(H, W)``, of a palette the indices, or ``(H, W, channels)``.
+
+    The size is checked in the header, before anything is unpacked. Raises
+    :class:`~maskscore.formats.MasksDocumentError`.
+    """
+    # IHDR is the first chunk: https://www.w3.org/TR/png-3/#11IHDR. Pillow's own limit is one for the whole process.
+    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    context.check_pixels(height, width)
+    try:
+        with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as image:
+            mode = image.mode
+            pixels = np.array(image)
+    except Exception as error:  # Pillow raises nearly anything for bytes that are damaged on purpose
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MasksDocumentError(f"The masks are a PNG that cannot be decoded: {reason}.") from error
+    if pixels.ndim not in (2, 3):
+        raise MasksDocumentError(f"The masks are a PNG of the mode {mode}, which holds no masks.")
+    return pixels, mode
 
 
 def decode_picture(data: bytes, kind: str, context: ReadContext) -> tuple[_Pixels, str]:

@@ -1,4 +1,7 @@
-"""Polygons → runs, as COCO's own rasteriser or OpenCV's draws them, without walking along their edges."""
+"""Polygons → runs, as COCO's own rasteriser or OpenCV's draws them, without walking along their edges.
+
+:mod:`maskscore.masks.polygons` draws the same pixels without NumPy; a test holds both to each other.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from maskscore_worker.masks.runs import Runs, union
+from maskscore.masks.arrays.runs import Ints, Runs, union
 
 __all__ = ["MOST_CROSSINGS", "TooMuchWork", "filled_outline_runs", "polygon_runs"]
 
@@ -18,8 +21,6 @@ _SCALE, _BEFORE = 5, 2
 MOST_CROSSINGS = 2_000_000
 # Crossings worked on at a time, so that memory does not grow with the mask's edges.
 _PIECE = 1 << 18
-
-Ints = npt.NDArray[np.int64]
 
 
 class TooMuchWork(ValueError):  # noqa: N818 - says what it is
