@@ -23,8 +23,7 @@ from maskscore.masks.encoding import (
 )
 from maskscore.masks.frame_fit import count_fitting
 from maskscore.schema.job import Mask, View
-from maskscore_worker.crops.base import make_crop
-from maskscore_worker.crops.treatments import treat
+from maskscore_worker.crops.cpu_cropper import make_crop, treat
 from maskscore_worker.inputs.images import decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 from reference import decode, treated

@@ -33,7 +33,7 @@ from maskscore.masks.encoding import (
 from maskscore.schema.job import Job, Mask, ScoringOptions, View
 from maskscore.settings import WorkerSettings
 from maskscore_worker.crops import torch_ops
-from maskscore_worker.crops.croppers import CpuCropper
+from maskscore_worker.crops.cpu_cropper import CpuCropper
 from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.masks.regions import Region, find_regions

@@ -19,7 +19,7 @@ from maskscore.masks.encoding import (
     encode_mask,
 )
 from maskscore.storage import Objects
-from maskscore_worker.crops.base import make_crop
+from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.inputs.images import decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 from maskscore_worker.model.clip import ClipModel

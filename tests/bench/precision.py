@@ -28,7 +28,7 @@ from maskscore.schema.job import Frame, ScoringOptions, Treatment, View
 from maskscore.schema.prompt_set import (
     PromptSet,
 )
-from maskscore_worker.crops.base import make_crop
+from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.inputs.images import decode_image

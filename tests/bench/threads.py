@@ -22,7 +22,7 @@ from maskscore.masks.encoding import (
 )
 from maskscore.schema.job import View
 from maskscore_worker.batching import Batcher
-from maskscore_worker.crops.base import make_crop
+from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.masks.regions import Region, find_regions
 from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
 

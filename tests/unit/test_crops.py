@@ -16,9 +16,8 @@ from PIL import Image
 from maskscore.imaging.treatments import treatment_tables
 from maskscore.schema.job import View
 from maskscore.schema.views import SPECIFIED
-from maskscore_worker.crops.base import make_crop
-from maskscore_worker.crops.reference import reference_crop
-from maskscore_worker.crops.treatments import treat
+from maskscore_worker.crops.cpu_cropper import make_crop, treat
+from maskscore_worker.crops.reference_cropper import reference_crop
 from reference import treated
 
 TREATMENTS = SPECIFIED

@@ -21,9 +21,9 @@ from maskscore.masks.encoding import (
 from maskscore.schema.job import Mask, View
 from maskscore.schema.views import SPECIFIED
 from maskscore_worker.crops import device_cropper
-from maskscore_worker.crops.croppers import CpuCropper
+from maskscore_worker.crops.cpu_cropper import CpuCropper
+from maskscore_worker.crops.crop_plan import DevicePlan
 from maskscore_worker.crops.device_cropper import DeviceCropper
-from maskscore_worker.crops.plan import DevicePlan
 from maskscore_worker.crops.torch_ops import make_crops
 from maskscore_worker.masks.regions import Region, find_regions
 

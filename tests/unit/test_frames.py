@@ -21,12 +21,10 @@ from maskscore.masks.encoding import (
 )
 from maskscore.report.page_pictures import crop_picture
 from maskscore.schema.job import Frame, Mask, Treatment, View
-from maskscore_worker.crops.base import make_crop, widened
-from maskscore_worker.crops.croppers import CpuCropper
+from maskscore_worker.crops.cpu_cropper import CpuCropper, make_crop, treat, widened
+from maskscore_worker.crops.crop_plan import DevicePlan
 from maskscore_worker.crops.device_cropper import DeviceCropper
-from maskscore_worker.crops.plan import DevicePlan
-from maskscore_worker.crops.reference import reference_crop
-from maskscore_worker.crops.treatments import treat
+from maskscore_worker.crops.reference_cropper import reference_crop
 from maskscore_worker.masks.regions import Region, find_regions
 
 Pixels = npt.NDArray[np.uint8]

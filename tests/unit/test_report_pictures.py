@@ -22,7 +22,7 @@ from maskscore.report.page_pictures import crop_picture, crop_uri, layer
 from maskscore.report.photo import PhotoError, open_photo
 from maskscore.schema.job import Mask, Treatment, View
 from maskscore.schema.result import Component, ImageInfo
-from maskscore_worker.crops.base import make_crop
+from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.inputs.images import decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 

@@ -7,7 +7,7 @@ import torch
 
 from maskscore.imaging.treatments import treatment_tables
 from maskscore_worker.crops import torch_ops, triton_ops
-from maskscore_worker.crops.plan import plan_crops
+from maskscore_worker.crops.crop_plan import plan_crops
 from maskscore_worker.masks.regions import Region
 
 SIZE = 6

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from maskscore.settings import CropDevice, CropMode
-from maskscore_worker.crops.croppers import CpuCropper, Cropper, ReferenceCropper
+from maskscore_worker.crops.cpu_cropper import CpuCropper
+from maskscore_worker.crops.cropper import Cropper
 from maskscore_worker.crops.device_cropper import DeviceCropper
+from maskscore_worker.crops.reference_cropper import ReferenceCropper
 from maskscore_worker.model import ClipModel
 
 __all__ = ["choose_cropper"]

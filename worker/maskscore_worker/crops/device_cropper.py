@@ -17,8 +17,9 @@ from maskscore.imaging import treatment_tables, window
 from maskscore.masks.arrays import Runs
 from maskscore.schema import Treatment, View
 from maskscore_worker.crops import torch_ops
-from maskscore_worker.crops.croppers import CpuCropper, ImageCrops
-from maskscore_worker.crops.plan import DevicePlan, plan_crops
+from maskscore_worker.crops.cpu_cropper import CpuCropper
+from maskscore_worker.crops.crop_plan import DevicePlan, plan_crops
+from maskscore_worker.crops.cropper import ImageCrops
 from maskscore_worker.masks import Region
 
 __all__ = ["DeviceCropper"]
@@ -37,7 +38,7 @@ class DeviceCropper:
 
     The device makes what is the square of a picture treated by tables: the frame ``cut``, and ``context`` where the
     square lies within the image. A blur, and a picture that does not fill its square, are made on the CPU by
-    :class:`~maskscore_worker.crops.croppers.CpuCropper`.
+    :class:`~maskscore_worker.crops.cpu_cropper.CpuCropper`.
 
     Each thread has a stream of its own, before the forward's in priority, so that a job's upload and crops run beside
     another's forward. What does not fit the device's memory is made on the CPU instead.
@@ -51,7 +52,7 @@ class DeviceCropper:
         self._own = threading.local()
 
     def open(self, pixels: Pixels) -> ImageCrops:
-        """See :class:`~maskscore_worker.crops.croppers.Cropper`; returns before the upload has ended."""
+        """See :class:`~maskscore_worker.crops.cropper.Cropper`; returns before the upload has ended."""
         return _DeviceImage(self, pixels)
 
     def stream(self) -> AbstractContextManager[object]:
@@ -82,7 +83,7 @@ class _DeviceImage:
             log.warning("an image of %d x %d pixels does not fit the device's memory", *pixels.shape[1::-1])
 
     def make(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
-        """See :class:`~maskscore_worker.crops.croppers.ImageCrops`."""
+        """See :class:`~maskscore_worker.crops.cropper.ImageCrops`."""
         planned = [self._within_window(region, view) for region in regions]
         here = [position for position, region in enumerate(planned) if region is not None]
         made = None

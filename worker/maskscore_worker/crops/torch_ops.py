@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from maskscore_worker.crops.plan import Column, DevicePlan
+from maskscore_worker.crops.crop_plan import Column, DevicePlan
 from maskscore_worker.crops.resampling import PRECISION_BITS, bicubic_windows
 
 __all__ = ["Windows", "make_crops", "windows_of"]

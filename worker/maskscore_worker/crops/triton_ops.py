@@ -1,4 +1,4 @@
-"""Treatment, crop and resize of many crops at once as three Triton kernels: what torch_ops says, in one read each.
+"""Treatment, crop and resize of many crops at once as three Triton kernels: what torch_ops does, in one read each.
 
 PyTorch's operations write every index and every product to memory; here they stay in registers. The same whole numbers,
 so the same crops.
@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from maskscore_worker.crops.plan import Column, DevicePlan
+from maskscore_worker.crops.crop_plan import Column, DevicePlan
 from maskscore_worker.crops.resampling import PRECISION_BITS
 from maskscore_worker.crops.torch_ops import windows_of
 

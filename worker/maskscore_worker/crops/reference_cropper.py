@@ -6,7 +6,8 @@ The recipes beside the specification's are written here just as plainly: what th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,29 @@ from PIL import Image
 
 from maskscore.imaging import FILL, GAIN, MEAN, blurred, enlarge_middle, is_sliver, window
 from maskscore.schema import Box, View
+from maskscore_worker.crops.cropper import CropsOneByOne, ImageCrops
+from maskscore_worker.masks import Region
 
-__all__ = ["reference_crop"]
+__all__ = ["ReferenceCropper", "reference_crop"]
 
 Pixels = npt.NDArray[np.uint8]
 
 # The transform makes a picture of up to size² × 200 pixels before it cuts the ends off: 40 MB for the usual 224.
 _LONGEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCropper:
+    """Normalised crops ``(n, 3, size, size)`` float32 by the specification's own code."""
+
+    transform: Callable[[Image.Image], torch.Tensor]
+
+    def open(self, pixels: Pixels) -> ImageCrops:
+        """See :class:`~maskscore_worker.crops.cropper.Cropper`."""
+        return CropsOneByOne(lambda region, view: self._crop(pixels, region, view))
+
+    def _crop(self, pixels: Pixels, region: Region, view: View) -> npt.NDArray[Any]:
+        return reference_crop(pixels, region.box, region.bits, view, self.transform).numpy()
 
 
 def reference_crop(
