@@ -1,12 +1,14 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment, WEIGHTS (for the demo) a folder of real
-# weights, ARGS further arguments for the demo, pytest or the benchmarks (their names), FULL=1 longer benchmarks.
+# weights, ARGS further arguments for the demo, pytest or the benchmarks (their names), FULL=1 longer benchmarks,
+# PROCESSES how many run the tests.
 
 PYTHON ?= python3
 VENV ?= .venv
 WEIGHTS ?=
 ARGS ?=
 FULL ?=
+PROCESSES ?= 2
 BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
@@ -29,8 +31,9 @@ help:
 demo: $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-demo)
 	@$(BIN)/python -m maskscore_worker.demo $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
+# In two processes, each with services of its own (PROCESSES=0: in one). What takes longest comes first.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder $(ARGS)
 
 # The short form of these is a part of `make test`.
 chaos: $(VENV)/.installed-dev

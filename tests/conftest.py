@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,18 @@ settings.load_profile("maskscore")
 # every command that a test starts and interrupts. Python sets its own handler only where the signal was not ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n``, a file's tests stay in one process, for their fixtures, and all chaos tests, for their stage."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileAndStage(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> Any:
+            return "chaos" if nodeid.startswith("tests/chaos/") else super()._split_scope(nodeid)
+
+    return ByFileAndStage(config, log)
 
 
 @pytest.fixture(scope="session")

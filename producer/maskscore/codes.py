@@ -35,7 +35,8 @@ class _Code(StrEnum):
 
     about: About
 
-    def __new__(cls, value: str, about: About) -> _Code:
+    # The default is for type checkers: a code is looked up by its value alone.
+    def __new__(cls, value: str, about: About = About("")) -> _Code:
         code = str.__new__(cls, value)
         code._value_ = value
         code.about = about

@@ -76,67 +76,67 @@ class JobError(MaskscoreError):
 class InvalidDocumentError(MaskscoreError):
     """A job, prompt set or masks document that the caller gave does not fit the contract."""
 
-    code = FailureCode.DOCUMENT_INVALID
+    code: str = FailureCode.DOCUMENT_INVALID
 
 
 class NothingToScore(MaskscoreError):  # noqa: N818
     """A file of masks was read, and not one of its entries is a mask; so no job is made of it."""
 
-    code = WarningCode.NO_MASK_SCORED
+    code: str = WarningCode.NO_MASK_SCORED
 
 
 class SettingsError(MaskscoreError):
     """A setting is missing, misspelt or has a value that cannot be used."""
 
-    code = ClientCode.SETTINGS_INVALID
+    code: str = ClientCode.SETTINGS_INVALID
 
 
 class OutputError(MaskscoreError):
     """What was asked to be written cannot be: no such folder, no room, something in the way."""
 
-    code = ClientCode.OUTPUT_UNUSABLE
+    code: str = ClientCode.OUTPUT_UNUSABLE
 
 
 class WeightsError(MaskscoreError):
     """A weights folder is missing, incomplete or does not fit the architecture."""
 
-    code = ClientCode.WEIGHTS_INVALID
+    code: str = ClientCode.WEIGHTS_INVALID
 
 
 class ServiceUnavailable(MaskscoreError):  # noqa: N818 - a state of the world, named as users say it
     """Redis or the object store did not answer, after the client's own bounded retries."""
 
-    code = ClientCode.SERVICE_UNAVAILABLE
+    code: str = ClientCode.SERVICE_UNAVAILABLE
 
 
 class JobNotFound(MaskscoreError):  # noqa: N818
     """No job of this id is known: never submitted, or its record's time to live has passed."""
 
-    code = ClientCode.JOB_NOT_FOUND
+    code: str = ClientCode.JOB_NOT_FOUND
 
 
 class BatchNotFound(JobNotFound):
     """No batch of this id is known: no job was submitted under it, or its time to live has passed."""
 
-    code = ClientCode.BATCH_NOT_FOUND
+    code: str = ClientCode.BATCH_NOT_FOUND
 
 
 class JobConflict(MaskscoreError):  # noqa: N818
     """The job id is taken by another document."""
 
-    code = ClientCode.JOB_CONFLICT
+    code: str = ClientCode.JOB_CONFLICT
 
 
 class TooManyBatches(MaskscoreError):  # noqa: N818
     """The job is in as many batches as it may be; each of them hears of each of its changes."""
 
-    code = ClientCode.TOO_MANY_BATCHES
+    code: str = ClientCode.TOO_MANY_BATCHES
 
 
 class QueueFull(MaskscoreError):  # noqa: N818
     """The queue holds as many jobs as it may (``depth``); submit again later: what was submitted is not doubled."""
 
-    code = ClientCode.QUEUE_FULL
+    code: str = ClientCode.QUEUE_FULL
 
     def __init__(self, message: str, *, depth: int) -> None:
         super().__init__(message)
@@ -146,25 +146,25 @@ class QueueFull(MaskscoreError):  # noqa: N818
 class PayloadTooLarge(MaskscoreError):  # noqa: N818
     """A job's document is larger than a queue message may be and no place to spill its masks is set."""
 
-    code = ClientCode.PAYLOAD_TOO_LARGE
+    code: str = ClientCode.PAYLOAD_TOO_LARGE
 
 
 class ResultUnavailable(MaskscoreError):  # noqa: N818
     """The job has not ended yet, or its stored result cannot be read any more."""
 
-    code = ClientCode.RESULT_UNAVAILABLE
+    code: str = ClientCode.RESULT_UNAVAILABLE
 
 
 class ResultOfAnotherJob(ResultUnavailable):
     """Where the job's result was stored, there is another job's: both were given the same ``result_uri``."""
 
-    code = ClientCode.RESULT_OF_ANOTHER_JOB
+    code: str = ClientCode.RESULT_OF_ANOTHER_JOB
 
 
 class WaitTimeout(MaskscoreError, TimeoutError):  # noqa: N818
     """The job had not ended when the caller's time was over; it goes on, and can be waited for again."""
 
-    code = ClientCode.WAIT_TIMEOUT
+    code: str = ClientCode.WAIT_TIMEOUT
 
 
 class JobFailed(MaskscoreError):  # noqa: N818

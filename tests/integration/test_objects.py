@@ -7,19 +7,20 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from boto3.exceptions import RetriesExceededError
 
 from maskscore.devstack import LocalServices
-from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob
+from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob, ResultUnavailable
 from maskscore.ledger import JobRecord, JobStatus
 from maskscore.schema.document import pack
 from maskscore.schema.job import Job
 from maskscore.schema.result import JobResult, JobState
 from maskscore.storage import Objects
 from maskscore.storage.failures import s3_errors
-from maskscore.storage.results import StoredResult, load_result, store_result
+from maskscore.storage.results import StoredResult, load_result, load_result_or_error, store_result
 
 KEYS = ["plain.jpg", "with space.jpg", "100%25.jpg", "a+b.jpg", "q?x=1#y.jpg", "ünï/日本.jpg"]
 
@@ -170,3 +171,19 @@ def test_a_stored_result_of_another_job_is_not_given_out(objects: Objects) -> No
         load_result(JobRecord(status, None, uri), objects)
     with pytest.raises(ResultOfAnotherJob, match="its record holds"):
         load_result(JobRecord(status, pack(other), None), objects)
+    lost = load_result_or_error(JobRecord(status, None, uri), objects)
+    assert (lost.job_id, lost.state, lost.components) == ("a", JobState.SUCCEEDED, [])
+    assert lost.error is not None
+    assert lost.error.code == "result_of_another_job"
+    gone = load_result_or_error(JobRecord(status, None, f"{uri}.gone"), objects)
+    assert gone.error is not None
+    assert gone.error.code == "result_unavailable"
+
+
+def test_a_result_whose_store_is_away_is_not_lost(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC)
+    status = JobStatus("a", JobState.SUCCEEDED, 1, 0, now, now, now, "w", None, None)
+    away = JobError(FailureCode.STORAGE_UNAVAILABLE, "The store does not answer.")
+    monkeypatch.setattr(Objects, "read", Mock(side_effect=away))
+    with pytest.raises(ResultUnavailable, match="Try again later"):
+        load_result_or_error(JobRecord(status, None, "s3://objects/a.json"), objects)

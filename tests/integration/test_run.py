@@ -28,8 +28,6 @@ from chaos.proxy import TcpProxy
 from command_line import run_command
 from maskscore import BatchNotFound, Client, ClientSettings, JobResult
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
-from maskscore_worker.demo.run import DEMO_WEIGHTS
 from photo_dataset import IMAGES, MASKS, name_of
 
 BUCKET = "run-photos"
@@ -44,19 +42,9 @@ def folder(photo_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str]]:
-    environment = {**services.environment(), "MASKSCORE_NAMESPACE": f"run-{uuid.uuid4().hex[:8]}"}
+def environment(services: LocalServices, demo_worker: dict[str, str]) -> dict[str, str]:
     services.create_bucket(BUCKET)
-    worker = {
-        **environment,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_FILE_ROOTS": str(folder.parent),
-        "MASKSCORE_BUCKETS": BUCKET,
-        "MASKSCORE_RESULT_BUCKETS": BUCKET,
-    }
-    with start_worker(worker):
-        yield environment
+    return demo_worker
 
 
 @pytest.fixture

@@ -50,10 +50,19 @@ def test_weights_of_the_name_demo_are_it(tmp_path: Path, monkeypatch: pytest.Mon
     assert with_demo_model(WorkerSettings()).weights is None
 
 
-def test_a_pool_without_weights_says_so_once() -> None:
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "No weights are set. Give their folder with --weights or MASKSCORE_WEIGHTS; "),
+        (["--weights", "missing"], "missing is not a folder. Fetch some with `maskscore weights pull missing`."),
+        (["--weights", "."], ". holds no weights. Fetch some with `maskscore weights pull .`."),
+    ],
+)
+def test_a_pool_without_weights_says_so_once(tmp_path: Path, options: list[str], sentence: str) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
     ran = subprocess.run(
-        [sys.executable, "-m", "maskscore", "pool", "--workers", "1"],
+        [sys.executable, "-m", "maskscore", "pool", "--workers", "1", *options],
+        cwd=tmp_path,
         env={**clean, "MASKSCORE_REDIS_URL": "redis://127.0.0.1:1/0"},
         capture_output=True,
         text=True,
@@ -61,5 +70,4 @@ def test_a_pool_without_weights_says_so_once() -> None:
         check=False,
     )
     assert ran.returncode == 2
-    assert ran.stderr.count("No weights are set.") == 1
-    assert "--weights demo" in ran.stderr
+    assert ran.stderr.count(sentence) == 1

@@ -74,11 +74,15 @@ def test_this_machine_alone_needs_none(host: str) -> None:
     assert open_tokens(GatewaySettings(gateway_host=host)) is None
 
 
-def test_an_empty_file_is_no_file_without_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+@pytest.mark.parametrize("text", ["", "# not yet\n\n"])
+def test_a_file_without_tokens_opens_the_gateway_to_nobody(tmp_path: Path, host: str, text: str) -> None:
     """A secret that is not filled in yet must not open the gateway to everybody."""
-    (tmp_path / "tokens").touch()
-    with pytest.raises(SettingsError, match="without any token"):
-        open_tokens(GatewaySettings(gateway_host="0.0.0.0", gateway_tokens_file=tmp_path / "tokens"))
+    file = tmp_path / "tokens"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=r"tokens has no token.*--no-auth"):
+        open_tokens(GatewaySettings(gateway_host=host, gateway_tokens_file=file))
+    assert open_tokens(GatewaySettings(gateway_auth=False, gateway_tokens_file=file)) is None
 
 
 def test_a_token_is_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a call that may take for ever, such as one to an object store that hardly answers."""
+"""Calls that can be cancelled while they block, such as one to an object store that hardly answers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _EVERY_S = 0.25
 
 
 def run_with_cancellation(call: Callable[[], Answer], check: Callable[[], None]) -> Answer:
-    """Return what ``call`` returns, or raise what it raises; give it up when ``check`` raises.
+    """Return what ``call`` returns, or raise what it raises; give up waiting when ``check`` raises.
 
-    The call runs in a thread of its own, since timeouts of sockets are per piece of an answer, and threads cannot be
-    stopped. One that is given up ends by itself some time, and nobody hears of it.
+    The call runs in a thread of its own, since a socket's timeout holds for each piece of an answer only. Threads
+    cannot be stopped: a call that is given up ends by itself, and its answer is dropped.
     """
     answers: list[Answer] = []
     errors: list[BaseException] = []
@@ -33,7 +33,7 @@ def run_with_cancellation(call: Callable[[], Answer], check: Callable[[], None])
             done.set()
 
     try:
-        threading.Thread(target=run, name="run_with_cancellation", daemon=True).start()
+        threading.Thread(target=run, name="cancellable-call", daemon=True).start()
     except RuntimeError as error:
         # The system gives no more threads just now, which Python says in no other way.
         raise OSError(errno.EAGAIN, str(error)) from error

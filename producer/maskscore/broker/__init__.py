@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from maskscore.broker.celery_queue import (
     TASK_NAME,
+    UNREACHABLE,
     Sender,
     make_app,
     queue_keys,
@@ -37,6 +38,7 @@ from maskscore.broker.sentinel import (
 __all__ = [
     "LANES",
     "TASK_NAME",
+    "UNREACHABLE",
     "ClusterModeError",
     "Lane",
     "Sender",

@@ -22,13 +22,15 @@ from maskscore.broker.sentinel import parse_sentinel_url
 from maskscore.errors import ServiceUnavailable
 from maskscore.settings import ClientSettings
 
-__all__ = ["TASK_NAME", "Sender", "make_app", "queue_keys", "queued_messages"]
+__all__ = ["TASK_NAME", "UNREACHABLE", "Sender", "make_app", "queue_keys", "queued_messages"]
 
 log = logging.getLogger(__name__)
 
 _RETRY: Final = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4}
 
 TASK_NAME: Final = "maskscore.score"
+UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError, OperationalError)
+"""What redis-py and Celery raise where Redis does not answer."""
 
 # Redis's transport serves the smallest number first.
 _PRIORITIES: Final[dict[Lane, int]] = {lane: number for number, lane in enumerate(LANES)}

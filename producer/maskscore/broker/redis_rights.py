@@ -20,13 +20,13 @@ COMMANDS: Final = (
     *("auth", "client", "hello", "ping", "select", "info", "time"),
     # The ledger's scripts, and what is read beside them.
     *("eval", "evalsha", "script", "multi", "exec", "discard", "watch", "unwatch"),
-    *("del", "unlink", "exists", "expire", "pexpire", "persist", "pttl", "rename", "type"),
+    *("del", "unlink", "exists", "scan", "expire", "pexpire", "persist", "pttl", "rename", "type"),
     *("get", "mget", "set", "setex", "psetex"),
     *("hdel", "hget", "hgetall", "hincrby", "hmget", "hset", "hsetnx"),
     *("zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyscore", "zrevrange", "zscore"),
     *("xadd", "xread"),
     # The queue, and Celery's remote control.
-    *("brpop", "llen", "lpush", "lrange", "ltrim", "rpop", "rpush", "sadd", "smembers", "srem"),
+    *("brpop", "lindex", "llen", "lpush", "lrange", "ltrim", "rpop", "rpush", "sadd", "smembers", "srem"),
     *("publish", "subscribe", "psubscribe", "unsubscribe", "punsubscribe"),
 )
 """Every command that maskscore sends, in lower case."""
@@ -111,6 +111,7 @@ def _tried_on(key: str) -> list[tuple[Any, ...]]:
         *(("ZRANGE", scores, 0, 1), ("ZREVRANGE", scores, 0, 1), ("ZRANGEBYSCORE", scores, 0, 1)),
         *(("ZREM", scores, "a"), ("ZREMRANGEBYSCORE", scores, 0, 1)),
         *(("LPUSH", line, "a"), ("RPUSH", line, "a"), ("LLEN", line), ("LRANGE", line, 0, 1), ("LTRIM", line, 0, 1)),
+        *(("LINDEX", line, 0), ("SCAN", 0, "MATCH", line, "COUNT", 1)),
         *(("BRPOP", line, 1), ("RPOP", line)),
         *(("XADD", events, "*", "a", 1), ("XREAD", "COUNT", 1, "STREAMS", events, 0)),
         *(("SADD", names, "a"), ("SMEMBERS", names), ("SREM", names, "a")),

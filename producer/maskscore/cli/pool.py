@@ -11,7 +11,7 @@ import click
 
 from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, refuse_cluster
 from maskscore.cli.optional_dependencies import check_installed, needs_extra
-from maskscore.cli.worker import refuse_unknown_variables
+from maskscore.cli.worker import refuse_unknown_variables, with_demo_model
 from maskscore.errors import SettingsError
 from maskscore.ledger import Ledger, Sweeper
 from maskscore.observability import json_from_the_start, log_to_stderr
@@ -99,6 +99,10 @@ def pool_command(
             "No weights are set. Give their folder with --weights or MASKSCORE_WEIGHTS; `maskscore weights pull DIR` "
             "fetches them, and `--weights demo` is the small demo model."
         )
+    folder = with_demo_model(settings).weights or settings.weights
+    if not any(folder.glob("open_clip_*")):
+        what = "holds no weights" if folder.is_dir() else "is not a folder"
+        raise SettingsError(f"{folder} {what}. Fetch some with `maskscore weights pull {folder}`.")
     log.info(
         "workers: %d to %d, on %s; one per %d jobs of %s, namespace %r",
         limits.least,

@@ -14,6 +14,7 @@ from maskscore.client.endings_watcher import batch_topic
 from maskscore.client.polling import PAGE
 from maskscore.ledger import BatchCounts, BatchEvent
 from maskscore.schema import JobResult
+from maskscore.storage import load_result_or_error
 
 __all__ = ["AsyncBatch"]
 
@@ -66,7 +67,7 @@ class AsyncBatch:
                 async for events in pages:
                     records = await self._client.records([event.job_id for event in events])
                     for event, record in zip(events, records, strict=True):
-                        result = await self.result_of(Ending(event, record))
+                        result = await self._client._call(self._batch._result, event, record, load_result_or_error)
                         if result is not None:
                             yield result
                         done = event.event_id

@@ -16,7 +16,7 @@ from maskscore.client.sync_client import ROOM_S
 from maskscore.errors import QueueFull
 from maskscore.ledger import BatchSummary
 from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
-from maskscore.storage import load_result
+from maskscore.storage import load_result_or_error
 
 __all__ = ["AsyncClient"]
 
@@ -114,7 +114,8 @@ class AsyncClient(AsyncJobClient):
         while window := polling.window():
             ended = polling.ended(await self.statuses(window))
             for job_id, record in zip(ended, await self.records(ended), strict=True):
-                yield await (self._call(load_result, record, self._sync.objects) if record else self.get(job_id))
+                load = load_result_or_error
+                yield await (self._call(load, record, self._sync.objects) if record else self.get(job_id))
             if (pause_s := polling.pause()) is None:
                 raise await self._call(self._sync._late, polling.late())
             await asyncio.sleep(pause_s)

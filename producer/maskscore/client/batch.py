@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,10 +13,11 @@ from maskscore.client.polling import PAGE
 from maskscore.errors import BatchNotFound, FailureCode, WaitTimeout
 from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
 from maskscore.schema import Failure, JobResult
-from maskscore.storage import load_result
+from maskscore.storage import Objects, load_result, load_result_or_error
 
 __all__ = ["COMMIT_EVERY_S", "Batch", "Ending"]
 
+_Load = Callable[[JobRecord, Objects], JobResult]
 _BLOCK_S = 2.0
 COMMIT_EVERY_S = 1.0
 """Seconds between two notes of how far a reader has come."""
@@ -85,17 +86,19 @@ class Batch:
 
         It begins with those that have ended already, so that a client that was started again misses none. With the
         name of a ``reader`` it goes on where that reader stopped: how far it has come is kept in Redis, and only the
-        last results before a crash come again. Jobs that are added while it runs are waited for as well.
+        last results before a crash come again. Jobs that are added while it runs are waited for as well. Where a result
+        is lost, or its place holds another job's, it has an ``error`` and no components.
 
         Raises :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have
-        passed and jobs are still going.
+        passed and jobs are still going, and :class:`~maskscore.errors.ResultUnavailable` while the store of a result
+        does not answer.
         """
         position = "0" if reader is None else self._position(reader)
         done, committed, last = position, position, time.monotonic()
         try:
             for events in self._pages(position, timeout):
                 for event, record in zip(events, self._client.records([e.job_id for e in events]), strict=True):
-                    result = self._result(event, record)
+                    result = self._result(event, record, load_result_or_error)
                     if result is not None:
                         yield result
                     done = event.event_id
@@ -194,7 +197,7 @@ class Batch:
         with redis_errors(self._client.settings):
             return self._ledger.job_ids(self.batch_id, start=start, stop=start + PAGE)
 
-    def _result(self, event: BatchEvent, record: JobRecord | None) -> JobResult | None:
+    def _result(self, event: BatchEvent, record: JobRecord | None, load: _Load = load_result) -> JobResult | None:
         if record is None:
             message = "The job's record was kept for its time to live (MASKSCORE_RESULT_TTL_S) and is gone."
             return JobResult(
@@ -208,4 +211,4 @@ class Batch:
         # A dead letter that was queued again ends a second time: that event counts.
         if finished_at is None or ended_at < round(finished_at.timestamp() * 1000):
             return None
-        return load_result(record, self._client.objects)
+        return load(record, self._client.objects)

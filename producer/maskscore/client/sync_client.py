@@ -26,7 +26,7 @@ from maskscore.ledger import (
 )
 from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
 from maskscore.settings import ClientSettings
-from maskscore.storage import load_result
+from maskscore.storage import load_result_or_error
 
 __all__ = ["ROOM_S", "Client"]
 
@@ -155,7 +155,8 @@ class Client(JobClient):
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
         """Yield each job's result when it has ended, whatever way it ended; the first to end comes first.
 
-        A batch is followed through its events, see :meth:`maskscore.Batch.as_completed`; other jobs are polled. Raises
+        A batch is followed through its events, see :meth:`maskscore.Batch.as_completed`; other jobs are polled. Where a
+        result is lost, or its place holds another job's, it has an ``error`` and no components. Raises
         :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have passed
         and jobs are still going.
         """
@@ -166,7 +167,7 @@ class Client(JobClient):
         while window := polling.window():
             ended = polling.ended(self.statuses(window))
             for job_id, record in zip(ended, self.records(ended), strict=True):
-                yield load_result(record, self.objects) if record else self.get(job_id)
+                yield load_result_or_error(record, self.objects) if record else self.get(job_id)
             if (pause_s := polling.pause()) is None:
                 raise self._late(polling.late())
             time.sleep(pause_s)

@@ -142,14 +142,14 @@ class LocalServices:
 
         Raises `LocalServiceError` when the server refuses.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
+        from maskscore.storage import S3_ERRORS
 
-        s3: Any = client(self.s3)
+        s3 = client(self.s3)
         try:
             s3.create_bucket(Bucket=name)
         except s3.exceptions.BucketAlreadyOwnedByYou:
             return
-        except (BotoCoreError, ClientError) as error:
+        except S3_ERRORS as error:
             raise LocalServiceError(
                 f"the bucket {name!r} could not be made: {error}. "
                 "Use 3 to 63 lower-case letters, digits, dots and hyphens."

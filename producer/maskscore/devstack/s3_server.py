@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from maskscore.devstack import binaries, ports
 from maskscore.devstack.server import Server
 from maskscore.devstack.server_process import ServerProcess
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
 
 REGION = "us-east-1"
 # Always the same (the secret key is random): SeaweedFS derives a bucket's owner from it, and a bucket must still
@@ -101,13 +98,13 @@ class S3Server(Server[LocalS3]):
         self._process.start([program, "-logdir=.", "mini", *FLAGS, *flags], environment)
 
     def _answers(self) -> bool:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from maskscore.storage import S3_ERRORS
 
         if self._client is None:
             self._client = client(self._address(), timeout=2)
         try:
             self._client.list_buckets()
-        except (BotoCoreError, ClientError):
+        except S3_ERRORS:
             return False
         return True
 
@@ -123,22 +120,13 @@ class S3Server(Server[LocalS3]):
             path.unlink(missing_ok=True)
 
 
-def client(s3: LocalS3, *, timeout: float = 30) -> BaseClient:
+def client(s3: LocalS3, *, timeout: float = 30) -> Any:
     """A boto3 client of ``s3`` that tries once, for ``timeout`` seconds, and uses no proxy."""
-    import boto3
-    from botocore.config import Config
+    from maskscore.storage import private_s3_client
 
-    config = Config(
-        connect_timeout=timeout,
-        read_timeout=timeout,
-        retries={"max_attempts": 0},
-        proxies={},
-        s3={"addressing_style": "path"},
+    return private_s3_client(
+        s3.endpoint_url, access_key=s3.access_key, secret_key=s3.secret_key, region=s3.region, timeout_s=timeout
     )
-    made: BaseClient = boto3.session.Session(
-        aws_access_key_id=s3.access_key, aws_secret_access_key=s3.secret_key, region_name=s3.region
-    ).client("s3", endpoint_url=s3.endpoint_url, config=config)
-    return made
 
 
 @contextmanager

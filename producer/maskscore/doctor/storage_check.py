@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
-
 from maskscore.broker import public_url
 from maskscore.doctor.clock_check import judge_clock
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, skipped, warning
+from maskscore.storage import S3_ERRORS, S3_UNREACHABLE, S3Refusal, credentials_source
 
 __all__ = ["examine_read_buckets", "examine_result_buckets", "examine_s3", "examine_spill"]
 
@@ -37,9 +35,9 @@ def examine_s3(deployment: Deployment) -> Iterator[Finding]:
         yield skipped("s3", "No bucket is set: MASKSCORE_BUCKETS, MASKSCORE_RESULT_BUCKETS, MASKSCORE_SPILL_URI.")
         return
     try:
-        credentials = boto3.session.Session().get_credentials()
+        source = credentials_source()
         where = public_url(deployment.s3.meta.endpoint_url)
-    except BotoCoreError as error:
+    except S3_ERRORS as error:
         yield failed("s3 credentials", Cause.SETTINGS, f"boto3 cannot be set up: {_short(error)}.", _SET_CREDENTIALS)
         return
     except ValueError as error:
@@ -47,17 +45,17 @@ def examine_s3(deployment: Deployment) -> Iterator[Finding]:
             "s3", Cause.SETTINGS, f"{_short(error)}.", "Set AWS_ENDPOINT_URL to http://host:port or https://host."
         )
         return
-    if credentials is None:
+    if source is None:
         yield failed("s3 credentials", Cause.SETTINGS, "boto3 finds no AWS credentials.", _SET_CREDENTIALS)
         return
-    yield ok("s3 credentials", f"Found by boto3's source {credentials.method!r}.")
+    yield ok("s3 credentials", f"Found by boto3's source {source!r}.")
     before = time.time()
     try:
         answer: Mapping[str, Any] = deployment.s3.list_buckets()
         refused = ""
-    except ClientError as error:
+    except S3Refusal as error:
         answer, refused = error.response, _code(error)
-    except (ConnectionError, HTTPClientError) as error:
+    except S3_UNREACHABLE as error:
         yield failed("s3", Cause.UNAVAILABLE, f"{where} does not answer: {_short(error)}.", _CHECK_ENDPOINT)
         return
     middle = (before + time.time()) / 2
@@ -67,7 +65,7 @@ def examine_s3(deployment: Deployment) -> Iterator[Finding]:
             "s3",
             Cause.SETTINGS,
             f"{where} answers, but refuses the credentials: {refused}.",
-            f"Correct them, where boto3's source {credentials.method!r} has them.",
+            f"Correct them, where boto3's source {source!r} has them.",
         )
     elif answer["ResponseMetadata"]["HTTPStatusCode"] >= 500:
         yield failed("s3", Cause.UNAVAILABLE, f"{where} answers with an error: {refused}.", _CHECK_ENDPOINT)
@@ -122,7 +120,7 @@ def examine_spill(deployment: Deployment) -> Iterator[Finding]:
 def _look_into(deployment: Deployment, name: str, bucket: str) -> Finding | None:
     try:
         deployment.s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
-    except (ClientError, BotoCoreError) as error:
+    except S3_ERRORS as error:
         return _trouble(name, f"{bucket} cannot be read", bucket, error, "s3:ListBucket and s3:GetObject")
     return None
 
@@ -135,12 +133,12 @@ def _write_into(deployment: Deployment, name: str, bucket: str, prefix: str) -> 
     key = f"{prefix}.maskscore-doctor-{secrets.token_hex(8)}"
     try:
         deployment.s3.put_object(Bucket=bucket, Key=key, Body=b"maskscore doctor", ContentType="text/plain")
-    except (ClientError, BotoCoreError) as error:
+    except S3_ERRORS as error:
         return _trouble(name, f"s3://{bucket}/{prefix} cannot be written to", bucket, error, "s3:PutObject")
     try:
         deployment.s3.delete_object(Bucket=bucket, Key=key)
-    except (ClientError, BotoCoreError) as error:
-        why = _code(error) if isinstance(error, ClientError) else _short(error)
+    except S3_ERRORS as error:
+        why = _code(error) if isinstance(error, S3Refusal) else _short(error)
         return warning(
             name,
             f"s3://{bucket}/{prefix} can be written to, but s3://{bucket}/{key} could not be removed: {why}.",
@@ -149,9 +147,9 @@ def _write_into(deployment: Deployment, name: str, bucket: str, prefix: str) -> 
     return ok(name, f"s3://{bucket}/{prefix} can be written to.")
 
 
-def _trouble(name: str, what: str, bucket: str, error: ClientError | BotoCoreError, rights: str) -> Finding:
-    if not isinstance(error, ClientError):
-        unavailable = isinstance(error, (ConnectionError, HTTPClientError))
+def _trouble(name: str, what: str, bucket: str, error: Exception, rights: str) -> Finding:
+    if not isinstance(error, S3Refusal):
+        unavailable = isinstance(error, S3_UNREACHABLE)
         cause = Cause.UNAVAILABLE if unavailable else Cause.SETTINGS
         return failed(name, cause, f"{what}: {_short(error)}.", _CHECK_ENDPOINT if unavailable else "Correct the name.")
     code, status = _code(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -169,7 +167,7 @@ def _trouble(name: str, what: str, bucket: str, error: ClientError | BotoCoreErr
     return failed(name, Cause.UNAVAILABLE, f"{what}: the store answers {status} {code}.", _CHECK_ENDPOINT)
 
 
-def _code(error: ClientError) -> str:
+def _code(error: S3Refusal) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 

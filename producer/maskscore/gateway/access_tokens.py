@@ -108,6 +108,11 @@ def open_tokens(settings: GatewaySettings) -> Tokens | None:
         log.warning("no token is asked for: whoever reaches %s may use the gateway", settings.gateway_host)
         return None
     if not len(tokens):
+        if settings.gateway_tokens_file is not None:
+            raise SettingsError(
+                f"MASKSCORE_GATEWAY_TOKENS_FILE: {settings.gateway_tokens_file} has no token. Write NAME=TOKEN lines "
+                "into it, or say --no-auth where everybody on this machine may use the gateway."
+            )
         if not is_loopback(settings.gateway_host):
             raise SettingsError(
                 f"The gateway would listen on {settings.gateway_host} without any token. Set MASKSCORE_GATEWAY_TOKENS "

@@ -19,25 +19,41 @@ from maskscore.storage.output import (
 from maskscore.storage.results import (
     StoredResult,
     load_result,
+    load_result_or_error,
     store_result,
+)
+from maskscore.storage.s3_clients import (
+    S3_ERRORS,
+    S3_UNREACHABLE,
+    S3Refusal,
+    credentials_source,
+    private_s3_client,
+    s3_client,
 )
 from maskscore.storage.store import FetchedObject, ListedObject, Objects
 
 __all__ = [
+    "S3_ERRORS",
+    "S3_UNREACHABLE",
     "FetchedObject",
     "ListedObject",
     "Objects",
     "Output",
     "OutputError",
+    "S3Refusal",
     "StoredResult",
     "What",
     "check_output",
+    "credentials_source",
     "file_name_of",
     "load_result",
+    "load_result_or_error",
     "output_errors",
     "output_file",
     "output_folder",
     "path_in",
+    "private_s3_client",
+    "s3_client",
     "store_result",
     "write_text",
 ]

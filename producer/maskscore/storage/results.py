@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob, ResultUnavailable
 from maskscore.ledger import JobRecord
-from maskscore.schema import Job, JobResult, JobState, explain, pack, unpack
+from maskscore.schema import Failure, Job, JobResult, JobState, explain, pack, unpack
 from maskscore.storage.store import Objects
 
-__all__ = ["StoredResult", "load_result", "result_uri", "store_result"]
+__all__ = ["StoredResult", "load_result", "load_result_or_error", "result_uri", "store_result"]
 
 # A result is read back whole; this bounds what a wrong object behind the URI can cost.
 _MAX_RESULT_BYTES = 1 << 30
@@ -109,3 +109,25 @@ def load_result(record: JobRecord, objects: Objects) -> JobResult:
             "or one that ends in '/'."
         )
     return result.model_copy(update={"finished_at": status.finished_at})
+
+
+def load_result_or_error(record: JobRecord, objects: Objects) -> JobResult:
+    """Return :func:`load_result`'s; for a result that is lost, one with an ``error`` that says so, and no components.
+
+    Raises :class:`~maskscore.errors.ResultUnavailable` where the job has not ended, or the store does not answer or may
+    not be read: a later try may find the result.
+    """
+    status = record.status
+    try:
+        return load_result(record, objects)
+    except ResultUnavailable as error:
+        unread = isinstance(error.__cause__, JobError) and error.__cause__.code != FailureCode.RESULT_NOT_STORED
+        if unread or not status.state.ended:
+            raise
+        return JobResult(
+            job_id=status.job_id,
+            batch_id=status.batch_id,
+            state=status.state,
+            error=Failure(code=error.code, message=str(error)),
+            finished_at=status.finished_at,
+        )

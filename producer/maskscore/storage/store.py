@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from boto3.exceptions import S3UploadFailedError
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.storage.failures import ATTEMPTS, CUT_OFF, What, changed, check_size, error_code, s3_errors
 from maskscore.storage.files import file_etag, open_file
 from maskscore.storage.names import bucket_and_key
+from maskscore.storage.s3_clients import S3_ERRORS, S3Refusal, s3_client
 
 __all__ = ["FetchedObject", "ListedObject", "Objects"]
 
@@ -67,15 +65,8 @@ class Objects:
         self._buckets = buckets
         self._result_buckets = result_buckets
         self._file_roots = [root.resolve() for root in file_roots]
-        self._config = Config(
-            connect_timeout=min(timeout_s, 10.0),
-            read_timeout=timeout_s,
-            max_pool_connections=pool_size,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            # Stores other than Amazon's do not all know the checksums that newer releases send by default.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
+        self._timeout_s = timeout_s
+        self._pool_size = pool_size
         self._client: Any = None
         self._lock = threading.Lock()
 
@@ -162,7 +153,7 @@ class Objects:
                     Bucket=bucket, Key=key, Body=data, ContentType=content_type, IfNoneMatch="*"
                 )
                 return str(answer["ETag"])
-            except ClientError as error:
+            except S3Refusal as error:
                 if error_code(error) == "NotImplemented":
                     return self.write(uri, data, content_type=content_type)
                 if error_code(error) not in ("PreconditionFailed", "412"):
@@ -186,10 +177,14 @@ class Objects:
     def _s3(self) -> Any:
         with self._lock:
             if self._client is None:
-                # A session of its own: boto3's default one is not safe to share between threads while it starts.
                 try:
-                    self._client = boto3.session.Session().client("s3", config=self._config)
-                except (ValueError, BotoCoreError) as error:
+                    self._client = s3_client(
+                        timeout_s=self._timeout_s,
+                        attempts=ATTEMPTS,
+                        connect_timeout_s=min(self._timeout_s, 10.0),
+                        pool_size=self._pool_size,
+                    )
+                except (ValueError, *S3_ERRORS) as error:
                     raise JobError(
                         FailureCode.STORAGE_UNAVAILABLE,
                         f"The object store cannot be asked: {error}. Set AWS_ENDPOINT_URL to http://host:port or "

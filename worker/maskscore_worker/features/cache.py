@@ -1,4 +1,4 @@
-"""Features of earlier jobs, kept by what makes them; a cache that fails costs a line in the log and never a job."""
+"""The cache of earlier jobs' features; when its store fails, that is logged and features are computed."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _REDIS_TIMEOUT_S = 1.0
 
 
 class FeatureStore(Protocol):
-    """Where the bytes lie. What goes wrong is raised as it is: sqlite3's, redis-py's and the system's errors."""
+    """A store of bytes by key. Raises sqlite3's, redis-py's and the system's own errors."""
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return what is there of the keys."""
+        """Return the values of those keys that are there."""
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
-        """Keep values, and let go of those that were not used for the longest time where there is no room."""
+        """Store values, and evict the least recently used ones where there is no space."""
 
     def close(self) -> None:
         """Close files and connections."""
@@ -55,8 +55,8 @@ class FeatureCache:
     ----------
     open_store: opens the store; called at the first use, and again while it cannot be opened.
     place: what the log calls it.
-    dimensions: length of a feature; anything else in the store is as if it were not there.
-    rest_s: seconds that a store which failed is left alone.
+    dimensions: length of a feature; values of another length are ignored.
+    rest_s: seconds before a store that failed is used again.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ def open_feature_cache(settings: WorkerSettings, *, dimensions: int) -> FeatureC
         return None
     if place == "redis":
         timeout_s = min(_REDIS_TIMEOUT_S, settings.redis_timeout_s)
-        hasty = settings.model_copy(update={"redis_timeout_s": timeout_s})
+        impatient = settings.model_copy(update={"redis_timeout_s": timeout_s})
         return FeatureCache(
             lambda: RedisFeatureStore(
-                connect(hasty),
+                connect(impatient),
                 namespace=settings.namespace,
                 max_bytes=settings.feature_cache_bytes,
                 ttl_s=settings.result_ttl_s,

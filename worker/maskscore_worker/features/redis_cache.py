@@ -41,7 +41,7 @@ class RedisFeatureStore:
         self._looked: float | None = None
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return what is there of the keys."""
+        """Return the values of those keys that are there."""
         found = {}
         for chunk in _chunks(keys):
             values = self._get(keys=self._keys, args=[self._limits[0], *chunk])
@@ -49,7 +49,7 @@ class RedisFeatureStore:
         return found
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
-        """Keep values, and let go of those that were not used for the longest time where there is no room."""
+        """Store values, and evict the least recently used ones where there is no space."""
         for chunk in _chunks(list(values.items())):
             if self._has_room():
                 self._put(keys=self._keys, args=[*self._limits, *(part for pair in chunk for part in pair)])

@@ -45,7 +45,7 @@ class SqliteFeatureStore:
             raise
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return what is there of the keys."""
+        """Return the values of those keys that are there."""
         with self._lock:
             places = ", ".join("?" * len(keys))
             rows = self._db.execute(f"SELECT id, key, value FROM features WHERE key IN ({places})", keys).fetchall()
@@ -58,7 +58,7 @@ class SqliteFeatureStore:
         return {key: value for _, key, value in rows}
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
-        """Keep values, and let go of those that were not used for the longest time where there is no room."""
+        """Store values, and evict the least recently used ones where there is no space."""
         with self._lock, self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO features (key, value) VALUES (?, ?)", values.items())
             while self._used() > self._max_bytes:

@@ -1,4 +1,4 @@
-"""What bytes that cannot be decoded look like, from their first bytes and the lengths that they state."""
+"""Kinds of files that are not decoded, recognised by their first bytes; and files that end early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thread that renews the leases of all jobs in flight, and learns what their submitters want meanwhile."""
+"""Leases: one thread renews those of all jobs in flight, and learns which were cancelled or lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["JobStopped", "LeaseHolder", "Leases"]
 log = logging.getLogger(__name__)
 
 
-class JobStopped(Exception):  # noqa: N818 - not an error: somebody wants it so
+class JobStopped(Exception):  # noqa: N818 - not an error
     """The job must not go on here: ``cancelled`` by its submitter, its lease is ``lost``, or it was ``released``."""
 
     def __init__(self, reason: str) -> None:
@@ -33,7 +33,7 @@ class LeaseHolder:
         self.claim = claim
         self.started = time.monotonic()
         self.computing = True
-        """Whether the outcome is not there yet; storing it may take as long as Redis is away."""
+        """Whether the job still computes; after that, storing its outcome may take as long as Redis is away."""
         self.stop_reason: str | None = None
         self._timeout_s = timeout_s
 
@@ -50,7 +50,7 @@ class LeaseHolder:
 
 
 class Leases:
-    """Renews what is held, long before it ends; a round that fails is tried again in the next.
+    """Renews the leases that are held, long before they lapse; a failed round is repeated.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Leases:
                 self._held.pop(claim.token, None)
 
     def _run(self) -> None:
-        # Cancelling should not take a third of a long lease to be noticed.
+        # A cancellation should be noticed sooner than after a third of a long lease.
         while not self._closing.wait(min(1.0, self._lease_s / 3)):
             held = [holder for holder in self.held() if holder.stop_reason in (None, "cancelled")]
             if not held:

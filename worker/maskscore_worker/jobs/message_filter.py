@@ -1,7 +1,7 @@
-"""What may come out of the queue: maskscore's own messages, and nothing else.
+"""The filter on the queue: only maskscore's own messages reach Celery.
 
-Celery and kombu take a message apart in many places, and what they do not expect ends the worker: so each is looked at
-before they do, and what is not ours is dropped, logged and counted. The ledger sends again what a job still needs.
+Celery and kombu parse a message in many places, and what they do not expect ends the worker. So each message is checked
+first, and one that is not maskscore's is dropped, logged and counted. The ledger sends again what a job still needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _JOB_ID: Final = TypeAdapter(JobId)
 _SHOWN: Final = 200
-# Remote control: Celery itself expects anything there, as long as it is an envelope.
+# Remote control: Celery itself accepts any content there, in a valid envelope.
 _CONTROL: Final = ".pidbox"
 
 
@@ -35,7 +35,7 @@ def rejection_reason(message: object) -> str | None:
 
     The form is Celery's second protocol: https://docs.celeryq.dev/en/stable/internals/protocol.html
     """
-    envelope = _why_no_envelope(message)
+    envelope = _envelope_fault(message)
     if envelope is not None:
         return envelope
     assert isinstance(message, dict)
@@ -64,7 +64,7 @@ def rejection_reason(message: object) -> str | None:
     return None
 
 
-def _why_no_envelope(message: object) -> str | None:
+def _envelope_fault(message: object) -> str | None:
     if not isinstance(message, dict):
         return "it is no message"
     properties = message.get("properties")
@@ -80,7 +80,7 @@ def _why_no_envelope(message: object) -> str | None:
 
 
 def filter_messages(rejected: Callable[[], None]) -> None:
-    """Let every connection to the queue that this process makes from now on drop what is not maskscore's.
+    """Install the filter in every connection to the queue that this process makes from now on.
 
     ``rejected`` is called for each such message.
     """
@@ -96,14 +96,14 @@ def filter_messages(rejected: Callable[[], None]) -> None:
                 try:
                     return super()._brpop_read(**options)
                 except (ValueError, RecursionError) as error:
-                    # It is off the list, and cannot be read as JSON.
+                    # It is off the list already, and is not JSON.
                     drop("it is no message", error)
                     return True
 
         class Transport(base):  # type: ignore[misc]
             def _deliver(self, message: object, queue: str) -> None:
                 control = bool(queue) and queue.endswith(_CONTROL)
-                why = _why_no_envelope(message) if control else rejection_reason(message)
+                why = _envelope_fault(message) if control else rejection_reason(message)
                 if why is None:
                     super()._deliver(message, queue)
                 else:
@@ -112,7 +112,7 @@ def filter_messages(rejected: Callable[[], None]) -> None:
         Transport.Channel = Channel
         return Transport
 
-    # kombu calls what is no name of a class.
+    # kombu calls an alias that is not a name.
     aliases: dict[str, Any] = TRANSPORT_ALIASES
     for scheme, base in (
         ("redis", kombu_redis.Transport),

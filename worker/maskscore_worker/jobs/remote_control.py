@@ -1,4 +1,4 @@
-"""What Celery's remote control means here: jobs are the ledger's, so revoking one is cancelling it."""
+"""Celery's remote control: revoking a task cancels the job in the ledger; a consumer can be cancelled and added."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def register_commands(ledger: Ledger) -> None:
-    """Put maskscore's ``revoke`` and ``terminate`` in the place of Celery's.
+    """Replace Celery's ``revoke`` and ``terminate`` by maskscore's.
 
     Celery's own would drop the message of a job that still waits in the ledger, again and again.
     """
@@ -67,7 +67,7 @@ class ConsumerState:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody said ``celery control cancel_consumer``: connected, and not taking."""
+        """Whether ``celery control cancel_consumer`` was used: connected, but taking nothing."""
         tasks = getattr(self._consumer(), "task_consumer", None)
         return tasks is not None and not tasks.consuming_from(self._queue)
 

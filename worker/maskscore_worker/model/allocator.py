@@ -1,7 +1,7 @@
-"""How freed memory is kept: for the next image, instead of being given back to the system and asked for again.
+"""glibc's allocator keeps freed memory for the next image, instead of returning it to the system.
 
-glibc gives every large block back at once, and the system hands out new ones page by page, each a fault: of decoding a
-photo of 2250 × 1500, that is two thirds of the time.
+By default glibc returns every large block at once, and the system hands out new ones page by page, each a fault: for a
+photo of 2250 × 1500, that is two thirds of the time of decoding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VARIABLES: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_
 
 
 def keep_freed_memory() -> bool:
-    """Keep up to 256 MiB of what is freed, and do without the system for blocks below 32 MiB.
+    """Keep up to 256 MiB of freed memory, and take blocks below 32 MiB from the heap.
 
     For the whole process, from now on. Returns whether it was done: only with glibc, and not where the environment has
     thresholds of its own (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``, ``GLIBC_TUNABLES``).

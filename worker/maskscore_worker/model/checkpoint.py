@@ -1,4 +1,4 @@
-"""A weights file → the tensors of a model, strictly: a layer that stayed random would give plausible nonsense."""
+"""A weights file → the tensors of a model, strictly: a layer left at random values would give plausible scores."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def dtypes_of(tensors: Checkpoint) -> str:
 
 
 def load_checkpoint(model: torch.nn.Module, tensors: Checkpoint, path: Path, architecture: str) -> None:
-    """Put the tensors into the model, cast to its own types (fp32).
+    """Load the tensors into the model, cast to its own types (fp32).
 
     Raises :class:`~maskscore.errors.WeightsError` that names the keys that are missing, unexpected, of another shape,
-    or not finite; ``path`` and ``architecture`` are for its sentence.
+    or not finite; ``path`` and ``architecture`` are for its message.
     """
     wanted = model.state_dict()
     problems = []

@@ -1,4 +1,4 @@
-"""The image tower's matrix products on a CPU, by oneDNN with weights that it has laid out for itself once.
+"""CPU kernels of the image tower: its matrix products by oneDNN, with weights in oneDNN's own layout.
 
 PyTorch gives fp32 products to MKL, which on AMD's processors uses half of what they can do; oneDNN, which PyTorch
 carries too, is as exact and uses all of it. These operators are what ``torch.compile`` makes of a frozen model on a
@@ -25,7 +25,7 @@ _ROWS = 400
 
 
 def pack_linear_layers(tower: nn.Module) -> bool:
-    """Replace the dense layers of a tower's transformer blocks, in place; return whether that was done.
+    """Replace the linear layers of a tower's transformer blocks, in place; return whether that was done.
 
     The tower must be on the CPU and in evaluation. Only open_clip's plain blocks are known, on x86, and only where the
     packed layer gives what the plain one gives.
@@ -36,10 +36,10 @@ def pack_linear_layers(tower: nn.Module) -> bool:
         module for module in tower.modules() if type(module) is ResidualAttentionBlock and _is_plain(module.attn)
     ]
     try:
-        if not blocks or not _agrees(blocks[0].mlp.c_fc):
+        if not blocks or not _matches_plain(blocks[0].mlp.c_fc):
             return False
     except Exception as error:  # the operators are PyTorch's own, but not promised to stay
-        log.warning("dense layers stay PyTorch's: %s: %s", type(error).__name__, error)
+        log.warning("linear layers stay PyTorch's: %s: %s", type(error).__name__, error)
         return False
     for block in blocks:
         block.attn = _PackedAttention(block.attn)
@@ -90,7 +90,7 @@ def _is_plain(attention: Any) -> bool:
     )
 
 
-def _agrees(layer: Any) -> bool:
+def _matches_plain(layer: Any) -> bool:
     values = torch.linspace(-1, 1, 2 * layer.in_features).view(2, -1).to(layer.weight.dtype)
     with torch.inference_mode():
         plain, packed = layer(values).float(), _PackedLinear(layer.weight, layer.bias)(values).float()

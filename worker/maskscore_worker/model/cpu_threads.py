@@ -1,8 +1,7 @@
-"""A CPU's cores shared between forward passes: many at once with one thread each, or one with all threads.
+"""Compute threads: a CPU's cores are shared between concurrent forward passes.
 
-One pass over many threads meets them after every operator, so whatever else runs on one core holds up all of them;
-passes with one thread each never wait for one another, and the task threads' work falls between them. A crop that is
-alone on the machine still gets all cores.
+A pass over many threads synchronises them after every operator, so other work on one core delays all of them. Passes
+with one thread each never wait for one another. A pass that runs alone gets all cores.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Features = npt.NDArray[np.float32]
 
 
 class ComputeThreads:
-    """Calls ``encode`` from ``count`` threads at once; each call takes its share of ``count`` intra-op threads."""
+    """Divides ``count`` intra-op threads between the calls of ``encode`` that run at the same time."""
 
     def __init__(self, encode: Callable[[Crops], Features], count: int) -> None:
         self._encode = encode

@@ -31,8 +31,8 @@ def graph_batch_sizes(most: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """One batch size's own memory; ``run`` computes ``features`` from ``crops`` in place."""
+class _FixedBatch:
+    """The memory of one batch size; ``run`` computes ``features`` from ``crops`` in place."""
 
     crops: torch.Tensor
     features: torch.Tensor
@@ -44,8 +44,8 @@ class CudaGraphEncoder:
 
     Parameters
     ----------
-    tower: ``(n, *shape)`` crops on ``device`` → ``(n, D)`` float32 features, without a look at any value (a graph
-        could not replay that).
+    tower: ``(n, *shape)`` crops on ``device`` → ``(n, D)`` float32 features, without reading any value on the host
+        (a graph could not replay that).
     shape, dtype: of one crop.
     sizes: the batch sizes. Crops are padded up to the next one, and the padding's features dropped; more than the
         largest are cut into several. Sizes for which the device's memory does not suffice are left out.
@@ -62,12 +62,12 @@ class CudaGraphEncoder:
         self._lock = threading.Lock()
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pool: Any = None
-        self._shapes: dict[int, _Shape] = {}
+        self._batches: dict[int, _FixedBatch] = {}
         for size in sorted(sizes):
             try:
-                self._shapes[size] = self._prepared(torch.zeros((size, *shape), dtype=dtype, device=device))
+                self._batches[size] = self._prepared(torch.zeros((size, *shape), dtype=dtype, device=device))
             except torch.OutOfMemoryError:
-                if not self._shapes:
+                if not self._batches:
                     raise
                 log.warning("batches of %d crops do not fit the device's memory; %d is the most", size, max(self.sizes))
                 break
@@ -75,24 +75,24 @@ class CudaGraphEncoder:
     @property
     def sizes(self) -> list[int]:
         """The batch sizes, the smallest first."""
-        return list(self._shapes)
+        return list(self._batches)
 
     def encode(self, crops: npt.NDArray[Any] | torch.Tensor) -> Features:
         """Return the features of ``(n, *shape)`` crops, ``(n, D)`` float32, in their order."""
         pieces = torch.split(torch.as_tensor(crops), self.sizes[-1])
         parts = []
         for piece in pieces:
-            shape = self._shapes[next(size for size in self.sizes if size >= len(piece))]
-            parts.append(self._features(shape, piece))
+            batch = self._batches[next(size for size in self.sizes if size >= len(piece))]
+            parts.append(self._features(batch, piece))
         return np.concatenate(parts)
 
-    def _features(self, shape: _Shape, crops: torch.Tensor) -> Features:
+    def _features(self, batch: _FixedBatch, crops: torch.Tensor) -> Features:
         count = len(crops)
         if self._stream is None:
             with self._lock, torch.inference_mode():
-                shape.crops[:count].copy_(crops)
-                shape.run()
-                here: Features = shape.features[:count].numpy().copy()
+                batch.crops[:count].copy_(crops)
+                batch.run()
+                here: Features = batch.features[:count].numpy().copy()
                 return here
         if crops.device.type == "cpu":
             crops = crops.pin_memory()
@@ -101,10 +101,10 @@ class CudaGraphEncoder:
                 # The caller's stream may still be putting them together.
                 self._stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(self._stream):
-                shape.crops[:count].copy_(crops, non_blocking=True)
-                shape.run()
-                features = torch.empty((count, shape.features.shape[1]), dtype=torch.float32, pin_memory=True)
-                features.copy_(shape.features[:count], non_blocking=True)
+                batch.crops[:count].copy_(crops, non_blocking=True)
+                batch.run()
+                features = torch.empty((count, batch.features.shape[1]), dtype=torch.float32, pin_memory=True)
+                features.copy_(batch.features[:count], non_blocking=True)
                 ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
                 ready.record(self._stream)
         # `crops` is held until then, so that nobody is given its memory before it was read.
@@ -112,7 +112,7 @@ class CudaGraphEncoder:
         array: Features = features.numpy()
         return array
 
-    def _prepared(self, crops: torch.Tensor) -> _Shape:
+    def _prepared(self, crops: torch.Tensor) -> _FixedBatch:
         with torch.inference_mode():
             if self._stream is None:
                 return self._plain(crops)
@@ -132,18 +132,18 @@ class CudaGraphEncoder:
             with torch.cuda.stream(self._stream):
                 return self._plain(crops)
 
-    def _plain(self, crops: torch.Tensor) -> _Shape:
+    def _plain(self, crops: torch.Tensor) -> _FixedBatch:
         features = self._tower(crops).clone()
 
         def run() -> None:
             features.copy_(self._tower(crops))
 
-        return _Shape(crops, features, run)
+        return _FixedBatch(crops, features, run)
 
-    def _captured(self, crops: torch.Tensor) -> _Shape:
+    def _captured(self, crops: torch.Tensor) -> _FixedBatch:
         graph = torch.cuda.CUDAGraph()
         # One pool for all sizes: they never run at the same time. Other threads may go on using the device meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             features = self._tower(crops)
         self._pool = self._pool or graph.pool()
-        return _Shape(crops, features, graph.replay)
+        return _FixedBatch(crops, features, graph.replay)

@@ -1,4 +1,4 @@
-"""Whose fault an error on the device was: the job's, or a device's that will never compute again."""
+"""The device check: whether an error was the job's fault, or the device is broken for this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DeviceBroken", "DeviceCheck", "is_out_of_memory"]
 
 log = logging.getLogger(__name__)
 
-# Allocations that torch does not report as OutOfMemoryError: by CUDA's own libraries, and on the CPU.
+# Allocation failures that torch does not report as OutOfMemoryError: by CUDA's own libraries, and on the CPU.
 _OUT_OF_MEMORY_TEXTS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -24,14 +24,14 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 class DeviceBroken(Exception):  # noqa: N818 - a state of the device
-    """The device computes nothing right any more; what runs here must be given back."""
+    """The device no longer computes correctly; jobs in flight must be released."""
 
 
 class DeviceCheck:
-    """Encodes a known crop after an error: where that fails too, the device is broken, and not the job bad.
+    """Encodes a known crop after an error; if that fails too, the device is broken and the job is not at fault.
 
     After a sticky CUDA error (an illegal address, a GPU that fell off the bus) every call of the process fails, and
-    only a new process may find the device well again.
+    only a new process may be able to use the device again.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class DeviceCheck:
         """What is wrong with the device, as of the last probe; once set, it stays."""
 
     def probe_after(self, error: BaseException) -> None:
-        """Return where the device is well; raise :class:`DeviceBroken` where it is not. Any thread may call."""
+        """Probe the device; raise :class:`DeviceBroken` if it is broken. Any thread may call."""
         with self._lock:
             first = self.reason is None
             if first:
@@ -65,10 +65,12 @@ class DeviceCheck:
             if is_out_of_memory(again):
                 return None
             log.error("a probe of the device failed, too", exc_info=again)
-            return f"the device is broken: after an error ({_words(error)}) a known crop failed, too: {_words(again)}"
+            return (
+                f"the device is broken: after an error ({_summary(error)}) a known crop failed, too: {_summary(again)}"
+            )
         if np.isfinite(features).all():
             return None
-        return f"the device is broken: after an error ({_words(error)}) a known crop has no finite features"
+        return f"the device is broken: after an error ({_summary(error)}) a known crop has no finite features"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -78,6 +80,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
 
 
-def _words(error: BaseException) -> str:
+def _summary(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), "")[:200]
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -1,4 +1,4 @@
-"""The crops' normalisation, folded into the image tower's first convolution, so that crops stay uint8 until there.
+"""The crops' normalisation, folded into the image tower's first convolution, so that crops stay uint8 until then.
 
 With ``x`` a grey value, ``conv((x / 255 - mean) / std)`` is itself a convolution of ``x``: its weight is divided by
 ``255 · std`` and what ``mean`` contributes moves into the bias. Here of ``x - 128``: whole numbers from -128 to 127 are

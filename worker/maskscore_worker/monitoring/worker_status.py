@@ -66,7 +66,7 @@ class RecentRates:
 
 
 class WorkerStatus:
-    """Describes the worker as it is now."""
+    """The worker's present status, and its live metrics."""
 
     def __init__(
         self, settings: WorkerSettings, pipeline: Pipeline, leases: Leases, shutdown: Shutdown, metrics: WorkerMetrics

@@ -1,4 +1,4 @@
-"""When a job was in which stage: seconds for the result and the metrics, begin and end for traces."""
+"""The time that a job spent in each stage: seconds for its result and the metrics, begin and end for traces."""
 
 from __future__ import annotations
 
