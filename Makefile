@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
 
-.PHONY: help demo test chaos bench images lint format docs clean
+.PHONY: help demo test chaos bench images lint format docs site clean
 
 help:
 	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint    ruff, mypy, import contracts and hadolint"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
+	@echo "make site    build the documentation as a site in build/site"
 	@echo "make clean   remove the virtual environment and build products"
 
 # What `make test` has installed is enough for the demo.
@@ -63,6 +64,9 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/maskscore metrics --markdown > docs/reference/metrics.md
 	$(BIN)/python -c 'from maskscore.codes import codes_markdown; print(codes_markdown(), end="")' > docs/reference/codes.md
 	PYTHONPATH=tests $(BIN)/python -m licences > docs/reference/licences.md
+
+site: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) $(VENV)-infinity build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python -m licences > docs/reference/licences.md
 
-Each licence must be compatible with distribution under Apache-2.0. The extras ``dev`` and ``bench`` are left out: they
-are installed to work on maskscore, and never distributed with it.
+Each licence must be compatible with distribution under Apache-2.0. The extras ``dev``, ``docs`` and ``bench`` are left
+out: they are installed to work on maskscore, and never distributed with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 __all__ = ["Dependency", "dependencies", "table"]
 
-_NOT_DISTRIBUTED = {"dev", "bench"}
+_NOT_DISTRIBUTED = {"dev", "docs", "bench"}
 
 # What projects without an SPDX expression write in their metadata, and the SPDX identifier it stands for.
 _SPDX = {

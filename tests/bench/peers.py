@@ -27,7 +27,7 @@ from maskscore import Client, Job, Mask, ScoringOptions
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
 from reference import Reference, decode

@@ -21,7 +21,7 @@ from bench.crops import coco_mini
 from bench.figures import Figures
 from bench.material import COCO_MINI
 from maskscore.masks.frame_fit import count_fitting
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
 from maskscore.schema.job import Frame, ScoringOptions, Treatment, View

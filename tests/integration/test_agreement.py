@@ -26,7 +26,7 @@ from maskscore.ledger import Claim
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
 from maskscore.schema.prompt_set import (

@@ -18,7 +18,7 @@ from maskscore.broker.redis_connection import connect
 from maskscore.devstack.ports import free_port_pairs
 from maskscore.devstack.redis_server import start_redis
 from maskscore.errors import SettingsError
-from maskscore.exporter.exporter import run_exporter
+from maskscore.exporter.ledger_exporter import run_exporter
 from maskscore.gateway.server import run_gateway
 from maskscore.settings import ClientSettings, GatewaySettings, WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS

@@ -21,7 +21,7 @@ from maskscore.ledger import Ledger
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
 from maskscore.storage import Objects
@@ -87,7 +87,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     return run_command("eval", *arguments, environment=environment)
 
 
-def figures(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def measurements(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert ran.returncode == 0, ran.stderr
     answer: dict[str, Any] = json.loads(ran.stdout)
     return answer
@@ -96,12 +96,12 @@ def figures(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_the_demo_model_knows_its_scenes(environment: dict[str, str], scenes: Path, tmp_path: Path) -> None:
     svg = tmp_path / "eval.svg"
     asked = ["--images", "s3://eval/scenes/", "--prompts", "demo", "--negatives", FRAGMENT, "--json", "--svg", str(svg)]
-    answer = figures(run(environment, str(scenes / "all.json"), *asked, "--view", "original+raw_crop/context"))
+    answer = measurements(run(environment, str(scenes / "all.json"), *asked, "--view", "original+raw_crop/context"))
     assert (answer["images"], answer["negatives"], answer["unmapped"]) == (6, "of the file", {"demo": []})
     (entry,) = answer["figures"]
     assert entry["view"] == "original+raw_crop/context"
     assert entry["ranked"] == entry["objects"] > 12
-    treated = figures(run(environment, str(scenes / "all.json"), *asked))["figures"]
+    treated = measurements(run(environment, str(scenes / "all.json"), *asked))["figures"]
     assert [entry["view"] for entry in treated] == ["original", "raw_crop", "soft_mask", "blur", "mean_fill"]
     kinds = [annotation["kind"] for annotation in json.loads((scenes / "all.json").read_text())["annotations"]]
     for entry in treated:
@@ -138,7 +138,7 @@ def test_a_table_of_80_columns_with_sampled_negatives_and_two_prompt_sets(
     rows = [line.split() for line in lines if line.startswith(("original", "blur"))]
     views = ["original", "blur", "original/context=0.5", "blur/context=0.5"]
     assert [row[:2] for row in rows] == [[view, name] for name in ("demo", "sentences") for view in views]
-    # Two shares, and five figures of areas.
+    # Two shares, and five measurements of areas.
     assert {len(row) for row in rows} == {9}
     # A half of a shape is what the demo model was trained to call a part.
     assert float(rows[0][7]) > 0.7
@@ -187,7 +187,7 @@ def test_what_is_not_awaited_is_cancelled(services: LocalServices, scenes: Path)
 def test_photos(environment: dict[str, str], photo_dataset: Path) -> None:
     file = str(photo_dataset / "instances.json")
     asked = ["--images", str(photo_dataset / "images"), "--limit", "3", "--treatment", "blur", "--frame", "pad"]
-    answer = figures(run(environment, file, *asked, "--json"))
+    answer = measurements(run(environment, file, *asked, "--json"))
     (entry,) = answer["figures"]
     assert answer["negatives"] == "sampled"
     assert answer["unmapped"] == {"default": []}

@@ -25,7 +25,7 @@ from maskscore.ledger import Backlog, Ledger
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.pool.worker_slots import own_cores
+from maskscore.pool.worker_slots import available_cores
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -167,7 +167,7 @@ def test_load_comes_and_goes_and_nothing_is_lost(environment: dict[str, str], tm
         pool.wait(lambda: pool.count("workers: 0 to 2") == 1)
         pool.note("-- load arrives")
         pool.wait(lambda: pool.count("takes jobs,") == 2, feed)
-        cores = own_cores()
+        cores = available_cores()
         if len(cores) >= 2 and hasattr(os, "sched_getaffinity"):
             shares = [os.sched_getaffinity(pool.pid(number)) for number in (1, 2)]
             assert not shares[0] & shares[1]

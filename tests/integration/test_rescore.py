@@ -32,7 +32,7 @@ from maskscore.errors import InvalidDocumentError
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
 from maskscore.storage import Objects

@@ -39,7 +39,7 @@ from maskscore.devstack.local_worker import start_worker
 from maskscore.masks.encoding import (
     encode_mask,
 )
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
 from maskscore_worker.demo.run import DEMO_WEIGHTS

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from maskscore.cli.job_tables import table
-from maskscore.cli.plan import duration, the_rate
+from maskscore.cli.plan import duration, worker_rate
 from maskscore.cli.terminal import new_console
 from maskscore.storage import write_text
 from simulation import Outcome, Scaling, bursty_day, draw, simulate
@@ -79,7 +79,7 @@ def simulate_command(
     Four fifths of the jobs come in five batches, the rest over the day. The workers' number follows KEDA's and the
     HPA's own rules; each worker takes jobs in their order at its rate.
     """
-    rate, origin = the_rate(masks_per_s, rates, name)
+    rate, origin = worker_rate(masks_per_s, rates, name)
     target = jobs_per_worker or max(1.0, round(20 * rate / masks_per_image))
     arrivals = bursty_day(jobs, masks_per_image, seed=seed)
     outcomes = [

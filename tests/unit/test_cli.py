@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from command_line import run_command, without_settings
-from maskscore.cli import job_tables
+from maskscore.cli import progress
 from maskscore.cli.exit_codes import Exit, exit_code_of
-from maskscore.cli.job_tables import shown_progress
+from maskscore.cli.progress import shown_progress
 from maskscore.errors import FailureCode, JobError, MaskscoreError, SettingsError
 from maskscore.settings import WorkerSettings
 
@@ -103,12 +103,12 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_importing_maskscore_loads_nothing_heavy() -> None:
     loaded = run_code("import sys, maskscore; print(*sys.modules)").stdout.split()
-    assert "maskscore.client.client" in loaded
+    assert "maskscore.client.sync_client" in loaded
     assert {"torch", "numpy", "open_clip", "fastapi", "maskscore_worker"}.isdisjoint(loaded)
     times = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import maskscore"], capture_output=True, text=True, check=True
     )
-    assert "maskscore.client.client" in times.stderr
+    assert "maskscore.client.sync_client" in times.stderr
     assert "torch" not in times.stderr
 
 
@@ -214,7 +214,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     # What this process does itself is said at once.
     assert list(shown_progress(range(1200), 1200, doing="drawing")) == list(range(1200))
     assert capsys.readouterr().err == "maskscore: drawing 1,200 jobs\n"
-    monkeypatch.setattr(job_tables, "_PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "_PLAIN_EVERY_S", 0.0)
     assert list(shown_progress(range(2), 2, doing="drawing")) == [0, 1]
     assert capsys.readouterr().err.splitlines()[1:] == [
         "maskscore: drawing: 1 of 2 jobs",

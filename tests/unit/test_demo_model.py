@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from maskscore.cli.worker import with_demo_model
-from maskscore.prompts.demo_model import DEMO_DIGEST, demo_warning
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
+from maskscore.prompts.demo_model import DEMO_DIGEST, demo_warning
 from maskscore.schema.prompt_set import (
     PromptSet,
 )

@@ -154,6 +154,15 @@ def test_labels_of_a_class_alone_are_skipped_one_by_one(data: bytes) -> None:
     assert "has a class and no polygon" in str(masks[0])
 
 
+@pytest.mark.parametrize("data", [b"0", b"7\n", b"\xef\xbb\xbf12 \r\n"])
+def test_a_number_alone_is_a_label_only_in_a_label_file(data: bytes) -> None:
+    (label,) = read_masks(data, file_name="labels/a.txt")
+    assert "has a class and no polygon" in str(label)
+    for name in (None, "masks.json"):
+        with pytest.raises(MasksDocumentError, match="no known layout"):
+            read_masks(data, file_name=name)
+
+
 def test_yolo_lines_that_are_no_polygons() -> None:
     lines = [
         "16 0.5 0.5 0.2 0.2",
@@ -404,11 +413,13 @@ def test_npy_and_maps() -> None:
     np.save(file, STACK)
     assert_drawn(read_masks(file.getvalue(), format="npz"), shapes())
     labels = label_map(shapes(), [4, 9, 70_000], np.int64)
-    labels[0, 0] = -1
-    masks = read_masks(saved(labels))
-    # With -1 as the background, 0 is a mask as any other.
-    assert [mask.id for mask in masks] == ["0", "4", "9", "70000"]
-    assert_drawn(masks, [labels == value for value in (0, 4, 9, 70_000)])
+    for lowest, background in ((0, 0), (-2, 0), (-1, -1)):
+        labels[0, 0] = lowest
+        masks = read_masks(saved(labels))
+        # Where -1 is the lowest, it is the background, and 0 is a mask, as in the maps of transformers.
+        found = [value for value in (0, 4, 9, 70_000) if value > background]
+        assert [mask.id for mask in masks] == [str(value) for value in found]
+        assert_drawn(masks, [labels == value for value in found])
     assert_drawn(read_masks(saved(STACK[0])), shapes()[:1])
     named = read_masks(saved(masks=STACK, ids=np.array([7, 8, 9])))
     assert [mask.id for mask in named] == ["7", "8", "9"]

@@ -106,7 +106,7 @@ def test_a_run_finds_the_pictures_of_each_frames_objects(
         pairs = list(opened.pairing)
         maker = JobMaker(opened.images, opened.masks, objects, "batch", format=format_)
         made = [maker.make(pair) for pair in pairs]
-        census = opened.pairing.census
+        census = opened.pairing.counts
     assert [pair.image for pair in pairs] == [*frames, "sav_3/00000.jpg"]
     assert pairs[0].pictures == ("sav_1/000/00000.png", "sav_1/001/00000.png")
     assert (census.pairs, census.masks_without_image, census.masks_not_used) == (4, 0, 0)

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from maskscore.errors import JobError, WeightsError
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
 )
 from maskscore_worker.demo.run import DEMO_WEIGHTS

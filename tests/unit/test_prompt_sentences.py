@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from maskscore.errors import JobError
-from maskscore.prompts.reading import (
+from maskscore.prompts import (
     load_builtin,
     read_prompt_set,
 )

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
 from maskscore.errors import FailureCode, JobError, SkipCode
-from maskscore.export.coco_segmentation import Segmenter
+from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks.arrays import Runs
@@ -241,7 +241,7 @@ def test_stray_points_and_lines_among_polygons_are_left_out_everywhere(conventio
     component = Component(id="m", index=0, box=region.box, area=region.area)
     picture = component_bits(mask, component, region.box, (20, 10))
     assert (np.asarray(picture) > 0).tolist() == region.bits.tolist()
-    written = Segmenter([mask], height=10, width=20, checked=True).segmentation(component)
+    written = CocoSegmentation([mask], height=10, width=20, checked=True).segmentation(component)
     assert convention != "coco" or written == good
 
 

@@ -140,8 +140,8 @@ def test_a_run_counts_and_names_them(tmp_path: Path) -> None:
     document["annotations"] += ORPHANS
     (tmp_path / "a.json").write_bytes(dumped(document))
     with Pairing(FolderRoot(images, Objects(buckets=None, result_buckets=None)), tmp_path / "a.json") as pairing:
-        assert str(pairing.census.orphans) == SENTENCE
-        assert pairing.census.document()["orphans"] == {
+        assert str(pairing.counts.orphans) == SENTENCE
+        assert pairing.counts.document()["orphans"] == {
             "count": 3,
             "without_image": 2,
             "images": {"99": 1},
@@ -150,7 +150,7 @@ def test_a_run_counts_and_names_them(tmp_path: Path) -> None:
         (pair,) = pairing
         assert pair.inline is not None
         assert len(pair.inline.masks) == 1
-    assert str(pairing.census.orphans) == SENTENCE
+    assert str(pairing.counts.orphans) == SENTENCE
 
 
 def test_two_images_with_one_id_are_refused(tmp_path: Path) -> None:

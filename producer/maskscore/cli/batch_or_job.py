@@ -1,14 +1,17 @@
-"""What a BATCH|JOB argument names."""
+"""The batches and jobs that BATCH|JOB arguments name."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from itertools import islice
+
+import click
 
 from maskscore.client import Batch, Client
 from maskscore.errors import BatchNotFound, JobNotFound
 
-__all__ = ["batch_named", "batches_and_jobs"]
+__all__ = ["batches_and_jobs", "find_batch"]
 
 _PAGE = 1000
 
@@ -28,7 +31,7 @@ def batches_and_jobs(client: Client, names: Iterable[str]) -> tuple[list[Batch],
     return batches, job_ids
 
 
-def batch_named(client: Client, name: str) -> Batch | None:
+def find_batch(client: Client, name: str) -> Batch | None:
     """Return the batch of this id, or ``None`` where the id is a job's.
 
     Raises :class:`~maskscore.errors.JobNotFound` where it is neither.
@@ -46,3 +49,13 @@ def batch_named(client: Client, name: str) -> Batch | None:
             ) from error
         return None
     return batch
+
+
+def read_job_ids(given: Iterable[str]) -> list[str]:
+    """Return the job ids of the arguments; ``-`` stands for those on stdin, one per line."""
+    ids: list[str] = []
+    for argument in given:
+        ids += [line.strip() for line in sys.stdin if line.strip()] if argument == "-" else [argument]
+    if not ids:
+        raise click.UsageError("no job ids were given, neither as arguments nor on stdin")
+    return list(dict.fromkeys(ids))

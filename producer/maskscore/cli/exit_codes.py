@@ -1,4 +1,4 @@
-"""Exit codes, for scripts."""
+"""The exit codes of the commands, and the mapping from errors."""
 
 from __future__ import annotations
 

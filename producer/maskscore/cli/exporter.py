@@ -20,7 +20,9 @@ __all__ = ["exporter_command"]
 @click.option("--host", help="Address to listen on.  [MASKSCORE_HTTP_HOST; default: 0.0.0.0]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port.  [MASKSCORE_HTTP_PORT; default: 9808]")
 def exporter_command(host: str | None, port: int | None) -> None:
-    """Serve the ledger's metrics for Prometheus at /metrics, and keep the ledger.
+    """Serve the ledger's metrics to Prometheus at /metrics.
+
+    The exporter also sweeps the ledger: lapsed leases, due retries, lost messages.
 
     One per namespace is enough; it works with no worker there, and goes on while Redis is away. /healthz says whether
     it lives. SIGTERM or Ctrl-C ends it.

@@ -28,7 +28,7 @@ __all__ = ["gateway_command"]
 @click.option("--no-auth", is_flag=True, help="Ask nobody for a token.  [MASKSCORE_GATEWAY_AUTH=false]")
 @click.option("--openapi", is_flag=True, help="Print the OpenAPI document and end.")
 def gateway_command(host: str | None, port: int | None, tokens_file: Path | None, no_auth: bool, openapi: bool) -> None:
-    """Serve the client's verbs over HTTP, for programs that are not Python.
+    """Serve the client's operations over HTTP, for other languages.
 
     Callers send one of the tokens of MASKSCORE_GATEWAY_TOKENS (NAME=TOKEN,...) or of a file. Without any, it listens
     on this machine alone. /openapi.json describes what there is; /livez, /readyz and /metrics need no token.

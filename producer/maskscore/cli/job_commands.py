@@ -11,15 +11,16 @@ from typing import Any
 
 import click
 
-from maskscore.cli.batch_or_job import batches_and_jobs
+from maskscore.cli.batch_or_job import batches_and_jobs, read_job_ids
 from maskscore.cli.exit_codes import Exit
-from maskscore.cli.job_tables import print_counts, print_results, print_statuses, read_job_ids, shown_progress
-from maskscore.cli.unscored_jobs import Unscored
+from maskscore.cli.job_tables import print_counts, print_results, print_statuses
+from maskscore.cli.progress import shown_progress, wait_for
+from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.client import Batch, Client
 from maskscore.errors import WaitTimeout
 from maskscore.schema import JobResult, JobState
 
-__all__ = ["cancel_command", "results_command", "status_command", "wait_command", "wait_for"]
+__all__ = ["cancel_command", "results_command", "status_command", "wait_command"]
 
 Command = Callable[..., Any]
 
@@ -29,20 +30,12 @@ def _names_and_json(command: Command) -> Command:
     return click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")(json_option(command))
 
 
-def wait_for(client: Client, ids: list[str], timeout: float | None) -> list[JobResult]:
-    """Wait for the jobs, with a bar, and return the results in the order of the ids."""
-    handles = [client.handle(job_id) for job_id in ids]
-    ended = {
-        result.job_id: result
-        for result in shown_progress(client.as_completed(handles, timeout=timeout), len(ids), client=client)
-    }
-    return [ended[job_id] for job_id in ids]
-
-
 @click.command("status")
 @_names_and_json
 def status_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Say where jobs are: queued, running, succeeded, failed, cancelled or expired. Of a batch, how many are where.
+    """Print the state of jobs, and the counts of batches.
+
+    A job is queued, running, succeeded, failed, cancelled or expired.
 
     `-` reads ids from stdin.
     """
@@ -55,18 +48,21 @@ def status_command(names: tuple[str, ...], as_json: bool) -> None:
 @_names_and_json
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
 def wait_command(names: tuple[str, ...], as_json: bool, timeout: float | None) -> None:
-    """Wait until jobs have ended, and say how. Exits with 1 if one has no result, or no mask of it was scored."""
-    unscored, failed = Unscored(), False
+    """Wait until jobs have ended, and print their states.
+
+    Exits with 1 if a job has no result, or none of its masks was scored.
+    """
+    unscored, failed = UnscoredJobs(), False
     deadline = None if timeout is None else time.monotonic() + timeout
     with Client() as client:
         batches, ids = batches_and_jobs(client, read_job_ids(names))
         waits: list[Iterable[JobResult]] = [_of_batch(client, batch, deadline) for batch in batches]
         if ids:
             waits.append(wait_for(client, ids, timeout))
-        for result in unscored.of(chain.from_iterable(waits)):
+        for result in unscored.count_in(chain.from_iterable(waits)):
             failed |= result.state is not JobState.SUCCEEDED
         _print(client, batches, ids, as_json=as_json)
-    unscored.say()
+    unscored.print_examples()
     if unscored or failed:
         sys.exit(Exit.NOT_SUCCEEDED)
 
@@ -78,11 +74,11 @@ def results_command(names: tuple[str, ...], as_json: bool) -> None:
 
     Those of a batch come in the order in which they ended; jobs of it that have not ended are counted on stderr.
     """
-    unscored, failed = Unscored(), False
+    unscored, failed = UnscoredJobs(), False
 
     def seen(results: Iterable[JobResult]) -> Iterator[JobResult]:
         nonlocal failed
-        for result in unscored.of(results):
+        for result in unscored.count_in(results):
             failed |= result.state is not JobState.SUCCEEDED
             yield result
 
@@ -93,7 +89,7 @@ def results_command(names: tuple[str, ...], as_json: bool) -> None:
         ended = (result for batch in batches for result in _ended(batch))
         print_results(seen(chain(results, ended)), as_json=as_json)
         going = sum(counts.total - counts.ended for counts in (batch.counts() for batch in batches))
-    unscored.say()
+    unscored.print_examples()
     if going:
         click.echo(f"maskscore: {going:,} jobs have not ended; `maskscore wait` waits for them", err=True)
     if unscored or failed or going:
@@ -103,7 +99,10 @@ def results_command(names: tuple[str, ...], as_json: bool) -> None:
 @click.command("cancel")
 @_names_and_json
 def cancel_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs: a queued one never runs, a running one stops at its next step, an ended one stays as it is."""
+    """Cancel jobs and batches.
+
+    A queued job never runs, a running one stops at its next step, an ended one stays as it is.
+    """
     with Client() as client:
         batches, ids = batches_and_jobs(client, read_job_ids(names))
         # A misspelt id cancels nothing.

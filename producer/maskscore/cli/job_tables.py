@@ -1,86 +1,25 @@
-"""What the commands print: tables for people and JSON lines for scripts on stdout, progress on stderr."""
+"""Jobs, batches and results on stdout: tables for people, JSON Lines for scripts."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from maskscore.cli.terminal import new_console, text_column
-from maskscore.cli.worker_warnings import worker_notice
-from maskscore.client import Client
+from maskscore.cli.terminal import new_console
 from maskscore.ledger import BatchCounts, JobStatus
 from maskscore.schema import Component, JobResult
 from maskscore.text import one_line
 
-__all__ = ["print_counts", "print_results", "print_statuses", "read_job_ids", "shown_progress", "table"]
-
-T = TypeVar("T")
-_PLAIN_EVERY_S: Final = 10.0
-# What this process does itself is said at once: nothing else shows that it is at work.
-_DRAWING: Final = "drawing"
-
-
-def read_job_ids(given: Iterable[str]) -> list[str]:
-    """Return the job ids of the arguments; ``-`` stands for those on stdin, one per line."""
-    ids: list[str] = []
-    for argument in given:
-        ids += [line.strip() for line in sys.stdin if line.strip()] if argument == "-" else [argument]
-    if not ids:
-        raise click.UsageError("no job ids were given, neither as arguments nor on stdin")
-    return list(dict.fromkeys(ids))
-
-
-def shown_progress(
-    jobs: Iterable[T], total: int, *, doing: str = "waiting", client: Client | None = None
-) -> Iterator[T]:
-    """Pass on what there is of each job, with a bar on stderr if that is a terminal, else with a line now and then.
-
-    With the ``client`` that waits for the jobs, it is said where no worker is alive.
-    """
-    console = new_console(stderr=True)
-
-    def say(sentence: str) -> None:
-        console.print(f"maskscore: {sentence}", soft_wrap=True)
-
-    with worker_notice(client, say) if client else nullcontext():
-        yield from _with_bar(console, jobs, total, doing)
-
-
-def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
-    if not console.is_terminal:
-        yield from _with_lines(console, jobs, total, doing)
-        return
-    columns = (text_column(doing), BarColumn(), MofNCompleteColumn(), text_column("jobs"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("jobs", total=total)
-        for job in jobs:
-            progress.advance(bar)
-            yield job
-
-
-def _with_lines(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
-    said = time.monotonic()
-    if doing == _DRAWING:
-        console.print(f"maskscore: {doing} {total:,} jobs", soft_wrap=True)
-    for done, job in enumerate(jobs, 1):
-        yield job
-        if (now := time.monotonic()) - said >= _PLAIN_EVERY_S:
-            said = now
-            console.print(f"maskscore: {doing}: {done:,} of {total:,} jobs", soft_wrap=True)
+__all__ = ["print_counts", "print_results", "print_statuses", "table"]
 
 
 def print_counts(batch_id: str, counts: BatchCounts, *, as_json: bool) -> None:
-    """Print how many jobs of a batch are in which state."""
+    """Print the number of a batch's jobs in each state."""
     values = dataclasses.asdict(counts)
     if as_json:
         click.echo(json.dumps({"batch_id": batch_id, **values, "total": counts.total}))
@@ -90,7 +29,7 @@ def print_counts(batch_id: str, counts: BatchCounts, *, as_json: bool) -> None:
 
 
 def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
-    """Print where jobs are."""
+    """Print the states of jobs."""
     if as_json:
         for status in statuses:
             click.echo(json.dumps(dataclasses.asdict(status), default=_jsonable))

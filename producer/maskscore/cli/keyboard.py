@@ -15,17 +15,17 @@ try:
 except ImportError:  # Windows has neither; Ctrl-C works there.
     termios = tty = None  # type: ignore[assignment]
 
-__all__ = ["Keys"]
+__all__ = ["Keyboard"]
 
 
-class Keys:
+class Keyboard:
     """Inside the ``with`` block, keys arrive as they are pressed and are not shown; Ctrl-C goes on to interrupt."""
 
     def __init__(self) -> None:
         self._open = termios is not None and sys.stdin.isatty()
         self._before: list[Any] | None = None
 
-    def __enter__(self) -> Keys:
+    def __enter__(self) -> Keyboard:
         if self._open:
             self._before = termios.tcgetattr(sys.stdin)
             tty.setcbreak(sys.stdin)

@@ -37,7 +37,7 @@ def _labels(metric: Metric) -> str:
 @click.command("metrics")
 @click.option("--markdown", is_flag=True, help="As a Markdown page.")
 def metrics_command(markdown: bool) -> None:
-    """List every Prometheus metric with its labels and meaning."""
+    """List every Prometheus metric with labels and meaning."""
     if markdown:
         click.echo(metrics_markdown(), nl=False)
         return

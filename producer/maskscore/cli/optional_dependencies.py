@@ -1,4 +1,4 @@
-"""What to say when a command needs a part of maskscore that is not installed."""
+"""Usage errors for commands whose optional dependencies are not installed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from importlib.util import find_spec
 
 import click
 
-__all__ = ["needs_extra", "require_module"]
+__all__ = ["check_installed", "needs_extra"]
 
 
-def require_module(name: str, extra: str) -> None:
-    """Say the line to type where a module is not installed, without loading it where it is; exit code 2."""
+def check_installed(name: str, extra: str) -> None:
+    """Raise a usage error with the pip command where a module is missing; the module is not loaded."""
     if find_spec(name) is None:
         raise _missing(name, extra)
 
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Turn a failed import inside the block into the line to type; exit code 2."""
+    """Turn a failed import in the block into a usage error with the pip command."""
     try:
         yield
     except ModuleNotFoundError as error:

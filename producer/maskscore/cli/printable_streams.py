@@ -1,4 +1,4 @@
-"""Stdout and stderr of the commands: whatever ``click.echo`` and ``print`` say is printable when it arrives there."""
+"""Stdout and stderr that escape control characters, whatever the commands print."""
 
 from __future__ import annotations
 

@@ -36,7 +36,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.
 
 @click.group("prompts")
 def prompts_command() -> None:
-    """Prompt sets: those that come with maskscore, and those in the folder MASKSCORE_PROMPTS_DIR."""
+    """List, show and check prompt sets.
+
+    Known are those of the package, and those in the folder MASKSCORE_PROMPTS_DIR.
+    """
 
 
 @prompts_command.command("list")

@@ -1,4 +1,4 @@
-"""What ``run`` prints in the end: the summary, or what a dry run has found."""
+"""The output of ``run``: the summary, or the pairs of a dry run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from maskscore.cli.terminal import new_console
 from maskscore.codes import WarningCode, advice_for
-from maskscore.dataset import Census, Failures, Opened, Pair, Summary
+from maskscore.dataset import FailureCounts, OpenDataset, Pair, PairingCounts, RunSummary
 from maskscore.text import one_line
 
 __all__ = ["print_dry_run", "print_summary"]
@@ -21,7 +21,7 @@ _BAR = 40
 _MULTIPLIERS = ("2.0", "1.0", "0.5", "0.1")
 
 
-def print_summary(summary: Summary, *, as_json: bool, follow: bool) -> None:
+def print_summary(summary: RunSummary, *, as_json: bool, follow: bool) -> None:
     """Print the end of a run."""
     if as_json:
         click.echo(json.dumps(summary.document()))
@@ -31,13 +31,13 @@ def print_summary(summary: Summary, *, as_json: bool, follow: bool) -> None:
         console.print(one_line(line), soft_wrap=True)
 
 
-def print_dry_run(opened: Opened, *, as_json: bool) -> None:
+def print_dry_run(opened: OpenDataset, *, as_json: bool) -> None:
     """Print the first pairs and the counts."""
     pairs = list(islice(opened.pairing, _PAIRS))
-    census = opened.pairing.census
+    counts = opened.pairing.counts
     if as_json:
         shown = [{"image": opened.images.uri_of(pair.image), "masks": _masks_of(pair)} for pair in pairs]
-        click.echo(json.dumps({"images": len(opened.pairing), "pairs": shown, "census": census.document()}))
+        click.echo(json.dumps({"images": len(opened.pairing), "pairs": shown, "census": counts.document()}))
         return
     console = new_console()
     console.print(f"images in {opened.images.uri}", soft_wrap=True)
@@ -49,7 +49,7 @@ def print_dry_run(opened: Opened, *, as_json: bool) -> None:
         console.print(f"... and {len(opened.pairing) - len(pairs):,} more")
     console.print()
     console.print(f"{len(opened.pairing):,} images with masks would be submitted.")
-    for line in _census_lines(census):
+    for line in _pairing_lines(counts):
         console.print(one_line(line), soft_wrap=True)
 
 
@@ -62,65 +62,65 @@ def _masks_of(pair: Pair) -> str:
     return f"{pair.masks}/" if pair.folder else str(pair.masks)
 
 
-def _census_lines(census: Census) -> Iterator[str]:
-    if not census.complete:
+def _pairing_lines(counts: PairingCounts) -> Iterator[str]:
+    if not counts.complete:
         yield "--limit ended the listing, so what follows is of its beginning."
-    if census.images_without_masks:
-        yield _lonely(census.images_without_masks, "image", "without masks", census.lonely_images)
-    if census.masks_without_image:
-        yield _lonely(census.masks_without_image, "masks entry", "without an image", census.lonely_masks)
-    if census.ambiguous_masks:
-        yield f"of these, {', '.join(census.ambiguous_masks)} may mean several images, or share one with another name"
-    if census.orphans.count:
-        yield f"{census.orphans}; not scored"
-    if census.masks_not_used:
-        yield f"{census.masks_not_used:,} masks files not used: their image has another, which goes first"
-    if census.others:
-        some = ", ".join(f"{count:,} {name}" for name, count in census.others.most_common(5))
-        yield f"{census.others.total():,} other files: {some}"
+    if counts.images_without_masks:
+        yield _unpaired(counts.images_without_masks, "image", "without masks", counts.lonely_images)
+    if counts.masks_without_image:
+        yield _unpaired(counts.masks_without_image, "masks entry", "without an image", counts.lonely_masks)
+    if counts.ambiguous_masks:
+        yield f"of these, {', '.join(counts.ambiguous_masks)} may mean several images, or share one with another name"
+    if counts.orphans.count:
+        yield f"{counts.orphans}; not scored"
+    if counts.masks_not_used:
+        yield f"{counts.masks_not_used:,} masks files not used: their image has another, which goes first"
+    if counts.others:
+        some = ", ".join(f"{count:,} {name}" for name, count in counts.others.most_common(5))
+        yield f"{counts.others.total():,} other files: {some}"
 
 
-def _lonely(count: int, what: str, how: str, names: list[str]) -> str:
+def _unpaired(count: int, what: str, how: str, names: list[str]) -> str:
     plural = {"image": "images", "masks entry": "masks entries"}[what] if count > 1 else what
     return f"{count:,} {plural} {how}: {', '.join(names)}{', ...' if count > len(names) else ''}"
 
 
-def _summary_lines(summary: Summary, *, follow: bool) -> Iterator[str]:
-    counts, tally = summary.counts, summary.tally
+def _summary_lines(summary: RunSummary, *, follow: bool) -> Iterator[str]:
+    counts, result_counts = summary.counts, summary.result_counts
     states = [f"{count:,} {state}" for state, count in asdict(counts).items() if count]
     yield f"batch {summary.batch_id}: {counts.total:,} of {max(summary.images, counts.total):,} images submitted"
     yield f"jobs      {', '.join(states) or 'none'}"
     if summary.jobs_per_s:
         yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"
     if follow:
-        yield f"masks     {tally.masks:,} scored{_counted(tally.skipped, '; skipped: ')}"
-        if tally.warnings:
-            yield f"warnings  {_counted(tally.warnings, '')}"
-        if tally.masks:
+        yield f"masks     {result_counts.masks:,} scored{_counted(result_counts.skipped, '; skipped: ')}"
+        if result_counts.warnings:
+            yield f"warnings  {_counted(result_counts.warnings, '')}"
+        if result_counts.masks:
             yield ""
-            yield from _histogram(tally.multipliers)
+            yield from _histogram(result_counts.multipliers)
     left_out = summary.submitted.left_out
     if left_out.count:
         yield f"left out  {left_out.count:,} entries of masks files that are no masks"
         yield from (f"  {reason}" for _, reason in left_out.examples)
         if left_out.count > len(left_out.examples):
             yield "  ..."
-    lonely = list(_census_lines(summary.census))
+    lonely = list(_pairing_lines(summary.pairing_counts))
     if lonely:
         yield ""
         yield from lonely
     for code, failures in summary.failures.items():
         yield ""
         yield from _failure_lines(code, failures)
-    if tally.unscored.count:
+    if result_counts.unscored.count:
         yield ""
-        yield from _failure_lines(WarningCode.NO_MASK_SCORED, tally.unscored)
+        yield from _failure_lines(WarningCode.NO_MASK_SCORED, result_counts.unscored)
     if counts.succeeded:
         yield ""
         yield f"Export: maskscore export {summary.batch_id} --format jsonl -o scores.jsonl --min-multiplier 1"
 
 
-def _failure_lines(code: str, failures: Failures) -> Iterator[str]:
+def _failure_lines(code: str, failures: FailureCounts) -> Iterator[str]:
     advice = advice_for(code)
     yield f"{code}: {failures.count:,}{f' → {advice}' if advice else ''}"
     for name, message in failures.examples[:3]:

@@ -91,7 +91,7 @@ def _wrong() -> Iterator[str]:
 @click.option("--set", "only_set", is_flag=True, help="Only those that the environment sets.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def settings_command(markdown: bool, only_set: bool, as_json: bool) -> None:
-    """List every setting with its value here, where that comes from, and what it means.
+    """List every setting with its value, source and meaning.
 
     Passwords and tokens are not shown. Exits with 2 if a value cannot be used.
     """

@@ -1,4 +1,4 @@
-"""Options that several commands share: how masks are scored, and what else a job says of itself."""
+"""The scoring and job options that several commands share."""
 
 from __future__ import annotations
 

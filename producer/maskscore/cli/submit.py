@@ -16,10 +16,10 @@ import click
 from pydantic import ValidationError
 
 from maskscore.cli.exit_codes import Exit
-from maskscore.cli.job_commands import wait_for
 from maskscore.cli.job_tables import print_results
+from maskscore.cli.progress import wait_for
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.unscored_jobs import Unscored
+from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client, image_size, keep_categories, with_content_id
 from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
@@ -92,9 +92,9 @@ def submit_command(
         if not wait_:
             return
         results = wait_for(client, ids, timeout)
-    unscored = Unscored()
-    print_results(unscored.of(results), as_json=as_json)
-    unscored.say()
+    unscored = UnscoredJobs()
+    print_results(unscored.count_in(results), as_json=as_json)
+    unscored.print_examples()
     if unscored or any(result.state is not JobState.SUCCEEDED for result in results):
         sys.exit(Exit.NOT_SUCCEEDED)
 

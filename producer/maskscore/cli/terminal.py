@@ -1,4 +1,4 @@
-"""What rich lays out on the terminal: tables and progress in which texts from outside are nothing but text."""
+"""rich consoles for tables and progress, in which external text is never markup or control sequences."""
 
 from __future__ import annotations
 

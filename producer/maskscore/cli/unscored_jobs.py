@@ -1,4 +1,4 @@
-"""Jobs that succeeded although no mask of theirs was scored: said on stderr, and no success for a script."""
+"""Jobs that succeeded without a single scored mask: listed on stderr, and a failure for scripts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 
 from maskscore.schema import JobResult
 
-__all__ = ["Unscored"]
+__all__ = ["UnscoredJobs"]
 
 T = TypeVar("T")
 _EXAMPLES: Final = 3
 
 
-class Unscored:
-    """Counts such jobs among results; true where there is one."""
+class UnscoredJobs:
+    """Counts such jobs among results; truthy where there is one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -25,12 +25,12 @@ class Unscored:
     def __bool__(self) -> bool:
         return self.count > 0
 
-    def of(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
-        """Pass results on, and count."""
-        return self.of_each(results, lambda result: result)
+    def count_in(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
+        """Yield the results, and count."""
+        return self.count_in_items(results, lambda result: result)
 
-    def of_each(self, items: Iterable[T], result_of: Callable[[T], JobResult]) -> Iterator[T]:
-        """Pass on what has a result, and count."""
+    def count_in_items(self, items: Iterable[T], result_of: Callable[[T], JobResult]) -> Iterator[T]:
+        """Yield the items, and count by their results."""
         for item in items:
             result = result_of(item)
             if result.no_mask_scored:
@@ -39,8 +39,8 @@ class Unscored:
                     self._examples.append(f"job {result.job_id}: {result.why_no_mask_scored}")
             yield item
 
-    def say(self) -> None:
-        """Say on stderr which jobs those are, the first few of them."""
+    def print_examples(self) -> None:
+        """Print the first few of these jobs on stderr."""
         for example in self._examples:
             click.echo(f"maskscore: no mask was scored: {example}", err=True)
         if self.count > len(self._examples):

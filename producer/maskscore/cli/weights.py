@@ -16,7 +16,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group("weights")
 def weights_command() -> None:
-    """Fetch model weights, and say what a folder of them holds."""
+    """Download model weights, and check a folder of weights."""
 
 
 @weights_command.command("pull")

@@ -1,4 +1,4 @@
-"""Whoever waits for jobs while no worker is alive is told so, on stderr."""
+"""Warnings about the workers: none is alive, or all have the demo model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maskscore.errors import ServiceUnavailable
 from maskscore.prompts import demo_warning
 from maskscore.schema import PromptSet
 
-__all__ = ["warn_of_demo_model", "worker_notice"]
+__all__ = ["warn_of_demo_model", "warn_without_worker"]
 
 # What has ended already is read within the first second, and needs no worker.
 _FIRST_S = 1.0
@@ -21,10 +21,10 @@ _EVERY_S = 5.0
 
 
 @contextmanager
-def worker_notice(client: Client, say: Callable[[str], None]) -> Iterator[None]:
-    """Look now and then, for the length of the block, whether a worker is alive; ``say`` it where none is.
+def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[None]:
+    """Check every few seconds during the block whether a worker is alive; call ``say`` where none is.
 
-    It is said once, and once more when a worker has come.
+    It is called once, and once more when a worker is alive again.
     """
     over = threading.Event()
 
@@ -53,7 +53,7 @@ def worker_notice(client: Client, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def warn_of_demo_model(client: Client, prompts: str | PromptSet) -> None:
-    """Say on stderr where all workers that are alive have the demo model, and the prompts are not those it knows."""
+    """Warn on stderr where all live workers have the demo model, and the prompts are not its own."""
     warning = demo_warning(prompts, (worker.line.weights_digest for worker in client.workers()))
     if warning:
         click.echo(f"maskscore: warning: {warning}", err=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from maskscore.client.async_batch import (
     AsyncBatch,
 )
-from maskscore.client.async_client import (
-    AsyncClient,
-    AsyncJobHandle,
-)
+from maskscore.client.async_client import AsyncClient
+from maskscore.client.async_job_client import AsyncJobHandle
 from maskscore.client.batch import (
     COMMIT_EVERY_S,
     Batch,
@@ -19,16 +17,13 @@ from maskscore.client.categories import (
     keep_categories,
     kept_categories,
 )
-from maskscore.client.client import (
-    Client,
-    JobHandle,
-)
 from maskscore.client.content_id import (
     with_content_id,
 )
 from maskscore.client.image_header import (
     image_size,
 )
+from maskscore.client.job_client import JobHandle
 from maskscore.client.job_masks import (
     masks_document,
     masks_of,
@@ -40,6 +35,7 @@ from maskscore.client.overview import (
 from maskscore.client.polling import (
     PAGE,
 )
+from maskscore.client.sync_client import Client
 
 __all__ = [
     "COMMIT_EVERY_S",

@@ -7,17 +7,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING
 
+from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
 from maskscore.client.batch import COMMIT_EVERY_S, Batch, Ending
 from maskscore.client.endings_watcher import batch_topic
 from maskscore.client.polling import PAGE
 from maskscore.ledger import BatchCounts, BatchEvent
 from maskscore.schema import JobResult
 from maskscore.storage import load_result_or_error
-
-if TYPE_CHECKING:
-    from maskscore.client.async_client import AsyncClient, AsyncJobHandle
 
 __all__ = ["AsyncBatch"]
 
@@ -29,7 +26,7 @@ class AsyncBatch:
     ``(await batch.counts()).total``.
     """
 
-    def __init__(self, client: AsyncClient, batch: Batch) -> None:
+    def __init__(self, client: AsyncJobClient, batch: Batch) -> None:
         self._client = client
         self._batch = batch
         self.batch_id = batch.batch_id

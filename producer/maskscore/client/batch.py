@@ -6,17 +6,14 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from maskscore.broker import redis_errors
+from maskscore.client.job_client import JobClient, JobHandle
 from maskscore.client.polling import PAGE
 from maskscore.errors import BatchNotFound, FailureCode, WaitTimeout
 from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
 from maskscore.schema import Failure, JobResult
 from maskscore.storage import Objects, load_result, load_result_or_error
-
-if TYPE_CHECKING:
-    from maskscore.client.client import Client, JobHandle
 
 __all__ = ["COMMIT_EVERY_S", "Batch", "Ending"]
 
@@ -43,7 +40,7 @@ class Batch:
     unknown batch and :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer.
     """
 
-    def __init__(self, client: Client, ledger: BatchLedger, batch_id: str) -> None:
+    def __init__(self, client: JobClient, ledger: BatchLedger, batch_id: str) -> None:
         self._client = client
         self._ledger = ledger
         self.batch_id = batch_id

@@ -1,4 +1,4 @@
-"""The listing of a dataset on disk: an SQLite file, so that ten million names take no memory.
+"""An SQLite file of a dataset's file names, so that ten million names take no memory.
 
 Everything that asks for all of them is one SQL statement, or a cursor that is read as it goes. The file is a cache of a
 listing and nothing more: what was submitted stands in Redis. It is made anew by each run, and removed at its end.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from maskscore.dataset.file_names import JPEG_RANK, last_part
 from maskscore.formats import best, composed, frame_of, likeness, spellings
 
-__all__ = ["Found", "Index", "IndexedImage"]
+__all__ = ["FileIndex", "Found", "IndexedImage"]
 
 # What `images.folder` is where an image's masks lie in a folder per object.
 _IN_FOLDERS = 2
@@ -149,7 +149,7 @@ class Found(NamedTuple):
     exact: bool
 
 
-class Index:
+class FileIndex:
     """Images and masks files by name. Used by one thread at a time."""
 
     def __init__(self) -> None:

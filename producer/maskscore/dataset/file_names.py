@@ -1,4 +1,4 @@
-"""What a file's name says: whether it is an image or holds masks, and which image its masks are of."""
+"""File names: whether a file is an image or holds masks, and the key that pairs the two."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "JPEG_RANK",
     "MASKS_SUFFIXES",
+    "FileRole",
     "Kind",
     "Naming",
-    "Place",
     "extension",
     "folder_of",
     "last_part",
@@ -34,7 +34,7 @@ JPEG_RANK: Final = _MASKS_ROOT.index(".jpg")
 """From this rank on it is a JPEG, which is more often a picture of what was found than a mask."""
 
 
-class Place(NamedTuple):
+class FileRole(NamedTuple):
     """A file's part in the pairing: ``key`` is its path without its ending, ``rank`` the order among masks files."""
 
     kind: Kind
@@ -53,17 +53,17 @@ class Naming:
     image_suffix: str | None = None
     masks_suffix: str | None = None
 
-    def of(self, name: str, *, masks_root: bool | None) -> Place:
+    def of(self, name: str, *, masks_root: bool | None) -> FileRole:
         """Say what the file of this name is.
 
         ``masks_root``: whether it lies where all masks are (``True``), where all images are (``False``), or where both
         lie together (``None``).
         """
         if masks_root is not False and (rank := self._masks_rank(name, masks_root is True)) is not None:
-            return Place("masks", self._key(name, self.masks_suffix), rank)
+            return FileRole("masks", self._key(name, self.masks_suffix), rank)
         if masks_root is not True and self._is_image(name):
-            return Place("image", self._key(name, self.image_suffix))
-        return Place("other", name)
+            return FileRole("image", self._key(name, self.image_suffix))
+        return FileRole("other", name)
 
     def _masks_rank(self, name: str, masks_root: bool) -> int | None:
         if self.masks_suffix is not None:

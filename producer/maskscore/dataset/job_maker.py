@@ -1,4 +1,4 @@
-"""The job of an image and its masks."""
+"""Builds the job of an image and its masks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pydantic import ValidationError
 from maskscore.client import image_size
 from maskscore.dataset.mask_folders import read_folder, read_pictures
 from maskscore.dataset.pairing import Pair
-from maskscore.dataset.storage_roots import Root
+from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.errors import InvalidDocumentError, NothingToScore
 from maskscore.formats import VOS, Orphans, UnreadableMask, kind_of, read_masks, unwrapped
 from maskscore.schema import Job, Mask, ScoringOptions, explain
 from maskscore.storage import Objects, What
 
-__all__ = ["JobMaker", "Made"]
+__all__ = ["JobMaker", "MadeJob"]
 
 # Polygons in shares of the image's sides (Ultralytics' JSON has them, too), and arrays whose axes fit it in one order.
 _NEED_THE_SIZE = ("text", "npz", "npy")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A job, and which entries are not in it and why, a sentence each. (A worker that reads masks skips its own.)"""
+class MadeJob:
+    """A job, and a sentence for each masks entry that was left out (only of masks that are read here)."""
 
     job: Job
     left_out: list[str]
@@ -36,7 +36,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class JobMaker:
-    """Makes jobs that are the same whenever they are made again.
+    """Builds jobs; the same input always gives the same job.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ class JobMaker:
     batch_id: a part of each job's id, with the image's URI.
     options, fields: of every job; ``fields`` are ``orientation``, ``priority``, ``expires_in`` and ``result_uri``.
     format: the layout of the masks files, where their content does not say.
-    pinned: name the ETags of the listing in the jobs, for ids that are made of the content.
+    pinned: put the ETags of the listing into the jobs, for content ids.
     upload: ``s3://bucket/prefix/`` where local files are put, for workers elsewhere.
     """
 
-    images: Root
-    masks: Root | Path | None
+    images: StorageRoot
+    masks: StorageRoot | Path | None
     objects: Objects
     batch_id: str
     options: ScoringOptions = field(default_factory=ScoringOptions)
@@ -72,7 +72,7 @@ class JobMaker:
             return self.upload is not None
         return pair.folder or self.upload is not None or self._masks_root.local is not self.images.local
 
-    def make(self, pair: Pair) -> Made:
+    def make(self, pair: Pair) -> MadeJob:
         """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
 
         Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read, such as
@@ -92,7 +92,7 @@ class JobMaker:
             **rest,
         }
         try:
-            return Made(Job.model_validate(document), left_out)
+            return MadeJob(Job.model_validate(document), left_out)
         except ValidationError as error:
             raise InvalidDocumentError(f"{pair.image}: the job is not valid: {explain(error)}.") from error
 
@@ -123,7 +123,7 @@ class JobMaker:
         format_ = "png-labels" if self.format == VOS.name else self.format
         return {"uri": uri, "format": format_, "etag": pair.masks_etag if pinned else None}, []
 
-    def _read_here(self, root: Root, pair: Pair) -> tuple[list[Mask], list[str]]:
+    def _read_here(self, root: StorageRoot, pair: Pair) -> tuple[list[Mask], list[str]]:
         """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
         assert pair.masks is not None
         data = unwrapped(root.read(pair.masks, "masks"))
@@ -140,11 +140,11 @@ class JobMaker:
         return found, [*left_out, f"{pair.masks}: {orphans}"] if orphans.count else left_out
 
     @property
-    def _masks_root(self) -> Root:
+    def _masks_root(self) -> StorageRoot:
         assert not isinstance(self.masks, Path)
         return self.images if self.masks is None else self.masks
 
-    def _put(self, root: Root, name: str, below: str, what: What) -> str:
+    def _put(self, root: StorageRoot, name: str, below: str, what: What) -> str:
         uri = f"{self.upload}{below}{name}"
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         self.objects.write(uri, root.read(name, what), content_type=kind)

@@ -1,4 +1,4 @@
-"""The masks of one image that lie in a folder of their own, a picture per mask, as SAM's command line writes them."""
+"""Reads the masks of one image from a folder with one picture per mask, as SAM's command line writes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskscore.dataset.file_names import folder_of, last_part
-from maskscore.dataset.storage_roots import FolderRoot, Root
+from maskscore.dataset.storage_roots import FolderRoot, StorageRoot
 from maskscore.formats import (
     SAM_TABLE,
     VOS,
@@ -28,7 +28,7 @@ __all__ = ["read_folder", "read_pictures"]
 _SAM = "sam-folder"
 
 
-def read_folder(root: Root, folder: str, format: str | None = None) -> list[Mask | UnreadableMask]:
+def read_folder(root: StorageRoot, folder: str, format: str | None = None) -> list[Mask | UnreadableMask]:
     """Return the masks of a folder below a root, in the order of its files; each is called by its file's name.
 
     With SAM's ``metadata.csv`` they are read as SAM's, and carry its columns. ``format`` says it outright:
@@ -43,7 +43,7 @@ def read_folder(root: Root, folder: str, format: str | None = None) -> list[Mask
         return _read(Path(here), format)
 
 
-def read_pictures(root: Root, names: Sequence[str], format: str | None = None) -> list[Mask | UnreadableMask]:
+def read_pictures(root: StorageRoot, names: Sequence[str], format: str | None = None) -> list[Mask | UnreadableMask]:
     """Return the masks of files below a root, ``.../OBJECT/FRAME.png``, each called by its object's number.
 
     Raises as ``root`` does.

@@ -1,4 +1,4 @@
-"""A dataset as its user names it, opened: roots, and the pairing between them."""
+"""A dataset as the user names it, and its opened form with files listed and paired."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from maskscore.dataset.file_names import Naming, last_part
 from maskscore.dataset.pairing import Pairing
-from maskscore.dataset.storage_roots import Root, open_root
+from maskscore.dataset.storage_roots import StorageRoot, open_root
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
 from maskscore.storage import Objects
 
-__all__ = ["Dataset", "Opened"]
+__all__ = ["Dataset", "OpenDataset"]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenDataset:
     """A dataset whose files are listed and paired."""
 
-    images: Root
-    masks: Root | Path | None
+    images: StorageRoot
+    masks: StorageRoot | Path | None
     pairing: Pairing
 
 
@@ -50,7 +50,7 @@ class Dataset:
     @contextmanager
     def opened(
         self, objects: Objects, *, limit: int | None = None, seen: Callable[[int], None] | None = None
-    ) -> Iterator[Opened]:
+    ) -> Iterator[OpenDataset]:
         """List and pair everything; raises as :class:`~maskscore.dataset.pairing.Pairing` does.
 
         ``limit`` is the most pairs that are wanted; ``seen`` is called with the number of files seen, now and then.
@@ -62,7 +62,7 @@ class Dataset:
             if not isinstance(masks, Path | None) and masks.uri == images.uri:
                 masks = None
             with Pairing(images, masks, naming=naming, format=self.format, limit=limit, seen=seen) as pairing:
-                yield Opened(images, masks, pairing)
+                yield OpenDataset(images, masks, pairing)
 
     def identity(self, objects: Objects) -> dict[str, Any]:
         """Return what makes it this dataset, with absolute places; raises as ``open_root`` does."""
@@ -73,7 +73,7 @@ class Dataset:
         return given
 
 
-def _open_masks(place: str, objects: Objects, scratch: Path) -> Root | Path:
+def _open_masks(place: str, objects: Objects, scratch: Path) -> StorageRoot | Path:
     if place.startswith("s3://"):
         if place.endswith("/") or not _is_object(place, objects):
             return open_root(place, objects)

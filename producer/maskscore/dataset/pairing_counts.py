@@ -1,4 +1,4 @@
-"""What a listing holds: how much of what, what has no partner, and what is said where nothing fits together."""
+"""Counts of a pairing: files, pairs, files without a partner; and the message where there is no pair."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming
-from maskscore.dataset.storage_roots import Root
+from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.formats import Orphans
 
-__all__ = ["FIRST", "Census", "nothing_found"]
+__all__ = ["MOST_NAMES", "PairingCounts", "no_pairs_message"]
 
-FIRST = 5
+MOST_NAMES = 5
 """How many names of each kind are kept."""
 
 
 @dataclass(slots=True)
-class Census:
-    """What was found. The names are the first few of each.
+class PairingCounts:
+    """Counts of a pairing; lists hold the first few names.
 
     ``ambiguous_masks`` are those of ``lonely_masks`` that mean several images, or one that another name means, too.
     ``complete`` is false where ``limit`` ended the listing.
@@ -46,17 +46,19 @@ class Census:
         return {**document, "orphans": asdict(self.orphans)}
 
 
-def nothing_found(census: Census, images: Root, masks: Root | Path | None, naming: Naming) -> str:
+def no_pairs_message(
+    counts: PairingCounts, images: StorageRoot, masks: StorageRoot | Path | None, naming: Naming
+) -> str:
     """Return the sentence for a dataset without one pair: what was looked for, what was seen, what may help."""
     where = "beside them" if masks is None else f"in {getattr(masks, 'uri', masks)}"
-    seen = [f"{census.images:,} images{_named(census.lonely_images)}"]
+    seen = [f"{counts.images:,} images{_named(counts.lonely_images)}"]
     seen.append(
-        f"{census.masks:,} images in the dataset file{_named(census.lonely_masks)}"
+        f"{counts.masks:,} images in the dataset file{_named(counts.lonely_masks)}"
         if isinstance(masks, Path)
-        else f"{census.masks:,} masks files{_named(census.lonely_masks)}"
+        else f"{counts.masks:,} masks files{_named(counts.lonely_masks)}"
     )
-    if census.others:
-        some = ", ".join(f"{count:,} {name}" for name, count in census.others.most_common(5))
+    if counts.others:
+        some = ", ".join(f"{count:,} {name}" for name, count in counts.others.most_common(5))
         seen.append(f"other files: {some}")
     if masks is None:
         hint = "Say where the masks are with --masks: a folder, a prefix, or a dataset file such as COCO's."
@@ -70,7 +72,7 @@ def nothing_found(census: Census, images: Root, masks: Root | Path | None, namin
     )
 
 
-def _sought(masks: Root | Path | None, naming: Naming) -> str:
+def _sought(masks: StorageRoot | Path | None, naming: Naming) -> str:
     if isinstance(masks, Path):
         return "an entry with its path or file name"
     if naming.masks_suffix:

@@ -1,4 +1,4 @@
-"""How long a run bears a Redis that does not answer: a restart or a failover is no reason to give up a day's work."""
+"""The time for which a run keeps retrying while Redis does not answer, such as during a failover."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 
 from maskscore.errors import ServiceUnavailable
 
-__all__ = ["PATIENCE_S", "Patience"]
+__all__ = ["LONGEST_OUTAGE_S", "RedisOutage"]
 
-PATIENCE_S = 120.0
+LONGEST_OUTAGE_S = 120.0
 
 
-class Patience:
-    """Counts the seconds of one outage."""
+class RedisOutage:
+    """Measures the length of one outage."""
 
-    def __init__(self, seconds: float = PATIENCE_S) -> None:
+    def __init__(self, seconds: float = LONGEST_OUTAGE_S) -> None:
         self._seconds = seconds
         self._since: float | None = None
 
     def answered(self) -> None:
-        """Note that it is over."""
+        """Record an answer: the outage is over."""
         self._since = None
 
-    def bear(self, error: ServiceUnavailable) -> None:
-        """Note a failure. Raises it where it has lasted too long."""
+    def failed(self, error: ServiceUnavailable) -> None:
+        """Record a failure; raise it where the outage has lasted too long."""
         now = time.monotonic()
         self._since = self._since or now
         if now - self._since >= self._seconds:

@@ -1,4 +1,4 @@
-"""Reading the results of a batch as they come, once each, and counting them; also over several runs."""
+"""Reads the results of a batch once each as they arrive, and counts them across runs."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from maskscore.client import COMMIT_EVERY_S, Client, Ending
-from maskscore.dataset.result_counts import Tally
+from maskscore.dataset.result_counts import ResultCounts
 from maskscore.errors import JobNotFound, ResultUnavailable, ServiceUnavailable
 from maskscore.schema import JobResult
 
-__all__ = ["Collection"]
+__all__ = ["ResultCollector"]
 
 _READERS = 8
 _PAGE = 100
 _NOTE = "run-tally"
 
 
-class Collection:
+class ResultCollector:
     """The tally of a batch, and how far it has come in the batch's events.
 
-    Both are kept with the batch, in one write: after a crash, what was counted since the last write is read again, and
-    nothing twice. Call :meth:`step` again and again; use it in one thread.
+    Both are stored with the batch in one write, so that a crash neither loses nor doubles a count. Call :meth:`step`
+    repeatedly, in one thread.
     """
 
     def __init__(self, client: Client, batch_id: str) -> None:
         self._client = client
         self._batch = client.batch(batch_id)
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="results")
-        self.tally = _kept(self._batch.note(_NOTE))
-        self._committed = self.tally.position
+        self.result_counts = _kept(self._batch.note(_NOTE))
+        self._committed = self.result_counts.position
         self._last = time.monotonic()
 
     def close(self) -> None:
-        """Keep what was counted, and end the threads."""
+        """Store the counts, and stop the threads."""
         self._pool.shutdown(cancel_futures=True)
-        # What could not be kept is counted again by the next run.
+        # What could not be stored is counted again by the next run.
         with suppress(ServiceUnavailable):
             self._commit()
 
@@ -47,31 +47,31 @@ class Collection:
 
         Waits up to ``wait_s`` seconds for one where there is none.
         """
-        endings = self._batch.endings(after=self.tally.position, limit=_PAGE, wait_s=wait_s)
+        endings = self._batch.endings(after=self.result_counts.position, limit=_PAGE, wait_s=wait_s)
         # A thread for each is worth it only where objects are read.
         reads = any(ending.record and ending.record.result_uri for ending in endings)
         for ending, result in zip(endings, (self._pool.map if reads else map)(self._loaded, endings), strict=True):
             if isinstance(result, JobResult):
-                self.tally.add(result, lambda job_id=ending.event.job_id: self._image_of(job_id))  # type: ignore[misc]
+                self.result_counts.add(result, lambda job_id=ending.event.job_id: self._image_of(job_id))  # type: ignore[misc]
             elif result is not None:
-                self.tally.add_unread(ending.event.job_id, str(result))
-            self.tally.position = ending.event.event_id
+                self.result_counts.add_unread(ending.event.job_id, str(result))
+            self.result_counts.position = ending.event.event_id
         if time.monotonic() - self._last > COMMIT_EVERY_S:
             self._commit()
         return len(endings)
 
-    def begin_anew(self) -> None:
-        """Forget what was counted: jobs were queued again whose first end is counted already."""
-        self.tally = Tally()
+    def reset(self) -> None:
+        """Discard the counts, since jobs that were counted have been queued again."""
+        self.result_counts = ResultCounts()
 
-    def begin_here(self) -> Tally:
-        """Count nothing but what ends from now on: jobs will be queued again whose first end is there already.
+    def skip_to_end(self) -> ResultCounts:
+        """Skip the results until now, since their jobs will be queued again.
 
-        Returns the tally of what has ended before.
+        Returns the counts of what has ended before.
         """
         while self.step(0.0):
             pass
-        before, self.tally = self.tally, Tally(position=self.tally.position)
+        before, self.result_counts = self.result_counts, ResultCounts(position=self.result_counts.position)
         return before
 
     def _loaded(self, ending: Ending) -> JobResult | ResultUnavailable | None:
@@ -88,13 +88,13 @@ class Collection:
 
     def _commit(self) -> None:
         self._last = time.monotonic()
-        if self.tally.position != self._committed:
-            self._batch.set_note(_NOTE, self.tally.model_dump_json())
-            self._committed = self.tally.position
+        if self.result_counts.position != self._committed:
+            self._batch.set_note(_NOTE, self.result_counts.model_dump_json())
+            self._committed = self.result_counts.position
 
 
-def _kept(note: str | None) -> Tally:
+def _kept(note: str | None) -> ResultCounts:
     try:
-        return Tally() if note is None else Tally.model_validate_json(note)
+        return ResultCounts() if note is None else ResultCounts.model_validate_json(note)
     except ValidationError:  # of another release: everything is counted again
-        return Tally()
+        return ResultCounts()

@@ -1,4 +1,4 @@
-"""What became of the jobs of a run, counted as their results come. Small, and kept as text between two runs."""
+"""Counts over the results of a batch, stored as JSON between runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 from maskscore.errors import ResultUnavailable
 from maskscore.schema import JobResult
 
-__all__ = ["Failures", "Tally"]
+__all__ = ["FailureCounts", "ResultCounts"]
 
 _EXAMPLES = 3
 
 
-class Failures(BaseModel):
+class FailureCounts(BaseModel):
     """The jobs (or images) that ended with one code: how many, and the first few with what was said of them."""
 
     count: int = 0
@@ -28,7 +28,7 @@ class Failures(BaseModel):
         self.count += 1
 
 
-class Tally(BaseModel):
+class ResultCounts(BaseModel):
     """Counts over the results of a batch.
 
     ``multipliers`` counts masks by their semantic multiplier, as text; ``none`` are those scored without one
@@ -42,8 +42,8 @@ class Tally(BaseModel):
     multipliers: dict[str, int] = Field(default_factory=dict)
     skipped: dict[str, int] = Field(default_factory=dict)
     warnings: dict[str, int] = Field(default_factory=dict)
-    failures: dict[str, Failures] = Field(default_factory=dict)
-    unscored: Failures = Field(default_factory=Failures)
+    failures: dict[str, FailureCounts] = Field(default_factory=dict)
+    unscored: FailureCounts = Field(default_factory=FailureCounts)
 
     def add(self, result: JobResult, name: Callable[[], str]) -> None:
         """Count a job's result; ``name`` says which image it is of."""
@@ -73,7 +73,7 @@ class Tally(BaseModel):
 
     def add_failure(self, code: str, name: Callable[[], str], message: str) -> None:
         """Count a failure by its code."""
-        self.failures.setdefault(code, Failures()).add(name, message)
+        self.failures.setdefault(code, FailureCounts()).add(name, message)
 
 
 def _one_more(counts: dict[str, int], name: str) -> None:

@@ -1,4 +1,4 @@
-"""A whole dataset through the service: submission and results at once, stopped and gone on with at any time."""
+"""Runs a dataset through the service: submits jobs and reads results at the same time; can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from itertools import islice
 from maskscore.client import PAGE, Client
 from maskscore.dataset.job_maker import JobMaker
 from maskscore.dataset.pairing import Pairing
-from maskscore.dataset.redis_outage import Patience
-from maskscore.dataset.result_collector import Collection
-from maskscore.dataset.run_summary import Summary
+from maskscore.dataset.redis_outage import RedisOutage
+from maskscore.dataset.result_collector import ResultCollector
+from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
 from maskscore.errors import (
     BatchNotFound,
@@ -30,15 +30,15 @@ from maskscore.schema import JobState
 __all__ = ["Progress", "Run", "check_batch"]
 
 _LOOK_EVERY_S = 0.5
-_FIRST = 20
+_FIRST_JOBS = 20
 _RATE_OVER_S = 60.0
 
 
-def check_batch(client: Client, batch_id: str, made_of: str, *, resume: bool) -> RunNote | None:
+def check_batch(client: Client, batch_id: str, fingerprint: str, *, resume: bool) -> RunNote | None:
     """Return the note of the batch, if it is there already and may be gone on with: with which options it was begun.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` where it is there and ``resume`` is not asked for, or is of
-    other images than ``made_of``.
+    other images than ``fingerprint``.
     """
     batch = client.batch(batch_id)
     try:
@@ -50,8 +50,8 @@ def check_batch(client: Client, batch_id: str, made_of: str, *, resume: bool) ->
             f"The batch {batch_id} is there already: {counts.total:,} jobs, {counts.ended:,} ended. Go on with "
             "--resume, or score again under another --batch-id."
         )
-    note = RunNote.kept(batch.note(RUN_NOTE), made_of)
-    note.check(made_of, batch_id)
+    note = RunNote.kept(batch.note(RUN_NOTE), fingerprint)
+    note.check(fingerprint, batch_id)
     return note
 
 
@@ -85,8 +85,8 @@ class Run:
     pairing: the images with their masks.
     maker: makes their jobs; its ``batch_id`` is the batch's.
     content_id: make the jobs' ids of their content.
-    made_of: the options in words, kept with the batch. Where a run that goes on has others, what was scored stays as
-        it is, and everything else is done with the new ones.
+    fingerprint: the dataset and options as JSON, kept with the batch. A resumed run with another fingerprint keeps
+        what was scored and applies the new options to everything else.
     resume: go on with a batch that is there; without it, one that is there is refused.
     retry: with ``resume``: submit the jobs again that ended without a result, as they are made now.
 
@@ -103,19 +103,19 @@ class Run:
         maker: JobMaker,
         *,
         content_id: bool = False,
-        made_of: str = "",
+        fingerprint: str = "",
         resume: bool = False,
         retry: bool = False,
     ) -> None:
         self._client, self._pairing = client, pairing
         self._batch = client.batch(maker.batch_id)
-        begun = check_batch(client, maker.batch_id, made_of, resume=resume)
-        changed = begun is not None and bool(begun.changes(made_of))
+        begun = check_batch(client, maker.batch_id, fingerprint, resume=resume)
+        changed = begun is not None and bool(begun.changes(fingerprint))
         corrected = begun is not None and (changed or begun.corrected)
-        self._collection = Collection(client, maker.batch_id)
+        self._collection = ResultCollector(client, maker.batch_id)
         unscored: set[str] = set()
         if begun is not None and (corrected or retry):
-            unscored = self._set_free(waiting=changed, unscored=corrected)
+            unscored = self._release_unfinished(waiting=changed, unscored=corrected)
         elif begun is not None:
             pairing.add_submitted(self._batch.job_ids())
         self._submission = Submission(
@@ -123,15 +123,15 @@ class Run:
             pairing,
             maker,
             content_id=content_id,
-            note=RunNote(made_of, corrected),
+            note=RunNote(fingerprint, corrected),
             anew=corrected or retry,
             unscored=unscored,
         )
         self._count_anew = begun is not None and (corrected or retry)
-        self._before = self._collection.tally.model_copy(deep=True)
+        self._before = self._collection.result_counts.model_copy(deep=True)
         self._stopped_by: str | None = None
         self._started = time.monotonic()
-        self._pace = _Pace(self._counts().ended)
+        self._rate = _Rate(self._counts().ended)
 
     def go(
         self,
@@ -139,7 +139,7 @@ class Run:
         follow: bool = True,
         stopped: Callable[[], bool] = lambda: False,
         shown: Callable[[Progress], None] = lambda progress: None,
-    ) -> Summary:
+    ) -> RunSummary:
         """Run to the end, or until ``stopped`` says so, and return the summary.
 
         Without ``follow`` the end is when all jobs are submitted. ``shown`` is called about twice per second.
@@ -149,22 +149,22 @@ class Run:
             complete = self._follow(stopped, shown) if follow else self._submit_only(stopped, shown)
             self._submission.stop()
             if self._stopped_by:
-                self._give_up()
+                self._cancel_rest()
             if complete and follow:
-                self._settle()
+                self._recount()
             return self._summary(complete=complete and follow)
         finally:
             self._submission.stop()
             self._collection.close()
 
-    def _set_free(self, *, waiting: bool, unscored: bool) -> set[str]:
+    def _release_unfinished(self, *, waiting: bool, unscored: bool) -> set[str]:
         """Let what ended without a result be submitted anew, as it is made now.
 
         With ``waiting``, jobs that wait are cancelled, and submitted anew as well. With ``unscored``, so are those that
         succeeded although no mask of theirs was scored; their ids are returned.
         """
         found: set[str] = set()
-        before = self._collection.begin_here()
+        before = self._collection.skip_to_end()
         look = unscored and before.unscored.count > 0
         ids = self._batch.job_ids()
         while page := list(islice(ids, PAGE)):
@@ -189,7 +189,7 @@ class Run:
 
     def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
         looked = 0.0
-        patience, counts = Patience(), BatchCounts()
+        outage, counts = RedisOutage(), BatchCounts()
         while not stopped():
             submitting = self._submission.running
             try:
@@ -199,13 +199,13 @@ class Run:
                     continue
                 looked, counts = now, self._counts()
             except ServiceUnavailable as error:
-                patience.bear(error)
+                outage.failed(error)
                 shown(replace(self._progress(counts), trouble=str(error)))
                 time.sleep(_LOOK_EVERY_S)
                 continue
-            patience.answered()
+            outage.answered()
             shown(self._progress(counts))
-            if self._all_fail():
+            if self._all_failed():
                 return False
             if not endings and not submitting and counts.ended == counts.total:
                 return True
@@ -216,34 +216,34 @@ class Run:
             if stopped():
                 return False
             self._submission.join(_LOOK_EVERY_S)
-            with suppress(ServiceUnavailable):  # the submission has the patience
+            with suppress(ServiceUnavailable):  # the submission has the outage
                 shown(self._progress(self._counts()))
-                if self._collection.tally.jobs - self._before.jobs < _FIRST:
+                if self._collection.result_counts.jobs - self._before.jobs < _FIRST_JOBS:
                     self._collection.step(0.0)
-                if self._all_fail():
+                if self._all_failed():
                     return False
         return True
 
-    def _all_fail(self) -> bool:
+    def _all_failed(self) -> bool:
         """Say whether the first jobs of this run have all failed for one cause that concerns every job."""
-        tally, before = self._collection.tally, self._before
-        failed = {code: each.count - before.count_of(code) for code, each in tally.failures.items()}
-        ended = tally.jobs - before.jobs - failed.pop(FailureCode.CANCELLED, 0)
+        result_counts, before = self._collection.result_counts, self._before
+        failed = {code: each.count - before.count_of(code) for code, each in result_counts.failures.items()}
+        ended = result_counts.jobs - before.jobs - failed.pop(FailureCode.CANCELLED, 0)
         for code in FailureCode:
-            if failed.get(code) == ended >= _FIRST and code.about.stops_run != "no":
+            if failed.get(code) == ended >= _FIRST_JOBS and code.about.stops_run != "no":
                 self._stopped_by = code
         return self._stopped_by is not None
 
-    def _give_up(self) -> None:
+    def _cancel_rest(self) -> None:
         """Cancel what has not ended, and count it: whoever goes on queues it again."""
         self._batch.cancel()
         while self._collection.step(0.0):
             pass
 
-    def _settle(self) -> None:
-        """Count everything again where the tally is not what the batch says: a job may have ended a second time."""
-        if self._count_anew or self._collection.tally.jobs != self._counts().total:
-            self._collection.begin_anew()
+    def _recount(self) -> None:
+        """Count all results again where the counts disagree with the batch: a job may have ended a second time."""
+        if self._count_anew or self._collection.result_counts.jobs != self._counts().total:
+            self._collection.reset()
             while self._collection.step(0.0):
                 pass
 
@@ -255,36 +255,43 @@ class Run:
 
     def _progress(self, counts: BatchCounts) -> Progress:
         total = max(len(self._pairing), counts.total)
-        per_s = self._pace.per_s(counts.ended)
+        per_s = self._rate.per_s(counts.ended)
         left_s = (total - counts.ended) / per_s if per_s > 0 else None
-        tally = self._collection.tally
-        most_failed = max(tally.failures, key=lambda code: tally.failures[code].count, default=None)
+        result_counts = self._collection.result_counts
+        most_failed = max(result_counts.failures, key=lambda code: result_counts.failures[code].count, default=None)
         no_worker = None
         if counts.queued and not counts.running and not per_s:
             no_worker = self._client.no_worker()
         return Progress(
-            total, self._submission.progress, counts, tally.masks, per_s, left_s, most_failed, no_worker=no_worker
+            total,
+            self._submission.progress,
+            counts,
+            result_counts.masks,
+            per_s,
+            left_s,
+            most_failed,
+            no_worker=no_worker,
         )
 
-    def _summary(self, *, complete: bool) -> Summary:
+    def _summary(self, *, complete: bool) -> RunSummary:
         counts = self._counts()
         seconds = time.monotonic() - self._started
-        return Summary(
+        return RunSummary(
             batch_id=self._batch.batch_id,
-            census=self._pairing.census,
+            pairing_counts=self._pairing.counts,
             images=len(self._pairing),
             submitted=self._submission.progress,
             counts=counts,
-            tally=self._collection.tally,
+            result_counts=self._collection.result_counts,
             seconds=seconds,
-            jobs_per_s=(counts.ended - self._pace.first) / seconds if seconds else 0.0,
+            jobs_per_s=(counts.ended - self._rate.first) / seconds if seconds else 0.0,
             complete=complete,
             stopped_by=self._stopped_by,
         )
 
 
 @dataclass
-class _Pace:
+class _Rate:
     """Jobs per second over the last minute."""
 
     first: int

@@ -1,4 +1,4 @@
-"""Where a dataset's files lie: under a prefix of a bucket, or in a local folder."""
+"""The places of a dataset's files: a prefix of a bucket, or a local folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from urllib.parse import quote, unquote
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
 from maskscore.storage import ListedObject, Objects, What
 
-__all__ = ["BucketRoot", "FolderRoot", "Root", "open_root"]
+__all__ = ["BucketRoot", "FolderRoot", "StorageRoot", "open_root"]
 
 _MAX_BYTES = 1 << 30
 
 
-class Root(Protocol):
+class StorageRoot(Protocol):
     """A place with files below it; names are paths below it, with ``/``, whatever the system."""
 
     @property
@@ -111,7 +111,7 @@ class FolderRoot:
         return self._objects.read(self.uri_of(name), what=what, max_bytes=_MAX_BYTES).data
 
 
-def open_root(place: str, objects: Objects) -> Root:
+def open_root(place: str, objects: Objects) -> StorageRoot:
     """Return the root that a user names: ``s3://bucket/prefix``, ``file:///folder`` or a folder's path.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` where there is no such folder; a bucket is asked when it is

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.client import Client, keep_categories, with_content_id
-from maskscore.dataset.job_maker import JobMaker, Made
+from maskscore.dataset.job_maker import JobMaker, MadeJob
 from maskscore.dataset.pairing import Pair, Pairing
-from maskscore.dataset.redis_outage import Patience
-from maskscore.dataset.result_counts import Failures
+from maskscore.dataset.redis_outage import RedisOutage
+from maskscore.dataset.result_counts import FailureCounts
 from maskscore.errors import (
     InvalidDocumentError,
     JobConflict,
@@ -49,8 +49,8 @@ class Submitted:
     seen: int = 0
     new: int = 0
     known: int = 0
-    refused: dict[str, Failures] = field(default_factory=dict)
-    left_out: Failures = field(default_factory=Failures)
+    refused: dict[str, FailureCounts] = field(default_factory=dict)
+    left_out: FailureCounts = field(default_factory=FailureCounts)
     waiting_for_room: bool = False
 
     @property
@@ -63,42 +63,42 @@ class Submitted:
 class RunNote:
     """What a batch was begun with: kept with it, so that a run that goes on knows what is asked otherwise now.
 
-    ``corrected``: a run has gone on with other options than the first one, which ``made_of`` has.
+    ``corrected``: a run has gone on with other options than the first one, which ``fingerprint`` has.
     """
 
-    made_of: str
+    fingerprint: str
     corrected: bool = False
 
     @classmethod
-    def kept(cls, text: str | None, made_of: str) -> RunNote:
-        """Read a note; ``made_of`` stands in for one that is not there."""
+    def kept(cls, text: str | None, fingerprint: str) -> RunNote:
+        """Read a note; ``fingerprint`` stands in for one that is not there."""
         fields = json.loads(text) if text else {}
-        return cls(fields.get("made_of", made_of), fields.get("corrected", False))
+        return cls(fields.get("made_of", fingerprint), fields.get("corrected", False))
 
-    def changes(self, made_of: str) -> list[str]:
+    def changes(self, fingerprint: str) -> list[str]:
         """Return which options are others now, each as ``name: before → now``."""
-        before, now = _options(self.made_of), _options(made_of)
+        before, now = _options(self.fingerprint), _options(fingerprint)
         names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
         return [f"{name}: {_word(before.get(name))} → {_word(now.get(name))}" for name in names]
 
-    def check(self, made_of: str, batch_id: str) -> None:
+    def check(self, fingerprint: str, batch_id: str) -> None:
         """Raise :class:`~maskscore.errors.InvalidDocumentError` where it is other work.
 
         That is of other images, or with jobs' ids that are made of their content, where the content has changed.
         """
-        before, now = _options(self.made_of), _options(made_of)
+        before, now = _options(self.fingerprint), _options(fingerprint)
         other_images = before.get("images") != now.get("images")
         if before == now or not (other_images or before.get("content_id") or now.get("content_id")):
             return
         why = "is of other images" if other_images else "makes the jobs' ids of their content (--content-id)"
         raise InvalidDocumentError(
-            f"The batch {batch_id} was begun with other options, and {why}: {'; '.join(self.changes(made_of))}. Give "
-            "the same ones, or another --batch-id."
+            f"The batch {batch_id} was begun with other options, and {why}: {'; '.join(self.changes(fingerprint))}. "
+            "Give the same ones, or another --batch-id."
         )
 
     def text(self) -> str:
         """Return the text that is kept."""
-        return json.dumps({"made_of": self.made_of, **({"corrected": True} if self.corrected else {})})
+        return json.dumps({"made_of": self.fingerprint, **({"corrected": True} if self.corrected else {})})
 
 
 class Submission:
@@ -129,7 +129,7 @@ class Submission:
         self._anew, self._unscored = anew, unscored
         self._content_id, self._note = content_id, note
         self._stop = threading.Event()
-        self._patience = Patience()
+        self._outage = RedisOutage()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="submission", daemon=True)
         self.progress = Submitted()
@@ -171,7 +171,7 @@ class Submission:
             # A thread for each is worth it only where something is waited for.
             reads = any(map(self._maker.reads, missing))
             for pair, made in zip(missing, (pool.map if reads else map)(self._made, missing), strict=True):
-                if isinstance(made, Made):
+                if isinstance(made, MadeJob):
                     jobs.append(made.job)
                     for reason in made.left_out:
                         self.progress.left_out.add(lambda image=pair.image: image, reason)  # type: ignore[misc]
@@ -190,12 +190,12 @@ class Submission:
         known = self._pairing.submitted(ids)
         return [pair for pair, job_id in zip(chunk, ids, strict=True) if job_id not in known]
 
-    def _made(self, pair: Pair) -> Made | MaskscoreError | None:
+    def _made(self, pair: Pair) -> MadeJob | MaskscoreError | None:
         if self._stop.is_set():
             return None
         try:
             made = self._maker.make(pair)
-            return Made(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
+            return MadeJob(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
         except MaskscoreError as error:
             # What is wrong with the store, or with the place for uploads, is so for all images.
             if isinstance(error, JobError) and (error.input_may_be_fine or error.about.stops_run == "at once"):
@@ -212,7 +212,7 @@ class Submission:
                     if isinstance(self._maker.masks, Path):
                         keep_categories(batch, read_categories(self._maker.masks, format=self._maker.format))
             except ServiceUnavailable as error:
-                self._patience.bear(error)
+                self._outage.failed(error)
                 self._stop.wait(_AGAIN_S)
                 continue
             except QueueFull:
@@ -231,17 +231,17 @@ class Submission:
                     f"Of the batch {self._maker.batch_id}, an image was submitted before with other options or masks. "
                     f"Give the same ones, or another --batch-id. ({error})"
                 ) from error
-            self._patience.answered()
+            self._outage.answered()
             self.progress.waiting_for_room = False
             self.progress.new += len(jobs)
             return
 
     def _refuse(self, image: str, error: MaskscoreError) -> None:
-        self.progress.refused.setdefault(error.code, Failures()).add(lambda: image, str(error))
+        self.progress.refused.setdefault(error.code, FailureCounts()).add(lambda: image, str(error))
 
 
-def _options(made_of: str) -> dict[str, Any]:
-    options: dict[str, Any] = json.loads(made_of) if made_of else {}
+def _options(fingerprint: str) -> dict[str, Any]:
+    options: dict[str, Any] = json.loads(fingerprint) if fingerprint else {}
     return options
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from maskscore.devstack.redis_server import LocalRedis, RedisServer
 from maskscore.devstack.s3_server import LocalS3, S3Server, client
 from maskscore.devstack.server_process import LocalServiceError
-from maskscore.processes import signals_held
+from maskscore.processes import deferred_signals
 
 _ADDRESSES = "services.json"
 
@@ -55,7 +55,7 @@ class LocalServices:
         if self._servers is not None:
             raise LocalServiceError("these local services run already: close them before starting again.")
         try:
-            with signals_held():
+            with deferred_signals():
                 self._directory = self._given or Path(tempfile.mkdtemp(prefix="maskscore-"))
             known = self._known_addresses()
             redis = RedisServer(
@@ -159,7 +159,7 @@ class LocalServices:
 
     def close(self) -> None:
         """Stops both servers and removes the temporary directory. Safe to repeat."""
-        with signals_held():
+        with deferred_signals():
             for server in self._servers or ():
                 server.terminate()
             for server in self._servers or ():

@@ -1,4 +1,4 @@
-"""What the two servers share: launch, try other ports when one was taken in between, stop."""
+"""The base class of the Redis and S3 servers: launch, retry on other ports when one was taken, stop."""
 
 from __future__ import annotations
 

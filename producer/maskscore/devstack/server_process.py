@@ -1,4 +1,4 @@
-"""One server process: started so that it cannot be orphaned, watched until it answers, stopped by its pid."""
+"""One server process: it dies with its parent, is awaited until it answers, and is stopped by its pid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from maskscore.errors import MaskscoreError
-from maskscore.processes import launch, signals_held
+from maskscore.processes import deferred_signals, launch
 
 POLL_SECONDS = 0.02
 LOCK_SECONDS = 2.0
@@ -68,7 +68,7 @@ class ServerProcess:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # An interrupt between fork and the note of the pid would leave a process that nobody knows.
-            with signals_held():
+            with deferred_signals():
                 self._spawn(command, environment)
         except OSError as error:
             raise LocalServiceError(
@@ -159,7 +159,7 @@ class ServerProcess:
 
         SIGINT and SIGTERM that arrive meanwhile are delivered afterwards, and end the server's grace.
         """
-        with signals_held() as pending:
+        with deferred_signals() as pending:
             # A forked copy of this process knows the server as well, but it is not the copy's to stop.
             if self._popen is None or os.getpid() != self._owner:
                 return

@@ -1,7 +1,6 @@
-"""The doctor: examines a deployment and says what to do. ``maskscore doctor`` prints what it finds.
+"""Checks of a deployment, as ``maskscore doctor`` runs them: each yields a :class:`Finding` with advice.
 
-Each module looks at one concern and yields a :class:`Finding` per thing; none of them needs PyTorch but ``worker``,
-which imports it when it is asked.
+One ``*_check`` module per subject. Only the worker's own checks, found by entry point, need PyTorch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""This machine's clock: S3 refuses signatures that are a quarter of an hour off, and times in results are compared."""
+"""Checks this machine's clock: S3 refuses signatures that are 15 minutes off, and results carry times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of the checks, and how one is run: within a time, and without an exception getting out."""
+"""Runs all checks in order, each with a time limit and with exceptions turned into findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folders whose files jobs may read."""
+"""Checks the folders of ``MASKSCORE_FILE_ROOTS``."""
 
 from __future__ import annotations
 

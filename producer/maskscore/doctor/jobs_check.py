@@ -1,4 +1,4 @@
-"""The namespace: which jobs are where, and whether workers are there to take them."""
+"""Checks the namespace: jobs by state, dead letters, and live workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis: whether it answers, and how fast."""
+"""Checks that Redis answers, how fast, and that the user has the necessary rights."""
 
 from __future__ import annotations
 

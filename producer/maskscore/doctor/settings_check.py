@@ -1,4 +1,4 @@
-"""The settings themselves: what is misspelt, and what has a value that cannot be used."""
+"""Checks the settings: misspelt names and invalid values."""
 
 from __future__ import annotations
 

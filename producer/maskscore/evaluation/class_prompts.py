@@ -1,4 +1,4 @@
-"""Category names → the prompts that are true of them."""
+"""The prompts that are true of each category."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maskscore.errors import InvalidDocumentError
 from maskscore.schema import PromptSet
 from maskscore.text import read_yaml_file
 
-__all__ = ["Classes", "read_classes"]
+__all__ = ["ClassPrompts", "read_classes"]
 
 Given = Mapping[str, tuple[str, ...]]
 
@@ -23,14 +23,14 @@ _ARTICLE: Final = re.compile(r"^(a pair of|a|an|the)\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class ClassPrompts:
     """Which positive prompts of a set are true of each category."""
 
     prompts: Mapping[str, frozenset[str]]
     unmapped: tuple[str, ...]
 
     @classmethod
-    def of(cls, categories: Iterable[str], prompt_set: PromptSet, given: Given) -> Classes:
+    def of(cls, categories: Iterable[str], prompt_set: PromptSet, given: Given) -> ClassPrompts:
         """Map categories: by what is ``given``; else by the built-in variants, and by the name itself.
 
         A name is a prompt's, whatever its case, where the prompt is the name, perhaps after ``a``, ``an``, ``the`` or

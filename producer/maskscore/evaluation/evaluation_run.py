@@ -1,4 +1,4 @@
-"""Labelled masks through the service: one job per image and question."""
+"""Scores labelled masks with the service, one job per image and candidate."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from maskscore.client import Client
 from maskscore.errors import WaitTimeout
-from maskscore.evaluation.class_prompts import Classes
+from maskscore.evaluation.class_prompts import ClassPrompts
 from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask
-from maskscore.evaluation.measurements import Figures, Tally
+from maskscore.evaluation.measurements import Measurement, ScoreCollector
 from maskscore.schema import Job, JobResult, Mask, Method, PromptSet, ScoringOptions, View
 
-__all__ = ["Question", "evaluate"]
+__all__ = ["Candidate", "evaluate"]
 
 _MOST_TOP_K: Final = 100
 _KIND, _CATEGORY = "eval_kind", "eval_category"
@@ -22,7 +22,7 @@ Progress = Callable[[Iterable[JobResult], int], Iterable[JobResult]]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Candidate:
     """Views whose features are averaged (or one alone), and a prompt set with its classes.
 
     Raises :class:`pydantic.ValidationError` for a view that is given twice.
@@ -30,7 +30,7 @@ class Question:
 
     views: tuple[View, ...]
     prompts: PromptSet
-    classes: Classes
+    classes: ClassPrompts
     method: Method = "softmax"
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Question:
 
     @property
     def options(self) -> ScoringOptions:
-        """The options that ask it."""
+        """The scoring options of its jobs."""
         first, *others = self.views
         return ScoringOptions(
             prompts=self.prompts,
@@ -54,20 +54,20 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The views in a word."""
+        """The views as text, joined by ``+``."""
         return "+".join(view.text for view in self.views)
 
 
 def evaluate(
     client: Client,
     images: Sequence[tuple[str, LabelledImage]],
-    questions: Sequence[Question],
+    candidates: Sequence[Candidate],
     *,
     negatives: Callable[[LabelledImage], list[LabelledMask]],
     timeout: float | None = None,
     progress: Progress = lambda results, _count: results,
-) -> list[Figures]:
-    """Submit every image (with its URI) for every question, wait, and return the figures in the questions' order.
+) -> list[Measurement]:
+    """Score every image (with its URI) with every candidate; return the measurements in the candidates' order.
 
     ``negatives`` gives what is sampled for an image; it is called once per image. A prompt set travels in its jobs, so
     that it is the one whose classes are known. The five best positive prompts are looked for among a mask's 100 best
@@ -76,36 +76,36 @@ def evaluate(
 
     Raises :class:`~maskscore.errors.WaitTimeout`, and what :meth:`maskscore.Client.submit_many` raises.
     """
-    tallies = [Tally(question.classes.prompts) for question in questions]
-    asked: dict[str, tuple[Tally, str]] = {}
+    collectors = [ScoreCollector(candidate.classes.prompts) for candidate in candidates]
+    asked: dict[str, tuple[ScoreCollector, str]] = {}
 
     def jobs() -> Iterator[Job]:
         for uri, image in images:
             masks = _masks([*image.masks, *negatives(image)])
-            for question, tally in zip(questions, tallies, strict=True):
-                job = Job.model_validate({"image": uri, "masks": masks, "options": question.options})
-                asked[job.job_id] = tally, image.id
+            for candidate, collector in zip(candidates, collectors, strict=True):
+                job = Job.model_validate({"image": uri, "masks": masks, "options": candidate.options})
+                asked[job.job_id] = collector, image.id
                 yield job
 
     batch = client.submit_many(jobs(), wait_for_room=True)
     try:
         for result in progress(batch.as_completed(timeout), len(asked)):
-            tally, image_id = asked[result.job_id]
+            collector, image_id = asked[result.job_id]
             if result.error is not None:
-                tally.failed[result.error.code] += 1
+                collector.failed[result.error.code] += 1
             for component in result.components:
                 upstream = component.upstream
-                tally.add(component, image=image_id, kind=upstream[_KIND], category=upstream[_CATEGORY])
+                collector.add(component, image=image_id, kind=upstream[_KIND], category=upstream[_CATEGORY])
     except WaitTimeout as error:
         batch.cancel()
         raise WaitTimeout(f"The evaluation had not ended after {timeout:g} s; its jobs are cancelled.") from error
     except (KeyboardInterrupt, SystemExit):
-        # Nobody else asks for these results.
+        # No other caller waits for these results.
         batch.cancel()
         raise
     return [
-        tally.figures(question.text, question.prompts.name, question.prompts.digest)
-        for question, tally in zip(questions, tallies, strict=True)
+        collector.measurements(candidate.text, candidate.prompts.name, candidate.prompts.digest)
+        for candidate, collector in zip(candidates, collectors, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Where the images lie that a labelled file names, in a folder or below a prefix."""
+"""The URIs of the images that a labelled file names, in a folder or below a prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO's JSON → images with labelled masks.
+"""Reads images with labelled masks from COCO's JSON.
 
 The layout is COCO's (https://cocodataset.org/#format-data); ``isthing`` is that of its panoptic and stuff files.
 """
@@ -26,7 +26,7 @@ _REASONS = 3
 
 @dataclass(frozen=True, slots=True)
 class LabelledMask:
-    """A mask and what it really is; ``crowd`` is of many objects at once, and is neither scored nor sampled from."""
+    """A mask and its true kind; ``crowd`` is of many objects at once, and is neither scored nor sampled from."""
 
     kind: Kind
     category: str

@@ -1,4 +1,4 @@
-"""The scores of one question's masks → its figures."""
+"""Top-1, top-5 and AUROC of one candidate, from the scores of its masks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval
 from maskscore.schema import Component
 
-__all__ = ["AGAINST", "SCORES", "Figures", "Share", "Tally"]
+__all__ = ["AGAINST", "SCORES", "Estimate", "Measurement", "ScoreCollector"]
 
 AGAINST: Final[Mapping[str, tuple[str, ...]]] = {
     "all": ("background", "fragment"),
     "background": ("background",),
     "fragment": ("fragment",),
 }
-"""What objects are separated from."""
+"""The kinds of negatives that objects are separated from, by name."""
 
 SCORES: Final = ("p_pos_sum", "s_pos - s_neg")
 
@@ -25,8 +25,8 @@ _TOP: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A figure from 0 to 1 with its 95 % interval, by image: what other images of the kind would give."""
+class Estimate:
+    """A value from 0 to 1 with its 95 % confidence interval, clustered by image."""
 
     value: float
     low: float
@@ -34,7 +34,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Measurement:
     """What one view (or average of views) with one prompt set has achieved.
 
     ``ranked`` objects have a category with a prompt, and ``top_1`` and ``top_5`` (``None`` without any) are the shares
@@ -49,16 +49,16 @@ class Figures:
     backgrounds: int
     fragments: int
     ranked: int
-    top_1: Share | None
-    top_5: Share | None
-    auroc: dict[str, dict[str, Share | None]]
+    top_1: Estimate | None
+    top_5: Estimate | None
+    auroc: dict[str, dict[str, Estimate | None]]
     skipped: dict[str, int]
     failed: dict[str, int]
 
 
 @dataclass(slots=True)
-class Tally:
-    """Collects the components of one question as they come in; keeps two numbers per mask, and its image."""
+class ScoreCollector:
+    """Collects the components of one candidate as they come in; keeps two numbers per mask, and its image."""
 
     accepted: Mapping[str, frozenset[str]]
     scores: dict[str, dict[str, list[Scored]]] = field(
@@ -83,9 +83,9 @@ class Tally:
         if kind == "object" and category in self.accepted:
             self.ranks[image][self._rank(component, self.accepted[category])] += 1
 
-    def figures(self, view: str, prompts: str, digest: str) -> Figures:
-        """Return the figures of what has come in."""
-        return Figures(
+    def measurements(self, view: str, prompts: str, digest: str) -> Measurement:
+        """Return the measurements of what has come in."""
+        return Measurement(
             view=view,
             prompts=prompts,
             digest=digest,
@@ -105,17 +105,17 @@ class Tally:
         best = [entry.text for entry in component.top_k or [] if entry.group == "positive"][:_TOP]
         return next((place for place, text in enumerate(best, 1) if text in accepted), 0)
 
-    def _top(self, places: int) -> Share | None:
+    def _top(self, places: int) -> Estimate | None:
         by_image = [
             (sum(ranks[place] for place in range(1, places + 1)), ranks.total()) for ranks in self.ranks.values()
         ]
         if not by_image:
             return None
         hits, count = (sum(column) for column in zip(*by_image, strict=True))
-        return Share(hits / count, *share_interval(by_image))
+        return Estimate(hits / count, *share_interval(by_image))
 
-    def _area(self, score: str, kinds: Sequence[str]) -> Share | None:
+    def _area(self, score: str, kinds: Sequence[str]) -> Estimate | None:
         positives = self.scores["object"][score]
         negatives = [scored for kind in kinds for scored in self.scores[kind][score]]
         area = auroc([value for value, _ in positives], [value for value, _ in negatives])
-        return None if area is None else Share(area, *auroc_interval(positives, negatives))
+        return None if area is None else Estimate(area, *auroc_interval(positives, negatives))

@@ -1,4 +1,4 @@
-"""Negatives for a file that has none: background that no mask covers, and halves of its objects."""
+"""Samples negatives for a file without any: uncovered background, and halves of its objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as files that other tools read: one verb per format.
+"""Results as files that other tools read: one function per format.
 
 >>> from maskscore import Client
 >>> from maskscore.export import Selection, write_parquet

@@ -9,10 +9,10 @@ from maskscore.formats import UnreadableMask
 from maskscore.masks import Part, connected_parts, counts_of, drawable, spans_of
 from maskscore.schema import RLE, Component, Mask, counts_from_text, text_from_counts
 
-__all__ = ["Segmenter", "rle_of"]
+__all__ = ["CocoSegmentation", "rle_of"]
 
 
-class Segmenter:
+class CocoSegmentation:
     """The segmentations of one job's components.
 
     ``masks`` are the job's, in its order; ``height`` and ``width`` the image's in pixels. ``checked`` compares the

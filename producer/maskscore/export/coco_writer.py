@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from maskscore.client import Batch, Client, joined_categories, kept_categories
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import Spool, spooled
+from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, file_name_of, output_file
 
@@ -69,16 +69,16 @@ def write_coco(
     """
     selection = selection or Selection()
     counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, demanded=True, heads=True)
+    found = read_jobs(client, jobs, selection, counts, segmentation_required=True, with_file_metadata=True)
     with (
         output_file(output, client.objects, content_type="application/json") as path,
-        spooled(selection) as spool,
+        open_mask_buffer(selection) as buffer,
     ):
-        spool.fill(found, counts)
-        kept = [kept_categories(client.batch(batch_id)) or [] for batch_id in sorted(spool.batches)]
-        categories = joined_categories(*kept, spool.categories)
+        buffer.fill(found, counts)
+        kept = [kept_categories(client.batch(batch_id)) or [] for batch_id in sorted(buffer.batches)]
+        categories = joined_categories(*kept, buffer.categories)
         with path.open("w", encoding="utf-8") as file:
-            _write(file, spool, categories)
+            _write(file, buffer, categories)
     return counts
 
 
@@ -87,25 +87,25 @@ def scores_of(mask: dict[str, Any]) -> dict[str, Any]:
     return {name: mask[name] for name in _SCORES if name not in _OFTEN_ABSENT or mask[name] is not None}
 
 
-def _write(file: IO[str], spool: Spool, known: dict[int, dict[str, Any]]) -> None:
+def _write(file: IO[str], buffer: MaskBuffer, known: dict[int, dict[str, Any]]) -> None:
     info = {
         "description": "Segmentation masks with the scores of maskscore",
         "version": metadata.version("maskscore"),
         "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    kept_ids = spool.image_ids_are_unique()
-    categories = {number: known.get(number, {"name": str(number)}) for number in spool.category_ids()}
+    kept_ids = buffer.image_ids_are_unique()
+    categories = {number: known.get(number, {"name": str(number)}) for number in buffer.category_ids()}
     fallback = max(categories, default=0) + 1
-    if spool.has_masks_without_category() or not categories:
+    if buffer.has_masks_without_category() or not categories:
         categories[fallback] = {"name": "object"}
     file.write('{"info": ' + json.dumps(info))
-    if spool.licenses:
-        file.write(', "licenses": ' + json.dumps(list(spool.licenses.values())))
+    if buffer.licenses:
+        file.write(', "licenses": ' + json.dumps(list(buffer.licenses.values())))
     file.write(', "categories": ' + json.dumps([{**entry, "id": number} for number, entry in categories.items()]))
     file.write(',\n"images": [')
-    _write_list(file, _images(spool, kept_ids=kept_ids))
+    _write_list(file, _images(buffer, kept_ids=kept_ids))
     file.write('],\n"annotations": [')
-    _write_list(file, _annotations(spool, fallback, kept_ids=kept_ids))
+    _write_list(file, _annotations(buffer, fallback, kept_ids=kept_ids))
     file.write("]}\n")
 
 
@@ -116,8 +116,8 @@ def _write_list(file: IO[str], entries: Iterator[dict[str, Any]]) -> None:
         separator = ",\n"
 
 
-def _images(spool: Spool, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
-    for image in spool.images():
+def _images(buffer: MaskBuffer, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
+    for image in buffer.images():
         yield {
             "file_name": file_name_of(image.uri),
             **image.entry,
@@ -128,8 +128,8 @@ def _images(spool: Spool, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
         }
 
 
-def _annotations(spool: Spool, fallback: int, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
-    for number, row in enumerate(spool.masks(), start=1):
+def _annotations(buffer: MaskBuffer, fallback: int, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(buffer.masks(), start=1):
         mask = from_json(row.json)
         yield {
             **{f"upstream_{name}" if name in _TAKEN else name: value for name, value in mask["upstream"].items()},

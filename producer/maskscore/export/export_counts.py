@@ -1,4 +1,4 @@
-"""What became of the jobs and masks of an export."""
+"""Counts of the jobs and masks of an export: written, filtered out, without a result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ExportCounts:
     were written. ``filtered`` counts the others by the first filter that they did not pass, named as the command
     line's options are. ``unwritable`` counts masks whose segmentation could not be read any more; ``example`` says of
     one of them why. ``without_result`` counts jobs by their code; ``not_ended`` and ``result_unavailable`` are two.
-    ``ranked`` counts the masks that have each factor of the ranking. ``having`` counts all masks that have each
+    ``ranked`` counts the masks that have each factor of the ranking. ``with_field`` counts all masks that have each
     upstream field by which they are filtered or ranked, ``known`` are the upstream fields of some of them.
     """
 
@@ -29,8 +29,8 @@ class ExportCounts:
     example: str | None = None
     without_result: Counter[str] = field(default_factory=Counter)
     ranked: Counter[str] = field(default_factory=Counter)
-    having: Counter[str] = field(default_factory=Counter)
-    known: set[str] = field(default_factory=set)
+    with_field: Counter[str] = field(default_factory=Counter)
+    known_fields: set[str] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:

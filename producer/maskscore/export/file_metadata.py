@@ -1,4 +1,4 @@
-"""What a file of masks says beside its masks: COCO's entry of the image, its categories and licences; SA-1B's image."""
+"""Metadata of a masks file: the image's entry, categories and licences of COCO's JSON; the image's entry of SA-1B's."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from maskscore.formats import ReadContext
 from maskscore.schema import Job, MasksRef, id_key, plain_id
 from maskscore.storage import path_in
 
-__all__ = ["Head", "image_id_of", "read_head"]
+__all__ = ["FileMetadata", "image_id_of", "read_file_metadata"]
 
 _LARGEST_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """``image`` is the entry of the job's image, as it was."""
+class FileMetadata:
+    """``image`` is the unchanged entry of the job's image; ``categories`` and ``licenses`` are COCO's lists."""
 
     image: dict[str, Any] = field(default_factory=dict)
     categories: list[dict[str, Any]] = field(default_factory=list)
     licenses: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_head(job: Job, document: bytes | None) -> Head:
-    """Return what a masks object says beside the masks; nothing where the masks are inline or of other layouts."""
+def read_file_metadata(job: Job, document: bytes | None) -> FileMetadata:
+    """Return the metadata of a masks object; empty for inline masks and other layouts."""
     if document is None or not isinstance(job.masks, MasksRef):
-        return Head()
+        return FileMetadata()
     try:
         content = from_json(document.removeprefix(codecs.BOM_UTF8))
     except ValueError:
-        return Head()
+        return FileMetadata()
     if not isinstance(content, dict):
-        return Head()
+        return FileMetadata()
     if isinstance(content.get("image"), dict):
-        return Head(image=content["image"])
+        return FileMetadata(image=content["image"])
     images = _entries(content.get("images"))
     wanted = job.masks.image_id
     if wanted is not None:
@@ -47,17 +47,17 @@ def read_head(job: Job, document: bytes | None) -> Head:
     else:
         named = ReadContext(path_in(job.image.uri)).called(image.get("file_name") for image in images)
         found = [images[position] for position in named]
-    return Head(
+    return FileMetadata(
         image=found[0] if len(found) == 1 else {},
         categories=_entries(content.get("categories")),
         licenses=_entries(content.get("licenses")),
     )
 
 
-def image_id_of(head: Head, job: Job | None, upstream: dict[str, Any]) -> int | None:
+def image_id_of(file_metadata: FileMetadata, job: Job | None, upstream: dict[str, Any]) -> int | None:
     """Return the image's number in the upstream tool's files, where they have one."""
     asked = job.masks.image_id if job is not None and isinstance(job.masks, MasksRef) else None
-    for value in (head.image.get("id"), head.image.get("image_id"), asked, upstream.get("image_id")):
+    for value in (file_metadata.image.get("id"), file_metadata.image.get("image_id"), asked, upstream.get("image_id")):
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
             value = int(value)
         number = plain_id(value)

@@ -1,4 +1,4 @@
-"""Jobs → the masks to export: results and segmentations read a page at a time, filtered on the way."""
+"""Reads the results and segmentations of jobs page by page, and yields the selected masks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from multiprocessing.pool import ThreadPool
 
 from maskscore.client import Batch, Client, masks_document, masks_of
 from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
-from maskscore.export.coco_segmentation import Segmenter
+from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import ExportedMask, exported_mask
-from maskscore.export.file_metadata import Head, image_id_of, read_head
+from maskscore.export.file_metadata import FileMetadata, image_id_of, read_file_metadata
 from maskscore.export.selection import Selection
 from maskscore.formats import MasksDocumentError
 from maskscore.ledger import JobRecord
@@ -22,7 +22,7 @@ from maskscore.storage import load_result
 
 __all__ = ["ExportedJob", "read_jobs"]
 
-# Results and masks that lie in an object store are fetched so many at once, and that many are in memory.
+# So many results and masks are fetched from the object store at once.
 _THREADS = 8
 _PAGE = 32
 # Named in a message, and no more are held.
@@ -35,7 +35,7 @@ class ExportedJob:
 
     image: ImageInfo
     image_id: int | None
-    head: Head
+    file_metadata: FileMetadata
     masks: list[ExportedMask] = field(default_factory=list)
 
 
@@ -46,20 +46,27 @@ def read_jobs(
     counts: ExportCounts,
     *,
     segmentations: bool = True,
-    demanded: bool = False,
-    heads: bool = False,
+    segmentation_required: bool = False,
+    with_file_metadata: bool = False,
 ) -> Iterator[ExportedJob]:
     """Yield the jobs that have masks to export, in the order of the ids; add to ``counts`` on the way.
 
-    ``segmentations`` are read only where something of a job is kept; ``demanded`` leaves out masks without one.
-    ``heads`` reads what masks objects say of their images. Raises
+    ``segmentations`` are read only for jobs with kept masks; ``segmentation_required`` leaves out masks without one.
+    ``with_file_metadata`` reads what masks objects say of their images. Raises
     :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for,
     :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer, and
     :class:`~maskscore.errors.JobError` (transient) when the object store does not.
     """
-    read = partial(_read, client, selection, segmentations=segmentations, demanded=demanded, heads=heads)
+    read = partial(
+        _read,
+        client,
+        selection,
+        segmentations=segmentations,
+        segmentation_required=segmentation_required,
+        with_file_metadata=with_file_metadata,
+    )
     ids = jobs.job_ids() if isinstance(jobs, Batch) else iter(jobs)
-    # Its threads are daemons: at Ctrl-C none of them is waited for, whatever it is waiting for itself.
+    # Its threads are daemons, so that Ctrl-C does not wait for their requests.
     with ThreadPool(_THREADS) as threads:
         while page := list(islice(ids, _PAGE)):
             for job, own in threads.starmap(read, zip(page, client.records(page), strict=True), chunksize=1):
@@ -67,7 +74,7 @@ def read_jobs(
                 if job is not None and job.masks:
                     yield job
     if counts.masks:
-        selection.check_fields(counts.having, counts.known)
+        selection.check_fields(counts.with_field, counts.known_fields)
 
 
 def _read(
@@ -77,8 +84,8 @@ def _read(
     record: JobRecord | None,
     *,
     segmentations: bool,
-    demanded: bool,
-    heads: bool,
+    segmentation_required: bool,
+    with_file_metadata: bool,
 ) -> tuple[ExportedJob | None, ExportCounts]:
     counts = ExportCounts(jobs=1)
     result, code = _result(client, record)
@@ -87,9 +94,9 @@ def _read(
         return None, counts
     counts.masks = len(result.components)
     for component in result.components:
-        if len(counts.known) < _MOST_FIELDS:
-            counts.known.update(component.upstream)
-        counts.having.update(name for name in selection.upstream_fields if name in component.upstream)
+        if len(counts.known_fields) < _MOST_FIELDS:
+            counts.known_fields.update(component.upstream)
+        counts.with_field.update(name for name in selection.upstream_fields if name in component.upstream)
     kept = []
     for component in result.components:
         reason = selection.refused_by(component)
@@ -104,13 +111,13 @@ def _read(
     masks = []
     for component in kept:
         mask = _exported(selection, result, result.image, component, segment, counts)
-        if mask.segmentation is not None or not demanded:
+        if mask.segmentation is not None or not segmentation_required:
             masks.append(mask)
         elif mask.skipped is not None:
             counts.filtered["skipped"] += 1
-    head = read_head(job, document) if heads and job is not None else Head()
-    image_id = image_id_of(head, job, kept[0].upstream)
-    return ExportedJob(result.image, image_id, head, masks), counts
+    file_metadata = read_file_metadata(job, document) if with_file_metadata and job is not None else FileMetadata()
+    image_id = image_id_of(file_metadata, job, kept[0].upstream)
+    return ExportedJob(result.image, image_id, file_metadata, masks), counts
 
 
 def _result(client: Client, record: JobRecord | None) -> tuple[JobResult | None, str]:
@@ -149,7 +156,7 @@ def _segmentation(client: Client, job_id: str, result: JobResult) -> tuple[Job |
     if result.image is None:
         return job, document, _none
     checked = isinstance(job.masks, MasksRef) and job.masks.etag is None
-    segmenter = Segmenter(masks, height=result.image.height, width=result.image.width, checked=checked)
+    segmenter = CocoSegmentation(masks, height=result.image.height, width=result.image.width, checked=checked)
     return job, document, segmenter.segmentation
 
 
@@ -187,7 +194,7 @@ def _add(counts: ExportCounts, own: ExportCounts) -> None:
     counts.example = counts.example or own.example
     counts.filtered.update(own.filtered)
     counts.ranked.update(own.ranked)
-    counts.having.update(own.having)
-    if len(counts.known) < _MOST_FIELDS:
-        counts.known |= own.known
+    counts.with_field.update(own.with_field)
+    if len(counts.known_fields) < _MOST_FIELDS:
+        counts.known_fields |= own.known_fields
     counts.without_result.update(own.without_result)

@@ -9,7 +9,7 @@ from typing import IO
 from maskscore.client import Batch, Client
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import ExportedJob, read_jobs
-from maskscore.export.mask_buffer import spooled
+from maskscore.export.mask_buffer import open_mask_buffer
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, output_file
 
@@ -47,9 +47,9 @@ def _lines(jobs: Iterator[ExportedJob], selection: Selection, counts: ExportCoun
             counts.kept += len(job.masks)
             yield from (mask.model_dump_json() for mask in job.masks)
         return
-    with spooled(selection) as spool:
-        spool.fill(jobs, counts)
-        yield from (mask.json for mask in spool.masks())
+    with open_mask_buffer(selection) as buffer:
+        buffer.fill(jobs, counts)
+        yield from (mask.json for mask in buffer.masks())
 
 
 @contextmanager

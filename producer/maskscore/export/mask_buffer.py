@@ -1,4 +1,4 @@
-"""Masks on disk between reading and writing, so that any number of them can be ordered in little memory."""
+"""An SQLite file of the masks to export, so that any number of them can be sorted in little memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maskscore.export.selection import Selection
 from maskscore.schema import id_key, plain_id
 from maskscore.storage import OutputError, file_name_of
 
-__all__ = ["Spool", "SpooledImage", "SpooledMask", "spooled"]
+__all__ = ["BufferedImage", "BufferedMask", "MaskBuffer", "open_mask_buffer"]
 
 _TABLES = """
 pragma journal_mode = off;
@@ -31,13 +31,13 @@ create table images (
 create table masks (sequence integer primary key, image integer, rank real, category integer, mask text);
 begin;
 """
-# Of a rank that is null, as that of skipped masks, SQLite says that it is the smallest.
+# SQLite sorts null ranks, which skipped masks have, as the smallest.
 _BEST_FIRST = "rank desc, sequence"
 _SLACK = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class SpooledImage:
+class BufferedImage:
     """An image that has masks; ``entry`` is what the upstream tool's file says of it, ``number`` counts from 1."""
 
     number: int
@@ -48,7 +48,7 @@ class SpooledImage:
     entry: dict[str, Any]
 
 
-class SpooledMask(NamedTuple):
+class BufferedMask(NamedTuple):
     """A mask as JSON, with its image's number and upstream id, and its category."""
 
     image: int
@@ -57,10 +57,10 @@ class SpooledMask(NamedTuple):
     json: str
 
 
-class Spool:
+class MaskBuffer:
     """The masks to export and their images.
 
-    ``licenses`` are the upstream files' own, by id; ``batches`` are those that the masks are of.
+    ``licenses`` are those of the upstream files, by id; ``batches`` are the ids of the masks' batches.
     """
 
     def __init__(self, database: sqlite3.Connection, selection: Selection) -> None:
@@ -72,7 +72,7 @@ class Spool:
         self.batches: set[str] = set()
 
     def fill(self, jobs: Iterable[ExportedJob], counts: ExportCounts) -> None:
-        """Take all masks, and keep those that the selection's ``top`` and ``top_per_image`` ask for."""
+        """Add the masks of all jobs, and keep those that the selection's ``top`` and ``top_per_image`` allow."""
         top, per_image = self._selection.top, self._selection.top_per_image
         for job in jobs:
             self._add(job)
@@ -95,11 +95,11 @@ class Spool:
         """The entries of the upstream files' categories, each once; one id may have several names."""
         return list(self._categories.values())
 
-    def images(self) -> Iterator[SpooledImage]:
-        """Yield the images that have masks, in the order in which they came."""
+    def images(self) -> Iterator[BufferedImage]:
+        """Yield the images that have masks, in the order in which they were added."""
         query = "select number, uri, width, height, image_id, entry from images order by number"
         for number, uri, width, height, image_id, entry in self._database.execute(query):
-            yield SpooledImage(number, uri, width, height, image_id, from_json(entry))
+            yield BufferedImage(number, uri, width, height, image_id, from_json(entry))
 
     def image_ids_are_unique(self) -> bool:
         """Say whether every image has an id of the upstream tool's, and no two the same."""
@@ -121,21 +121,21 @@ class Spool:
         query = "select exists (select 1 from masks where category is null)"
         return bool(self._database.execute(query).fetchone()[0])
 
-    def masks(self, *, by_image: bool = False) -> Iterator[SpooledMask]:
-        """Yield the masks in the order that was asked for; with ``by_image``, image by image."""
+    def masks(self, *, by_image: bool = False) -> Iterator[BufferedMask]:
+        """Yield the masks in the selection's order; with ``by_image``, image by image."""
         order = _BEST_FIRST if self._selection.best_first else "sequence"
         query = (
             "select image, image_id, category, mask from masks join images on image = number order by "
             f"{'image, ' if by_image else ''}{order}"
         )
-        return (SpooledMask(*row) for row in self._database.execute(query))
+        return (BufferedMask(*row) for row in self._database.execute(query))
 
     def _add(self, job: ExportedJob) -> None:
         uri = job.image.uri
         known = self._database.execute("select number from images where uri = ?", (uri,)).fetchone()
         if known is None:
             stem = PurePosixPath(file_name_of(uri)).stem
-            row = (uri, job.image.width, job.image.height, job.image_id, stem, json.dumps(job.head.image))
+            row = (uri, job.image.width, job.image.height, job.image_id, stem, json.dumps(job.file_metadata.image))
             statement = "insert into images (uri, width, height, image_id, stem, entry) values (?, ?, ?, ?, ?, ?)"
             number = self._database.execute(statement, row).lastrowid
         else:
@@ -149,8 +149,10 @@ class Spool:
         )
         self._rows += len(job.masks)
         self.batches |= {mask.batch_id for mask in job.masks if mask.batch_id is not None}
-        self.licenses |= {entry["id"]: entry for entry in job.head.licenses if isinstance(entry["id"], int)}
-        self._categories |= {(id_key(entry["id"]), str(entry.get("name"))): entry for entry in job.head.categories}
+        self.licenses |= {entry["id"]: entry for entry in job.file_metadata.licenses if isinstance(entry["id"], int)}
+        self._categories |= {
+            (id_key(entry["id"]), str(entry.get("name"))): entry for entry in job.file_metadata.categories
+        }
 
     def _keep_best(self, top: int) -> int:
         return self._delete(
@@ -165,10 +167,10 @@ class Spool:
 
 
 @contextmanager
-def spooled(selection: Selection) -> Iterator[Spool]:
-    """Provide a spool in a temporary folder (``TMPDIR`` says where), and remove it.
+def open_mask_buffer(selection: Selection) -> Iterator[MaskBuffer]:
+    """Create a buffer in a temporary folder (``TMPDIR``), and remove it in the end.
 
-    Raises :class:`~maskscore.storage.output.OutputError` when that is full.
+    Raises :class:`~maskscore.errors.OutputError` when the folder is full.
     """
     try:
         with (
@@ -176,7 +178,7 @@ def spooled(selection: Selection) -> Iterator[Spool]:
             closing(sqlite3.connect(Path(folder) / "masks.sqlite", isolation_level=None)) as database,
         ):
             database.executescript(_TABLES)
-            yield Spool(database, selection)
+            yield MaskBuffer(database, selection)
     except sqlite3.OperationalError as error:
         raise OutputError(
             f"The masks cannot be kept in the temporary folder: {error}. Set TMPDIR to a folder with more room."

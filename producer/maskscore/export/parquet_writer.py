@@ -15,7 +15,7 @@ from maskscore.client import Batch, Client
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import Spool, spooled
+from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
 from maskscore.export.selection import Selection
 from maskscore.export.upstream_columns import UpstreamColumns
 from maskscore.storage import Output, output_file
@@ -54,22 +54,22 @@ def write_parquet(
     found = read_jobs(client, jobs, selection, counts, segmentations=segmentations)
     with (
         output_file(output, client.objects, content_type="application/vnd.apache.parquet") as path,
-        spooled(selection) as spool,
+        open_mask_buffer(selection) as buffer,
     ):
-        spool.fill(found, counts)
-        _write(path, spool)
+        buffer.fill(found, counts)
+        _write(path, buffer)
     return counts
 
 
-def _write(path: Path, spool: Spool) -> None:
+def _write(path: Path, buffer: MaskBuffer) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     upstream = UpstreamColumns()
-    for mask in spool.masks():
+    for mask in buffer.masks():
         upstream.see(from_json(mask.json)["upstream"])
     schema = _schema(upstream)
-    rows = (_row(from_json(mask.json), upstream) for mask in spool.masks())
+    rows = (_row(from_json(mask.json), upstream) for mask in buffer.masks())
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):
             writer.write_batch(pa.RecordBatch.from_pylist(group, schema=schema), row_group_size=_ROW_GROUP)

@@ -1,4 +1,4 @@
-"""Which masks are best: one number per mask, of the semantic multiplier and of what the upstream tool says of it."""
+"""The rank score of a mask: a weighted product of its scores and of fields of the upstream tool."""
 
 from __future__ import annotations
 

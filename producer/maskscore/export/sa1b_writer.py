@@ -19,7 +19,7 @@ from maskscore.export.coco_segmentation import rle_of
 from maskscore.export.coco_writer import scores_of
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import Spool, SpooledImage, spooled
+from maskscore.export.mask_buffer import BufferedImage, MaskBuffer, open_mask_buffer
 from maskscore.export.selection import Selection
 from maskscore.schema import plain_id
 from maskscore.storage import Output, file_name_of, output_folder
@@ -39,21 +39,21 @@ def write_sa1b(
     """
     selection = selection or Selection()
     counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, demanded=True, heads=True)
+    found = read_jobs(client, jobs, selection, counts, segmentation_required=True, with_file_metadata=True)
     with (
         output_folder(output, client.objects, content_type="application/json") as folder,
-        spooled(selection) as spool,
+        open_mask_buffer(selection) as buffer,
     ):
-        spool.fill(found, counts)
-        _write(folder, spool)
+        buffer.fill(found, counts)
+        _write(folder, buffer)
     return counts
 
 
-def _write(folder: Path, spool: Spool) -> None:
-    kept_ids = spool.image_ids_are_unique()
-    firsts = spool.first_of_each_stem()
-    masks = groupby(spool.masks(by_image=True), key=lambda mask: mask.image)
-    for image, (_, own) in zip(spool.images(), masks, strict=True):
+def _write(folder: Path, buffer: MaskBuffer) -> None:
+    kept_ids = buffer.image_ids_are_unique()
+    firsts = buffer.first_of_each_stem()
+    masks = groupby(buffer.masks(by_image=True), key=lambda mask: mask.image)
+    for image, (_, own) in zip(buffer.images(), masks, strict=True):
         stem = PurePosixPath(file_name_of(image.uri)).stem
         if firsts.get(stem, image.number) != image.number:
             stem += "-" + hashlib.sha256(image.uri.encode()).hexdigest()[:8]
@@ -64,7 +64,7 @@ def _write(folder: Path, spool: Spool) -> None:
         (folder / f"{stem}.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def _image(image: SpooledImage, *, kept_ids: bool) -> dict[str, Any]:
+def _image(image: BufferedImage, *, kept_ids: bool) -> dict[str, Any]:
     return {
         "file_name": file_name_of(image.uri),
         **image.entry,
@@ -75,7 +75,7 @@ def _image(image: SpooledImage, *, kept_ids: bool) -> dict[str, Any]:
     }
 
 
-def _annotations(masks: Iterable[str], image: SpooledImage) -> Iterator[dict[str, Any]]:
+def _annotations(masks: Iterable[str], image: BufferedImage) -> Iterator[dict[str, Any]]:
     own = [from_json(text) for text in masks]
     for mask, number in zip(own, _ids(own), strict=True):
         yield {

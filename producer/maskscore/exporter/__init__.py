@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from maskscore.exporter.exporter import (
-    run_exporter,
-)
 from maskscore.exporter.http_endpoint import (
     Endpoint,
+)
+from maskscore.exporter.ledger_exporter import (
+    run_exporter,
 )
 from maskscore.exporter.prometheus import (
     counter,

@@ -44,9 +44,9 @@ def read_masks(
     axes. ``check_count`` is called with the number of entries before they are read, and may raise. Masks of more than
     ``max_pixels`` are not unpacked, nor is a file of gzip or ZIP to more than ``max_bytes``. ``orphans`` counts the
     annotations that a file of many images has of none of them; without it, a warning says how many there are.
-    ``file_name`` is the masks file's own name or URI: an empty one that ends in ``.txt`` is YOLO's, of an image without
-    objects. ``doubts`` gets a sentence where the masks may mean something else than was read, such as a background that
-    is a mask; without it, it is a warning.
+    ``file_name`` is the masks file's own name or URI: one that ends in ``.txt`` and is empty, or has a class alone, is
+    YOLO's, of an image without objects. ``doubts`` gets a sentence where the masks may mean something else than was
+    read, such as a background that is a mask; without it, it is a warning.
 
     Every field but ``id`` and ``segmentation`` is kept for ``upstream``. Ids, and what becomes of entries that are no
     masks: :func:`~maskscore.formats.masks_from_entries.masks_of`.
@@ -58,7 +58,8 @@ def read_masks(
         context.orphans = orphans
     if doubts is not None:
         context.doubts = doubts
-    if format is None and (not data or data.isspace()) and (file_name or "").lower().endswith(".txt"):
+    is_label_file = (file_name or "").lower().endswith(".txt")
+    if format is None and is_label_file and (not data.strip() or yolo.starts_with_class(text_head(data))):
         format = yolo.FORMAT.name
     named = format_named(format) if format is not None else None
     with formats_extra():

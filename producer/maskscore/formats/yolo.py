@@ -15,7 +15,7 @@ from maskscore.formats.format import Format
 from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "starts_with_class"]
 
 # A rounded coordinate may lie a little outside; a pixel's lies far.
 _MOST = 1.5
@@ -24,10 +24,21 @@ _FEWEST_NUMBERS = 7
 
 def _recognises(head: bytes) -> bool:
     """Say whether a file's beginning is a line of numbers, with spaces between them."""
-    tokens = head.split(b"\n", 1)[0].split()
-    # Ultralytics writes a class without a polygon for a mask that it has lost in scaling; no JSON is a number alone.
-    is_short = 0 < len(tokens) < 5 and tokens[0].isdigit()
-    return (is_short or len(tokens) >= 5) and all(map(_is_number, tokens[:5]))
+    line, _, further = head.partition(b"\n")
+    # Ultralytics writes a class without a polygon for a mask that it has lost in scaling. A number alone is JSON, too.
+    is_short = bool(further.strip()) and starts_with_class(head)
+    return is_short or (len(line.split()) >= 5 and _are_numbers(line))
+
+
+def starts_with_class(head: bytes) -> bool:
+    """Say whether the first line is a whole number, and at most a few numbers more, as YOLO's of a lost mask."""
+    line = head.split(b"\n", 1)[0]
+    tokens = line.split()
+    return 0 < len(tokens) < 5 and tokens[0].isdigit() and _are_numbers(line)
+
+
+def _are_numbers(line: bytes) -> bool:
+    return all(map(_is_number, line.split()[:5]))
 
 
 def _is_number(token: bytes) -> bool:
@@ -51,8 +62,10 @@ def _entries(data: bytes, context: ReadContext) -> list[Any]:
     if not lines:
         return []
     context.counted(len(lines))
-    size = context.needed_size("The polygons are normalised to 0 ... 1")
     rows = [line.split() for line in lines]
+    size = (0, 0)
+    if any(len(row) >= _FEWEST_NUMBERS for row in rows):
+        size = context.needed_size("The polygons are normalised to 0 ... 1")
     columns = _columns(rows)
     return [_entry(row, columns, size, index) for index, row in enumerate(rows)]
 

@@ -100,7 +100,7 @@ class Tokens:
 def open_tokens(settings: GatewaySettings) -> Tokens | None:
     """Return the tokens; ``None`` where none is asked for.
 
-    Raises :class:`~maskscore.errors.SettingsError` where there are none although strangers can reach the gateway.
+    Raises :class:`~maskscore.errors.SettingsError` where there are none although strangers can redis_probe the gateway.
     """
     given = settings.gateway_tokens.get_secret_value().split(",") if settings.gateway_tokens else []
     tokens = Tokens((each.strip() for each in given if each.strip()), settings.gateway_tokens_file)
@@ -149,7 +149,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """Whether only this machine can redis_probe what listens there."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which names the gateway answers to, so that no web page reaches it through somebody's browser.
+"""The host names that the gateway accepts, so that no web page reaches it through a user's browser.
 
 A page may send requests to ``http://localhost:8080``, and by a name of its own that it lets point to 127.0.0.1 (DNS
 rebinding) it may read the answers, too. A token keeps it out; where none is asked for, the headers ``Host``, ``Origin``
@@ -18,14 +18,14 @@ from maskscore.gateway.access_tokens import is_loopback
 from maskscore.gateway.problems import ProblemError
 from maskscore.settings import GatewaySettings
 
-__all__ = ["Hosts"]
+__all__ = ["AllowedHosts"]
 
 # What an orchestrator asks by the address of the pod.
 _PROBES: Final = ("/livez", "/readyz", "/metrics")
 
 
-class Hosts:
-    """The names that are answered to.
+class AllowedHosts:
+    """The accepted host names.
 
     Parameters
     ----------

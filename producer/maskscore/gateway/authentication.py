@@ -1,4 +1,4 @@
-"""Who calls: whose token it is, how many requests one token has, and that they end when it is revoked."""
+"""Authentication of requests: by token, with a limit of open requests per token, ended when a token is revoked."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from fastapi import Request
 from maskscore.gateway.access_tokens import Identity, Tokens
 from maskscore.gateway.problems import ProblemError
 
-__all__ = ["Callers", "caller_of", "leave", "revoked_event", "unauthorized"]
+__all__ = ["TokenRequests", "caller_of", "leave", "revoked_event", "unauthorized"]
 
 _CALLER: Final = "maskscore.caller"
 _REVOKED: Final = "maskscore.revoked"
 _LEAVE: Final = "maskscore.leave"
 
 
-class Callers:
-    """The requests that are being answered, by their tokens.
+class TokenRequests:
+    """The open requests by token.
 
     Parameters
     ----------
-    tokens: the known ones; ``None`` where nobody is asked for one.
-    most: requests of one token at once.
+    tokens: the known tokens; ``None`` where none is required.
+    most: open requests per token at most.
     """
 
     def __init__(self, tokens: Tokens | None, *, most: int) -> None:
@@ -35,7 +35,7 @@ class Callers:
         self._following: dict[Identity, set[asyncio.Event]] = {}
 
     def enter(self, scope: Any, token: str | None) -> None:
-        """Let a request in, until :func:`leave`. Raises a problem for an unknown token (401) and too many (503)."""
+        """Admit a request until :func:`leave`. Raises a problem for an unknown token (401) and too many (503)."""
         scope[_REVOKED] = revoked = asyncio.Event()
         if self._tokens is None:
             return
@@ -57,7 +57,7 @@ class Callers:
             del self._following[identity]
 
     def end_revoked(self) -> None:
-        """Look at the tokens, and end what belongs to one that is known no more."""
+        """Reload the tokens, and end the requests of revoked ones."""
         if self._tokens is None:
             return
         self._tokens.look_again()
@@ -68,20 +68,20 @@ class Callers:
 
 
 def leave(scope: Any) -> None:
-    """Note that a request has been answered."""
+    """Record that a request has been answered."""
     done: Callable[[], None] | None = scope.get(_LEAVE)
     if done is not None:
         done()
 
 
 def caller_of(request: Request) -> str | None:
-    """Return the name of the caller's token; ``None`` where none is asked for."""
+    """Return the name of the caller's token; ``None`` where none is required."""
     name: str | None = request.scope.get(_CALLER)
     return name
 
 
 def revoked_event(request: Request) -> asyncio.Event:
-    """Return what is set when the caller's token is revoked."""
+    """Return the event that is set when the caller's token is revoked."""
     event: asyncio.Event = request.scope[_REVOKED]
     return event
 

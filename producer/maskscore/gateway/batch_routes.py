@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from maskscore.client import AsyncBatch, AsyncClient, Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
 from maskscore.gateway.authentication import revoked_event, unauthorized
-from maskscore.gateway.job_routes import ContentId, Ended, NoNews, failed_event, revoked_news
+from maskscore.gateway.job_routes import ContentId, Ended, NoContent, failed_event, revoked_news
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.request_bodies import JSON, JSON_LINES
 from maskscore.gateway.shared_state import WORKERS_HEADER, SharedGateway, add_workers_header
@@ -103,11 +103,11 @@ async def submit_batch(
     """
     batch_id = batch_id or uuid.uuid4().hex
     submitted = 0
-    bodies = gateway.bodies.orders(request, one=False, batch_id=batch_id, content_id=content_id)
+    bodies = gateway.bodies.submissions(request, one=False, batch_id=batch_id, content_id=content_id)
     try:
-        async with aclosing(bodies) as orders:
-            async for order in orders:
-                taken = await gateway.intake.take(order, request)
+        async with aclosing(bodies) as submissions:
+            async for submission in submissions:
+                taken = await gateway.submitter.submit(submission, request)
                 submitted += len(taken.job_ids)
                 if taken.problem:
                     raise taken.problem
@@ -209,7 +209,7 @@ async def _place_to_follow(
     batch = gateway.client.batch(batch_id)
     counts = await batch.counts()
     if last_event_id and counts.ended == counts.total and not await batch.ended_after(last_event_id, 1):
-        raise NoNews
+        raise NoContent
     if counts.queued:
         await add_workers_header(gateway, response)
     return batch, last_event_id or after

@@ -1,4 +1,4 @@
-"""Connections without a request: a time limit and a size for its line and headers, and room for the next caller."""
+"""Limits on HTTP connections: time and bytes for a request's line and headers, and the number of connections."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-__all__ = ["Limits", "limited_protocol", "most_connections"]
+__all__ = ["ConnectionLimits", "limited_protocol", "most_connections"]
 
 log = logging.getLogger(__name__)
 
 LONGEST_HEAD: Final = 64 * 1024
 """Bytes of a request's line and headers together."""
 
-# Descriptors for what is no caller: Redis, S3, pipes to the processes, files.
+# Descriptors reserved for Redis, S3, pipes to processes, and files.
 _KEPT_FREE: Final = 96
 _MOST_WANTED: Final = 65_536
 _NOTE_EVERY_S: Final = 10.0
 
 
-class Limits:
-    """What the connections of one server share.
+class ConnectionLimits:
+    """The limits that all connections of one server share.
 
     Parameters
     ----------
-    head_s: seconds in which a request's line and headers must have come.
-    most: connections at once; at one more, the one that has waited longest for a request's head goes.
+    head_s: seconds within which a request's line and headers must arrive.
+    most: connections at most; one more closes the connection that has waited longest for a request.
     """
 
     def __init__(self, *, head_s: float, most: int) -> None:
         self.head_s = head_s
         self.most = most
-        # In the order of their waiting.
+        # Longest waiting first.
         self.waiting: dict[Any, None] = {}
         self._noted = -_NOTE_EVERY_S
 
     def note_full(self, now_s: float) -> None:
-        """Say in the log that there are too many; whoever opens them must not fill it."""
+        """Log that there are too many connections, at most every ten seconds."""
         if now_s - self._noted >= _NOTE_EVERY_S:
             self._noted = now_s
             log.warning("more than %d connections: those that wait longest for a request are closed", self.most)
 
 
-def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
-    """Return uvicorn's HTTP protocol with the limits; its own are for what follows the first answer alone."""
+def limited_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+    """Return uvicorn's HTTP protocol with the limits; uvicorn's own timeout starts only after the first response."""
 
     class Limited(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         _timer: asyncio.TimerHandle | None = None
         _head_bytes = 0
         # After a request for another protocol, httptools takes its body for that protocol's.
-        _deaf = False
+        _ignores_input = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -68,7 +68,7 @@ def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            if self._deaf:
+            if self._ignores_input:
                 return
             before = self.cycle
             idle = before is None or before.response_complete
@@ -76,7 +76,7 @@ def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
             if self.cycle is not before:
                 self._forget()
                 if any(name == b"upgrade" for name, _ in self.headers):
-                    self._deaf, self.cycle.keep_alive = True, False
+                    self._ignores_input, self.cycle.keep_alive = True, False
             elif idle and not self.transport.is_closing():
                 if self._timer is None:
                     self._wait()
@@ -99,7 +99,7 @@ def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
         def _refuse(self, status: bytes) -> None:
             self._forget()
             if not self.transport.is_closing():
-                # Who has asked for nothing would take it for the answer to what it asks next.
+                # A client that has sent nothing would take it for the response to its next request.
                 if self._head_bytes:
                     self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
                 self.transport.close()

@@ -18,7 +18,7 @@ from maskscore.gateway.shared_state import WORKERS_HEADER, Gateway, SharedGatewa
 from maskscore.ledger import JobStatus
 from maskscore.schema import JobId, JobResult, JobState
 
-__all__ = ["ContentId", "Ended", "NoNews", "failed_event", "revoked_news", "router"]
+__all__ = ["ContentId", "Ended", "NoContent", "failed_event", "revoked_news", "router"]
 
 _MOST_WAIT_S: Final = 60
 _ENDED_ID: Final = "ended"
@@ -68,7 +68,7 @@ class Ended(BaseModel):
     state: JobState
 
 
-class NoNews(Exception):  # noqa: N818 - not an error: 204, which tells an EventSource not to come again
+class NoContent(Exception):  # noqa: N818 - not an error: 204, which tells an EventSource not to come again
     """There is nothing after the caller's Last-Event-ID, and nothing will come."""
 
 
@@ -97,9 +97,11 @@ async def submit_job(
     request: Request, response: Response, gateway: SharedGateway, content_id: ContentId = False
 ) -> Accepted:
     """Submit one job. Repeating it, with the same `job_id` and document, is safe: it is the same job."""
-    async with aclosing(gateway.bodies.orders(request, one=True, batch_id=None, content_id=content_id)) as orders:
-        async for order in orders:
-            taken = await gateway.intake.take(order, request)
+    async with aclosing(
+        gateway.bodies.submissions(request, one=True, batch_id=None, content_id=content_id)
+    ) as submissions:
+        async for submission in submissions:
+            taken = await gateway.submitter.submit(submission, request)
     if taken.problem:
         raise taken.problem
     (job_id,) = taken.job_ids
@@ -175,7 +177,7 @@ async def _job_to_follow(
 ) -> str:
     status = await gateway.client.status(job_id)
     if last_event_id == _ENDED_ID:
-        raise NoNews
+        raise NoContent
     if status.state is JobState.QUEUED:
         await add_workers_header(gateway, response)
     return job_id

@@ -1,7 +1,7 @@
-"""Taking jobs in: documents are read, checked and submitted by a thread, large ones by a process of their own.
+"""Job documents → submitted jobs: parsed, checked and submitted in a thread, large ones in a process pool.
 
-A body of 16 MiB with many polygons takes ten seconds to read, all of them with Python's lock held: in this process no
-other request, and no probe, would be answered meanwhile.
+Parsing a body of 16 MiB with many polygons holds Python's GIL for ten seconds. In this process, that would block every
+other request and every probe.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from maskscore.schema import Job, parse_fields, parse_job
 from maskscore.settings import GatewaySettings
 from maskscore.storage import Objects
 
-__all__ = ["Intake", "Order", "Taken"]
+__all__ = ["JobSubmitter", "SubmitOutcome", "SubmitRequest"]
 
 log = logging.getLogger(__name__)
 
 _SMALL: Final = 32 * 1024
-"""Bytes of documents that a thread reads in some ten milliseconds at the most."""
+"""Documents of up to this many bytes are parsed in a thread, which takes some ten milliseconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SubmitRequest:
     """Documents that came together.
 
     ``lines`` are numbered from ``first_line`` on; empty ones are left out. With a ``batch_id`` the jobs join that
@@ -64,42 +64,44 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of an order: the jobs' ids, or why some of them were not submitted."""
+class SubmitOutcome:
+    """The ids of the submitted jobs, and the problem where some were not submitted."""
 
     job_ids: tuple[str, ...]
     problem: ProblemError | None
 
 
-def take(order: Order, client: Client, content: Objects, settings: GatewaySettings) -> Taken:
-    """Read, check and submit; all documents of the order are checked before the first is submitted."""
+def submit_documents(
+    submission: SubmitRequest, client: Client, content: Objects, settings: GatewaySettings
+) -> SubmitOutcome:
+    """Parse, check and submit; all documents are checked before the first is submitted."""
     ids: list[str] = []
     tracing = open_tracing("maskscore-producer")
     try:
-        with tracing.within(order.traceparent) if tracing else nullcontext():
-            jobs = iter(list(_read(order, settings)))
+        with tracing.within(submission.traceparent) if tracing else nullcontext():
+            jobs = iter(list(_read(submission, settings)))
             while page := list(islice(jobs, PAGE)):
-                if order.content_id:
+                if submission.content_id:
                     page = [with_content_id(job, content) for job in page]
-                if order.batch_id is None:
+                if submission.batch_id is None:
                     ids += [client.submit(job).job_id for job in page]
                 else:
-                    client.submit_many(page, batch_id=order.batch_id)
+                    client.submit_many(page, batch_id=submission.batch_id)
                     ids += [job.job_id for job in page]
     except ProblemError as problem:
-        return Taken(tuple(ids), problem)
+        return SubmitOutcome(tuple(ids), problem)
     except MaskscoreError as error:
-        return Taken(tuple(ids), problem_of(error))
-    return Taken(tuple(ids), None)
+        return SubmitOutcome(tuple(ids), problem_of(error))
+    return SubmitOutcome(tuple(ids), None)
 
 
-def _read(order: Order, settings: GatewaySettings) -> Iterator[Job]:
-    if order.kind == "job":
-        yield _checked(parse_job(order.documents[0]), settings)
-    elif order.kind == "list":
-        yield from _listed(order.documents[0], settings)
+def _read(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job]:
+    if submission.kind == "job":
+        yield _checked(parse_job(submission.documents[0]), settings)
+    elif submission.kind == "list":
+        yield from _listed(submission.documents[0], settings)
     else:
-        for number, line in enumerate(order.documents, start=order.first_line):
+        for number, line in enumerate(submission.documents, start=submission.first_line):
             if line.strip():
                 with _placed(f"Line {number}"):
                     job = _checked(parse_job(line), settings)
@@ -127,7 +129,7 @@ def _placed(place: str) -> Iterator[None]:
     try:
         yield
     except JobError as error:
-        raise JobError(FailureCode(error.code), f"{place}: {error}") from error
+        raise JobError(FailureCode[error.code.upper()], f"{place}: {error}") from error
 
 
 def _checked(job: Job, settings: GatewaySettings) -> Job:
@@ -150,8 +152,8 @@ def too_many_jobs(settings: GatewaySettings) -> ProblemError:
     )
 
 
-class Intake:
-    """Takes orders, the large ones in processes, no more at once for one caller than leave a process for the others."""
+class JobSubmitter:
+    """Submits documents, large ones in a process pool of which one caller never occupies every process."""
 
     def __init__(self, settings: GatewaySettings, client: AsyncClient, content: Objects) -> None:
         self._settings = settings
@@ -161,20 +163,22 @@ class Intake:
         each = max(1, settings.gateway_processes - 1)
         self._turns: defaultdict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(each))
 
-    async def take(self, order: Order, request: Request) -> Taken:
-        """Take an order in.
+    async def submit(self, submission: SubmitRequest, request: Request) -> SubmitOutcome:
+        """Parse, check and submit the documents of one request.
 
-        Raises a problem where the caller has gone before it was begun with (400), and when the process that was at it
-        has ended by itself (503).
+        Raises a problem where the caller disconnects before its turn (400), and when the process that handles the
+        documents dies (503).
         """
-        if order.size <= _SMALL:
-            return await self._client._call(take, order, self._client._sync, self._content, self._settings)
+        if submission.size <= _SMALL:
+            return await self._client._call(
+                submit_documents, submission, self._client._sync, self._content, self._settings
+            )
         async with self._turns[caller_of(request)]:
             if await request.is_disconnected():
                 raise ProblemError(400, "request_invalid", "The caller has gone.")
             pool = self._processes
             try:
-                call: Future[Taken] = pool.submit(_take_here, order)
+                call: Future[SubmitOutcome] = pool.submit(_submit_in_process, submission)
                 return await asyncio.wrap_future(call)
             except BrokenProcessPool as error:
                 log.error("a process that reads documents has ended by itself; new ones take its place")
@@ -185,38 +189,38 @@ class Intake:
                 raise ProblemError(503, "overloaded", detail, retry_after_s=5) from error
 
     def close(self) -> None:
-        """End the processes; what they are at still, its caller has had the time of the grace period for."""
+        """End the processes at once; unfinished requests have had the grace period."""
         self._processes.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.kill()
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        # Started when they are needed first; not forked, since this process has threads.
+        # Spawned on first use; not forked, since this process has threads.
         return ProcessPoolExecutor(
             self._settings.gateway_processes,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
+            initializer=_initialise_process,
             initargs=(self._settings,),
         )
 
 
-_here: tuple[Client, Objects, GatewaySettings] | None = None
+_process_state: tuple[Client, Objects, GatewaySettings] | None = None
 
 
-def _begin(settings: GatewaySettings) -> None:
-    """Make a process ready: it has clients of its own, and ends when the gateway does, and not before."""
-    global _here
+def _initialise_process(settings: GatewaySettings) -> None:
+    """Initialise a process of the pool: it has its own clients, ignores signals, and ends with the gateway."""
+    global _process_state
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     log_to_stderr(settings.log_level, settings.log_format)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     content = Objects(buckets=settings.gateway_content_buckets, result_buckets=())
-    _here = Client(settings), content, settings
+    _process_state = Client(settings), content, settings
 
 
-def _take_here(order: Order) -> Taken:
-    assert _here is not None
-    return take(order, *_here)
+def _submit_in_process(submission: SubmitRequest) -> SubmitOutcome:
+    assert _process_state is not None
+    return submit_documents(submission, *_process_state)
 
 
 def _end_with_parent() -> None:

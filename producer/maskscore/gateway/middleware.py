@@ -1,4 +1,4 @@
-"""What is done for every request, before and after it is answered: the limit, the log, the counts."""
+"""ASGI middleware of every request: the limit of open requests, the host check, the access log and the metrics."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maskscore.exporter import counter, gauge, histogram
-from maskscore.gateway.allowed_hosts import Hosts
+from maskscore.gateway.allowed_hosts import AllowedHosts
 from maskscore.gateway.authentication import leave
 from maskscore.gateway.problems import ProblemError, answer
 from maskscore.observability import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
 
-__all__ = ["Access"]
+__all__ = ["RequestMiddleware"]
 
 log = logging.getLogger(__name__)
 
 _PREFIX: Final = "/v1/"
 
 
-class Access:
-    """Middleware (ASGI).
+class RequestMiddleware:
+    """The middleware.
 
     Parameters
     ----------
     app: the application.
-    most: requests to ``/v1`` that are answered at once; to more of them, the answer is 503.
-    hosts: the names that are answered to.
-    registry: where the counts go.
+    most: open requests to ``/v1`` at most; further ones get 503.
+    hosts: the host names that are accepted.
+    registry: holds the metrics.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, hosts: Hosts, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, *, most: int, hosts: AllowedHosts, registry: CollectorRegistry) -> None:
         self._app = app
         self._most = most
         self._hosts = hosts

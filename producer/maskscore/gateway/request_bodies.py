@@ -1,4 +1,4 @@
-"""The bodies of requests: no more bytes, lines and time than may be, and lines as they come."""
+"""Reading request bodies within limits of bytes, lines and time; JSON Lines are streamed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from starlette.requests import ClientDisconnect
 
 from maskscore.client import PAGE
 from maskscore.gateway.authentication import caller_of
-from maskscore.gateway.job_submission import Order, too_many_jobs
+from maskscore.gateway.job_submission import SubmitRequest, too_many_jobs
 from maskscore.gateway.problems import ProblemError
 from maskscore.settings import MIB, GatewaySettings
 
-__all__ = ["JSON", "JSON_LINES", "Bodies", "media_type"]
+__all__ = ["JSON", "JSON_LINES", "BodyReader", "media_type"]
 
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
@@ -34,19 +34,19 @@ def media_type(request: Request, *supported: str) -> str:
     return given
 
 
-class Bodies:
-    """Reads bodies; all that are held at once share a budget of bytes, of which one caller gets half."""
+class BodyReader:
+    """Reads bodies; all bytes in memory share one budget, of which a single caller gets half at most."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._held: dict[str | None, int] = {}
 
-    async def orders(
+    async def submissions(
         self, request: Request, *, one: bool, batch_id: str | None, content_id: bool
-    ) -> AsyncGenerator[Order]:
-        """Yield what a body holds: one job (``one``), or jobs as a JSON list or as JSON Lines, lines page by page.
+    ) -> AsyncGenerator[SubmitRequest]:
+        """Yield the submissions of a body: one job (``one``), a JSON list of jobs, or JSON Lines page by page.
 
-        The bytes of an order count as held until the next one is asked for. Raises a problem for a body that is too
+        The bytes of a submission count as held until the next one is requested. Raises a problem for a body that is too
         large or comes too slowly, for too many lines, and where too much is held already.
         """
         if "upgrade" in request.headers:
@@ -58,7 +58,7 @@ class Bodies:
         with self._share(request) as share:
             if kind == JSON:
                 body = await self._whole(request, share)
-                yield Order("job" if one else "list", (body,), batch_id, content_id, traceparent)
+                yield SubmitRequest("job" if one else "list", (body,), batch_id, content_id, traceparent)
                 return
             count, number, page = 0, 1, list[bytes]()
             async for line in self._lines(request, share):
@@ -68,12 +68,12 @@ class Bodies:
                 page.append(line)
                 share.grow(len(line))
                 if len(page) >= PAGE or sum(map(len, page)) > _PAGE_BYTES:
-                    yield Order("lines", tuple(page), batch_id, content_id, traceparent, number)
+                    yield SubmitRequest("lines", tuple(page), batch_id, content_id, traceparent, number)
                     number += len(page)
                     share.shrink(sum(map(len, page)))
                     page = []
             if page:
-                yield Order("lines", tuple(page), batch_id, content_id, traceparent, number)
+                yield SubmitRequest("lines", tuple(page), batch_id, content_id, traceparent, number)
 
     async def _whole(self, request: Request, share: _Share) -> bytes:
         body = bytearray()
@@ -130,7 +130,7 @@ class Bodies:
 
 
 class _Share:
-    """The bytes that one request holds."""
+    """The bytes in memory of one request."""
 
     def __init__(self, held: dict[str | None, int], caller: str | None, most: int) -> None:
         self._held = held

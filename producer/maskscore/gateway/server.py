@@ -1,4 +1,4 @@
-"""Running the gateway: one process, one event loop, until a signal."""
+"""The gateway's HTTP server: one process, one event loop, until a signal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maskscore.broker import connect, public_url, refuse_cluster
 from maskscore.errors import SettingsError
 from maskscore.gateway.access_tokens import open_tokens
 from maskscore.gateway.app import make_app
-from maskscore.gateway.connection_limits import Limits, limited_protocol, most_connections
+from maskscore.gateway.connection_limits import ConnectionLimits, limited_protocol, most_connections
 from maskscore.gateway.probes import open_probes
 from maskscore.settings import GatewaySettings
 
@@ -29,7 +29,7 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     """Serve until SIGTERM or SIGINT; a second one ends it at once.
 
     ``started`` is called with the URL when it listens. It begins and goes on while Redis is away. Raises
-    :class:`~maskscore.errors.SettingsError` when the address cannot be opened, or strangers could reach it.
+    :class:`~maskscore.errors.SettingsError` when the address cannot be opened, or strangers could redis_probe it.
     """
     tokens = open_tokens(settings)
     # An address that can never be used is refused here, in a sentence; once the server starts, it would be a traceback.
@@ -39,7 +39,7 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     app = make_app(settings, tokens)
-    limits = Limits(head_s=settings.gateway_header_timeout_s, most=most_connections())
+    limits = ConnectionLimits(head_s=settings.gateway_header_timeout_s, most=most_connections())
     config = uvicorn.Config(
         app,
         http=limited_protocol(limits),
@@ -60,7 +60,7 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
 
 
 class _Server(uvicorn.Server):
-    """Streams of events and waits end when it is told to stop, so that it need not wait for them."""
+    """uvicorn's server, which also ends event streams and long polls when it stops."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, started: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What all requests of one gateway share, and how a handler gets at it."""
+"""The state that all requests of one gateway share, as FastAPI dependencies."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from maskscore.client import AsyncClient
 from maskscore.gateway.access_tokens import Tokens
-from maskscore.gateway.authentication import Callers, revoked_event
-from maskscore.gateway.job_submission import Intake
-from maskscore.gateway.request_bodies import Bodies
+from maskscore.gateway.authentication import TokenRequests, revoked_event
+from maskscore.gateway.job_submission import JobSubmitter
+from maskscore.gateway.request_bodies import BodyReader
 from maskscore.settings import GatewaySettings
 from maskscore.storage import Objects
 
@@ -37,39 +37,36 @@ _bearer = HTTPBearer(auto_error=False, description="One of the gateway's tokens.
 
 
 class Gateway:
-    """The settings, the client, the callers, and whether it is about to stop."""
+    """The settings, the client, the callers, and the stop event of one gateway process."""
 
     def __init__(self, settings: GatewaySettings, tokens: Tokens | None, client: AsyncClient) -> None:
         self.settings = settings
         self.client = client
         self.stopping = asyncio.Event()
-        self.beat = time.monotonic()
-        self.callers = Callers(tokens, most=settings.gateway_max_requests_per_token)
-        self.bodies = Bodies(settings)
-        # Ids of contents ask for ETags in the buckets that the settings name, and nowhere else.
+        self.loop_ran_at = time.monotonic()
+        self.callers = TokenRequests(tokens, most=settings.gateway_max_requests_per_token)
+        self.bodies = BodyReader(settings)
+        # Content ids read ETags in the buckets of the settings alone.
         self._content = Objects(buckets=settings.gateway_content_buckets, result_buckets=())
-        self.intake = Intake(settings, client, self._content)
+        self.submitter = JobSubmitter(settings, client, self._content)
 
-    async def look_after(self) -> None:
-        """Note again and again that the event loop runs, and end what belongs to tokens that are revoked."""
+    async def run_housekeeping(self) -> None:
+        """Record that the event loop runs, and end requests of revoked tokens, once per second."""
         while True:
-            self.beat = time.monotonic()
+            self.loop_ran_at = time.monotonic()
             self.callers.end_revoked()
             await asyncio.sleep(_BEAT_S)
 
     def close(self) -> None:
-        """End what is not the client's."""
-        self.intake.close()
+        """Close the submitter and the object store."""
+        self.submitter.close()
         self._content.close()
 
     async def while_wanted(self, request: Request, waiting: Coroutine[Any, Any, T | None]) -> T | None:
-        """Wait for something as long as the caller is there and known, and the gateway does not stop.
-
-        Returns ``None`` if it ended so.
-        """
+        """Return the result, or ``None`` if the caller disconnects, its token is revoked, or the gateway stops."""
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(waiting),
-            asyncio.create_task(_gone(request)),
+            asyncio.create_task(_disconnected(request)),
             asyncio.create_task(self.stopping.wait()),
             asyncio.create_task(revoked_event(request).wait()),
         ]
@@ -82,10 +79,7 @@ class Gateway:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def while_known(self, request: Request, items: AsyncGenerator[T]) -> AsyncGenerator[T]:
-        """Yield the items until there are no more, the caller's token is revoked, or the gateway is about to stop.
-
-        Closes what gives them.
-        """
+        """Yield the items until the caller's token is revoked or the gateway stops; close the generator at the end."""
         ends = [asyncio.create_task(self.stopping.wait()), asyncio.create_task(revoked_event(request).wait())]
         following: asyncio.Task[T | object] | None = None
         try:
@@ -109,7 +103,7 @@ async def _next(items: AsyncGenerator[T]) -> T | object:
     return await anext(items, _END)
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -128,7 +122,7 @@ async def authenticated(
     gateway: SharedGateway,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> None:
-    """Refuse a request without a known token; the caller's name goes into the log."""
+    """Refuse a request without a known token; record the caller's name for the access log."""
     gateway.callers.enter(request.scope, credentials.credentials if credentials else None)
 
 

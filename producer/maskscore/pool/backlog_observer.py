@@ -1,4 +1,4 @@
-"""What the ledger holds, seen again and again by a thread of its own: Redis may take its time to answer."""
+"""A thread that reads the ledger's backlog periodically, so that a slow Redis does not block the supervisor."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from maskscore.broker import redis_reason
 from maskscore.ledger import Ledger
 from maskscore.pool.scaling import Observation
 
-__all__ = ["Demand"]
+__all__ = ["BacklogObserver"]
 
 log = logging.getLogger("maskscore.pool")
 
 
-class Demand:
+class BacklogObserver:
     """A thread that counts the jobs that have not ended.
 
     Parameters
     ----------
-    every_s: seconds between two looks.
-    keep_s: how long an observation is kept, in seconds; a cool-down, at least.
+    every_s: seconds between two observations.
+    keep_s: seconds for which an observation is kept; the cool-down at least.
     """
 
     def __init__(self, ledger: Ledger, *, every_s: float, keep_s: float) -> None:
@@ -46,12 +46,12 @@ class Demand:
         self._thread.join()
 
     def seen(self) -> list[Observation]:
-        """Return the observations that are kept, the latest last."""
+        """Return the kept observations, the latest last."""
         with self._lock:
             return list(self._seen)
 
-    def look(self) -> None:
-        """Look once."""
+    def observe(self) -> None:
+        """Make one observation."""
         jobs = self._count()
         now = time.monotonic()
         with self._lock:
@@ -61,7 +61,7 @@ class Demand:
 
     def _run(self) -> None:
         while True:
-            self.look()
+            self.observe()
             if self._closing.wait(self._every_s):
                 return
 

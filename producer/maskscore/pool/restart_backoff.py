@@ -1,12 +1,12 @@
-"""When a worker that died is started again."""
+"""Exponential backoff before a worker that died is started again."""
 
 from __future__ import annotations
 
-__all__ = ["Restarts"]
+__all__ = ["RestartBackoff"]
 
 
-class Restarts:
-    """The deaths at one place, and the pause after each: doubled every time, and short again after a good run.
+class RestartBackoff:
+    """The deaths at one slot, and the pause after each: doubled every time, and short again after a good run.
 
     Parameters
     ----------

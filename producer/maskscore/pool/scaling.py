@@ -1,4 +1,4 @@
-"""How many workers a backlog asks for: a pure function of what was seen."""
+"""The number of workers for a backlog: a pure function of the observations."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Limits", "Observation", "asked_for", "how_many"]
+__all__ = ["Observation", "PoolLimits", "workers_for", "workers_wanted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PoolLimits:
     """Between ``least`` and ``most`` workers, one per ``jobs_per_worker`` jobs; fewer only after ``cool_down_s``."""
 
     least: int
@@ -30,12 +30,12 @@ class Observation:
     jobs: int | None
 
 
-def asked_for(jobs: int, limits: Limits) -> int:
+def workers_for(jobs: int, limits: PoolLimits) -> int:
     """Return ``ceil(jobs / jobs_per_worker)`` within the limits: the formula of KEDA and of the HPA."""
     return min(limits.most, max(limits.least, math.ceil(jobs / limits.jobs_per_worker)))
 
 
-def how_many(seen: Sequence[Observation], present: int, limits: Limits) -> int:
+def workers_wanted(seen: Sequence[Observation], present: int, limits: PoolLimits) -> int:
     """Return how many workers there should be, where ``present`` were wanted until now.
 
     More, as soon as the latest observation asks for them. Fewer, only when every observation of the whole cool-down
@@ -45,11 +45,11 @@ def how_many(seen: Sequence[Observation], present: int, limits: Limits) -> int:
     present = min(limits.most, max(limits.least, present))
     if not seen or seen[-1].jobs is None:
         return present
-    target = asked_for(seen[-1].jobs, limits)
+    target = workers_for(seen[-1].jobs, limits)
     if target >= present:
         return target
     begin = seen[-1].at - limits.cool_down_s
     if seen[0].at > begin:
         return present
     recent = [observation.jobs for observation in seen if observation.at >= begin]
-    return min(present, max(present if jobs is None else asked_for(jobs, limits) for jobs in recent))
+    return min(present, max(present if jobs is None else workers_for(jobs, limits) for jobs in recent))

@@ -1,4 +1,4 @@
-"""Where workers run: a device each, or a share of the CPU's cores."""
+"""Slots for workers: a device each, or a share of the CPU's cores."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 
 from maskscore.errors import SettingsError
 
-__all__ = ["Place", "cpu_places", "device_places", "find_devices", "own_cores"]
+__all__ = ["WorkerSlot", "available_cores", "cpu_slots", "device_slots", "find_devices"]
 
 _ASK = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 _ASK_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """Room for one worker: the variables that pin it there, and the cores it may use (none named: all)."""
+class WorkerSlot:
+    """A slot for one worker: the environment variables that pin it, and its cores (empty: all)."""
 
     name: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -44,32 +44,32 @@ def find_devices() -> list[str]:
     raise SettingsError(f"PyTorch could not say which devices there are: {reason}. Name them: --devices cuda:0,cuda:1.")
 
 
-def device_places(devices: Iterable[str]) -> list[Place]:
-    """Return a place per device; one that is named twice holds two workers.
+def device_slots(devices: Iterable[str]) -> list[WorkerSlot]:
+    """Return a slot per device; one that is named twice holds two workers.
 
     Raises :class:`~maskscore.errors.SettingsError` for what is no device's name.
     """
-    places = []
+    slots = []
     for device in devices:
         if not re.fullmatch(r"cpu|cuda:\d+", device):
             raise SettingsError(f"--devices: {device!r} is no device. Give cuda:0,cuda:1 or the like, cpu, or auto.")
-        places.append(Place(device, {"MASKSCORE_DEVICE": device}))
-    return places
+        slots.append(WorkerSlot(device, {"MASKSCORE_DEVICE": device}))
+    return slots
 
 
-def own_cores() -> list[int]:
+def available_cores() -> list[int]:
     """Return the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def cpu_places(count: int, cores: Sequence[int]) -> list[Place]:
+def cpu_slots(count: int, cores: Sequence[int]) -> list[WorkerSlot]:
     """Divide the cores among ``count`` CPU workers: neighbours together, none shared, unless there are too few.
 
     Each worker computes with as many threads as it has cores, unless ``OMP_NUM_THREADS`` is set.
     """
-    places = []
+    slots = []
     for index in range(count):
         if count <= len(cores):
             share = cores[index * len(cores) // count : (index + 1) * len(cores) // count]
@@ -77,8 +77,8 @@ def cpu_places(count: int, cores: Sequence[int]) -> list[Place]:
             share = [cores[index % len(cores)]]
         threads = os.environ.get("OMP_NUM_THREADS") or str(len(share))
         environment = {"MASKSCORE_DEVICE": "cpu", "OMP_NUM_THREADS": threads}
-        places.append(Place(f"cpu:{_span(share)}", environment, frozenset(share)))
-    return places
+        slots.append(WorkerSlot(f"cpu:{_span(share)}", environment, frozenset(share)))
+    return slots
 
 
 def _span(cores: Sequence[int]) -> str:

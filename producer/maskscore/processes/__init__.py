@@ -1,13 +1,13 @@
-"""Child processes: how they are started, and which signals they and their parent take."""
+"""Child processes that end with their parent, and signal handling around them."""
 
 from __future__ import annotations
 
 from maskscore.processes.signals import (
-    hear_interrupts,
-    signals_held,
+    deferred_signals,
+    enable_interrupts,
 )
 
 __all__ = [
-    "hear_interrupts",
-    "signals_held",
+    "deferred_signals",
+    "enable_interrupts",
 ]

@@ -1,4 +1,4 @@
-"""Ctrl-C: heard where a parent ignores it, and held back while a child process is made or ended."""
+"""Signal handling: Ctrl-C in background commands, and deferring signals while a child process is started or ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 Pending = list[tuple[int, FrameType | None]]
 
 
-def hear_interrupts() -> None:
+def enable_interrupts() -> None:
     """Let SIGINT raise :class:`KeyboardInterrupt` also where the parent ignores it.
 
     A shell without job control starts a command in the background with SIGINT ignored, and Python leaves that as it
@@ -22,7 +22,7 @@ def hear_interrupts() -> None:
 
 
 @contextmanager
-def signals_held() -> Iterator[Pending]:
+def deferred_signals() -> Iterator[Pending]:
     """Defers the Python handlers of SIGINT and SIGTERM to the end of the block; yields what has arrived.
 
     Handlers that Python does not own (default action, ignored, set from C) are left as they are. Outside the

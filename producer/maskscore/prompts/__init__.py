@@ -7,26 +7,24 @@ from maskscore.prompts.demo_model import (
     DEMO_WEIGHTS,
     demo_warning,
 )
-from maskscore.prompts.library import (
-    find_prompt_set,
-    prompt_sets,
-)
 from maskscore.prompts.prompt_checks import (
     Balance,
     check_prompts,
     groups_of,
     weigh,
 )
+from maskscore.prompts.prompt_library import (
+    builtin_names,
+    find_prompt_set,
+    load_builtin,
+    prompt_sets,
+    read_prompt_set,
+)
 from maskscore.prompts.prompt_tokens import (
     CLIP_CONTEXT,
     TokenCounter,
     estimate_tokens,
     token_counter,
-)
-from maskscore.prompts.reading import (
-    builtin_names,
-    load_builtin,
-    read_prompt_set,
 )
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from maskscore.prompts.reading import (
+from maskscore.prompts.prompt_library import (
     builtin_names,
     load_builtin,
 )

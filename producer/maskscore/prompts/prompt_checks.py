@@ -1,4 +1,4 @@
-"""What is wrong with a prompt set, and what the number of its prompts does to the sums."""
+"""Checks of a prompt set, and how the number of its prompts shifts the sums."""
 
 from __future__ import annotations
 

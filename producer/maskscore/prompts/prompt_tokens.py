@@ -1,4 +1,4 @@
-"""How many tokens a prompt has: by the architecture's own tokenizer where the worker half is installed, else about."""
+"""The number of tokens of a prompt: exact with the worker package's tokenizer, else estimated."""
 
 from __future__ import annotations
 

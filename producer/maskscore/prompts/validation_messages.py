@@ -1,4 +1,4 @@
-"""A prompt set from its YAML; what is wrong with it in plain words, by line."""
+"""Messages for an invalid prompt set, with the line of the YAML."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from maskscore.report.comparison import (
     Comparison,
     comparison_jobs,
 )
-from maskscore.report.report_entry import ReportEntry, batch_entries, collect, job_entries
+from maskscore.report.report_entry import ReportEntry, batch_entries, collect_entries, job_entries
 from maskscore.report.report_folder import write_folder
 from maskscore.report.report_page import render, write_report
 
@@ -23,7 +23,7 @@ __all__ = [
     "Comparison",
     "ReportEntry",
     "batch_entries",
-    "collect",
+    "collect_entries",
     "comparison_jobs",
     "job_entries",
     "render",

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.report.contact_sheet import leaning
+from maskscore.report.contact_sheet import score_margin
 from maskscore.report.score_colours import Grade, grade_of, in_order
 from maskscore.schema import SPECIFIED, Component, Job, JobResult, Method, ScoringOptions, explain
 
@@ -71,7 +71,7 @@ class Cell:
     @property
     def methods_differ(self) -> bool:
         """Whether the larger sum of probabilities and the larger cosine are of different groups."""
-        sums, cosines = leaning(self.probabilities), leaning(self.cosines)
+        sums, cosines = score_margin(self.probabilities), score_margin(self.cosines)
         return sums is not None and cosines is not None and (sums > 0) != (cosines > 0)
 
 

@@ -1,4 +1,4 @@
-"""The contact sheet: the best, the worst and the most doubtful masks, chosen while the jobs pass by."""
+"""The contact sheet: the best, the worst and the most doubtful masks, selected in one pass over the jobs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from maskscore.report.job_sections import Row, Section, bits_of
+from maskscore.report.job_sections import Row, Section, mask_in_box
+from maskscore.report.page_pictures import mask_thumbnail
 from maskscore.report.score_colours import CLEAR_COSINE, Grade
-from maskscore.report.thumbnails import mask_thumbnail
 from maskscore.schema import Component
 
-__all__ = ["Card", "ContactSheet", "Group", "leaning"]
+__all__ = ["Card", "ContactSheet", "Group", "score_margin"]
 
 _CARDS: Final = 12
 # A batch's best must not all be of one image.
@@ -27,7 +27,7 @@ _Key = tuple[float, float]
 class Card:
     """One mask on the sheet. ``href`` leads to its row, ``picture`` is a data URI, ``prompt`` the best one.
 
-    ``lean`` is what the sheet is ordered by (:func:`leaning`), with its sign.
+    ``margin`` is what the sheet is ordered by (:func:`score_margin`), with its sign.
     """
 
     href: str
@@ -35,7 +35,7 @@ class Card:
     grade: Grade
     verdict: str
     prompt: str
-    lean: str
+    margin: str
     mask: str
     image: str
 
@@ -49,8 +49,8 @@ class Group:
     cards: list[Card]
 
 
-def leaning(component: Component) -> float | None:
-    """Return how far a mask leans to the positive side: ``p_pos_sum − p_neg_sum``, or the difference of cosines.
+def score_margin(component: Component) -> float | None:
+    """Return how much the positive score exceeds the negative: ``p_pos_sum − p_neg_sum``, or the difference of cosines.
 
     ``None`` for a component without scores.
     """
@@ -62,7 +62,7 @@ def leaning(component: Component) -> float | None:
 
 
 class ContactSheet:
-    """Holds a dozen cards per group, whatever passes by; ``method`` is the scores' ``softmax`` or ``cosine``."""
+    """Holds at most a dozen cards per group; ``method`` is the scores' ``softmax`` or ``cosine``."""
 
     def __init__(self, method: str) -> None:
         bound = CLEAR_COSINE if method == "cosine" else _DOUBTFUL_SUMS
@@ -70,7 +70,7 @@ class ContactSheet:
         self._groups = [
             _Best("Best", "furthest on the positive side", _positive),
             _Best("Worst", "furthest on the negative side", _negative),
-            _Best("Most doubtful", "nearly as much negative as positive", lambda c, lean: _doubtful(lean, bound)),
+            _Best("Most doubtful", "nearly as much negative as positive", lambda c, margin: _doubtful(margin, bound)),
         ]
 
     def offer(self, section: Section, page: str) -> None:
@@ -106,39 +106,39 @@ class _Best:
 
     def _keyed(self, section: Section) -> Iterator[tuple[_Key, Row]]:
         for row in section.rows:
-            lean = leaning(row.component)
-            key = None if lean is None else self._key(row.component, lean)
+            margin = score_margin(row.component)
+            key = None if margin is None else self._key(row.component, margin)
             if key is not None:
                 yield key, row
 
 
-def _positive(component: Component, lean: float) -> _Key | None:
-    return (lean, component.s_pos or 0.0) if lean > 0 else None
+def _positive(component: Component, margin: float) -> _Key | None:
+    return (margin, component.s_pos or 0.0) if margin > 0 else None
 
 
-def _negative(component: Component, lean: float) -> _Key | None:
-    return (-lean, component.s_neg or 0.0) if lean <= 0 else None
+def _negative(component: Component, margin: float) -> _Key | None:
+    return (-margin, component.s_neg or 0.0) if margin <= 0 else None
 
 
-def _doubtful(lean: float, bound: float) -> _Key | None:
-    return (-abs(lean), 0.0) if abs(lean) < bound else None
+def _doubtful(margin: float, bound: float) -> _Key | None:
+    return (-abs(margin), 0.0) if abs(margin) < bound else None
 
 
 def _card(section: Section, row: Row, page: str) -> Card:
     component = row.component
     picture = None
     if section.photo is not None and component.box is not None:
-        bits = bits_of(section.entry, component, section.photo)
-        if bits is not None:
-            picture = mask_thumbnail(section.photo, bits, component.box, row.grade.colour)
-    multiplier, lean = component.semantic_multiplier, leaning(component) or 0.0
+        mask_picture = mask_in_box(section.entry, component, section.photo)
+        if mask_picture is not None:
+            picture = mask_thumbnail(section.photo, mask_picture, component.box, row.grade.colour)
+    multiplier, margin = component.semantic_multiplier, score_margin(component) or 0.0
     return Card(
         f"{page}#{row.anchor}",
         picture,
         row.grade,
         "" if multiplier is None else f"{multiplier}",
-        (component.s_pos_text if lean > 0 else component.s_neg_text) or "",
-        f"{lean:+.3f}".replace("-", "−"),
+        (component.s_pos_text if margin > 0 else component.s_neg_text) or "",
+        f"{margin:+.3f}".replace("-", "−"),
         component.id if component.part is None else f"{component.id}, part {component.part}",
         section.name.rpartition("/")[2] or section.name,
     )

@@ -1,4 +1,4 @@
-"""One job → what its section of a page shows: the photo, a layer per mask, and a row per component."""
+"""One job's section of a page: the photo, a layer per mask, and a row per component."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maskscore.report.report_entry import ReportEntry
 from maskscore.report.score_colours import Grade, grade_of
 from maskscore.schema import Component, Mask
 
-__all__ = ["FULL", "LIGHT", "Detail", "Pictures", "Row", "Section", "bits_of", "make_section"]
+__all__ = ["FULL", "LIGHT", "Detail", "Pictures", "Row", "Section", "make_section", "mask_in_box"]
 
 # Fields of segmenters that are worth a column where a mask brings them.
 _UPSTREAM: Final = ("predicted_iou", "stability_score")
@@ -116,7 +116,7 @@ def make_section(entry: ReportEntry, number: int, detail: Detail = FULL) -> Sect
     )
 
 
-def bits_of(entry: ReportEntry, component: Component, photo: Image.Image) -> Image.Image | None:
+def mask_in_box(entry: ReportEntry, component: Component, photo: Image.Image) -> Image.Image | None:
     """Return the component's mask inside its box, as :func:`component_bits` does, or ``None`` where there is none."""
     box = component.box
     mask = entry.masks[component.index] if component.index < len(entry.masks) else None
@@ -140,15 +140,15 @@ def _pictures(
     box, job, model = component.box, entry.job, entry.result.model
     if box is None or job is None or model is None:
         return None
-    bits = bits_of(entry, component, photo)
-    if bits is None:
+    mask_picture = mask_in_box(entry, component, photo)
+    if mask_picture is None:
         return None
     options = job.options
-    crop = crop_picture(photo, bits, box, view=options.views[0], size=model.image_size)
+    crop = crop_picture(photo, mask_picture, box, view=options.views[0], size=model.image_size)
     if detail.crop_side is not None and crop.width > detail.crop_side:
         crop = crop.resize((detail.crop_side, detail.crop_side), Image.Resampling.LANCZOS)
     return Pictures(
-        data_uri(layer(bits, grade_of(component).colour, scale), "PNG", optimize=True),
+        data_uri(layer(mask_picture, grade_of(component).colour, scale), "PNG", optimize=True),
         crop_uri(crop, most_bytes=detail.crop_bytes, quality=detail.crop_quality),
         _percent_place(box, photo.size),
     )

@@ -1,4 +1,4 @@
-"""An image file → the picture that the worker scored, by Pillow alone."""
+"""Decodes an image file to the picture that the worker scored, with Pillow."""
 
 from __future__ import annotations
 

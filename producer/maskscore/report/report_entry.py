@@ -1,4 +1,4 @@
-"""What the report shows of a job: its result, and as much of its image and masks as can still be read."""
+"""The input of a report: a job's result, with its image and masks as far as they can still be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maskscore.ledger import JobRecord
 from maskscore.schema import Failure, Job, JobResult, JobState, Mask
 from maskscore.storage import Objects, load_result
 
-__all__ = ["ReportEntry", "batch_entries", "collect", "job_entries"]
+__all__ = ["ReportEntry", "batch_entries", "collect_entries", "job_entries"]
 
 _MAX_BYTES = 1 << 28
 _PAGE = 50
@@ -32,7 +32,7 @@ class ReportEntry:
     missing: str | None = None
 
 
-def collect(client: Client, job_ids: Iterable[str]) -> list[ReportEntry]:
+def collect_entries(client: Client, job_ids: Iterable[str]) -> list[ReportEntry]:
     """Return what :func:`job_entries` yields, all of it at once."""
     return list(job_entries(client, job_ids))
 
@@ -43,7 +43,7 @@ def job_entries(client: Client, job_ids: Iterable[str]) -> Iterator[ReportEntry]
     An image or masks that cannot be read any more leave the scores to show. Raises as
     :meth:`maskscore.Client.get` does, and :class:`~maskscore.errors.JobError` (transient) where a store is away.
     """
-    with _everything() as objects:
+    with _unrestricted_objects() as objects:
         for job_id in job_ids:
             yield _entry(client, client.get(job_id), objects)
 
@@ -58,14 +58,14 @@ def batch_entries(client: Client, batch: Batch) -> Iterator[ReportEntry]:
     """
     batch.counts()
     ids = batch.job_ids()
-    with _everything() as objects:
+    with _unrestricted_objects() as objects:
         while page := list(islice(ids, _PAGE)):
             for job_id, record in zip(page, client.records(page), strict=True):
                 yield _recorded(client, job_id, record, objects)
 
 
 @contextmanager
-def _everything() -> Iterator[Objects]:
+def _unrestricted_objects() -> Iterator[Objects]:
     objects = Objects(buckets=None, result_buckets=(), file_roots=[Path("/")])
     try:
         yield objects

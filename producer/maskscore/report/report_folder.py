@@ -12,12 +12,12 @@ from typing import Final
 from markupsafe import Markup
 
 from maskscore.report.job_sections import LIGHT, Section, make_section
+from maskscore.report.page_pictures import photo_thumbnail
 from maskscore.report.report_entry import ReportEntry
 from maskscore.report.report_page import section_markup
-from maskscore.report.report_summary import Summary
+from maskscore.report.report_summary import ReportSummary
 from maskscore.report.score_colours import Grade, in_order
 from maskscore.report.template_loader import template
-from maskscore.report.thumbnails import photo_thumbnail
 from maskscore.storage import output_errors, output_file, write_text
 
 __all__ = ["write_folder"]
@@ -72,7 +72,7 @@ class _Writer:
 
     def __init__(self, folder: Path, title: str) -> None:
         self._folder, self._title = folder, title
-        self._summary = Summary()
+        self._summary = ReportSummary()
         self._page: list[Markup] = []
         self._page_grades: set[Grade] = set()
         self._items: list[_Item] = []

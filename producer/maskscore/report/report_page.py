@@ -1,4 +1,4 @@
-"""Entries → one self-contained HTML page."""
+"""Writes one self-contained HTML page of all entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from maskscore.report.job_sections import Section, make_section
 from maskscore.report.report_entry import ReportEntry
-from maskscore.report.report_summary import Summary
+from maskscore.report.report_summary import ReportSummary
 from maskscore.report.template_loader import template
 from maskscore.storage import output_file
 
@@ -24,7 +24,7 @@ def write_report(path: Path, entries: Iterable[ReportEntry], *, title: str, note
 
     Raises :class:`~maskscore.errors.OutputError` when it cannot be written.
     """
-    summary = Summary()
+    summary = ReportSummary()
     # The summary stands on top and is known last, so what stands below it waits in a file.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
         for text in _sections(entries, summary):
@@ -38,7 +38,7 @@ def write_report(path: Path, entries: Iterable[ReportEntry], *, title: str, note
 
 def render(entries: Iterable[ReportEntry], *, title: str, note: str | None = None) -> str:
     """Return the page: no script, style or picture comes from anywhere else. ``note`` stands on top."""
-    summary = Summary()
+    summary = ReportSummary()
     sections = list(_sections(entries, summary))
     return template("report").render(title=title, note=note, summary=summary, sections=sections)
 
@@ -48,7 +48,7 @@ def section_markup(section: Section) -> Markup:
     return Markup(template("section").render(section=section) + "\n")
 
 
-def _sections(entries: Iterable[ReportEntry], summary: Summary) -> Iterator[Markup]:
+def _sections(entries: Iterable[ReportEntry], summary: ReportSummary) -> Iterator[Markup]:
     for number, entry in enumerate(entries, 1):
         section = make_section(entry, number)
         summary.add(section)

@@ -1,4 +1,4 @@
-"""What stands on top of a report: counts, histograms, the contact sheet, and what went wrong.
+"""The top of a report: counts, histograms, the contact sheet, and the failures.
 
 It grows with the number of different codes, models and prompt sets, not with the number of jobs.
 """
@@ -15,7 +15,7 @@ from maskscore.report.job_sections import Section
 from maskscore.report.score_colours import COSINE_GRADES, MULTIPLIER_GRADES, NO_GRADE, Grade
 from maskscore.schema import JobResult
 
-__all__ = ["Bar", "Problem", "Scale", "Summary"]
+__all__ = ["Bar", "Problem", "ReportSummary", "Scale"]
 
 _EXAMPLES: Final = 3
 # Documents of an unknown upstream may bring a prompt set each; a page that lists a thousand helps nobody.
@@ -57,7 +57,7 @@ class Problem:
             self.examples.append((href, name))
 
 
-class Summary:
+class ReportSummary:
     """Everything about the jobs that passed :meth:`add`."""
 
     def __init__(self) -> None:

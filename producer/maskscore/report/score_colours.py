@@ -1,4 +1,4 @@
-"""Which colour a component gets."""
+"""The colour scale of scores: a grade with name, meaning and colour per component."""
 
 from __future__ import annotations
 

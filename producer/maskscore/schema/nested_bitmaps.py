@@ -14,14 +14,16 @@ __all__ = ["rle_of_rows", "rows_of_bitmap"]
 _RUNS: Final = re.compile(b"\x00+|[^\x00]+")
 _USUAL: Final = ({0}, {1}, {255}, {0, 1}, {0, 255})
 _FEWEST_ROWS: Final = 4
+# Three or four corners, and the first once more.
+_LENGTHS_OF_SQUARES: Final = (6, 8, 10)
 
 
 def rows_of_bitmap(lists: Sequence[Any]) -> Sequence[Any] | None:
     """Return the rows of a mask of H rows of W values, also where it is the only one of a stack; ``None`` for polygons.
 
     It is a mask where it has booleans; or where there are several rows, all equally long, with no more than two values:
-    0 and 1, or 0 and 255; in four rows and more 0 and any other. Polygons of such coordinates would all lie on the
-    corners of one square.
+    0 and 1, or 0 and 255; in four rows and more 0 and any other, unless they are as long as triangles or squares.
+    Polygons of such coordinates would all lie on the corners of one square, so longer ones would repeat a corner.
     """
     first = lists[0] if lists else None
     if not isinstance(first, list) or not first:
@@ -45,7 +47,9 @@ def rows_of_bitmap(lists: Sequence[Any]) -> Sequence[Any] | None:
         return None
     if values in _USUAL:
         return lists
-    return lists if len(lists) >= _FEWEST_ROWS and 0 in values and _are_numbers(values) else None
+    if len(lists) < _FEWEST_ROWS or len(first) in _LENGTHS_OF_SQUARES:
+        return None
+    return lists if 0 in values and _are_numbers(values) else None
 
 
 def rle_of_rows(rows: Sequence[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What jobs and results take, in bytes, as ``python -m maskscore.sizing.measure`` has measured it with Redis 8.2.
+"""Bytes per job and per result, as ``python -m maskscore.sizing.measure`` measured them with Redis 8.2.
 
 Repeated, the figures vary by up to a tenth with the number of jobs: Redis doubles its tables as they fill.
 """

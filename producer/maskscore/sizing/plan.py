@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from maskscore.sizing import job_bytes
 
-__all__ = ["Means", "Plan", "Work", "make_plan"]
+__all__ = ["Capacity", "Plan", "Workload", "make_plan"]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """What is to be scored: one job per image.
 
     ``image_bytes`` is the size of an image's object; ``mask_bytes`` of each mask in the masks' object, where the masks
@@ -27,7 +27,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Capacity:
     """What it is scored with.
 
     ``masks_per_s`` is the measured rate of one worker, of which the share ``counted_on`` is counted on. Either
@@ -71,14 +71,14 @@ class Plan:
         return self.redis_queued_bytes + self.redis_ended_bytes
 
 
-def make_plan(work: Work, means: Means) -> Plan:
-    """Return what the work takes with these means."""
+def make_plan(work: Workload, capacity: Capacity) -> Plan:
+    """Return what the work takes with this capacity."""
     masks = math.ceil(work.images * work.masks_per_image)
-    rate = means.masks_per_s * means.counted_on
-    if means.workers is not None:
-        workers = means.workers
-    elif means.deadline_s is not None:
-        workers = max(1, math.ceil(masks / (rate * means.deadline_s)))
+    rate = capacity.masks_per_s * capacity.counted_on
+    if capacity.workers is not None:
+        workers = capacity.workers
+    elif capacity.deadline_s is not None:
+        workers = max(1, math.ceil(masks / (rate * capacity.deadline_s)))
     else:
         raise ValueError("either deadline_s or workers is needed")
     seconds = masks / (rate * workers)
@@ -88,7 +88,7 @@ def make_plan(work: Work, means: Means) -> Plan:
     ended = (
         job_bytes.ENDED_JOB + inline + (work.masks_per_image * job_bytes.RESULT_MASK if work.results_in_redis else 0)
     )
-    kept = work.images * min(1.0, means.kept_s / seconds) if seconds else work.images
+    kept = work.images * min(1.0, capacity.kept_s / seconds) if seconds else work.images
     return Plan(
         images=work.images,
         masks=masks,
@@ -103,9 +103,9 @@ def make_plan(work: Work, means: Means) -> Plan:
         reads_per_s=_per_s(work.images * (1 if work.inline else 2), seconds),
         written_bytes=written,
         written_bytes_per_s=_per_s(written, seconds),
-        redis_queued_bytes=math.ceil(min(work.images, means.queue_limit) * (job_bytes.QUEUED_JOB + inline)),
+        redis_queued_bytes=math.ceil(min(work.images, capacity.queue_limit) * (job_bytes.QUEUED_JOB + inline)),
         redis_ended_bytes=math.ceil(kept * ended),
-        cost=None if means.cost_per_hour is None else means.cost_per_hour * workers * seconds / 3600,
+        cost=None if capacity.cost_per_hour is None else capacity.cost_per_hour * workers * seconds / 3600,
     )
 
 

@@ -23,7 +23,7 @@ from maskscore.devstack import LocalServices, start_worker
 from maskscore.masks import (
     encode_mask,
 )
-from maskscore.report import collect, write_report
+from maskscore.report import collect_entries, write_report
 from maskscore.storage import Objects
 from maskscore_worker.demo.photos import PHOTOS, cut_into_masks, photo
 from maskscore_worker.demo.scenes import draw_scene
@@ -76,7 +76,7 @@ def run_demo(console: Console, *, weights: Path, images: int, report: Path) -> N
             _print_table(console, exhibits, results)
             with console.status("Writing the report ..."):
                 report.parent.mkdir(parents=True, exist_ok=True)
-                write_report(report, collect(client, list(results)), title="maskscore demo", note=note)
+                write_report(report, collect_entries(client, list(results)), title="maskscore demo", note=note)
         with console.status("Stopping everything ..."):
             stack.close()
     console.print(f"Report: {report.absolute()}", soft_wrap=True)

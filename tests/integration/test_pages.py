@@ -1,4 +1,4 @@
-"""The README's commands and Python work as they stand there, one after another, beside what ``maskscore up`` starts."""
+"""The commands and the Python of the pages work as they stand there, one after another, beside what ``up`` starts."""
 
 from __future__ import annotations
 
@@ -29,15 +29,29 @@ from maskscore.devstack.local_worker import start_worker
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
 
-README: Final = Path(__file__).parents[2] / "README.md"
+ROOT: Final = Path(__file__).parents[2]
+# In this order: a page may use what an earlier one has left.
+PAGES: Final = (
+    "docs/tutorial/first-scores.md",
+    "docs/tutorial/ranked-masks.md",
+    "README.md",
+    "docs/how-to/submit.md",
+    "docs/how-to/masks.md",
+    "docs/how-to/datasets.md",
+    "docs/how-to/export.md",
+    "docs/how-to/report.md",
+    "docs/how-to/rescoring.md",
+    "docs/how-to/choosing.md",
+    "docs/how-to/gateway.md",
+    "docs/how-to/run-workers.md",
+)
 
 pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="the README's commands need bash, curl and openssl"
+    not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="the pages' commands need bash, curl and openssl"
 )
 
 # What is not run, by how it begins, and why.
 LEFT_OUT: Final = {
-    "upstream service ": "a picture",
     "make ": "the whole project's own targets; the demo and the tests run them",
     ".venv/bin/maskscore weights pull": "downloads real weights",
     ".venv/bin/maskscore up": "is what the test stands in for; test_command_line.py runs it",
@@ -50,39 +64,35 @@ LEFT_OUT: Final = {
     "maskscore worker --weights weights/ --device cuda:0": "a GPU and real weights",
     "maskscore pool": "runs until it is stopped; test_pool_under_load.py runs it",
     "kubectl ": "needs kubectl",
-    "producer/maskscore/": "a list of folders",
-    "worker/maskscore_worker/": "a list of folders",
-    "docker/": "a list of folders",
-    "deploy/": "a list of folders",
-    "tests/": "a list of folders",
+    "rank_score = ": "a formula",
 }
 SERVES: Final = "maskscore gateway"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of the README: Python, or lines for a shell."""
+    """A piece of a page: Python, or lines for a shell."""
 
-    line: int
+    place: str
     python: bool
     text: str
 
 
-def blocks() -> Iterator[Block]:
-    """Yield the fenced blocks of Python and the indented ones, in their order."""
-    lines = README.read_text("utf-8").splitlines()
+def blocks(page: str) -> Iterator[Block]:
+    """Yield the fenced blocks of Python and the indented ones of a page, in their order."""
+    lines = (ROOT / page).read_text("utf-8").splitlines()
     number = 0
     while number < len(lines):
         start = number
         if lines[number].startswith("```python"):
             while lines[number + 1] != "```":
                 number += 1
-            yield Block(start + 1, True, "\n".join(lines[start + 1 : number + 1]))
+            yield Block(f"{page}:{start + 1}", True, "\n".join(lines[start + 1 : number + 1]))
             number += 1
         elif lines[number].startswith("    ") and not lines[number - 1].strip():
             while number + 1 < len(lines) and lines[number + 1].startswith("    "):
                 number += 1
-            yield Block(start + 1, False, "\n".join(line[4:] for line in lines[start : number + 1]))
+            yield Block(f"{page}:{start + 1}", False, "\n".join(line[4:] for line in lines[start : number + 1]))
         number += 1
 
 
@@ -97,8 +107,8 @@ def commands(block: Block) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that the README names, each as its place says what it is."""
-    folder = tmp_path_factory.mktemp("readme")
+    """The files that the pages name, each as its place says what it is."""
+    folder = tmp_path_factory.mktemp("pages")
     random = np.random.default_rng(7)
     square = [[100, 100, 300, 100, 300, 300, 100, 300]]
     masks = [{"id": "1", "segmentation": square, "predicted_iou": 0.9}]
@@ -137,7 +147,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str]]:
     for bucket in ("photos", "masks", "results"):
         services.create_bucket(bucket)
-    exported = {**services.environment(), "MASKSCORE_NAMESPACE": f"readme-{uuid.uuid4().hex[:8]}"}
+    exported = {**services.environment(), "MASKSCORE_NAMESPACE": f"pages-{uuid.uuid4().hex[:8]}"}
     exported["MASKSCORE_BUCKETS"] = "*"
     with surroundings(exported):
         s3 = boto3.client("s3")
@@ -219,9 +229,9 @@ def sams_masks(*_: Any) -> list[dict[str, Any]]:
     return [{**record, "stability_score": 0.95, "point_coords": [[20.0, 20.0]], "crop_box": [0, 0, 320, 320]}]
 
 
-def run_python(text: str, names: dict[str, Any]) -> None:
+def run_python(block: Block, names: dict[str, Any]) -> None:
     """Run a block as ``python -m asyncio`` would, with the names that earlier blocks have left."""
-    code = compile(text, str(README), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(block.text, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     result = eval(code, names)
     if inspect.isawaitable(result):
         asyncio.run(asyncio.wait_for(_wait(result), 120))
@@ -231,21 +241,21 @@ async def _wait(result: Any) -> None:
     await result
 
 
-def test_everything_in_the_readme_works_as_typed(environment: dict[str, str], folder: Path, shell: _Shell) -> None:
+def test_everything_on_the_pages_works_as_typed(environment: dict[str, str], folder: Path, shell: _Shell) -> None:
     generator = SimpleNamespace(generate=sams_masks)
     names: dict[str, Any] = {"SamAutomaticMaskGenerator": lambda _: generator, "sam": None, "image": None}
     ran: list[str] = []
     used: set[str] = set()
-    for block in blocks():
+    for block in (block for page in PAGES for block in blocks(page)):
         if block.python:
             before = Path.cwd()
             os.chdir(folder)
             try:
                 with surroundings(environment):
-                    run_python(block.text, names)
+                    run_python(block, names)
             finally:
                 os.chdir(before)
-            ran.append(f"python, line {block.line}")
+            ran.append(f"python, {block.place}")
             continue
         for command in commands(block):
             reason = next((start for start in LEFT_OUT if command.startswith(start)), None)
@@ -258,9 +268,9 @@ def test_everything_in_the_readme_works_as_typed(environment: dict[str, str], fo
             if SERVES in command:
                 typed = f"{typed.partition(' #')[0]} >gateway.log 2>&1 &"
             code, said = shell.run(typed)
-            assert code == 0, (block.line, command, said)
+            assert code == 0, (block.place, command, said)
             ran.append(command)
-    assert used == LEFT_OUT.keys(), "not in the README any more"
+    assert used == LEFT_OUT.keys(), "not on the pages any more"
     said = "\n".join(ran)
     for word in (
         "submit",
@@ -278,7 +288,7 @@ def test_everything_in_the_readme_works_as_typed(environment: dict[str, str], fo
         assert word in said
     assert len(list(folder.glob("*.html"))) == 3
     assert (folder / "masks.parquet").stat().st_size > 0
-    assert json.loads((folder / "best.json").read_text())["annotations"]
+    assert json.loads((folder / "coco.json").read_text())["annotations"]
     # The worker has the demo model, and some commands ask it for the default prompts.
     assert "which knows drawn shapes only" in (folder / "shell.log").read_text()
     ids = (folder / "ids.txt").read_text().split()

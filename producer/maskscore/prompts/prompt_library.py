@@ -1,4 +1,4 @@
-"""The prompt sets that there are here: files of a folder before those that come with the package."""
+"""Prompt sets from YAML: those of the package, those of a folder, and single files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from maskscore.errors import InvalidDocumentError
-from maskscore.prompts.reading import (
-    builtin_names,
-    load_builtin,
-    read_prompt_set,
-)
-from maskscore.schema import (
-    PromptSet,
-)
-from maskscore.text import did_you_mean, read_yaml, read_yaml_file
+from pydantic import ValidationError
 
-__all__ = ["PromptSource", "find_prompt_set", "prompt_sets"]
+from maskscore.errors import InvalidDocumentError
+from maskscore.prompts.validation_messages import explain_prompt_set
+from maskscore.schema import PromptSet
+from maskscore.text import YamlText, did_you_mean, read_yaml, read_yaml_file
+
+__all__ = ["PromptSource", "builtin_names", "find_prompt_set", "load_builtin", "prompt_sets", "read_prompt_set"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class PromptSource:
         return f"built-in {self.name!r}" if self.path is None else str(self.path)
 
     def fields(self) -> dict[str, Any]:
-        """Return the YAML's fields, whatever they are.
+        """Return the YAML's fields, unchecked.
 
         Raises :class:`~maskscore.errors.InvalidDocumentError` when it cannot be read, or is no mapping.
         """
@@ -52,14 +48,14 @@ class PromptSource:
 
 
 def prompt_sets(folder: Path | None) -> Iterator[PromptSource]:
-    """Yield the sets that jobs may name, by name; a file of ``folder`` hides the built-in set of its name."""
+    """Yield the sets that jobs may name, sorted by name; a file of ``folder`` hides the built-in set of that name."""
     own = {path.stem: path for path in folder.glob("*.yaml")} if folder else {}
     for name in sorted(own.keys() | set(builtin_names())):
         yield PromptSource(name, own.get(name))
 
 
 def find_prompt_set(name: str, folder: Path | None) -> PromptSource:
-    """Return the set of a YAML file, or the one that a job means by this name.
+    """Return the set of a YAML file's path, or the set that a job may name so.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` where there is none.
     """
@@ -72,3 +68,34 @@ def find_prompt_set(name: str, folder: Path | None) -> PromptSource:
             "Name one of these, a YAML file, or set MASKSCORE_PROMPTS_DIR to the folder that has it."
         )
     return known[name]
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the prompt sets that come with the package."""
+    files = resources.files(__package__).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_builtin(name: str) -> PromptSet:
+    """Return the package's prompt set of this name. Raises KeyError where there is none."""
+    if name not in builtin_names():
+        raise KeyError(name)
+    data = resources.files(__package__).joinpath(f"{name}.yaml").read_bytes()
+    return _prompt_set(read_yaml(data, f"The prompt set {name!r}"), f"The prompt set {name!r}")
+
+
+def read_prompt_set(path: Path) -> PromptSet:
+    """Read a prompt set from a YAML file.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` that names the file, the line and what does not fit; also for
+    a file that cannot be read, is not UTF-8 or not YAML.
+    """
+    what = f"The prompt set {path}"
+    return _prompt_set(read_yaml_file(path, what), what)
+
+
+def _prompt_set(text: YamlText, what: str) -> PromptSet:
+    try:
+        return PromptSet.model_validate(text.value)
+    except ValidationError as error:
+        raise explain_prompt_set(error, text, PromptSet, what) from error
