@@ -12,9 +12,10 @@ from maskscore.dataset.open_dataset import (
 from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.pairing_counts import PairingCounts
 from maskscore.dataset.result_counts import FailureCounts, ResultCounts
-from maskscore.dataset.run_options import RunOptions, default_batch_id, run_dataset
+from maskscore.dataset.run_options import RunOptions, default_batch_id
+from maskscore.dataset.run_progress import Progress
 from maskscore.dataset.run_summary import RunSummary
-from maskscore.dataset.runner import Progress
+from maskscore.dataset.runner import run_dataset
 
 __all__ = [
     "Dataset",

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from maskscore.client import image_size
 from maskscore.dataset.mask_folders import read_folder, read_pictures
 from maskscore.dataset.pairing import Pair
+from maskscore.dataset.run_options import RunOptions
 from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.errors import InvalidDocumentError, NothingToScore
 from maskscore.formats import VOS, Orphans, UnreadableMask, kind_of, read_masks, unwrapped
-from maskscore.schema import Job, Mask, ScoringOptions, explain
+from maskscore.schema import Job, Mask, explain
 from maskscore.storage import Objects, What
 
 __all__ = ["JobMaker", "MadeJob"]
@@ -43,21 +44,16 @@ class JobMaker:
     images, masks: where the files are; ``masks`` is the dataset file's path, or ``None`` where they lie together.
     objects: reads what goes inline, and writes what is uploaded.
     batch_id: a part of each job's id, with the image's URI.
-    options, fields: of every job; ``fields`` are ``orientation``, ``priority``, ``expires_in`` and ``result_uri``.
+    run_options: the options of every job; with ``content_id``, jobs carry the ETags of the listing.
     format: the layout of the masks files, where their content does not say.
-    pinned: put the ETags of the listing into the jobs, for content ids.
-    upload: ``s3://bucket/prefix/`` where local files are put, for workers elsewhere.
     """
 
     images: StorageRoot
     masks: StorageRoot | Path | None
     objects: Objects
     batch_id: str
-    options: ScoringOptions = field(default_factory=ScoringOptions)
-    fields: dict[str, Any] = field(default_factory=dict)
+    run_options: RunOptions = field(default_factory=RunOptions)
     format: str | None = None
-    pinned: bool = False
-    upload: str | None = None
 
     def job_id(self, pair: Pair) -> str:
         """Return the id of a pair's job: that of the same image in the same batch is the same."""
@@ -69,8 +65,8 @@ class JobMaker:
     def reads(self, pair: Pair) -> bool:
         """Say whether making the pair's job reads or writes files, so that it is worth a thread."""
         if pair.inline is not None:
-            return self.upload is not None
-        return pair.folder or self.upload is not None or self._masks_root.local is not self.images.local
+            return self.run_options.upload is not None
+        return pair.folder or self.run_options.upload is not None or self._masks_root.local is not self.images.local
 
     def make(self, pair: Pair) -> MadeJob:
         """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
@@ -78,9 +74,9 @@ class JobMaker:
         Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read, such as
         :class:`~maskscore.errors.NothingToScore` where every entry would be left out.
         """
-        rest = dict(self.fields)
+        rest = dict(self.run_options.fields)
         image: dict[str, Any] = {"uri": self._image_uri(pair), "orientation": rest.pop("orientation", "auto")}
-        if self.pinned and self.upload is None and pair.etag is not None:
+        if self.run_options.content_id and self.run_options.upload is None and pair.etag is not None:
             image["etag"] = pair.etag
         masks, left_out = self._masks(pair)
         document = {
@@ -88,7 +84,7 @@ class JobMaker:
             "batch_id": self.batch_id,
             "image": image,
             "masks": masks,
-            "options": self.options,
+            "options": self.run_options.options,
             **rest,
         }
         try:
@@ -97,7 +93,7 @@ class JobMaker:
             raise InvalidDocumentError(f"{pair.image}: the job is not valid: {explain(error)}.") from error
 
     def _image_uri(self, pair: Pair) -> str:
-        if self.upload is None or not self.images.local:
+        if self.run_options.upload is None or not self.images.local:
             return self.images.uri_of(pair.image)
         return self._put(self.images, pair.image, "" if self.masks is None else "images/", "image")
 
@@ -111,14 +107,14 @@ class JobMaker:
             return _readable(read_pictures(root, pair.pictures, self.format), pair.pictures[0])
         if pair.folder:
             return _readable(read_folder(root, pair.masks, self.format), pair.masks)
-        if root.local and not (self.images.local or self.upload):
+        if root.local and not (self.images.local or self.run_options.upload):
             return self._read_here(root, pair)
         uri = (
             self._put(root, pair.masks, "" if self.masks is None else "masks/", "masks")
-            if root.local and self.upload
+            if root.local and self.run_options.upload
             else root.uri_of(pair.masks)
         )
-        pinned = self.pinned and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
+        pinned = self.run_options.content_id and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
         # A folder's format says nothing of a file, but that a frame's picture is a label map.
         format_ = "png-labels" if self.format == VOS.name else self.format
         return {"uri": uri, "format": format_, "etag": pair.masks_etag if pinned else None}, []
@@ -129,7 +125,9 @@ class JobMaker:
         data = unwrapped(root.read(pair.masks, "masks"))
         size = None
         if kind_of(data) in _NEED_THE_SIZE or b'"segments"' in data:
-            size = image_size(io.BytesIO(self.images.read(pair.image, "image")), self.fields.get("orientation", "auto"))
+            size = image_size(
+                io.BytesIO(self.images.read(pair.image, "image")), self.run_options.fields.get("orientation", "auto")
+            )
         orphans = Orphans()
         masks = read_masks(
             data, image_name=pair.image, format=self.format, size=size, orphans=orphans, file_name=pair.masks
@@ -145,7 +143,7 @@ class JobMaker:
         return self.images if self.masks is None else self.masks
 
     def _put(self, root: StorageRoot, name: str, below: str, what: What) -> str:
-        uri = f"{self.upload}{below}{name}"
+        uri = f"{self.run_options.upload}{below}{name}"
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         self.objects.write(uri, root.read(name, what), content_type=kind)
         return uri

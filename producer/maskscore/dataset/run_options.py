@@ -1,22 +1,16 @@
-"""Scoring a dataset in one call: its options, and :func:`run_dataset`."""
+"""The options of a run, and the batch id that derives from them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskscore.client import Client
-from maskscore.dataset.job_maker import JobMaker
-from maskscore.dataset.open_dataset import Dataset
-from maskscore.dataset.run_summary import RunSummary
-from maskscore.dataset.runner import Progress, Run, check_batch
 from maskscore.schema import PromptSet, ScoringOptions
 
-__all__ = ["RunOptions", "default_batch_id", "run_dataset"]
+__all__ = ["RunOptions", "default_batch_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,72 +48,6 @@ def default_batch_id(fingerprint: str) -> str:
     images = str(json.loads(fingerprint)["images"]).rstrip("/").rsplit("/", 1)[-1]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", images).strip("-")[:40].lower() or "images"
     return f"run-{slug}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:10]}"
-
-
-def run_dataset(
-    client: Client,
-    dataset: Dataset,
-    run_options: RunOptions | None = None,
-    *,
-    batch_id: str | None = None,
-    limit: int | None = None,
-    resume: bool = False,
-    retry: bool = False,
-    follow: bool = True,
-    stopped: Callable[[], bool] = lambda: False,
-    changed: Callable[[list[str]], None] = lambda changes: None,
-    seen: Callable[[int], None] | None = None,
-    shown: Callable[[Progress], None] = lambda progress: None,
-) -> RunSummary:
-    """Score a dataset, as one batch, and return the summary.
-
-    Parameters
-    ----------
-    client: the client of the service.
-    dataset, run_options: what is scored, and how.
-    batch_id: the batch's id; derived from ``dataset`` and ``run_options`` where it is not given.
-    limit: score this many images at most.
-    resume: continue the batch if it exists; with ``retry``, jobs without a result run again. Where
-        ``dataset.format``, ``dataset.masks`` or ``run_options`` differ from before, what was scored stays as it is,
-        and the new options apply to everything else.
-    follow: wait for the results; without it, return when everything is submitted.
-    stopped: called about twice per second; where it returns true, the run stops, and submitted jobs go on.
-    changed: called with the options that differ from before, each as ``name: before → now``.
-    seen, shown: called with the number of listed files, and with the progress after the listing.
-
-    Memory does not grow with the number of images: the listing is a temporary file of some 200 bytes per image.
-    Raises :class:`~maskscore.errors.InvalidDocumentError` where no image with masks is found, or the batch exists and
-    may not be resumed; :class:`~maskscore.errors.JobError` where a store cannot be listed.
-    """
-    run_options = run_options or RunOptions()
-    fingerprint = run_options.fingerprint(dataset.identity(client.objects))
-    batch_id = batch_id or default_batch_id(fingerprint)
-    # Before the listing, which may take its time.
-    begun = check_batch(client, batch_id, fingerprint, resume=resume)
-    if begun is not None and (changes := begun.changes(fingerprint)):
-        changed(changes)
-    with dataset.opened(client.objects, limit=limit, seen=seen) as opened:
-        maker = JobMaker(
-            images=opened.images,
-            masks=opened.masks,
-            objects=client.objects,
-            batch_id=batch_id,
-            options=run_options.options,
-            fields=run_options.fields,
-            format=dataset.format,
-            pinned=run_options.content_id,
-            upload=run_options.upload,
-        )
-        run = Run(
-            client,
-            opened.pairing,
-            maker,
-            content_id=run_options.content_id,
-            fingerprint=fingerprint,
-            resume=resume,
-            retry=retry,
-        )
-        return run.go(follow=follow, stopped=stopped, shown=shown)
 
 
 def _plain(value: Any) -> Any:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 
 from maskscore.client import PAGE, Client
 from maskscore.dataset.job_maker import JobMaker
+from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.redis_outage import RedisOutage
 from maskscore.dataset.result_collector import ResultCollector
+from maskscore.dataset.run_note import RunNote, check_batch
+from maskscore.dataset.run_options import RunOptions, default_batch_id
+from maskscore.dataset.run_progress import JobRate, Progress
 from maskscore.dataset.run_summary import RunSummary
-from maskscore.dataset.submission import RUN_NOTE, RunNote, Submission, Submitted
+from maskscore.dataset.submission import Submission
 from maskscore.errors import (
     BatchNotFound,
     FailureCode,
-    InvalidDocumentError,
     JobNotFound,
     ResultUnavailable,
     ServiceUnavailable,
@@ -27,53 +29,10 @@ from maskscore.errors import (
 from maskscore.ledger import BatchCounts
 from maskscore.schema import JobState
 
-__all__ = ["Progress", "Run", "check_batch"]
+__all__ = ["run_dataset"]
 
 _LOOK_EVERY_S = 0.5
 _FIRST_JOBS = 20
-_RATE_OVER_S = 60.0
-
-
-def check_batch(client: Client, batch_id: str, fingerprint: str, *, resume: bool) -> RunNote | None:
-    """Return the note of the batch, if it is there already and may be gone on with: with which options it was begun.
-
-    Raises :class:`~maskscore.errors.InvalidDocumentError` where it is there and ``resume`` is not asked for, or is of
-    other images than ``fingerprint``.
-    """
-    batch = client.batch(batch_id)
-    try:
-        counts = batch.counts()
-    except BatchNotFound:
-        return None
-    if not resume:
-        raise InvalidDocumentError(
-            f"The batch {batch_id} is there already: {counts.total:,} jobs, {counts.ended:,} ended. Go on with "
-            "--resume, or score again under another --batch-id."
-        )
-    note = RunNote.kept(batch.note(RUN_NOTE), fingerprint)
-    note.check(fingerprint, batch_id)
-    return note
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run is: of ``total`` images, how many are submitted and what became of them.
-
-    ``per_s`` is the rate of the last minute, jobs that ended per second; ``left_s`` the seconds left at this rate,
-    ``None`` while there is none. ``most_failed`` is the most frequent code of those without a result.
-    ``trouble`` is said of a Redis that does not answer; the run waits for it then, two minutes at most. ``no_worker``
-    says that no worker is alive, while nothing runs.
-    """
-
-    total: int
-    submitted: Submitted
-    counts: BatchCounts
-    masks: int
-    per_s: float
-    left_s: float | None
-    most_failed: str | None = None
-    trouble: str | None = None
-    no_worker: str | None = None
 
 
 class Run:
@@ -81,18 +40,16 @@ class Run:
 
     Parameters
     ----------
-    client: asks the service.
+    client: the client of the service.
     pairing: the images with their masks.
-    maker: makes their jobs; its ``batch_id`` is the batch's.
-    content_id: make the jobs' ids of their content.
-    fingerprint: the dataset and options as JSON, kept with the batch. A resumed run with another fingerprint keeps
+    maker: builds their jobs; its ``batch_id`` is the batch's.
+    fingerprint: the dataset and options as JSON, stored with the batch. A resumed run with another fingerprint keeps
         what was scored and applies the new options to everything else.
-    resume: go on with a batch that is there; without it, one that is there is refused.
-    retry: with ``resume``: submit the jobs again that ended without a result, as they are made now.
+    resume: continue an existing batch; without it, an existing batch is refused.
+    retry: with ``resume``: submit jobs without a result again.
 
-    What was submitted, what has ended, and what was counted of it stand in Redis with the batch; so a run that was
-    killed is gone on with as one that was stopped. Where the first jobs all fail for a cause that concerns every job (a
-    prompt set that no worker knows), the run stops and cancels those that have not ended. Raises as
+    All state is stored in Redis with the batch, so a killed run can be resumed like a stopped one. Where the first jobs
+    all fail with a code whose cause is common to every job, the run stops and cancels the rest. Raises as
     :func:`check_batch` does.
     """
 
@@ -102,7 +59,6 @@ class Run:
         pairing: Pairing,
         maker: JobMaker,
         *,
-        content_id: bool = False,
         fingerprint: str = "",
         resume: bool = False,
         retry: bool = False,
@@ -122,7 +78,6 @@ class Run:
             client,
             pairing,
             maker,
-            content_id=content_id,
             note=RunNote(fingerprint, corrected),
             anew=corrected or retry,
             unscored=unscored,
@@ -131,7 +86,7 @@ class Run:
         self._before = self._collection.result_counts.model_copy(deep=True)
         self._stopped_by: str | None = None
         self._started = time.monotonic()
-        self._rate = _Rate(self._counts().ended)
+        self._rate = JobRate(self._counts().ended)
 
     def go(
         self,
@@ -216,7 +171,7 @@ class Run:
             if stopped():
                 return False
             self._submission.join(_LOOK_EVERY_S)
-            with suppress(ServiceUnavailable):  # the submission has the outage
+            with suppress(ServiceUnavailable):  # the submission retries and raises
                 shown(self._progress(self._counts()))
                 if self._collection.result_counts.jobs - self._before.jobs < _FIRST_JOBS:
                     self._collection.step(0.0)
@@ -290,21 +245,56 @@ class Run:
         )
 
 
-@dataclass
-class _Rate:
-    """Jobs per second over the last minute."""
+def run_dataset(
+    client: Client,
+    dataset: Dataset,
+    run_options: RunOptions | None = None,
+    *,
+    batch_id: str | None = None,
+    limit: int | None = None,
+    resume: bool = False,
+    retry: bool = False,
+    follow: bool = True,
+    stopped: Callable[[], bool] = lambda: False,
+    changed: Callable[[list[str]], None] = lambda changes: None,
+    seen: Callable[[int], None] | None = None,
+    shown: Callable[[Progress], None] = lambda progress: None,
+) -> RunSummary:
+    """Score a dataset, as one batch, and return the summary.
 
-    first: int
-    _looks: deque[tuple[float, int]] = field(default_factory=deque)
+    Parameters
+    ----------
+    client: the client of the service.
+    dataset, run_options: what is scored, and how.
+    batch_id: the batch's id; derived from ``dataset`` and ``run_options`` where it is not given.
+    limit: score this many images at most.
+    resume: continue the batch if it exists; with ``retry``, jobs without a result run again. Where
+        ``dataset.format``, ``dataset.masks`` or ``run_options`` differ from before, what was scored stays as it is,
+        and the new options apply to everything else.
+    follow: wait for the results; without it, return when everything is submitted.
+    stopped: called about twice per second; where it returns true, the run stops, and submitted jobs go on.
+    changed: called with the options that differ from before, each as ``name: before → now``.
+    seen, shown: called with the number of listed files, and with the progress after the listing.
 
-    def __post_init__(self) -> None:
-        self._looks.append((time.monotonic(), self.first))
-
-    def per_s(self, ended: int) -> float:
-        """Note how many have ended by now, and return the rate."""
-        now = time.monotonic()
-        self._looks.append((now, ended))
-        while len(self._looks) > 2 and now - self._looks[0][0] > _RATE_OVER_S:
-            self._looks.popleft()
-        since, count = self._looks[0]
-        return (ended - count) / (now - since) if now > since else 0.0
+    Memory does not grow with the number of images: the listing is a temporary file of some 200 bytes per image.
+    Raises :class:`~maskscore.errors.InvalidDocumentError` where no image with masks is found, or the batch exists and
+    may not be resumed; :class:`~maskscore.errors.JobError` where a store cannot be listed.
+    """
+    run_options = run_options or RunOptions()
+    fingerprint = run_options.fingerprint(dataset.identity(client.objects))
+    batch_id = batch_id or default_batch_id(fingerprint)
+    # Before the listing, which may take its time.
+    begun = check_batch(client, batch_id, fingerprint, resume=resume)
+    if begun is not None and (changes := begun.changes(fingerprint)):
+        changed(changes)
+    with dataset.opened(client.objects, limit=limit, seen=seen) as opened:
+        maker = JobMaker(
+            images=opened.images,
+            masks=opened.masks,
+            objects=client.objects,
+            batch_id=batch_id,
+            run_options=run_options,
+            format=dataset.format,
+        )
+        run = Run(client, opened.pairing, maker, fingerprint=fingerprint, resume=resume, retry=retry)
+        return run.go(follow=follow, stopped=stopped, shown=shown)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from maskscore.client import Client, keep_categories, with_content_id
 from maskscore.dataset.job_maker import JobMaker, MadeJob
 from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.redis_outage import RedisOutage
 from maskscore.dataset.result_counts import FailureCounts
+from maskscore.dataset.run_note import RUN_NOTE, RunNote
 from maskscore.errors import (
     InvalidDocumentError,
     JobConflict,
@@ -28,7 +27,7 @@ from maskscore.errors import (
 from maskscore.formats import read_categories
 from maskscore.schema import Job
 
-__all__ = ["RUN_NOTE", "RunNote", "Submission", "Submitted"]
+__all__ = ["Submission", "Submitted"]
 
 _CHUNK = 200
 # With the masks in the jobs, a chunk is what takes the memory.
@@ -36,7 +35,6 @@ _INLINE_CHUNK = 50
 _READERS = 8
 _ROOM_S = 0.5
 _AGAIN_S = 1.0
-RUN_NOTE = "run"
 
 
 @dataclass(slots=True)
@@ -59,48 +57,6 @@ class Submitted:
         return sum(failures.count for failures in self.refused.values())
 
 
-@dataclass(frozen=True, slots=True)
-class RunNote:
-    """What a batch was begun with: kept with it, so that a run that goes on knows what is asked otherwise now.
-
-    ``corrected``: a run has gone on with other options than the first one, which ``fingerprint`` has.
-    """
-
-    fingerprint: str
-    corrected: bool = False
-
-    @classmethod
-    def kept(cls, text: str | None, fingerprint: str) -> RunNote:
-        """Read a note; ``fingerprint`` stands in for one that is not there."""
-        fields = json.loads(text) if text else {}
-        return cls(fields.get("made_of", fingerprint), fields.get("corrected", False))
-
-    def changes(self, fingerprint: str) -> list[str]:
-        """Return which options are others now, each as ``name: before → now``."""
-        before, now = _options(self.fingerprint), _options(fingerprint)
-        names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-        return [f"{name}: {_word(before.get(name))} → {_word(now.get(name))}" for name in names]
-
-    def check(self, fingerprint: str, batch_id: str) -> None:
-        """Raise :class:`~maskscore.errors.InvalidDocumentError` where it is other work.
-
-        That is of other images, or with jobs' ids that are made of their content, where the content has changed.
-        """
-        before, now = _options(self.fingerprint), _options(fingerprint)
-        other_images = before.get("images") != now.get("images")
-        if before == now or not (other_images or before.get("content_id") or now.get("content_id")):
-            return
-        why = "is of other images" if other_images else "makes the jobs' ids of their content (--content-id)"
-        raise InvalidDocumentError(
-            f"The batch {batch_id} was begun with other options, and {why}: {'; '.join(self.changes(fingerprint))}. "
-            "Give the same ones, or another --batch-id."
-        )
-
-    def text(self) -> str:
-        """Return the text that is kept."""
-        return json.dumps({"made_of": self.fingerprint, **({"corrected": True} if self.corrected else {})})
-
-
 class Submission:
     """Submits the jobs of a pairing, a few hundred per round trip, until all are or it is stopped.
 
@@ -108,7 +64,6 @@ class Submission:
     ----------
     client: submits; safe to share with the thread that reads results.
     pairing, maker: what the jobs are made of. The pairing is this thread's alone while it runs.
-    content_id: make the ids of the content.
     note: kept with the batch after the first jobs.
     anew: jobs that ended without a result run again, with the document that they have now.
     unscored: ids of jobs that succeeded without one scored mask; with another document they run again, too.
@@ -120,14 +75,13 @@ class Submission:
         pairing: Pairing,
         maker: JobMaker,
         *,
-        content_id: bool,
         note: RunNote,
         anew: bool = False,
         unscored: Collection[str] = (),
     ) -> None:
         self._client, self._pairing, self._maker = client, pairing, maker
         self._anew, self._unscored = anew, unscored
-        self._content_id, self._note = content_id, note
+        self._content_id, self._note = maker.run_options.content_id, note
         self._stop = threading.Event()
         self._outage = RedisOutage()
         self._error: BaseException | None = None
@@ -238,12 +192,3 @@ class Submission:
 
     def _refuse(self, image: str, error: MaskscoreError) -> None:
         self.progress.refused.setdefault(error.code, FailureCounts()).add(lambda: image, str(error))
-
-
-def _options(fingerprint: str) -> dict[str, Any]:
-    options: dict[str, Any] = json.loads(fingerprint) if fingerprint else {}
-    return options
-
-
-def _word(value: object) -> str:
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
