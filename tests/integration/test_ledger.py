@@ -354,6 +354,15 @@ def redis_seconds(client: redis.Redis) -> float:
     return float(seconds + micros / 1e6)
 
 
+def test_totals_that_others_wrote_are_left_out(ledger: Ledger, client: redis.Redis, namespace: str) -> None:
+    key = f"{namespace}:totals"
+    client.set(key, "x")
+    assert ledger.totals() == {}
+    client.delete(key)
+    client.hset(key, mapping={"succeeded:": 3, "failed:image_not_found": "many", b"\xff": 1})
+    assert ledger.totals() == {("succeeded", ""): 3, ("\ufffd", ""): 1}
+
+
 @pytest.mark.parametrize("found_by", ["claim", "sweep"])
 def test_a_job_that_waited_too_long_expires_unrun(ledger: Ledger, client: redis.Redis, found_by: str) -> None:
     ledger.submit([submission(expires_in_s=0.001), submission("b", expires_in_s=3600)])
