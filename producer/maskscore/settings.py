@@ -1,6 +1,7 @@
 """Settings of all sides, read from ``MASKSCORE_…`` variables; ``docs/reference/settings.md`` is generated from here.
 
-S3's address and credentials are the usual ``AWS_…`` variables and files, read by boto3 itself.
+S3's address and credentials are the usual ``AWS_…`` variables and files, read by boto3 itself. All settings are
+declared in this one module, so it is longer than others.
 """
 
 from __future__ import annotations
