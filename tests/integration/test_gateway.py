@@ -394,9 +394,9 @@ def test_hundreds_of_streams_take_no_threads(gateway: Gateway, settings: ClientS
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_pages_own_lines_work(gateway: Gateway, settings: ClientSettings, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "gateway.md").read_text()
-    (one,) = re.findall(r"## One job\n\n((?:    .*\n)+)", page)
-    (many,) = re.findall(r"## Many\n\n((?:    .*\n)+)", page)
-    one = one.replace("http://localhost:8080", gateway.url)
+    (one,) = re.findall(r"## One job\n\n.*\n\n((?:    .*\n)+)", page)
+    (many,) = re.findall(r"## Many jobs\n\n((?:    .*\n)+)", page)
+    one = one.replace("http://127.0.0.1:8080", gateway.url)
     names = [named() for _ in range(3)]
     (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job(name)) + "\n" for name in names))
     ender = threading.Thread(target=_end_when_there, args=(settings, ["photo-1", *names]))

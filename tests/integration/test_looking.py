@@ -164,8 +164,11 @@ def test_what_cannot_be_compared_says_why(environment: dict[str, str], folder: P
     assert run(environment, folder, *COMPARE, "-o", "nowhere/compare.html").returncode == 2
     wrong = run(environment, folder, *COMPARE, "--treatment", "polish", "-o", "wrong.html")
     assert (wrong.returncode, "polish" in wrong.stderr) == (2, True)
-    gone = run(environment, folder, "compare", "nothing.png", "--masks", "masks-0.json", "--prompts", "demo")
-    assert (gone.returncode, "image_not_found" in gone.stderr) == (1, True)
+    gone = run(
+        *(environment, folder, "compare", "nothing.png", "--masks", "masks-0.json"),
+        *("--prompts", "demo", "-o", "gone.html"),
+    )
+    assert (gone.returncode, "image_not_found" in gone.stderr) == (1, True), gone.stderr
     idle = {**environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
     late = run(idle, folder, *COMPARE, "--timeout", "0.1", "-o", "late.html")
     assert late.returncode == 3

@@ -220,6 +220,7 @@ def test_the_workers_of_a_pool_that_is_killed_end_with_it(environment: dict[str,
 
 
 def test_a_pool_whose_workers_cannot_start_says_so(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"damaged")
     environment = {**environment, "MASKSCORE_WEIGHTS": str(tmp_path)}
     with running_pool(environment, "--workers", "1") as pool:
         assert pool.popen.wait(timeout=DEADLINE_S) != 0

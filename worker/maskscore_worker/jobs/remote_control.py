@@ -77,5 +77,8 @@ class ConsumerState:
         if getattr(self._consumer(), "task_consumer", None) is None:
             return "it is not connected to the queue"
         if self.cancelled:
-            return f"its consumer was cancelled; `celery control add_consumer {self._queue}` lets it take jobs again"
+            return (
+                f"its consumer was cancelled (`celery control add_consumer {self._queue}` lets it take jobs again), or "
+                "its connection to the queue is being made anew"
+            )
         return None

@@ -64,8 +64,6 @@ class Health:
             return "it is draining: what runs is finished, nothing new is begun"
         if not self.consuming:
             return "the model is being loaded"
-        if self.consumer_state is not None and (idle := self.consumer_state.reason) is not None:
-            return idle
         still = self.live()
         if still is not None:
             return still
@@ -76,4 +74,7 @@ class Health:
             return "Redis has not answered yet"
         if silence_s > _MISSED_HEARTBEATS * EVERY_S:
             return f"Redis has not answered for {silence_s:.0f} s"
+        # A consumer that lost Redis looks as one that was cancelled.
+        if self.consumer_state is not None and (idle := self.consumer_state.reason) is not None:
+            return idle
         return self._faults.reason if self._faults else None
