@@ -1,17 +1,19 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment, WEIGHTS (for the demo) a folder of real
-# weights, ARGS further arguments for the demo, pytest or the benchmarks (their names), FULL=1 longer benchmarks.
+# weights, ARGS further arguments for the demo, pytest or the benchmarks (their names), FULL=1 longer benchmarks,
+# PROCESSES how many run the tests.
 
 PYTHON ?= python3
 VENV ?= .venv
 WEIGHTS ?=
 ARGS ?=
 FULL ?=
+PROCESSES ?= 2
 BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
 
-.PHONY: help demo test chaos bench images lint format docs clean
+.PHONY: help demo test chaos bench images lint format docs site clean
 
 help:
 	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
@@ -19,17 +21,19 @@ help:
 	@echo "make chaos   kill, cut off and fill what the service stands on, for long and with the default settings"
 	@echo "make bench   measure it on this machine, a few minutes (FULL=1 longer; ARGS='crops service' for some)"
 	@echo "make images  build the container images without a daemon, and score a job in them (as root, on Debian)"
-	@echo "make lint    ruff, mypy and hadolint"
+	@echo "make lint    ruff, mypy, import contracts and hadolint"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
+	@echo "make site    build the documentation as a site in build/site"
 	@echo "make clean   remove the virtual environment and build products"
 
 # What `make test` has installed is enough for the demo.
 demo: $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-demo)
 	@$(BIN)/python -m maskscore_worker.demo $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
+# In two processes, each with services of its own (PROCESSES=0: in one). What takes longest comes first.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder $(ARGS)
 
 # The short form of these is a part of `make test`.
 chaos: $(VENV)/.installed-dev
@@ -46,6 +50,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/*.Dockerfile
 
 format: $(VENV)/.installed-dev
@@ -53,10 +58,15 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/maskscore settings --markdown > docs/settings.md
+	$(BIN)/maskscore settings --markdown > docs/reference/settings.md
 	$(BIN)/python -c 'import sys, yaml; yaml.safe_dump(yaml.safe_load(sys.stdin)["spec"], sys.stdout, sort_keys=False)' \
 		< deploy/components/monitoring/alerts.yaml > docker/prometheus/alerts.yaml
-	$(BIN)/maskscore metrics --markdown > docs/metrics.md
+	$(BIN)/maskscore metrics --markdown > docs/reference/metrics.md
+	$(BIN)/python -c 'from maskscore.codes import codes_markdown; print(codes_markdown(), end="")' > docs/reference/codes.md
+	PYTHONPATH=tests $(BIN)/python -m licences > docs/reference/licences.md
+
+site: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) $(VENV)-infinity build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,10 +9,12 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from maskscore.job import Job, Mask, ScoringOptions, Thresholds
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore.report import ReportEntry
-from maskscore.result import (
+from maskscore.schema.job import Job, Mask, ScoringOptions, Thresholds
+from maskscore.schema.result import (
     Component,
     Failure,
     ImageInfo,

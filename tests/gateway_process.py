@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from maskscore.local.ports import free_port
+from maskscore.devstack.ports import free_port
 from scrape import get, until
 
 __all__ = ["TOKEN", "Event", "Gateway", "events", "running_gateway"]

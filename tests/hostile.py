@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 
 HEIGHT, WIDTH = 48, 64
 ROUNDS = int(os.environ.get("HOSTILE_ROUNDS", "1"))

@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from maskscore.formats import UnreadableMask
-from maskscore.job import RLE, Mask
+from maskscore.schema.job import RLE, Mask
 
 Bits = npt.NDArray[np.bool_]
 

@@ -88,7 +88,7 @@ def treated(crop: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: 
 def viewed(
     image: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, frame: str, size: int, **numbers: float
 ) -> npt.NDArray[np.uint8]:
-    """The recipes of docs/treatments.md, as they read there: the picture that the transform is given."""
+    """The recipes of docs/reference/treatments.md, as they read there: the picture that the transform is given."""
     alpha, blur, context = (
         numbers.get(name, usual) for name, usual in (("alpha", 0.4), ("blur", 0.1), ("context", 0.25))
     )

@@ -3,10 +3,7 @@
 A producer imports what is listed here; nothing of it needs a model.
 """
 
-from maskscore.async_batch import AsyncBatch
-from maskscore.async_client import AsyncClient, AsyncJobHandle
-from maskscore.batch import Batch
-from maskscore.client import Client, JobHandle
+from maskscore.client import AsyncBatch, AsyncClient, AsyncJobHandle, Batch, Client, JobHandle
 from maskscore.errors import (
     BatchNotFound,
     JobConflict,
@@ -20,10 +17,21 @@ from maskscore.errors import (
     TooManyBatches,
     WaitTimeout,
 )
-from maskscore.job import RLE, ImageRef, Job, Mask, MasksRef, ScoringOptions, Thresholds, View
 from maskscore.ledger import BatchCounts, DeadLetter, JobStatus
-from maskscore.prompts import PromptSet
-from maskscore.result import Component, JobResult, JobState
+from maskscore.schema import (
+    RLE,
+    Component,
+    ImageRef,
+    Job,
+    JobResult,
+    JobState,
+    Mask,
+    MasksRef,
+    PromptSet,
+    ScoringOptions,
+    Thresholds,
+    View,
+)
 from maskscore.settings import ClientSettings
 
 __all__ = [

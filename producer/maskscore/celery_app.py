@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from maskscore.queue import make_app
+from maskscore.broker import make_app
 from maskscore.settings import ClientSettings, load_settings
 
 __all__ = ["app"]

@@ -1,6 +1,7 @@
-"""Settings of all sides, read from ``MASKSCORE_…`` variables; ``docs/settings.md`` is generated from here.
+"""Settings of all sides, read from ``MASKSCORE_…`` variables; ``docs/reference/settings.md`` is generated from here.
 
-S3's address and credentials are the usual ``AWS_…`` variables and files, read by boto3 itself.
+S3's address and credentials are the usual ``AWS_…`` variables and files, read by boto3 itself. All settings are
+declared in this one module, so it is longer than others.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from maskscore.document import explain
 from maskscore.errors import SettingsError
-from maskscore.suggest import closest
+from maskscore.schema import explain
+from maskscore.text import closest
 
 __all__ = [
     "ALL_FIELDS",
@@ -112,8 +113,8 @@ class WorkerSettings(ClientSettings):
         "fp32",
         description="What the image tower computes in. `bf16` is 2 to 4 times as fast where the processor has it, and "
         "moves a mask's probabilities: by up to 0.25 with the `logit_scale` of released CLIPs, for 1 mask in 40 by "
-        "more than 0.03 (docs/performance.md). `auto` is the fastest that agrees with fp32 to 0.001: fp32, on every "
-        "device.",
+        "more than 0.03 (docs/explanation/performance.md). `auto` is the fastest that agrees with fp32 to 0.001: "
+        "fp32, on every device.",
     )
     crop_mode: CropMode = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."
@@ -172,10 +173,10 @@ class WorkerSettings(ClientSettings):
         3, ge=2, description="Attempts that may end with their worker before a job is given up as `poisoned`."
     )
     max_retries: int = Field(
-        12, ge=0, description="Retries of a job that meets passing faults, such as an object store that is down."
+        12, ge=0, description="Retries of a job that meets transient faults, such as an object store that is down."
     )
     retry_for_s: float = Field(
-        900.0, ge=0, description="Seconds after its first passing fault in which a job is retried."
+        900.0, ge=0, description="Seconds after its first transient fault in which a job is retried."
     )
     retry_first_s: float = Field(
         1.0, gt=0, description="Seconds before the first retry; doubled for each further one, with jitter."

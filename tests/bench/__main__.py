@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bench.figures import Figures
 from bench.material import BUILD
-from maskscore_worker.allocator import keep_freed_memory
+from maskscore_worker.model.allocator import keep_freed_memory
 
 NAMES = (
     "crops",

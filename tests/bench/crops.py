@@ -18,13 +18,14 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import COCO_MINI, jpeg, masks, photograph
 from bench.turns import in_turn
-from maskscore.job import Mask, View
-from maskscore.mask_frames import count_fitting
-from maskscore.masks import encode_mask
-from maskscore_worker.crops import make_crop
-from maskscore_worker.images import decode_image
-from maskscore_worker.regions import Region, find_regions
-from maskscore_worker.treatments import treat
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.masks.frame_fit import count_fitting
+from maskscore.schema.job import Mask, View
+from maskscore_worker.crops.cpu_cropper import make_crop, treat
+from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.masks.regions import Region, find_regions
 from reference import decode, treated
 
 __all__ = ["coco_mini", "crops_of", "plain", "run"]

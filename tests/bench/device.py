@@ -26,19 +26,22 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.turns import in_turn
-from maskscore.job import Job, Mask, ScoringOptions, View
 from maskscore.ledger import Claim
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Job, Mask, ScoringOptions, View
 from maskscore.settings import WorkerSettings
-from maskscore_worker import crops_torch
-from maskscore_worker.croppers import HostCropper
-from maskscore_worker.crops_device import DeviceCropper
+from maskscore_worker.crops import torch_ops
+from maskscore_worker.crops.cpu_cropper import CpuCropper
+from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.forward import Forward, fixed_sizes
-from maskscore_worker.loading import load_pipeline
-from maskscore_worker.model import load_model
+from maskscore_worker.masks.regions import Region, find_regions
+from maskscore_worker.model.clip import load_model
+from maskscore_worker.model.cuda_graphs import CudaGraphEncoder, graph_batch_sizes
 from maskscore_worker.pipeline import Pipeline
-from maskscore_worker.regions import Region, find_regions
+from maskscore_worker.pipeline_loader import load_pipeline
+from maskscore_worker.telemetry.stage_timer import StageTimer
 
 __all__ = ["run"]
 
@@ -97,14 +100,14 @@ def _crops(console: Console, figures: Figures, device: torch.device, scale: Scal
     regions = [region for region in found if isinstance(region, Region)]
     view = View()
     cropper, plain = DeviceCropper(SIZE, device), DeviceCropper(SIZE, device)
-    plain.make_crops = crops_torch.make_crops
+    plain.make_crops = torch_ops.make_crops
     opened = cropper.open(pixels)
     makers: dict[str, Callable[[], Any]] = {
-        "CPU path, fp32": _maker(HostCropper(SIZE, exact=True).open(pixels), regions, view),
-        "CPU path, bf16": _maker(HostCropper(SIZE, exact=False).open(pixels), regions, view),
+        "CPU path, fp32": _maker(CpuCropper(SIZE, exact=True).open(pixels), regions, view),
+        "CPU path, bf16": _maker(CpuCropper(SIZE, exact=False).open(pixels), regions, view),
         "device, PyTorch": _maker(plain.open(pixels), regions, view),
     }
-    if cropper.make_crops is not crops_torch.make_crops:
+    if cropper.make_crops is not torch_ops.make_crops:
         makers["device, Triton"] = _maker(opened, regions, view)
     makers["device, with the upload"] = lambda: _maker(cropper.open(pixels), regions, view)()
     expected = makers["CPU path, fp32"]().astype(int)
@@ -173,7 +176,7 @@ def _end_to_end(
 def _masks_per_s(pipeline: Pipeline, jobs: list[Job], threads: int) -> float:
     started = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        done = list(pool.map(lambda job: pipeline.run(job, _claim(job), _never), jobs))
+        done = list(pool.map(lambda job: pipeline.score(job, _claim(job), _never, StageTimer()), jobs))
     scored = sum(part.skipped is None for result in done for part in result.components)
     if scored != sum(len(list(job.masks)) for job in jobs):
         raise AssertionError("not all masks were scored")
@@ -186,8 +189,8 @@ def _bare_forward(
     """Return the images per second of the tower alone, its crops on the device already, at its best batch size."""
     model = load_model(scale.weights, architecture="ViT-B-32", device=device, precision=precision)
     shape = (model.image_size, model.image_size, 3)
-    sizes = fixed_sizes(scale.batches[-1])
-    forward = Forward(model.image_tower, shape=shape, dtype=torch.uint8, device=device, sizes=sizes)
+    sizes = graph_batch_sizes(scale.batches[-1])
+    forward = CudaGraphEncoder(model.image_tower, shape=shape, dtype=torch.uint8, device=device, sizes=sizes)
     # To be compared, not to depend on: it wants a C compiler and minutes.
     compiled = torch.compile(model.image_tower) if device.type == "cuda" else None
     table = Table(title=f"{model.architecture}, images per second, {precision}")

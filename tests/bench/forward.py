@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from bench.figures import Figures
 from bench.material import full_size_weights
 from bench.turns import in_turn
-from maskscore_worker.lanes import SLICE, Lanes
-from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
 
 __all__ = ["bare_forward", "load_full_size", "random_crops", "run"]
 
@@ -78,11 +78,11 @@ def random_crops(count: int) -> Crops:
 def bare_forward(model: ClipModel) -> Callable[[Crops], npt.NDArray[np.float32]]:
     """Return the forward as a worker's lanes run it, with nothing around it."""
     count = torch.get_num_threads()
-    lanes = Lanes(model.encode_images, count)
+    lanes = ComputeThreads(model.encode_images, count)
     threads = ThreadPoolExecutor(count)
 
     def forward(crops: Crops) -> npt.NDArray[np.float32]:
-        slices = [crops[start : start + SLICE] for start in range(0, len(crops), SLICE)]
+        slices = [crops[start : start + CROPS_PER_PASS] for start in range(0, len(crops), CROPS_PER_PASS)]
         return np.concatenate(list(threads.map(lanes.encode, slices)))
 
     return forward

@@ -18,7 +18,7 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.stack import cpu_seconds, running_services
 from maskscore import Client, ClientSettings, Job, Mask
-from maskscore.local.ports import free_port
+from maskscore.devstack.ports import free_port
 from scrape import get, until
 
 __all__ = ["run"]

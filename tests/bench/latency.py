@@ -15,12 +15,14 @@ from bench.forward import load_full_size
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.stack import BUCKET, running_services, running_worker, upload
 from maskscore import Job, Mask, ScoringOptions
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore_worker.crops import make_crop
-from maskscore_worker.images import decode_image
-from maskscore_worker.model import ClipModel
-from maskscore_worker.regions import Region, find_regions
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.storage import Objects
+from maskscore_worker.crops.cpu_cropper import make_crop
+from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.masks.regions import Region, find_regions
+from maskscore_worker.model.clip import ClipModel
 
 __all__ = ["run"]
 

@@ -20,15 +20,20 @@ from rich.table import Table
 from bench.crops import coco_mini
 from bench.figures import Figures
 from bench.material import COCO_MINI
-from maskscore.job import Frame, ScoringOptions, Treatment, View
-from maskscore.mask_frames import count_fitting
-from maskscore.prompts import PromptSet, load_builtin
-from maskscore_worker.crops import make_crop
+from maskscore.masks.frame_fit import count_fitting
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.schema.job import Frame, ScoringOptions, Treatment, View
+from maskscore.schema.prompt_set import (
+    PromptSet,
+)
+from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.images import decode_image
-from maskscore_worker.model import ClipModel, load_model
-from maskscore_worker.regions import Region, find_regions
+from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.masks.regions import Region, find_regions
+from maskscore_worker.model.clip import ClipModel, load_model
 from maskscore_worker.scoring import Scores, score
 
 __all__ = ["run"]

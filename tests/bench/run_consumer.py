@@ -14,9 +14,9 @@ from typing import Any
 import redis
 
 from maskscore import ClientSettings, Component, JobResult, JobState
-from maskscore.document import pack
+from maskscore.broker.celery_queue import make_app, queue_keys
 from maskscore.ledger import Ledger, new_token
-from maskscore.queue import make_app, queue_keys
+from maskscore.schema.document import pack
 
 __all__ = ["main"]
 

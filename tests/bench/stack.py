@@ -12,8 +12,8 @@ from pathlib import Path
 import boto3
 
 from maskscore import Client, ClientSettings
-from maskscore.local import LocalServices
-from maskscore.local.worker import LocalWorker, start_worker
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import LocalWorker, start_worker
 
 __all__ = [
     "BUCKET",

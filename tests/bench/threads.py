@@ -17,12 +17,14 @@ from bench.figures import Figures
 from bench.forward import load_full_size
 from bench.material import masks, photograph
 from maskscore import Mask
-from maskscore.job import View
-from maskscore.masks import encode_mask
-from maskscore_worker.batcher import Batcher
-from maskscore_worker.crops import make_crop
-from maskscore_worker.lanes import SLICE, Lanes
-from maskscore_worker.regions import Region, find_regions
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import View
+from maskscore_worker.batching import Batcher
+from maskscore_worker.crops.cpu_cropper import make_crop
+from maskscore_worker.masks.regions import Region, find_regions
+from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
 
 __all__ = ["run"]
 
@@ -51,7 +53,12 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
     for tasks in (1, 2, 4, 8):
         ways[f"{cores} lanes of one thread, {tasks} task threads"] = (
             tasks,
-            lambda: Batcher(Lanes(model.encode_images, cores).encode, max_batch=SLICE, max_wait_s=0.005, lanes=cores),
+            lambda: Batcher(
+                ComputeThreads(model.encode_images, cores).encode,
+                max_batch=CROPS_PER_PASS,
+                max_wait_s=0.005,
+                threads=cores,
+            ),
         )
     ways[f"one pass over {cores} threads, 4 task threads"] = (
         4,

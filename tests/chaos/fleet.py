@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from maskscore.local.process import ServerProcess
+from maskscore.devstack.server_process import ServerProcess
 
 __all__ = ["Fleet", "Worker", "bare_environment"]
 

@@ -21,7 +21,7 @@ from chaos.proxy import TcpProxy
 from chaos.s3_faults import S3FaultProxy
 from chaos.scenario import Load, Redelivery, Resumption
 from maskscore import Client, ClientSettings, Job
-from maskscore.local import LocalRedis, LocalServices, start_redis
+from maskscore.devstack import LocalRedis, LocalServices, start_redis
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
 

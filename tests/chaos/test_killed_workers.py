@@ -12,7 +12,7 @@ from chaos.form import FORM
 from chaos.scenario import Record, Redelivery, Row
 from chaos.stage import WORKERS, Stage
 
-# The promise with the default lease of 30 s; a keeper's round and a busy machine come on top of the lease.
+# The promise with the default lease of 30 s; a sweeper's round and a busy machine come on top of the lease.
 _PROMISED_S = 40.0
 
 

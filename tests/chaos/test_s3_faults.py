@@ -1,4 +1,4 @@
-"""S3 that fails a third of its requests, or answers slowly: a passing fault costs time and no job."""
+"""S3 that fails a third of its requests, or answers slowly: a transient fault costs time and no job."""
 
 from __future__ import annotations
 

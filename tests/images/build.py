@@ -26,10 +26,12 @@ from PIL import Image as Picture
 
 from images.container import Image, mounted
 from images.machine import pip_configuration
-from maskscore.local import LocalServices
-from maskscore.local.ports import free_port
-from maskscore.local.s3_server import client
-from maskscore.masks import encode_mask
+from maskscore.devstack import LocalServices
+from maskscore.devstack.ports import free_port
+from maskscore.devstack.s3_server import client
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore_worker.demo.scenes import Scene, draw_scene
 
 ROOT: Final = Path(__file__).parents[2]

@@ -1,12 +1,14 @@
-"""What the integration tests share: one Redis and one S3 server for the whole run."""
+"""What the integration tests share: one Redis, one S3 server and one worker for the whole run."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from maskscore.local import LocalServices
+from maskscore.devstack import LocalServices, start_worker
+from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
 
 
@@ -15,3 +17,22 @@ def services() -> Iterator[LocalServices]:
     """A private Redis and S3; the environment of this process points to them."""
     with LocalServices() as running, surroundings(running.environment()):
         yield running
+
+
+@pytest.fixture(scope="package")
+def demo_worker(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What reaches a worker with the demo model and the defaults, which may read all buckets and pytest's folders.
+
+    Several modules use it: a job's or a batch's id that is not made up has the module's name in it.
+    """
+    environment = {**services.environment(), "MASKSCORE_NAMESPACE": f"shared-{uuid.uuid4().hex[:8]}"}
+    worker = {
+        **environment,
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_BUCKETS": "*",
+        "MASKSCORE_RESULT_BUCKETS": "*",
+        "MASKSCORE_FILE_ROOTS": str(tmp_path_factory.getbasetemp()),
+    }
+    with start_worker(worker):
+        yield environment

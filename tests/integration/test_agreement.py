@@ -20,19 +20,26 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from maskscore import Client, ClientSettings, Component, Job, JobState, Mask, ScoringOptions
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Claim
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import PromptSet, load_builtin
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.schema.prompt_set import (
+    PromptSet,
+)
 from maskscore.settings import WorkerSettings
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.loading import load_pipeline
+from maskscore_worker.pipeline_loader import load_pipeline
+from maskscore_worker.telemetry.stage_timer import StageTimer
 from reference import Reference, decode, multiplier
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 TREATMENTS = ("original", "raw_crop", "soft_mask")
 TOLERANCE = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
 BoolMask = npt.NDArray[np.bool_]
@@ -139,17 +146,18 @@ def test_drawn_scenes(service: tuple[str, Client], reference: Reference, treatme
         )
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
 @pytest.mark.parametrize("treatment", TREATMENTS)
-def test_real_photos_with_all_their_masks(service: tuple[str, Client], reference: Reference, treatment: Any) -> None:
+def test_real_photos_with_all_their_masks(
+    service: tuple[str, Client], reference: Reference, treatment: Any, photo_dataset: Path
+) -> None:
     mode, client = service
     options = ScoringOptions(prompts="demo", treatment=treatment, top_k=5)
-    document = json.loads((COCO_MINI / "instances.json").read_text())
-    masks_uri = upload((COCO_MINI / "instances.json").read_bytes(), "instances.json")
+    document = json.loads((photo_dataset / "instances.json").read_text())
+    masks_uri = upload((photo_dataset / "instances.json").read_bytes(), "instances.json")
     images = {image["id"]: image for image in document["images"]}
     jobs = {}
     for image in images.values():
-        data = (COCO_MINI / "images" / image["file_name"]).read_bytes()
+        data = (photo_dataset / "images" / image["file_name"]).read_bytes()
         uri = upload(data, image["file_name"])
         job = Job.model_validate(
             {"image": uri, "masks": masks_uri, "options": options, "job_id": f"{image['id']}-{treatment}"}
@@ -166,7 +174,7 @@ def test_real_photos_with_all_their_masks(service: tuple[str, Client], reference
             assert component.upstream == upstream
         # The plain code takes its time; a few masks of every photo say as much as all of them.
         some = slice(0, 3)
-        pixels = np.asarray(Image.open(COCO_MINI / "images" / image["file_name"]).convert("RGB"))
+        pixels = np.asarray(Image.open(photo_dataset / "images" / image["file_name"]).convert("RGB"))
         decoded = [decode(a["segmentation"], image["height"], image["width"]) for a in annotations[some]]
         check(result.components[some], decoded, pixels, reference, load_builtin("demo"), options, TOLERANCE[mode])
 
@@ -185,7 +193,7 @@ def test_a_model_with_another_transform_is_given_its_own(tmp_path: Path) -> None
     settings = WorkerSettings(weights=weights, device="cpu", prompts="demo", file_roots=(tmp_path,))
     now = datetime.now(UTC)
     with load_pipeline(settings, worker="here") as pipeline:
-        result = pipeline.run(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None)
+        result = pipeline.score(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None, StageTimer())
     assert result.model is not None
     assert result.model.crop_mode == "reference"
     plain = Reference.from_folder(weights)
@@ -218,7 +226,7 @@ def test_the_real_architecture_at_full_size(full_size: Path, tmp_path: Path, mod
         for treatment in TREATMENTS:
             options = ScoringOptions(treatment=treatment, top_k=5)
             job = Job.model_validate({"image": (tmp_path / "scene.png").as_uri(), "masks": masks, "options": options})
-            result = pipeline.run(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None)
+            result = pipeline.score(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None, StageTimer())
             check(
                 result.components,
                 [mask.mask for mask in scene.masks[:4]],

@@ -27,12 +27,14 @@ from maskscore import (
     ServiceUnavailable,
     WaitTimeout,
 )
+from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.local_worker import start_worker
+from maskscore.devstack.ports import free_port
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices, start_redis
-from maskscore.local.ports import free_port
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.result import Failure
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -46,7 +48,7 @@ def settings(services: LocalServices) -> ClientSettings:
 @pytest.fixture
 def _told_or_never(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks again before the test's time is over: what is not told is never seen."""
-    monkeypatch.setattr("maskscore.watcher._LOOK_AGAIN_S", 1000.0)
+    monkeypatch.setattr("maskscore.client.endings_watcher._CHECK_AGAIN_S", 1000.0)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +93,7 @@ def test_two_thousand_waits_share_one_watcher(settings: ClientSettings) -> None:
         async with AsyncClient(settings, threads=4) as client:
             batch = await client.submit_many(jobs(2000))
             waits = [asyncio.create_task(client.wait(f"j{n}", timeout=100)) for n in range(2000)]
-            await until(lambda: len(client._watcher._bells) == 2000, "all of them wait")
+            await until(lambda: len(client._watcher._waiters) == 2000, "all of them wait")
             assert our_threads().count("maskscore-watcher") == 1
             assert len(our_threads()) <= 5
             await asyncio.to_thread(end, settings, *(f"j{n}" for n in range(2000)))
@@ -101,7 +103,7 @@ def test_two_thousand_waits_share_one_watcher(settings: ClientSettings) -> None:
             assert [outcome.job_id for outcome in outcomes if isinstance(outcome, JobFailed)] == [
                 f"j{n}" for n in range(2000)
             ]
-            assert client._watcher._bells == {}
+            assert client._watcher._waiters == {}
             assert (await batch.counts()).failed == 2000
 
     run(main())
@@ -118,13 +120,13 @@ def test_waits_that_are_cancelled_leave_nothing(settings: ClientSettings) -> Non
 
             waits: list[asyncio.Task[Any]] = [asyncio.create_task(client.wait(f"j{n}")) for n in range(300)]
             waits += [asyncio.create_task(batch.wait()), asyncio.create_task(follow())]
-            await until(lambda: len(client._watcher._bells) == 301, "all of them wait")
+            await until(lambda: len(client._watcher._waiters) == 301, "all of them wait")
             for wait in waits:
                 wait.cancel()
             outcomes = await asyncio.gather(*waits, return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
-            assert client._watcher._bells == {}
-            await until(lambda: not client._looks._asked, "nobody asks any more")
+            assert client._watcher._waiters == {}
+            await until(lambda: not client._load_status._requests, "nobody asks any more")
             await until(lambda: "maskscore-watcher" not in our_threads(), "the watcher has ended")
             await until(lambda: not client._under_way, "no call is under way")
             # And it begins anew.
@@ -225,9 +227,9 @@ def test_a_batch_that_is_followed_no_longer_leaves_nothing(settings: ClientSetti
             end(settings, "j1")
             results = client.as_completed(batch)
             assert (await anext(results)).job_id == "j1"
-            assert client._watcher._bells
+            assert client._watcher._waiters
             await results.aclose()
-            assert client._watcher._bells == {}
+            assert client._watcher._waiters == {}
 
     run(main())
 
@@ -240,7 +242,7 @@ def test_endings_are_waited_for_and_notes_are_kept(settings: ClientSettings) -> 
             assert await batch.endings(wait_s=0.1) == []
             waiting = asyncio.create_task(batch.endings(wait_s=1000))
             await client.submit_many(jobs(2), batch_id="b")
-            await until(lambda: client._watcher._bells, "it waits")
+            await until(lambda: client._watcher._waiters, "it waits")
             end(settings, "j1")
             (ending,) = await waiting
             result = await batch.result_of(ending)
@@ -259,7 +261,7 @@ def test_an_end_is_heard_although_the_connection_broke(settings: ClientSettings)
         async with AsyncClient(settings) as client:
             await client.submit_many(jobs(2))
             waits = [asyncio.create_task(client.wait_for_end(f"j{n}")) for n in range(2)]
-            await until(lambda: len(client._watcher._bells) == 2, "both wait")
+            await until(lambda: len(client._watcher._waiters) == 2, "both wait")
             with redis.Redis.from_url(settings.redis_url) as server:
                 for _ in range(3):
                     server.client_kill_filter(_type="pubsub")
@@ -280,7 +282,7 @@ def test_a_redis_that_is_away_ends_all_waits_and_a_later_one_begins_anew(tmp_pat
             with start_redis(tmp_path, port=port, password=""):
                 await client.submit_many(jobs(50))
                 waits = [asyncio.create_task(client.wait(f"j{n}")) for n in range(50)]
-                await until(lambda: len(client._watcher._bells) == 50, "all of them wait")
+                await until(lambda: len(client._watcher._waiters) == 50, "all of them wait")
             outcomes = await asyncio.gather(*waits, return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} == {ServiceUnavailable}
             with pytest.raises(ServiceUnavailable, match="does not answer"):
@@ -288,7 +290,7 @@ def test_a_redis_that_is_away_ends_all_waits_and_a_later_one_begins_anew(tmp_pat
             with start_redis(tmp_path, port=port, password=""):
                 await client.submit_many(jobs(50))
                 wait = asyncio.create_task(client.wait("j7"))
-                await until(lambda: client._watcher._bells, "it waits")
+                await until(lambda: client._watcher._waiters, "it waits")
                 end(settings, "j7")
                 with pytest.raises(JobFailed, match="j7"):
                     await wait

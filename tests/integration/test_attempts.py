@@ -13,34 +13,43 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from maskscore.document import pack
+from maskscore.broker.lanes import (
+    Lane,
+)
+from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
-from maskscore.job import Job
-from maskscore.ledger import Claim, Lane, Ledger, Submission, new_token
-from maskscore.local import LocalServices
-from maskscore.result import JobResult, JobState
+from maskscore.ledger import (
+    Claim,
+    Ledger,
+    Submission,
+    new_token,
+)
+from maskscore.schema.document import pack
+from maskscore.schema.job import Job
+from maskscore.schema.result import JobResult, JobState
 from maskscore.settings import WorkerSettings
-from maskscore_worker.attempt import Attempts
-from maskscore_worker.company import Company
-from maskscore_worker.device_check import DeviceCheck
-from maskscore_worker.drain import Drain
-from maskscore_worker.faults import WorkerFaults
-from maskscore_worker.leases import Leases
-from maskscore_worker.metrics import Meter
+from maskscore.storage import StoredResult
+from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
+from maskscore_worker.jobs.job_runner import JobRunner
+from maskscore_worker.jobs.leases import Leases
+from maskscore_worker.jobs.shutdown import Shutdown
+from maskscore_worker.jobs.worker_faults import WorkerFaults
+from maskscore_worker.model.device_check import DeviceCheck
+from maskscore_worker.telemetry.metrics import WorkerMetrics
 
 
 class Scripted:
     """In the pipeline's place: does to each job what it is told."""
 
     worker = "w"
-    objects = None
     device_check = DeviceCheck(lambda: np.ones((1, 4), np.float32))
 
     def __init__(self) -> None:
         self.does: Callable[[Job], JobResult] = lambda job: JobResult(job_id=job.job_id, state=JobState.SUCCEEDED)
 
-    def run(self, job: Job, *_: object) -> JobResult:
-        return self.does(job)
+    def run(self, job: Job, *_: object) -> tuple[JobResult, StoredResult]:
+        result = self.does(job)
+        return result, StoredResult(pack(result), None)
 
     def fail_with(self, error: BaseException) -> None:
         def fail(_: Job) -> JobResult:
@@ -55,23 +64,24 @@ class Bench:
         self.client = redis.Redis.from_url(url)
         self.ledger = Ledger(self.client, namespace=self.settings.namespace, ttl_s=60)
         self.leases = Leases(self.ledger, lease_s=60, timeout_s=60)
-        self.drain = Drain(3600, hurry=lambda: None)
-        self.faults = WorkerFaults(self.drain, most_s=0.01)
+        self.shutdown = Shutdown(
+            self.ledger, self.leases, self.send, grace_s=3600, claim_timeout_s=60, exit_process=lambda _: None
+        )
+        self.faults = WorkerFaults(self.shutdown, most_s=0.01)
         self.pipeline = Scripted()
         self.sent: list[str] = []
         self.refuses_to_send: set[str] = set()
         pipeline: Any = self.pipeline
-        self.attempts = Attempts(
+        self.runner = JobRunner(
             self.settings,
             self.ledger,
             self.leases,
-            Company(),
-            self.drain,
+            ExclusiveGate(),
+            self.shutdown,
             self.faults,
             pipeline,
-            Meter(),
+            WorkerMetrics(),
             None,
-            send=self.send,
         )
 
     def send(self, job_id: str, lane: Lane) -> None:
@@ -106,7 +116,7 @@ def test_a_job_that_cannot_be_given_back_does_not_keep_the_others(bench: Bench, 
         holders.append(hold)
     bench.refuses_to_send = {broken}
     # The third one waits as well, and its message counts as lost.
-    assert bench.attempts.release_all() == 2
+    assert bench.shutdown.release_all() == 2
     assert sorted(bench.sent) == sorted({"a", "b", "c"} - {broken})
     assert [bench.state(job_id) for job_id in "abc"] == [JobState.QUEUED] * 3
     for hold in holders:
@@ -134,13 +144,13 @@ def test_a_result_is_given_up_for_what_redis_says_of_it_alone(
     monkeypatch.setattr(bench.ledger, "finish", refuse)
     bench.submit("a")
     with contextlib.suppress(redis.exceptions.NoPermissionError):
-        bench.attempts.run("a")
+        bench.runner.run("a")
     assert bench.state("a") is state
 
 
 FORBIDDEN = JobError(FailureCode.IMAGE_FORBIDDEN, "the bucket's policy forbids it")
 EXPIRED_TOKEN = JobError(FailureCode.STORAGE_UNAVAILABLE, "the session token has expired", of_worker=True)
-AWAY = JobError(FailureCode.STORAGE_UNAVAILABLE, "the store is away", passing=True)
+AWAY = JobError(FailureCode.STORAGE_UNAVAILABLE, "the store is away")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +170,7 @@ def test_what_is_not_the_jobs_fault_does_not_fail_it(
 ) -> None:
     bench.submit("a")
     bench.pipeline.fail_with(error)
-    bench.attempts.run("a")
+    bench.runner.run("a")
     assert bench.state("a") is state
     assert (bench.faults.reason is not None) is of_worker
     if state is JobState.FAILED:
@@ -171,17 +181,16 @@ def test_what_is_not_the_jobs_fault_does_not_fail_it(
         assert code.encode() in (bench.client.hget(f"{bench.settings.namespace}:job:a", "reasons") or b"")
     bench.submit("b")
     bench.pipeline.does = Scripted().does
-    bench.attempts.run("b")
+    bench.runner.run("b")
     assert bench.state("b") is JobState.SUCCEEDED
     assert bench.faults.reason is None
 
 
-def test_a_worker_that_is_at_fault_takes_jobs_ever_more_slowly_but_drains_at_once() -> None:
-    drain = Drain(3600, hurry=lambda: None)
-    faults = WorkerFaults(drain, most_s=3600)
+def test_a_worker_that_is_at_fault_takes_jobs_ever_more_slowly_but_drains_at_once(bench: Bench) -> None:
+    faults = WorkerFaults(bench.shutdown, most_s=3600)
     faults.wait()
-    faults.met("the token has expired")
-    faults.met("the token has expired")
+    faults.record("the token has expired")
+    faults.record("the token has expired")
     assert 0 < faults._pause_s <= 1
-    drain.request()
+    bench.shutdown.request()
     faults.wait()

@@ -20,12 +20,14 @@ import pytest
 from PIL import Image
 
 from maskscore import Client, ClientSettings, JobResult, JobState
-from maskscore.connection import connect
+from maskscore.broker.celery_queue import Sender, make_app
+from maskscore.broker.redis_connection import connect
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.ledger import Ledger, Submission
-from maskscore.local import LocalServices
-from maskscore.local.worker import LocalWorker, start_worker
-from maskscore.masks import encode_mask
-from maskscore.queue import Sender, make_app
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 HEIGHT, WIDTH = 48, 64

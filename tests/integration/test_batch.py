@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from itertools import islice
@@ -17,23 +15,17 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from maskscore import (
-    BatchCounts,
-    BatchNotFound,
-    Client,
-    ClientSettings,
-    Job,
-    JobState,
-    QueueFull,
-    WaitTimeout,
-)
+from command_line import run_command
+from maskscore import BatchCounts, BatchNotFound, Client, ClientSettings, Job, JobState, QueueFull, WaitTimeout
 from maskscore.cli.batch import batch_command
-from maskscore.cli.jobs import cancel_command, results_command, status_command, wait_command
+from maskscore.cli.job_commands import cancel_command, results_command, status_command, wait_command
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.result import Failure
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -158,7 +150,6 @@ def test_the_commands_for_batches_and_dead_letters(services: LocalServices, name
     scene = draw_scene(770_001)
     masks = [{"id": mask.id, "segmentation": encode_mask(mask.mask).model_dump()} for mask in scene.masks[:1]]
     environment = {
-        **os.environ,
         **services.environment(),
         "MASKSCORE_NAMESPACE": namespace,
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
@@ -167,20 +158,11 @@ def test_the_commands_for_batches_and_dead_letters(services: LocalServices, name
         "MASKSCORE_MAX_RETRIES": "1",
         "MASKSCORE_RETRY_FIRST_S": "0.05",
         "MASKSCORE_LOG_LEVEL": "INFO",
-        "COLUMNS": "80",
     }
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
 
     def run(*arguments: str, expect: int = 0, stdin: str = "") -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "maskscore", *arguments],
-            env=environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run_command(*arguments, environment=environment, stdin=stdin)
         assert done.returncode == expect, (arguments, done.stdout, done.stderr)
         return done.stdout + done.stderr
 

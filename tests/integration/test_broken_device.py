@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Job, JobState, Mask, PromptSet, ScoringOptions
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 SQUARE = [[5.0, 5.0, 40.0, 5.0, 40.0, 40.0, 5.0, 40.0]]

@@ -14,12 +14,12 @@ import pytest
 import redis
 
 from maskscore import AsyncClient, Client, Job
-from maskscore.connection import connect
+from maskscore.broker.redis_connection import connect
+from maskscore.devstack.ports import free_port_pairs
+from maskscore.devstack.redis_server import start_redis
 from maskscore.errors import SettingsError
-from maskscore.exporter import run_exporter
-from maskscore.gateway.serve import run_gateway
-from maskscore.local.ports import free_port_pairs
-from maskscore.local.redis_server import start_redis
+from maskscore.exporter.ledger_exporter import run_exporter
+from maskscore.gateway.server import run_gateway
 from maskscore.settings import ClientSettings, GatewaySettings, WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 

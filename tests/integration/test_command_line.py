@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import pytest
 import redis
 from PIL import Image
 
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore_worker.demo.run import DEMO_WEIGHTS
+from command_line import run_command
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore_worker.demo.scenes import draw_scene
 from scrape import until
 from surroundings import ignoring
@@ -40,34 +39,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str]]:
-    environment = {
-        **services.environment(),
-        "MASKSCORE_NAMESPACE": f"cli-{uuid.uuid4().hex[:8]}",
-    }
-    worker = {
-        **environment,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_FILE_ROOTS": str(folder),
-    }
-    with start_worker(worker):
-        yield environment
+def environment(demo_worker: dict[str, str]) -> dict[str, str]:
+    return demo_worker
 
 
 def run(
     environment: dict[str, str], folder: Path, *arguments: str, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "maskscore", *arguments],
-        env={**os.environ, **environment, "COLUMNS": "80"},
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_command(*arguments, environment=environment, folder=folder, stdin=stdin)
 
 
 ONE = ("submit", "--image", "scene.png", "--masks", "masks.json", "--prompts", "demo")

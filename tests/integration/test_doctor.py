@@ -18,12 +18,12 @@ import pytest
 import redis
 
 from maskscore import Client, Job, Mask
+from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.local_worker import start_worker
+from maskscore.devstack.ports import free_port, free_port_pairs
 from maskscore.doctor import Cause, Finding, Verdict, examine
 from maskscore.ledger import Claim, Ledger, new_token
-from maskscore.local import LocalServices, start_redis
-from maskscore.local.ports import free_port, free_port_pairs
-from maskscore.local.worker import start_worker
-from maskscore.result import Failure
+from maskscore.schema.result import Failure
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -16,16 +14,20 @@ import pytest
 import redis
 from PIL import Image
 
+from command_line import run_command
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import load_builtin
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 DEMO = load_builtin("demo")
 
 
@@ -62,7 +64,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices, scenes: Path) -> Iterator[dict[str, str]]:
+def environment(services: LocalServices, scenes: Path, photo_dataset: Path) -> Iterator[dict[str, str]]:
     """A worker, and what a command needs to reach it."""
     services.create_bucket("eval")
     objects = Objects(buckets=None, result_buckets=None)
@@ -74,7 +76,7 @@ def environment(services: LocalServices, scenes: Path) -> Iterator[dict[str, str
         **shared,
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
         "MASKSCORE_BUCKETS": "eval",
-        "MASKSCORE_FILE_ROOTS": f"{scenes},{COCO_MINI.resolve()}",
+        "MASKSCORE_FILE_ROOTS": f"{scenes},{photo_dataset}",
         "MASKSCORE_PROMPTS": "demo",
     }
     with start_worker(worker):
@@ -82,16 +84,10 @@ def environment(services: LocalServices, scenes: Path) -> Iterator[dict[str, str
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "maskscore", "eval", *arguments],
-        env={**os.environ, **environment, "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return run_command("eval", *arguments, environment=environment)
 
 
-def figures(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def measurements(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert ran.returncode == 0, ran.stderr
     answer: dict[str, Any] = json.loads(ran.stdout)
     return answer
@@ -100,12 +96,12 @@ def figures(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_the_demo_model_knows_its_scenes(environment: dict[str, str], scenes: Path, tmp_path: Path) -> None:
     svg = tmp_path / "eval.svg"
     asked = ["--images", "s3://eval/scenes/", "--prompts", "demo", "--negatives", FRAGMENT, "--json", "--svg", str(svg)]
-    answer = figures(run(environment, str(scenes / "all.json"), *asked, "--view", "original+raw_crop/context"))
+    answer = measurements(run(environment, str(scenes / "all.json"), *asked, "--view", "original+raw_crop/context"))
     assert (answer["images"], answer["negatives"], answer["unmapped"]) == (6, "of the file", {"demo": []})
     (entry,) = answer["figures"]
     assert entry["view"] == "original+raw_crop/context"
     assert entry["ranked"] == entry["objects"] > 12
-    treated = figures(run(environment, str(scenes / "all.json"), *asked))["figures"]
+    treated = measurements(run(environment, str(scenes / "all.json"), *asked))["figures"]
     assert [entry["view"] for entry in treated] == ["original", "raw_crop", "soft_mask", "blur", "mean_fill"]
     kinds = [annotation["kind"] for annotation in json.loads((scenes / "all.json").read_text())["annotations"]]
     for entry in treated:
@@ -142,7 +138,7 @@ def test_a_table_of_80_columns_with_sampled_negatives_and_two_prompt_sets(
     rows = [line.split() for line in lines if line.startswith(("original", "blur"))]
     views = ["original", "blur", "original/context=0.5", "blur/context=0.5"]
     assert [row[:2] for row in rows] == [[view, name] for name in ("demo", "sentences") for view in views]
-    # Two shares, and five figures of areas.
+    # Two shares, and five measurements of areas.
     assert {len(row) for row in rows} == {9}
     # A half of a shape is what the demo model was trained to call a part.
     assert float(rows[0][7]) > 0.7
@@ -188,11 +184,10 @@ def test_what_is_not_awaited_is_cancelled(services: LocalServices, scenes: Path)
         assert Ledger(connection, namespace=namespace, ttl_s=60).backlog().waiting == 0
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
-def test_real_photos(environment: dict[str, str]) -> None:
-    file = str(COCO_MINI / "instances.json")
-    asked = ["--images", str(COCO_MINI.resolve() / "images"), "--limit", "3", "--treatment", "blur", "--frame", "pad"]
-    answer = figures(run(environment, file, *asked, "--json"))
+def test_photos(environment: dict[str, str], photo_dataset: Path) -> None:
+    file = str(photo_dataset / "instances.json")
+    asked = ["--images", str(photo_dataset / "images"), "--limit", "3", "--treatment", "blur", "--frame", "pad"]
+    answer = measurements(run(environment, file, *asked, "--json"))
     (entry,) = answer["figures"]
     assert answer["negatives"] == "sampled"
     assert answer["unmapped"] == {"default": []}

@@ -24,24 +24,27 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from command_line import run_command
 from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
 from maskscore.cli.export import export_command
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
+from photo_dataset import MASKS
 
-MINI = Path(__file__).parents[3] / "shared/data/coco-mini"
 DEMO = ScoringOptions(prompts="demo")
 POLYGONS = [[10.0, 10.0, 60.5, 12.0, 40.0, 55.0], [80.0, 80.0, 120.0, 80.0, 120.0, 110.0]]
 Bits = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices) -> dict[str, str]:
+def environment(services: LocalServices, photo_dataset: Path) -> dict[str, str]:
     services.create_bucket("export")
     return {
         **services.environment(),
@@ -50,7 +53,7 @@ def environment(services: LocalServices) -> dict[str, str]:
         "MASKSCORE_PROMPTS": "demo",
         "MASKSCORE_BUCKETS": "export",
         "MASKSCORE_RESULT_BUCKETS": "export",
-        "MASKSCORE_FILE_ROOTS": str(MINI.resolve()),
+        "MASKSCORE_FILE_ROOTS": str(photo_dataset),
     }
 
 
@@ -202,7 +205,7 @@ def test_parquet(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) -> 
     assert str(schema.field("upstream_iscrowd").type) == "int64"
     assert b"background" in schema.field("semantic_multiplier").metadata[b"description"]
     assert json.loads(schema.metadata[b"maskscore"])["columns"]["area"] == "Pixels in the mask."
-    page = (Path(__file__).parents[2] / "docs/export.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/how-to/export.md").read_text()
     assert [name for name in schema.names if not name.startswith("upstream_") and f"`{name}`" not in page] == []
 
 
@@ -263,8 +266,8 @@ def test_categories_fields_and_ids_that_other_tools_read(
 
     def submit(batch_id: str) -> None:
         arguments = ["--image", uri, "--masks", str(tmp_path / "coco.json"), "--prompts", "demo", "--wait"]
-        command = [sys.executable, "-m", "maskscore", "submit", *arguments, "--batch-id", batch_id]
-        subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=120, stdout=subprocess.DEVNULL)
+        ran = run_command("submit", *arguments, "--batch-id", batch_id, environment=environment)
+        assert ran.returncode == 0, ran.stderr
 
     submit("named")
     again = client.rescore(client.batch("named"), prompts="demo", top_k=1, batch_id="named-again")
@@ -344,16 +347,7 @@ def test_filters_and_order(client: Client, batch: tuple[Batch, Truth]) -> None:
 def run(
     environment: dict[str, str], folder: Path, *arguments: str, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "maskscore", "export", *arguments],
-        env={**os.environ, **environment},
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_command("export", *arguments, environment=environment, folder=folder, stdin=stdin)
 
 
 def test_the_command(client: Client, environment: dict[str, str], batch: tuple[Batch, Truth], tmp_path: Path) -> None:
@@ -501,14 +495,15 @@ def test_a_folder_with_something_in_it_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.skipif(not MINI.is_dir(), reason="coco-mini is not there")
-def test_photos_come_back_with_their_categories_and_every_pixel(client: Client, tmp_path: Path) -> None:
-    truth = COCO(str(MINI / "instances.json"))
+def test_photos_come_back_with_their_categories_and_every_pixel(
+    client: Client, photo_dataset: Path, tmp_path: Path
+) -> None:
+    truth = COCO(str(photo_dataset / "instances.json"))
     jobs = [
         Job.model_validate(
             {
-                "image": (MINI / "images" / image["file_name"]).resolve().as_uri(),
-                "masks": {"uri": (MINI / "instances.json").resolve().as_uri(), "image_id": image["id"]},
+                "image": (photo_dataset / "images" / image["file_name"]).as_uri(),
+                "masks": {"uri": (photo_dataset / "instances.json").as_uri(), "image_id": image["id"]},
                 "options": DEMO,
             }
         )
@@ -519,7 +514,7 @@ def test_photos_come_back_with_their_categories_and_every_pixel(client: Client, 
     counts = write_coco(client, batch, tmp_path / "scored.json")
     assert counts.complete
     scored = COCO(str(tmp_path / "scored.json"))
-    assert len(scored.anns) == len(truth.anns) == 100
+    assert len(scored.anns) == len(truth.anns) == MASKS
     for annotation in scored.anns.values():
         original = truth.anns[int(annotation["mask_id"])]
         assert annotation["image_id"] == original["image_id"]
@@ -530,10 +525,12 @@ def test_photos_come_back_with_their_categories_and_every_pixel(client: Client, 
             assert annotation["segmentation"] == original["segmentation"]
     names = {category["id"]: category["name"] for category in truth.dataset["categories"]}
     assert all(category["name"] == names[category["id"]] for category in scored.dataset["categories"])
-    assert scored.imgs[329323]["coco_url"] == truth.imgs[329323]["coco_url"]
+    assert {number: image["coco_url"] for number, image in scored.imgs.items()} == {
+        number: image["coco_url"] for number, image in truth.imgs.items()
+    }
     assert scored.dataset["licenses"] == truth.dataset["licenses"]
     write_sa1b(client, batch, tmp_path / "sa1b")
-    for path in MINI.joinpath("sa1b").glob("*.json"):
+    for path in photo_dataset.joinpath("sa1b").glob("*.json"):
         theirs = {entry["id"]: entry for entry in json.loads(path.read_text())["annotations"]}
         ours = json.loads((tmp_path / "sa1b" / path.name).read_text())
         assert ours["image"]["image_id"] == int(path.stem)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import redis
 
-from maskscore.local import LocalServices
-from maskscore_worker.feature_cache import FeatureCache
-from maskscore_worker.feature_redis import FeatureRedis
+from maskscore.devstack import LocalServices
+from maskscore_worker.features.cache import FeatureCache
+from maskscore_worker.features.redis_cache import RedisFeatureStore
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def test_what_is_put_is_there(client: redis.Redis, namespace: str) -> None:
-    store = FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
+    store = RedisFeatureStore(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
     some = values(0, 600)
     store.put(some)
     store.put(some)
@@ -47,7 +47,7 @@ def test_what_is_put_is_there(client: redis.Redis, namespace: str) -> None:
 
 
 def test_the_least_recently_used_go_first(client: redis.Redis, namespace: str) -> None:
-    store = FeatureRedis(client, namespace=namespace, max_bytes=100 * 2348, ttl_s=60)
+    store = RedisFeatureStore(client, namespace=namespace, max_bytes=100 * 2348, ttl_s=60)
     used = values(0, 10)
     before = client.info("memory")["used_memory"]
     for start in range(0, 1000, 10):
@@ -63,8 +63,8 @@ def test_the_least_recently_used_go_first(client: redis.Redis, namespace: str) -
 
 
 def test_a_lowered_limit_is_reached_step_by_step(client: redis.Redis, namespace: str) -> None:
-    FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60).put(values(0, 1000))
-    small = FeatureRedis(client, namespace=namespace, max_bytes=50 * 2348, ttl_s=60)
+    RedisFeatureStore(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60).put(values(0, 1000))
+    small = RedisFeatureStore(client, namespace=namespace, max_bytes=50 * 2348, ttl_s=60)
     small.put(values(1000, 1001))
     assert 50 < int(client.zcard(f"{namespace}:features")) < 1000
     for _ in range(10):
@@ -73,7 +73,7 @@ def test_a_lowered_limit_is_reached_step_by_step(client: redis.Redis, namespace:
 
 
 def test_all_of_it_ends_with_its_time_to_live(client: redis.Redis, namespace: str) -> None:
-    store = FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=0.3)
+    store = RedisFeatureStore(client, namespace=namespace, max_bytes=1 << 24, ttl_s=0.3)
     store.put(values(0, 100))
     first = next(iter(values(0, 1)))
     # Reading it would keep it.
@@ -90,12 +90,12 @@ def test_all_of_it_ends_with_its_time_to_live(client: redis.Redis, namespace: st
 
 
 def test_a_redis_whose_memory_is_needed_takes_nothing_more(client: redis.Redis, namespace: str) -> None:
-    store = FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
+    store = RedisFeatureStore(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
     store.put(values(0, 1))
     used = client.info("memory")["used_memory"]
     try:
         client.config_set("maxmemory", int(used * 1.2))
-        busy = FeatureRedis(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
+        busy = RedisFeatureStore(client, namespace=namespace, max_bytes=1 << 24, ttl_s=60)
         busy.put(values(1, 2))
         assert busy.get(list(values(0, 2))) == values(0, 1)
         # Full, it still answers.
@@ -108,7 +108,7 @@ def test_a_redis_whose_memory_is_needed_takes_nothing_more(client: redis.Redis, 
 def test_a_redis_that_is_away_costs_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     nowhere = redis.Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=1)
     cache = FeatureCache(
-        lambda: FeatureRedis(nowhere, namespace="x", max_bytes=1 << 20, ttl_s=60),
+        lambda: RedisFeatureStore(nowhere, namespace="x", max_bytes=1 << 20, ttl_s=60),
         place="Redis",
         dimensions=3,
         rest_s=3600,

@@ -20,17 +20,17 @@ from celery import Celery
 from PIL import Image
 
 from maskscore import AsyncClient, Client, ClientSettings, Job, JobState, Mask, ScoringOptions
+from maskscore.broker.celery_queue import make_app
+from maskscore.broker.redis_rights import acl_rule, missing_right
+from maskscore.devstack import start_redis
+from maskscore.devstack.local_worker import LocalWorker, start_worker
+from maskscore.devstack.ports import free_port
 from maskscore.doctor.examination import examine
-from maskscore.document import pack
 from maskscore.ledger import Ledger, Submission
-from maskscore.local import start_redis
-from maskscore.local.ports import free_port
-from maskscore.local.worker import LocalWorker, start_worker
-from maskscore.queue import make_app
-from maskscore.rights import acl_rule, missing_right
+from maskscore.schema.document import pack
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.messages import why_not_ours
+from maskscore_worker.jobs.message_filter import rejection_reason
 from scrape import get, scrape, until
 
 NAMESPACE = "ops"
@@ -175,8 +175,8 @@ FOREIGN: dict[str, bytes] = {
 
 
 def test_our_own_messages_are_ours() -> None:
-    assert why_not_ours(json.loads(message())) is None
-    assert why_not_ours(json.loads(message(["content-0123456789abcdef"]))) is None
+    assert rejection_reason(json.loads(message())) is None
+    assert rejection_reason(json.loads(message(["content-0123456789abcdef"]))) is None
 
 
 def test_a_worker_works_with_the_least_rights_and_lacks_none(site: Site) -> None:
@@ -260,7 +260,7 @@ def test_a_right_that_is_missing_is_named_by_the_worker_and_by_doctor(site: Site
         assert words in str(missing_right(poor, NAMESPACE))
     found = {each.name: each for each in examine(WorkerSettings(redis_url=url, namespace=NAMESPACE), as_worker=False)}
     assert found["redis rights"].verdict.name == "FAILED"
-    assert "docs/redis.md" in str(found["redis rights"].advice)
+    assert "docs/how-to/redis.md" in str(found["redis rights"].advice)
 
 
 def test_a_worker_without_its_rights_does_not_start(site: Site) -> None:
@@ -276,5 +276,5 @@ def test_a_worker_without_its_rights_does_not_start(site: Site) -> None:
 
 
 def test_the_documented_rule_is_the_one_that_was_tried() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "redis.md").read_text("utf-8")
     assert acl_rule("maskscore") in " ".join(page.replace("\\\n", " ").split())

@@ -26,13 +26,15 @@ from PIL import Image
 
 from gateway_process import TOKEN, Gateway, events, running_gateway
 from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, MasksRef, ScoringOptions
+from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack.local_worker import start_worker
+from maskscore.devstack.ports import free_port
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices, start_redis
-from maskscore.local.ports import free_port
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.metrics import METRICS
-from maskscore.result import Failure
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.observability.metrics import METRICS
+from maskscore.schema.result import Failure
 from maskscore.settings import GatewaySettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
@@ -391,10 +393,10 @@ def test_hundreds_of_streams_take_no_threads(gateway: Gateway, settings: ClientS
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_pages_own_lines_work(gateway: Gateway, settings: ClientSettings, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
-    (one,) = re.findall(r"## One job\n\n((?:    .*\n)+)", page)
-    (many,) = re.findall(r"## Many\n\n((?:    .*\n)+)", page)
-    one = one.replace("http://localhost:8080", gateway.url)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "gateway.md").read_text()
+    (one,) = re.findall(r"## One job\n\n.*\n\n((?:    .*\n)+)", page)
+    (many,) = re.findall(r"## Many jobs\n\n((?:    .*\n)+)", page)
+    one = one.replace("http://127.0.0.1:8080", gateway.url)
     names = [named() for _ in range(3)]
     (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job(name)) + "\n" for name in names))
     ender = threading.Thread(target=_end_when_there, args=(settings, ["photo-1", *names]))

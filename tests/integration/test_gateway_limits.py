@@ -20,8 +20,8 @@ import httpx2
 import pytest
 
 from gateway_process import TOKEN, Gateway, events, running_gateway
-from maskscore.local import LocalServices
-from maskscore.local.ports import free_port
+from maskscore.devstack import LocalServices
+from maskscore.devstack.ports import free_port
 from scrape import get, scrape, until
 
 OTHER = "another-token-for-the-tests"

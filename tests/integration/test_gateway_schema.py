@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi import checks
 
 from gateway_process import TOKEN, Gateway, running_gateway
+from maskscore.devstack import LocalServices
 from maskscore.gateway.app import make_app
 from maskscore.gateway.openapi import openapi_document
-from maskscore.local import LocalServices
 from maskscore.settings import GatewaySettings
 
 

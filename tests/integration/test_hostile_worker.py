@@ -29,12 +29,12 @@ from hostile import (
     spoiled_fields,
 )
 from maskscore import Client, ClientSettings, JobResult, JobState
-from maskscore.connection import connect
+from maskscore.broker.celery_queue import Sender, make_app
+from maskscore.broker.redis_connection import connect
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import FailureCode, SkipCode
 from maskscore.ledger import Ledger, Submission
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.queue import Sender, make_app
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 # Pillow will read the IM format no more one day; today it does.

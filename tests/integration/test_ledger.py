@@ -12,21 +12,23 @@ from typing import Any
 import pytest
 import redis
 
+from maskscore.broker.lanes import (
+    LANES,
+    Lane,
+)
+from maskscore.devstack import LocalServices
 from maskscore.errors import JobNotFound
 from maskscore.ledger import (
-    LANES,
     BatchCounts,
     BatchLedger,
     Claim,
-    Lane,
     Ledger,
     Submission,
     Submitted,
-    Swept,
+    SweepResult,
     new_token,
 )
-from maskscore.local import LocalServices
-from maskscore.result import Failure, JobState
+from maskscore.schema.result import Failure, JobState
 
 PASSING = Failure(code="storage_unavailable", message="the store is away")
 
@@ -72,13 +74,13 @@ def state(ledger: Ledger, job_id: str = "a") -> JobState:
     return status.state
 
 
-def sweep(ledger: Ledger, **given: Any) -> Swept:
+def sweep(ledger: Ledger, **given: Any) -> SweepResult:
     settings = {
         "lock_s": 60,
         "max_attempts": 3,
         "stranded_after_s": 60,
         "queue_keys": LANES,
-        "keeper": "k",
+        "sweeper": "k",
         "limit": 100,
         **given,
     }
@@ -92,9 +94,9 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.005)
 
 
-def swept(ledger: Ledger, what: str, **given: Any) -> Swept:
+def swept(ledger: Ledger, what: str, **given: Any) -> SweepResult:
     """Sweep until something of this kind has come about."""
-    rounds: list[Swept] = []
+    rounds: list[SweepResult] = []
 
     def found() -> bool:
         rounds.append(sweep(ledger, **given))
@@ -378,10 +380,10 @@ def test_a_job_that_waited_too_long_expires_unrun(ledger: Ledger, client: redis.
 
 
 def test_one_keeper_at_a_time(ledger: Ledger) -> None:
-    assert sweep(ledger, keeper="one").held
-    assert not sweep(ledger, keeper="two").held
-    assert sweep(ledger, keeper="one", lock_s=0.001).held
-    until(lambda: sweep(ledger, keeper="two").held)
+    assert sweep(ledger, sweeper="one").held
+    assert not sweep(ledger, sweeper="two").held
+    assert sweep(ledger, sweeper="one", lock_s=0.001).held
+    until(lambda: sweep(ledger, sweeper="two").held)
 
 
 def test_a_job_beside_an_empty_queue_has_lost_its_message(ledger: Ledger, client: redis.Redis, namespace: str) -> None:
@@ -639,10 +641,10 @@ def test_what_is_due_comes_back_although_redis_clock_was_put_back(
 def test_the_lock_of_a_keeper_that_is_gone_lapses_although_redis_clock_was_put_back(
     ledger: Ledger, client: redis.Redis, namespace: str
 ) -> None:
-    assert sweep(ledger, keeper="gone", lock_s=0.02).held
+    assert sweep(ledger, sweeper="gone", lock_s=0.02).held
     # As Redis counts a time to live when its clock is put back by an hour.
     client.pexpire(f"{namespace}:keeper", 3_600_000)
-    until(lambda: sweep(ledger, keeper="two").held)
+    until(lambda: sweep(ledger, sweeper="two").held)
 
 
 def test_unknown_jobs_are_said_to_be_unknown(ledger: Ledger) -> None:

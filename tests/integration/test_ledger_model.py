@@ -27,9 +27,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from maskscore.ledger import LANES, BatchLedger, Claim, Ledger, Submission, Submitted, new_token
-from maskscore.local import LocalServices
-from maskscore.result import Failure, JobState
+from maskscore.broker.lanes import (
+    LANES,
+)
+from maskscore.devstack import LocalServices
+from maskscore.ledger import (
+    BatchLedger,
+    Claim,
+    Ledger,
+    Submission,
+    Submitted,
+    new_token,
+)
+from maskscore.schema.result import Failure, JobState
 
 MAX_ATTEMPTS, MAX_RETRIES = 2, 2
 GONE_S, LONG_S = 0.001, 3600.0
@@ -254,7 +264,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # The short leases and delays are over by Redis's clock, too.
         time.sleep(3 * GONE_S)
         swept = self.ledger.sweep(
-            keeper="k", lock_s=60, max_attempts=MAX_ATTEMPTS, stranded_after_s=LONG_S, queue_keys=LANES, limit=100
+            sweeper="k", lock_s=60, max_attempts=MAX_ATTEMPTS, stranded_after_s=LONG_S, queue_keys=LANES, limit=100
         )
         expected = set()
         lapsed = poisoned = 0

@@ -19,9 +19,9 @@ import pytest
 import redis
 from botocore.exceptions import ClientError
 
-from maskscore.local import LocalServiceError, LocalServices, binaries, ports, start_redis, start_s3
-from maskscore.local.process import ServerProcess
-from maskscore.local.signals import signals_held
+from maskscore.devstack import LocalServiceError, LocalServices, binaries, ports, start_redis, start_s3
+from maskscore.devstack.server_process import ServerProcess
+from maskscore.processes.signals import deferred_signals
 from surroundings import surroundings
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -229,7 +229,7 @@ def test_missing_programs_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_held_signals_arrive_after_the_block() -> None:
     steps = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (the place where it is raised is the point)
-        with signals_held() as pending:
+        with deferred_signals() as pending:
             os.kill(os.getpid(), signal.SIGINT)
             eventually(lambda: bool(pending), "the signal is noted")
             steps.append("inside")
@@ -241,7 +241,7 @@ def test_held_signals_arrive_after_the_block() -> None:
 PARENT = """
 import signal, sys
 from pathlib import Path
-from maskscore.local import LocalServices
+from maskscore.devstack import LocalServices
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 print("starting", flush=True)

@@ -6,9 +6,7 @@ import base64
 import gzip
 import io
 import json
-import os
 import subprocess
-import sys
 import uuid
 import zipfile
 import zlib
@@ -21,12 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command_line import run_command
 from mask_files import Bits, brush_of, cvat_runs, label_map, png
 from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringOptions
-from maskscore.job import MasksFormat
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import MasksFormat
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -221,14 +222,9 @@ def test_the_command_line_takes_a_format(services: LocalServices, folder: Path, 
     boto3.client("s3").put_object(Bucket="by-uri", Key="map.png", Body=png(LABELS))
 
     def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "maskscore", "submit", *arguments, "--prompts", "demo", "--wait", "--json"],
-            env={**os.environ, **services.environment(), "MASKSCORE_NAMESPACE": namespace},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**services.environment(), "MASKSCORE_NAMESPACE": namespace}
+        command = ("submit", *arguments, "--prompts", "demo", "--wait", "--json")
+        return run_command(*command, environment=environment, folder=folder)
 
     by_uri = submit("--image", "scene.png", "--masks", "s3://by-uri/map.png", "--format", "png-binary")
     (component,) = json.loads(by_uri.stdout)["components"]

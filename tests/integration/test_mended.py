@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +14,15 @@ import pytest
 import redis
 from PIL import Image
 
+from command_line import run_command
 from maskscore import AsyncClient, BatchCounts, Client, ClientSettings, Job, JobState, WaitTimeout
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.prompts import load_builtin
-from maskscore.result import Failure
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 IMAGES = 60
@@ -69,14 +70,7 @@ def client_of(environment: dict[str, str]) -> Client:
 
 
 def maskscore(environment: dict[str, str], *arguments: str, expect: int) -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "maskscore", *arguments],
-        env={**os.environ, **environment, "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    ran = run_command(*arguments, environment=environment)
     assert ran.returncode == expect, (ran.stdout, ran.stderr)
     return ran
 

@@ -12,15 +12,15 @@ from unittest.mock import Mock
 import pytest
 from boto3.exceptions import RetriesExceededError
 
-from maskscore.document import pack
+from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob, ResultUnavailable
-from maskscore.job import Job
 from maskscore.ledger import JobRecord, JobStatus
-from maskscore.local import LocalServices
-from maskscore.objects import Objects
-from maskscore.objects.failures import s3_errors
-from maskscore.result import JobResult, JobState
-from maskscore.store import StoredResult, load_result, load_result_or_error, store_result
+from maskscore.schema.document import pack
+from maskscore.schema.job import Job
+from maskscore.schema.result import JobResult, JobState
+from maskscore.storage import Objects
+from maskscore.storage.failures import s3_errors
+from maskscore.storage.results import StoredResult, load_result, load_result_or_error, store_result
 
 KEYS = ["plain.jpg", "with space.jpg", "100%25.jpg", "a+b.jpg", "q?x=1#y.jpg", "ünï/日本.jpg"]
 
@@ -51,7 +51,7 @@ def test_keys_are_taken_as_they_are_written(objects: Objects, key: str) -> None:
 def test_what_cannot_be_read(objects: Objects, uri: str, code: str, words: str) -> None:
     with pytest.raises(JobError) as caught:
         objects.read(uri, what="masks", max_bytes=10)
-    assert (caught.value.code, caught.value.passing) == (code, False)
+    assert (caught.value.code, caught.value.transient) == (code, False)
     assert words in str(caught.value)
 
 
@@ -71,7 +71,7 @@ def test_results_go_only_where_they_may(objects: Objects) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "passing", "of_worker"),
+    ("variables", "transient", "of_worker"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, False, True),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, False, True),
@@ -81,14 +81,18 @@ def test_results_go_only_where_they_may(objects: Objects) -> None:
     ],
 )
 def test_wrong_credentials_and_a_dead_store(
-    services: LocalServices, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], passing: bool, of_worker: bool
+    services: LocalServices,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    transient: bool,
+    of_worker: bool,
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(JobError) as caught:
         Objects(buckets=None, result_buckets=None).read("s3://objects/ten", what="image", max_bytes=10)
     error = caught.value
-    assert (error.code, error.passing, error.of_worker) == ("storage_unavailable", passing, of_worker)
+    assert (error.code, error.transient, error.of_worker) == ("storage_unavailable", transient, of_worker)
     assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
 
 
@@ -130,7 +134,7 @@ def test_a_download_keeps_to_the_buckets_and_says_when_it_was_cut_off(tmp_path: 
     assert refused.value.code == FailureCode.URI_NOT_ALLOWED
     with pytest.raises(JobError, match="does not answer") as cut_off, s3_errors("s3://mine/a.json", "mine", "masks"):
         raise RetriesExceededError(ConnectionResetError("by peer"))  # type: ignore[arg-type]
-    assert (cut_off.value.code, cut_off.value.passing) == (FailureCode.STORAGE_UNAVAILABLE, True)
+    assert (cut_off.value.code, cut_off.value.transient) == (FailureCode.STORAGE_UNAVAILABLE, True)
 
 
 def test_a_result_is_written_where_there_is_none_or_an_earlier_one_of_the_same_job(objects: Objects) -> None:
@@ -147,7 +151,7 @@ def test_a_result_is_written_where_there_is_none_or_an_earlier_one_of_the_same_j
     store("a", one, "second")
     with pytest.raises(JobError, match=r"holds the result of job a, .* ends in '/'") as caught:
         store("b", one)
-    assert (caught.value.code, caught.value.passing) == ("result_exists", False)
+    assert (caught.value.code, caught.value.transient) == ("result_exists", False)
     kept = JobResult.model_validate_json(objects.read(one, what="result", max_bytes=9999).data)
     assert (kept.job_id, kept.worker) == ("a", "second")
     objects.write(one, b"notes of mine", content_type="text/plain")

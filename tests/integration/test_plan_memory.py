@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
-from maskscore.plan import memory
-from maskscore.plan.measure import measure
+from maskscore.sizing import job_bytes
+from maskscore.sizing.measure import measure
 
 
 def test_the_figures_of_the_plan_are_what_is_measured() -> None:
     measured = measure(jobs=300)
-    planned = {name: float(getattr(memory, name)) for name in memory.__all__}
+    planned = {name: float(getattr(job_bytes, name)) for name in job_bytes.__all__}
     assert measured.keys() == planned.keys()
-    # Redis doubles its tables and lists as they fill, so that the share of a job depends on how many there are.
-    assert measured == pytest.approx(planned, rel=0.25)
+    # Redis doubles its tables and lists as they fill, so that the share of a job depends on how many there are. Valkey
+    # takes less than Redis, whose figures are planned with.
+    share = {name: measured[name] / planned[name] for name in planned}
+    assert all(0.6 <= part <= 1.25 for part in share.values()), share

@@ -19,11 +19,13 @@ from PIL import Image
 
 from chaos.fleet import bare_environment
 from maskscore import Batch, Client, ClientSettings, Job, JobState, Mask
-from maskscore.connection import connect
+from maskscore.broker.redis_connection import connect
+from maskscore.devstack import LocalServices
 from maskscore.ledger import Backlog, Ledger
-from maskscore.local import LocalServices
-from maskscore.masks import encode_mask
-from maskscore.pool.places import own_cores
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.pool.worker_slots import available_cores
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -165,7 +167,7 @@ def test_load_comes_and_goes_and_nothing_is_lost(environment: dict[str, str], tm
         pool.wait(lambda: pool.count("workers: 0 to 2") == 1)
         pool.note("-- load arrives")
         pool.wait(lambda: pool.count("takes jobs,") == 2, feed)
-        cores = own_cores()
+        cores = available_cores()
         if len(cores) >= 2 and hasattr(os, "sched_getaffinity"):
             shares = [os.sched_getaffinity(pool.pid(number)) for number in (1, 2)]
             assert not shares[0] & shares[1]
@@ -218,6 +220,7 @@ def test_the_workers_of_a_pool_that_is_killed_end_with_it(environment: dict[str,
 
 
 def test_a_pool_whose_workers_cannot_start_says_so(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"damaged")
     environment = {**environment, "MASKSCORE_WEIGHTS": str(tmp_path)}
     with running_pool(environment, "--workers", "1") as pool:
         assert pool.popen.wait(timeout=DEADLINE_S) != 0

@@ -10,10 +10,12 @@ import pytest
 import redis
 
 from maskscore import ClientSettings, ServiceUnavailable
-from maskscore.ledger import LANES
-from maskscore.local import LocalServices
-from maskscore.local.ports import free_port
-from maskscore.queue import Sender, make_app, queue_keys
+from maskscore.broker.celery_queue import Sender, make_app, queue_keys
+from maskscore.broker.lanes import (
+    LANES,
+)
+from maskscore.devstack import LocalServices
+from maskscore.devstack.ports import free_port
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from command_line import run_command
 from maskscore import (
     Client,
     ClientSettings,
@@ -27,12 +26,16 @@ from maskscore import (
     ScoringOptions,
     Thresholds,
 )
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import InvalidDocumentError
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import load_builtin
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 
@@ -209,15 +212,7 @@ def test_the_command(
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(OTHER.model_dump()))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "maskscore", "rescore", *arguments],
-            env={**os.environ, **environment},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run_command("rescore", *arguments, environment=environment, folder=tmp_path)
 
     done = run(batch.batch_id, "--prompts", "other.yaml", "--thresholds", "strong_pos_sum=0.5", "--wait", "--json")
     assert done.returncode == 0, done.stderr

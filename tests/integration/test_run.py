@@ -25,43 +25,26 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from chaos.proxy import TcpProxy
+from command_line import run_command
 from maskscore import BatchNotFound, Client, ClientSettings, JobResult
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore.devstack import LocalServices
+from photo_dataset import IMAGES, MASKS, name_of
 
-COCO = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
-IMAGES, MASKS = 14, 100
 BUCKET = "run-photos"
-
-pytestmark = pytest.mark.skipif(not COCO.is_dir(), reason="coco-mini is not there")
+FIRST, SECOND = name_of(0), name_of(1)
 
 SA1B = ("run", "images", "--masks", "sa1b", "--prompts", "demo")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dataset")
-    for name in ("images", "sa1b"):
-        shutil.copytree(COCO / name, folder / name)
-    shutil.copy(COCO / "instances.json", folder)
-    return folder
+def folder(photo_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(photo_dataset, tmp_path_factory.mktemp("run") / "dataset")
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str]]:
-    environment = {**services.environment(), "MASKSCORE_NAMESPACE": f"run-{uuid.uuid4().hex[:8]}"}
+def environment(services: LocalServices, demo_worker: dict[str, str]) -> dict[str, str]:
     services.create_bucket(BUCKET)
-    worker = {
-        **environment,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_FILE_ROOTS": str(folder.parent),
-        "MASKSCORE_BUCKETS": BUCKET,
-        "MASKSCORE_RESULT_BUCKETS": BUCKET,
-    }
-    with start_worker(worker):
-        yield environment
+    return demo_worker
 
 
 @pytest.fixture
@@ -85,9 +68,7 @@ def start(environment: dict[str, str], folder: Path, *arguments: str) -> subproc
 
 
 def run(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    with start(environment, folder, *arguments) as process:
-        out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    return run_command(*arguments, environment=environment, folder=folder)
 
 
 def summary(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -130,7 +111,7 @@ def test_the_layout_of_sa1b(environment: dict[str, str], folder: Path, client: C
     assert shown.returncode == 0
     assert "maskscore export sa1b" in shown.stdout
     assert "14 succeeded" in shown.stdout
-    component = scores(client, "sa1b")["000000041888.jpg"][0]
+    component = scores(client, "sa1b")[f"{FIRST}.jpg"][0]
     assert component["upstream"]["predicted_iou"] is not None
 
 
@@ -251,19 +232,19 @@ def test_uploaded_then_read_from_the_bucket(environment: dict[str, str], folder:
 def test_what_fails_is_named_and_can_be_run_again(environment: dict[str, str], folder: Path, tmp_path: Path) -> None:
     broken = folder.parent / f"broken-{uuid.uuid4().hex[:8]}"
     broken.mkdir()
-    for name in ("000000041888", "000000060623"):
+    for name in (FIRST, SECOND):
         shutil.copy(folder / "images" / f"{name}.jpg", broken)
         shutil.copy(folder / "sa1b" / f"{name}.json", broken)
     (broken / "alone.jpg").write_bytes(b"without masks")
-    whole = (broken / "000000041888.jpg").read_bytes()
-    (broken / "000000041888.jpg").write_bytes(b"no image at all")
+    whole = (broken / f"{FIRST}.jpg").read_bytes()
+    (broken / f"{FIRST}.jpg").write_bytes(b"no image at all")
     command = ("run", str(broken), "--prompts", "demo", "--batch-id", broken.name)
     ran = run(environment, folder, *command)
     assert ran.returncode == 1
     assert "image_undecodable: 1 → " in ran.stdout
-    assert "000000041888.jpg" in ran.stdout
+    assert f"{FIRST}.jpg" in ran.stdout
     assert "1 image without masks: alone.jpg" in ran.stdout
-    (broken / "000000041888.jpg").write_bytes(whole)
+    (broken / f"{FIRST}.jpg").write_bytes(whole)
     assert run(environment, folder, *command, "--resume").returncode == 1
     again = run(environment, folder, *command, "--resume", "--retry-failed", "--json")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -311,7 +292,7 @@ def test_places_that_cannot_be_read(environment: dict[str, str], folder: Path, t
 
 def test_a_folder_of_masks_per_image_in_the_bucket(environment: dict[str, str], folder: Path, client: Client) -> None:
     s3 = boto3.client("s3")
-    name = "000000041888"
+    name = FIRST
     s3.upload_file(str(folder / "images" / f"{name}.jpg"), BUCKET, f"sam/images/{name}.jpg")
     entries = json.loads((folder / "sa1b" / f"{name}.json").read_text())["annotations"]
     lines = ["id,area,predicted_iou", *(f"{n},{entry['area']},0.5" for n, entry in enumerate(entries))]
@@ -333,7 +314,7 @@ def test_a_folder_of_masks_per_image_in_the_bucket(environment: dict[str, str], 
 def test_masks_on_this_machine_that_need_the_size_of_an_image_in_the_bucket(
     environment: dict[str, str], folder: Path, client: Client, tmp_path: Path
 ) -> None:
-    names = ("000000041888", "000000294832")
+    names = (name_of(IMAGES - 1), FIRST)
     for name in names:
         boto3.client("s3").upload_file(str(folder / "images" / f"{name}.jpg"), BUCKET, f"far/{name}.jpg")
     (tmp_path / f"{names[0]}.txt").write_text("0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n")

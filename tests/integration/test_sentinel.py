@@ -16,14 +16,16 @@ import redis
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions, ServiceUnavailable
+from maskscore.devstack import LocalRedis, start_redis
+from maskscore.devstack.binaries import redis_server
+from maskscore.devstack.local_worker import start_worker
+from maskscore.devstack.ports import free_port
+from maskscore.devstack.server_process import ServerProcess
 from maskscore.doctor import Verdict, examine
-from maskscore.job import Priority
-from maskscore.local import LocalRedis, start_redis
-from maskscore.local.binaries import redis_server
-from maskscore.local.ports import free_port
-from maskscore.local.process import ServerProcess
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Priority
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene

@@ -34,10 +34,14 @@ from maskscore import (
     Thresholds,
     WaitTimeout,
 )
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.prompts import load_builtin
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts import (
+    load_builtin,
+)
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 from rectangles import rectangles

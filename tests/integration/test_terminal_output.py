@@ -21,11 +21,11 @@ from PIL import Image
 
 from maskscore import Client, Job, Mask, ScoringOptions
 from maskscore.cli import main
-from maskscore.document import pack
+from maskscore.devstack import LocalServices
 from maskscore.ledger import Ledger, new_token
-from maskscore.local import LocalServices
-from maskscore.prompts import PromptSet
-from maskscore.result import Component, Failure, ImageInfo, JobResult, JobState, Notice
+from maskscore.schema.document import pack
+from maskscore.schema.prompt_set import PromptSet
+from maskscore.schema.result import Component, Failure, ImageInfo, JobResult, JobState, Notice
 from maskscore.settings import ClientSettings
 from surroundings import surroundings
 

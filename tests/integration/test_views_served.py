@@ -15,13 +15,17 @@ import torch
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Component, Job, JobResult, Mask, PromptSet, ScoringOptions
-from maskscore.job import Frame, Treatment, View
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.prompts import load_builtin
-from maskscore.report import collect, render
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.report import collect_entries, render
+from maskscore.schema.job import Frame, Treatment, View
+from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 from reference import Reference, viewed
@@ -220,6 +224,6 @@ def test_the_report_says_which_views_were_scored(
         prompts="demo", treatment="blur", frame="context", average_with=(View(treatment="raw_crop", frame="pad"),)
     )
     result = scored(client, image, masks, options)
-    page = render(list(collect(client, [result.job_id])), title="views")
+    page = render(list(collect_entries(client, [result.job_id])), title="views")
     assert page.count("blur/context+raw_crop/pad") == 2
     assert page.count("crop of mask") == len(masks)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 # Ten arrays of the size of a photo, one after the other, as those of ten jobs are.
 _PHOTOS = """
 import resource, numpy as np
-from maskscore_worker.allocator import keep_freed_memory
+from maskscore_worker.model.allocator import keep_freed_memory
 print(keep_freed_memory())
 np.ones((1500, 2250, 3), np.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -16,9 +16,7 @@ PAIRS = [(Client, AsyncClient), (Batch, AsyncBatch), (JobHandle, AsyncJobHandle)
 
 
 def verbs(kind: type) -> dict[str, Any]:
-    return {
-        name: member for name, member in vars(kind).items() if not name.startswith("_") and inspect.isfunction(member)
-    }
+    return {name: member for name, member in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
 
 
 def parameters(function: Any) -> list[tuple[str, Any, Any]]:
@@ -53,7 +51,7 @@ def test_annotations_are_the_same_but_for_what_waits(kind: type, twin: type) -> 
 
 
 def test_both_are_context_managers_and_iterate_alike() -> None:
-    assert {"__enter__", "__exit__"} <= vars(Client).keys()
-    assert {"__aenter__", "__aexit__"} <= vars(AsyncClient).keys()
+    assert {"__enter__", "__exit__"} <= set(dir(Client))
+    assert {"__aenter__", "__aexit__"} <= set(dir(AsyncClient))
     assert "__iter__" in vars(Batch)
     assert "__aiter__" in vars(AsyncBatch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskscore_worker.attempt import backoff_s
+from maskscore_worker.jobs.attempt import backoff_s
 
 
 @given(st.integers(0, 10_000))

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from maskscore.errors import JobError
-from maskscore_worker.batcher import Batcher
-from maskscore_worker.device_check import DeviceBroken, DeviceCheck
-from maskscore_worker.lanes import Lanes
+from maskscore_worker.batching import Batcher
+from maskscore_worker.model.cpu_threads import ComputeThreads
+from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck
 
 Array = npt.NDArray[Any]
 PROJECTION = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
@@ -30,9 +30,9 @@ def project(crops: Array) -> npt.NDArray[np.float32]:
 
 @contextmanager
 def running(
-    encode: Callable[[Array], Array], max_batch: int = 8, max_wait_s: float = 0.005, lanes: int = 1
+    encode: Callable[[Array], Array], max_batch: int = 8, max_wait_s: float = 0.005, threads: int = 1
 ) -> Iterator[Batcher]:
-    batcher = Batcher(encode, max_batch=max_batch, max_wait_s=max_wait_s, lanes=lanes)
+    batcher = Batcher(encode, max_batch=max_batch, max_wait_s=max_wait_s, threads=threads)
     batcher.start()
     try:
         yield batcher
@@ -161,7 +161,7 @@ def test_no_memory_for_a_single_crop_fails_with_its_code() -> None:
 
     with running(encode) as batcher, pytest.raises(JobError) as caught:
         batcher.encode(crops(1, 5))
-    assert (caught.value.code, caught.value.passing) == ("out_of_memory", True)
+    assert (caught.value.code, caught.value.transient) == ("out_of_memory", True)
 
 
 @pytest.mark.parametrize(("fault", "code"), [("nan", "features_not_finite"), ("raise", "internal_error")])
@@ -179,7 +179,7 @@ def test_a_poisonous_crop_fails_only_its_own_caller(fault: str, code: str) -> No
     with (
         running(encode, max_batch=64, max_wait_s=0.2) as batcher,
         ThreadPoolExecutor(9) as threads,
-        batcher.caller(),
+        batcher.source(),
     ):
 
         def ask(request: Array) -> Array:
@@ -212,30 +212,30 @@ class Breakable:
 
 
 @pytest.mark.parametrize("way", ["raise", "nan"])
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_a_device_that_breaks_for_good_is_nobodys_fault(way: str, lanes: int) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_device_that_breaks_for_good_is_nobodys_fault(way: str, threads: int) -> None:
     encode = Breakable(way)
     check = DeviceCheck(lambda: encode(crops(0, 1)))
     reasons: list[str] = []
     check.on_broken = reasons.append
-    batcher = Batcher(encode, max_batch=8, max_wait_s=0.005, lanes=lanes, check_device=check.after)
+    batcher = Batcher(encode, max_batch=8, max_wait_s=0.005, threads=threads, check_device=check.probe_after)
     batcher.start()
     try:
         with pytest.raises(JobError) as caught:
             batcher.encode(np.full((1, 2, 2, 3), 255, np.uint8))
-        assert (caught.value.code, caught.value.passing) == ("internal_error", False)
+        assert (caught.value.code, caught.value.transient) == ("internal_error", False)
         np.testing.assert_allclose(batcher.encode(crops(9, 3)), project(crops(9, 3)), rtol=1e-5)
         assert (check.reason, reasons) == (None, [])
         encode.broken = True
-        with ThreadPoolExecutor(8) as threads:
-            answers = [threads.submit(batcher.encode, crops(seed, 5)) for seed in range(20)]
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pool.submit(batcher.encode, crops(seed, 5)) for seed in range(20)]
             for answer in answers:
                 assert isinstance(answer.exception(20), DeviceBroken)
         assert reasons == [check.reason]
         assert "a known crop" in str(check.reason)
         # It stays so: what computes by chance once more is not trusted.
         with pytest.raises(DeviceBroken):
-            check.after(ValueError("anything"))
+            check.probe_after(ValueError("anything"))
     finally:
         batcher.close()
 
@@ -245,7 +245,7 @@ def test_a_device_without_memory_for_the_probe_is_not_broken() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     check = DeviceCheck(probe)
-    check.after(ValueError("the job's"))
+    check.probe_after(ValueError("the job's"))
     assert check.reason is None
 
 
@@ -253,7 +253,7 @@ def test_closing_finishes_what_waits_and_refuses_more() -> None:
     gate = Gate()
     batcher = Batcher(gate, max_batch=4, max_wait_s=10)
     batcher.start()
-    with ThreadPoolExecutor(2) as threads, batcher.caller():
+    with ThreadPoolExecutor(2) as threads, batcher.source():
         answer = threads.submit(batcher.encode, crops(1, 3))
         wait_until(lambda: batcher.stats().waiting_crops == 3)
         gate.open.release()
@@ -313,39 +313,39 @@ def test_a_device_that_hangs_does_not_hold_its_callers_when_closing() -> None:
         for answer in (hanging, waiting):
             with pytest.raises(JobError) as caught:
                 answer.result(20)
-            assert caught.value.passing
+            assert caught.value.transient
     gate.open.release()
     assert batcher.close()
     assert len(gate.batches) == 1
 
 
-def test_lanes_encode_at_once_and_the_order_stays() -> None:
+def test_threads_encode_at_once_and_the_order_stays() -> None:
     request = crops(1, 16)
     second_ended = threading.Event()
     meeting = threading.Barrier(2)
 
     def encode(batch: Array) -> Array:
-        meeting.wait(60)  # fails unless both lanes are here at once
+        meeting.wait(60)  # fails unless both threads are here at once
         if np.array_equal(batch[0], request[0]):
             assert second_ended.wait(60)
         else:
             second_ended.set()
         return project(batch)
 
-    with running(encode, lanes=2) as batcher:
+    with running(encode, threads=2) as batcher:
         np.testing.assert_allclose(batcher.encode(request), project(request), rtol=1e-5)
         stats = batcher.stats()
     assert (stats.batches, stats.crops, stats.encoding_crops) == (2, 16, 0)
 
 
-def test_many_callers_over_several_lanes_get_their_own() -> None:
+def test_many_callers_over_several_threads_get_their_own() -> None:
     def encode(batch: Array) -> Array:
         if batch.min() == 255:
             raise ValueError("a crop that breaks the encoder")
         return project(batch)
 
     requests = [crops(seed, 1 + seed * 7 % 30) for seed in range(60)]
-    with running(encode, lanes=3) as batcher, ThreadPoolExecutor(16) as threads:
+    with running(encode, threads=3) as batcher, ThreadPoolExecutor(16) as threads:
         broken = threads.submit(batcher.encode, np.full((20, 2, 2, 3), 255, np.uint8))
         answers = list(threads.map(batcher.encode, requests))
         with pytest.raises(JobError):
@@ -363,7 +363,7 @@ def test_a_lane_that_hangs_shows_while_the_other_goes_on() -> None:
             assert release.wait(60)
         return project(batch)
 
-    with running(encode, lanes=2) as batcher, ThreadPoolExecutor(1) as threads:
+    with running(encode, threads=2) as batcher, ThreadPoolExecutor(1) as threads:
         stuck = threads.submit(batcher.encode, np.full((3, 2, 2, 3), 255, np.uint8))
         assert hangs.wait(60)
         before = batcher.stats().last_progress
@@ -377,7 +377,7 @@ def test_a_lane_that_hangs_shows_while_the_other_goes_on() -> None:
     assert after.last_progress > before
 
 
-def test_lanes_share_the_cores() -> None:
+def test_compute_threads_share_the_cores() -> None:
     shares: list[int] = []
     both = threading.Barrier(2)
 
@@ -388,11 +388,11 @@ def test_lanes_share_the_cores() -> None:
         return project(batch)
 
     before = torch.get_num_threads()
-    lanes = Lanes(encode, 4)
+    shared = ComputeThreads(encode, 4)
     try:
         with ThreadPoolExecutor(2) as threads:
-            threads.submit(lanes.encode, crops(1, 1)).result(60)
-            list(threads.map(lanes.encode, [crops(2, 2), crops(3, 2)]))
+            threads.submit(shared.encode, crops(1, 1)).result(60)
+            list(threads.map(shared.encode, [crops(2, 2), crops(3, 2)]))
     finally:
         torch.set_num_threads(before)
     assert shares[0] == 4
@@ -408,18 +408,18 @@ def test_a_batch_waits_only_while_more_may_come() -> None:
 
     # So long that a batch that waited for nothing would fail the test by its timeout.
     with running(encode, max_batch=8, max_wait_s=3000) as batcher, ThreadPoolExecutor(2) as threads:
-        with batcher.caller() as alone:
+        with batcher.source() as alone:
             assert len(alone.encode(crops(1, 3), last=False)) == 3
             assert len(alone.encode(crops(1, 2), last=True)) == 2
             assert len(batcher.encode(crops(1, 1))) == 1
-        with batcher.caller() as first, batcher.caller() as second:
+        with batcher.source() as first, batcher.source() as second:
             early = threads.submit(first.encode, crops(2, 3), last=True)
             wait_until(lambda: batcher.stats().waiting_crops == 3)
             late = second.encode(crops(3, 2), last=True)
             np.testing.assert_allclose(early.result(20), project(crops(2, 3)), rtol=1e-5)
             np.testing.assert_allclose(late, project(crops(3, 2)), rtol=1e-5)
-        with batcher.caller() as first:
-            with batcher.caller():
+        with batcher.source() as first:
+            with batcher.source():
                 early = threads.submit(first.encode, crops(4, 3), last=False)
                 wait_until(lambda: batcher.stats().waiting_crops == 3)
             # The other one has ended without any crops.
@@ -435,7 +435,7 @@ def test_tensors_and_arrays_of_several_callers_share_a_batch() -> None:
         return project(np.asarray(batch))
 
     with running(encode, max_batch=8, max_wait_s=3000) as batcher, ThreadPoolExecutor(1) as threads:
-        with batcher.caller() as first, batcher.caller() as second:
+        with batcher.source() as first, batcher.source() as second:
             early = threads.submit(first.encode, torch.from_numpy(crops(2, 3)), last=True)
             wait_until(lambda: batcher.stats().waiting_crops == 3)
             late = second.encode(crops(3, 2), last=True)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mask_files import Bits, drawn, shapes
 from maskscore.formats import from_sam, read_dataset, read_masks
-from maskscore.job import Job, Mask, parse_job
+from maskscore.schema.job import Job, Mask, parse_job
 
 SIZE = (40, 60)
 

@@ -9,29 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from maskscore.cli import output
-from maskscore.cli.exits import Exit, exit_code_of
-from maskscore.cli.output import shown_progress
+from command_line import run_command, without_settings
+from maskscore.cli import progress
+from maskscore.cli.exit_codes import Exit, exit_code_of
+from maskscore.cli.progress import shown_progress
 from maskscore.errors import FailureCode, JobError, MaskscoreError, SettingsError
 from maskscore.settings import WorkerSettings
 
 NOWHERE = "redis://user:secret@127.0.0.1:1/0"
 
 
-def run(
-    *arguments: str, stdin: str = "", code: str | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    program = ["-c", code] if code else ["-m", "maskscore"]
+def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_command(*arguments, stdin=stdin, environment={**without_settings(), **environment})
+
+
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in an interpreter of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        env={**clean, "COLUMNS": "80", **environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=False)
 
 
 def test_help_names_the_commands_and_the_exit_codes() -> None:
@@ -49,7 +44,6 @@ def test_help_names_the_commands_and_the_exit_codes() -> None:
         "worker",
         "pool",
         "plan",
-        "simulate",
         "up",
         "exporter",
         "gateway",
@@ -91,7 +85,6 @@ def test_the_workers_help_explains_every_setting() -> None:
         "metrics",
         "pool",
         "plan",
-        "simulate",
         "gateway",
         "rescore",
         "eval",
@@ -109,13 +102,13 @@ def test_every_command_has_help(command: str) -> None:
 
 
 def test_importing_maskscore_loads_nothing_heavy() -> None:
-    loaded = run(code="import sys, maskscore; print(*sys.modules)").stdout.split()
-    assert "maskscore.client" in loaded
+    loaded = run_code("import sys, maskscore; print(*sys.modules)").stdout.split()
+    assert "maskscore.client.sync_client" in loaded
     assert {"torch", "numpy", "open_clip", "fastapi", "maskscore_worker"}.isdisjoint(loaded)
     times = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import maskscore"], capture_output=True, text=True, check=True
     )
-    assert "maskscore.client" in times.stderr
+    assert "maskscore.client.sync_client" in times.stderr
     assert "torch" not in times.stderr
 
 
@@ -137,7 +130,7 @@ def test_a_missing_half_is_said_with_the_line_to_type(missing: str, command: str
         f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {command.split()!r}\n"
         "from maskscore.cli import main; main()"
     )
-    ran = run(code=code)
+    ran = run_code(code)
     assert ran.returncode == 2
     assert f'pip install "maskscore[{extra}]"' in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -207,7 +200,7 @@ def test_a_misspelt_variable_is_a_warning_for_a_producer() -> None:
 
 
 def test_errors_have_their_exit_codes() -> None:
-    assert exit_code_of(JobError(FailureCode.STORAGE_UNAVAILABLE, "", passing=True)) is Exit.UNAVAILABLE
+    assert exit_code_of(JobError(FailureCode.STORAGE_UNAVAILABLE, "")) is Exit.UNAVAILABLE
     assert exit_code_of(SettingsError("")) is Exit.WRONG_INPUT
     assert exit_code_of(MaskscoreError("")) is Exit.NOT_SUCCEEDED
     assert exit_code_of(ValueError("")) is None
@@ -221,7 +214,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     # What this process does itself is said at once.
     assert list(shown_progress(range(1200), 1200, doing="drawing")) == list(range(1200))
     assert capsys.readouterr().err == "maskscore: drawing 1,200 jobs\n"
-    monkeypatch.setattr(output, "_PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "_PLAIN_EVERY_S", 0.0)
     assert list(shown_progress(range(2), 2, doing="drawing")) == [0, 1]
     assert capsys.readouterr().err.splitlines()[1:] == [
         "maskscore: drawing: 1 of 2 jobs",
@@ -236,7 +229,6 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
         ["submit"],
         ["eval", "--images", "."],
         ["plan", "--images", "9", "--rates"],
-        ["simulate", "--rates"],
         ["prompts", "check"],
     ],
     ids=lambda command: command[0],

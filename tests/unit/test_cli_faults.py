@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import run_command, without_settings
+
 FULL = Path("/dev/full")
 
 
-def run(*arguments: str, stdout: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
-    with (stdout or Path(os.devnull)).open("w") as out:
-        return subprocess.run(
-            [sys.executable, "-m", "maskscore", *arguments],
-            env={**clean, **environment},
-            stdout=out,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_command(*arguments, environment={**without_settings(), **environment})
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("arguments", ["prompts show demo", "prompts list"])
 def test_a_full_disk_under_stdout_is_said_in_one_line(arguments: str) -> None:
-    ran = run(*arguments.split(), stdout=FULL)
+    command = [sys.executable, "-m", "maskscore", *arguments.split()]
+    with FULL.open("w") as out:
+        ran = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert ran.returncode == 2
     assert "No space left on device" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1, ran.stderr

@@ -9,10 +9,10 @@ import pytest
 
 from drawn_entries import drawn_entries
 from maskscore.errors import InvalidDocumentError
-from maskscore.job import Thresholds
 from maskscore.report.compare_page import write_comparison
 from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
-from maskscore.result import Component, JobResult, JobState, Skipped
+from maskscore.schema.job import Thresholds
+from maskscore.schema.result import Component, JobResult, JobState, Skipped
 
 
 def test_every_treatment_is_asked_by_both_methods() -> None:

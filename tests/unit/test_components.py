@@ -9,18 +9,23 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.components import connected_parts, counts_of, foreground, joined
-from maskscore.export.segmentation import Segmenter, rle_of
+from maskscore.export.coco_segmentation import CocoSegmentation, rle_of
 from maskscore.formats import UnreadableMask
-from maskscore.job import Mask
-from maskscore.masks import counts_from_text, encode_mask
-from maskscore.result import Component
-from maskscore_worker.regions import Region, find_regions
+from maskscore.masks.components import connected_parts, counts_of, foreground, joined
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component
+from maskscore.schema.rle_text import (
+    counts_from_text,
+)
+from maskscore_worker.masks.regions import Region, find_regions
 
 
 def check(mask: Mask, height: int, width: int, *, split: bool) -> int:
     """Hold what is exported of each region against the worker's bits; return how many there are."""
-    segmenter = Segmenter([mask], height=height, width=width, checked=True)
+    segmenter = CocoSegmentation([mask], height=height, width=width, checked=True)
     regions = [
         region
         for region in find_regions([mask], height=height, width=width, min_area=1, split_components=split)
@@ -67,14 +72,14 @@ def test_what_was_not_split_stays_as_it_came() -> None:
         Mask.model_validate({"id": "text", "segmentation": {"size": [5, 5], "counts": text}}),
         Mask.model_validate({"id": "numbers", "segmentation": {"size": [5, 5], "counts": counts_from_text(str(text))}}),
     ]
-    segmenter = Segmenter(masks, height=5, width=5, checked=False)
+    segmenter = CocoSegmentation(masks, height=5, width=5, checked=False)
     found = [segmenter.segmentation(Component(id=mask.id, index=n)) for n, mask in enumerate(masks)]
     assert found == [polygons, {"size": [5, 5], "counts": text}, {"size": [5, 5], "counts": text}]
 
 
 def test_masks_that_have_changed_are_refused() -> None:
     mask = Mask(id="m", segmentation=encode_mask(np.eye(5)))
-    checked = Segmenter([mask, UnreadableMask("u", "no mask")], height=5, width=5, checked=True)
+    checked = CocoSegmentation([mask, UnreadableMask("u", "no mask")], height=5, width=5, checked=True)
     for component, complaint in (
         (Component(id="m", index=0, area=4), "other pixels"),
         (Component(id="m", index=0, part=0, area=5, box=(0, 0, 4, 4)), "other components"),

@@ -35,14 +35,14 @@ def interpolated(text: str, given: dict[str, str]) -> str:
     return re.sub(r"\$\{(?P<name>[A-Z0-9_]+)(?::-(?P<default>[^}]*)|:\?[^}]*)?\}", value, text)
 
 
-def asked_for() -> set[str]:
+def workers_for() -> set[str]:
     """The variables that have no default."""
     return set(re.findall(r"\$\{([A-Z0-9_]+):\?", TEXT))
 
 
 def test_compose_takes_it() -> None:
     # Without YAML's anchors and merges, which this parser does not follow in extensions.
-    text = yaml.safe_dump(yaml.safe_load(interpolated(TEXT, dict.fromkeys(asked_for(), "x"))))
+    text = yaml.safe_dump(yaml.safe_load(interpolated(TEXT, dict.fromkeys(workers_for(), "x"))))
     compose_spec.PyCompose.from_yaml(text).validate()
     with pytest.raises(ValueError, match="stop_grace_perod"):
         compose_spec.PyCompose.from_yaml(text.replace("_period", "_perod"))
@@ -50,12 +50,12 @@ def test_compose_takes_it() -> None:
 
 def test_the_example_names_what_must_be_set() -> None:
     written = re.findall(r"^([A-Z0-9_]+)=$", (DOCKER / "env.example").read_text(), re.MULTILINE)
-    assert set(written) == asked_for()
+    assert set(written) == workers_for()
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_variable_is_a_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = dict.fromkeys(asked_for(), "x")
+    given = dict.fromkeys(workers_for(), "x")
     variables = {key: interpolated(value, given) for key, value in SERVICES[name]["environment"].items()}
     assert unknown_variables(variables) == {}
     for key, value in variables.items():

@@ -10,7 +10,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from maskscore.connection import connect, redis_errors, will_pass
+from maskscore.broker.redis_connection import connect, is_transient, redis_errors
 from maskscore.errors import ServiceUnavailable
 from maskscore.settings import ClientSettings
 
@@ -43,7 +43,7 @@ def error_of(answer: str, *, in_pipeline: bool) -> redis.RedisError:
     ],
 )
 def test_what_redis_cannot_do_just_now_passes(answer: str, in_pipeline: bool) -> None:
-    assert will_pass(error_of(answer, in_pipeline=in_pipeline))
+    assert is_transient(error_of(answer, in_pipeline=in_pipeline))
 
 
 @pytest.mark.parametrize("in_pipeline", [False, True])
@@ -60,12 +60,13 @@ def test_what_redis_cannot_do_just_now_passes(answer: str, in_pipeline: bool) ->
     ],
 )
 def test_what_redis_refuses_does_not(answer: str, in_pipeline: bool) -> None:
-    assert not will_pass(error_of(answer, in_pipeline=in_pipeline))
+    assert not is_transient(error_of(answer, in_pipeline=in_pipeline))
 
 
 def test_a_right_that_is_missing_is_said_with_where_the_rule_is() -> None:
     error = error_of("NOPERM this user has no permissions to run the 'zadd' command", in_pipeline=False)
-    with pytest.raises(ServiceUnavailable, match=r"'zadd' command\. docs/redis\.md"), redis_errors(ClientSettings()):
+    said = r"'zadd' command\. docs/how-to/redis\.md"
+    with pytest.raises(ServiceUnavailable, match=said), redis_errors(ClientSettings()):
         raise error
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from maskscore import Component, Job, JobResult, JobState, Mask, MasksRef, PromptSet, ScoringOptions, Thresholds
-from maskscore.document import pack, unpack
 from maskscore.errors import JobError
 from maskscore.formats import FORMATS
-from maskscore.job import RLE, ImageRef, MasksFormat, parse_job
-from maskscore.result import (
+from maskscore.schema.document import pack, unpack
+from maskscore.schema.job import RLE, ImageRef, MasksFormat, parse_job
+from maskscore.schema.result import (
     Failure,
     ImageInfo,
     ModelIdentity,

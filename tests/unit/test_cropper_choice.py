@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from maskscore_worker.cropper_choice import choose_cropper
-from maskscore_worker.croppers import HostCropper, ReferenceCropper
-from maskscore_worker.crops_device import DeviceCropper
+from maskscore_worker.crops.cpu_cropper import CpuCropper
+from maskscore_worker.crops.cropper_choice import choose_cropper
+from maskscore_worker.crops.device_cropper import DeviceCropper
+from maskscore_worker.crops.reference_cropper import ReferenceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.model.clip import ClipModel, load_model
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
@@ -21,7 +22,7 @@ def model(request: pytest.FixtureRequest) -> ClipModel:
 
 @pytest.mark.parametrize("setting", ["auto", "cpu"])
 def test_a_model_on_the_cpu_has_its_crops_made_there(model: ClipModel, setting: Any) -> None:
-    expected = HostCropper(64, exact=model.precision == "fp32")
+    expected = CpuCropper(64, exact=model.precision == "fp32")
     assert choose_cropper(setting, model, crop_mode="fast") == expected
 
 
@@ -38,9 +39,7 @@ def test_the_specifications_code_makes_its_crops_on_the_cpu(model: ClipModel, se
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize(
-    ("setting", "kind"), [("auto", DeviceCropper), ("device", DeviceCropper), ("cpu", HostCropper)]
-)
+@pytest.mark.parametrize(("setting", "kind"), [("auto", DeviceCropper), ("device", DeviceCropper), ("cpu", CpuCropper)])
 def test_on_a_gpu_crops_are_made_there_unless_told_otherwise(setting: Any, kind: type) -> None:
     model = load_model(DEMO_WEIGHTS, architecture="", device=torch.device("cuda", 0))
     assert isinstance(choose_cropper(setting, model, crop_mode="fast"), kind)

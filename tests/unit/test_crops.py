@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from maskscore.job import View
-from maskscore.treatments import treatment_tables
-from maskscore.views import SPECIFIED
-from maskscore_worker.crops import make_crop
-from maskscore_worker.reference import reference_crop
-from maskscore_worker.treatments import treat
+from maskscore.imaging.treatments import treatment_tables
+from maskscore.schema.job import View
+from maskscore.schema.views import SPECIFIED
+from maskscore_worker.crops.cpu_cropper import make_crop, treat
+from maskscore_worker.crops.reference_cropper import reference_crop
 from reference import treated
 
 TREATMENTS = SPECIFIED

@@ -15,15 +15,17 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maskscore.job import Mask, View
-from maskscore.masks import encode_mask
-from maskscore.views import SPECIFIED
-from maskscore_worker import crops_device
-from maskscore_worker.crop_plan import DevicePlan
-from maskscore_worker.croppers import HostCropper
-from maskscore_worker.crops_device import DeviceCropper
-from maskscore_worker.crops_torch import make_crops
-from maskscore_worker.regions import Region, find_regions
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask, View
+from maskscore.schema.views import SPECIFIED
+from maskscore_worker.crops import device_cropper
+from maskscore_worker.crops.cpu_cropper import CpuCropper
+from maskscore_worker.crops.crop_plan import DevicePlan
+from maskscore_worker.crops.device_cropper import DeviceCropper
+from maskscore_worker.crops.torch_ops import make_crops
+from maskscore_worker.masks.regions import Region, find_regions
 
 CPU = torch.device("cpu")
 TREATMENTS = SPECIFIED
@@ -60,7 +62,7 @@ def boxes_in(draw: st.DrawFn, height: int, width: int) -> Box:
 
 
 def check(made: torch.Tensor, regions: list[Region], pixels: npt.NDArray[np.uint8], view: View, size: int) -> None:
-    expected = HostCropper(size, exact=True).open(pixels).make(regions, view, nothing)
+    expected = CpuCropper(size, exact=True).open(pixels).make(regions, view, nothing)
     assert made.dtype == torch.uint8
     difference = np.abs(made.cpu().numpy().astype(int) - expected)
     for region, own in zip(regions, difference, strict=True):
@@ -111,7 +113,7 @@ def test_crops_at_full_size_and_more_pixels_than_one_call_takes(monkeypatch: pyt
         return make(image, plan, *rest)
 
     cropper.make_crops = counted
-    monkeypatch.setattr(crops_device, "_MOST_PIXELS", 10_000)
+    monkeypatch.setattr(device_cropper, "_MOST_PIXELS", 10_000)
     assert torch.equal(cropper.open(pixels).make(regions, view, nothing), whole)
     assert calls == [1, 2, 1]
 
@@ -133,7 +135,7 @@ def test_a_job_can_be_stopped_between_its_crops() -> None:
     def stop() -> None:
         raise TimeoutError("enough")
 
-    for cropper in (DeviceCropper(16, CPU), HostCropper(16, exact=True)):
+    for cropper in (DeviceCropper(16, CPU), CpuCropper(16, exact=True)):
         with pytest.raises(TimeoutError, match="enough"):
             cropper.open(pixels).make(regions, View(), stop)
 
@@ -155,7 +157,7 @@ def test_tritons_kernels_compile_for_a_gpu_that_is_not_here() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from maskscore_worker import crops_triton
+    from maskscore_worker.crops import triton_ops
 
     pointers = {"image": "*u8", "treated": "*u8", "resized": "*u8", "finished": "*u8", "tables": "*u8"}
     pointers |= {"owner": "*i32", "table": "*i64", "edges": "*i64", "starts": "*i32", "weights": "*i32"}
@@ -165,7 +167,7 @@ def test_tritons_kernels_compile_for_a_gpu_that_is_not_here() -> None:
         ("_across", {"BLOCK": 64}),
         ("_down", {"BLOCK": 256}),
     ):
-        kernel = getattr(crops_triton, name)
+        kernel = getattr(triton_ops, name)
         signature = {
             argument: "constexpr" if argument in constants else pointers.get(argument, "i32")
             for argument in kernel.arg_names
@@ -180,19 +182,19 @@ def test_kernels_are_taken_only_where_they_give_the_same() -> None:
         made[-1, 5, 5, 0] ^= 1
         return made
 
-    assert crops_device._agrees(make_crops, CPU)
-    assert not crops_device._agrees(brighter, CPU)
+    assert device_cropper._agrees(make_crops, CPU)
+    assert not device_cropper._agrees(brighter, CPU)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("treatment", TREATMENTS)
 def test_on_a_gpu_both_formulations_give_the_cpu_paths_crops(treatment: Any) -> None:
-    crops_triton = pytest.importorskip("maskscore_worker.crops_triton")
+    triton_ops = pytest.importorskip("maskscore_worker.crops.triton_ops")
     pixels, regions = drawn([(0, 0, 400, 500), (10, 10, 40, 300), (5, 5, 3, 2), (0, 70, 390, 3)], 500, 400, 1)
     view = View(treatment=treatment)
     cropper = DeviceCropper(224, torch.device("cuda", 0))
-    assert cropper.make_crops is crops_triton.make_crops
-    for make in (crops_triton.make_crops, make_crops):
+    assert cropper.make_crops is triton_ops.make_crops
+    for make in (triton_ops.make_crops, make_crops):
         cropper.make_crops = make
         check(cropper.open(pixels).make(regions, view, nothing), regions, pixels, view, 224)

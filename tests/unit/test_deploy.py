@@ -6,8 +6,6 @@ import dataclasses
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from command_line import run_command
 from manifests import DEPLOY, ROOT, Manifest, containers, environment, of_kind, one, overlay, rendered
 from maskscore.ledger.records import Backlog
 from maskscore.settings import WorkerSettings, unknown_variables
@@ -77,7 +76,7 @@ def test_weights_from_a_volume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("namespace", ["maskscore", "scoring-b"])
 def test_the_documented_overlay_renders(namespace: str, tmp_path: Path) -> None:
-    page = (ROOT / "docs/deploying.md").read_text()
+    page = (ROOT / "docs/how-to/deploying.md").read_text()
     (written,) = re.findall(r"```yaml\n# (?:\S+/)?kustomization\.yaml\n(.*?)```", page, re.DOTALL)
     # kustomize reads files of replacements only from below.
     shutil.copytree(DEPLOY, tmp_path / "maskscore" / "deploy")
@@ -127,8 +126,7 @@ def test_containers_run_commands_that_exist() -> None:
     run = {tuple(container["args"]) for name in OVERLAYS for _, container in containers(overlay(name))}
     assert run == {("worker",), ("exporter",)}
     for arguments in run:
-        asked = [sys.executable, "-m", "maskscore", *arguments, "--help"]
-        assert subprocess.run(asked, capture_output=True, timeout=60).returncode == 0, arguments
+        assert run_command(*arguments, "--help").returncode == 0, arguments
 
 
 @every_overlay
@@ -158,7 +156,7 @@ def test_pods_are_restricted(name: str) -> None:
 @every_overlay
 def test_secrets_are_referred_to_and_only_by_who_needs_them(name: str) -> None:
     assert not of_kind(overlay(name), "Secret")
-    page = (ROOT / "docs/deploying.md").read_text()
+    page = (ROOT / "docs/how-to/deploying.md").read_text()
     for _, container in containers(overlay(name)):
         keys = set()
         for variable in container["env"]:

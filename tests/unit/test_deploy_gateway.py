@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import Any
 
 import jsonschema
@@ -12,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from command_line import run_command
 from manifests import DEPLOY, ROOT, Manifest, containers, environment, of_kind, one, rendered
 from maskscore.gateway.app import make_app
 from maskscore.gateway.openapi import openapi_document
@@ -78,7 +77,7 @@ def test_its_variables_are_settings_and_fit(objects: list[Manifest], monkeypatch
     assert str(settings.gateway_tokens_file) == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
     # Kubernetes replaces the file of a mounted secret, but never one that is mounted by a subPath.
     assert "subPath" not in mount
-    assert "--from-literal=gateway-tokens=" in (ROOT / "docs" / "gateway.md").read_text()
+    assert "--from-literal=gateway-tokens=" in (ROOT / "docs" / "how-to" / "gateway.md").read_text()
 
 
 def test_its_probes_and_ports_are_there(objects: list[Manifest]) -> None:
@@ -109,8 +108,7 @@ def test_its_probes_and_ports_are_there(objects: list[Manifest]) -> None:
 def test_the_image_has_what_it_needs() -> None:
     words = (ROOT / "docker" / "producer.Dockerfile").read_text().split('EXTRAS="')[1].split('"')[0].split()
     assert "gateway" in words
-    asked = [sys.executable, "-m", "maskscore", "gateway", "--help"]
-    assert subprocess.run(asked, capture_output=True, timeout=60).returncode == 0
+    assert run_command("gateway", "--help").returncode == 0
 
 
 def test_the_file_of_tokens_may_be_read_by_its_user(objects: list[Manifest]) -> None:

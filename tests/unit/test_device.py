@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from maskscore.errors import SettingsError
-from maskscore_worker.device import choose_device
+from maskscore_worker.model.device import choose_device
 
 
 def machine_with(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:

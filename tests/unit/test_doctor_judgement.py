@@ -11,10 +11,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from maskscore.doctor import Cause, Finding, Verdict, examination
-from maskscore.doctor.clock import judge_clock
+from maskscore.doctor.clock_check import judge_clock
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import failed_by, ok
-from maskscore.doctor.versions import required, unmet
+from maskscore.doctor.versions_check import required, unmet
 from maskscore.errors import ServiceUnavailable, WeightsError
 from maskscore.settings import WorkerSettings
 

@@ -19,18 +19,26 @@ from pycocotools import mask as coco
 from scipy import stats
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.evaluation import Classes, LabelledImage, LabelledMask, draw, read_classes, read_coco
-from maskscore.evaluation.figures import Figures, Tally
-from maskscore.evaluation.images import image_uris
-from maskscore.evaluation.sampling import encode_picture, sample_negatives
+from maskscore.evaluation import ClassPrompts, LabelledImage, LabelledMask, draw, read_classes, read_coco
+from maskscore.evaluation.image_locations import image_uris
+from maskscore.evaluation.measurements import Measurement, ScoreCollector
+from maskscore.evaluation.negative_sampling import encode_picture, sample_negatives
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval, t_quantile
 from maskscore.formats import Orphans
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.objects.names import path_of
-from maskscore.prompts import PromptSet, load_builtin
-from maskscore.result import Component, PromptScore, Skipped
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.schema.job import Mask
+from maskscore.schema.prompt_set import (
+    PromptSet,
+)
+from maskscore.schema.result import Component, PromptScore, Skipped
+from maskscore.storage import Objects
+from maskscore.storage.names import path_of
+from photo_dataset import CATEGORIES
 from reference import decode
 
 # The first is the example of scikit-learn's documentation of roc_auc_score; the others are counted by hand.
@@ -251,11 +259,9 @@ def test_a_missing_file_and_a_category_that_is_not_there_are_refused(tmp_path: P
 
 
 def test_all_of_cocos_categories_have_a_prompt_in_the_default_set() -> None:
-    coco_mini = Path(__file__).parents[3] / "shared" / "data" / "coco-mini" / "instances.json"
-    if not coco_mini.is_file():
-        pytest.skip("the shared photos are not here")
-    names = [category["name"] for category in json.loads(coco_mini.read_text())["categories"]]
-    classes = Classes.of(names, load_builtin("default"), {})
+    names = [category["name"] for category in CATEGORIES]
+    assert len(names) == 80
+    classes = ClassPrompts.of(names, load_builtin("default"), {})
     assert classes.unmapped == ()
     assert classes.prompts["scissors"] == {"a pair of scissors"}
     assert classes.prompts["orange"] == {"an orange"}
@@ -267,7 +273,7 @@ def test_classes_that_a_file_gives_go_before_names(tmp_path: Path) -> None:
     prompts = PromptSet(name="p", positive=("a dog", "a puppy", "The Eiffel Tower"), negative=("sky",))
     path = tmp_path / "classes.yaml"
     path.write_text("dog: [a dog, a puppy]\nwolf: a dog\n")
-    classes = Classes.of(["dog", "wolf", "eiffel_tower", "cat"], prompts, read_classes(path))
+    classes = ClassPrompts.of(["dog", "wolf", "eiffel_tower", "cat"], prompts, read_classes(path))
     assert classes.prompts == {
         "dog": {"a dog", "a puppy"},
         "wolf": {"a dog"},
@@ -275,7 +281,7 @@ def test_classes_that_a_file_gives_go_before_names(tmp_path: Path) -> None:
     }
     assert classes.unmapped == ("cat",)
     with pytest.raises(InvalidDocumentError, match="no positive prompt"):
-        Classes.of(["dog"], prompts, {"dog": ("sky",)})
+        ClassPrompts.of(["dog"], prompts, {"dog": ("sky",)})
     for wrong in ("- dog", "dog: 5", "dog: []", "dog: [1]", ": :"):
         path.write_text(wrong)
         with pytest.raises(InvalidDocumentError, match=r"classes\.yaml"):
@@ -336,46 +342,49 @@ def component(best: list[str], **fields: Any) -> Component:
 
 
 def test_ranks_are_among_the_positive_prompts() -> None:
-    tally = Tally({"dog": frozenset({"a dog", "a puppy"})})
+    collector = ScoreCollector({"dog": frozenset({"a dog", "a puppy"})})
     others = [f"a thing {n}" for n in range(5)]
     for best in (["sky", "a puppy"], ["a cat", "sky", "a dog"], [*others, "a dog"], others):
-        tally.add(component(best, p_pos_sum=0.7), image="1", kind="object", category="dog")
-    tally.add(component(others, p_pos_sum=0.9), image="1", kind="object", category="cat")
-    tally.add(
+        collector.add(component(best, p_pos_sum=0.7), image="1", kind="object", category="dog")
+    collector.add(component(others, p_pos_sum=0.9), image="1", kind="object", category="cat")
+    collector.add(
         Component(id="m", index=0, skipped=Skipped(code="empty_mask", message="")),
         image="1",
         kind="object",
         category="dog",
     )
-    tally.add(component([], p_pos_sum=0.8), image="1", kind="background", category="rest")
-    figures = tally.figures("original", "p", "sha256:1")
-    assert (figures.objects, figures.backgrounds, figures.fragments, figures.ranked) == (5, 1, 0, 4)
-    assert figures.top_1 is not None
-    assert figures.top_5 is not None
-    assert (figures.top_1.value, figures.top_5.value) == (0.25, 0.5)
-    assert figures.skipped == {"empty_mask": 1}
-    area = figures.auroc["p_pos_sum"]["background"]
+    collector.add(component([], p_pos_sum=0.8), image="1", kind="background", category="rest")
+    measurements = collector.measurements("original", "p", "sha256:1")
+    assert (measurements.objects, measurements.backgrounds, measurements.fragments, measurements.ranked) == (5, 1, 0, 4)
+    assert measurements.top_1 is not None
+    assert measurements.top_5 is not None
+    assert (measurements.top_1.value, measurements.top_5.value) == (0.25, 0.5)
+    assert measurements.skipped == {"empty_mask": 1}
+    area = measurements.auroc["p_pos_sum"]["background"]
     assert area is not None
     assert area.value == 0.2
-    assert figures.auroc["p_pos_sum"]["fragment"] is None
-    assert figures.auroc["s_pos - s_neg"]["all"] is not None
+    assert measurements.auroc["p_pos_sum"]["fragment"] is None
+    assert measurements.auroc["s_pos - s_neg"]["all"] is not None
 
 
 def test_cosines_have_no_sums() -> None:
-    tally = Tally({})
-    tally.add(component(["a dog"]), image="1", kind="object", category="dog")
-    tally.add(component(["a dog"]), image="1", kind="fragment", category="half")
-    figures = tally.figures("original", "p", "sha256:1")
-    assert set(figures.auroc["p_pos_sum"].values()) == {None}
-    assert figures.auroc["s_pos - s_neg"]["fragment"] is not None
-    assert figures.top_1 is None
+    collector = ScoreCollector({})
+    collector.add(component(["a dog"]), image="1", kind="object", category="dog")
+    collector.add(component(["a dog"]), image="1", kind="fragment", category="half")
+    measurements = collector.measurements("original", "p", "sha256:1")
+    assert set(measurements.auroc["p_pos_sum"].values()) == {None}
+    assert measurements.auroc["s_pos - s_neg"]["fragment"] is not None
+    assert measurements.top_1 is None
 
 
 def test_the_picture_shows_each_figure_that_there_is() -> None:
-    tally = Tally({"dog": frozenset({"a dog"})})
+    collector = ScoreCollector({"dog": frozenset({"a dog"})})
     for kind in ("object", "background"):
-        tally.add(component(["a dog"], p_pos_sum=0.5), image="1", kind=kind, category="dog")
-    entries: list[Figures] = [tally.figures("blur/context <&>", "p", ""), tally.figures("x" * 60, "q", "")]
+        collector.add(component(["a dog"], p_pos_sum=0.5), image="1", kind=kind, category="dog")
+    entries: list[Measurement] = [
+        collector.measurements("blur/context <&>", "p", ""),
+        collector.measurements("x" * 60, "q", ""),
+    ]
     drawn = ET.fromstring(draw(entries))
     name = "{http://www.w3.org/2000/svg}"
     # No fragments: two of the three panels have a dot per row.

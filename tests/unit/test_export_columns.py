@@ -9,14 +9,14 @@ import pytest
 
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import ExportCounts, Selection
-from maskscore.export.heads import Head, image_id_of
-from maskscore.export.mask import ExportedMask
-from maskscore.export.reader import ExportedJob
-from maskscore.export.spool import Spool, spooled
+from maskscore.export.exported_mask import ExportedMask
+from maskscore.export.file_metadata import FileMetadata, image_id_of
+from maskscore.export.job_reader import ExportedJob
+from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
 from maskscore.export.upstream_columns import MOST_COLUMNS, UpstreamColumns
-from maskscore.objects import Objects
-from maskscore.output import output_file, output_folder
-from maskscore.result import ImageInfo
+from maskscore.schema.result import ImageInfo
+from maskscore.storage import Objects
+from maskscore.storage.output import output_file, output_folder
 
 
 def columns(*masks: dict[str, Any]) -> UpstreamColumns:
@@ -56,16 +56,16 @@ def job(uri: str, *ranks: float | None) -> ExportedJob:
         )
         for n, rank in enumerate(ranks)
     ]
-    return ExportedJob(image, None, Head(), masks)
+    return ExportedJob(image, None, FileMetadata(), masks)
 
 
 def kept(selection: Selection, *jobs: ExportedJob) -> tuple[list[tuple[str, str]], dict[str, int]]:
     counts = ExportCounts()
-    with spooled(selection) as spool:
-        spool.fill(jobs, counts)
-        masks = [ExportedMask.model_validate_json(mask.json) for mask in spool.masks()]
+    with open_mask_buffer(selection) as buffer:
+        buffer.fill(jobs, counts)
+        masks = [ExportedMask.model_validate_json(mask.json) for mask in buffer.masks()]
         assert counts.kept == len(masks)
-        assert {image.uri for image in spool.images()} == {mask.image for mask in masks}
+        assert {image.uri for image in buffer.images()} == {mask.image for mask in masks}
     return [(mask.image, mask.mask_id) for mask in masks], dict(counts.filtered)
 
 
@@ -78,16 +78,16 @@ def test_the_best_are_kept_in_their_order_and_equal_ones_in_that_of_the_jobs() -
 
 
 def test_the_best_of_very_many_are_found_while_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskscore.export.spool._SLACK", 10)
+    monkeypatch.setattr("maskscore.export.mask_buffer._SLACK", 10)
     most = 0
-    add = Spool._add
+    add = MaskBuffer._add
 
-    def counted(self: Spool, job: ExportedJob) -> None:
+    def counted(self: MaskBuffer, job: ExportedJob) -> None:
         nonlocal most
         add(self, job)
         most = max(most, self._rows)
 
-    monkeypatch.setattr(Spool, "_add", counted)
+    monkeypatch.setattr(MaskBuffer, "_add", counted)
     ranks = [float(n * 37 % 1000) for n in range(1000)]
     jobs = [job(f"i{n}", *ranks[n : n + 10]) for n in range(0, 1000, 10)]
     masks, filtered = kept(Selection(top=7), *jobs)
@@ -104,11 +104,11 @@ def test_a_top_of_nothing_is_refused(count: int) -> None:
 
 
 def test_an_images_number_is_the_upstream_files() -> None:
-    assert image_id_of(Head({"id": 7}), None, {"image_id": 8}) == 7
-    assert image_id_of(Head({"image_id": 9}), None, {}) == 9
-    assert image_id_of(Head(), None, {"image_id": "0012"}) == 12
+    assert image_id_of(FileMetadata({"id": 7}), None, {"image_id": 8}) == 7
+    assert image_id_of(FileMetadata({"image_id": 9}), None, {}) == 9
+    assert image_id_of(FileMetadata(), None, {"image_id": "0012"}) == 12
     for value in (None, True, -1, 1.5, "x", "1" * 30, 2**63):
-        assert image_id_of(Head(), None, {"image_id": value}) is None
+        assert image_id_of(FileMetadata(), None, {"image_id": value}) is None
 
 
 NOWHERE = Objects(buckets=None, result_buckets=None)

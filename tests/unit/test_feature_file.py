@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskscore_worker.feature_cache import FeatureCache
-from maskscore_worker.feature_file import FeatureFile
+from maskscore_worker.features.cache import FeatureCache
+from maskscore_worker.features.sqlite_cache import SqliteFeatureStore
 
 MIB = 1 << 20
 
@@ -23,24 +23,24 @@ def values(start: int, stop: int) -> dict[bytes, bytes]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FeatureFile]:
-    file = FeatureFile(tmp_path / "new" / "folder", max_bytes=4 * MIB)
+def store(tmp_path: Path) -> Iterator[SqliteFeatureStore]:
+    file = SqliteFeatureStore(tmp_path / "new" / "folder", max_bytes=4 * MIB)
     yield file
     file.close()
 
 
-def test_what_is_put_is_there_also_for_another_process_later(store: FeatureFile, tmp_path: Path) -> None:
+def test_what_is_put_is_there_also_for_another_process_later(store: SqliteFeatureStore, tmp_path: Path) -> None:
     some = values(0, 300)
     store.put(some)
     store.put(values(290, 310))
     assert store.get([*some, b"unknown"]) == some
-    later = FeatureFile(tmp_path / "new" / "folder", max_bytes=4 * MIB)
+    later = SqliteFeatureStore(tmp_path / "new" / "folder", max_bytes=4 * MIB)
     assert later.get(list(values(305, 320))) == values(305, 310)
     later.close()
 
 
 def test_the_least_recently_used_go_first_and_the_file_stays_within_its_bytes(
-    store: FeatureFile, tmp_path: Path
+    store: SqliteFeatureStore, tmp_path: Path
 ) -> None:
     used = values(0, 50)
     for start in range(0, 20_000, 100):
@@ -55,7 +55,7 @@ def test_the_least_recently_used_go_first_and_the_file_stays_within_its_bytes(
 
 
 def test_two_workers_share_a_folder(tmp_path: Path) -> None:
-    stores = [FeatureFile(tmp_path, max_bytes=16 * MIB) for _ in range(2)]
+    stores = [SqliteFeatureStore(tmp_path, max_bytes=16 * MIB) for _ in range(2)]
 
     def work(number: int) -> None:
         for start in range(number * 1000, number * 1000 + 1000, 50):
@@ -73,7 +73,9 @@ def test_two_workers_share_a_folder(tmp_path: Path) -> None:
 
 
 def cache_of(folder: Path, rest_s: float = 3600.0) -> FeatureCache:
-    return FeatureCache(lambda: FeatureFile(folder, max_bytes=MIB), place=str(folder), dimensions=3, rest_s=rest_s)
+    return FeatureCache(
+        lambda: SqliteFeatureStore(folder, max_bytes=MIB), place=str(folder), dimensions=3, rest_s=rest_s
+    )
 
 
 FEATURE = np.array([0.25, -0.5, 1e-7], np.float32)
@@ -87,7 +89,7 @@ def test_features_come_back_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_a_damaged_value_is_as_if_it_were_not_there(tmp_path: Path) -> None:
-    store = FeatureFile(tmp_path, max_bytes=MIB)
+    store = SqliteFeatureStore(tmp_path, max_bytes=MIB)
     nan = np.array([1, np.nan, 0], "<f4").tobytes()
     store.put({b"short": b"1234", b"nan": nan, b"good": FEATURE.tobytes()})
     store.close()
@@ -123,8 +125,8 @@ def test_a_folder_that_cannot_be_made_costs_a_line_in_the_log_until_it_can(
 
 
 def test_a_full_disk_costs_a_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def full() -> FeatureFile:
-        store = FeatureFile(tmp_path, max_bytes=MIB)
+    def full() -> SqliteFeatureStore:
+        store = SqliteFeatureStore(tmp_path, max_bytes=MIB)
         # SQLite answers SQLITE_FULL, as it does on a full disk.
         store._db.execute("PRAGMA max_page_count = 3")
         return store

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from maskscore.errors import JobError
-from maskscore.prompts import PromptSet
+from maskscore.schema.prompt_set import PromptSet
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.features import PromptFeatureCache
-from maskscore_worker.model import ClipModel, load_model
+from maskscore_worker.features.prompt_features import PromptFeatureCache
+from maskscore_worker.model.clip import ClipModel, load_model
 
 SETS = [PromptSet(name=f"s{n}", positive=(f"thing {n}",), negative=("sky",)) for n in range(3)]
 

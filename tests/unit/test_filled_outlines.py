@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mask_files import drawn, shapes
-from maskscore.components import spans_of
-from maskscore.export.segmentation import Segmenter
+from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.formats import read_masks
-from maskscore.job import RLE, Mask, parse_job
-from maskscore.report.bits import component_bits
-from maskscore.result import Component
-from maskscore_worker.regions import Region, find_regions
+from maskscore.imaging.mask_pictures import component_bits
+from maskscore.masks.components import spans_of
+from maskscore.schema.job import RLE, Mask, parse_job
+from maskscore.schema.result import Component
+from maskscore_worker.masks.regions import Region, find_regions
 
 Bits = npt.NDArray[np.bool_]
 SIZE = (40, 60)
@@ -31,19 +31,19 @@ def opencv(*outlines: Any) -> Mask:
     return Mask(id="a", segmentation=flat, polygon_convention="opencv")
 
 
-def bits_of(mask: Mask, height: int, width: int) -> Bits:
+def mask_in_box(mask: Mask, height: int, width: int) -> Bits:
     """Return what the worker draws."""
     (region,) = find_regions([mask], height=height, width=width, min_area=1, split_components=False)
     assert isinstance(region, Region)
-    bits = np.zeros((height, width), bool)
+    mask_picture = np.zeros((height, width), bool)
     x, y, w, h = region.box
-    bits[y : y + h, x : x + w] = region.bits
-    return bits
+    mask_picture[y : y + h, x : x + w] = region.bits
+    return mask_picture
 
 
 def by_the_rule(outline: list[tuple[int, int]], height: int, width: int) -> Bits:
     """Draw pixel by pixel: 8-connected lines as OpenCV's, and inside is what an odd number of edges lies above."""
-    bits = np.zeros((height, width), bool)
+    mask_picture = np.zeros((height, width), bool)
     edges = [sorted(edge) for edge in zip(outline, outline[1:] + outline[:1], strict=True)]
     for (xs, ys), (xe, ye) in edges:
         dx, dy, sign = xe - xs, abs(ye - ys), 1 if ye >= ys else -1
@@ -51,19 +51,19 @@ def by_the_rule(outline: list[tuple[int, int]], height: int, width: int) -> Bits
         error, across = major - 2 * minor, 0
         for along in range(major + 1):
             step_x, step_y = (along, across) if dx >= dy else (across, along)
-            bits[ys + sign * step_y, xs + step_x] = True
+            mask_picture[ys + sign * step_y, xs + step_x] = True
             across += error < 0
             error += 2 * major - 2 * minor if error < 0 else -2 * minor
     for y in range(height):
         for x in range(width):
             above = [ys + (ye - ys) * (x - xs) / (xe - xs) <= y for (xs, ys), (xe, ye) in edges if xs <= x < xe]
-            bits[y, x] |= sum(above) % 2 == 1
-    return bits
+            mask_picture[y, x] |= sum(above) % 2 == 1
+    return mask_picture
 
 
 @given(points)
 def test_the_worker_draws_by_opencvs_rule(outline: list[tuple[int, int]]) -> None:
-    np.testing.assert_array_equal(bits_of(opencv(outline), 23, 31), by_the_rule(outline, 23, 31))
+    np.testing.assert_array_equal(mask_in_box(opencv(outline), 23, 31), by_the_rule(outline, 23, 31))
 
 
 @given(st.lists(loose, min_size=1, max_size=3), st.integers(1, 40), st.integers(1, 40))
@@ -76,7 +76,7 @@ def test_export_and_report_draw_what_the_worker_drew(outlines: list[Any], height
         return
     assert spans == list(zip(region.runs.starts.tolist(), region.runs.stops.tolist(), strict=True))
     component = Component.model_validate({"index": 0, "id": "a", "box": region.box, "area": region.area})
-    exported = Segmenter([mask], height=height, width=width, checked=True).segmentation(component)
+    exported = CocoSegmentation([mask], height=height, width=width, checked=True).segmentation(component)
     whole = drawn(Mask(id="a", segmentation=exported))
     x, y, w, h = region.box
     np.testing.assert_array_equal(whole[y : y + h, x : x + w], region.bits)
@@ -112,9 +112,9 @@ def test_files_of_outlines_give_the_true_masks() -> None:
     ]
     for data in files:
         masks = read_masks(data, size=SIZE)
-        for mask, bits in zip(masks, true, strict=True):
+        for mask, mask_picture in zip(masks, true, strict=True):
             assert isinstance(mask, Mask)
-            np.testing.assert_array_equal(bits_of(mask, *SIZE), bits)
+            np.testing.assert_array_equal(mask_in_box(mask, *SIZE), mask_picture)
 
 
 def test_the_convention_travels_with_the_mask_and_is_written_only_where_it_is() -> None:
@@ -127,7 +127,7 @@ def test_the_convention_travels_with_the_mask_and_is_written_only_where_it_is() 
     assert told.masks[0].polygon_convention == "opencv"
     assert told.masks[0].upstream == {}
     component = Component.model_validate({"index": 0, "id": "a", "box": [0, 0, 5, 5], "area": 15})
-    exported = Segmenter(told.masks, height=9, width=9, checked=True).segmentation(component)
+    exported = CocoSegmentation(told.masks, height=9, width=9, checked=True).segmentation(component)
     assert isinstance(RLE.model_validate(exported), RLE)
 
 

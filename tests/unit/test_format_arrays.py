@@ -12,7 +12,7 @@ import torch
 
 from mask_files import Bits, drawn, shapes
 from maskscore.formats import from_arrays, from_detectron2, from_sam, from_ultralytics, read_masks
-from maskscore.job import Mask
+from maskscore.schema.job import Mask
 
 STACK = np.stack(shapes())
 LOGITS = STACK * 8.5 - 4

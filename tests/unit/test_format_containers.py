@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from mask_files import Bits, cvat_runs, shapes
 from maskscore.formats import MasksDocumentError, detect, read_categories, read_dataset, read_masks
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
 
 MASKS = shapes()
 
@@ -181,6 +183,8 @@ def test_cvats_zip(tmp_path: Path) -> None:
         (b"\xff\xfe[\x00\x00\xd8", "not UTF-16"),
         (gzip.compress(gzip.compress(b"[]")), "not JSON"),
     ],
+    # The bytes hold the time.
+    ids=["cut off", "no stream", "two documents", "encrypted", "half a character", "wrapped twice"],
 )
 def test_a_damaged_wrapping_says_so(tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "a"

@@ -15,10 +15,12 @@ import pytest
 
 from mask_files import brush_of, cvat_runs, drawn, label_map, png, shapes
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
+from photo_dataset import IMAGES, MASKS
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 SQUARE = [[0.0, 0.0, 5.0, 0.0, 5.0, 5.0]]
 
 
@@ -55,12 +57,10 @@ def test_coco_yields_each_image_with_its_own_masks(tmp_path: Path) -> None:
         assert image.masks == read_masks(path.read_bytes(), image_id=image.image_id)
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the photos of coco-mini are not here")
-def test_coco_with_crowds_and_polygons_of_real_photos() -> None:
-    path = COCO_MINI / "instances.json"
+def test_coco_with_crowds_and_polygons_of_real_photos(photos: Path) -> None:
+    path = photos / "instances.json"
     images = list(read_dataset(path))
-    assert len(images) == 14
-    assert sum(len(image.masks) for image in images) == 100
+    assert (len(images), sum(len(image.masks) for image in images)) == (IMAGES, MASKS)
     for image in images:
         assert image.masks == read_masks(path.read_bytes(), image_name=Path(image.image).name)
         assert image.size is not None
@@ -231,7 +231,7 @@ def test_what_is_of_one_image_or_of_no_layout_says_so(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("hello")
     with pytest.raises(MasksDocumentError, match=r"not JSON.*Known formats: maskscore, sam, .*npz"):
         read_dataset(tmp_path / "b.txt")
-    with pytest.raises(MasksDocumentError, match=r"no metadata[.]csv"):
+    with pytest.raises(MasksDocumentError, match=r"no folder of a known format .*metadata[.]csv"):
         read_dataset(tmp_path)
     with pytest.raises(MasksDocumentError, match=r"There is no format 'x'"):
         read_dataset(tmp_path, format="x")

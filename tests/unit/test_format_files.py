@@ -13,8 +13,10 @@ import pytest
 
 from mask_files import Bits, brush_of, cvat_runs, drawn, label_map, png, shapes
 from maskscore.formats import MasksDocumentError, UnreadableMask, detect, read_masks
-from maskscore.job import Mask
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask
 
 SIZE = (40, 60)
 
@@ -181,7 +183,7 @@ def test_yolo_lines_that_are_no_polygons() -> None:
     assert read_masks(b"", format="yolo") == []
     with pytest.raises(MasksDocumentError, match="or say the format: yolo"):
         read_masks(b"\n")
-    with pytest.raises(MasksDocumentError, match="lines of numbers, but they are JSON"):
+    with pytest.raises(MasksDocumentError, match="format yolo, but they are JSON"):
         read_masks(b'{"annotations": []}', format="yolo", size=SIZE)
     with pytest.raises(MasksDocumentError, match="give `size`"):
         read_masks(label_line(OUTLINES[0]).encode())
@@ -545,5 +547,5 @@ def test_the_light_install_reads_json_and_says_what_to_install_for_the_rest() ->
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         f'These masks need the module {name!r}, which is not installed: pip install "maskscore[formats]".'
-        for name in ("numpy", "numpy", "numpy", "numpy")
+        for name in ("numpy", "numpy", "defusedxml", "numpy")
     ]

@@ -16,8 +16,7 @@ from pydantic_core import to_json
 
 from mask_files import brush_of, cvat_runs, label_map, png, png_claiming, shapes
 from maskscore.formats import FORMATS, MasksDocumentError, Orphans, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.formats.registry import REGISTERED
-from maskscore.job import Mask
+from maskscore.schema.job import Mask
 
 MASKS = shapes()
 
@@ -163,7 +162,7 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("format_", [None, *REGISTERED])
+@pytest.mark.parametrize("format_", [None, *(name for name, known in FORMATS.items() if "json" in known.kinds)])
 @settings(max_examples=40)
 @given(document=json_values | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=6))
 def test_any_json_is_masks_or_a_refusal(format_: str | None, document: Any) -> None:
@@ -332,7 +331,7 @@ def test_one_bad_mask_is_unreadable(data: bytes) -> None:
 
 
 def test_masks_unpack_to_a_bounded_number_of_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskscore.formats.sought._MOST_PIXELS_TOGETHER", 5 * 40 * 60)
+    monkeypatch.setattr("maskscore.formats.read_context._MOST_PIXELS_TOGETHER", 5 * 40 * 60)
     results = [
         json.loads(label_studio(brush_of(MASKS[0])))[0]["annotations"][0]["result"][0] | {"id": n} for n in range(7)
     ]

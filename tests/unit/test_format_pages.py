@@ -1,4 +1,4 @@
-"""docs/formats: a page per format, an index of them, and examples that are what they say."""
+"""docs/reference/formats: a page per format, an index of them, and examples that are what they say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from maskscore.formats import FORMATS, detect, read_masks
-from maskscore.job import Mask
+from maskscore.schema.job import Mask
 
-PAGES = Path(__file__).parents[2] / "docs" / "formats"
+PAGES = Path(__file__).parents[2] / "docs" / "reference" / "formats"
 OF = {"image": "one image", "dataset": "many images", "folder": "a folder"}
 
 

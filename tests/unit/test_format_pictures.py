@@ -17,7 +17,7 @@ from PIL import Image
 
 from mask_files import drawn, label_map, png, shapes
 from maskscore.formats import MasksDocumentError, UnreadableMask, detect, read_masks
-from maskscore.job import Mask
+from maskscore.schema.job import Mask
 
 MASKS = shapes()
 DISC = MASKS[0]

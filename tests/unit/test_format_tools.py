@@ -15,8 +15,10 @@ from PIL import Image
 
 from mask_files import Bits, brush_of, drawn, shapes
 from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.job import Mask, MasksFormat
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.job import Mask, MasksFormat
 
 MASKS = shapes()
 SIZE = (40, 60)
@@ -315,7 +317,7 @@ def test_kitti_mots_is_not_taken_for_yolo(tmp_path: Path) -> None:
     for name in ("000014.png", "photo.png"):
         with pytest.raises(MasksDocumentError, match="no frame with the file name"):
             read_masks(path.read_bytes(), image_name=name)
-    with pytest.raises(MasksDocumentError, match="lines of KITTI MOTS"):
+    with pytest.raises(MasksDocumentError, match="they are text of KITTI MOTS"):
         read_masks(path.read_bytes(), format="yolo")
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from mask_files import Bits, drawn, label_map, png, shapes
 from maskscore.dataset import Dataset
-from maskscore.dataset.jobs import JobMaker
+from maskscore.dataset.job_maker import JobMaker
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.job import Mask, MasksRef
-from maskscore.objects import Objects
+from maskscore.schema.job import Mask, MasksRef
+from maskscore.storage import Objects
 
 MASKS = shapes()
 
@@ -81,7 +81,7 @@ def test_pictures_per_frame(tmp_path: Path) -> None:
         ("bear/00001", ["1", "2"]),
     ]
     # Without objects' folders it may be anything.
-    with pytest.raises(MasksDocumentError, match="nor one of videos"):
+    with pytest.raises(MasksDocumentError, match="folders of a video's frames"):
         detect(tmp_path)
     with pytest.raises(MasksDocumentError, match="to be of the format vos"):
         read_masks((tmp_path / "bear" / "00000.png").read_bytes(), format="vos")
@@ -106,7 +106,7 @@ def test_a_run_finds_the_pictures_of_each_frames_objects(
         pairs = list(opened.pairing)
         maker = JobMaker(opened.images, opened.masks, objects, "batch", format=format_)
         made = [maker.make(pair) for pair in pairs]
-        census = opened.pairing.census
+        census = opened.pairing.counts
     assert [pair.image for pair in pairs] == [*frames, "sav_3/00000.jpg"]
     assert pairs[0].pictures == ("sav_1/000/00000.png", "sav_1/001/00000.png")
     assert (census.pairs, census.masks_without_image, census.masks_not_used) == (4, 0, 0)

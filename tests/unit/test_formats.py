@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from maskscore.document import MOST_LEVELS
 from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
-from maskscore.job import Mask
-from maskscore.result import Component, JobResult, JobState
+from maskscore.schema.document import MOST_LEVELS
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component, JobResult, JobState
 
 SQUARE = [[0, 0, 5, 0, 5, 5]]
 RLE = {"size": [2, 2], "counts": [0, 4]}
@@ -77,7 +77,7 @@ def test_coco_finds_its_image_by_name_or_by_id() -> None:
         (COCO, {"image_name": "z.jpg"}, "no images"),
         (COCO, {"image_id": 9}, "the id 9"),
         ({"a": 1}, {}, "no known layout"),
-        (7, {}, "no known layout"),
+        ("seven", {}, "no known layout"),
     ],
 )
 def test_a_document_that_cannot_be_used_says_why(document: Any, options: dict[str, Any], words: str) -> None:

@@ -14,18 +14,18 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from scipy import ndimage
 
-from maskscore.frames import fitted_size, window
-from maskscore.job import Frame, Mask, Treatment, View
-from maskscore.masks import encode_mask
-from maskscore.report.pictures import crop_picture
-from maskscore.treatments import MEAN, blurred
-from maskscore_worker.crop_plan import DevicePlan
-from maskscore_worker.croppers import HostCropper
-from maskscore_worker.crops import make_crop, widened
-from maskscore_worker.crops_device import DeviceCropper
-from maskscore_worker.reference import reference_crop
-from maskscore_worker.regions import Region, find_regions
-from maskscore_worker.treatments import treat
+from maskscore.imaging.frames import fitted_size, window
+from maskscore.imaging.treatments import MEAN, blurred
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.report.page_pictures import crop_picture
+from maskscore.schema.job import Frame, Mask, Treatment, View
+from maskscore_worker.crops.cpu_cropper import CpuCropper, make_crop, treat, widened
+from maskscore_worker.crops.crop_plan import DevicePlan
+from maskscore_worker.crops.device_cropper import DeviceCropper
+from maskscore_worker.crops.reference_cropper import reference_crop
+from maskscore_worker.masks.regions import Region, find_regions
 
 Pixels = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
@@ -281,7 +281,7 @@ def test_crops_for_a_device_are_the_workers(view: View, split: bool) -> None:
     pixels = noise()
     made = DeviceCropper(32, torch.device("cpu")).open(pixels).make(regions, view, nothing)
     assert isinstance(made, torch.Tensor)
-    expected = HostCropper(32, exact=True).open(pixels).make(regions, view, nothing)
+    expected = CpuCropper(32, exact=True).open(pixels).make(regions, view, nothing)
     np.testing.assert_array_equal(made.numpy(), expected)
 
 
@@ -310,4 +310,4 @@ def test_where_the_devices_memory_is_full_new_recipes_are_made_on_the_cpu() -> N
     cropper.make_crops = full
     view, regions = View(treatment="mean_fill", frame="context"), regions_of([(10, 20, 30, 20), (0, 10, 80, 40)])
     made = cropper.open(noise()).make(regions, view, nothing)
-    np.testing.assert_array_equal(made.numpy(), HostCropper(32, exact=True).open(noise()).make(regions, view, nothing))
+    np.testing.assert_array_equal(made.numpy(), CpuCropper(32, exact=True).open(noise()).make(regions, view, nothing))

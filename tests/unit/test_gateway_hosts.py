@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from maskscore.gateway.hosts import Hosts
+from maskscore.gateway.allowed_hosts import AllowedHosts
 from maskscore.settings import GatewaySettings
 
 
-def asked(hosts: Hosts, path: str = "/v1/jobs", **headers: str) -> int:
+def asked(hosts: AllowedHosts, path: str = "/v1/jobs", **headers: str) -> int:
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope: Any = {"type": "http", "path": path, "headers": named}
     problem = hosts.problem(scope)
     return problem.problem.status if problem else 200
 
 
-def hosts(*allowed: str, host: str = "127.0.0.1", open_to_all: bool = True) -> Hosts:
-    return Hosts(GatewaySettings(gateway_host=host, gateway_allowed_hosts=allowed), open_to_all=open_to_all)
+def hosts(*allowed: str, host: str = "127.0.0.1", open_to_all: bool = True) -> AllowedHosts:
+    return AllowedHosts(GatewaySettings(gateway_host=host, gateway_allowed_hosts=allowed), open_to_all=open_to_all)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import maskscore.gateway
 from maskscore.gateway import problems
 from maskscore.gateway.app import make_app
 from maskscore.gateway.openapi import openapi_document
-from maskscore.job import Job
-from maskscore.result import Component, Failure, JobResult, JobState
+from maskscore.schema.job import Job
+from maskscore.schema.result import Component, Failure, JobResult, JobState
 from maskscore.settings import GatewaySettings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "gateway.md").read_text("utf-8")
 SOURCE = "".join(file.read_text("utf-8") for file in Path(maskscore.gateway.__file__).parent.glob("*.py"))
 DOCUMENT = openapi_document(make_app(GatewaySettings(), None))
 

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from maskscore.errors import SettingsError
-from maskscore.gateway import tokens as module
-from maskscore.gateway.tokens import Tokens, open_tokens
+from maskscore.gateway import access_tokens as module
+from maskscore.gateway.access_tokens import Tokens, open_tokens
 from maskscore.settings import GatewaySettings, load_settings
 
 ONE, TWO = "one-token-of-enough-length", "another-token-of-enough-length"

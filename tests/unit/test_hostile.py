@@ -29,14 +29,14 @@ from hostile import (
     spoiled,
     spoiled_fields,
 )
-from maskscore.document import Document, pack, unpack
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
-from maskscore.job import Job, Mask, parse_job
-from maskscore.mask_frames import count_fitting
-from maskscore.result import Component, JobResult, JobState
-from maskscore_worker.images import DecodedImage, decode_image
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
+from maskscore.masks.frame_fit import count_fitting
+from maskscore.schema.document import Document, pack, unpack
+from maskscore.schema.job import Job, Mask, parse_job
+from maskscore.schema.result import Component, JobResult, JobState
+from maskscore_worker.inputs.images import DecodedImage, decode_image
+from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions
 
 T = TypeVar("T")
 

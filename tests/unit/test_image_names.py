@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from maskscore.export.heads import read_head
+from maskscore.client.job_masks import masks_of
+from maskscore.export.file_metadata import read_file_metadata
 from maskscore.formats import MasksDocumentError
 from maskscore.formats.image_names import best, likeness
-from maskscore.job import Job, Mask, MasksRef
-from maskscore.job_masks import masks_of
-from maskscore.objects.names import file_name_of
+from maskscore.schema.job import Job, Mask, MasksRef
+from maskscore.storage.names import file_name_of
 
 TRIANGLE = [[0, 0, 5, 0, 5, 5]]
 
@@ -90,9 +90,9 @@ def test_coco_masks_and_entry_of_a_file_whose_name_has_a_space() -> None:
     job = Job(image="file:///x/a%20b.jpg", masks=MasksRef(uri="s3://bucket/masks"))
     (mask,) = masks_of(job, document, None)
     assert mask.id == "11"
-    assert read_head(job, document).image["id"] == 1
+    assert read_file_metadata(job, document).image["id"] == 1
     other = job.model_copy(update={"image": Job(image="s3://bucket/a%20b.jpg", masks=[]).image})
-    assert read_head(other, document).image == {}
+    assert read_file_metadata(other, document).image == {}
     with pytest.raises(MasksDocumentError, match="no images"):
         masks_of(other, document, None)
 
@@ -113,7 +113,7 @@ def test_a_name_as_other_tools_spell_it(write: Callable[..., bytes], name: str) 
     assert masks("s3://bucket/train/a b.jpg", document) == (1 if write is coco else 2)
     if write is coco:
         job = Job(image="s3://bucket/train/a b.jpg", masks=MasksRef(uri="s3://bucket/masks"))
-        assert read_head(job, document).image["id"] == 1
+        assert read_file_metadata(job, document).image["id"] == 1
 
 
 @pytest.mark.parametrize("write", [coco, cvat, label_studio])

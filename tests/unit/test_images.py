@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from maskscore.decode_limits import MAX_PIECES, MAX_SCANS
+from maskscore.client.image_header import image_size
 from maskscore.errors import JobError
-from maskscore.formats.png import decode_png
-from maskscore.formats.sought import Sought
-from maskscore.image_size import image_size
-from maskscore_worker.images import DecodedImage, decode_image, header_size
+from maskscore.formats.picture_decoding import decode_png
+from maskscore.formats.read_context import ReadContext
+from maskscore.imaging.decode_limits import MAX_PIECES, MAX_SCANS
+from maskscore_worker.inputs.images import DecodedImage, decode_image, header_size
 
 HEIGHT, WIDTH = 20, 30
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -437,7 +437,7 @@ def test_a_png_with_large_metadata_is_its_pixels(kind: bytes, behind: bool) -> N
     assert header_size(data, "auto", max_pixels=100_000) == image_size(io.BytesIO(data)) == (WIDTH, HEIGHT)
     masks = encoded(Image.fromarray((picture()[..., 0] > 100).astype(np.uint8) * 255))
     with_metadata = masks[:33] + large + masks[33:]
-    np.testing.assert_array_equal(decode_png(with_metadata, Sought())[0], decode_png(masks, Sought())[0])
+    np.testing.assert_array_equal(decode_png(with_metadata, ReadContext())[0], decode_png(masks, ReadContext())[0])
 
 
 def test_a_png_keeps_the_orientation_that_stands_in_its_xmp() -> None:

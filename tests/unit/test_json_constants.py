@@ -13,8 +13,8 @@ import pytest
 from maskscore.evaluation import read_coco
 from maskscore.formats import detect, read_dataset, read_masks
 from maskscore.formats.json_constants import StrictJson
-from maskscore.job import Mask, parse_job
-from maskscore.result import Component
+from maskscore.schema.job import Mask, parse_job
+from maskscore.schema.result import Component
 
 NAN = math.nan
 TRIANGLE = [[0, 0, 4, 0, 4, 4]]

@@ -11,7 +11,7 @@ import pytest
 
 CODE = """
 import logging, sys, threading, warnings
-from maskscore.logs import job_logged, log_to_stderr
+from maskscore.observability import job_logged, log_to_stderr
 log_to_stderr("INFO", {format!r})
 log = logging.getLogger("maskscore_worker")
 log.info("before")
@@ -65,7 +65,7 @@ def test_text_is_as_it_was() -> None:
 
 FORGED = """
 import logging
-from maskscore.logs import log_to_stderr
+from maskscore.observability import log_to_stderr
 log_to_stderr("INFO", {format!r})
 log = logging.getLogger("maskscore_worker")
 evil = "x\\r\\n2026-11-27 00:00:00,000 CRITICAL maskscore_worker: FORGED \\x1b]0;owned\\x07\\x9b2J\\u2028\\u202e"

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from maskscore.dataset.folders import read_folder
-from maskscore.dataset.roots import FolderRoot
+from maskscore.dataset.mask_folders import read_folder
+from maskscore.dataset.storage_roots import FolderRoot
 from maskscore.errors import MaskscoreError
-from maskscore.job import RLE, Mask
-from maskscore.objects import Objects
+from maskscore.schema.job import RLE, Mask
+from maskscore.storage import Objects
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from maskscore.cli.submit import job_from_options
+from maskscore.client.image_header import image_size
 from maskscore.errors import SkipCode
 from maskscore.formats import UnreadableMask, read_dataset, read_masks
-from maskscore.image_size import image_size
-from maskscore.job import Mask, Orientation
-from maskscore.mask_frames import count_fitting
-from maskscore_worker.images import decode_image, header_size
-from maskscore_worker.regions import Region, SkippedRegion, find_regions
+from maskscore.masks.frame_fit import count_fitting
+from maskscore.schema.job import Mask, Orientation
+from maskscore_worker.inputs.images import decode_image, header_size
+from maskscore_worker.masks.regions import Region, SkippedRegion, find_regions
 
 # The picture is stored as 160 x 120, and seen as 120 x 160.
 STORED, SEEN = (120, 160), (160, 120)

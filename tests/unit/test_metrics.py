@@ -8,14 +8,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from maskscore.cli.metrics import metrics_markdown
-from maskscore.endpoint import Endpoint
 from maskscore.errors import SettingsError
-from maskscore.metrics import METRICS
+from maskscore.exporter.http_endpoint import Endpoint
+from maskscore.observability.metrics import METRICS
 from scrape import get
 
 
 def test_the_page_of_metrics_is_what_the_code_says() -> None:
-    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
     assert page.read_text("utf-8") == metrics_markdown(), "run `make docs`"
 
 

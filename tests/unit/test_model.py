@@ -19,13 +19,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from maskscore.errors import JobError, WeightsError
-from maskscore.prompts import load_builtin
+from maskscore.prompts import (
+    load_builtin,
+)
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.demo.train import crop_of
-from maskscore_worker.model import ClipModel, load_model
-from maskscore_worker.state import digest_of
-from maskscore_worker.weights import check
+from maskscore_worker.model.checkpoint import digest_of
+from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.model.download import check
 
 CPU = torch.device("cpu")
 SAFETENSORS, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from manifests import DEPLOY, DOCKER, of_kind, overlay
-from maskscore.metrics import METRICS, Metric
+from maskscore.observability.metrics import METRICS, Metric
 
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "components" / "monitoring" / "dashboard.json").read_text())
 SAMPLES: dict[str, Metric] = {sample: metric for metric in METRICS for sample in metric.samples}

@@ -13,7 +13,7 @@ from botocore.exceptions import (
 )
 
 from maskscore.errors import JobError
-from maskscore.objects.failures import s3_errors
+from maskscore.storage.failures import s3_errors
 
 
 def failure_of(error: Exception) -> JobError:
@@ -88,4 +88,4 @@ def test_credentials_that_cannot_be_had_are_the_fault_of_who_asks(error: Excepti
 )
 def test_what_the_store_cannot_do_just_now_passes(status: int, name: str) -> None:
     error = failure_of(answered(status, name))
-    assert (error.code, error.passing, error.of_worker) == ("storage_unavailable", True, False)
+    assert (error.code, error.transient, error.of_worker) == ("storage_unavailable", True, False)

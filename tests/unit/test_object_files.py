@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from maskscore.errors import JobError
-from maskscore.objects import Objects
-from maskscore.objects.names import path_of
+from maskscore.storage import Objects
+from maskscore.storage.names import path_of
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_link_that_takes_a_folders_place_is_not_followed(
         place.symlink_to({"a": outside, "b": outside, "photo": outside / "photo"}[place.name])
         return path
 
-    monkeypatch.setattr("maskscore.objects.files.path_of", resolve_then_swap)
+    monkeypatch.setattr("maskscore.storage.files.path_of", resolve_then_swap)
     with pytest.raises(JobError) as caught:
         read(root, uri)
     assert caught.value.code == "image_not_found"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maskscore.errors import OutputError
-from maskscore.output import check_output, output_file, write_text
+from maskscore.storage.output import check_output, output_file, write_text
 
 
 def test_a_link_stays_a_link_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from maskscore.dataset import Dataset, Pair
-from maskscore.dataset.names import Naming
+from maskscore.dataset.file_names import Naming
 from maskscore.dataset.pairing import Pairing
-from maskscore.dataset.roots import FolderRoot
+from maskscore.dataset.storage_roots import FolderRoot
 from maskscore.errors import InvalidDocumentError, JobError
-from maskscore.objects import ListedObject, Objects
+from maskscore.storage import ListedObject, Objects
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_a_name_that_only_one_image_has_is_found_elsewhere(tmp_path: Path, objec
     touch(tmp_path, "images/1.jpg", "images/2.jpg", "more/2.jpg", "labels/1.txt", "labels/2.txt", "labels/3.txt")
     with Dataset(str(tmp_path)).opened(objects) as opened:
         assert [(pair.image, pair.masks) for pair in opened.pairing] == [("images/1.jpg", "labels/1.txt")]
-        census = opened.pairing.census
-    assert (census.images_without_masks, census.lonely_images) == (2, ["images/2.jpg", "more/2.jpg"])
-    assert (census.masks_without_image, census.lonely_masks) == (2, ["labels/2.txt", "labels/3.txt"])
+        pairing_counts = opened.pairing.counts
+    assert (pairing_counts.images_without_masks, pairing_counts.lonely_images) == (2, ["images/2.jpg", "more/2.jpg"])
+    assert (pairing_counts.masks_without_image, pairing_counts.lonely_masks) == (2, ["labels/2.txt", "labels/3.txt"])
 
 
 def test_endings_of_a_users_own(tmp_path: Path, objects: Objects) -> None:
@@ -94,9 +94,9 @@ def test_the_first_of_several_masks_files_is_taken_and_the_others_are_counted(tm
     touch(tmp_path, "a.jpg", "a.txt", "a.json", "a.npz", "notes.md", ".hidden.jpg", ".cache/b.jpg")
     with Dataset(str(tmp_path)).opened(objects) as opened:
         assert [pair.masks for pair in opened.pairing] == ["a.json"]
-        census = opened.pairing.census
-    assert (census.masks_not_used, census.masks_without_image, census.images) == (2, 0, 1)
-    assert dict(census.others) == {".md": 1}
+        pairing_counts = opened.pairing.counts
+    assert (pairing_counts.masks_not_used, pairing_counts.masks_without_image, pairing_counts.images) == (2, 0, 1)
+    assert dict(pairing_counts.others) == {".md": 1}
 
 
 def test_what_was_looked_for_and_seen_is_said(tmp_path: Path, objects: Objects) -> None:
@@ -122,7 +122,7 @@ def test_places_that_are_none(tmp_path: Path, objects: Objects) -> None:
 def test_the_table_of_sams_folders_is_no_other_file(tmp_path: Path, objects: Objects) -> None:
     touch(tmp_path, "i/a.jpg", "m/a/0.png", "m/a/metadata.csv", "m/notes.csv")
     with Dataset(str(tmp_path / "i"), str(tmp_path / "m")).opened(objects) as opened:
-        assert dict(opened.pairing.census.others) == {".csv": 1}
+        assert dict(opened.pairing.counts.others) == {".csv": 1}
 
 
 def coco(folder: Path, *names: str) -> Path:
@@ -139,12 +139,12 @@ def test_a_dataset_file_finds_its_images_by_path_or_by_name(tmp_path: Path, obje
     file = coco(tmp_path, "val/1.jpg", "somewhere/2.jpg", "1.jpg", "4.jpg")
     with Dataset(str(tmp_path / "i"), str(file)).opened(objects) as opened:
         found = [(pair.image, pair.inline.image_id if pair.inline else None) for pair in opened.pairing]
-        census = opened.pairing.census
+        pairing_counts = opened.pairing.counts
     # `1.jpg` may be either.
-    assert census.ambiguous_masks == ["1.jpg"]
+    assert pairing_counts.ambiguous_masks == ["1.jpg"]
     assert found == [("val/1.jpg", 0), ("val/2.jpg", 1)]
-    assert (census.masks_without_image, census.lonely_masks) == (2, ["1.jpg", "4.jpg"])
-    assert (census.images_without_masks, census.lonely_images) == (2, ["3.jpg", "train/1.jpg"])
+    assert (pairing_counts.masks_without_image, pairing_counts.lonely_masks) == (2, ["1.jpg", "4.jpg"])
+    assert (pairing_counts.images_without_masks, pairing_counts.lonely_images) == (2, ["3.jpg", "train/1.jpg"])
 
 
 def test_results_that_have_nothing_but_cocos_id_find_its_image(tmp_path: Path, objects: Objects) -> None:
@@ -155,7 +155,7 @@ def test_results_that_have_nothing_but_cocos_id_find_its_image(tmp_path: Path, o
     file.write_text(json.dumps(entries))
     with Dataset(str(tmp_path / "i"), str(file), "detectron2").opened(objects) as opened:
         assert sorted(pair.image for pair in opened.pairing) == ["000000397133.jpg", "7.jpg"]
-        assert opened.pairing.census.lonely_masks == ["8"]
+        assert opened.pairing.counts.lonely_masks == ["8"]
 
 
 def test_a_damaged_dataset_file_is_said_before_anything_is_submitted(tmp_path: Path, objects: Objects) -> None:
@@ -180,7 +180,7 @@ def test_a_limit_ends_the_listing_of_a_large_place(objects: Objects) -> None:
     seen: list[int] = []
     with Pairing(Generated(10**9, objects), limit=100, seen=seen.append) as pairing:
         assert len(list(pairing)) == 100
-        assert pairing.census.complete is False
+        assert pairing.counts.complete is False
     assert seen == [5000]
 
 
@@ -268,9 +268,9 @@ def test_folders_decide_between_images_of_one_name(tmp_path: Path, objects: Obje
     file = coco(tmp_path, "/x/data/train/a.jpg", r"C:\x\val\a.jpg", "test/a.jpg", "old%5Ctrain%5Ca.jpg")
     with Dataset(str(tmp_path / "i"), str(file)).opened(objects) as opened:
         found = [(pair.image, pair.inline.image_id if pair.inline else None) for pair in opened.pairing]
-        census = opened.pairing.census
+        pairing_counts = opened.pairing.counts
     assert found == [("train/a.jpg", 0), ("val/a.jpg", 1), ("old/train/a.jpg", 3)]
-    assert (census.masks_without_image, census.lonely_masks, census.ambiguous_masks) == (
+    assert (pairing_counts.masks_without_image, pairing_counts.lonely_masks, pairing_counts.ambiguous_masks) == (
         1,
         ["test/a.jpg"],
         ["test/a.jpg"],
@@ -282,12 +282,12 @@ def test_an_image_that_two_names_may_mean_is_given_to_none_of_them(tmp_path: Pat
     uploads = ("/data/upload/1/0a1b2c3d-a.jpg", "/data/upload/1/ffffffff-a.jpg")
     with Dataset(str(tmp_path / "i"), str(coco(tmp_path, *uploads, "x/b.jpg", "b.jpg"))).opened(objects) as opened:
         found = [(pair.image, pair.inline.image_id if pair.inline else None) for pair in opened.pairing]
-        census = opened.pairing.census
+        pairing_counts = opened.pairing.counts
     # `b.jpg` is the image's very name.
     assert found == [("b.jpg", 3)]
-    assert (census.pairs, census.masks_without_image) == (1, 3)
-    assert census.ambiguous_masks == census.lonely_masks == [*uploads, "x/b.jpg"]
-    assert (census.images_without_masks, census.lonely_images) == (1, ["a.jpg"])
+    assert (pairing_counts.pairs, pairing_counts.masks_without_image) == (1, 3)
+    assert pairing_counts.ambiguous_masks == pairing_counts.lonely_masks == [*uploads, "x/b.jpg"]
+    assert (pairing_counts.images_without_masks, pairing_counts.lonely_images) == (1, ["a.jpg"])
 
 
 def test_packed_json_jpeg_masks_and_pictures_of_what_was_found(tmp_path: Path, objects: Objects) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from maskscore.cli.plan import duration, plan_command
 from maskscore.errors import InvalidDocumentError
-from maskscore.plan import Means, Work, make_plan, read_rate
+from maskscore.sizing import Capacity, Workload, make_plan, read_rate
 
-SA_1B = Work(11_000_000, 100, 950_000, 650, inline=False, results_in_redis=False)
-MEANS = Means(3000, 0.8, 86_400.0, None, 1_000_000, 604_800.0, 2.0)
+SA_1B = Workload(11_000_000, 100, 950_000, 650, inline=False, results_in_redis=False)
+MEANS = Capacity(3000, 0.8, 86_400.0, None, 1_000_000, 604_800.0, 2.0)
 
 
 def test_sa_1b_in_a_day() -> None:
@@ -44,12 +44,12 @@ def test_sa_1b_in_a_day() -> None:
 def test_the_deadline_is_kept_with_no_worker_too_many(
     images: int, masks: float, rate: float, deadline_s: float, inline: bool, in_redis: bool
 ) -> None:
-    work = Work(images, masks, 1000, 100, inline, in_redis)
-    means = dataclasses.replace(MEANS, masks_per_s=rate, deadline_s=deadline_s)
-    plan = make_plan(work, means)
+    work = Workload(images, masks, 1000, 100, inline, in_redis)
+    capacity = dataclasses.replace(MEANS, masks_per_s=rate, deadline_s=deadline_s)
+    plan = make_plan(work, capacity)
     assert plan.hours * 3600 <= deadline_s * (1 + 1e-9)
     if plan.workers > 1:
-        fewer = make_plan(work, dataclasses.replace(means, workers=plan.workers - 1, deadline_s=None))
+        fewer = make_plan(work, dataclasses.replace(capacity, workers=plan.workers - 1, deadline_s=None))
         assert fewer.hours * 3600 > deadline_s * (1 - 1e-9)
     assert (plan.written_bytes == 0) is in_redis
     assert plan.redis_ended_bytes > 0

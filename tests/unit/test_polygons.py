@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from maskscore.errors import SkipCode
-from maskscore.job import Mask
-from maskscore_worker import polygons as rasteriser
-from maskscore_worker.polygons import TooMuchWork, polygon_runs
-from maskscore_worker.regions import Region, SkippedRegion, find_regions
-from maskscore_worker.runs import bits_of_runs
+from maskscore.masks.arrays import TooMuchWork, bits_in_box, box_of_runs, polygon_runs
+from maskscore.masks.arrays import polygons as rasteriser
+from maskscore.schema.job import Mask
+from maskscore_worker.masks.regions import Region, SkippedRegion, find_regions
 
 Bits = npt.NDArray[np.bool_]
 Polygon = list[float]
@@ -31,7 +30,8 @@ def drawn(polygons: list[Polygon], height: int, width: int) -> Bits:
     if len(runs.starts):
         assert (runs.stops > runs.starts).all()
         assert (runs.starts[1:] >= runs.stops[:-1]).all()
-        (x, y, box_width, box_height), bits = bits_of_runs(runs, height)
+        box = x, y, box_width, box_height = box_of_runs(runs, height)
+        bits = bits_in_box(runs, box, height)
         picture[y : y + box_height, x : x + box_width] = bits
         assert all(edge.any() for edge in (bits[0], bits[-1], bits[:, 0], bits[:, -1]))
     return picture

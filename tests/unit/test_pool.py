@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskscore.errors import SettingsError
-from maskscore.pool import Limits, Observation, Restarts, cpu_places, device_places, how_many, places
+from maskscore.pool import (
+    Observation,
+    PoolLimits,
+    RestartBackoff,
+    cpu_slots,
+    device_slots,
+    worker_slots,
+    workers_wanted,
+)
 
-LIMITS = Limits(least=0, most=4, jobs_per_worker=10, cool_down_s=60)
+LIMITS = PoolLimits(least=0, most=4, jobs_per_worker=10, cool_down_s=60)
 
 
 def seen(*jobs: int | None, every_s: float = 10) -> list[Observation]:
@@ -23,31 +31,31 @@ def seen(*jobs: int | None, every_s: float = 10) -> list[Observation]:
     ("jobs", "workers"), [(0, 0), (1, 1), (10, 1), (11, 2), (40, 4), (41, 4), (1_000_000, 4)], ids=str
 )
 def test_a_backlog_asks_for_its_share_at_once(jobs: int, workers: int) -> None:
-    assert how_many(seen(jobs), 0, LIMITS) == workers
+    assert workers_wanted(seen(jobs), 0, LIMITS) == workers
 
 
 def test_fewer_come_only_after_a_whole_cool_down() -> None:
-    assert how_many(seen(40, 0, 0, 0, 0, 0, 0), 4, LIMITS) == 4
-    assert how_many(seen(40, 0, 0, 0, 0, 0, 0, 0), 4, LIMITS) == 0
+    assert workers_wanted(seen(40, 0, 0, 0, 0, 0, 0), 4, LIMITS) == 4
+    assert workers_wanted(seen(40, 0, 0, 0, 0, 0, 0, 0), 4, LIMITS) == 0
 
 
 def test_the_busiest_moment_of_the_cool_down_decides() -> None:
-    assert how_many(seen(40, 0, 0, 0, 15, 0, 0, 0), 4, LIMITS) == 2
+    assert workers_wanted(seen(40, 0, 0, 0, 15, 0, 0, 0), 4, LIMITS) == 2
 
 
 def test_a_pool_that_has_just_begun_knows_no_cool_down() -> None:
-    assert how_many(seen(0, 0, 0), 3, LIMITS) == 3
+    assert workers_wanted(seen(0, 0, 0), 3, LIMITS) == 3
 
 
 def test_without_a_cool_down_fewer_come_at_once() -> None:
-    assert how_many(seen(40, 0), 4, Limits(1, 4, 10, 0)) == 1
+    assert workers_wanted(seen(40, 0), 4, PoolLimits(1, 4, 10, 0)) == 1
 
 
 def test_while_redis_does_not_answer_the_pool_stays_as_it_is() -> None:
-    assert how_many(seen(40, None), 2, LIMITS) == 2
-    assert how_many(seen(0, 0, 0, 0, None, 0, 0, 0), 2, LIMITS) == 2
-    assert how_many([], 2, LIMITS) == 2
-    assert how_many([], 0, Limits(1, 4, 10, 60)) == 1
+    assert workers_wanted(seen(40, None), 2, LIMITS) == 2
+    assert workers_wanted(seen(0, 0, 0, 0, None, 0, 0, 0), 2, LIMITS) == 2
+    assert workers_wanted([], 2, LIMITS) == 2
+    assert workers_wanted([], 0, PoolLimits(1, 4, 10, 60)) == 1
 
 
 @given(
@@ -61,15 +69,15 @@ def test_while_redis_does_not_answer_the_pool_stays_as_it_is() -> None:
 def test_it_never_leaves_its_limits_and_never_has_too_few(
     jobs: list[int | None], present: int, least: int, more: int, share: int, cool_down_s: float
 ) -> None:
-    limits = Limits(least, least + more, share, cool_down_s)
-    number = how_many(seen(*jobs), present, limits)
+    limits = PoolLimits(least, least + more, share, cool_down_s)
+    number = workers_wanted(seen(*jobs), present, limits)
     assert limits.least <= number <= limits.most
     if jobs and jobs[-1] is not None:
         assert number >= min(limits.most, math.ceil(jobs[-1] / share))
 
 
 def test_the_pause_doubles_until_a_worker_has_run_well() -> None:
-    restarts = Restarts(first_s=1, most_s=30, well_s=60)
+    restarts = RestartBackoff(first_s=1, most_s=30, well_s=60)
     assert restarts.over(0)
     assert [restarts.died(n, ready_at=None) for n in range(7)] == [1, 2, 4, 8, 16, 30, 30]
     assert not restarts.over(35.9)
@@ -79,40 +87,40 @@ def test_the_pause_doubles_until_a_worker_has_run_well() -> None:
 
 
 def test_a_death_an_hour_for_years_does_not_overflow() -> None:
-    restarts = Restarts(first_s=1, most_s=30, well_s=math.inf)
+    restarts = RestartBackoff(first_s=1, most_s=30, well_s=math.inf)
     assert {restarts.died(n, ready_at=0) for n in range(5000)} == {1, 2, 4, 8, 16, 30}
 
 
 @given(count=st.integers(1, 20), cores=st.sets(st.integers(0, 255), min_size=1, max_size=64))
 def test_cores_are_shared_out_once_each_as_long_as_there_are_enough(count: int, cores: set[int]) -> None:
-    found = cpu_places(count, sorted(cores))
+    found = cpu_slots(count, sorted(cores))
     assert len(found) == count
-    assert all(place.cores and place.cores <= cores for place in found)
+    assert all(slot.cores and slot.cores <= cores for slot in found)
     if count <= len(cores):
-        assert sorted(core for place in found for core in place.cores) == sorted(cores)
+        assert sorted(core for slot in found for core in slot.cores) == sorted(cores)
         assert max(len(p.cores) for p in found) - min(len(p.cores) for p in found) <= 1
 
 
 def test_a_place_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [place.name for place in cpu_places(2, [0, 1, 2, 3, 8])] == ["cpu:0-1", "cpu:2+3+8"]
-    assert cpu_places(2, range(8))[0].environment == {"MASKSCORE_DEVICE": "cpu", "OMP_NUM_THREADS": "4"}
-    assert [place.environment for place in device_places(["cuda:0", "cuda:1"])] == [
+    assert [slot.name for slot in cpu_slots(2, [0, 1, 2, 3, 8])] == ["cpu:0-1", "cpu:2+3+8"]
+    assert cpu_slots(2, range(8))[0].environment == {"MASKSCORE_DEVICE": "cpu", "OMP_NUM_THREADS": "4"}
+    assert [slot.environment for slot in device_slots(["cuda:0", "cuda:1"])] == [
         {"MASKSCORE_DEVICE": "cuda:0"},
         {"MASKSCORE_DEVICE": "cuda:1"},
     ]
     with pytest.raises(SettingsError, match="'gpu0'"):
-        device_places(["gpu0"])
+        device_slots(["gpu0"])
 
 
 def test_a_pytorch_that_cannot_say_its_devices_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "_ASK", "print('loading'); print(3)")
-    assert places.find_devices() == ["cuda:0", "cuda:1", "cuda:2"]
-    monkeypatch.setattr(places, "_ASK", "print(0)")
-    assert places.find_devices() == ["cpu"]
-    monkeypatch.setattr(places, "_ASK", "raise SystemExit('the driver is too old')")
+    monkeypatch.setattr(worker_slots, "_ASK", "print('loading'); print(3)")
+    assert worker_slots.find_devices() == ["cuda:0", "cuda:1", "cuda:2"]
+    monkeypatch.setattr(worker_slots, "_ASK", "print(0)")
+    assert worker_slots.find_devices() == ["cpu"]
+    monkeypatch.setattr(worker_slots, "_ASK", "raise SystemExit('the driver is too old')")
     with pytest.raises(SettingsError, match=r"the driver is too old.*--devices cuda:0,cuda:1"):
-        places.find_devices()
-    monkeypatch.setattr(places, "_ASK", "print('nothing of use')")
+        worker_slots.find_devices()
+    monkeypatch.setattr(worker_slots, "_ASK", "print('nothing of use')")
     with pytest.raises(SettingsError, match="nothing of use"):
-        places.find_devices()
+        worker_slots.find_devices()

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from maskscore.pool import Limits, Observation, Place, Restarts, Supervisor
-from maskscore.pool.process import WorkerProcess
+from maskscore.pool import Observation, PoolLimits, RestartBackoff, Supervisor, WorkerSlot
+from maskscore.pool.worker_process import WorkerProcess
 
 # What a worker promises: it writes its file when it takes jobs, and drains on SIGTERM.
 WORKER = """
@@ -51,7 +51,7 @@ class Stage:
         scenario: Scenario,
         *,
         first: str = "",
-        places: int = 2,
+        slots: int = 2,
         least: int = 0,
         drain_s: float = 30,
         pause_s: float = 0.1,
@@ -76,14 +76,14 @@ class Stage:
             return [Observation(time.monotonic(), self.jobs)]
 
         supervisor = Supervisor(
-            [Place(f"place {n}") for n in range(places)],
+            [WorkerSlot(f"slot {n}") for n in range(slots)],
             [sys.executable, "-I", "-S", "-c", WORKER.format(first=first)],
             {**os.environ, "LIFE": str(self.life), **more},
             seen,
-            Limits(0, places, 10, 0),
+            PoolLimits(0, slots, 10, 0),
             load_s=30,
             drain_s=drain_s,
-            restarts=lambda: Restarts(first_s=pause_s, most_s=1),
+            restarts=lambda: RestartBackoff(first_s=pause_s, most_s=1),
         )
         return supervisor.run()
 
@@ -112,7 +112,7 @@ def test_it_grows_shrinks_to_nothing_and_stops(stage: Stage) -> None:
         yield stage.heard("takes jobs", 2)
         yield 5
         yield stage.heard("has drained")
-        assert "worker 2 on place 1 has drained" in stage.said.text
+        assert "worker 2 on slot 1 has drained" in stage.said.text
         yield 0
         yield stage.heard("has drained", 2)
         yield 1
@@ -130,19 +130,19 @@ def test_a_dead_worker_comes_back_at_its_place(stage: Stage) -> None:
         yield stage.heard("takes jobs", 3)
 
     assert stage.play(scenario()) == 0
-    assert "worker 1 on place 0 ended by itself, signal SIGKILL; next start in 0.1 s" in stage.said.text
-    assert "worker 3 on place 0 takes jobs" in stage.said.text
+    assert "worker 1 on slot 0 ended by itself, signal SIGKILL; next start in 0.1 s" in stage.said.text
+    assert "worker 3 on slot 0 takes jobs" in stage.said.text
 
 
 def test_a_place_that_kills_its_workers_is_left_for_another(stage: Stage) -> None:
     def scenario() -> Scenario:
         yield 1
-        yield stage.heard("worker 1 on place 0 takes jobs")
+        yield stage.heard("worker 1 on slot 0 takes jobs")
         os.kill(stage.pid(1), signal.SIGKILL)
         yield stage.heard("takes jobs", 2)
 
     stage.play(scenario(), pause_s=1)
-    assert "worker 2 on place 1 takes jobs" in stage.said.text
+    assert "worker 2 on slot 1 takes jobs" in stage.said.text
 
 
 def test_sighup_replaces_each_when_its_successor_takes_jobs(stage: Stage) -> None:
@@ -157,10 +157,10 @@ def test_sighup_replaces_each_when_its_successor_takes_jobs(stage: Stage) -> Non
     moments = [
         next(n for n, line in enumerate(said) if line.startswith(words))
         for words in (
-            "worker 3 on place 0 takes jobs",
-            "worker 1 on place 0 is drained",
-            "worker 4 on place 1 takes jobs",
-            "worker 2 on place 1 is drained",
+            "worker 3 on slot 0 takes jobs",
+            "worker 1 on slot 0 is drained",
+            "worker 4 on slot 1 takes jobs",
+            "worker 2 on slot 1 is drained",
         )
     ]
     assert moments == sorted(moments)
@@ -184,7 +184,7 @@ def test_a_system_that_gives_no_process_just_now_leaves_those_that_run_alone(
         yield stage.heard("takes jobs")
         yield 15
         yield stage.heard("takes jobs", 2)
-        assert stage.count("no worker could be started on place 1") == 2
+        assert stage.count("no worker could be started on slot 1") == 2
         assert stage.count("ended by itself") == 0
         refusals.append(OSError(errno.ENOMEM, "Cannot allocate memory"))
         os.kill(os.getpid(), signal.SIGHUP)

@@ -12,11 +12,18 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from command_line import run_command
 from maskscore.cli.prompts import prompts_command
-from maskscore.job import Thresholds
-from maskscore.prompts import PromptSet, builtin_names, load_builtin
-from maskscore.prompts.check import check_prompts, find_repeated, find_too_long, weigh
-from maskscore.prompts.tokens import TokenCounter, token_counter
+from maskscore.prompts import (
+    builtin_names,
+    load_builtin,
+)
+from maskscore.prompts.prompt_checks import check_prompts, find_repeated, find_too_long, weigh
+from maskscore.prompts.prompt_tokens import TokenCounter, token_counter
+from maskscore.schema.job import Thresholds
+from maskscore.schema.prompt_set import (
+    PromptSet,
+)
 
 
 def run(*arguments: str, folder: Path | None = None) -> Result:
@@ -92,7 +99,7 @@ def test_tokens_are_counted_as_the_model_counts_them() -> None:
 def test_the_estimate_is_near_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = token_counter("ViT-B-32").count
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    monkeypatch.delitem(sys.modules, "maskscore_worker.tokens", raising=False)
+    monkeypatch.delitem(sys.modules, "maskscore_worker.model.tokens", raising=False)
     estimate = token_counter("ViT-B-32")
     assert estimate.why_estimated == "open_clip is not installed here"
     texts = load_builtin("default").texts
@@ -102,7 +109,7 @@ def test_the_estimate_is_near_what_is_counted(monkeypatch: pytest.MonkeyPatch) -
 def test_the_light_half_needs_no_torch_for_it() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['numpy'] = None\n"
-        "import maskscore.cli.prompts, maskscore.prompts.check, maskscore.export\n"
+        "import maskscore.cli.prompts, maskscore.prompts.prompt_checks, maskscore.export\n"
         "assert 'maskscore_worker' not in sys.modules and 'open_clip' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -169,9 +176,7 @@ def test_exit_codes_are_for_scripts(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- a\n- b\n")
     (tmp_path / "broken.yaml").write_text("name: [")
     for name in ("list.yaml", "broken.yaml", "nothing.yaml", "no-such-set"):
-        refused = subprocess.run(
-            [sys.executable, "-m", "maskscore", "prompts", "check", name], cwd=tmp_path, capture_output=True, text=True
-        )
+        refused = run_command("prompts", "check", name, folder=tmp_path)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "Traceback" not in refused.stderr
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import run_command
 from maskscore.errors import InvalidDocumentError, JobError
-from maskscore.prompts import read_prompt_set
-from maskscore_worker.prompt_sets import resolve_prompt_set
+from maskscore.prompts import (
+    read_prompt_set,
+)
+from maskscore_worker.features.prompt_sets import resolve_prompt_set
 
 WHOLE = "name: own\npositive:\n- a dog\nnegative:\n- sky\n"
 
@@ -95,14 +95,8 @@ def test_every_command_says_which_file_it_cannot_read(arguments: tuple[str, ...]
         '"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 5]]}]}'
     )
     option = [] if arguments[0] == "prompts" else ["--prompts"]
-    ran = subprocess.run(
-        [sys.executable, "-m", "maskscore", *arguments, *option, "nope.yaml"],
-        cwd=tmp_path,
-        env={**os.environ, "MASKSCORE_REDIS_URL": "redis://127.0.0.1:9/0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    nowhere = {"MASKSCORE_REDIS_URL": "redis://127.0.0.1:9/0"}
+    ran = run_command(*arguments, *option, "nope.yaml", environment=nowhere, folder=tmp_path)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "The prompt set nope.yaml cannot be read: there is no such file." in ran.stderr
     assert "Traceback" not in ran.stderr

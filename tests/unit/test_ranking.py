@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.ranking import Ranking
-from maskscore.result import Component, Skipped
+from maskscore.export.ranking import Ranking
+from maskscore.schema.result import Component, Skipped
 
 
 def component(multiplier: float | None = 2.0, area: int | None = 300, **upstream: Any) -> Component:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import redis
 
-from maskscore.connection import connect, redis_reason
+from maskscore.broker.celery_queue import make_app
+from maskscore.broker.redaction import public_url, redacted
+from maskscore.broker.redis_connection import connect, redis_reason
 from maskscore.errors import SettingsError
-from maskscore.objects.failures import s3_errors
-from maskscore.queue import make_app
-from maskscore.redaction import public_url, redacted
 from maskscore.settings import ClientSettings
+from maskscore.storage.failures import s3_errors
 
 BROKEN = [
     "redis://:hunter2@S3CRET/tail@127.0.0.1:1/0",

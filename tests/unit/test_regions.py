@@ -17,20 +17,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.components import spans_of
 from maskscore.errors import FailureCode, JobError, SkipCode
-from maskscore.export.segmentation import Segmenter
+from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.formats import UnreadableMask, read_masks
-from maskscore.job import Mask
-from maskscore.mask_frames import count_fitting
-from maskscore.masks import encode_mask
-from maskscore.report.bits import component_bits
-from maskscore.result import Component
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
-from maskscore_worker.runs import Runs
+from maskscore.imaging.mask_pictures import component_bits
+from maskscore.masks.arrays import Runs
+from maskscore.masks.components import spans_of
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.masks.frame_fit import count_fitting
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component
+from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions
 from reference import decode
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 Bits = npt.NDArray[np.bool_]
 bits = arrays.arrays(
     bool, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.booleans(), fill=st.booleans()
@@ -240,7 +241,7 @@ def test_stray_points_and_lines_among_polygons_are_left_out_everywhere(conventio
     component = Component(id="m", index=0, box=region.box, area=region.area)
     picture = component_bits(mask, component, region.box, (20, 10))
     assert (np.asarray(picture) > 0).tolist() == region.bits.tolist()
-    written = Segmenter([mask], height=10, width=20, checked=True).segmentation(component)
+    written = CocoSegmentation([mask], height=10, width=20, checked=True).segmentation(component)
     assert convention != "coco" or written == good
 
 
@@ -279,10 +280,9 @@ def test_masks_say_which_frame_they_fit() -> None:
     assert "40 x 30" in str(caught.value)
 
 
-@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the shared photos are not here")
-def test_every_real_mask_is_decoded_as_coco_does() -> None:
-    document = json.loads((COCO_MINI / "instances.json").read_text())
-    data = (COCO_MINI / "instances.json").read_bytes()
+def test_every_real_mask_is_decoded_as_coco_does(photos: Path) -> None:
+    document = json.loads((photos / "instances.json").read_text())
+    data = (photos / "instances.json").read_bytes()
     for image in document["images"]:
         height, width = image["height"], image["width"]
         masks = read_masks(data, image_name=image["file_name"])
@@ -294,7 +294,7 @@ def test_every_real_mask_is_decoded_as_coco_does() -> None:
             np.testing.assert_array_equal(
                 pasted(region, (height, width)), decode(annotation["segmentation"], height, width)
             )
-        sa1b = read_masks((COCO_MINI / "sa1b" / f"{Path(image['file_name']).stem}.json").read_bytes())
+        sa1b = read_masks((photos / "sa1b" / f"{Path(image['file_name']).stem}.json").read_bytes())
         again = list(find_regions(sa1b, height=height, width=width, min_area=1, split_components=False))
         assert len(again) == len(own)
         areas = [mask.upstream["area"] for mask in sa1b]

@@ -15,10 +15,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from maskscore.job import Job, Mask, ScoringOptions
-from maskscore.masks import encode_mask
+from maskscore.masks.encoding import (
+    encode_mask,
+)
 from maskscore.report import ReportEntry, render, write_report
-from maskscore.result import (
+from maskscore.schema.job import Job, Mask, ScoringOptions
+from maskscore.schema.result import (
     Component,
     Failure,
     ImageInfo,

@@ -9,10 +9,10 @@ import pytest
 
 from browser import CHROMIUM, Browser, browser
 from drawn_entries import drawn_entries
-from maskscore.job import Mask
 from maskscore.report import ReportEntry, write_folder, write_report
 from maskscore.report.compare_page import write_comparison
 from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
+from maskscore.schema.job import Mask
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 

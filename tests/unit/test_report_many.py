@@ -11,18 +11,18 @@ from xml.etree import ElementTree
 import pytest
 
 from drawn_entries import drawn_entries
-from maskscore.job import Mask
+from maskscore.imaging.mask_pictures import component_bits
 from maskscore.report import ReportEntry, render, write_folder, write_report
-from maskscore.report.bits import component_bits
+from maskscore.report.contact_sheet import ContactSheet
 from maskscore.report.histogram import Histogram
-from maskscore.report.sections import LIGHT, make_section
-from maskscore.report.sheet import ContactSheet
-from maskscore.report.summary import Summary
-from maskscore.result import Component
+from maskscore.report.job_sections import LIGHT, make_section
+from maskscore.report.report_summary import ReportSummary
+from maskscore.schema.job import Mask
+from maskscore.schema.result import Component
 
 
-def summary_of(entries: Iterator[ReportEntry]) -> tuple[Summary, list[Component]]:
-    summary, components = Summary(), []
+def summary_of(entries: Iterator[ReportEntry]) -> tuple[ReportSummary, list[Component]]:
+    summary, components = ReportSummary(), []
     for number, entry in enumerate(entries, 1):
         summary.add(make_section(entry, number, LIGHT), f"p{number}.html")
         components += entry.result.components
@@ -50,7 +50,7 @@ def test_the_sheet_has_the_best_the_worst_and_the_most_doubtful() -> None:
     scored = [c for c in components if c.p_pos_sum is not None]
     # What is shown is what decides the order.
     leans = [(c.p_pos_sum or 0) - (c.p_neg_sum or 0) for c in scored]
-    shown = {name: [float(card.lean.replace("−", "-")) for card in cards] for name, cards in groups.items()}
+    shown = {name: [float(card.margin.replace("−", "-")) for card in cards] for name, cards in groups.items()}
     assert shown["Best"] == sorted(shown["Best"], reverse=True)
     assert shown["Worst"] == sorted(shown["Worst"])
     assert shown["Most doubtful"] == sorted(shown["Most doubtful"], key=abs)

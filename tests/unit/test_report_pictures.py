@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from pycocotools import mask as coco
 
-from maskscore.job import Mask, Treatment, View
-from maskscore.masks import encode_mask
-from maskscore.polygons import polygon_runs
-from maskscore.report.bits import component_bits
+from maskscore.imaging.mask_pictures import component_bits
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.masks.polygons import polygon_runs
+from maskscore.report.page_pictures import crop_picture, crop_uri, layer
 from maskscore.report.photo import PhotoError, open_photo
-from maskscore.report.pictures import crop_picture, crop_uri, layer
-from maskscore.result import Component, ImageInfo
-from maskscore_worker.crops import make_crop
-from maskscore_worker.images import decode_image
-from maskscore_worker.regions import Region, find_regions
+from maskscore.schema.job import Mask, Treatment, View
+from maskscore.schema.result import Component, ImageInfo
+from maskscore_worker.crops.cpu_cropper import make_crop
+from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.masks.regions import Region, find_regions
 
 HEIGHT, WIDTH = 37, 53
 
@@ -54,8 +56,8 @@ def assert_bits_of_all_regions(mask: Mask, *, split: bool) -> int:
     for region in regions:
         assert isinstance(region, Region)
         component = Component(id=region.id, index=0, part=region.part, box=region.box, area=region.area)
-        bits = component_bits(mask, component, region.box, (WIDTH, HEIGHT))
-        np.testing.assert_array_equal(np.asarray(bits), region.bits * np.uint8(255))
+        mask_picture = component_bits(mask, component, region.box, (WIDTH, HEIGHT))
+        np.testing.assert_array_equal(np.asarray(mask_picture), region.bits * np.uint8(255))
     return len(regions)
 
 
@@ -117,11 +119,11 @@ def test_crops_of_slivers_are_the_workers_give_or_take_two_levels(height: int, w
 
 def crops(treatment: Treatment, height: int, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     pixels, box = noise(height + 9, width + 9), (4, 5, width, height)
-    bits = np.random.default_rng(7).random((height, width)) < 0.7
-    picture = Image.fromarray(bits * np.uint8(255))
+    mask_picture = np.random.default_rng(7).random((height, width)) < 0.7
+    picture = Image.fromarray(mask_picture * np.uint8(255))
     view = View(treatment=treatment, alpha=0.3)
     ours = crop_picture(Image.fromarray(pixels), picture, box, view=view, size=64)
-    theirs = make_crop(pixels, box, bits, view, size=64)
+    theirs = make_crop(pixels, box, mask_picture, view, size=64)
     return np.asarray(ours), theirs
 
 
@@ -132,9 +134,9 @@ def test_small_crops_stay_lossless_and_large_ones_small() -> None:
 
 
 def test_a_layer_is_translucent_inside_outlined_at_the_edge_and_clear_outside() -> None:
-    bits = np.zeros((40, 60), np.uint8)
-    bits[:, :30] = 255
-    pixels = np.asarray(layer(Image.fromarray(bits), "#d55e00", 0.5).convert("RGBA"))
+    mask_picture = np.zeros((40, 60), np.uint8)
+    mask_picture[:, :30] = 255
+    pixels = np.asarray(layer(Image.fromarray(mask_picture), "#d55e00", 0.5).convert("RGBA"))
     assert pixels.shape == (20, 30, 4)
     assert (pixels[:, 16:, 3] == 0).all()
     assert (pixels[:, 14, 3] > 200).all()

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from maskscore.advice import advice_for
 from maskscore.cli.run import run_command
-from maskscore.cli.run_output import print_summary
 from maskscore.cli.run_progress import rate, time_left
-from maskscore.dataset import Census, Failures, Order, Summary, Tally, default_batch_id
+from maskscore.cli.run_summary import print_summary
+from maskscore.dataset import FailureCounts, PairingCounts, ResultCounts, RunOptions, RunSummary, default_batch_id
 from maskscore.dataset.submission import Submitted
-from maskscore.errors import FailureCode, PayloadTooLarge
-from maskscore.job import ScoringOptions
+from maskscore.errors import PayloadTooLarge
 from maskscore.ledger import BatchCounts
-from maskscore.prompts import PromptSet
-from maskscore.result import Component, Failure, JobResult, JobState, Skipped
+from maskscore.schema.job import ScoringOptions
+from maskscore.schema.prompt_set import PromptSet
+from maskscore.schema.result import Component, Failure, JobResult, JobState, Skipped
 
 
 @pytest.mark.parametrize(
@@ -53,31 +52,41 @@ def test_a_dry_run_asks_no_service_and_shows_the_first_pairs(tmp_path: Path) -> 
     assert (document["images"], len(document["pairs"]), document["census"]["others"]) == (12, 10, {".csv": 1})
 
 
-def summary(counts: BatchCounts, tally: Tally, submitted: Submitted, census: Census | None = None) -> Summary:
-    return Summary("b", census or Census(), 10, submitted, counts, tally, 2.0, 5.0, complete=True)
+def summary(
+    counts: BatchCounts, result_counts: ResultCounts, submitted: Submitted, pairing_counts: PairingCounts | None = None
+) -> RunSummary:
+    return RunSummary(
+        "b", pairing_counts or PairingCounts(), 10, submitted, counts, result_counts, 2.0, 5.0, complete=True
+    )
 
 
 def test_the_summary_says_what_became_of_each_image(capsys: pytest.CaptureFixture[str]) -> None:
-    tally = Tally()
+    result_counts = ResultCounts()
     for number in range(8):
         components = [
             Component(id="1", index=0, semantic_multiplier=2.0),
             Component(id="2", index=1, semantic_multiplier=0.1),
             Component(id="3", index=2, skipped=Skipped(code="empty_mask", message="no pixel is set")),
         ]
-        tally.add(JobResult(job_id=str(number), state=JobState.SUCCEEDED, components=components), lambda: "never asked")
+        result_counts.add(
+            JobResult(job_id=str(number), state=JobState.SUCCEEDED, components=components), lambda: "never asked"
+        )
     for number in range(5):
         error = Failure(code="image_truncated", message="it ends too early")
-        tally.add(JobResult(job_id="x", state=JobState.FAILED, error=error), lambda n=number: f"s3://b/{n}.jpg")  # type: ignore[misc]
+        result_counts.add(JobResult(job_id="x", state=JobState.FAILED, error=error), lambda n=number: f"s3://b/{n}.jpg")  # type: ignore[misc]
     (only,) = [component for component in components if component.skipped]
     nothing = JobResult(job_id="n", state=JobState.SUCCEEDED, components=[only])
-    tally.add(nothing, lambda: "s3://b/none.jpg")
-    left_out = Failures(count=4, examples=[("s3://b/c.jpg", "c.json: mask 7: it has two points")])
+    result_counts.add(nothing, lambda: "s3://b/none.jpg")
+    left_out = FailureCounts(count=4, examples=[("s3://b/c.jpg", "c.json: mask 7: it has two points")])
     submitted = Submitted(
-        left_out=left_out, refused={PayloadTooLarge.code: Failures(count=1, examples=[("s3://b/big.jpg", "too large")])}
+        left_out=left_out,
+        refused={PayloadTooLarge.code: FailureCounts(count=1, examples=[("s3://b/big.jpg", "too large")])},
     )
     whole = summary(
-        BatchCounts(succeeded=8, failed=5), tally, submitted, Census(images_without_masks=1, lonely_images=["z"])
+        BatchCounts(succeeded=8, failed=5),
+        result_counts,
+        submitted,
+        PairingCounts(images_without_masks=1, lonely_images=["z"]),
     )
     assert whole.succeeded is False
     print_summary(whole, as_json=False, follow=True)
@@ -104,43 +113,38 @@ def test_the_summary_says_what_became_of_each_image(capsys: pytest.CaptureFixtur
     assert document["failures"]["image_truncated"]["count"] == 5
     assert (document["masks_left_out"], document["no_mask_scored"]["count"]) == (4, 1)
     # What is kept between two runs is the same when it is read again.
-    assert Tally.model_validate_json(tally.model_dump_json()) == tally
+    assert ResultCounts.model_validate_json(result_counts.model_dump_json()) == result_counts
 
 
 def test_a_run_of_which_an_image_has_no_scored_mask_is_no_success() -> None:
-    tally = Tally()
+    result_counts = ResultCounts()
     skipped = Component(id="1", index=0, skipped=Skipped(code="empty_mask", message="no pixel is set"))
     scored = Component(id="2", index=1, semantic_multiplier=2.0)
     for components, succeeded in (([], True), ([skipped, scored], True), ([skipped], False)):
-        tally.add(JobResult(job_id="1", state=JobState.SUCCEEDED, components=components), lambda: "a.jpg")
-        assert summary(BatchCounts(succeeded=1), tally, Submitted()).succeeded is succeeded
+        result_counts.add(JobResult(job_id="1", state=JobState.SUCCEEDED, components=components), lambda: "a.jpg")
+        assert summary(BatchCounts(succeeded=1), result_counts, Submitted()).succeeded is succeeded
 
 
 def test_a_run_without_masks_has_no_histogram(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(summary(BatchCounts(), Tally(), Submitted()), as_json=False, follow=True)
+    print_summary(summary(BatchCounts(), ResultCounts(), Submitted()), as_json=False, follow=True)
     assert "multiplier" not in capsys.readouterr().out
-
-
-def test_every_code_has_advice() -> None:
-    assert [code for code in FailureCode if not advice_for(code)] == []
-    assert advice_for("of_another_release") == ""
 
 
 def test_equal_work_has_an_equal_batch_id() -> None:
     place = {"images": "s3://photos/Ein Jahr/2026/"}
-    default = default_batch_id(Order().made_of(place))
+    default = default_batch_id(RunOptions().fingerprint(place))
     assert default.startswith("run-2026-")
-    assert default_batch_id(Order(fields={"priority": "low"}).made_of(place)) == default
+    assert default_batch_id(RunOptions(fields={"priority": "low"}).fingerprint(place)) == default
     own = PromptSet(name="own", positive=("a dog",), negative=("sky",))
     others = [
-        Order(ScoringOptions(treatment="raw_crop")),
-        Order(ScoringOptions(prompts=own)),
-        Order(ScoringOptions(prompts=own.model_copy(update={"positive": ("a cat",)}))),
-        Order(fields={"result_uri": "s3://a/b/"}),
-        Order(upload="s3://a/b/"),
-        Order(content_id=True),
+        RunOptions(ScoringOptions(treatment="raw_crop")),
+        RunOptions(ScoringOptions(prompts=own)),
+        RunOptions(ScoringOptions(prompts=own.model_copy(update={"positive": ("a cat",)}))),
+        RunOptions(fields={"result_uri": "s3://a/b/"}),
+        RunOptions(upload="s3://a/b/"),
+        RunOptions(content_id=True),
     ]
-    ids = {default_batch_id(order.made_of(place)) for order in others}
+    ids = {default_batch_id(order.fingerprint(place)) for order in others}
     assert len(ids | {default}) == len(others) + 1
 
 

@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.masks import counts_from_text, encode_mask, text_from_counts
-from maskscore_worker.runs import Runs, bits_of_runs, read_counts, union
+from maskscore.masks.arrays import Runs, bits_in_box, box_of_runs, read_counts, union
+from maskscore.masks.encoding import (
+    encode_mask,
+)
+from maskscore.schema.rle_text import (
+    counts_from_text,
+    text_from_counts,
+)
 
 
 def filled(runs: Runs, pixels: int) -> npt.NDArray[np.bool_]:
@@ -101,7 +107,8 @@ def test_bits_are_cocos_inside_the_smallest_box(mask: npt.NDArray[np.bool_]) -> 
     if not mask.any():
         assert not len(runs.starts)
         return
-    (x, y, width, height), bits = bits_of_runs(runs, mask.shape[0])
+    box = x, y, width, height = box_of_runs(runs, mask.shape[0])
+    bits = bits_in_box(runs, box, mask.shape[0])
     assert [x, y, width, height] == coco.toBbox({"size": list(mask.shape), "counts": rle.counts}).tolist()
     np.testing.assert_array_equal(bits, mask[y : y + height, x : x + width])
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskscore.job import ScoringOptions, Thresholds
-from maskscore.prompts import PromptSet
+from maskscore.schema.job import ScoringOptions, Thresholds
+from maskscore.schema.prompt_set import PromptSet
 from maskscore_worker.scoring import Scores, score
 
 

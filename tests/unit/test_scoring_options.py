@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 from maskscore import ScoringOptions
 from maskscore.cli.compare import compare_command
-from maskscore.cli.options import taken_scoring
 from maskscore.cli.rescore import rescore_command
 from maskscore.cli.run import run_command
+from maskscore.cli.shared_options import taken_scoring
 from maskscore.cli.submit import submit_command
-from maskscore.rescore import Changes
+from maskscore.client.rescore import Changes
 
 
 def options(command: click.Command) -> dict[str | None, click.Parameter]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from maskscore.connection import connect
+from maskscore.broker.celery_queue import make_app
+from maskscore.broker.redaction import public_url
+from maskscore.broker.redis_connection import connect
+from maskscore.broker.sentinel import parse_sentinel_url
 from maskscore.errors import SettingsError
-from maskscore.queue import make_app
-from maskscore.redaction import public_url
-from maskscore.sentinel import parse_sentinel_url
 from maskscore.settings import ClientSettings
 
 URL = "sentinel://me:p%2Fw%40@a:26380,[::1],b/4?master=m.1&sentinel_username=su&sentinel_password=s%26p"

@@ -15,7 +15,7 @@ from maskscore.settings import ALL_FIELDS, ClientSettings, WorkerSettings, load_
 
 
 def test_the_page_of_settings_is_what_the_code_says() -> None:
-    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
     assert page.read_text("utf-8") == settings_markdown(), "run `make docs`"
 
 

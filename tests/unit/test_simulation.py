@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from maskscore.cli.simulate import simulate_command
-from maskscore.simulation import Arrival, Autoscaler, Scaling, bursty_day, hpa_desired, simulate
-from maskscore.simulation.chart import draw
-from maskscore.simulation.day import DAY_S
+from simulation import Arrival, Autoscaler, Scaling, bursty_day, hpa_desired, simulate
+from simulation.__main__ import simulate_command
+from simulation.chart import draw
+from simulation.day import DAY_S
 
 TO_ZERO = Scaling("to zero", least=0, most=8, target=10)
 

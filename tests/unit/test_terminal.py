@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from maskscore.cli import streams
+from maskscore.cli import printable_streams
 from maskscore.cli.terminal import new_console, text_column
-from maskscore.escaping import escaped, one_line
+from maskscore.text.escaping import escaped, one_line
 
 HOSTILE = "x[red]y[/red]\x1b]0;owned\x07\x1b[2J\x9b2J\r\nFORGED\u2028\u202e:dog:\ud800\x7f"
 CONTROLS = set("\x1b\x07\x9b\r\u2028\u202e\x7f")
-CLI = Path(streams.__file__).parent
+CLI = Path(printable_streams.__file__).parent
 
 
 def test_escapes_are_those_of_json() -> None:
@@ -35,7 +35,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, what: object) -> s
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
-    streams.guard_streams()
+    printable_streams.guard_streams()
     console = new_console()
     console.print(what)
     return stream.getvalue()
@@ -101,7 +101,7 @@ def test_every_command_prints_through_them() -> None:
         text = file.read_text("utf-8")
         if file.name != "terminal.py":
             assert not re.search(r"(?<!Safe)\bConsole\((?!\))|\bTextColumn\(|from_markup|markup=True", text), file
-        if file.name != "streams.py":
+        if file.name != "printable_streams.py":
             assert "sys.stdout.write" not in text, file
             assert "sys.stderr.write" not in text, file
             assert "get_binary_stream" not in text, file

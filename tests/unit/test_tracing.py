@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from maskscore.tracing import tracing_configured
+from maskscore.observability.tracing import tracing_configured
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_the_usual_variables_ask_for_traces(environment: dict[str, str], expecte
 
 def opened(**environment: str) -> subprocess.CompletedProcess[str]:
     code = (
-        "from maskscore.tracing import open_tracing\n"
+        "from maskscore.observability.tracing import open_tracing\n"
         "tracing = open_tracing('here')\n"
         "print(tracing is not None)\n"
         "if tracing:\n"

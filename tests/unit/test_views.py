@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from maskscore import Job, JobResult, JobState, ScoringOptions
-from maskscore.content import digest_of
+from maskscore.client.content_id import digest_of
 from maskscore.errors import InvalidDocumentError
-from maskscore.job import Frame, Treatment, View
 from maskscore.report.comparison import comparison_jobs
-from maskscore.result import ViewUsed
-from maskscore.views import SPECIFIED
+from maskscore.schema.job import Frame, Treatment, View
+from maskscore.schema.result import ViewUsed
+from maskscore.schema.views import SPECIFIED
 
 # As the release before this part of the contract wrote it.
 OLD = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from maskscore_worker.batcher import BatcherStats
-from maskscore_worker.watchdog import Observation, Stillness, Watchdog
+from maskscore_worker.batching import BatcherStats
+from maskscore_worker.monitoring.watchdog import Observation, StallDetector, Watchdog
 
 IDLE = BatcherStats(0, 0, 0.0, 0, 0, 64, 0.0)
 BUSY = replace(IDLE, encoding_crops=8)
@@ -15,8 +15,8 @@ JOBS_WAIT = replace(QUIET, waiting=5, oldest_waiting_s=600.0, messages=5)
 
 
 def verdicts(*seen: tuple[float, Observation]) -> list[str | None]:
-    stillness = Stillness(patience_s=100, job_timeout_s=1000, now=0)
-    return [stillness.judge(observation, now) for now, observation in seen]
+    stall_detector = StallDetector(patience_s=100, job_timeout_s=1000, now=0)
+    return [stall_detector.detect(observation, now) for now, observation in seen]
 
 
 def test_an_idle_worker_is_left_alone() -> None:
@@ -47,7 +47,7 @@ def test_jobs_that_wait_with_good_reason() -> None:
     full = replace(JOBS_WAIT, room=False)
     fresh = replace(JOBS_WAIT, oldest_waiting_s=10.0)
     unknown = replace(JOBS_WAIT, waiting=None)
-    # What has lost its message is the keeper's business: ending this worker would help nobody.
+    # What has lost its message is the sweeper's business: ending this worker would help nobody.
     lost = replace(JOBS_WAIT, messages=0)
     for reason in (full, fresh, unknown, lost):
         assert set(verdicts((0, QUIET), *((t, reason) for t in range(10, 1000, 10)))) == {None}
@@ -63,17 +63,17 @@ def test_a_job_that_does_not_stop_itself() -> None:
     assert "running for 1101 s" in bad
 
 
-def test_the_thread_bites() -> None:
-    bitten = threading.Event()
+def test_the_thread_reports_a_stall() -> None:
+    stalled = threading.Event()
     reasons: list[str] = []
 
-    def bite(reason: str) -> None:
+    def on_stall(reason: str) -> None:
         reasons.append(reason)
-        bitten.set()
+        stalled.set()
 
-    stillness = Stillness(patience_s=0.02, job_timeout_s=1000, now=0)
-    watchdog = Watchdog(lambda: JOBS_WAIT, stillness, bite, every_s=0.005)
+    stall_detector = StallDetector(patience_s=0.02, job_timeout_s=1000, now=0)
+    watchdog = Watchdog(lambda: JOBS_WAIT, stall_detector, on_stall, every_s=0.005)
     watchdog.start()
-    assert bitten.wait(60)
+    assert stalled.wait(60)
     watchdog.close()
     assert "5 jobs wait" in reasons[0]

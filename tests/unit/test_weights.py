@@ -13,7 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import close_session, constants
 
+from command_line import run_command
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 REPO = "someone/some-model"
@@ -96,38 +98,51 @@ def hub() -> Iterator[Hub]:
     server.server_close()
 
 
-def weights(*arguments: str, endpoint: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No proxy, no user's token, and no client of huggingface_hub that knows of others."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "")
+    close_session()
+    yield
+    close_session()
+
+
+def weights(*arguments: str, endpoint: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``maskscore weights`` in this process, where the library has read its variables already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", endpoint)
+        patch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        return run_command("weights", *arguments, environment={"HF_ENDPOINT": endpoint, "HF_TOKEN": token})
+
+
+def test_the_hub_is_the_one_that_the_variable_names(hub: Hub, tmp_path: Path) -> None:
     environment = {
         **os.environ,
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(home / "hub-cache"),
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(tmp_path / "hub-cache"),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": "127.0.0.1",
-        **variables,
     }
-    return subprocess.run(
-        [sys.executable, "-m", "maskscore", "weights", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
+    command = [sys.executable, "-m", "maskscore", "weights", "pull", str(tmp_path / "weights"), "--repo", REPO]
+    subprocess.run(command, env=environment, check=True)
+    assert hub.fetched == [CONFIG, WEIGHTS]
 
 
 def test_pulled_weights_are_checked_shown_and_fit(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "weights"
-    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 0, pulled.stderr
     assert f"sha256:{DIGEST}" in pulled.stdout
     assert (folder / WEIGHTS).read_bytes() == DEMO
-    checked = weights("check", str(folder), endpoint=hub.address, home=tmp_path)
+    checked = weights("check", str(folder), endpoint=hub.address)
     assert checked.returncode == 0, checked.stderr
     for words in (f"sha256:{DIGEST}", "The weights fit.", "image size         64", "stored as          float16"):
         assert words in checked.stdout
     assert hub.fetched == [CONFIG, WEIGHTS]
-    again = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path, HF_TOKEN="hf_secret")
+    again = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, token="hf_secret")
     assert again.returncode == 0, again.stderr
     assert f"sha256:{DIGEST}" in again.stdout
     assert hub.fetched == [CONFIG, WEIGHTS, CONFIG]
@@ -140,13 +155,13 @@ def test_a_download_that_was_cut_off_goes_on_where_it_stopped(hub: Hub, tmp_path
     hub.weights = os.urandom(24_000_000)
     hub.digest = hashlib.sha256(hub.weights).hexdigest()
     hub.cut_after = 15_000_000
-    cut = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    cut = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert cut.returncode == 1
     assert "go on where it stopped" in cut.stderr
     assert "Traceback" not in cut.stderr
     hub.cut_after = None
     hub.ranges.clear()
-    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 0, pulled.stderr
     assert [int(asked.removeprefix("bytes=").rstrip("-")) >= 10_000_000 for asked in hub.ranges] == [True]
     assert (folder / WEIGHTS).read_bytes() == hub.weights
@@ -158,7 +173,7 @@ def test_what_an_older_or_larger_part_left_does_no_harm(hub: Hub, tmp_path: Path
     folder.mkdir()
     for left, size in ((f".{WEIGHTS}.{DIGEST}.part", len(DEMO) + 9), (f".{WEIGHTS}.{'7' * 64}.part", 9)):
         (folder / left).write_bytes(bytes(size))
-    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 0, pulled.stderr
     assert (folder / WEIGHTS).read_bytes() == DEMO
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
@@ -167,18 +182,18 @@ def test_what_an_older_or_larger_part_left_does_no_harm(hub: Hub, tmp_path: Path
 def test_pickled_weights_are_fetched_where_there_are_no_others(hub: Hub, tmp_path: Path) -> None:
     hub.name = "open_clip_pytorch_model.bin"
     folder = tmp_path / "weights"
-    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 0, pulled.stderr
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, hub.name]
     (folder / hub.name).rename(folder / WEIGHTS)
-    refused = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    refused = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert refused.returncode == 1
     assert "which would be read in its place" in refused.stderr
 
 
 def test_weights_that_the_hub_names_no_digest_of_are_not_fetched(hub: Hub, tmp_path: Path) -> None:
     hub.digest = "1" * 40
-    pulled = weights("pull", str(tmp_path / "weights"), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    pulled = weights("pull", str(tmp_path / "weights"), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 1
     assert "names no SHA-256" in pulled.stderr
     assert hub.fetched == []
@@ -186,7 +201,7 @@ def test_weights_that_the_hub_names_no_digest_of_are_not_fetched(hub: Hub, tmp_p
 
 def test_a_folder_that_cannot_be_written_to_is_not_the_hubs_fault(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    pulled = weights("pull", str(tmp_path / "file" / "weights"), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    pulled = weights("pull", str(tmp_path / "file" / "weights"), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 1
     assert "cannot be written to" in pulled.stderr
     assert "hub" not in pulled.stderr
@@ -197,7 +212,7 @@ def test_weights_of_another_digest_are_not_kept(hub: Hub, tmp_path: Path) -> Non
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / WEIGHTS).write_bytes(b"what was there before")
-    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, home=tmp_path)
+    pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 1
     assert f"sha256:{DIGEST}" in pulled.stderr
     assert (folder / WEIGHTS).read_bytes() == b"what was there before"
@@ -210,13 +225,13 @@ def test_a_hub_that_cannot_be_reached_or_has_no_such_model(hub: Hub, tmp_path: P
         ("http://127.0.0.1:1", REPO, "could not be reached"),
         (hub.address, "someone/else", "not an open_clip model"),
     ):
-        pulled = weights("pull", folder, "--repo", repo, endpoint=endpoint, home=tmp_path)
+        pulled = weights("pull", folder, "--repo", repo, endpoint=endpoint)
         assert (pulled.returncode, "Traceback" in pulled.stderr) == (1, False), pulled.stderr
         assert words in pulled.stderr
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
-    checked = weights("check", str(tmp_path), endpoint="http://127.0.0.1:1", home=tmp_path)
+    checked = weights("check", str(tmp_path), endpoint="http://127.0.0.1:1")
     assert (checked.returncode, "weights pull" in checked.stderr) == (1, True)
 
 

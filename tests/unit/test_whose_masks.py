@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from maskscore.dataset.pairing import Pairing
-from maskscore.dataset.roots import FolderRoot
+from maskscore.dataset.storage_roots import FolderRoot
 from maskscore.formats import MasksDocumentError, Orphans, detect, read_dataset, read_masks
-from maskscore.ids import id_key, plain_id
-from maskscore.job import Mask
-from maskscore.objects import Objects
+from maskscore.schema.job import Mask
+from maskscore.schema.plain_ids import id_key, plain_id
+from maskscore.storage import Objects
 
 SQUARE = [[20, 20, 70, 20, 70, 70, 20, 70]]
 RLE = {"size": [120, 160], "counts": "hb:m1k1000000PV2"}
@@ -140,8 +140,8 @@ def test_a_run_counts_and_names_them(tmp_path: Path) -> None:
     document["annotations"] += ORPHANS
     (tmp_path / "a.json").write_bytes(dumped(document))
     with Pairing(FolderRoot(images, Objects(buckets=None, result_buckets=None)), tmp_path / "a.json") as pairing:
-        assert str(pairing.census.orphans) == SENTENCE
-        assert pairing.census.document()["orphans"] == {
+        assert str(pairing.counts.orphans) == SENTENCE
+        assert pairing.counts.document()["orphans"] == {
             "count": 3,
             "without_image": 2,
             "images": {"99": 1},
@@ -150,7 +150,7 @@ def test_a_run_counts_and_names_them(tmp_path: Path) -> None:
         (pair,) = pairing
         assert pair.inline is not None
         assert len(pair.inline.masks) == 1
-    assert str(pairing.census.orphans) == SENTENCE
+    assert str(pairing.counts.orphans) == SENTENCE
 
 
 def test_two_images_with_one_id_are_refused(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from maskscore.treatments import treatment_tables
-from maskscore_worker import crops_torch, crops_triton
-from maskscore_worker.crop_plan import plan_crops
-from maskscore_worker.regions import Region
+from maskscore.imaging.treatments import treatment_tables
+from maskscore_worker.crops import torch_ops, triton_ops
+from maskscore_worker.crops.crop_plan import plan_crops
+from maskscore_worker.masks.regions import Region
 
 SIZE = 6
 
@@ -29,7 +29,7 @@ def main() -> None:
     drawn = [torch.tensor([list(each.outside), list(each.inside)], dtype=torch.uint8) for each in (soft, mean)]
     for tables in (*drawn, None):
         plan = plan_crops(regions, SIZE, masked=tables is not None).to(torch.device("cpu"))
-        ours, theirs = (make(image, plan, tables, SIZE) for make in (crops_triton.make_crops, crops_torch.make_crops))
+        ours, theirs = (make(image, plan, tables, SIZE) for make in (triton_ops.make_crops, torch_ops.make_crops))
         assert len(torch.unique(theirs)) > 20
         print("equal" if torch.equal(ours, theirs) else "different")
 

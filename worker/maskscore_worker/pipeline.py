@@ -1,63 +1,43 @@
-"""The corridor: one job, front to back. Fetch, decode, regions, crops, batcher, scoring; storing is the task's."""
+"""One job, front to back: fetch, decode, regions, crops, batch, score, store."""
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
+from functools import partial
 
-import numpy as np
-import numpy.typing as npt
-
-from maskscore.errors import FailureCode, JobError
-from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
-from maskscore.job import Job, Mask, MasksRef, ScoringOptions, View
+from maskscore.imaging import SWAPS_SIDES
 from maskscore.ledger import Claim
-from maskscore.mask_frames import count_fitting
-from maskscore.objects import Objects
-from maskscore.objects.names import path_in
-from maskscore.polygons import drawable
-from maskscore.prompts import PromptSet
-from maskscore.result import (
-    NO_MASK_SCORED,
-    Component,
-    ImageInfo,
-    JobResult,
-    JobState,
-    ModelIdentity,
-    Notice,
-    PromptSetIdentity,
-    Skipped,
-    Timings,
-    ViewUsed,
-)
-from maskscore.rgb import SWAPS_SIDES
+from maskscore.masks import count_fitting
+from maskscore.schema import Component, Job, JobResult
 from maskscore.settings import CropMode, WorkerSettings
-from maskscore_worker.batcher import Batcher, Caller
-from maskscore_worker.croppers import Cropper
-from maskscore_worker.device_check import DeviceCheck
-from maskscore_worker.feature_cache import FeatureCache
-from maskscore_worker.features import PromptFeatureCache
-from maskscore_worker.images import DecodedImage, decode_image, header_size
-from maskscore_worker.model import ClipModel
-from maskscore_worker.patience import patiently
-from maskscore_worker.prompt_sets import resolve_prompt_set
-from maskscore_worker.regions import Region, SkippedRegion, check_sizes, find_regions
-from maskscore_worker.reuse import features_identity
-from maskscore_worker.scoring import Scores, score
-from maskscore_worker.stopwatch import Stopwatch
-from maskscore_worker.viewed import ViewedFeatures
+from maskscore.storage import Objects, StoredResult, store_result
+from maskscore_worker.batching import Batcher, BatchSource
+from maskscore_worker.cancellation import run_with_cancellation
+from maskscore_worker.crops import Cropper
+from maskscore_worker.features import (
+    FeatureCache,
+    FeatureExtractor,
+    PromptFeatureCache,
+    region_portions,
+    resolve_prompt_set,
+)
+from maskscore_worker.inputs import check_count, decode_image, fetch, read_job_masks
+from maskscore_worker.job_result import build_components, build_result
+from maskscore_worker.masks import Region, check_sizes, find_regions
+from maskscore_worker.model import ClipModel, DeviceCheck
+from maskscore_worker.scoring import score
+from maskscore_worker.telemetry import StageTimer
 
 __all__ = ["Pipeline"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Everything a job needs, loaded once: the model, what is before it, prompt features, object access.
+    """The steps of a job, and what they need, which is loaded once per process.
 
-    ``crop_mode`` is the settings', but for a model whose transform is not the usual one: that takes ``reference``.
+    ``crop_mode`` is the settings', except for a model whose transform is not the usual one: that takes ``reference``.
     """
 
     settings: WorkerSettings
@@ -65,295 +45,105 @@ class Pipeline:
     model: ClipModel
     cropper: Cropper
     batcher: Batcher
-    features: PromptFeatureCache
+    prompt_features: PromptFeatureCache
     objects: Objects
     worker: str
     device_check: DeviceCheck
-    cache: FeatureCache | None = None
+    feature_cache: FeatureCache | None = None
 
-    def run(self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch | None = None) -> JobResult:
-        """Score one job.
+    def run(
+        self, job: Job, claim: Claim, check: Callable[[], None], timer: StageTimer
+    ) -> tuple[JobResult, StoredResult]:
+        """Score one job and store its result.
 
-        ``check`` is called between the steps and may raise to stop the job; ``watch`` counts the time in each step.
-        Raises :class:`~maskscore.errors.JobError` for everything that is wrong with the job or its objects.
+        ``check`` is called between the steps and may raise to stop the job; ``timer`` measures each step. Raises
+        :class:`~maskscore.errors.JobError` for everything that is wrong with the job or its objects.
         """
-        with self.batcher.caller() as caller:
-            return self._run(job, claim, check, watch or Stopwatch(), caller)
+        result = self.score(job, claim, check, timer)
+        with timer.stage("store"):
+            store = partial(store_result, job, result, self.objects)
+            return result, store() if job.result_uri is None else run_with_cancellation(store, check)
 
-    def _run(self, job: Job, claim: Claim, check: Callable[[], None], watch: Stopwatch, caller: Caller) -> JobResult:
-        started = time.perf_counter()
-        prompt_set = resolve_prompt_set(job.options.prompts, self.settings.prompts_dir)
-        with watch.stage("encode"):
-            prompt_features = self.features.get(prompt_set)
-        with watch.stage("fetch"):
-            fetched_masks = self._fetched_masks(job, check)
-            check()
-            fetched = patiently(
-                lambda: self.objects.read(
-                    job.image.uri,
-                    what="image",
-                    max_bytes=self.settings.max_image_bytes,
-                    etag=job.image.etag,
-                    version_id=job.image.version_id,
-                ),
-                check,
-            )
-        check()
-        with watch.stage("decode"):
-            doubts: list[str] = []
-            masks, orphans = self._masks(job, fetched_masks, fetched.data, doubts)
-            check()
-            image = decode_image(
-                fetched.data,
-                uri=job.image.uri,
-                orientation=job.image.orientation,
-                count_fitting=lambda height, width: count_fitting(masks, height, width),
-                max_pixels=self.settings.max_pixels,
-            )
-        check()
-        height, width = image.pixels.shape[:2]
-        with watch.stage("regions"):
-            check_sizes(masks, height, width)
-        features = self._features(job, fetched.data, image)
-        components = self._score(job, masks, image, prompt_set, prompt_features, features, watch, check, caller)
-        notices = list(image.notices)
-        if orphans.count:
-            message = f"In the masks' file {orphans}; they are not scored."
-            notices.append(Notice(code="annotations_without_image", message=message))
-        notices += [Notice(code="masks_doubtful", message=doubt) for doubt in doubts]
-        notices += _strays(masks)
-        if not masks:
-            notices.append(Notice(code="no_masks", message="The job has no masks, so there is nothing to score."))
-        stages = ("fetch", "decode", "regions", "crops", "encode", "scoring")
-        result = JobResult(
-            job_id=job.job_id,
-            batch_id=job.batch_id,
-            state=JobState.SUCCEEDED,
-            image=ImageInfo(
-                uri=job.image.uri,
-                width=width,
-                height=height,
-                etag=fetched.etag,
-                version_id=fetched.version_id,
-                format=image.format,
-                exif_orientation=image.exif_orientation,
-                orientation_applied=image.orientation_applied,
-            ),
-            model=self.identity,
-            prompts=PromptSetIdentity(
-                name=prompt_set.name,
-                digest=prompt_set.digest,
-                positive=len(prompt_set.positive),
-                negative=len(prompt_set.negative),
-                neutral=len(prompt_set.neutral),
-            ),
-            treatment=job.options.treatment,
-            views=_views_used(job.options),
-            method=job.options.method,
-            components=components,
-            warnings=notices,
-            encoded=features.encoded,
-            cached=features.cached,
-            timings=Timings(
-                queue=(claim.claimed_at - claim.submitted_at).total_seconds(),
-                total=time.perf_counter() - started,
-                **{name: watch.seconds(name) for name in stages},
-            ),
-            attempts=claim.attempt,
-            worker=self.worker,
-            submitted_at=claim.submitted_at,
-        )
-        if result.no_mask_scored:
-            notices.append(Notice(code=NO_MASK_SCORED, message=result.why_no_mask_scored))
-            return result.model_copy(update={"warnings": notices})
-        return result
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """What computes the features here."""
-        return ModelIdentity(
-            architecture=self.model.architecture,
-            weights_digest=self.model.weights_digest,
-            image_size=self.model.image_size,
-            precision=self.model.precision,
-            crop_mode=self.crop_mode,
-        )
-
-    def _fetched_masks(self, job: Job, check: Callable[[], None]) -> bytes | None:
-        """Return the masks' object, or ``None`` where they are in the job itself."""
-        reference = job.masks
-        if not isinstance(reference, MasksRef):
-            self._limit(len(reference), "masks")
-            return None
-        return patiently(
-            lambda: self.objects.read(
-                reference.uri, what="masks", max_bytes=self.settings.max_masks_bytes, etag=reference.etag
-            ),
-            check,
-        ).data
-
-    def _masks(
-        self, job: Job, data: bytes | None, image: bytes, doubts: list[str]
-    ) -> tuple[list[Mask | UnreadableMask], Orphans]:
-        """Return the job's masks, and what their file has besides of no image; ``doubts`` is as for ``read_masks``."""
-        orphans = Orphans()
-        if not isinstance(job.masks, MasksRef) or data is None:
-            return list(job.masks) if isinstance(job.masks, list) else [], orphans
-        try:
-            masks = read_masks(
-                data,
-                image_name=path_in(job.image.uri),
-                file_name=job.masks.uri,
-                image_id=job.masks.image_id,
-                check_count=lambda count: self._limit(count, "masks"),
-                format=job.masks.format,
-                size=header_size(image, job.image.orientation, max_pixels=self.settings.max_pixels),
-                max_pixels=self.settings.max_pixels,
-                max_bytes=self.settings.max_masks_bytes,
-                orphans=orphans,
-                doubts=doubts,
-            )
-        except MasksDocumentError as error:
-            raise JobError(FailureCode.MASKS_INVALID, f"{job.masks.uri}: {error}") from error
-        return masks, orphans
-
-    def _limit(self, count: int, what: str) -> None:
-        if count > self.settings.max_masks:
-            raise JobError(
-                FailureCode.TOO_MANY_MASKS,
-                f"The job has {count:,} {what}; at most {self.settings.max_masks:,} are taken (MASKSCORE_MAX_MASKS). "
-                "Split it into several jobs of the same image.",
-            )
+    def score(self, job: Job, claim: Claim, check: Callable[[], None], timer: StageTimer) -> JobResult:
+        """Do all steps of :meth:`run` but the last one."""
+        # Announced from the start: others' batches wait a little for this job's crops.
+        with self.batcher.source() as source:
+            return self._score(job, claim, check, timer, source)
 
     def _score(
-        self,
-        job: Job,
-        masks: list[Mask | UnreadableMask],
-        image: DecodedImage,
-        prompt_set: PromptSet,
-        prompt_features: npt.NDArray[np.float32],
-        viewed: ViewedFeatures,
-        watch: Stopwatch,
-        check: Callable[[], None],
-        caller: Caller,
-    ) -> list[Component]:
+        self, job: Job, claim: Claim, check: Callable[[], None], timer: StageTimer, source: BatchSource
+    ) -> JobResult:
+        started = time.perf_counter()
+        settings, options = self.settings, job.options
+        prompts = resolve_prompt_set(options.prompts, settings.prompts_dir)
+        with timer.stage("encode"):
+            prompt_features = self.prompt_features.get(prompts)
+
+        with timer.stage("fetch"):
+            fetched = fetch(job, self.objects, settings, check)
+        check()
+
+        with timer.stage("decode"):
+            masks = read_job_masks(job, fetched.masks, fetched.image.data, settings)
+            check()
+            image = decode_image(
+                fetched.image.data,
+                uri=job.image.uri,
+                orientation=job.image.orientation,
+                count_fitting=lambda height, width: count_fitting(masks.masks, height, width),
+                max_pixels=settings.max_pixels,
+            )
+        check()
+
         height, width = image.pixels.shape[:2]
-        with watch.stage("crops"):
-            opened = self.cropper.open(image.pixels)
+        with timer.stage("regions"):
+            check_sizes(masks.masks, height, width)
         regions = find_regions(
-            masks,
+            masks.masks,
             height=height,
             width=width,
-            min_area=job.options.min_area,
-            split_components=job.options.split_components,
-            check_count=lambda count: self._limit(count, "components"),
+            min_area=options.min_area,
+            split_components=options.split_components,
+            check_count=lambda count: check_count(count, "components", settings),
             has_two_frames=image.exif_orientation in SWAPS_SIDES,
+        )
+        with timer.stage("crops"):
+            image_crops = self.cropper.open(image.pixels)
+        identity = self.model.identity(self.crop_mode)
+        extractor = FeatureExtractor(
+            fetched.image.data, image.orientation_applied, options.views, identity, self.feature_cache
         )
         components: list[Component] = []
         # As many crops as a batch takes are in memory at a time, however many masks the job has.
-        while True:
-            found: list[Region | SkippedRegion] = []
-            to_score: list[Region] = []
-            while len(to_score) < self.settings.max_batch:
-                # Masks that are skipped, or slow to draw, fill no batch.
-                check()
-                with watch.stage("regions"):
-                    region = next(regions, None)
-                if region is None:
-                    break
-                found.append(region)
-                if isinstance(region, Region):
-                    to_score.append(region)
-            if not found:
-                return components
-            self._limit(len(components) + len(found), "components")
+        for portion, last in region_portions(regions, settings.max_batch, check, timer):
+            check_count(len(components) + len(portion), "components", settings)
             check()
-            scores: Iterator[tuple[Scores, npt.NDArray[np.float32]]] = iter(())
+            to_score = [region for region in portion if isinstance(region, Region)]
+            scores, features = [], None
             if to_score:
-                last = region is None
-                features = viewed.of(to_score, opened, caller, watch, check, last=last)
-                with watch.stage("scoring"):
-                    scored = score(
-                        features,
-                        prompt_features,
-                        prompt_set,
-                        logit_scale=self.model.logit_scale,
-                        options=job.options,
-                    )
-                scores = zip(scored, features, strict=True)
-            for region in found:
-                upstream = masks[region.index].upstream
-                if isinstance(region, Region):
-                    values, feature = next(scores)
-                    components.append(_component(region, upstream, values, feature if job.options.embeddings else None))
-                else:
-                    components.append(_skipped(region, upstream))
+                features = extractor.extract(
+                    to_score,
+                    crop=lambda missing, view: image_crops.make(missing, view, check),
+                    encode=source.encode,
+                    timer=timer,
+                    last=last,
+                )
+                with timer.stage("scoring"):
+                    scores = score(features, prompt_features, prompts, self.model.logit_scale, options)
+            components += build_components(portion, masks.masks, scores, features if options.embeddings else None)
 
-    def _features(self, job: Job, data: bytes, image: DecodedImage) -> ViewedFeatures:
-        def identity(view: View) -> bytes:
-            return features_identity(
-                data,
-                view,
-                self.identity,
-                orientation_applied=image.orientation_applied,
-                release=metadata.version("maskscore"),
-            )
-
-        return ViewedFeatures(job.options.views, self.cache, identity)
-
-
-def _strays(masks: list[Mask | UnreadableMask]) -> list[Notice]:
-    """Say which masks have polygons without area beside others."""
-    found = [
-        f"{mask.id!r:.60} ({len(mask.segmentation) - len(drawable(mask.segmentation))} of {len(mask.segmentation)})"
-        for mask in masks
-        if isinstance(mask, Mask)
-        and isinstance(mask.segmentation, list)
-        and len(mask.segmentation) > len(drawable(mask.segmentation))
-    ]
-    if not found:
-        return []
-    some = f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
-    message = f"Polygons of fewer than three points are left out, in {len(found):,} masks: {some}."
-    return [Notice(code="polygons_left_out", message=message)]
-
-
-def _views_used(options: ScoringOptions) -> list[ViewUsed]:
-    views = options.views
-    if len(views) == 1 and views[0].specified:
-        return []
-    return [ViewUsed(**view.recipe) for view in views]
-
-
-def _component(
-    region: Region, upstream: dict[str, object], scores: Scores, feature: npt.NDArray[np.float32] | None
-) -> Component:
-    return Component(
-        id=region.id,
-        index=region.index,
-        part=region.part,
-        box=region.box,
-        area=region.area,
-        s_pos=scores.s_pos,
-        s_neg=scores.s_neg,
-        s_pos_text=scores.s_pos_text,
-        s_neg_text=scores.s_neg_text,
-        p_pos_sum=scores.p_pos_sum,
-        p_neg_sum=scores.p_neg_sum,
-        semantic_multiplier=scores.semantic_multiplier,
-        top_k=scores.top_k,
-        embedding=None if feature is None else base64.b64encode(feature.astype("<f2").tobytes()).decode(),
-        upstream=upstream,
-    )
-
-
-def _skipped(region: SkippedRegion, upstream: dict[str, object]) -> Component:
-    return Component(
-        id=region.id,
-        index=region.index,
-        part=region.part,
-        box=region.box,
-        area=region.area,
-        skipped=Skipped(code=str(region.code), message=region.message),
-        upstream=upstream,
-    )
+        return build_result(
+            job,
+            claim,
+            image=image,
+            image_object=fetched.image,
+            model=identity,
+            prompts=prompts,
+            components=components,
+            notices=[*image.notices, *masks.notices],
+            encoded=extractor.encoded,
+            cached=extractor.cached,
+            timer=timer,
+            total_s=time.perf_counter() - started,
+            worker=self.worker,
+        )

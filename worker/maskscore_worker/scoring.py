@@ -7,16 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from maskscore.job import ScoringOptions
-from maskscore.prompts import PromptSet
-from maskscore.result import PromptScore
+from maskscore.schema import PromptScore, PromptSet, ScoringOptions
 
 __all__ = ["Scores", "score"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of one mask; see :class:`maskscore.result.Component`."""
+    """The scores of one mask; see :class:`maskscore.schema.result.Component`."""
 
     s_pos: float
     s_neg: float
@@ -32,7 +30,6 @@ def score(
     features: npt.NDArray[np.float32],
     prompt_features: npt.NDArray[np.float32],
     prompt_set: PromptSet,
-    *,
     logit_scale: float,
     options: ScoringOptions,
 ) -> list[Scores]:

@@ -12,17 +12,17 @@ from typing import Any, Final
 
 import click
 
-from maskscore.cli.exits import Exit, exit_code_of
-from maskscore.cli.streams import guard_streams, sentence
+from maskscore.cli.exit_codes import Exit, exit_code_of
+from maskscore.cli.printable_streams import guard_streams, sentence
 
 __all__ = ["main"]
 
 _COMMANDS: Final = {
     "submit": "maskscore.cli.submit",
-    "status": "maskscore.cli.jobs",
-    "wait": "maskscore.cli.jobs",
-    "results": "maskscore.cli.jobs",
-    "cancel": "maskscore.cli.jobs",
+    "status": "maskscore.cli.job_commands",
+    "wait": "maskscore.cli.job_commands",
+    "results": "maskscore.cli.job_commands",
+    "cancel": "maskscore.cli.job_commands",
     "requeue": "maskscore.cli.requeue",
     "rescore": "maskscore.cli.rescore",
     "run": "maskscore.cli.run",
@@ -35,7 +35,6 @@ _COMMANDS: Final = {
     "worker": "maskscore.cli.worker",
     "pool": "maskscore.cli.pool",
     "plan": "maskscore.cli.plan",
-    "simulate": "maskscore.cli.simulate",
     "up": "maskscore.cli.up",
     "top": "maskscore.cli.top",
     "exporter": "maskscore.cli.exporter",

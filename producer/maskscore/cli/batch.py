@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.output import print_counts, print_results, shown_progress, table
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import print_counts, print_results, table
+from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import worker_notice
+from maskscore.cli.unscored_jobs import UnscoredJobs
+from maskscore.cli.worker_warnings import warn_without_worker
 from maskscore.client import Client
-from maskscore.result import JobResult
+from maskscore.schema import JobResult
 
 __all__ = ["batch_command"]
 
@@ -25,7 +26,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON object pe
 
 @click.group("batch")
 def batch_command() -> None:
-    """Batches: what was submitted together. `maskscore submit` says the batch's id on stderr."""
+    """List batches, and follow or cancel one of them.
+
+    A batch is what was submitted together; `maskscore submit` prints its id on stderr.
+    """
 
 
 @batch_command.command("list")
@@ -68,14 +72,14 @@ def _show(batch_id: str, as_json: bool) -> None:
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
 def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
     """Wait until all jobs have ended. Exits with 1 if one has no result, or no mask of it was scored."""
-    unscored = Unscored()
+    unscored = UnscoredJobs()
     with Client() as client:
         batch = client.batch(batch_id)
-        for _ in unscored.of(shown_progress(batch.as_completed(timeout), len(batch), client=client)):
+        for _ in unscored.count_in(shown_progress(batch.as_completed(timeout), len(batch), client=client)):
             pass
         counts = batch.counts()
         print_counts(batch_id, counts, as_json=as_json)
-    unscored.say()
+    unscored.print_examples()
     if unscored or counts.succeeded < counts.total:
         sys.exit(Exit.NOT_SUCCEEDED)
 
@@ -88,7 +92,7 @@ def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
 def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | None) -> None:
     """Print results as the jobs end, until all have. Exits with 1 if one has no result, or no mask of it was scored."""
     failed = False
-    unscored = Unscored()
+    unscored = UnscoredJobs()
 
     def seen(results: Iterator[JobResult]) -> Iterator[JobResult]:
         nonlocal failed
@@ -98,9 +102,9 @@ def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | 
 
     with Client() as client:
         results = client.batch(batch_id).as_completed(timeout, reader=reader)
-        with worker_notice(client, lambda sentence: click.echo(f"maskscore: {sentence}", err=True)):
-            print_results(seen(unscored.of(results)), as_json=as_json)
-    unscored.say()
+        with warn_without_worker(client, lambda sentence: click.echo(f"maskscore: {sentence}", err=True)):
+            print_results(seen(unscored.count_in(results)), as_json=as_json)
+    unscored.print_examples()
     if failed or unscored:
         sys.exit(Exit.NOT_SUCCEEDED)
 

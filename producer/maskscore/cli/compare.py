@@ -10,22 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.table import Table
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.jobs import wait_for
-from maskscore.cli.options import scoring_options_of
-from maskscore.cli.streams import sentence
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.printable_streams import sentence
+from maskscore.cli.progress import wait_for
+from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.submit import job_from_options
 from maskscore.cli.terminal import new_console
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.unscored_jobs import UnscoredJobs
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.objects.names import file_name_of
-from maskscore.output import check_output
-from maskscore.result import JobState
+from maskscore.schema import JobState
+from maskscore.storage import check_output, file_name_of
 
 if TYPE_CHECKING:
-    from maskscore.report.comparison import Cell, ComparedMask, Comparison
+    from maskscore.report import Cell, ComparedMask, Comparison
 
 __all__ = ["compare_command"]
 
@@ -62,15 +61,14 @@ def compare_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score an image's masks under several treatments, by probabilities and by cosines, and show where they differ.
+    """Score an image under several treatments, and show differences.
 
-    IMAGE is an s3:// or file:// URI, or a path. Two jobs per treatment go to the running service. The page shows the
-    crops as the model saw them; masks whose verdict depends on the treatment come first, in the table as well.
+    Scores are probabilities and cosines. IMAGE is an s3:// or file:// URI, or a path. Two jobs per treatment go to
+    the running service. The page shows the crops as the model saw them; masks whose verdict depends on the treatment
+    come first, in the table as well.
     """
     with needs_extra("report"):
-        from maskscore.report import job_entries
-        from maskscore.report.compare_page import write_comparison
-        from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
+        from maskscore.report import TREATMENTS, Comparison, comparison_jobs, job_entries, write_comparison
     named, output = output is not None, output or Path("compare.html")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"there is no folder {output.parent}")
@@ -93,10 +91,10 @@ def compare_command(
             why = f"{failed.error.code}: {failed.error.message}" if failed.error else str(failed.state)
             click.echo(f"maskscore: {sentence(why)}", err=True)
             sys.exit(Exit.NOT_SUCCEEDED)
-        unscored = Unscored()
-        for _ in unscored.of(results):
+        unscored = UnscoredJobs()
+        for _ in unscored.count_in(results):
             pass
-        unscored.say()
+        unscored.print_examples()
         comparison = Comparison(names, results)
         [entry] = job_entries(client, ids[:1])
         write_comparison(output, comparison, jobs, entry, title=f"Treatments of {file_name_of(base.image.uri)}")

@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.output import read_job_ids, table
+from maskscore.cli.batch_or_job import read_job_ids
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import table
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.errors import JobNotFound
-from maskscore.escaping import one_line
 from maskscore.ledger import DeadLetter
-from maskscore.result import JobState
+from maskscore.schema import JobState
+from maskscore.text import one_line
 
 __all__ = ["dead_command"]
 
@@ -26,10 +27,11 @@ _all = click.option("--all", "every", is_flag=True, help="All dead letters.")
 
 @click.group("dead")
 def dead_command() -> None:
-    """Jobs that were given up although their input may be fine: the dead letters.
+    """List, show, requeue and drop dead letters.
 
-    They ended their worker time and again (poisoned), or met a passing fault in every retry. They are kept, with their
-    documents and the reasons, until they are requeued or dropped.
+    Dead letters are jobs that were given up although their input may be fine: they ended their worker time and again
+    (poisoned), or met a transient fault in every retry. They are kept, with their documents and the reasons, until they
+    are requeued or dropped.
     """
 
 

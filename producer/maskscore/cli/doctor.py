@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from maskscore.cli.exits import Exit
+from maskscore.cli.exit_codes import Exit
 from maskscore.cli.terminal import new_console
 from maskscore.cli.worker import with_demo_model
 from maskscore.doctor import Cause, Finding, Verdict, examine, read_settings
@@ -60,7 +60,7 @@ _LEAST_WIDTH: Final = 30
 def doctor_command(
     as_worker: bool | None, weights: Path | None, device: str | None, timeout: float, as_json: bool
 ) -> None:
-    """Say whether everything is all right, and what to do where it is not.
+    """Check a deployment, and print advice for what is wrong.
 
     Examines the settings, Redis, S3, the clocks, the installed releases and, on a worker's machine, its device and
     weights. Writes nothing but a tiny object to each result bucket, which it removes again. Exits with 0 when nothing

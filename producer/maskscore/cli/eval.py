@@ -12,23 +12,33 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 from pydantic import ValidationError
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.options import prompts_named, scoring_options_of
-from maskscore.cli.output import shown_progress, table
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import table
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.progress import shown_progress
+from maskscore.cli.shared_options import prompts_named, scoring_options_of
 from maskscore.cli.terminal import new_console
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import Orphans
-from maskscore.job import Frame, Method, Treatment, View
-from maskscore.output import check_output, write_text
-from maskscore.prompts import PromptSet, builtin_names, load_builtin
-from maskscore.suggest import did_you_mean
+from maskscore.prompts import (
+    builtin_names,
+    load_builtin,
+)
+from maskscore.schema import (
+    Frame,
+    Method,
+    PromptSet,
+    Treatment,
+    View,
+    explain,
+)
+from maskscore.storage import check_output, write_text
+from maskscore.text import did_you_mean
 
 if TYPE_CHECKING:
-    from maskscore.evaluation import Figures, Share
+    from maskscore.evaluation import Estimate, Measurement
 
 __all__ = ["eval_command"]
 
@@ -80,19 +90,27 @@ def eval_command(
     svg: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure on labelled masks how well treatments, frames and prompt sets do, with the workers that run.
+    """Measure treatments, frames and prompt sets on labelled masks.
 
-    For every --treatment with every --frame (without any: each treatment, cut), every --view, and every --prompts:
-    whether a prompt of the true class is the best of the positive ones, or among the five best; and how well objects
-    separate from background and from fragments (AUROC of p_pos_sum, and of s_pos - s_neg).
+    The running workers score the masks. The figures, for every --treatment with every --frame (without any: each
+    treatment, cut), every --view, and every --prompts: whether a prompt of the true class is the best of the positive
+    ones, or among the five best; and how well objects separate from background and from fragments (AUROC of p_pos_sum,
+    and of s_pos - s_neg).
 
     Background is what the file calls so (--negatives, or categories with `isthing` 0). Where it has none, background
     and halves of objects are sampled.
     """
     with needs_extra("report"):
-        from maskscore.evaluation import Classes, Question, draw, evaluate, read_classes, read_coco
-        from maskscore.evaluation.images import image_uris
-        from maskscore.evaluation.sampling import sample_negatives
+        from maskscore.evaluation import (
+            Candidate,
+            ClassPrompts,
+            draw,
+            evaluate,
+            image_uris,
+            read_classes,
+            read_coco,
+            sample_negatives,
+        )
     if svg is not None:
         check_output(svg)
     orphans = Orphans()
@@ -106,8 +124,8 @@ def eval_command(
     }
     sets = [_prompt_set(name) for name in prompts]
     try:
-        questions = [
-            Question(averaged, prompt_set, Classes.of(categories, prompt_set, given), method)
+        candidates = [
+            Candidate(averaged, prompt_set, ClassPrompts.of(categories, prompt_set, given), method)
             for prompt_set in sets
             for averaged in _views(treatments, frames, views, numbers)
         ]
@@ -117,12 +135,12 @@ def eval_command(
     with Client() as client:
         for prompt_set in sets:
             warn_of_demo_model(client, prompt_set)
-        figures = evaluate(
+        measurements = evaluate(
             client,
             list(
                 zip(image_uris(images, [image.file_name for image in labelled], client.objects), labelled, strict=True)
             ),
-            questions,
+            candidates,
             negatives=(lambda _: []) if has_own else (lambda image: sample_negatives(image, seed)),
             timeout=timeout,
             progress=partial(shown_progress, client=client),
@@ -137,18 +155,18 @@ def eval_command(
         "unusable_annotations": sum(image.unusable for image in labelled),
         "unusable_reasons": [reason for image in labelled for reason in image.reasons][:3],
         "orphans": orphans.count,
-        "unmapped": {question.prompts.name: list(question.classes.unmapped) for question in questions},
+        "unmapped": {candidate.prompts.name: list(candidate.classes.unmapped) for candidate in candidates},
     }
     if as_json:
-        click.echo(json.dumps({**about, "figures": [dataclasses.asdict(entry) for entry in figures]}))
+        click.echo(json.dumps({**about, "figures": [dataclasses.asdict(entry) for entry in measurements]}))
     else:
-        _print(about, figures)
-    # After the figures, which are not to be lost with a picture that cannot be written.
+        _print(about, measurements)
+    # After the measurements, which are not to be lost with a picture that cannot be written.
     if svg is not None:
-        write_text(svg, draw(figures))
+        write_text(svg, draw(measurements))
     if orphans.count:
         click.echo(f"maskscore: {coco}: {orphans}; not measured", err=True)
-    if any(entry.failed or not entry.objects for entry in figures):
+    if any(entry.failed or not entry.objects for entry in measurements):
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -177,9 +195,9 @@ def _prompt_set(name: str) -> PromptSet:
     return load_builtin(name)
 
 
-def _print(about: dict[str, Any], figures: list[Figures]) -> None:
+def _print(about: dict[str, Any], measurements: list[Measurement]) -> None:
     console = new_console()
-    first = figures[0]
+    first = measurements[0]
     console.print(
         f"{about['images']:,} images: {first.objects:,} objects, {first.backgrounds:,} backgrounds and "
         f"{first.fragments:,} fragments ({about['negatives']})."
@@ -200,7 +218,7 @@ def _print(about: dict[str, Any], figures: list[Figures]) -> None:
     rows.columns[0].no_wrap, rows.columns[0].overflow = False, "fold"
     for column in rows.columns[2:]:
         column.justify = "right"
-    for entry in figures:
+    for entry in measurements:
         sums, difference = entry.auroc.values()
         rows.add_row(
             entry.view,
@@ -219,16 +237,16 @@ def _print(about: dict[str, Any], figures: list[Figures]) -> None:
         "p_pos_sum, objects against all negatives with half of its 95 % interval by image (±), against backgrounds "
         "(bg) and fragments (frag) alone; diff: of s_pos - s_neg, against all."
     )
-    for entry in figures:
+    for entry in measurements:
         for what, counts in (("masks skipped", entry.skipped), ("jobs failed", entry.failed)):
             if counts:
                 listed = ", ".join(f"{code} {count:,}" for code, count in counts.items())
                 console.print(f"{entry.view}, {entry.prompts}: {what}: {listed}", soft_wrap=True)
 
 
-def _percent(share: Share | None) -> str:
+def _percent(share: Estimate | None) -> str:
     return "" if share is None else f"{share.value:.1%}"
 
 
-def _area(share: Share | None) -> str:
+def _area(share: Estimate | None) -> str:
     return "" if share is None else f"{share.value:.3f}"

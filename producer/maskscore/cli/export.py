@@ -12,15 +12,22 @@ from typing import IO, Final
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from maskscore.batch import Batch
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import require_module
-from maskscore.cli.named import batch_named
-from maskscore.cli.output import shown_progress
+from maskscore.cli.batch_or_job import find_batch
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import check_installed
+from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console, text_column
-from maskscore.client import Client
-from maskscore.export import ExportCounts, Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
-from maskscore.ranking import DEFAULT_WEIGHTS
+from maskscore.client import Batch, Client
+from maskscore.export import (
+    DEFAULT_WEIGHTS,
+    ExportCounts,
+    Ranking,
+    Selection,
+    write_coco,
+    write_jsonl,
+    write_parquet,
+    write_sa1b,
+)
 
 __all__ = ["export_command"]
 
@@ -102,7 +109,7 @@ def export_command(
     no_segmentations: bool,
     as_json: bool,
 ) -> None:
-    """Write the masks of batches and jobs with their scores, for other tools.
+    """Write masks and their scores to a file for other tools.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Jobs without a result are counted and
     left out; then, or when a mask's segmentation cannot be read any more, the exit code is 1. The output is there whole
@@ -114,7 +121,7 @@ def export_command(
     if no_segmentations and format_ not in ("jsonl", "parquet"):
         raise click.UsageError(f"{format_} without segmentations is of no use: leave out --no-segmentations")
     if format_ == "parquet":
-        require_module("pyarrow", "export")
+        check_installed("pyarrow", "export")
     selection = Selection(
         min_multiplier=min_multiplier,
         max_neg=max_neg,
@@ -172,7 +179,7 @@ class _Jobs:
                 ids += [line.strip() for line in sys.stdin if line.strip()]
                 continue
             # Of a list, what is gone is counted; what was named must be there.
-            batch = batch_named(client, name)
+            batch = find_batch(client, name)
             if batch is None:
                 ids.append(name)
             else:

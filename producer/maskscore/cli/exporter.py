@@ -1,4 +1,4 @@
-"""``exporter``: the ledger's numbers for Prometheus, and a keeper."""
+"""``exporter``: the ledger's numbers for Prometheus, and a sweeper."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.settings import WorkerSettings, load_settings, warn_of_unknown_variables
 
 __all__ = ["exporter_command"]
@@ -20,14 +20,16 @@ __all__ = ["exporter_command"]
 @click.option("--host", help="Address to listen on.  [MASKSCORE_HTTP_HOST; default: 0.0.0.0]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port.  [MASKSCORE_HTTP_PORT; default: 9808]")
 def exporter_command(host: str | None, port: int | None) -> None:
-    """Serve the ledger's metrics for Prometheus at /metrics, and keep the ledger.
+    """Serve the ledger's metrics to Prometheus at /metrics.
+
+    The exporter also sweeps the ledger: lapsed leases, due retries, lost messages.
 
     One per namespace is enough; it works with no worker there, and goes on while Redis is away. /healthz says whether
     it lives. SIGTERM or Ctrl-C ends it.
     """
     with needs_extra("metrics"):
         from maskscore.exporter import run_exporter
-        from maskscore.logs import json_from_the_start, log_to_stderr
+        from maskscore.observability import json_from_the_start, log_to_stderr
 
         json_from_the_start()
     warn_of_unknown_variables()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.worker import refuse_unknown_variables
-from maskscore.logs import json_from_the_start, log_to_stderr
+from maskscore.observability import json_from_the_start, log_to_stderr
 from maskscore.settings import GatewaySettings, load_settings
 
 __all__ = ["gateway_command"]
@@ -28,7 +28,7 @@ __all__ = ["gateway_command"]
 @click.option("--no-auth", is_flag=True, help="Ask nobody for a token.  [MASKSCORE_GATEWAY_AUTH=false]")
 @click.option("--openapi", is_flag=True, help="Print the OpenAPI document and end.")
 def gateway_command(host: str | None, port: int | None, tokens_file: Path | None, no_auth: bool, openapi: bool) -> None:
-    """Serve the client's verbs over HTTP, for programs that are not Python.
+    """Serve the client's operations over HTTP, for other languages.
 
     Callers send one of the tokens of MASKSCORE_GATEWAY_TOKENS (NAME=TOKEN,...) or of a file. Without any, it listens
     on this machine alone. /openapi.json describes what there is; /livez, /readyz and /metrics need no token.
@@ -45,9 +45,7 @@ def gateway_command(host: str | None, port: int | None, tokens_file: Path | None
         gateway_auth=False if no_auth else None,
     )
     with needs_extra("gateway"):
-        from maskscore.gateway.app import make_app
-        from maskscore.gateway.openapi import openapi_document
-        from maskscore.gateway.serve import run_gateway
+        from maskscore.gateway import make_app, openapi_document, run_gateway
     if openapi:
         click.echo(json.dumps(openapi_document(make_app(settings, None)), indent=2))
         return

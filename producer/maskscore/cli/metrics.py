@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from maskscore.cli.terminal import new_console
-from maskscore.metrics import METRICS, Metric
+from maskscore.observability import METRICS, Metric
 
 __all__ = ["metrics_command", "metrics_markdown"]
 
@@ -15,7 +15,7 @@ _INTRODUCTION = """\
 
 Prometheus metrics in base units. `maskscore exporter` serves those of the side `exporter`: one is enough for a
 namespace, and it works without any worker. Each worker serves its own at `MASKSCORE_HTTP_PORT`. The side `both` is
-counted by whichever process keeps the ledger at the time, so sum it over all of them; the side `gateway` is the
+counted by whichever process sweeps the ledger at the time, so sum it over all of them; the side `gateway` is the
 `/metrics` of `maskscore gateway`. Histograms have the usual
 `_bucket`, `_sum` and `_count`. The usual `process_...` and `python_...` metrics of each process come beside them.
 
@@ -24,7 +24,7 @@ This page is written by `make docs`.
 
 
 def metrics_markdown() -> str:
-    """Return ``docs/metrics.md``."""
+    """Return ``docs/reference/metrics.md``."""
     lines = [_INTRODUCTION, "| metric | kind | side | meaning | labels |", "|---|---|---|---|---|"]
     lines += [f"| `{m.name}` | {m.kind} | {m.side} | {m.help} | {_labels(m)} |" for m in METRICS]
     return "\n".join(lines) + "\n"
@@ -37,7 +37,7 @@ def _labels(metric: Metric) -> str:
 @click.command("metrics")
 @click.option("--markdown", is_flag=True, help="As a Markdown page.")
 def metrics_command(markdown: bool) -> None:
-    """List every Prometheus metric with its labels and meaning."""
+    """List every Prometheus metric with labels and meaning."""
     if markdown:
         click.echo(metrics_markdown(), nl=False)
         return

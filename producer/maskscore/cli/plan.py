@@ -11,10 +11,10 @@ import click
 from rich.table import Table
 
 from maskscore.cli.terminal import new_console
-from maskscore.plan import Means, Plan, Work, make_plan, read_rate
 from maskscore.settings import ClientSettings, load_settings
+from maskscore.sizing import Capacity, Plan, Workload, make_plan, read_rate
 
-__all__ = ["duration", "plan_command", "the_rate"]
+__all__ = ["duration", "plan_command", "worker_rate"]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -29,7 +29,7 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return float(found[1]) * _UNITS[found[2] or "s"]
 
 
-def the_rate(masks_per_s: float | None, rates: Path | None, name: str | None) -> tuple[float, str]:
+def worker_rate(masks_per_s: float | None, rates: Path | None, name: str | None) -> tuple[float, str]:
     """Return the rate of one worker in masks/s, and where it comes from."""
     if (masks_per_s is None) == (rates is None):
         raise click.UsageError(
@@ -91,16 +91,16 @@ def plan_command(
     cost: float | None,
     as_json: bool,
 ) -> None:
-    """Print the workers, hours, bytes, memory and cost of scoring so many images.
+    """Estimate workers, hours, traffic, memory and cost of a dataset.
 
     The rate of one worker is yours to measure (`make bench`); the rest is arithmetic, and its assumptions are listed.
     """
     if deadline is not None and workers is not None:
         raise click.UsageError("give either --deadline or --workers")
-    rate, origin = the_rate(masks_per_s, rates, name)
+    rate, origin = worker_rate(masks_per_s, rates, name)
     settings = load_settings(ClientSettings)
-    work = Work(images, masks_per_image, image_bytes, mask_bytes, inline, results == "redis")
-    means = Means(
+    work = Workload(images, masks_per_image, image_bytes, mask_bytes, inline, results == "redis")
+    capacity = Capacity(
         masks_per_s=rate,
         counted_on=counted_on,
         deadline_s=deadline,
@@ -109,23 +109,23 @@ def plan_command(
         kept_s=settings.result_ttl_s,
         cost_per_hour=cost,
     )
-    plan = make_plan(work, means)
-    assumptions = _assumptions(work, means, origin)
+    plan = make_plan(work, capacity)
+    assumptions = _assumptions(work, capacity, origin)
     if as_json:
         click.echo(
             json.dumps({**dataclasses.asdict(plan), "redis_bytes": plan.redis_bytes, "assumptions": assumptions})
         )
         return
-    _print(plan, work, means, assumptions)
+    _print(plan, work, capacity, assumptions)
 
 
-def _print(plan: Plan, work: Work, means: Means, assumptions: list[str]) -> None:
+def _print(plan: Plan, work: Workload, capacity: Capacity, assumptions: list[str]) -> None:
     rows = Table(box=None, pad_edge=False, show_header=False)
     rows.add_column(no_wrap=True, style="bold")
     rows.add_column(justify="right", no_wrap=True)
     rows.add_column()
     each = f"{_short(plan.masks_per_s / plan.workers)} masks/s each"
-    in_time = "" if means.deadline_s is None else f"of {means.deadline_s / 3600:g}; "
+    in_time = "" if capacity.deadline_s is None else f"of {capacity.deadline_s / 3600:g}; "
     rows.add_row("images", f"{plan.images:,}", f"{_short(plan.images_per_s)}/s")
     rows.add_row("masks", f"{plan.masks:,}", f"{_short(plan.masks_per_s)}/s")
     rows.add_row("workers", f"{plan.workers:,}", f"a GPU for each; {each}")
@@ -143,7 +143,7 @@ def _print(plan: Plan, work: Work, means: Means, assumptions: list[str]) -> None
         _size(plan.redis_bytes),
         f"{_size(plan.redis_queued_bytes)} for queued jobs, {_size(plan.redis_ended_bytes)} for ended ones",
     )
-    rows.add_row("cost", "unknown" if plan.cost is None else f"{plan.cost:,.2f}", _price(means))
+    rows.add_row("cost", "unknown" if plan.cost is None else f"{plan.cost:,.2f}", _price(capacity))
     console = new_console()
     console.print(rows)
     console.print("\nAssumed:")
@@ -153,23 +153,23 @@ def _print(plan: Plan, work: Work, means: Means, assumptions: list[str]) -> None
         console.print(listed)
 
 
-def _price(means: Means) -> str:
-    if means.cost_per_hour is None:
+def _price(capacity: Capacity) -> str:
+    if capacity.cost_per_hour is None:
         return "give --worker-cost-per-hour"
-    return f"{means.cost_per_hour:,.2f} per worker and hour"
+    return f"{capacity.cost_per_hour:,.2f} per worker and hour"
 
 
-def _assumptions(work: Work, means: Means, origin: str) -> list[str]:
+def _assumptions(work: Workload, capacity: Capacity, origin: str) -> list[str]:
     masks = "inline in the jobs" if work.inline else f"an object per image, {work.mask_bytes:,} bytes per mask"
     where = "in Redis" if work.results_in_redis else "an object per image"
     return [
-        f"One worker scores {means.masks_per_s:,.5g} masks/s ({origin}); {means.counted_on:.0%} of that is counted on. "
-        "The rate is that of its machine: its GPU, its cores, its way to the storage.",
+        f"One worker scores {capacity.masks_per_s:,.5g} masks/s ({origin}); {capacity.counted_on:.0%} of that is "
+        "counted on. The rate is that of its machine: its GPU, its cores, its way to the storage.",
         f"All workers are there from the beginning; {work.masks_per_image:g} masks and {work.image_bytes:,} bytes per "
         f"image, on average; masks: {masks}.",
-        f"Results: {where}. What has ended is kept for {means.kept_s / 86400:g} days (MASKSCORE_RESULT_TTL_S); at most "
-        f"{means.queue_limit:,} jobs are queued (MASKSCORE_QUEUE_LIMIT), the producer waits for room.",
-        "Redis: bytes per job and mask as `python -m maskscore.plan.measure` has measured them. Give it half as much "
+        f"Results: {where}. What has ended is kept for {capacity.kept_s / 86400:g} days (MASKSCORE_RESULT_TTL_S); "
+        f"at most {capacity.queue_limit:,} jobs are queued (MASKSCORE_QUEUE_LIMIT), the producer waits for room.",
+        "Redis: bytes per job and mask as `python -m maskscore.sizing.measure` has measured them. Give it half as much "
         "again: it copies pages while it rewrites its append-only file.",
         "Cost: the workers' hours only; no storage, no requests, no Redis.",
     ]

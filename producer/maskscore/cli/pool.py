@@ -9,17 +9,22 @@ import sys
 
 import click
 
-from maskscore.cli.extras import needs_extra, require_module
+from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, refuse_cluster
+from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.worker import refuse_unknown_variables, with_demo_model
-from maskscore.connection import connect, refuse_cluster
 from maskscore.errors import SettingsError
-from maskscore.keeper import Keeper
-from maskscore.ledger import Ledger
-from maskscore.logs import json_from_the_start, log_to_stderr
-from maskscore.pool import Demand, Limits, Place, Supervisor, cpu_places, device_places, find_devices
-from maskscore.pool.places import own_cores
-from maskscore.queue import make_app
-from maskscore.redaction import public_url
+from maskscore.ledger import Ledger, Sweeper
+from maskscore.observability import json_from_the_start, log_to_stderr
+from maskscore.pool import (
+    BacklogObserver,
+    PoolLimits,
+    Supervisor,
+    WorkerSlot,
+    available_cores,
+    cpu_slots,
+    device_slots,
+    find_devices,
+)
 from maskscore.settings import PREFIX, WorkerSettings, load_settings
 
 __all__ = ["pool_command"]
@@ -84,10 +89,10 @@ def pool_command(
         os.environ[f"{PREFIX}WEIGHTS"] = weights
     settings = load_settings(WorkerSettings)
     for module in ("torch", "open_clip"):
-        require_module(module, "worker")
+        check_installed(module, "worker")
     log_to_stderr(settings.log_level, settings.log_format)
-    places = _places(devices, workers)
-    limits = _limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, places)
+    slots = _slots(devices, workers)
+    limits = _limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, slots)
     if settings.weights is None:
         # Each worker would say so, and be started again and again.
         raise SettingsError(
@@ -102,23 +107,25 @@ def pool_command(
         "workers: %d to %d, on %s; one per %d jobs of %s, namespace %r",
         limits.least,
         limits.most,
-        ", ".join(place.name for place in places),
+        ", ".join(slot.name for slot in slots),
         limits.jobs_per_worker,
         public_url(settings.redis_url),
         settings.namespace,
     )
-    sys.exit(_supervise(settings, places, limits, every))
+    sys.exit(_supervise(settings, slots, limits, every))
 
 
-def _supervise(settings: WorkerSettings, places: list[Place], limits: Limits, every_s: float) -> int:
+def _supervise(settings: WorkerSettings, slots: list[WorkerSlot], limits: PoolLimits, every_s: float) -> int:
     client = connect(settings)
     refuse_cluster(client, settings)
     ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-    demand = Demand(ledger, every_s=every_s, keep_s=limits.cool_down_s)
+    demand = BacklogObserver(ledger, every_s=every_s, keep_s=limits.cool_down_s)
     # With no worker, nobody else would send the messages of jobs that are due again or were given back.
-    keeper = Keeper(ledger, make_app(settings), settings, name=f"{socket.gethostname()}-{os.getpid()}-pool")
+    app = make_app(settings)
+    name = f"{socket.gethostname()}-{os.getpid()}-pool"
+    sweeper = Sweeper(ledger, Sender(app), settings, name=name, queue_keys=queue_keys(app, settings.namespace))
     supervisor = Supervisor(
-        places,
+        slots,
         [sys.executable, "-m", "maskscore", "worker"],
         os.environ,
         demand.seen,
@@ -126,33 +133,35 @@ def _supervise(settings: WorkerSettings, places: list[Place], limits: Limits, ev
         load_s=_LOAD_S,
         drain_s=settings.grace_s + _BEYOND_GRACE_S,
     )
-    for thread in (demand, keeper):
+    for thread in (demand, sweeper):
         thread.start()
     try:
         return supervisor.run()
     finally:
-        for thread in (keeper, demand):
+        for thread in (sweeper, demand):
             thread.close()
 
 
-def _places(devices: str | None, workers: int | None) -> list[Place]:
+def _slots(devices: str | None, workers: int | None) -> list[WorkerSlot]:
     if workers is not None:
-        return cpu_places(workers, own_cores())
+        return cpu_slots(workers, available_cores())
     named = [name.strip() for name in (devices or "auto").split(",") if name.strip()]
     if named == ["auto"]:
         named = find_devices()
     if named == ["cpu"]:
-        return cpu_places(1, own_cores())
-    return device_places(named)
+        return cpu_slots(1, available_cores())
+    return device_slots(named)
 
 
-def _limits(least: int, most: int | None, jobs_per_worker: int, cool_down_s: float, places: list[Place]) -> Limits:
-    most = len(places) if most is None else most
-    if not places:
+def _limits(
+    least: int, most: int | None, jobs_per_worker: int, cool_down_s: float, slots: list[WorkerSlot]
+) -> PoolLimits:
+    most = len(slots) if most is None else most
+    if not slots:
         raise SettingsError("--devices: no device is named. Give cuda:0,cuda:1 or the like, or auto.")
-    if not least <= most <= len(places):
+    if not least <= most <= len(slots):
         raise SettingsError(
-            f"--min {least} and --max {most} do not fit {len(places)} devices: 0 <= min <= max <= devices. "
+            f"--min {least} and --max {most} do not fit {len(slots)} devices: 0 <= min <= max <= devices. "
             "A device that is named twice holds two workers."
         )
-    return Limits(least, most, jobs_per_worker, cool_down_s)
+    return PoolLimits(least, most, jobs_per_worker, cool_down_s)

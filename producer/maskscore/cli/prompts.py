@@ -11,13 +11,20 @@ from typing import Any
 import click
 import yaml
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.output import table
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import table
 from maskscore.cli.terminal import new_console
 from maskscore.errors import InvalidDocumentError
-from maskscore.prompts.check import Balance, check_prompts, groups_of, weigh
-from maskscore.prompts.library import find_prompt_set, prompt_sets
-from maskscore.prompts.tokens import TokenCounter, token_counter
+from maskscore.prompts import (
+    Balance,
+    TokenCounter,
+    check_prompts,
+    find_prompt_set,
+    groups_of,
+    prompt_sets,
+    token_counter,
+    weigh,
+)
 from maskscore.settings import WorkerSettings, load_settings
 
 __all__ = ["prompts_command"]
@@ -29,7 +36,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.
 
 @click.group("prompts")
 def prompts_command() -> None:
-    """Prompt sets: those that come with maskscore, and those in the folder MASKSCORE_PROMPTS_DIR."""
+    """List, show and check prompt sets.
+
+    Known are those of the package, and those in the folder MASKSCORE_PROMPTS_DIR.
+    """
 
 
 @prompts_command.command("list")

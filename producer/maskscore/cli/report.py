@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from maskscore.batch import Batch
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.named import batch_named
-from maskscore.cli.output import read_job_ids, shown_progress
-from maskscore.cli.unscored import Unscored
-from maskscore.client import Client
-from maskscore.output import OutputError, check_output
+from maskscore.cli.batch_or_job import find_batch, read_job_ids
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.progress import shown_progress
+from maskscore.cli.unscored_jobs import UnscoredJobs
+from maskscore.client import Batch, Client
+from maskscore.storage import OutputError, check_output
 
 if TYPE_CHECKING:
     from maskscore.report import ReportEntry
@@ -38,11 +37,13 @@ _MOST_IN_ONE_FILE: Final = 50
 )
 @click.option("--title", default="maskscore report", show_default=True)
 def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Path | None, title: str) -> None:
-    """Write the results of jobs as pages to look at: a contact sheet, histograms, masks over images, scores, crops.
+    """Write the results of jobs as HTML pages.
+
+    The pages have a contact sheet, histograms, the masks over their images, scores and crops.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. A file is self-contained. A folder has
-    an index.html and pages of 20 images each. Jobs that are named must have ended; of a batch, those that have not
-    are shown as what they are. Exits with 1 where a job had masks and none was scored.
+    an index.html and pages of 20 images each. Jobs that are named must have ended; jobs of a batch that
+    have not are shown with their state. Exits with 1 where a job had masks and none was scored.
     """
     if not names and not batches:
         raise click.UsageError("name batches or jobs, or give --batch")
@@ -66,15 +67,15 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
             raise OutputError(f"{output} exists. Give `-o {output}` to replace the report in it, or another name.")
         if one_file and count > _MOST_IN_ONE_FILE:
             click.echo(f"maskscore: {count:,} images in one file; `-o FOLDER` makes pages that load faster", err=True)
-        unscored = Unscored()
+        unscored = UnscoredJobs()
         entries = shown_progress((entry for source in sources for entry in source.entries), count, doing="drawing")
-        entries = unscored.of_each(entries, lambda entry: entry.result)
+        entries = unscored.count_in_items(entries, lambda entry: entry.result)
         if one_file:
             write_report(output, entries, title=title)
         else:
             output = write_folder(output, entries, title=title)
     click.echo(str(output.absolute()))
-    unscored.say()
+    unscored.print_examples()
     if unscored:
         sys.exit(Exit.NOT_SUCCEEDED)
 
@@ -98,6 +99,6 @@ def _named(client: Client, names: list[str]) -> list[_Source]:
     sources = []
     for name in names:
         # Asked before anything is drawn, so that a misspelt name costs no time.
-        batch = batch_named(client, name)
+        batch = find_batch(client, name)
         sources.append(_Source(1, job_entries(client, [name])) if batch is None else _batch(client, batch))
     return sources

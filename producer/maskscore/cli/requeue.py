@@ -7,9 +7,8 @@ import sys
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.named import batch_named
-from maskscore.cli.output import read_job_ids
+from maskscore.cli.batch_or_job import find_batch, read_job_ids
+from maskscore.cli.exit_codes import Exit
 from maskscore.client import Client
 from maskscore.errors import FailureCode
 
@@ -24,11 +23,13 @@ __all__ = ["requeue_command"]
     multiple=True,
     type=click.Choice([str(code) for code in FailureCode]),
     metavar="CODE",
-    help="Only jobs that ended with this code (docs/codes.md), such as prompt_set_unknown; repeatable.",
+    help="Only jobs that ended with this code (docs/reference/codes.md), such as prompt_set_unknown; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def requeue_command(names: tuple[str, ...], codes: tuple[str, ...], as_json: bool) -> None:
-    """Run jobs again that failed, were cancelled or expired, under the same ids and with all their attempts.
+    """Run failed, cancelled or expired jobs again, under the same ids.
+
+    They have all their attempts again.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Of a batch, jobs with a result stay as
     they are. Mend the cause first. Exits with 1 if a job that was named is not queued again.
@@ -36,7 +37,7 @@ def requeue_command(names: tuple[str, ...], codes: tuple[str, ...], as_json: boo
     stayed = 0
     with Client() as client:
         # All are looked up before the first is queued again: a misspelt name changes nothing.
-        found = [(name, batch_named(client, name)) for name in read_job_ids(names)]
+        found = [(name, find_batch(client, name)) for name in read_job_ids(names)]
         for name, batch in found:
             if batch is not None:
                 queued = batch.requeue(codes=codes)

@@ -10,17 +10,16 @@ from collections.abc import Iterable, Iterator
 import click
 from pydantic import ValidationError
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.named import batch_named
-from maskscore.cli.options import prompts_named, scoring_options_of
-from maskscore.cli.output import print_results, read_job_ids, shown_progress
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.batch_or_job import find_batch, read_job_ids
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import print_results
+from maskscore.cli.progress import shown_progress
+from maskscore.cli.shared_options import prompts_named, scoring_options_of
+from maskscore.cli.unscored_jobs import UnscoredJobs
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
-from maskscore.job import Method
-from maskscore.result import JobResult
+from maskscore.schema import JobResult, Method, explain
 
 __all__ = ["rescore_command"]
 
@@ -45,7 +44,9 @@ def rescore_command(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Score the masks of earlier jobs again, with other prompts, thresholds, method or top-k.
+    """Score earlier jobs again with other prompts or thresholds.
+
+    The method and top-k can be changed, too.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. The new jobs' ids are printed, one per
     line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says
@@ -54,7 +55,7 @@ def rescore_command(
     if prompts is None and thresholds is None and method is None and top_k is None:
         raise click.UsageError("say what is to be asked otherwise: --prompts, --thresholds, --method or --top-k")
     prompt_set = None if prompts is None else prompts_named(prompts)
-    tally, unscored = _Tally(), Unscored()
+    tally, unscored = _Tally(), UnscoredJobs()
     with Client() as client:
         if prompt_set is not None:
             warn_of_demo_model(client, prompt_set)
@@ -77,10 +78,10 @@ def rescore_command(
             for job_id in batch.job_ids():
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch.batch_id}) if as_json else job_id)
             return
-        results = unscored.of(tally.of(shown_progress(batch.as_completed(timeout), count, client=client)))
+        results = unscored.count_in(tally.of(shown_progress(batch.as_completed(timeout), count, client=client)))
         print_results(results, as_json=as_json)
     click.echo(f"maskscore: {tally}", err=True)
-    unscored.say()
+    unscored.print_examples()
     if tally.failed or unscored:
         sys.exit(Exit.NOT_SUCCEEDED)
 
@@ -106,5 +107,5 @@ class _Tally:
 
 def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        batch = batch_named(client, name)
+        batch = find_batch(client, name)
         yield from [name] if batch is None else batch.job_ids()

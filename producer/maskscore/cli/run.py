@@ -13,18 +13,17 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.run_output import print_dry_run, print_summary
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.run_progress import RunProgress
-from maskscore.cli.worker_notice import warn_of_demo_model
+from maskscore.cli.run_summary import print_dry_run, print_summary
+from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
+from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.dataset import Dataset, Order, default_batch_id, run_dataset
-from maskscore.document import explain
+from maskscore.dataset import Dataset, RunOptions, default_batch_id, run_dataset
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
-from maskscore.job import JOB_ID_PATTERN, ScoringOptions
+from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
 
 __all__ = ["run_command"]
 
@@ -37,7 +36,7 @@ __all__ = ["run_command"]
     "format_",
     type=click.Choice(list(FORMATS)),
     metavar="NAME",
-    help="Layout of the masks (docs/formats), such as coco; else their content says.",
+    help="Layout of the masks (docs/reference/formats), such as coco; else their content says.",
 )
 @click.option("--image-suffix", metavar="END", help="Images are files that end so, such as _leftImg8bit.png.")
 @click.option("--masks-suffix", metavar="END", help="Masks files are those that end so, such as _mask.png.")
@@ -70,7 +69,9 @@ def run_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score a whole dataset: pair its images with their masks, submit them, and follow them to a summary.
+    """Score a whole dataset, and print a summary.
+
+    Pairs the images with their masks, submits them, and follows the jobs.
 
     IMAGES is a folder or an s3://bucket/prefix/. A local folder's files are read by the workers as file:// (their
     MASKSCORE_FILE_ROOTS must allow it), or are put into a bucket with --upload. Ctrl-C stops submitting; --resume goes
@@ -83,7 +84,7 @@ def run_command(
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
     dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
-    order = _order(options, content_id, upload)
+    run_options = _run_options(options, content_id, upload)
     progress = RunProgress()
     with Client() as client, _stopped_by_signals() as stop, needs_extra("formats"):
 
@@ -97,15 +98,15 @@ def run_command(
                 progress.close()
                 print_dry_run(opened, as_json=as_json)
             return
-        batch_id = batch_id or default_batch_id(order.made_of(dataset.identity(client.objects)))
+        batch_id = batch_id or default_batch_id(run_options.fingerprint(dataset.identity(client.objects)))
         again = _command_to_resume(batch_id)
         click.echo(f"maskscore: batch {batch_id}", err=True)
-        warn_of_demo_model(client, order.options.prompts)
+        warn_of_demo_model(client, run_options.options.prompts)
         with progress:
             summary = run_dataset(
                 client,
                 dataset,
-                order,
+                run_options,
                 batch_id=batch_id,
                 limit=limit,
                 resume=resume,
@@ -165,13 +166,13 @@ def _stopped_by_signals() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _order(options: dict[str, Any], content_id: bool, upload: str | None) -> Order:
+def _run_options(options: dict[str, Any], content_id: bool, upload: str | None) -> RunOptions:
     try:
         scoring = ScoringOptions.model_validate(taken_scoring(options))
     except ValidationError as error:
         raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
     fields = {**taken_job_fields(options), **{name: value for name, value in options.items() if value is not None}}
-    return Order(scoring, fields, content_id, upload)
+    return RunOptions(scoring, fields, content_id, upload)
 
 
 def _say_changes(changes: list[str]) -> None:

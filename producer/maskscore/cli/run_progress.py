@@ -1,4 +1,4 @@
-"""How far ``run`` has come: one live line on a terminal, else a plain line now and then; both on stderr."""
+"""The progress of ``run`` on stderr: a live line on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 

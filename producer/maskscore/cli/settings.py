@@ -11,10 +11,10 @@ import click
 from pydantic.fields import FieldInfo
 from rich.table import Table
 
-from maskscore.cli.exits import Exit
+from maskscore.broker import public_url, redacted
+from maskscore.cli.exit_codes import Exit
 from maskscore.cli.terminal import new_console
 from maskscore.errors import SettingsError
-from maskscore.redaction import public_url, redacted
 from maskscore.settings import (
     ALL_FIELDS,
     PREFIX,
@@ -60,7 +60,7 @@ def _side(name: str) -> str:
 
 
 def settings_markdown() -> str:
-    """Return ``docs/settings.md``."""
+    """Return ``docs/reference/settings.md``."""
     lines = [_INTRODUCTION, "| variable | side | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{name}` | {side} | {default} | {meaning} |" for name, side, default, meaning in _rows()]
     return "\n".join(lines) + "\n"
@@ -91,7 +91,7 @@ def _wrong() -> Iterator[str]:
 @click.option("--set", "only_set", is_flag=True, help="Only those that the environment sets.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def settings_command(markdown: bool, only_set: bool, as_json: bool) -> None:
-    """List every setting with its value here, where that comes from, and what it means.
+    """List every setting with its value, source and meaning.
 
     Passwords and tokens are not shown. Exits with 2 if a value cannot be used.
     """

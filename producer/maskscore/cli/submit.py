@@ -8,29 +8,24 @@ import uuid
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import click
 from pydantic import ValidationError
 
-from maskscore.categories import keep_categories
-from maskscore.cli.exits import Exit
-from maskscore.cli.jobs import wait_for
-from maskscore.cli.options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.output import print_results
-from maskscore.cli.unscored import Unscored
-from maskscore.cli.worker_notice import warn_of_demo_model
-from maskscore.client import Client
-from maskscore.content import with_content_id
-from maskscore.document import explain
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import print_results
+from maskscore.cli.progress import wait_for
+from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
+from maskscore.cli.unscored_jobs import UnscoredJobs
+from maskscore.cli.worker_warnings import warn_of_demo_model
+from maskscore.client import Client, image_size, keep_categories, with_content_id
 from maskscore.errors import InvalidDocumentError, JobError, NothingToScore, QueueFull
-from maskscore.formats import Orphans, UnreadableMask, read_categories, read_masks
-from maskscore.image_size import image_size
-from maskscore.job import Job, MasksFormat, Orientation, parse_job
-from maskscore.objects.names import path_in
-from maskscore.result import JobState
+from maskscore.formats import FORMATS, Orphans, UnreadableMask, read_categories, read_masks
+from maskscore.schema import Job, JobState, Orientation, explain, parse_job
+from maskscore.storage import path_in
 
 __all__ = ["job_from_options", "submit_command"]
 
@@ -43,7 +38,7 @@ __all__ = ["job_from_options", "submit_command"]
     "--format",
     "format_",
     metavar="NAME",
-    type=click.Choice(get_args(MasksFormat)),
+    type=click.Choice([name for name, known in FORMATS.items() if known.scope != "folder"]),
     help="Layout of the masks; else their content says.",
 )
 @scoring_options
@@ -97,9 +92,9 @@ def submit_command(
         if not wait_:
             return
         results = wait_for(client, ids, timeout)
-    unscored = Unscored()
-    print_results(unscored.of(results), as_json=as_json)
-    unscored.say()
+    unscored = UnscoredJobs()
+    print_results(unscored.count_in(results), as_json=as_json)
+    unscored.print_examples()
     if unscored or any(result.state is not JobState.SUCCEEDED for result in results):
         sys.exit(Exit.NOT_SUCCEEDED)
 

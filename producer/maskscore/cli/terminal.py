@@ -1,4 +1,4 @@
-"""What rich lays out on the terminal: tables and progress in which texts from outside are nothing but text."""
+"""rich consoles for tables and progress, in which external text is never markup or control sequences."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.progress import TextColumn
 from rich.segment import Segment
 from rich.text import Text
 
-from maskscore.cli.streams import unguarded
-from maskscore.escaping import escaped, one_line
+from maskscore.cli.printable_streams import unguarded
+from maskscore.text import escaped, one_line
 
 __all__ = ["new_console", "text_column"]
 

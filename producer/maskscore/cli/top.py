@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from maskscore.cli.keys import Keys
+from maskscore.broker import public_url
+from maskscore.cli.keyboard import Keyboard
 from maskscore.cli.terminal import new_console
+from maskscore.client import Observer, Overview
 from maskscore.errors import ServiceUnavailable
-from maskscore.overview import Observer, Overview
-from maskscore.redaction import public_url
-from maskscore.registry import SeenWorker
+from maskscore.ledger import SeenWorker
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 
 __all__ = ["top_command"]
@@ -34,7 +34,9 @@ _LATE_S = 6.0
 @click.option("--once", is_flag=True, help="Print one look and end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per look, one per line.")
 def top_command(every: float, minutes: int, once: bool, as_json: bool) -> None:
-    """Show the queue, the workers and what failed lately, live; q or Ctrl-C ends it.
+    """Show the queue, the workers and recent failures, live.
+
+    q or Ctrl-C ends it.
 
     Where the output is no terminal, it prints one look and ends; with --json, one line per look until Ctrl-C.
     """
@@ -63,7 +65,7 @@ def _print_json(observer: Observer, every: float, *, once: bool) -> None:
 
 def _show_live(observer: Observer, settings: ClientSettings, every: float, console: Console) -> None:
     last: Overview | None = None
-    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+    with Keyboard() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             trouble = None
             try:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra, require_module
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.terminal import new_console
-from maskscore.worker_half import worker_part
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["up_command"]
 
@@ -53,20 +53,21 @@ _ENV_FILE = "env"
 )
 @click.option("--device", default="auto", show_default=True, help="Device of the worker.")
 def up_command(weights: Path | None, buckets: tuple[str, ...], directory: Path | None, device: str) -> None:
-    """Run Redis, S3 and one worker in the foreground, and print the variables to export elsewhere.
+    """Run Redis, S3 and one worker on this machine, in the foreground.
+
+    Prints the variables to export in other terminals.
 
     Ctrl-C stops all of them, and removes jobs, results and objects unless --dir was given. With --dir they are kept,
     and so are ports and passwords: the same command goes on with them.
     """
     for module in ("torch", "open_clip"):
-        require_module(module, "worker")
+        check_installed(module, "worker")
     with needs_extra("worker"):
         demo_weights: Path = worker_part("demo-weights")
     with needs_extra("local"):
-        from maskscore.local import LocalServices, write_for_owner
-        from maskscore.local.signals import hear_interrupts
-        from maskscore.local.worker import start_worker
-    hear_interrupts()
+        from maskscore.devstack import LocalServices, start_worker, write_for_owner
+        from maskscore.processes import enable_interrupts
+    enable_interrupts()
     demo = weights is None
     console = new_console(stderr=True)
     stop = threading.Event()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from maskscore.cli.extras import needs_extra
-from maskscore.worker_half import worker_part
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["weights_command"]
 
@@ -16,7 +16,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group("weights")
 def weights_command() -> None:
-    """Fetch model weights, and say what a folder of them holds."""
+    """Download model weights, and check a folder of weights."""
 
 
 @weights_command.command("pull")

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from maskscore.cli.exits import Exit
-from maskscore.cli.extras import needs_extra
-from maskscore.demo_model import DEMO_PROMPTS, DEMO_WEIGHTS
-from maskscore.logs import json_from_the_start
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.observability import json_from_the_start
+from maskscore.prompts import DEMO_PROMPTS, DEMO_WEIGHTS
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
-from maskscore.worker_half import worker_part
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["refuse_unknown_variables", "with_demo_model", "worker_command"]
 

@@ -1,30 +1,33 @@
-"""Whole datasets: images paired with their masks, submitted as a batch, and followed to a summary.
+"""Scoring a whole dataset: list its files, pair images with masks, submit a batch, collect the results.
 
-:func:`run_dataset` is the one verb; the rest are its parts. ``names`` and ``roots`` know files, ``index`` and
-``pairing`` which masks belong to which image, ``jobs`` what is asked, ``submission`` and ``collection`` the two halves
-that run at the same time, ``tally`` and ``summary`` what came of it.
+:func:`run_dataset` does all of it and returns a :class:`RunSummary`.
 """
 
 from __future__ import annotations
 
-from maskscore.dataset.census import Census
+from maskscore.dataset.open_dataset import (
+    Dataset,
+    OpenDataset,
+)
 from maskscore.dataset.pairing import Pair, Pairing
-from maskscore.dataset.run import Progress
-from maskscore.dataset.source import Dataset
-from maskscore.dataset.summary import Summary
-from maskscore.dataset.tally import Failures, Tally
-from maskscore.dataset.verb import Order, default_batch_id, run_dataset
+from maskscore.dataset.pairing_counts import PairingCounts
+from maskscore.dataset.result_counts import FailureCounts, ResultCounts
+from maskscore.dataset.run_options import RunOptions, default_batch_id
+from maskscore.dataset.run_progress import Progress
+from maskscore.dataset.run_summary import RunSummary
+from maskscore.dataset.runner import run_dataset
 
 __all__ = [
-    "Census",
     "Dataset",
-    "Failures",
-    "Order",
+    "FailureCounts",
+    "OpenDataset",
     "Pair",
     "Pairing",
+    "PairingCounts",
     "Progress",
-    "Summary",
-    "Tally",
+    "ResultCounts",
+    "RunOptions",
+    "RunSummary",
     "default_batch_id",
     "run_dataset",
 ]

@@ -1,4 +1,4 @@
-"""Which masks belong to which image: by their names, or by what a dataset file says."""
+"""Pairs images with their masks, by file names or by the entries of a dataset file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
-from maskscore.dataset.census import FIRST, Census, nothing_found
-from maskscore.dataset.index import Found, Index
-from maskscore.dataset.names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
-from maskscore.dataset.roots import Root
+from maskscore.dataset.file_index import FileIndex, Found
+from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
+from maskscore.dataset.pairing_counts import MOST_NAMES, PairingCounts, no_pairs_message
+from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import ImageMasks, MasksDocumentError, Orphans, read_dataset
-from maskscore.formats.image_names import composed
-from maskscore.formats.sam_folder import SAM_TABLE
-from maskscore.objects import ListedObject
+from maskscore.formats import SAM_TABLE, ImageMasks, MasksDocumentError, Orphans, composed, read_dataset
+from maskscore.storage import ListedObject
 
 __all__ = ["Pair", "Pairing"]
 
@@ -52,7 +50,7 @@ class Pairing:
     limit: how many pairs are wanted at most.
     seen: called with the number of files seen, now and then.
 
-    Making it lists everything, into a file of its own (:class:`~maskscore.dataset.index.Index`); iterating yields the
+    Making it lists everything, into a file of its own; iterating yields the
     pairs, in the order of the images' names, or in that of the dataset file. Neither holds more than a few thousand
     names in memory. Raises :class:`~maskscore.errors.JobError` for a bucket that cannot be listed and
     :class:`~maskscore.errors.InvalidDocumentError` where there is not one pair, and says what was looked for.
@@ -60,8 +58,8 @@ class Pairing:
 
     def __init__(
         self,
-        images: Root,
-        masks: Root | Path | None = None,
+        images: StorageRoot,
+        masks: StorageRoot | Path | None = None,
         *,
         naming: Naming | None = None,
         format: str | None = None,
@@ -72,8 +70,8 @@ class Pairing:
         self._naming = naming or Naming()
         self._format, self._limit = format, limit
         self._seen = seen or (lambda count: None)
-        self.census = Census()
-        self._index = Index()
+        self.counts = PairingCounts()
+        self._index = FileIndex()
         try:
             self._list()
             if isinstance(masks, Path):
@@ -81,8 +79,8 @@ class Pairing:
             else:
                 self._index.pair(together=masks is None and self._naming.masks_suffix is None)
             self._count()
-            if not self.census.pairs:
-                raise InvalidDocumentError(nothing_found(self.census, images, masks, self._naming))
+            if not self.counts.pairs:
+                raise InvalidDocumentError(no_pairs_message(self.counts, images, masks, self._naming))
         except BaseException:
             self.close()
             raise
@@ -94,7 +92,7 @@ class Pairing:
         self.close()
 
     def __len__(self) -> int:
-        return self.census.pairs if self._limit is None else min(self._limit, self.census.pairs)
+        return self.counts.pairs if self._limit is None else min(self._limit, self.counts.pairs)
 
     def __iter__(self) -> Iterator[Pair]:
         return islice(self._pairs(), self._limit)
@@ -127,10 +125,10 @@ class Pairing:
                 continue
             look_at = 2 * files
             if self._index.count_exact(self._limit) >= self._limit:
-                self.census.complete = next(rest, None) is None
+                self.counts.complete = next(rest, None) is None
                 return
 
-    def _both(self, masks: Root) -> Iterator[tuple[ListedObject, bool | None]]:
+    def _both(self, masks: StorageRoot) -> Iterator[tuple[ListedObject, bool | None]]:
         # In turns: two listings of the same order meet early, where only the first pairs are wanted.
         inside = masks.uri.removeprefix(self._images.uri) if masks.uri.startswith(self._images.uri) else ""
         images = (entry for entry in self._images.entries() if not inside or not entry.name.startswith(inside))
@@ -163,37 +161,40 @@ class Pairing:
         self._index.add_masks(masks)
 
     def _other(self, ending: str) -> None:
-        others = self.census.others
+        others = self.counts.others
         others[ending if ending in others or len(others) < _MOST_ENDINGS else "others"] += 1
 
     def _match(self, file: Path) -> None:
         """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
         self._index.prepare_look_ups()
         claims: list[tuple[str, str, bool]] = []
-        for number, entry in enumerate(self._entries(file, self.census.orphans), 1):
+        for number, entry in enumerate(self._entries(file, self.counts.orphans), 1):
             self._seen(number)
-            self.census.masks += 1
+            self.counts.masks += 1
             found = self._found(entry)
             if len(found) != 1:
-                self.census.masks_without_image += 1
-                for names in (self.census.lonely_masks, *([self.census.ambiguous_masks] if found else [])):
-                    if len(names) < FIRST:
+                self.counts.masks_without_image += 1
+                for names in (
+                    self.counts.lonely_masks,
+                    *([self.counts.ambiguous_masks] if found else []),
+                ):
+                    if len(names) < MOST_NAMES:
                         names.append(entry.image)
                 continue
-            self.census.pairs += 1
+            self.counts.pairs += 1
             claims.append((found[0].name, entry.image, found[0].exact))
             if len(claims) >= _CHUNK:
                 self._index.claim(claims)
                 claims.clear()
-            if self.census.pairs == self._limit:
-                self.census.complete = False
+            if self.counts.pairs == self._limit:
+                self.counts.complete = False
                 break
         self._index.claim(claims)
         count, names = self._index.settle_claims()
-        self.census.pairs -= count
-        self.census.masks_without_image += count
-        for listed in (self.census.lonely_masks, self.census.ambiguous_masks):
-            listed += names[: FIRST - len(listed)]
+        self.counts.pairs -= count
+        self.counts.masks_without_image += count
+        for listed in (self.counts.lonely_masks, self.counts.ambiguous_masks):
+            listed += names[: MOST_NAMES - len(listed)]
 
     def _entries(self, file: Path, orphans: Orphans) -> Iterator[ImageMasks]:
         try:
@@ -212,16 +213,16 @@ class Pairing:
         return []
 
     def _count(self) -> None:
-        census, index = self.census, self._index
-        census.images = index.count("images")
-        census.images_without_masks = index.count("lonely_images")
-        census.lonely_images = index.some("lonely_images", FIRST)
+        counts, index = self.counts, self._index
+        counts.images = index.count("images")
+        counts.images_without_masks = index.count("lonely_images")
+        counts.lonely_images = index.some("lonely_images", MOST_NAMES)
         if isinstance(self._masks, Path):
             return
-        census.masks, census.pairs = index.count("masks"), index.count("pairs")
-        census.masks_without_image = index.count("lonely_masks")
-        census.masks_not_used = index.count("spare_masks")
-        census.lonely_masks = index.some("lonely_masks", FIRST)
+        counts.masks, counts.pairs = index.count("masks"), index.count("pairs")
+        counts.masks_without_image = index.count("lonely_masks")
+        counts.masks_not_used = index.count("spare_masks")
+        counts.lonely_masks = index.some("lonely_masks", MOST_NAMES)
 
     def _pairs(self) -> Iterator[Pair]:
         if isinstance(self._masks, Path):

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from maskscore.categories import keep_categories
-from maskscore.client import Client
-from maskscore.content import with_content_id
-from maskscore.dataset.jobs import JobMaker, Made
+from maskscore.client import Client, keep_categories, with_content_id
+from maskscore.dataset.job_maker import JobMaker, MadeJob
 from maskscore.dataset.pairing import Pair, Pairing
-from maskscore.dataset.patience import Patience
-from maskscore.dataset.tally import Failures
+from maskscore.dataset.redis_outage import RedisOutage
+from maskscore.dataset.result_counts import FailureCounts
+from maskscore.dataset.run_note import RUN_NOTE, RunNote
 from maskscore.errors import (
-    FailureCode,
     InvalidDocumentError,
     JobConflict,
+    JobError,
     MaskscoreError,
     PayloadTooLarge,
     QueueFull,
     ServiceUnavailable,
 )
 from maskscore.formats import read_categories
-from maskscore.job import Job
+from maskscore.schema import Job
 
-__all__ = ["RUN_NOTE", "RunNote", "Submission", "Submitted"]
+__all__ = ["Submission", "Submitted"]
 
 _CHUNK = 200
 # With the masks in the jobs, a chunk is what takes the memory.
@@ -38,8 +35,6 @@ _INLINE_CHUNK = 50
 _READERS = 8
 _ROOM_S = 0.5
 _AGAIN_S = 1.0
-_OF_ALL = (FailureCode.RESULT_FORBIDDEN, FailureCode.RESULT_NOT_STORED)
-RUN_NOTE = "run"
 
 
 @dataclass(slots=True)
@@ -52,56 +47,14 @@ class Submitted:
     seen: int = 0
     new: int = 0
     known: int = 0
-    refused: dict[str, Failures] = field(default_factory=dict)
-    left_out: Failures = field(default_factory=Failures)
+    refused: dict[str, FailureCounts] = field(default_factory=dict)
+    left_out: FailureCounts = field(default_factory=FailureCounts)
     waiting_for_room: bool = False
 
     @property
     def refused_count(self) -> int:
         """Images of which no job could be made."""
         return sum(failures.count for failures in self.refused.values())
-
-
-@dataclass(frozen=True, slots=True)
-class RunNote:
-    """What a batch was begun with: kept with it, so that a run that goes on knows what is asked otherwise now.
-
-    ``corrected``: a run has gone on with other options than the first one, which ``made_of`` has.
-    """
-
-    made_of: str
-    corrected: bool = False
-
-    @classmethod
-    def kept(cls, text: str | None, made_of: str) -> RunNote:
-        """Read a note; ``made_of`` stands in for one that is not there."""
-        fields = json.loads(text) if text else {}
-        return cls(fields.get("made_of", made_of), fields.get("corrected", False))
-
-    def changes(self, made_of: str) -> list[str]:
-        """Return which options are others now, each as ``name: before → now``."""
-        before, now = _options(self.made_of), _options(made_of)
-        names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-        return [f"{name}: {_word(before.get(name))} → {_word(now.get(name))}" for name in names]
-
-    def check(self, made_of: str, batch_id: str) -> None:
-        """Raise :class:`~maskscore.errors.InvalidDocumentError` where it is other work.
-
-        That is of other images, or with jobs' ids that are made of their content, where the content has changed.
-        """
-        before, now = _options(self.made_of), _options(made_of)
-        other_images = before.get("images") != now.get("images")
-        if before == now or not (other_images or before.get("content_id") or now.get("content_id")):
-            return
-        why = "is of other images" if other_images else "makes the jobs' ids of their content (--content-id)"
-        raise InvalidDocumentError(
-            f"The batch {batch_id} was begun with other options, and {why}: {'; '.join(self.changes(made_of))}. Give "
-            "the same ones, or another --batch-id."
-        )
-
-    def text(self) -> str:
-        """Return the text that is kept."""
-        return json.dumps({"made_of": self.made_of, **({"corrected": True} if self.corrected else {})})
 
 
 class Submission:
@@ -111,7 +64,6 @@ class Submission:
     ----------
     client: submits; safe to share with the thread that reads results.
     pairing, maker: what the jobs are made of. The pairing is this thread's alone while it runs.
-    content_id: make the ids of the content.
     note: kept with the batch after the first jobs.
     anew: jobs that ended without a result run again, with the document that they have now.
     unscored: ids of jobs that succeeded without one scored mask; with another document they run again, too.
@@ -123,16 +75,15 @@ class Submission:
         pairing: Pairing,
         maker: JobMaker,
         *,
-        content_id: bool,
         note: RunNote,
         anew: bool = False,
         unscored: Collection[str] = (),
     ) -> None:
         self._client, self._pairing, self._maker = client, pairing, maker
         self._anew, self._unscored = anew, unscored
-        self._content_id, self._note = content_id, note
+        self._content_id, self._note = maker.run_options.content_id, note
         self._stop = threading.Event()
-        self._patience = Patience()
+        self._outage = RedisOutage()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="submission", daemon=True)
         self.progress = Submitted()
@@ -174,7 +125,7 @@ class Submission:
             # A thread for each is worth it only where something is waited for.
             reads = any(map(self._maker.reads, missing))
             for pair, made in zip(missing, (pool.map if reads else map)(self._made, missing), strict=True):
-                if isinstance(made, Made):
+                if isinstance(made, MadeJob):
                     jobs.append(made.job)
                     for reason in made.left_out:
                         self.progress.left_out.add(lambda image=pair.image: image, reason)  # type: ignore[misc]
@@ -193,15 +144,15 @@ class Submission:
         known = self._pairing.submitted(ids)
         return [pair for pair, job_id in zip(chunk, ids, strict=True) if job_id not in known]
 
-    def _made(self, pair: Pair) -> Made | MaskscoreError | None:
+    def _made(self, pair: Pair) -> MadeJob | MaskscoreError | None:
         if self._stop.is_set():
             return None
         try:
             made = self._maker.make(pair)
-            return Made(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
+            return MadeJob(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
         except MaskscoreError as error:
             # What is wrong with the store, or with the place for uploads, is so for all images.
-            if getattr(error, "input_may_be_fine", False) or error.code in _OF_ALL:
+            if isinstance(error, JobError) and (error.input_may_be_fine or error.about.stops_run == "at once"):
                 raise
             return error
 
@@ -215,7 +166,7 @@ class Submission:
                     if isinstance(self._maker.masks, Path):
                         keep_categories(batch, read_categories(self._maker.masks, format=self._maker.format))
             except ServiceUnavailable as error:
-                self._patience.bear(error)
+                self._outage.failed(error)
                 self._stop.wait(_AGAIN_S)
                 continue
             except QueueFull:
@@ -234,19 +185,10 @@ class Submission:
                     f"Of the batch {self._maker.batch_id}, an image was submitted before with other options or masks. "
                     f"Give the same ones, or another --batch-id. ({error})"
                 ) from error
-            self._patience.answered()
+            self._outage.answered()
             self.progress.waiting_for_room = False
             self.progress.new += len(jobs)
             return
 
     def _refuse(self, image: str, error: MaskscoreError) -> None:
-        self.progress.refused.setdefault(error.code, Failures()).add(lambda: image, str(error))
-
-
-def _options(made_of: str) -> dict[str, Any]:
-    options: dict[str, Any] = json.loads(made_of) if made_of else {}
-    return options
-
-
-def _word(value: object) -> str:
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+        self.progress.refused.setdefault(error.code, FailureCounts()).add(lambda: image, str(error))

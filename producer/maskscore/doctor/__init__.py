@@ -1,13 +1,34 @@
-"""The doctor: examines a deployment and says what to do. ``maskscore doctor`` prints what it finds.
+"""Checks of a deployment, as ``maskscore doctor`` runs them: each yields a :class:`Finding` with advice.
 
-Each module looks at one concern and yields a :class:`Finding` per thing; none of them needs PyTorch but ``worker``,
-which imports it when it is asked.
+One ``*_check`` module per subject. Only the worker's own checks, found by entry point, need PyTorch.
 """
 
 from __future__ import annotations
 
-from maskscore.doctor.environment import read_settings
+from maskscore.doctor.deployment import (
+    Deployment,
+)
 from maskscore.doctor.examination import examine
-from maskscore.doctor.finding import Cause, Finding, Verdict
+from maskscore.doctor.finding import (
+    Cause,
+    Finding,
+    Verdict,
+    failed,
+    failed_by,
+    ok,
+    warning,
+)
+from maskscore.doctor.settings_check import read_settings
 
-__all__ = ["Cause", "Finding", "Verdict", "examine", "read_settings"]
+__all__ = [
+    "Cause",
+    "Deployment",
+    "Finding",
+    "Verdict",
+    "examine",
+    "failed",
+    "failed_by",
+    "ok",
+    "read_settings",
+    "warning",
+]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-import boto3
 import redis
-from botocore.config import Config
 
-from maskscore.connection import connect
+from maskscore.broker import connect
 from maskscore.settings import WorkerSettings
+from maskscore.storage import s3_client
 
 __all__ = ["Deployment"]
 
@@ -39,14 +38,7 @@ class Deployment:
     @cached_property
     def s3(self) -> Any:
         """A boto3 client that tries once. Raises ValueError for an unusable AWS_ENDPOINT_URL."""
-        config = Config(
-            connect_timeout=self.timeout_s,
-            read_timeout=self.timeout_s,
-            retries={"mode": "standard", "total_max_attempts": 1},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        return boto3.session.Session().client("s3", config=config)
+        return s3_client(timeout_s=self.timeout_s, attempts=1)
 
     @property
     def needs_s3(self) -> bool:

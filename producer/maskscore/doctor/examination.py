@@ -1,4 +1,4 @@
-"""The order of the checks, and how one is run: within a time, and without an exception getting out."""
+"""Runs all checks in order, each with a time limit and with exceptions turned into findings."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Final
 
 import redis
-from kombu.exceptions import OperationalError
 
-from maskscore.connection import redis_reason
-from maskscore.doctor import clock, environment, files, jobs, redis_setup, server, storage, versions, worker
+from maskscore.broker import UNREACHABLE, redis_reason
+from maskscore.doctor.clock_check import examine_clock
 from maskscore.doctor.deployment import Deployment
+from maskscore.doctor.file_roots_check import examine_file_roots
 from maskscore.doctor.finding import Cause, Finding, failed, failed_by, skipped
+from maskscore.doctor.jobs_check import examine_jobs
+from maskscore.doctor.redis_check import examine_redis, examine_rights
+from maskscore.doctor.redis_setup_check import examine_redis_setup
+from maskscore.doctor.settings_check import examine_variables
+from maskscore.doctor.storage_check import examine_read_buckets, examine_result_buckets, examine_s3, examine_spill
+from maskscore.doctor.versions_check import examine_producer_versions, examine_worker_versions
 from maskscore.errors import MaskscoreError, ServiceUnavailable, SettingsError
 from maskscore.settings import WorkerSettings
+from maskscore.worker_entry_points import worker_part
 
 __all__ = ["examine"]
 
@@ -35,26 +43,36 @@ class _Check:
     limited: bool = True
 
 
+def _worker_check(name: str) -> Callable[[Deployment], Iterator[Finding]]:
+    """Return the worker package's check of this name, which is imported when it is called."""
+
+    def check(deployment: Deployment) -> Iterator[Finding]:
+        found: Iterator[Finding] = worker_part("examinations")[name](deployment)
+        return found
+
+    return check
+
+
 _CHECKS: Final = (
-    _Check("settings", lambda _: environment.examine_variables()),
-    _Check("versions", lambda _: versions.examine_producer_versions()),
-    _Check("redis", server.examine_redis),
-    _Check("redis rights", server.examine_rights, needs="redis"),
-    _Check("redis setup", redis_setup.examine_redis_setup, needs="redis"),
-    _Check("clock", clock.examine_clock, needs="redis"),
-    _Check("jobs", jobs.examine_jobs, needs="redis"),
-    _Check("s3", storage.examine_s3),
-    _Check("bucket", storage.examine_read_buckets, needs="s3"),
-    _Check("result bucket", storage.examine_result_buckets, needs="s3"),
-    _Check("spill", storage.examine_spill, needs="s3"),
-    _Check("file roots", files.examine_file_roots),
+    _Check("settings", lambda _: examine_variables()),
+    _Check("versions", lambda _: examine_producer_versions()),
+    _Check("redis", examine_redis),
+    _Check("redis rights", examine_rights, needs="redis"),
+    _Check("redis setup", examine_redis_setup, needs="redis"),
+    _Check("clock", examine_clock, needs="redis"),
+    _Check("jobs", examine_jobs, needs="redis"),
+    _Check("s3", examine_s3),
+    _Check("bucket", examine_read_buckets, needs="s3"),
+    _Check("result bucket", examine_result_buckets, needs="s3"),
+    _Check("spill", examine_spill, needs="s3"),
+    _Check("file roots", examine_file_roots),
 )
 # PyTorch and weights come from a disk, as slow as it is.
 _WORKER_CHECKS: Final = (
-    _Check("worker versions", lambda _: versions.examine_worker_versions()),
-    _Check("device", worker.examination("device"), limited=False),
-    _Check("prompts", worker.examination("prompts")),
-    _Check("weights", worker.examination("weights"), limited=False),
+    _Check("worker versions", lambda _: examine_worker_versions()),
+    _Check("device", _worker_check("device"), limited=False),
+    _Check("prompts", _worker_check("prompts")),
+    _Check("weights", _worker_check("weights"), limited=False),
 )
 
 
@@ -85,7 +103,7 @@ def examine(
             continue
         begun(check.name)
         yield from _run(check, deployment)
-    reason = worker.why_no_worker(deployment) if as_worker is not True else None
+    reason = _why_no_worker(deployment) if as_worker is not True else None
     if as_worker is False:
         reason = "--no-worker was given"
     if reason is not None:
@@ -94,6 +112,13 @@ def examine(
     for check in _WORKER_CHECKS:
         begun(check.name)
         yield from _run(check, deployment)
+
+
+def _why_no_worker(deployment: Deployment) -> str | None:
+    """Return why no worker can run on this machine, or ``None``."""
+    if find_spec("torch") is None:
+        return "PyTorch is not installed here"
+    return "MASKSCORE_WEIGHTS is unset" if deployment.settings.weights is None else None
 
 
 _TITLES: Final = {"redis": "Redis", "s3": "S3"}
@@ -138,7 +163,7 @@ def _from_error(name: str, error: Exception) -> Finding:
     if isinstance(error, ModuleNotFoundError):
         advice = 'pip install "maskscore[worker]"'
         return failed(name, Cause.DEPLOYMENT, f"The module {error.name!r} is not installed.", advice)
-    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OperationalError)):
+    if isinstance(error, UNREACHABLE):
         reason = redis_reason(error)
         return failed(name, Cause.UNAVAILABLE, f"Redis has stopped answering: {reason}.", "Look at Redis's own log.")
     if isinstance(error, redis.RedisError):

@@ -1,4 +1,4 @@
-"""What an examination says: one finding per thing looked at."""
+"""A finding: the outcome of one check, with advice."""
 
 from __future__ import annotations
 

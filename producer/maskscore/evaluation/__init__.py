@@ -4,20 +4,28 @@ Needs Pillow (``maskscore[report]``), no model: the scores come from the service
 """
 
 from maskscore.evaluation.chart import draw
-from maskscore.evaluation.classes import Classes, read_classes
-from maskscore.evaluation.dataset import LabelledImage, LabelledMask, read_coco
-from maskscore.evaluation.figures import Figures, Share
-from maskscore.evaluation.run import Question, evaluate
+from maskscore.evaluation.class_prompts import ClassPrompts, read_classes
+from maskscore.evaluation.evaluation_run import Candidate, evaluate
+from maskscore.evaluation.image_locations import (
+    image_uris,
+)
+from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask, read_coco
+from maskscore.evaluation.measurements import Estimate, Measurement
+from maskscore.evaluation.negative_sampling import (
+    sample_negatives,
+)
 
 __all__ = [
-    "Classes",
-    "Figures",
+    "Candidate",
+    "ClassPrompts",
+    "Estimate",
     "LabelledImage",
     "LabelledMask",
-    "Question",
-    "Share",
+    "Measurement",
     "draw",
     "evaluate",
+    "image_uris",
     "read_classes",
     "read_coco",
+    "sample_negatives",
 ]

@@ -1,4 +1,4 @@
-"""The picture of an evaluation, as SVG: a dot with its 95 % interval by image, per question and figure."""
+"""The SVG chart of an evaluation: a dot with its 95 % interval by image, per candidate and measure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from maskscore.evaluation.figures import Figures, Share
+from maskscore.evaluation.measurements import Estimate, Measurement
 
 __all__ = ["draw"]
 
@@ -17,21 +17,21 @@ _NOTE: Final = "lines: 95 % intervals by image; masks of one image are not indep
 _PANELS: Final = ("true class first", "AUROC: backgrounds", "AUROC: fragments")
 
 
-def draw(figures: Sequence[Figures]) -> str:
-    """Return the SVG document: a row per question, a panel per figure, all from 0 to 1.
+def draw(measurements: Sequence[Measurement]) -> str:
+    """Return the SVG document: a row per candidate, a panel per measure, all from 0 to 1.
 
     AUROC is that of ``p_pos_sum``, or of ``s_pos - s_neg`` where there are no probabilities.
     """
-    height = _TOP + _ROW * len(figures) + 50
+    height = _TOP + _ROW * len(measurements) + 50
     parts = [f'<text x="{_LEFT}" y="{height - 8}" fill="#57606a">{_NOTE}</text>']
-    for row, entry in enumerate(figures):
+    for row, entry in enumerate(measurements):
         y = _TOP + _ROW * row + _ROW / 2
-        name = entry.view if len({other.prompts for other in figures}) == 1 else f"{entry.view}, {entry.prompts}"
+        name = entry.view if len({other.prompts for other in measurements}) == 1 else f"{entry.view}, {entry.prompts}"
         shown = name if len(name) <= 38 else name[:37] + "…"
         parts.append(f'<text x="{_LEFT - 10}" y="{y + 4:.0f}" text-anchor="end">{escape(shown)}</text>')
     width = (_WIDTH - _LEFT - _RIGHT - 2 * _GAP) / 3
     for number, (title, colour) in enumerate(zip(_PANELS, _COLOURS, strict=True)):
-        values = [_value(entry, number) for entry in figures]
+        values = [_value(entry, number) for entry in measurements]
         parts.append(_panel(_LEFT + number * (width + _GAP), width, title, values, colour))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
@@ -39,14 +39,14 @@ def draw(figures: Sequence[Figures]) -> str:
     )
 
 
-def _value(entry: Figures, panel: int) -> Share | None:
+def _value(entry: Measurement, panel: int) -> Estimate | None:
     if panel == 0:
         return entry.top_1
     against = "background" if panel == 1 else "fragment"
     return next((areas[against] for areas in entry.auroc.values() if areas[against] is not None), None)
 
 
-def _panel(left: float, width: float, title: str, values: Sequence[Share | None], colour: str) -> str:
+def _panel(left: float, width: float, title: str, values: Sequence[Estimate | None], colour: str) -> str:
     bottom = _TOP + _ROW * len(values)
     parts = [f'<text x="{left:.1f}" y="{_TOP - 18}" font-weight="600">{escape(title)}</text>']
     for share in (0.0, 0.5, 1.0):

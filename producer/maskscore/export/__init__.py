@@ -1,4 +1,4 @@
-"""Results as files that other tools read: one verb per format.
+"""Results as files that other tools read: one function per format.
 
 >>> from maskscore import Client
 >>> from maskscore.export import Selection, write_parquet
@@ -8,21 +8,25 @@
 
 ``write_jsonl``, ``write_parquet`` (needs ``maskscore[export]``), ``write_coco`` and ``write_sa1b`` take a client, a
 batch or the ids of jobs, the place to write to and a :class:`Selection`, and return :class:`ExportCounts`.
-docs/export.md describes the formats.
+docs/how-to/export.md describes the formats.
 """
 
 from __future__ import annotations
 
-from maskscore.export.coco import write_coco
-from maskscore.export.counts import ExportCounts
-from maskscore.export.jsonl import write_jsonl
-from maskscore.export.mask import ExportedMask
-from maskscore.export.parquet import write_parquet
-from maskscore.export.sa1b import write_sa1b
+from maskscore.export.coco_writer import write_coco
+from maskscore.export.export_counts import ExportCounts
+from maskscore.export.exported_mask import ExportedMask
+from maskscore.export.jsonl_writer import write_jsonl
+from maskscore.export.parquet_writer import write_parquet
+from maskscore.export.ranking import (
+    DEFAULT_WEIGHTS,
+    Ranking,
+)
+from maskscore.export.sa1b_writer import write_sa1b
 from maskscore.export.selection import Selection
-from maskscore.ranking import Ranking
 
 __all__ = [
+    "DEFAULT_WEIGHTS",
     "ExportCounts",
     "ExportedMask",
     "Ranking",

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.ranking import DEFAULT_WEIGHTS, OWN_VALUES, Ranking
-from maskscore.result import Component
-from maskscore.suggest import did_you_mean
+from maskscore.export.ranking import DEFAULT_WEIGHTS, OWN_VALUES, Ranking
+from maskscore.schema import Component
+from maskscore.text import did_you_mean
 
 __all__ = ["Selection"]
 
@@ -63,14 +63,14 @@ class Selection:
         ranked = (name for name in self.ranking.weights if name not in DEFAULT_WEIGHTS)
         return tuple(dict.fromkeys((*self.at_least, *(name for name in ranked if name not in OWN_VALUES))))
 
-    def check_fields(self, having: Mapping[str, int], known: Iterable[str]) -> None:
+    def check_fields(self, with_field: Mapping[str, int], known: Iterable[str]) -> None:
         """Raise :class:`~maskscore.errors.InvalidDocumentError` for an upstream field that no mask has.
 
-        ``having`` counts the masks that have each of :attr:`upstream_fields`, ``known`` are fields that they have.
+        ``with_field`` counts the masks that have each of :attr:`upstream_fields`, ``known`` are fields that they have.
         """
         known = sorted(known)
         for name in self.upstream_fields:
-            if having.get(name):
+            if with_field.get(name):
                 continue
             ranking = () if name in self.at_least else OWN_VALUES
             hint = did_you_mean(name, (*known, *ranking)) or "."

@@ -1,4 +1,4 @@
-"""Which fields of the upstream tool can be columns of their own: those whose values are scalars of one kind."""
+"""The fields of the upstream tool that become Parquet columns: those whose values are scalars of one type."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Masks from the files of other tools. Which layout a file has, shows in its content, or is said with ``format=``.
+"""Masks from the files of other tools. The content of a file shows its format, or ``format=`` names it.
 
 - :func:`read_masks`: the masks of one image, from the bytes of one object or file. Workers read with it what a job
   names by URI.
 - :func:`read_dataset`: the masks of many images, from one file or folder, an image at a time, in bounded memory.
 - :func:`read_categories`: what such a file says of its categories.
-- :func:`detect`: which :class:`Layout` a file has; its ``scope`` says whether it is of one image or of many.
-- :data:`FORMATS`: the layouts by name, for ``--format``.
+- :func:`detect`: which :class:`Format` a file has; its ``scope`` says whether it is of one image or of many.
+- :data:`FORMATS`: the formats by name, for ``--format``.
 - :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter
   has returned in this very process; they need NumPy.
 
@@ -16,26 +16,69 @@ What cannot be used at all raises :class:`MasksDocumentError`; a single entry th
 
 from __future__ import annotations
 
-from maskscore.formats.dataset import read_categories, read_dataset
-from maskscore.formats.detection import detect
-from maskscore.formats.document import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
-from maskscore.formats.in_python import from_arrays, from_detectron2, from_sam, from_ultralytics
-from maskscore.formats.layouts import FORMATS, Layout
-from maskscore.formats.reading import read_masks
+from maskscore.formats.containers import (
+    unwrapped,
+)
+from maskscore.formats.dataset_reading import read_categories, read_dataset
+from maskscore.formats.detection import (
+    detect,
+    kind_of,
+)
+from maskscore.formats.format import Format
+from maskscore.formats.image_names import (
+    best,
+    composed,
+    likeness,
+    spellings,
+)
+from maskscore.formats.image_reading import read_masks
+from maskscore.formats.masks_from_entries import (
+    masks_of,
+)
+from maskscore.formats.optional_modules import (
+    formats_extra,
+)
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
+from maskscore.formats.read_context import (
+    ReadContext,
+)
+from maskscore.formats.registry import FORMATS
+from maskscore.formats.sam_folder import (
+    SAM_TABLE,
+)
+from maskscore.formats.segmenter_outputs import from_arrays, from_detectron2, from_sam, from_ultralytics
+from maskscore.formats.vos import (
+    VOS,
+    entries_of_pictures,
+    frame_of,
+)
 
 __all__ = [
     "FORMATS",
+    "SAM_TABLE",
+    "VOS",
+    "Format",
     "ImageMasks",
-    "Layout",
     "MasksDocumentError",
     "Orphans",
+    "ReadContext",
     "UnreadableMask",
+    "best",
+    "composed",
     "detect",
+    "entries_of_pictures",
+    "formats_extra",
+    "frame_of",
     "from_arrays",
     "from_detectron2",
     "from_sam",
     "from_ultralytics",
+    "kind_of",
+    "likeness",
+    "masks_of",
     "read_categories",
     "read_dataset",
     "read_masks",
+    "spellings",
+    "unwrapped",
 ]

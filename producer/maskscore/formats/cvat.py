@@ -8,38 +8,35 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any
 from xml.etree.ElementTree import Element, ParseError
 
-import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import iterparse
-
-from maskscore.formats.document import ImageMasks, MasksDocumentError, Size, UnreadableMask
-from maskscore.formats.entries import masks_of
+from maskscore.formats.containers import opened
+from maskscore.formats.format import Format
 from maskscore.formats.image_names import Likeness
-from maskscore.formats.sought import Sought
-from maskscore.rle_arrays import rle_in_box
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
-__all__ = ["entries_of_cvat", "images_of_cvat"]
+__all__ = ["FORMAT"]
 
 
-def images_of_cvat(file: IO[bytes]) -> Iterator[ImageMasks]:
+def _images(path: Path, _: Orphans) -> Iterator[ImageMasks]:
     """Yield the masks of each image, with one image in memory at a time.
 
     Raises :class:`~maskscore.formats.MasksDocumentError` where the XML is damaged, or has a DTD or entities.
     """
-    for image in _images(file):
-        name, image_id = image.get("name"), image.get("id")
-        yield ImageMasks(
-            name or str(image_id), masks_of(_entries(image, Sought()), _size(image)), image_id, _size(image)
-        )
+    with opened(path) as file:
+        for image in _elements(file):
+            name, image_id, size = image.get("name"), image.get("id"), _size(image)
+            yield ImageMasks(name or str(image_id), masks_of(_shapes(image, ReadContext()), size), image_id, size)
 
 
-def entries_of_cvat(data: bytes, sought: Sought) -> list[Any]:
-    """Return the entries of the sought image; of the only one, where there is one.
+def _entries(data: bytes, context: ReadContext) -> list[Any]:
+    """Return the entries of the wanted image; of the only one, where there is one.
 
-    Raises :class:`~maskscore.formats.MasksDocumentError` as :func:`images_of_cvat` does, and where the image is not
+    Raises :class:`~maskscore.formats.MasksDocumentError` as :func:`_images` does, and where the image is not
     found.
     """
     found: list[list[Any]] = []
@@ -47,31 +44,34 @@ def entries_of_cvat(data: bytes, sought: Sought) -> list[Any]:
     only: list[Any] = []
     size: Size | None = None
     count = 0
-    for image in _images(io.BytesIO(data)):
+    for image in _elements(io.BytesIO(data)):
         count += 1
-        like = sought.likeness(image.get("name")) if sought.id is None else None
+        like = context.likeness(image.get("name")) if context.id is None else None
         if like is not None and (nearest is None or like < nearest):
             nearest, found = like, []
-        named = sought.has_id(image.get("id")) if sought.id is not None else like is not None and like == nearest
-        if count == 1 and sought.id is None:
-            only = _entries(image, sought)
+        named = context.has_id(image.get("id")) if context.id is not None else like is not None and like == nearest
+        if count == 1 and context.id is None:
+            only = _shapes(image, context)
             size = _size(image)
         if named:
-            found.append(only if count == 1 and sought.id is None else _entries(image, sought))
+            found.append(only if count == 1 and context.id is None else _shapes(image, context))
             size = _size(image)
-    sought.polygon_size = size
-    if count == 1 and sought.id is None:
+    context.polygon_size = size
+    if count == 1 and context.id is None:
         return only
     if len(found) != 1:
         raise MasksDocumentError(
-            f"The XML has {len(found) or 'no'} images with {sought.words}, of {count}. Give `image_id` beside the "
+            f"The XML has {len(found) or 'no'} images with {context.words}, of {count}. Give `image_id` beside the "
             "masks' URI."
         )
     return found[0]
 
 
-def _images(file: IO[bytes]) -> Iterator[Element]:
+def _elements(file: IO[bytes]) -> Iterator[Element]:
     """Yield the ``image`` elements, each gone when the next is asked for."""
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import iterparse
+
     images = tracks = 0
     try:
         events = iter(iterparse(file, events=("start", "end"), forbid_dtd=True))
@@ -102,16 +102,16 @@ def _size(image: Element) -> Size | None:
     return (height, width) if height > 0 and width > 0 else None
 
 
-def _entries(image: Element, sought: Sought) -> list[Any]:
+def _shapes(image: Element, context: ReadContext) -> list[Any]:
     shapes = [shape for shape in image if shape.tag in ("mask", "polygon")]
-    sought.counted(len(shapes))
-    return [_entry(shape, _size(image), sought, index) for index, shape in enumerate(shapes)]
+    context.counted(len(shapes))
+    return [_entry(shape, _size(image), context, index) for index, shape in enumerate(shapes)]
 
 
-def _entry(shape: Element, size: Size | None, sought: Sought, index: int) -> Any:
+def _entry(shape: Element, size: Size | None, context: ReadContext, index: int) -> Any:
     fields = _fields(shape)
     try:
-        segmentation = _mask(shape.attrib, size, sought) if shape.tag == "mask" else _polygon(shape.get("points", ""))
+        segmentation = _mask(shape.attrib, size, context) if shape.tag == "mask" else _polygon(shape.get("points", ""))
     except (ValueError, OverflowError, MasksDocumentError) as error:
         return UnreadableMask(str(index), f"Shape {index} ({shape.tag}) cannot be read: {str(error)[:300]}", fields)
     return {**fields, "segmentation": segmentation}
@@ -128,7 +128,11 @@ def _fields(shape: Element) -> dict[str, Any]:
     return {**fields, "attributes": attributes} if attributes else fields
 
 
-def _mask(attributes: Mapping[str, str], size: Size | None, sought: Sought) -> Any:
+def _mask(attributes: Mapping[str, str], size: Size | None, context: ReadContext) -> Any:
+    import numpy as np
+
+    from maskscore.masks.arrays import rle_in_box
+
     if size is None:
         raise ValueError("its image has no width and height.")
     left, top, width, height = (int(attributes.get(name, "")) for name in ("left", "top", "width", "height"))
@@ -136,9 +140,9 @@ def _mask(attributes: Mapping[str, str], size: Size | None, sought: Sought) -> A
         raise ValueError(
             f"its box of {width} x {height} at {left}, {top} is not inside the image of {size[1]} x {size[0]} pixels."
         )
-    sought.check_pixels(*size)
+    context.check_pixels(*size)
     # Unpacked are the columns that the box takes.
-    sought.unpack(size[0] * width)
+    context.unpack(size[0] * width)
     runs = [int(run) for run in attributes.get("rle", "").split(",")]
     if min(runs) < 0 or sum(runs) != width * height:
         raise ValueError(f"its runs are of {sum(runs):,} pixels, its box of {width * height:,}.")
@@ -151,3 +155,13 @@ def _polygon(points: str) -> list[list[float]]:
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError("its points are not pairs of numbers.")
     return [[float(number) for pair in pairs for number in pair]]
+
+
+FORMAT = Format(
+    name="cvat",
+    scope="dataset",
+    description="CVAT for images 1.1: XML with masks and polygons",
+    kinds=("xml",),
+    entries=_entries,
+    images=_images,
+)

@@ -1,31 +1,18 @@
-"""JSON documents: which layout one has, and the entries in it that are of the sought image.
-
-COCO and its results: https://cocodataset.org (data format, results format); LVIS: https://www.lvisdataset.org/dataset.
-All keep a mask in ``segmentation`` and its id, where it has one, in ``id``. What lives in a module of its own is in
-:data:`~maskscore.formats.registry.REGISTERED`.
-"""
+"""JSON: one document, the documents of several images in a list, and JSON Lines."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic_core import from_json
 
-from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.label_studio import entries_of_task, task_image
-from maskscore.formats.record import Stated
-from maskscore.formats.registry import REGISTERED, recognised
-from maskscore.formats.results import IMAGE_FIELDS, entries_of_image, stated_size
-from maskscore.formats.sought import Sought
-from maskscore.formats.ultralytics import entries_of_summary
-from maskscore.ids import id_key
+from maskscore.formats.format import Format
+from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.read_context import ReadContext
+from maskscore.formats.registry import recognised
 
-__all__ = ["json_entries", "layout_of_json", "parse_json"]
-
-Entries = list[Any]
-_DOCUMENTS_HAVE = {"masks", "images"}
+__all__ = ["entries_of_json", "format_of_documents", "parse_json"]
 
 
 def parse_json(data: bytes) -> Any:
@@ -49,7 +36,7 @@ def _parsed(data: bytes) -> Any:
         raise MasksDocumentError(f"The masks are not JSON: {error}.") from error
 
 
-def _lines(lines: list[bytes], whole: ValueError) -> Entries:
+def _lines(lines: list[bytes], whole: ValueError) -> list[Any]:
     values = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -64,185 +51,37 @@ def _lines(lines: list[bytes], whole: ValueError) -> Entries:
     return values
 
 
-def layout_of_json(document: Any) -> str:
-    """Return the name of the layout that the document, or the beginning of each of its lists, shows.
-
-    Raises :class:`~maskscore.formats.MasksDocumentError`.
-    """
-    if name := recognised(document):
-        return name
-    if isinstance(document, list) and document and (of_each := _layout_of_documents(document[0])):
-        return of_each
-    if isinstance(document, list):
-        first = document[0] if document and isinstance(document[0], dict) else {}
-        if isinstance(first.get("data"), dict) and _tasks(first):
-            return "label-studio"
-        if "segments" in first or ("segmentation" not in first and {"box", "class", "confidence"} <= first.keys()):
-            return "ultralytics"
-        if {"image_id", "category_id", "score"} <= first.keys() or (
-            "segmentation" in first and not first.keys().isdisjoint(IMAGE_FIELDS)
-        ):
-            return "detectron2"
-        return "sam" if {"predicted_iou", "stability_score"} <= first.keys() and "id" not in first else "maskscore"
-    if isinstance(document, dict):
-        annotations, images = document.get("annotations"), document.get("images")
-        if isinstance(document.get("masks"), list):
-            return "maskscore"
-        if isinstance(annotations, list) and isinstance(images, list):
-            return _of_many(annotations, images)
-        if isinstance(document.get("data"), dict) and _tasks(document):
-            return "label-studio"
-    raise MasksDocumentError(
-        "The masks have no known layout. Known in JSON are a list of masks, an object with `masks`, SA-1B's (`image` "
-        "and `annotations`), COCO's and LVIS's (`images` and `annotations`), COCO results (a list with `image_id` or "
-        "`file_name`), Ultralytics' (a list with `segments`), Label Studio's tasks (`data` and "
-        f"`annotations`), and {', '.join(REGISTERED)}."
-    )
-
-
-def json_entries(document: Any, layout: str, sought: Sought) -> Entries:
-    """Return the entries of the sought image, as the layout of this name keeps them.
-
-    Raises :class:`~maskscore.formats.MasksDocumentError` where the document has another layout or not this image.
-    """
-    registered = REGISTERED.get(layout)
-    if _is_documents(document, layout):
-        document = _document_of(document, registered.stated if registered is not None else None, sought)
-    if registered is None:
-        return _READERS[layout](document, sought)
-    if registered.stated is not None:
-        sought.polygon_size = registered.stated(document).size
-    return registered.entries(document, sought)
-
-
-def _is_documents(document: Any, layout: str) -> bool:
-    if not isinstance(document, list) or not document or recognised(document) is not None:
-        return False
-    return _layout_of_documents(document[0]) == layout
-
-
-def _layout_of_documents(first: Any) -> str | None:
-    """Return the layout of which a list's first member is a whole document, and no entry of one."""
-    if not isinstance(first, dict):
+def format_of_documents(document: Any) -> Format | None:
+    """Return the format of which each member of a list is a whole document, and no entry of one; else ``None``."""
+    if not isinstance(document, list) or not document or not isinstance(document[0], dict):
         return None
-    if (name := recognised(first)) is not None:
-        return None if isinstance(first.get("data"), dict) else name
-    return layout_of_json(first) if _DOCUMENTS_HAVE & {key for key in first if isinstance(first[key], list)} else None
+    of_first = recognised("json", document[0])
+    return None if of_first is None or of_first.recognises(document) else of_first
 
 
-def _document_of(documents: Entries, stated: Callable[[Any], Stated] | None, sought: Sought) -> Any:
-    """Return the document of the sought image, of several in one list (or JSON Lines)."""
+def entries_of_json(document: Any, format_: Format, context: ReadContext) -> list[Any]:
+    """Return the entries of the wanted image in a document of this format, or in a list of such documents.
+
+    Raises :class:`~maskscore.formats.MasksDocumentError` where the document has another format or not this image.
+    """
+    if format_of_documents(document) is format_:
+        document = _document_of(document, format_, context)
+    if format_.stated is not None:
+        context.polygon_size = format_.stated(document).size
+    return format_.entries(document, context)
+
+
+def _document_of(documents: list[Any], format_: Format, context: ReadContext) -> Any:
     if len(documents) == 1:
         return documents[0]
-    if stated is None:
+    if format_.stated is None:
         raise MasksDocumentError(
             f"The file has {len(documents)} documents, and they do not say of which image each is. Save each as a file "
             "of its own, beside its image."
         )
-    found = [documents[position] for position in sought.called(stated(document).name for document in documents)]
+    found = [documents[at] for at in context.called(format_.stated(document).name for document in documents)]
     if len(found) != 1:
         raise MasksDocumentError(
-            f"The file has {len(found) or 'no'} documents of the image with {sought.words}, of {len(documents)}."
+            f"The file has {len(found) or 'no'} documents of the image with {context.words}, of {len(documents)}."
         )
     return found[0]
-
-
-def _tasks(task: Mapping[str, Any]) -> bool:
-    return any(isinstance(task.get(name), list) for name in ("annotations", "completions", "predictions"))
-
-
-def _of_many(annotations: Entries, images: Entries) -> str:
-    image = images[0] if images and isinstance(images[0], dict) else {}
-    annotation = annotations[0] if annotations and isinstance(annotations[0], dict) else {}
-    if "segments_info" in annotation:
-        return "coco-panoptic"
-    return "lvis" if "file_name" not in image and "coco_url" in image else "coco"
-
-
-def _own(document: Any, sought: Sought) -> Entries:
-    entries = document.get("masks") if isinstance(document, dict) else document
-    return entries_of_image(_list(entries, "a list of masks, or an object with `masks`"), sought)
-
-
-def _coco(document: Any, sought: Sought) -> Entries:
-    fields = document if isinstance(document, dict) else {}
-    annotations = _list(fields.get("annotations"), "COCO's, with `images` and `annotations`")
-    images = _list(fields.get("images"), "COCO's, with `images` and `annotations`")
-    known = [image for image in images if isinstance(image, dict) and id_key(image.get("id")) is not None]
-    chosen = _coco_image(known, sought)
-    sought.polygon_size = stated_size(chosen)
-    listed, wanted = {id_key(image["id"]) for image in known}, id_key(chosen["id"])
-    entries = []
-    for entry in annotations:
-        owner = id_key(entry.get("image_id")) if isinstance(entry, dict) else None
-        if owner == wanted:
-            entries.append(entry)
-        elif owner not in listed:
-            sought.orphans.add(owner)
-    return entries
-
-
-def _coco_image(known: Entries, sought: Sought) -> Any:
-    if sought.id is not None:
-        found = [image for image in known if sought.has_id(image["id"])]
-    elif len(known) == 1:
-        found = known
-    else:
-        named = sought.called(image.get("file_name") or image.get("coco_url") for image in known)
-        found = [known[position] for position in named]
-    if len(found) != 1:
-        raise MasksDocumentError(
-            f"The COCO file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give `image_id` "
-            "beside the masks' URI."
-        )
-    return found[0]
-
-
-def _panoptic(document: Any, sought: Sought) -> Entries:
-    raise MasksDocumentError(
-        "This is COCO panoptic's JSON, whose masks lie in a PNG per image. Give the PNG, or the whole dataset to "
-        "`read_dataset`."
-    )
-
-
-def _results(document: Any, sought: Sought) -> Entries:
-    return entries_of_image(_list(document, "a list of COCO results"), sought)
-
-
-def _ultralytics(document: Any, sought: Sought) -> Entries:
-    return entries_of_summary(_list(document, "Ultralytics', a list"), sought)
-
-
-def _label_studio(document: Any, sought: Sought) -> Entries:
-    tasks = [document] if isinstance(document, dict) else _list(document, "Label Studio's, a list of tasks")
-    known = [task for task in tasks if isinstance(task, dict)]
-    if sought.id is not None:
-        found = [task for task in known if sought.has_id(task.get("id"))]
-    elif len(known) == 1:
-        found = known
-    else:
-        found = [known[position] for position in sought.called(map(task_image, known))]
-    if len(found) != 1:
-        raise MasksDocumentError(
-            f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(known)}. Give the task's id as "
-            "`image_id` beside the masks' URI."
-        )
-    return entries_of_task(found[0], sought)
-
-
-def _list(value: Any, layout: str) -> Entries:
-    if not isinstance(value, list):
-        raise MasksDocumentError(f"The masks are not in the layout that was asked for: {layout}.")
-    return value
-
-
-_READERS: Mapping[str, Callable[[Any, Sought], Entries]] = {
-    "maskscore": _own,
-    "sam": _own,
-    "coco": _coco,
-    "lvis": _coco,
-    "coco-panoptic": _panoptic,
-    "detectron2": _results,
-    "ultralytics": _ultralytics,
-    "label-studio": _label_studio,
-}

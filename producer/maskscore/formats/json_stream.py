@@ -14,9 +14,9 @@ import ijson
 from pydantic_core import from_json, to_json
 
 from maskscore.formats.containers import opened
-from maskscore.formats.document import MasksDocumentError, Orphans
 from maskscore.formats.json_constants import StrictJson
-from maskscore.ids import id_key
+from maskscore.formats.outcomes import MasksDocumentError, Orphans
+from maskscore.schema import id_key
 
 __all__ = ["Grouped", "items", "members", "sketch"]
 

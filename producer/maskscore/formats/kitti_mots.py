@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.containers import opened
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format
+from maskscore.formats.json_stream import Grouped
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]
 
 _FIELDS = 6
 _IGNORED_CLASS = 10
-# Of the 64 characters of COCO's compressed RLE: maskscore.masks.
+# Of the 64 characters of COCO's compressed RLE: maskscore.schema.rle_text.
 _FIRST = 48
 # Numbers of more digits are no frames, ids or sizes; reading very long ones takes long.
 _MOST_DIGITS = 12
@@ -56,29 +57,27 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[int | None, Any]]:
         yield frame, {"id": object_id, "segmentation": rle, **fields}
 
 
-def _entries(data: Any, sought: Sought) -> list[Any]:
+def _entries(data: Any, context: ReadContext) -> list[Any]:
     frames: dict[int | None, list[Any]] = {}
     for frame, entry in _lines(data.splitlines()):
         frames.setdefault(frame, []).append(entry)
     known = [frame for frame in frames if frame is not None]
-    stem = str(sought.id) if sought.id is not None else (sought.file_name or "").rsplit(".", 1)[0]
+    stem = str(context.id) if context.id is not None else (context.file_name or "").rsplit(".", 1)[0]
     chosen = int(stem) if stem.isdecimal() and len(stem) <= _MOST_DIGITS else None
     if chosen in known:
         entries = frames[chosen]
-    elif len(known) == 1 and sought.id is None and chosen is None:
+    elif len(known) == 1 and context.id is None and chosen is None:
         entries = frames[known[0]]
     else:
         raise MasksDocumentError(
-            f"The file of KITTI MOTS has no frame with {sought.words}, of {len(known)}: an image is called by its "
+            f"The file of KITTI MOTS has no frame with {context.words}, of {len(known)}: an image is called by its "
             "frame, such as 000012.png. Else give the frame as `image_id` beside the masks' URI."
         )
-    sought.counted(len(entries))
+    context.counted(len(entries))
     return [*entries, *frames.get(None, [])]
 
 
-def _images(path: Path) -> Iterator[ImageMasks]:
-    from maskscore.formats.json_stream import Grouped
-
+def _images(path: Path, _: Orphans) -> Iterator[ImageMasks]:
     video = path.name.split(".", 1)[0]
     # Of MOTSChallenge every file is called `gt.txt`.
     folder = "" if video == "gt" else f"{video}/"
@@ -106,9 +105,11 @@ def _unpacked(entry: dict[str, Any]) -> Any:
 
 
 FORMAT = Format(
-    Layout("kitti-mots", "dataset", "text of KITTI MOTS: a line per object and frame of a video, with an RLE"),
-    _recognises,
-    _entries,
-    _images,
-    kind="lines",
+    name="kitti-mots",
+    scope="dataset",
+    description="text of KITTI MOTS: a line per object and frame of a video, with an RLE",
+    kinds=("text",),
+    recognises=_recognises,
+    entries=_entries,
+    images=_images,
 )

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskscore.formats.sought import Sought
-from maskscore.rle_arrays import count_labels, rles_of_labels
+from maskscore.formats.read_context import ReadContext
+from maskscore.masks.arrays import count_labels, rles_of_labels
 
 __all__ = ["entries_of_labels", "label_map_of"]
 
 _LARGEST = 1 << 53
 
 
-def entries_of_labels(labels: npt.NDArray[Any], sought: Sought) -> list[Any]:
+def entries_of_labels(labels: npt.NDArray[Any], context: ReadContext) -> list[Any]:
     """Return an entry for each value but the background's in an ``(H, W)`` array of integers; the value is its id.
 
     The background is 0 and what is below; but where -1 is the lowest value it is -1, and 0 is a mask as any other. The
@@ -29,7 +29,7 @@ def entries_of_labels(labels: npt.NDArray[Any], sought: Sought) -> list[Any]:
     labels = np.maximum(labels.astype(np.int64) + 1, 0) if shift else np.maximum(labels, 0)
     if not labels.any():
         return []
-    sought.counted(count_labels(labels))
+    context.counted(count_labels(labels))
     return [{"id": value - shift, "segmentation": rle} for value, rle in rles_of_labels(labels)]
 
 

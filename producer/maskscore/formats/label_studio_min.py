@@ -12,12 +12,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import ImageMasks, MasksDocumentError
-from maskscore.formats.entries import masks_of
-from maskscore.formats.label_studio import entries_of_task, task_image, task_size
-from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
-from maskscore.ids import plain_id
+from maskscore.formats.format import Format
+from maskscore.formats.json_stream import items
+from maskscore.formats.json_values import list_of
+from maskscore.formats.label_studio import chosen_task, entries_of_task, masks_of_task
+from maskscore.formats.outcomes import ImageMasks, Orphans
+from maskscore.formats.read_context import ReadContext
+from maskscore.schema import plain_id
 
 __all__ = ["FORMAT"]
 
@@ -69,37 +70,21 @@ def _tasks(records: Iterable[Any]) -> Iterator[dict[str, Any]]:
         yield _task(same)
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
-    records = [document] if isinstance(document, dict) else document
-    if not isinstance(records, list):
-        raise MasksDocumentError("The masks are not in the layout that was asked for: Label Studio's JSON-MIN, a list.")
-    tasks = list(_tasks(records))
-    if sought.id is not None:
-        found = [task for task in tasks if sought.has_id(task["id"])]
-    elif len(tasks) == 1:
-        found = tasks
-    else:
-        found = [tasks[position] for position in sought.called(map(task_image, tasks))]
-    if len(found) != 1:
-        raise MasksDocumentError(
-            f"The export has {len(found) or 'no'} tasks with {sought.words}, of {len(tasks)}. Give the task's id as "
-            "`image_id` beside the masks' URI."
-        )
-    return entries_of_task(found[0], sought)
+def _entries(document: Any, context: ReadContext) -> list[Any]:
+    records = [document] if isinstance(document, dict) else list_of(document, "Label Studio's JSON-MIN, a list")
+    return entries_of_task(chosen_task(list(_tasks(records)), context), context)
 
 
-def _images(path: Path) -> Iterator[ImageMasks]:
-    from maskscore.formats.json_stream import items
-
-    for task in _tasks(items(path, "item")):
-        task_id = task["id"] if isinstance(task["id"], str) else plain_id(task["id"])
-        name = task_image(task) or str(task_id)
-        yield ImageMasks(name, masks_of(entries_of_task(task, Sought()), task_size(task)), task_id, task_size(task))
+def _images(path: Path, _: Orphans) -> Iterator[ImageMasks]:
+    return map(masks_of_task, _tasks(items(path, "item")))
 
 
 FORMAT = Format(
-    Layout("label-studio-min", "dataset", "JSON-MIN export of Label Studio: brushes and polygons, flat"),
-    _recognises,
-    _entries,
-    _images,
+    name="label-studio-min",
+    scope="dataset",
+    description="JSON-MIN export of Label Studio: brushes and polygons, flat",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
+    images=_images,
 )

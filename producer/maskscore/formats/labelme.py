@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
-from maskscore.formats.parts import bytes_of_base64, flat_points, rle_of_picture, size_of
-from maskscore.formats.record import Format, Layout, Stated
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format, Stated
+from maskscore.formats.json_values import bytes_of_base64, flat_points, rle_of_picture, size_of
+from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]
 
@@ -33,16 +33,16 @@ def _stated(document: Any) -> Stated:
     return Stated(name, size_of(fields.get("imageHeight"), fields.get("imageWidth")))
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
+def _entries(document: Any, context: ReadContext) -> list[Any]:
     shapes = document.get("shapes") if isinstance(document, dict) else None
     if not isinstance(shapes, list):
         raise MasksDocumentError("The masks are not in the layout that was asked for: LabelMe's, with `shapes`.")
-    sought.counted(len(shapes))
+    context.counted(len(shapes))
     size = _stated(document).size
     entries: list[Any] = []
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for index, shape in enumerate(shapes):
-        entry = _entry(shape, size, sought, index)
+        entry = _entry(shape, size, context, index)
         group = _group(entry, shape)
         if group is not None and group in groups:
             groups[group]["segmentation"] += entry["segmentation"]
@@ -60,7 +60,7 @@ def _group(entry: Any, shape: Any) -> tuple[str, str] | None:
     return str(shape.get("label")), str(shape["group_id"])
 
 
-def _entry(shape: Any, size: Size | None, sought: Sought, index: int) -> Any:
+def _entry(shape: Any, size: Size | None, context: ReadContext, index: int) -> Any:
     if not isinstance(shape, dict):
         return shape
     kind = shape.get("shape_type") or "polygon"
@@ -69,23 +69,26 @@ def _entry(shape: Any, size: Size | None, sought: Sought, index: int) -> Any:
         if kind == "polygon":
             return {**fields, "segmentation": [flat_points(shape.get("points"))]}
         if kind == "mask":
-            return {**fields, "segmentation": _mask(shape, size, sought)}
+            return {**fields, "segmentation": _mask(shape, size, context)}
         message = f"Shape {index} is of the type {kind!r:.60}, and no mask: polygons and masks are read."
     except (ValueError, OverflowError, MasksDocumentError) as error:
         message = f"Shape {index} ({kind!s:.60}) cannot be read: {str(error)[:300]}"
     return UnreadableMask(str(index), message, fields)
 
 
-def _mask(shape: dict[str, Any], size: Size | None, sought: Sought) -> Any:
+def _mask(shape: dict[str, Any], size: Size | None, context: ReadContext) -> Any:
     corner = flat_points(shape.get("points"))
     return rle_of_picture(
-        bytes_of_base64(shape.get("mask")), math.floor(corner[0]), math.floor(corner[1]), size, sought
+        bytes_of_base64(shape.get("mask")), math.floor(corner[0]), math.floor(corner[1]), size, context
     )
 
 
 FORMAT = Format(
-    Layout("labelme", "image", "LabelMe's JSON: `shapes` with polygons and masks"),
-    _recognises,
-    _entries,
+    name="labelme",
+    scope="image",
+    description="LabelMe's JSON: `shapes` with polygons and masks",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
     stated=_stated,
 )

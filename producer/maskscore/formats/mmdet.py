@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format
+from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]
 
@@ -25,7 +25,7 @@ def _recognises(document: Any) -> bool:
     return {"labels", "scores", "bboxes"} <= document.keys() or "panoptic_seg_path" in document
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
+def _entries(document: Any, context: ReadContext) -> list[Any]:
     found = _prediction(document)
     masks, labels = found.get("masks"), found.get("labels")
     if not isinstance(masks, list):
@@ -40,7 +40,7 @@ def _entries(document: Any, sought: Sought) -> list[Any]:
             "MMDetection's file has boxes and no `masks`: the model that wrote it segments nothing. Take one that "
             "does, such as Mask R-CNN or RTMDet-Ins."
         )
-    sought.counted(len(masks))
+    context.counted(len(masks))
     columns = {}
     for name, column in _COLUMNS.items():
         values = found.get(column)
@@ -69,7 +69,10 @@ def _prediction(document: Any) -> dict[str, Any]:
 
 
 FORMAT = Format(
-    Layout("mmdet", "image", "JSON of MMDetection's DetInferencer: `labels`, `scores`, `bboxes` and `masks`"),
-    _recognises,
-    _entries,
+    name="mmdet",
+    scope="image",
+    description="JSON of MMDetection's DetInferencer: `labels`, `scores`, `bboxes` and `masks`",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
 )

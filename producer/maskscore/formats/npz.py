@@ -12,21 +12,21 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-from numpy.lib import format as npy
+from maskscore.formats.format import Format
+from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.read_context import ReadContext
+from maskscore.formats.segmenter_outputs import inside
 
-from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
-from maskscore.formats.in_python import inside
-from maskscore.formats.label_maps import entries_of_labels, label_map_of
-from maskscore.formats.sought import Sought
-from maskscore.rle_arrays import rle_of_mask
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-__all__ = ["entries_of_npz"]
+    _Array = npt.NDArray[Any]
 
-_Array = npt.NDArray[Any]
+__all__ = ["FORMAT"]
+
 _MOST_BYTES = 1 << 32
 # What cannot be unpacked mask by mask is in memory at once.
 _MOST_WHOLE_BYTES = 1 << 30
@@ -49,6 +49,8 @@ class _Stored:
 
     def take(self, shape: tuple[int, ...]) -> _Array:
         """Return the next so many elements."""
+        import numpy as np
+
         wanted = math.prod(shape) * self.dtype.itemsize
         with _reading():
             data = self.file.read(wanted)
@@ -68,7 +70,7 @@ class _Stored:
         return self.take(self.shape[::-1]).T if self.fortran else self.take(self.shape)
 
 
-def entries_of_npz(data: bytes, sought: Sought) -> list[Any]:
+def _entries(data: bytes, context: ReadContext) -> list[Any]:
     """Return the entries of a stack ``(N, H, W)``, ``(N, 1, H, W)`` or ``(H, W, N)``, or of a map ``(H, W)``.
 
     Of booleans and integers what is not zero is inside, of floats what is above 0.0; each value but 0 of a map of
@@ -77,12 +79,12 @@ def entries_of_npz(data: bytes, sought: Sought) -> list[Any]:
 
     Raises :class:`~maskscore.formats.MasksDocumentError` for anything else, whatever the bytes are.
     """
-    if data.startswith(npy.MAGIC_PREFIX):
-        return _entries(_stored(io.BytesIO(data)), {}, sought)
+    if data.startswith(b"\x93NUMPY"):
+        return _of_array(_stored(io.BytesIO(data)), {}, context)
     with _reading():
         archive = zipfile.ZipFile(io.BytesIO(data))
     with archive:
-        return _from_archive(archive, sought)
+        return _from_archive(archive, context)
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def _reading() -> Iterator[None]:
         raise MasksDocumentError(f"The masks are an NPZ or NPY that cannot be read: {reason}.") from error
 
 
-def _from_archive(archive: zipfile.ZipFile, sought: Sought) -> list[Any]:
+def _from_archive(archive: zipfile.ZipFile, context: ReadContext) -> list[Any]:
     names = [name for name in archive.namelist() if name.endswith(".npy")]
     if not names or len(names) > _MOST_MEMBERS:
         raise MasksDocumentError(f"The archive has {len(names):,} arrays (.npy); one of them is to be the masks.")
@@ -110,7 +112,7 @@ def _from_archive(archive: zipfile.ZipFile, sought: Sought) -> list[Any]:
             stored = _member(archive, f"{name}.npy")
             if stored.dtype.kind in "biuf":
                 columns[name] = stored.whole().astype(stored.dtype).tolist()
-    return _entries(_member(archive, f"{chosen}.npy"), columns, sought)
+    return _of_array(_member(archive, f"{chosen}.npy"), columns, context)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> _Stored:
@@ -132,6 +134,8 @@ def _chosen(shapes: dict[str, tuple[int, ...]]) -> str:
 
 
 def _stored(file: IO[bytes]) -> _Stored:
+    from numpy.lib import format as npy
+
     with _reading():
         version = npy.read_magic(file)
         if version == (1, 0):
@@ -144,14 +148,16 @@ def _stored(file: IO[bytes]) -> _Stored:
         raise MasksDocumentError(
             "The array holds Python objects (a pickle), which are never read: a pickle may run any program. Of SAM's "
             'records save the masks, np.savez(file, masks=np.stack([record["segmentation"] for record in records])), '
-            "or the records as JSON, with RLE (docs/formats/sam.md)."
+            "or the records as JSON, with RLE (docs/reference/formats/sam.md)."
         )
     if any(side < 0 for side in shape):
         raise MasksDocumentError(f"The array's shape is damaged: {shape}.")
     return _Stored(file, tuple(shape), fortran, dtype)
 
 
-def _entries(stored: _Stored, columns: dict[str, list[Any]], sought: Sought) -> list[Any]:
+def _of_array(stored: _Stored, columns: dict[str, list[Any]], context: ReadContext) -> list[Any]:
+    from maskscore.formats.label_maps import entries_of_labels, label_map_of
+
     shape, kind = stored.shape, stored.dtype.kind
     if kind not in "biuf":
         raise MasksDocumentError(f"The array is of the type {stored.dtype}; masks are booleans, integers or floats.")
@@ -160,24 +166,24 @@ def _entries(stored: _Stored, columns: dict[str, list[Any]], sought: Sought) -> 
     if not math.prod(shape):
         return []
     if len(shape) == 2:
-        sought.check_pixels(*shape)
+        context.check_pixels(*shape)
         pixels = stored.whole()
         labels = pixels if kind in "iu" else label_map_of(pixels)
-        return [_entry(pixels, 0, {})] if labels is None else entries_of_labels(labels, sought)
+        return [_entry(pixels, 0, {})] if labels is None else entries_of_labels(labels, context)
     if len(shape) == 4 and shape[1] == 1:
         shape = (shape[0], *shape[2:])
     if len(shape) != 3:
         raise MasksDocumentError(f"The array has the shape {stored.shape}; known are (N, H, W), (H, W, N) and (H, W).")
-    count, height, width = shape if _first(shape, sought.size) else (shape[2], shape[0], shape[1])
-    sought.counted(count)
-    sought.check_pixels(height, width)
+    count, height, width = shape if _first(shape, context.size) else (shape[2], shape[0], shape[1])
+    context.counted(count)
+    context.check_pixels(height, width)
     own = {name: column for name, column in columns.items() if len(column) == count}
     masks = _masks(stored, shape, (height, width))
     if count == 1:
         masks = iter(only := list(masks))
         labels = label_map_of(only[0])
         if labels is not None:
-            return entries_of_labels(labels, sought)
+            return entries_of_labels(labels, context)
     return [
         _entry(mask, index, {"id" if name == "ids" else name: column[index] for name, column in own.items()})
         for index, mask in enumerate(masks)
@@ -200,6 +206,8 @@ def _first(shape: tuple[int, ...], size: Size | None) -> bool:
 
 
 def _masks(stored: _Stored, shape: tuple[int, ...], frame: Size) -> Iterator[_Array]:
+    import numpy as np
+
     if shape[1:] == frame and not stored.fortran:
         for _ in range(shape[0]):
             yield stored.take(frame)
@@ -209,7 +217,18 @@ def _masks(stored: _Stored, shape: tuple[int, ...], frame: Size) -> Iterator[_Ar
 
 
 def _entry(mask: _Array, index: int, fields: dict[str, Any]) -> Any:
+    from maskscore.masks.arrays import rle_of_mask
+
     try:
         return {**fields, "segmentation": rle_of_mask(inside(mask))}
     except ValueError as error:
         return UnreadableMask(str(fields.pop("id", index)), f"Mask {index} cannot be read: {error}.", fields)
+
+
+FORMAT = Format(
+    name="npz",
+    scope="image",
+    description="NumPy's NPZ or NPY: a stack of masks, or a label map",
+    kinds=("npz", "npy"),
+    entries=_entries,
+)

@@ -1,6 +1,6 @@
-"""The formats that live in modules of their own. A new one is its module, a line here, its name in ``MasksFormat``.
+"""The formats that are known. A new one is its module, its page ``docs/reference/formats/NAME.md``, and a line here.
 
-(Its page is ``docs/formats/NAME.md``.)
+A job's document names formats, too: :data:`~maskscore.schema.MasksFormat` has the names of all but folders.
 """
 
 from __future__ import annotations
@@ -10,44 +10,80 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from maskscore.formats import kitti_mots, label_studio_min, labelme, mmdet, sa1b, supervisely, via, vos
-from maskscore.formats.record import Format
+from maskscore.formats import (
+    coco,
+    cvat,
+    kitti_mots,
+    label_studio,
+    label_studio_min,
+    labelme,
+    mask_lists,
+    mmdet,
+    npz,
+    png,
+    sa1b,
+    sam_folder,
+    supervisely,
+    ultralytics,
+    via,
+    vos,
+    yolo,
+)
+from maskscore.formats.content_kinds import Kind
+from maskscore.formats.format import Format
+from maskscore.formats.outcomes import MasksDocumentError
 
-__all__ = ["REGISTERED", "recognised", "recognised_folder", "recognised_text"]
+__all__ = ["FORMATS", "format_named", "recognised", "recognised_folder"]
 
-REGISTERED: Mapping[str, Format] = MappingProxyType(
+# A content may be of several: the last of them is it, so what is more general stands before what is more special.
+FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         format_.name: format_
         for format_ in (
+            mask_lists.MASKSCORE,
+            mask_lists.SAM,
+            sam_folder.FORMAT,
+            coco.COCO,
+            coco.LVIS,
+            coco.COCO_PANOPTIC,
+            mask_lists.COCO_RESULTS,
+            ultralytics.FORMAT,
+            yolo.FORMAT,
+            cvat.FORMAT,
+            png.PNG_LABELS,
+            png.PNG_BINARY,
+            npz.FORMAT,
             sa1b.SA1B,
             sa1b.GROUNDED_SAM2,
             mmdet.FORMAT,
-            label_studio_min.FORMAT,
             labelme.FORMAT,
             via.FORMAT,
             supervisely.FORMAT,
+            label_studio.FORMAT,
+            label_studio_min.FORMAT,
             kitti_mots.FORMAT,
-            vos.FORMAT,
+            vos.VOS,
         )
     }
 )
-"""Name → format."""
+"""Name → format; the names are what ``--format`` and ``format=`` take."""
 
 
-def recognised(document: Any) -> str | None:
-    """Return the name of the first of them that a parsed JSON document is of, or ``None``."""
-    return _first("json", document)
+def format_named(name: str) -> Format:
+    """Return the format of this name. Raises :class:`MasksDocumentError` that lists those there are."""
+    try:
+        return FORMATS[name]
+    except KeyError:
+        raise MasksDocumentError(f"There is no format {name!r:.60}. Known are {', '.join(FORMATS)}.") from None
 
 
-def recognised_text(head: bytes) -> str | None:
-    """Return the name of the first of them that a text of this beginning is of, or ``None``."""
-    return _first("lines", head)
+def recognised(kind: Kind, content: Any) -> Format | None:
+    """Return the format of a content of this kind, or ``None``. See :class:`~maskscore.formats.format.Format`."""
+    known = (format_ for format_ in reversed(list(FORMATS.values())) if kind in format_.kinds)
+    return next((format_ for format_ in known if format_.recognises(content)), None)
 
 
-def recognised_folder(path: Path) -> str | None:
-    """Return the name of the first of them that a folder is of, or ``None``."""
-    return _first("folder", path)
-
-
-def _first(kind: str, shown: Any) -> str | None:
-    return next((name for name, known in REGISTERED.items() if known.kind == kind and known.recognises(shown)), None)
+def recognised_folder(path: Path) -> Format | None:
+    """Return the format of a folder, or ``None``."""
+    folders = (format_ for format_ in FORMATS.values() if format_.scope == "folder")
+    return next((format_ for format_ in folders if format_.recognises(path)), None)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError
-from maskscore.formats.parts import size_of
-from maskscore.formats.record import Format, Layout, Stated
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format, Stated
+from maskscore.formats.json_values import size_of
+from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["GROUNDED_SAM2", "SA1B"]
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
+def _entries(document: Any, context: ReadContext) -> list[Any]:
     annotations = document.get("annotations") if isinstance(document, dict) else None
     if not isinstance(annotations, list):
         raise MasksDocumentError("The masks are not in the layout that was asked for: SA-1B's, with `annotations`.")
@@ -51,11 +51,20 @@ def _stated_in_grounded_sam2(document: Any) -> Stated:
 
 
 SA1B = Format(
-    Layout("sa1b", "image", "SA-1B's JSON: `image` and `annotations`"), _is_sa1b, _entries, stated=_stated_in_sa1b
+    name="sa1b",
+    scope="image",
+    description="SA-1B's JSON: `image` and `annotations`",
+    kinds=("json",),
+    recognises=_is_sa1b,
+    entries=_entries,
+    stated=_stated_in_sa1b,
 )
 GROUNDED_SAM2 = Format(
-    Layout("grounded-sam2", "image", "JSON of Grounded-SAM-2's demos: `image_path` and `annotations`"),
-    _is_grounded_sam2,
-    _entries,
+    name="grounded-sam2",
+    scope="image",
+    description="JSON of Grounded-SAM-2's demos: `image_path` and `annotations`",
+    kinds=("json",),
+    recognises=_is_grounded_sam2,
+    entries=_entries,
     stated=_stated_in_grounded_sam2,
 )

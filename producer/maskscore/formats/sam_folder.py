@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
-__all__ = ["SAM_TABLE", "images_of_sam_output", "is_sam_output"]
+__all__ = ["FORMAT", "SAM_TABLE"]
 
 SAM_TABLE = "metadata.csv"
 """What SAM's command line writes beside an image's pictures."""
@@ -27,7 +28,7 @@ _POINT = ("point_input_x", "point_input_y")
 _NUMBERS = ("area", "predicted_iou", "stability_score")
 
 
-def is_sam_output(folder: Path) -> bool:
+def _is_sam_output(folder: Path) -> bool:
     """Say whether this is a folder of one image's masks, or the first of the folders in it is."""
     if (folder / SAM_TABLE).is_file():
         return True
@@ -35,7 +36,7 @@ def is_sam_output(folder: Path) -> bool:
     return first is not None and (first / SAM_TABLE).is_file()
 
 
-def images_of_sam_output(folder: Path) -> Iterator[ImageMasks]:
+def _images(folder: Path, _: Orphans) -> Iterator[ImageMasks]:
     """Yield the masks of each image, which is called by its folder: the image's file name without its ending.
 
     ``upstream`` has the columns of metadata.csv under the names that the JSON output has. The order of many folders is
@@ -71,12 +72,14 @@ def _image(folder: Path) -> ImageMasks:
 def _entry(folder: Path, row: Mapping[str, str], index: int) -> Any:
     mask_id = (row.get("id") or str(index)).strip()
     fields = _fields(row)
-    from maskscore.formats.png import entries_of_png
+    from maskscore.formats.picture_masks import entries_of_picture, picture_of
 
     if not mask_id.isdigit():
         return UnreadableMask(mask_id, f"Row {index} of {SAM_TABLE} has the id {mask_id!r:.60}, not a number.", fields)
     try:
-        drawn = entries_of_png((folder / f"{mask_id}.png").read_bytes(), "png-binary", Sought())
+        context = ReadContext()
+        picture = picture_of((folder / f"{mask_id}.png").read_bytes(), context)
+        drawn = entries_of_picture(picture, "png-binary", context)
     except FileNotFoundError:
         return UnreadableMask(mask_id, f"There is no {mask_id}.png in {folder}.", fields)
     except MasksDocumentError as error:
@@ -107,3 +110,13 @@ def _number(text: object) -> int | float | None:
             return float(text)
         except ValueError:
             return None
+
+
+FORMAT = Format(
+    name="sam-folder",
+    scope="folder",
+    description="SAM's command line: metadata.csv and a PNG per mask",
+    kinds=(),
+    recognises=_is_sam_output,
+    images=_images,
+)

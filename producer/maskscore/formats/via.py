@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.parts import is_number
-from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format
+from maskscore.formats.json_stream import members
+from maskscore.formats.json_values import is_number
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]
 
@@ -32,44 +33,42 @@ def _is_image(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("filename"), str) and "regions" in value
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
+def _entries(document: Any, context: ReadContext) -> list[Any]:
     images = document.get(_METADATA, document) if isinstance(document, dict) else None
     if not isinstance(images, dict):
         raise MasksDocumentError("The masks are not in the layout that was asked for: VIA's, images by their names.")
     known = [(key, image) for key, image in images.items() if _is_image(image)]
-    if sought.id is not None:
-        found = [image for key, image in known if key == str(sought.id)]
+    if context.id is not None:
+        found = [image for key, image in known if key == str(context.id)]
     elif len(known) == 1:
         found = [known[0][1]]
     else:
-        found = [known[position][1] for position in sought.called(image["filename"] for _, image in known)]
+        found = [known[position][1] for position in context.called(image["filename"] for _, image in known)]
     if len(found) != 1:
         raise MasksDocumentError(
-            f"VIA's file has {len(found) or 'no'} images with {sought.words}, of {len(known)}. Give the image's name "
+            f"VIA's file has {len(found) or 'no'} images with {context.words}, of {len(known)}. Give the image's name "
             "in the file, such as `a.jpg12345`, as `image_id` beside the masks' URI."
         )
-    return _of_image(found[0], sought)
+    return _of_image(found[0], context)
 
 
-def _images(path: Path) -> Iterator[ImageMasks]:
-    from maskscore.formats.json_stream import members
-
+def _images(path: Path, _: Orphans) -> Iterator[ImageMasks]:
     for prefix in (_METADATA, ""):
         found = False
         for key, image in members(path, prefix):
             if _is_image(image):
                 found = True
-                yield ImageMasks(image["filename"], masks_of(_of_image(image, Sought())), key)
+                yield ImageMasks(image["filename"], masks_of(_of_image(image, ReadContext())), key)
         if found:
             return
 
 
-def _of_image(image: dict[str, Any], sought: Sought) -> list[Any]:
+def _of_image(image: dict[str, Any], context: ReadContext) -> list[Any]:
     regions = image["regions"]
     listed = list(regions.values()) if isinstance(regions, dict) else regions
     if not isinstance(listed, list):
         raise MasksDocumentError(f"VIA's `regions` of {image['filename']!r:.200} are not a list.")
-    sought.counted(len(listed))
+    context.counted(len(listed))
     return [_entry(region, index) for index, region in enumerate(listed)]
 
 
@@ -91,8 +90,11 @@ def _entry(region: Any, index: int) -> Any:
 
 
 FORMAT = Format(
-    Layout("via", "dataset", "VGG Image Annotator (VIA) 1 and 2: project or annotations as JSON"),
-    _recognises,
-    _entries,
-    _images,
+    name="via",
+    scope="dataset",
+    description="VGG Image Annotator (VIA) 1 and 2: project or annotations as JSON",
+    kinds=("json",),
+    recognises=_recognises,
+    entries=_entries,
+    images=_images,
 )

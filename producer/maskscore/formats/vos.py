@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.document import ImageMasks, MasksDocumentError, UnreadableMask
-from maskscore.formats.entries import masks_of
-from maskscore.formats.record import Format, Layout
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format
+from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
-__all__ = ["FORMAT", "entries_of_pictures", "frame_of"]
+__all__ = ["VOS", "entries_of_pictures", "frame_of"]
 
 _OBJECT = re.compile(r"\d{3}")
 
@@ -31,19 +31,23 @@ def frame_of(key: str) -> str | None:
     return f"{video}/{frame}" if video else frame
 
 
-def entries_of_pictures(pictures: Sequence[tuple[str, bytes]], sought: Sought, layout: str | None = None) -> list[Any]:
+def entries_of_pictures(
+    pictures: Sequence[tuple[str, bytes]], context: ReadContext, layout: str | None = None
+) -> list[Any]:
     """Return the entries of a frame's pictures, ``(object, bytes)`` each; an object that is not seen there has none.
 
     ``layout`` is the pictures' own, where their content does not say. A mask is called by its object's number; where
     a picture has several values, with a dash and the value.
     """
-    from maskscore.formats.png import entries_of_png
+    from maskscore.formats.picture_masks import entries_of_picture, picture_of
 
+    context.format_is_guessed = layout is None
     entries: list[Any] = []
     for name, data in pictures:
         number = str(int(name)) if name.isdecimal() else name
         try:
-            found = entries_of_png(data, layout, sought)
+            picture = picture_of(data, context)
+            found = entries_of_picture(picture, layout or picture.format_name, context)
         except MasksDocumentError as error:
             entries.append(UnreadableMask(number, f"The picture of the object {name} cannot be read: {error}"))
             continue
@@ -61,7 +65,7 @@ def _is_vos(folder: Any) -> bool:
     return bool(_objects(folder)) or any(_objects(video) for video in folder.iterdir() if video.is_dir())
 
 
-def _images(folder: Path) -> Iterator[ImageMasks]:
+def _images(folder: Path, _: Orphans) -> Iterator[ImageMasks]:
     """Yield the masks of each frame, by video and frame; ``folder`` holds videos, or is a video with objects."""
     objects = _objects(folder)
     if objects:
@@ -92,27 +96,25 @@ def _of_objects(video: str, objects: list[Path]) -> Iterator[ImageMasks]:
 
 
 def _image(name: str, pictures: list[tuple[str, Path]]) -> ImageMasks:
-    from maskscore.formats.png import entries_of_png
+    from maskscore.formats.picture_masks import entries_of_picture, picture_of
 
     if len(pictures) == 1 and not pictures[0][0]:
         try:
-            entries = entries_of_png(pictures[0][1].read_bytes(), "png-labels", Sought())
+            context = ReadContext()
+            entries = entries_of_picture(picture_of(pictures[0][1].read_bytes(), context), "png-labels", context)
         except MasksDocumentError as error:
             raise MasksDocumentError(f"{pictures[0][1]}: {error}") from error
     else:
-        entries = entries_of_pictures([(number, path.read_bytes()) for number, path in pictures], Sought())
+        entries = entries_of_pictures([(number, path.read_bytes()) for number, path in pictures], ReadContext())
     sizes = [entry["segmentation"].size for entry in entries if isinstance(entry, dict)]
     return ImageMasks(name, masks_of(entries), size=sizes[0] if sizes else None)
 
 
-def _entries(document: Any, sought: Sought) -> list[Any]:
-    raise MasksDocumentError("The format vos is a folder of videos, with a picture per object or frame, and no file.")
-
-
-FORMAT = Format(
-    Layout("vos", "folder", "folders of a video's frames: a PNG per object (SAM 2, SA-V) or per frame (DAVIS)"),
-    _is_vos,
-    _entries,
-    _images,
-    kind="folder",
+VOS = Format(
+    name="vos",
+    scope="folder",
+    description="folders of a video's frames: a PNG per object (SAM 2, SA-V) or per frame (DAVIS)",
+    kinds=(),
+    recognises=_is_vos,
+    images=_images,
 )

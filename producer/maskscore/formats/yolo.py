@@ -11,17 +11,45 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from maskscore.formats.document import MasksDocumentError, Size, UnreadableMask
-from maskscore.formats.sought import Sought
+from maskscore.formats.format import Format
+from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.read_context import ReadContext
 
-__all__ = ["entries_of_labels_text"]
+__all__ = ["FORMAT", "starts_with_class"]
 
 # A rounded coordinate may lie a little outside; a pixel's lies far.
 _MOST = 1.5
 _FEWEST_NUMBERS = 7
 
 
-def entries_of_labels_text(data: bytes, sought: Sought) -> list[Any]:
+def _recognises(head: bytes) -> bool:
+    """Say whether a file's beginning is a line of numbers, with spaces between them."""
+    line, _, further = head.partition(b"\n")
+    # Ultralytics writes a class without a polygon for a mask that it has lost in scaling. A number alone is JSON, too.
+    is_short = bool(further.strip()) and starts_with_class(head)
+    return is_short or (len(line.split()) >= 5 and _are_numbers(line))
+
+
+def starts_with_class(head: bytes) -> bool:
+    """Say whether the first line is a whole number, and at most a few numbers more, as YOLO's of a lost mask."""
+    line = head.split(b"\n", 1)[0]
+    tokens = line.split()
+    return 0 < len(tokens) < 5 and tokens[0].isdigit() and _are_numbers(line)
+
+
+def _are_numbers(line: bytes) -> bool:
+    return all(map(_is_number, line.split()[:5]))
+
+
+def _is_number(token: bytes) -> bool:
+    try:
+        float(token)
+    except ValueError:
+        return False
+    return token[-1:] != b","
+
+
+def _entries(data: bytes, context: ReadContext) -> list[Any]:
     """Return an entry per line, with the polygon in pixels; ``upstream`` has ``class``, ``confidence``, ``track_id``.
 
     A line with a box (four numbers after the class) becomes an :class:`~maskscore.formats.UnreadableMask`. Raises
@@ -33,11 +61,11 @@ def entries_of_labels_text(data: bytes, sought: Sought) -> list[Any]:
         raise MasksDocumentError(f"The masks are not text: {error}.") from error
     if not lines:
         return []
-    sought.counted(len(lines))
+    context.counted(len(lines))
     rows = [line.split() for line in lines]
     size = (0, 0)
     if any(len(row) >= _FEWEST_NUMBERS for row in rows):
-        size = sought.needed_size("The polygons are normalised to 0 ... 1")
+        size = context.needed_size("The polygons are normalised to 0 ... 1")
     columns = _columns(rows)
     return [_entry(row, columns, size, index) for index, row in enumerate(rows)]
 
@@ -91,3 +119,13 @@ def _entry(tokens: list[str], columns: tuple[str, ...] | None, size: Size, index
     height, width = size
     scaled = [number * (height if position % 2 else width) for position, number in enumerate(coordinates)]
     return {**fields, "segmentation": [scaled], "polygon_convention": "opencv"}
+
+
+FORMAT = Format(
+    name="yolo",
+    scope="image",
+    description="label text of Ultralytics: a class and a normalised polygon per line",
+    kinds=("text",),
+    recognises=_recognises,
+    entries=_entries,
+)

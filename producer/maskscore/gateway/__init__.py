@@ -1,5 +1,21 @@
-"""The gateway: the client's verbs over HTTP, for upstream services that are not written in Python.
+"""The HTTP API: the client's operations for programs that are not written in Python.
 
-Needs the extra ``gateway``; nothing of it is imported here. It keeps nothing: what it is told stands in Redis, so that
-any number of gateways may stand beside each other, and any of them goes on where another one stopped.
+Needs the extra ``gateway``. A gateway is stateless: everything is in Redis, so any number of gateways can run side by
+side.
 """
+
+from maskscore.gateway.app import (
+    make_app,
+)
+from maskscore.gateway.openapi import (
+    openapi_document,
+)
+from maskscore.gateway.server import (
+    run_gateway,
+)
+
+__all__ = [
+    "make_app",
+    "openapi_document",
+    "run_gateway",
+]

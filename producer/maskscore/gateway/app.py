@@ -1,4 +1,4 @@
-"""The gateway's application: routes, errors, and what is done for every request."""
+"""The gateway's FastAPI application: routes, error handlers and middleware."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 
 from fastapi import Depends, FastAPI, Request, Response
 
-from maskscore.async_client import AsyncClient
-from maskscore.gateway import batches, jobs, probes
-from maskscore.gateway.access import Access
-from maskscore.gateway.hosts import Hosts
-from maskscore.gateway.jobs import NoNews
+from maskscore.client import AsyncClient
+from maskscore.exporter import new_registry
+from maskscore.gateway import batch_routes, job_routes, probes
+from maskscore.gateway.access_tokens import Tokens
+from maskscore.gateway.allowed_hosts import AllowedHosts
+from maskscore.gateway.job_routes import NoContent
+from maskscore.gateway.middleware import RequestMiddleware
 from maskscore.gateway.openapi import openapi_document
 from maskscore.gateway.problems import install, problems
-from maskscore.gateway.state import Gateway, authenticated
-from maskscore.gateway.tokens import Tokens
-from maskscore.prometheus import new_registry
+from maskscore.gateway.shared_state import Gateway, authenticated
 from maskscore.settings import GatewaySettings
 
 __all__ = ["make_app"]
@@ -33,13 +33,13 @@ be repeated: the same `job_id` with the same document is the same job.
 
 
 def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
-    """Return the application (ASGI); ``tokens`` is ``None`` where nobody is asked for one."""
+    """Return the application (ASGI); ``tokens`` is ``None`` where none is required."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncClient(settings, threads=settings.gateway_threads) as client:
             app.state.gateway = gateway = Gateway(settings, tokens, client)
-            watching = asyncio.create_task(gateway.look_after())
+            watching = asyncio.create_task(gateway.run_housekeeping())
             yield
             watching.cancel()
             gateway.close()
@@ -56,20 +56,20 @@ def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.registry = new_registry()
-    for router in (jobs.router, batches.router):
+    for router in (job_routes.router, batch_routes.router):
         app.include_router(router, dependencies=[Depends(authenticated)], responses=problems(401, 403, 421, 503))
     app.include_router(probes.router)
     app.add_middleware(
-        Access,
+        RequestMiddleware,
         most=settings.gateway_max_requests,
-        hosts=Hosts(settings, open_to_all=tokens is None),
+        hosts=AllowedHosts(settings, open_to_all=tokens is None),
         registry=app.state.registry,
     )
     install(app)
-    app.add_exception_handler(NoNews, _no_news)
+    app.add_exception_handler(NoContent, _no_content)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
 
 
-async def _no_news(_: Request, __: Exception) -> Response:
+async def _no_content(_: Request, __: Exception) -> Response:
     return Response(status_code=204)

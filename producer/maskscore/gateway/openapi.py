@@ -14,13 +14,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from maskscore import result
-from maskscore.document import Document
-from maskscore.gateway.batches import BatchView
-from maskscore.gateway.jobs import Ended
+from maskscore.gateway.batch_routes import BatchView
+from maskscore.gateway.job_routes import Ended
 from maskscore.gateway.problems import Problem
-from maskscore.job import Job
-from maskscore.result import JobResult
+from maskscore.schema import Document, Job, JobResult, result
 
 __all__ = ["openapi_document"]
 

@@ -13,10 +13,10 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from maskscore.client import Client
-from maskscore.endpoint import Endpoint
 from maskscore.errors import MaskscoreError
+from maskscore.exporter import Endpoint
 from maskscore.gateway.problems import NO_QUEUE
-from maskscore.gateway.state import Gateway, SharedGateway
+from maskscore.gateway.shared_state import Gateway, SharedGateway
 from maskscore.settings import GatewaySettings
 
 __all__ = ["open_probes", "router"]
@@ -65,19 +65,19 @@ def open_probes(settings: GatewaySettings, app: FastAPI) -> ExitStack:
     """
     host = settings.gateway_host.strip("[]")
     with ExitStack() as stack:
-        pulse, reach = _Pulse(app), _Reach(settings)
-        probes = {"/livez": pulse.why_not, "/readyz": lambda: pulse.why_not() or reach.why_not()}
+        event_loop, redis_probe = _EventLoopProbe(app), _RedisProbe(settings)
+        probes = {"/livez": event_loop.why_not, "/readyz": lambda: event_loop.why_not() or redis_probe.why_not()}
         endpoint = Endpoint(
             host, settings.gateway_probe_port, app.state.registry, probes, setting="MASKSCORE_GATEWAY_PROBE_PORT"
         )
-        reach.start()
-        stack.callback(reach.close)
+        redis_probe.start()
+        stack.callback(redis_probe.close)
         endpoint.start()
         stack.callback(endpoint.close)
         return stack.pop_all()
 
 
-class _Pulse:
+class _EventLoopProbe:
     """Whether the event loop runs: it notes the time again and again."""
 
     def __init__(self, app: FastAPI) -> None:
@@ -88,15 +88,15 @@ class _Pulse:
         gateway: Gateway | None = getattr(self._app.state, "gateway", None)
         if gateway is None:
             return None
-        still_s = time.monotonic() - gateway.beat
+        still_s = time.monotonic() - gateway.loop_ran_at
         return f"the event loop has stood still for {still_s:.0f} s" if still_s > _STILL_S else None
 
 
-class _Reach(threading.Thread):
+class _RedisProbe(threading.Thread):
     """Asks Redis again and again."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        super().__init__(name="reach", daemon=True)
+        super().__init__(name="redis_probe", daemon=True)
         self._client = Client(settings)
         self._closing = threading.Event()
         self._reason: str | None = "Redis has not been asked yet"

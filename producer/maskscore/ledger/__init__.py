@@ -18,10 +18,9 @@ finds in these keys that the ledger did not write is put aside and reported (:cl
 """
 
 from maskscore.ledger.batches import BatchLedger
-from maskscore.ledger.ends import End, hear_ends
+from maskscore.ledger.endings import End, listen_for_ends
 from maskscore.ledger.jobs import Ledger, new_token
 from maskscore.ledger.records import (
-    LANES,
     Backlog,
     BatchCounts,
     BatchEvent,
@@ -30,16 +29,26 @@ from maskscore.ledger.records import (
     DeadLetter,
     JobRecord,
     JobStatus,
-    Lane,
     Reason,
     Stray,
     Submission,
     Submitted,
-    Swept,
+    SweepResult,
+)
+from maskscore.ledger.sweeper import (
+    Sweeper,
+)
+from maskscore.ledger.worker_registry import (
+    EVERY_S,
+    SeenWorker,
+    WorkerHeartbeat,
+    WorkerLine,
+    WorkerRegistry,
+    no_worker_sentence,
 )
 
 __all__ = [
-    "LANES",
+    "EVERY_S",
     "Backlog",
     "BatchCounts",
     "BatchEvent",
@@ -50,13 +59,18 @@ __all__ = [
     "End",
     "JobRecord",
     "JobStatus",
-    "Lane",
     "Ledger",
     "Reason",
+    "SeenWorker",
     "Stray",
     "Submission",
     "Submitted",
-    "Swept",
-    "hear_ends",
+    "SweepResult",
+    "Sweeper",
+    "WorkerHeartbeat",
+    "WorkerLine",
+    "WorkerRegistry",
+    "listen_for_ends",
     "new_token",
+    "no_worker_sentence",
 ]

@@ -12,7 +12,7 @@ import redis
 
 from maskscore.ledger.records import BatchCounts, BatchEvent, moment
 from maskscore.ledger.scripts import Scripts
-from maskscore.result import JobState
+from maskscore.schema import JobState
 
 __all__ = ["BatchLedger"]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, Literal, get_args
+from typing import Literal
 
-from maskscore.job import Priority
-from maskscore.result import Failure, JobState
+from maskscore.broker import Lane
+from maskscore.schema import Failure, JobState, Priority
 
 __all__ = [
-    "LANES",
     "Backlog",
     "BatchCounts",
     "BatchEvent",
@@ -20,20 +19,13 @@ __all__ = [
     "DeadLetter",
     "JobRecord",
     "JobStatus",
-    "Lane",
     "Reason",
     "Stray",
     "Submission",
     "Submitted",
-    "Swept",
+    "SweepResult",
     "moment",
 ]
-
-
-Lane = Literal["high.again", "high", "normal.again", "normal", "low.again", "low"]
-"""The part of the queue that a job's message is in: its priority, and whether it was queued before."""
-LANES: Final[tuple[Lane, ...]] = get_args(Lane)
-"""All of them, in the order in which they are served."""
 
 
 def moment(milliseconds: bytes | int) -> datetime:
@@ -79,7 +71,7 @@ class Submitted(StrEnum):
 class Claim:
     """The right to run one attempt of a job, until the lease ends; ``token`` is what proves it.
 
-    ``attempt`` counts those that ended with their worker and the present one; ``retries`` those that a passing fault
+    ``attempt`` counts those that ended with their worker and the present one; ``retries`` those that a transient fault
     ended.
     """
 
@@ -169,8 +161,9 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What one round of the keeper changed, and which jobs need a message; ``held`` is false where another keeps.
+class SweepResult:
+    """What one round of the sweeper changed, and which jobs need a message; ``held`` is false where
+    another process sweeps.
 
     ``strays`` were put aside since the last round, by whatever script met them.
     """

@@ -1,4 +1,4 @@
-"""The Lua scripts beside this file, each with `transition.lua` inside, ready to be called."""
+"""The Lua scripts of the folder `lua`, each with `transition.lua` inside, ready to be called."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Scripts:
 
 
 def _text(name: str) -> str:
-    folder = resources.files(__package__)
+    folder = resources.files(__package__) / "lua"
     # The first line, with its flags, must stay the first.
     flags, body = folder.joinpath(f"{name}.lua").read_text("utf-8").split("\n", 1)
     return "\n".join([flags, folder.joinpath("transition.lua").read_text("utf-8"), body])

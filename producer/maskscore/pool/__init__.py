@@ -1,29 +1,36 @@
 """A pool of workers on one machine: as many as the backlog asks for, one process per device.
 
-    demand (a thread: the ledger's backlog) ──▶ scale (pure: how many) ──▶ supervisor (the main thread's loop)
-                                                                              │ starts, drains, replaces
-                                                     places (devices, cores) ─┴─▶ one `maskscore worker` process each
+    backlog_observer (thread: reads the backlog) ──▶ scaling (pure: how many) ──▶ supervisor (main thread)
+                                                                                     │ starts, drains, replaces
+                                                   worker_slots (devices, cores) ────┴─▶ worker_process, one per slot
 
 The pool's own process needs no PyTorch. It is for machines without Kubernetes; ``deploy/`` has the same rules for KEDA.
 """
 
 from __future__ import annotations
 
-from maskscore.pool.demand import Demand
-from maskscore.pool.places import Place, cpu_places, device_places, find_devices
-from maskscore.pool.restarts import Restarts
-from maskscore.pool.scale import Limits, Observation, how_many
+from maskscore.pool.backlog_observer import BacklogObserver
+from maskscore.pool.restart_backoff import RestartBackoff
+from maskscore.pool.scaling import Observation, PoolLimits, workers_wanted
 from maskscore.pool.supervisor import Supervisor
+from maskscore.pool.worker_slots import (
+    WorkerSlot,
+    available_cores,
+    cpu_slots,
+    device_slots,
+    find_devices,
+)
 
 __all__ = [
-    "Demand",
-    "Limits",
+    "BacklogObserver",
     "Observation",
-    "Place",
-    "Restarts",
+    "PoolLimits",
+    "RestartBackoff",
     "Supervisor",
-    "cpu_places",
-    "device_places",
+    "WorkerSlot",
+    "available_cores",
+    "cpu_slots",
+    "device_slots",
     "find_devices",
-    "how_many",
+    "workers_wanted",
 ]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from maskscore.pool.places import Place
-from maskscore.pool.process import WorkerProcess, how_it_ended
-from maskscore.pool.restarts import Restarts
-from maskscore.pool.scale import Limits, Observation, how_many
+from maskscore.pool.restart_backoff import RestartBackoff
+from maskscore.pool.scaling import Observation, PoolLimits, workers_wanted
+from maskscore.pool.worker_process import WorkerProcess, exit_reason
+from maskscore.pool.worker_slots import WorkerSlot
 
 __all__ = ["Supervisor"]
 
@@ -46,27 +46,27 @@ class Supervisor:
 
     Parameters
     ----------
-    places: where workers may run, one at each; while one is replaced or drains, there may be two.
-    command, environment: what a worker is; the place's variables go over the latter.
+    slots: where workers may run, one at each; while one is replaced or drains, there may be two.
+    command, environment: what a worker is; the slot's variables go over the latter.
     seen: returns the observations of the backlog.
     load_s: seconds that a worker may take until it takes jobs; then it is killed and counts as dead.
     drain_s: seconds that a worker may take to drain, more than its own grace; then it is killed.
-    restarts: makes the memory of one place's deaths.
+    restarts: makes the memory of one slot's deaths.
     """
 
     def __init__(
         self,
-        places: Sequence[Place],
+        slots: Sequence[WorkerSlot],
         command: Sequence[str],
         environment: Mapping[str, str],
         seen: Callable[[], Sequence[Observation]],
-        limits: Limits,
+        limits: PoolLimits,
         *,
         load_s: float,
         drain_s: float,
-        restarts: Callable[[], Restarts] = Restarts,
+        restarts: Callable[[], RestartBackoff] = RestartBackoff,
     ) -> None:
-        self._places = [(place, restarts()) for place in places]
+        self._slots = [(slot, restarts()) for slot in slots]
         self._command = command
         self._environment = environment
         self._seen = seen
@@ -164,10 +164,10 @@ class Supervisor:
 
     def _mourn(self, member: _Member, status: int, now: float) -> None:
         if member.drained_at is not None:
-            log.info("%s has drained in %.1f s, %s", member.process, now - member.drained_at, how_it_ended(status))
+            log.info("%s has drained in %.1f s, %s", member.process, now - member.drained_at, exit_reason(status))
             return
-        pause = self._restarts(member.process.place).died(now, ready_at=member.ready_at)
-        log.warning("%s ended by itself, %s; next start in %g s", member.process, how_it_ended(status), pause)
+        pause = self._restarts(member.process.slot).died(now, ready_at=member.ready_at)
+        log.warning("%s ended by itself, %s; next start in %g s", member.process, exit_reason(status), pause)
         if not self._ever_ready and status in _CANNOT_START:
             log.error("no worker can start; correct what it says")
             self._exit_code = status
@@ -187,23 +187,23 @@ class Supervisor:
         while self._to_replace and self._replacement is None:
             old = self._to_replace[0]
             if old in self._members and not old.draining:
-                if not self._restarts(old.process.place).over(now):
+                if not self._restarts(old.process.slot).over(now):
                     return
-                self._replacement = self._start(old.process.place, now, instead_of=old)
+                self._replacement = self._start(old.process.slot, now, instead_of=old)
                 if self._replacement is None:
                     return
             self._to_replace.pop(0)
 
     def _scale(self, now: float) -> None:
         seen = self._seen()
-        target = how_many(seen, self._target, self._limits)
+        target = workers_wanted(seen, self._target, self._limits)
         if target != self._target:
             jobs = seen[-1].jobs if seen else None
             log.info("jobs: %s; workers: %d → %d", "unknown" if jobs is None else jobs, self._target, target)
             self._target = target
         counted = self._counted()
-        for place in self._free_places(now)[: max(0, target - len(counted))]:
-            self._start(place, now)
+        for slot in self._free_places(now)[: max(0, target - len(counted))]:
+            self._start(slot, now)
         if self._replacement is None and len(counted) > target:
             for member in counted[target:]:
                 self._drain(member, now)
@@ -213,30 +213,28 @@ class Supervisor:
         staying = [member for member in self._members if not member.draining]
         return [member for member in staying if member.instead_of is None or member.instead_of not in staying]
 
-    def _free_places(self, now: float) -> list[Place]:
+    def _free_places(self, now: float) -> list[WorkerSlot]:
         """Places without a worker that stays; first those where none drains either."""
-        taken = [member.process.place for member in self._members if not member.draining]
-        draining = [member.process.place for member in self._members if member.draining]
+        taken = [member.process.slot for member in self._members if not member.draining]
+        draining = [member.process.slot for member in self._members if member.draining]
         free = [
-            place
-            for place, restarts in self._places
-            if restarts.over(now) and not any(place is other for other in taken)
+            slot for slot, restarts in self._slots if restarts.over(now) and not any(slot is other for other in taken)
         ]
-        return sorted(free, key=lambda place: any(place is other for other in draining))
+        return sorted(free, key=lambda slot: any(slot is other for other in draining))
 
-    def _restarts(self, place: Place) -> Restarts:
-        return next(restarts for other, restarts in self._places if other is place)
+    def _restarts(self, slot: WorkerSlot) -> RestartBackoff:
+        return next(restarts for other, restarts in self._slots if other is slot)
 
-    def _start(self, place: Place, now: float, *, instead_of: _Member | None = None) -> _Member | None:
+    def _start(self, slot: WorkerSlot, now: float, *, instead_of: _Member | None = None) -> _Member | None:
         """Start a worker; ``None`` where the system gives no process or thread just now: those that run go on."""
         self._started += 1
         http_port = self._free_http_port()
         environment = {**self._environment, **({_HTTP_PORT: str(http_port)} if http_port else {})}
         try:
-            process = WorkerProcess(self._started, place, self._command, environment, self._folder)
+            process = WorkerProcess(self._started, slot, self._command, environment, self._folder)
         except (OSError, RuntimeError) as error:
-            pause = self._restarts(place).died(now, ready_at=None)
-            log.error("no worker could be started on %s: %s; next try in %g s", place.name, error, pause)
+            pause = self._restarts(slot).died(now, ready_at=None)
+            log.error("no worker could be started on %s: %s; next try in %g s", slot.name, error, pause)
             return None
         member = _Member(process, now, instead_of=instead_of, http_port=http_port)
         self._members.append(member)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from maskscore.job import Job
-from maskscore.output import output_file
 from maskscore.report.comparison import Cell, ComparedMask, Comparison
-from maskscore.report.entries import ReportEntry
-from maskscore.report.pictures import crop_picture, crop_uri
-from maskscore.report.sections import Section, bits_of, make_section
-from maskscore.report.templates import template
-from maskscore.report.thumbnails import mask_thumbnail
+from maskscore.report.job_sections import Section, make_section, mask_in_box
+from maskscore.report.page_pictures import crop_picture, crop_uri, mask_thumbnail
+from maskscore.report.report_entry import ReportEntry
+from maskscore.report.template_loader import template
+from maskscore.schema import Job
+from maskscore.storage import output_file
 
 __all__ = ["write_comparison"]
 
@@ -49,13 +48,13 @@ def _shown(number: int, mask: ComparedMask, comparison: Comparison, jobs: Sequen
     photo, box, model = section.photo, mask.component.box, section.entry.result.model
     thumbnail: str | None = None
     crops: list[str | None] = [None] * len(mask.cells)
-    bits = bits_of(section.entry, mask.component, photo) if photo is not None else None
-    if photo is not None and bits is not None and box is not None and model is not None:
-        thumbnail = mask_thumbnail(photo, bits, box, mask.cells[0].grade.colour)
-        crops = [_crop(photo, bits, box, job, model.image_size) for job in jobs[0::2]]
+    mask_picture = mask_in_box(section.entry, mask.component, photo) if photo is not None else None
+    if photo is not None and mask_picture is not None and box is not None and model is not None:
+        thumbnail = mask_thumbnail(photo, mask_picture, box, mask.cells[0].grade.colour)
+        crops = [_crop(photo, mask_picture, box, job, model.image_size) for job in jobs[0::2]]
     return _Shown(number, mask, thumbnail, list(zip(comparison.treatments, mask.cells, crops, strict=True)))
 
 
-def _crop(photo: Image.Image, bits: Image.Image, box: tuple[int, int, int, int], job: Job, size: int) -> str:
+def _crop(photo: Image.Image, mask_picture: Image.Image, box: tuple[int, int, int, int], job: Job, size: int) -> str:
     options = job.options
-    return crop_uri(crop_picture(photo, bits, box, view=options.views[0], size=size))
+    return crop_uri(crop_picture(photo, mask_picture, box, view=options.views[0], size=size))

@@ -11,13 +11,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from maskscore.document import explain
 from maskscore.errors import InvalidDocumentError
-from maskscore.job import Job, Method, ScoringOptions
-from maskscore.report.grades import Grade, grade_of, in_order
-from maskscore.report.sheet import leaning
-from maskscore.result import Component, JobResult
-from maskscore.views import SPECIFIED
+from maskscore.report.contact_sheet import score_margin
+from maskscore.report.score_colours import Grade, grade_of, in_order
+from maskscore.schema import SPECIFIED, Component, Job, JobResult, Method, ScoringOptions, explain
 
 __all__ = ["TREATMENTS", "Cell", "ComparedMask", "Comparison", "comparison_jobs", "treatment_options"]
 
@@ -30,7 +27,7 @@ _METHODS: Final[tuple[Method, ...]] = ("softmax", "cosine")
 def treatment_options(text: str) -> dict[str, Any]:
     """Return the scoring options of a treatment written ``NAME`` or ``NAME,OPTION=VALUE,…`` (``soft_mask,alpha=0.7``).
 
-    Any option of :class:`~maskscore.job.ScoringOptions` may follow the name. Raises
+    Any option of :class:`~maskscore.schema.job.ScoringOptions` may follow the name. Raises
     :class:`~maskscore.errors.InvalidDocumentError` for a treatment or an option that there is not.
     """
     name, *pairs = text.split(",")
@@ -74,7 +71,7 @@ class Cell:
     @property
     def methods_differ(self) -> bool:
         """Whether the larger sum of probabilities and the larger cosine are of different groups."""
-        sums, cosines = leaning(self.probabilities), leaning(self.cosines)
+        sums, cosines = score_margin(self.probabilities), score_margin(self.cosines)
         return sums is not None and cosines is not None and (sums > 0) != (cosines > 0)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from maskscore.result import Component
+from maskscore.schema import Component
 
 __all__ = ["Histogram"]
 

@@ -1,4 +1,4 @@
-"""An image file → the picture that the worker scored, by Pillow alone."""
+"""Decodes an image file to the picture that the worker scored, with Pillow."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import warnings
 
 from PIL import Image
 
-from maskscore.result import ImageInfo
-from maskscore.rgb import TURNS, open_picture, to_rgb
+from maskscore.imaging import TURNS, open_picture, to_rgb
+from maskscore.schema import ImageInfo
 
 __all__ = ["PhotoError", "open_photo"]
 

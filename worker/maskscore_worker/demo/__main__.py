@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from maskscore.errors import MaskscoreError
-from maskscore.local.signals import hear_interrupts
+from maskscore.processes import enable_interrupts
 from maskscore.settings import PREFIX
 from maskscore_worker.demo.run import DEMO_WEIGHTS, run_demo
 
@@ -38,7 +38,7 @@ def main(weights: Path | None, images: int, report: Path) -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    hear_interrupts()
+    enable_interrupts()
     try:
         run_demo(console, weights=weights or DEMO_WEIGHTS, images=images, report=report)
     except KeyboardInterrupt:

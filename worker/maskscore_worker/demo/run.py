@@ -19,11 +19,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from maskscore import Client, Component, Job, JobResult, JobState, ScoringOptions
-from maskscore.local import LocalServices
-from maskscore.local.worker import start_worker
-from maskscore.masks import encode_mask
-from maskscore.objects import Objects
-from maskscore.report import collect, write_report
+from maskscore.devstack import LocalServices, start_worker
+from maskscore.masks import (
+    encode_mask,
+)
+from maskscore.report import collect_entries, write_report
+from maskscore.storage import Objects
 from maskscore_worker.demo.photos import PHOTOS, cut_into_masks, photo
 from maskscore_worker.demo.scenes import draw_scene
 
@@ -75,7 +76,7 @@ def run_demo(console: Console, *, weights: Path, images: int, report: Path) -> N
             _print_table(console, exhibits, results)
             with console.status("Writing the report ..."):
                 report.parent.mkdir(parents=True, exist_ok=True)
-                write_report(report, collect(client, list(results)), title="maskscore demo", note=note)
+                write_report(report, collect_entries(client, list(results)), title="maskscore demo", note=note)
         with console.status("Stopping everything ..."):
             stack.close()
     console.print(f"Report: {report.absolute()}", soft_wrap=True)

@@ -21,9 +21,15 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from maskscore.job import Treatment, View
-from maskscore.prompts import PromptSet, load_builtin
-from maskscore.views import SPECIFIED
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.schema import (
+    SPECIFIED,
+    PromptSet,
+    Treatment,
+    View,
+)
 from maskscore_worker.crops import make_crop
 from maskscore_worker.demo.scenes import Scene, SceneMask, draw_scene
 

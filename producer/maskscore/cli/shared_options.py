@@ -1,0 +1,151 @@
+"""The scoring and job options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import click
+
+from maskscore.prompts import (
+    read_prompt_set,
+)
+from maskscore.schema import (
+    Frame,
+    Method,
+    Orientation,
+    Priority,
+    PromptSet,
+    Thresholds,
+    Treatment,
+    View,
+)
+from maskscore.text import did_you_mean
+
+__all__ = ["job_options", "prompts_named", "scoring_options", "scoring_options_of", "taken_job_fields", "taken_scoring"]
+
+Command = Callable[..., Any]
+
+
+def _thresholds(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    read: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name and name not in Thresholds.model_fields:
+            known = ", ".join(Thresholds.model_fields)
+            raise click.UsageError(
+                f"--thresholds: there is no threshold {name!r:.60}{did_you_mean(name, Thresholds.model_fields)} "
+                f"({known})"
+            )
+        if name in read:
+            raise click.UsageError(f"--thresholds: {name} is given twice")
+        try:
+            read[name] = float(value)
+        except ValueError as error:
+            message = f"--thresholds {text!r:.200}: write NAME=VALUE,..., such as reject_neg_sum=0.6"
+            raise click.UsageError(message) from error
+    return read
+
+
+def prompts_named(text: str) -> str | PromptSet:
+    """Return what ``--prompts`` means: the set of a file where the text is a path, else the name of a worker's set.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` for a file that cannot be read, or is no prompt set.
+    """
+    path = Path(text)
+    is_path = path.suffix.lower() in (".yaml", ".yml") or len(path.parts) > 1
+    return read_prompt_set(path) if is_path else text
+
+
+_SCORING: Final = {
+    "treatment": click.option(
+        "--treatment", type=click.Choice(get_args(Treatment)), help="What happens outside the mask."
+    ),
+    "frame": click.option("--frame", type=click.Choice(get_args(Frame)), help="How the crop becomes a square."),
+    "alpha": click.option("--alpha", type=float, help="Strength of soft_mask."),
+    "blur": click.option("--blur", type=float, help="Strength of blur, in longer sides of the mask's box."),
+    "context": click.option(
+        "--context", type=float, help="Margin of the frame context on each side, in longer sides of the box."
+    ),
+    "average_with": click.option(
+        "--average-with",
+        multiple=True,
+        metavar="VIEW",
+        # No text at all is no option: commands tell what was given by None.
+        callback=lambda _context, _option, texts: texts or None,
+        help="A further view, TREATMENT[/FRAME], whose features are averaged with the first one's; repeatable.",
+    ),
+    "method": click.option(
+        "--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines."
+    ),
+    "thresholds": click.option(
+        "--thresholds",
+        metavar="NAME=VALUE,...",
+        callback=_thresholds,
+        help=f"Thresholds of the multiplier: some of {', '.join(Thresholds.model_fields)}.",
+    ),
+    "prompts": click.option("--prompts", help="Name of a prompt set, or a YAML file of one."),
+    "top_k": click.option("--top-k", type=int, help="How many best prompts to return per mask."),
+    "min_area": click.option("--min-area", type=int, help="Skip masks of fewer pixels."),
+    "split_components": click.option(
+        "--split-components", is_flag=True, default=None, help="Score each connected part by itself."
+    ),
+    "embeddings": click.option("--embeddings", is_flag=True, default=None, help="Return the image features."),
+}
+_JOB: Final = {
+    "orientation": click.option(
+        "--orientation", type=click.Choice(get_args(Orientation)), help="What to do with an EXIF orientation."
+    ),
+    "priority": click.option("--priority", type=click.Choice(get_args(Priority)), help="Which jobs go first."),
+    "expires_in": click.option(
+        "--expires-in", type=float, help="Seconds after which a job, if still queued, is given up."
+    ),
+}
+
+
+def scoring_options(command: Command) -> Command:
+    """Give a command the options of :class:`~maskscore.ScoringOptions`; what is not given arrives as ``None``."""
+    return _with(command, _SCORING)
+
+
+def scoring_options_of(*names: str) -> Callable[[Command], Command]:
+    """Give a command some of these options, by their fields' names."""
+    return lambda command: _with(command, {name: _SCORING[name] for name in names})
+
+
+def job_options(command: Command) -> Command:
+    """Give a command ``--orientation``, ``--priority`` and ``--expires-in``."""
+    return _with(command, _JOB)
+
+
+def taken_scoring(given: dict[str, Any]) -> dict[str, Any]:
+    """Take what :func:`scoring_options` added out of a command's arguments, as fields of ``ScoringOptions``.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` for a prompt set's file that cannot be read, and for a view
+    that is none.
+    """
+    scoring = _taken(given, _SCORING)
+    if "prompts" in scoring:
+        scoring["prompts"] = prompts_named(scoring["prompts"])
+    if "average_with" in scoring:
+        numbers = {name: scoring[name] for name in ("alpha", "blur", "context") if name in scoring}
+        scoring["average_with"] = [View.parse(text, **numbers) for text in scoring["average_with"]]
+    return scoring
+
+
+def taken_job_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Take what :func:`job_options` added out of a command's arguments; only what was given."""
+    return _taken(given, _JOB)
+
+
+def _with(command: Command, options: Mapping[str, Callable[[Command], Command]]) -> Command:
+    for option in reversed(list(options.values())):
+        command = option(command)
+    return command
+
+
+def _taken(given: dict[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name in names if (value := given.pop(name, None)) is not None}

@@ -1,0 +1,121 @@
+"""The client for programs with an event loop (asyncio): :class:`maskscore.Client` with ``await``."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
+
+from maskscore.client.async_batch import AsyncBatch
+from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
+from maskscore.client.categories import carry_categories
+from maskscore.client.polling import Polling, pages_of
+from maskscore.client.rescore import Changes, rescored
+from maskscore.client.sync_client import ROOM_S
+from maskscore.errors import QueueFull
+from maskscore.ledger import BatchSummary
+from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
+from maskscore.storage import load_result_or_error
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient(AsyncJobClient):
+    """A producer's side of the service for one event loop; :class:`maskscore.Client` says what each method does.
+
+    Parameters
+    ----------
+    settings, overrides: as for :class:`maskscore.Client`.
+    threads: of its own, in which the calls to Redis and S3 are made, so that none holds up the loop.
+
+    Nothing waits in these threads: any number of ``await client.wait(job)`` share one more thread, which is told of the
+    ends. A call that is cancelled while a thread is at it is carried out all the same, since the thread cannot be
+    stopped: a ``submit`` may have submitted, and can be repeated. ``async with`` or :meth:`aclose` ends all threads.
+    """
+
+    def batch(self, batch_id: str) -> AsyncBatch:
+        """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
+        return AsyncBatch(self, self._sync.batch(batch_id))
+
+    async def batches(self) -> list[BatchSummary]:
+        """Return the batches that are kept, the latest first; see :meth:`maskscore.Client.batches`."""
+        return await self._call(self._sync.batches)
+
+    async def submit(self, job: Job, *, content_id: bool = False, retry_failed: bool = False) -> AsyncJobHandle:
+        """Submit one job; see :meth:`maskscore.Client.submit`."""
+        handle = await self._call(self._sync.submit, job, content_id=content_id, retry_failed=retry_failed)
+        return self.handle(handle.job_id)
+
+    async def submit_many(
+        self,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        *,
+        batch_id: str | None = None,
+        content_id: bool = False,
+        wait_for_room: bool = False,
+        retry_failed: bool = False,
+    ) -> AsyncBatch:
+        """Submit jobs as a batch, a few hundred per round trip; see :meth:`maskscore.Client.submit_many`.
+
+        ``jobs`` may come asynchronously; no more of them are taken than go into the next round trip.
+        """
+        batch_id = batch_id or uuid.uuid4().hex
+        async for page in pages_of(jobs):
+            named = await self._call(self._sync._named, page, batch_id, content_id)
+            while True:
+                try:
+                    await self._call(self._sync._submit, named, batch_id, retry_failed)
+                    break
+                except QueueFull:
+                    if not wait_for_room:
+                        raise
+                    await asyncio.sleep(ROOM_S)
+        return self.batch(batch_id)
+
+    async def rescore(
+        self,
+        jobs: AsyncBatch | Iterable[str] | AsyncIterable[str],
+        *,
+        prompts: str | PromptSet | None = None,
+        thresholds: Thresholds | Mapping[str, float] | None = None,
+        method: Method | None = None,
+        top_k: int | None = None,
+        result_uri: str | None = None,
+        batch_id: str | None = None,
+        wait_for_room: bool = False,
+    ) -> AsyncBatch:
+        """Submit jobs again with other prompts, thresholds, method or top-k; see :meth:`maskscore.Client.rescore`."""
+        changes = Changes(prompts, thresholds, method, top_k)
+        ids = jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs
+        sources: dict[str, None] = {}
+
+        async def again() -> AsyncIterator[Job]:
+            async for page in pages_of(ids):
+                for job in await self._call(self._sync._jobs, page):
+                    if job.batch_id is not None:
+                        sources[job.batch_id] = None
+                    yield rescored(job, changes, result_uri=result_uri)
+
+        batch = await self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
+        await self._call(carry_categories, list(map(self._sync.batch, sources)), self._sync.batch(batch.batch_id))
+        return batch
+
+    async def as_completed(
+        self, handles: AsyncBatch | Iterable[AsyncJobHandle], timeout: float | None = None
+    ) -> AsyncGenerator[JobResult]:
+        """Yield each job's result when it has ended, whatever way; see :meth:`maskscore.Client.as_completed`."""
+        if isinstance(handles, AsyncBatch):
+            async with aclosing(handles.as_completed(timeout)) as results:
+                async for result in results:
+                    yield result
+            return
+        polling = Polling((handle.job_id for handle in handles), timeout)
+        while window := polling.window():
+            ended = polling.ended(await self.statuses(window))
+            for job_id, record in zip(ended, await self.records(ended), strict=True):
+                load = load_result_or_error
+                yield await (self._call(load, record, self._sync.objects) if record else self.get(job_id))
+            if (pause_s := polling.pause()) is None:
+                raise await self._call(self._sync._late, polling.late())
+            await asyncio.sleep(pause_s)

@@ -1,0 +1,214 @@
+"""A batch of jobs: how many are where, and their results as they end, also for a client that was started again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from maskscore.broker import redis_errors
+from maskscore.client.job_client import JobClient, JobHandle
+from maskscore.client.polling import PAGE
+from maskscore.errors import BatchNotFound, FailureCode, WaitTimeout
+from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
+from maskscore.schema import Failure, JobResult
+from maskscore.storage import Objects, load_result, load_result_or_error
+
+__all__ = ["COMMIT_EVERY_S", "Batch", "Ending"]
+
+_Load = Callable[[JobRecord, Objects], JobResult]
+_BLOCK_S = 2.0
+COMMIT_EVERY_S = 1.0
+"""Seconds between two notes of how far a reader has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A job of a batch has ended: what the event says, and what the ledger holds of the job."""
+
+    event: BatchEvent
+    record: JobRecord | None
+
+
+class Batch:
+    """The jobs that were submitted together, under one ``batch_id``.
+
+    All of it stands in Redis, for the time to live after the last job has ended; this object holds the id and asks, so
+    a batch of ten million jobs takes no more memory than one of ten. Iterating gives the handles in the order of
+    submission, and ``len`` the number of jobs. Every method raises :class:`~maskscore.errors.BatchNotFound` for an
+    unknown batch and :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer.
+    """
+
+    def __init__(self, client: JobClient, ledger: BatchLedger, batch_id: str) -> None:
+        self._client = client
+        self._ledger = ledger
+        self.batch_id = batch_id
+
+    def counts(self) -> BatchCounts:
+        """Return how many jobs are in which state."""
+        with redis_errors(self._client.settings):
+            counts = self._ledger.counts(self.batch_id)
+        if counts is None:
+            raise BatchNotFound(
+                f"There is no batch {self.batch_id}: no job was submitted under this id to this Redis and namespace, "
+                "or its time to live (MASKSCORE_RESULT_TTL_S) after the last job's end has passed."
+            )
+        return counts
+
+    def __len__(self) -> int:
+        return self.counts().total
+
+    def __iter__(self) -> Iterator[JobHandle]:
+        return map(self._client.handle, self.job_ids())
+
+    def job_ids(self) -> Iterator[str]:
+        """Yield the ids of the jobs, in the order of submission."""
+        start = 0
+        while True:
+            page = self._ids(start)
+            yield from page
+            start += len(page)
+            if len(page) < PAGE:
+                return
+
+    def wait(self, timeout: float | None = None) -> BatchCounts:
+        """Wait until all jobs have ended and return the counts.
+
+        Raises :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the jobs go on then.
+        """
+        for _ in self._pages("0", timeout):
+            pass
+        return self.counts()
+
+    def as_completed(self, timeout: float | None = None, *, reader: str | None = None) -> Generator[JobResult]:
+        """Yield each job's result when it has ended, whatever way it ended, the first to end first.
+
+        It begins with those that have ended already, so that a client that was started again misses none. With the
+        name of a ``reader`` it goes on where that reader stopped: how far it has come is kept in Redis, and only the
+        last results before a crash come again. Jobs that are added while it runs are waited for as well. Where a result
+        is lost, or its place holds another job's, it has an ``error`` and no components.
+
+        Raises :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have
+        passed and jobs are still going, and :class:`~maskscore.errors.ResultUnavailable` while the store of a result
+        does not answer.
+        """
+        position = "0" if reader is None else self._position(reader)
+        done, committed, last = position, position, time.monotonic()
+        try:
+            for events in self._pages(position, timeout):
+                for event, record in zip(events, self._client.records([e.job_id for e in events]), strict=True):
+                    result = self._result(event, record, load_result_or_error)
+                    if result is not None:
+                        yield result
+                    done = event.event_id
+                    if reader is not None and time.monotonic() - last > COMMIT_EVERY_S:
+                        self._commit(reader, done)
+                        committed, last = done, time.monotonic()
+        finally:
+            if reader is not None and done != committed:
+                self._commit(reader, done)
+
+    def endings(self, *, after: str = "0", limit: int = PAGE, wait_s: float = 0.0) -> list[Ending]:
+        """Return up to ``limit`` endings after an event's id, the first to end first; ``0``: from the first one.
+
+        Waits up to ``wait_s`` seconds for one where there is none. A batch without jobs has none, and is no error: this
+        is for whoever reads while others still submit. Pass an event's id on as ``after`` and none is missed.
+        """
+        patience = min(wait_s, self._client.settings.redis_timeout_s / 2)
+        events = self._events(after, limit, block_s=patience)
+        records = self._client.records([event.job_id for event in events])
+        return [Ending(event, record) for event, record in zip(events, records, strict=True)]
+
+    def result_of(self, ending: Ending) -> JobResult | None:
+        """Return the result of an ending; ``None`` where the job was queued again since, and ends (ended) once more.
+
+        Raises :class:`~maskscore.errors.ResultUnavailable` where its object cannot be read.
+        """
+        return self._result(ending.event, ending.record)
+
+    def note(self, name: str) -> str | None:
+        """Return a text that was kept with the batch by :meth:`set_note`, or ``None``."""
+        with redis_errors(self._client.settings):
+            return self._ledger.note(self.batch_id, name)
+
+    def set_note(self, name: str, text: str) -> None:
+        """Keep a text with the batch, for as long as the batch is kept: how far a reader has come, and so on."""
+        with redis_errors(self._client.settings):
+            self._ledger.set_note(self.batch_id, name, text)
+
+    def cancel(self) -> BatchCounts:
+        """Cancel every job that has not ended and return the counts: queued ones never run, running ones stop soon."""
+        self.counts()
+        ids = self.job_ids()
+        while page := list(islice(ids, PAGE)):
+            self._client.cancel_many(page)
+        return self.counts()
+
+    def requeue(self, *, codes: Iterable[str] = ()) -> int:
+        """Run the jobs again that ended without a result, and return how many; see :meth:`maskscore.Client.requeue`.
+
+        With ``codes`` (:class:`~maskscore.errors.FailureCode`), only those that ended with one of them. Whoever
+        follows the batch is told of their new ends.
+        """
+        self.counts()
+        codes = list(codes)
+        ids, queued = self.job_ids(), 0
+        while page := list(islice(ids, PAGE)):
+            queued += len(self._client.requeue_many(page, codes=codes))
+        return queued
+
+    def _position(self, reader: str) -> str:
+        with redis_errors(self._client.settings):
+            return self._ledger.position(self.batch_id, reader)
+
+    def _commit(self, reader: str, event_id: str) -> None:
+        with redis_errors(self._client.settings):
+            self._ledger.set_position(self.batch_id, reader, event_id)
+
+    def _pages(self, position: str, timeout: float | None) -> Iterator[list[BatchEvent]]:
+        """Yield the events after a position, page by page, until no job is left."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        patience = min(_BLOCK_S, self._client.settings.redis_timeout_s / 2)
+        while True:
+            counts = self.counts()
+            over = counts.ended == counts.total
+            left = patience if deadline is None else min(patience, deadline - time.monotonic())
+            events = self._events(position, PAGE, block_s=0 if over else max(0.0, left))
+            if events:
+                position = events[-1].event_id
+                yield events
+            elif over:
+                return
+            elif deadline is not None and time.monotonic() >= deadline:
+                raise self._not_ended(counts, timeout)
+
+    def _events(self, position: str, limit: int, *, block_s: float = 0.0) -> list[BatchEvent]:
+        with redis_errors(self._client.settings):
+            return self._ledger.events(self.batch_id, after=position, limit=limit, block_s=block_s)
+
+    def _not_ended(self, counts: BatchCounts, timeout: float | None) -> WaitTimeout:
+        return self._client._late(
+            f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended after "
+            f"{timeout:g} s. They go on; wait again, or cancel them."
+        )
+
+    def _ids(self, start: int) -> list[str]:
+        with redis_errors(self._client.settings):
+            return self._ledger.job_ids(self.batch_id, start=start, stop=start + PAGE)
+
+    def _result(self, event: BatchEvent, record: JobRecord | None, load: _Load = load_result) -> JobResult | None:
+        if record is None:
+            message = "The job's record was kept for its time to live (MASKSCORE_RESULT_TTL_S) and is gone."
+            return JobResult(
+                job_id=event.job_id,
+                batch_id=self.batch_id,
+                state=event.state,
+                error=Failure(code=FailureCode.RESULT_EXPIRED, message=message),
+            )
+        finished_at = record.status.finished_at
+        ended_at = int(event.event_id.split("-")[0])
+        # A dead letter that was queued again ends a second time: that event counts.
+        if finished_at is None or ended_at < round(finished_at.timestamp() * 1000):
+            return None
+        return load(record, self._client.objects)

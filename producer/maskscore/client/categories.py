@@ -1,0 +1,66 @@
+"""The categories of a dataset file, kept with the batch that was made of it, so that an export can name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from maskscore.client.batch import Batch
+from maskscore.errors import InvalidDocumentError
+from maskscore.schema import plain_id
+
+__all__ = ["carry_categories", "joined_categories", "keep_categories", "kept_categories"]
+
+_NOTE: Final = "categories"
+_FIELDS: Final = ("id", "name", "supercategory", "isthing", "color")
+
+
+def keep_categories(batch: Batch, categories: Iterable[Any]) -> None:
+    """Keep COCO's category entries: their ids, names and what else is short (LVIS has a paragraph on each).
+
+    What is kept already stays. Raises :class:`~maskscore.errors.ServiceUnavailable`.
+    """
+    found = [
+        {**{name: entry[name] for name in _FIELDS if name in entry}, "id": plain_id(entry["id"])}
+        for entry in categories
+        if isinstance(entry, dict) and isinstance(plain_id(entry.get("id")), int)
+    ]
+    known = kept_categories(batch) or []
+    seen = {json.dumps(entry, sort_keys=True) for entry in known}
+    added = [entry for entry in found if json.dumps(entry, sort_keys=True) not in seen]
+    if added:
+        batch.set_note(_NOTE, json.dumps([*known, *added]))
+
+
+def kept_categories(batch: Batch) -> list[dict[str, Any]] | None:
+    """Return the entries that were kept; ``None`` where none were. Raises as :func:`keep_categories` does."""
+    note = batch.note(_NOTE)
+    return None if note is None else json.loads(note)
+
+
+def carry_categories(sources: Iterable[Batch], batch: Batch) -> None:
+    """Keep with a batch what is kept with the batches that its jobs were made of. Raises as :func:`keep_categories`."""
+    for source in sources:
+        keep_categories(batch, kept_categories(source) or [])
+
+
+def joined_categories(*lists: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Return the entries of several files by their ids, of equal ones the last.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` where an id has another name in one than in another: masks of
+    the one would get the name of the other.
+    """
+    joined: dict[int, dict[str, Any]] = {}
+    for entry in (entry for entries in lists for entry in entries):
+        number = plain_id(entry.get("id"))
+        if not isinstance(number, int):
+            continue
+        known = joined.get(number, entry)
+        if known.get("name") != entry.get("name"):
+            raise InvalidDocumentError(
+                f"The masks are of files with different categories: {number} is {known.get('name')!r:.60} in one and "
+                f"{entry.get('name')!r:.60} in another. Export the batches, or the jobs of each file, one by one."
+            )
+        joined[number] = entry
+    return joined

@@ -1,0 +1,267 @@
+"""Jobs by their ids: where they are, their results, cancelling and running them again; one namespace's connection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from maskscore.broker import Sender, connect, make_app, redis_errors
+from maskscore.client.polling import PAGE
+from maskscore.errors import (
+    JobFailed,
+    JobNotFound,
+    WaitTimeout,
+)
+from maskscore.ledger import (
+    Backlog,
+    DeadLetter,
+    JobRecord,
+    JobStatus,
+    Ledger,
+    SeenWorker,
+    WorkerRegistry,
+    no_worker_sentence,
+)
+from maskscore.schema import Job, JobResult, JobState, parse_job, unpack
+from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
+from maskscore.storage import Objects, load_result
+
+__all__ = ["JobClient", "JobHandle", "no_such_job", "not_ended", "succeeded"]
+
+# Ends are published at once; this is for an end while the connection was broken.
+_CHECK_AGAIN_S = 1.0
+
+
+class JobHandle:
+    """One submitted job. Cheap: it holds the id and asks through its client."""
+
+    def __init__(self, client: JobClient, job_id: str) -> None:
+        self._client = client
+        self.job_id = job_id
+
+    def status(self) -> JobStatus:
+        """Return where the job is; see :meth:`Client.status`."""
+        return self._client.status(self.job_id)
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the result; see :meth:`Client.wait`."""
+        return self._client.wait(self.job_id, timeout=timeout)
+
+    def cancel(self) -> JobState:
+        """Cancel the job; see :meth:`Client.cancel`."""
+        return self._client.cancel(self.job_id)
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.job_id!r})"
+
+
+class JobClient:
+    """What :class:`maskscore.Client` does with jobs that were submitted before.
+
+    Parameters and errors: see there.
+    """
+
+    def __init__(self, settings: ClientSettings | None = None, **overrides: Any) -> None:
+        if settings is None:
+            warn_of_unknown_variables()
+            settings = load_settings(ClientSettings, **overrides)
+        elif overrides:
+            raise TypeError("give either a settings object or single settings, not both")
+        self.settings = settings
+        self._redis = connect(settings)
+        self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        self._registry = WorkerRegistry(self._redis, namespace=settings.namespace)
+        self._sender = Sender(make_app(settings))
+        # The client reads and writes only where its own settings, jobs and results point.
+        self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        with ExitStack() as closing:
+            for part in (self._sender, self._redis, self.objects):
+                closing.callback(part.close)
+
+    def handle(self, job_id: str) -> JobHandle:
+        """Return a handle for a job submitted before, perhaps by another process. Asks nothing yet."""
+        return JobHandle(self, job_id)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return where the job is. Raises :class:`~maskscore.errors.JobNotFound`."""
+        return self.statuses([job_id])[0]
+
+    def statuses(self, job_ids: Iterable[str]) -> list[JobStatus]:
+        """Return where the jobs are, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
+        ids = list(job_ids)
+        found = self._look(ids)
+        unknown = [job_id for job_id, status in zip(ids, found, strict=True) if status is None]
+        if unknown:
+            raise no_such_job(*unknown)
+        return [status for status in found if status is not None]
+
+    def records(self, job_ids: Iterable[str]) -> list[JobRecord | None]:
+        """Return what the ledger holds of the jobs, in one round trip; ``None`` for unknown ones."""
+        with redis_errors(self.settings):
+            return self._ledger.records(job_ids)
+
+    def get(self, job_id: str) -> JobResult:
+        """Return an ended job's result; look at its ``state``: failed, cancelled and expired jobs have one too.
+
+        Raises :class:`~maskscore.errors.ResultUnavailable` while the job has not ended or when its stored object is
+        gone, and :class:`~maskscore.errors.JobNotFound`.
+        """
+        with redis_errors(self.settings):
+            record = self._ledger.record(job_id)
+        return load_result(record, self.objects)
+
+    def job(self, job_id: str) -> Job:
+        """Return the job as it was submitted (spilled masks by reference). Raises ``JobNotFound``."""
+        with redis_errors(self.settings):
+            document = self._ledger.document(job_id)
+        return parse_job(unpack(document))
+
+    def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
+        """Wait until the job has succeeded and return its result.
+
+        Raises :class:`~maskscore.errors.JobFailed` (with the code) when it failed, was cancelled or expired, and
+        :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the job goes on then. The message says
+        so where no worker is alive.
+        """
+        self._wait_for_end(job_id, timeout)
+        return succeeded(self.get(job_id))
+
+    def _wait_for_end(self, job_id: str, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.status(job_id).state.ended:
+            return
+        with redis_errors(self.settings), self._ledger.watched(job_id) as wait:
+            while not (status := self.status(job_id)).state.ended:
+                left = _CHECK_AGAIN_S if deadline is None else min(_CHECK_AGAIN_S, deadline - time.monotonic())
+                if left <= 0:
+                    raise self._late(not_ended(status, timeout))
+                wait(left)
+
+    def cancel(self, job_id: str) -> JobState:
+        """Cancel a job and return its state now.
+
+        A queued job is ``cancelled`` at once and never runs; a running one stops at its next step; an ended one
+        stays as it is. Raises :class:`~maskscore.errors.JobNotFound`.
+        """
+        with redis_errors(self.settings):
+            return self._ledger.cancel(job_id)
+
+    def cancel_many(self, job_ids: Iterable[str]) -> list[JobState | None]:
+        """Cancel jobs in one round trip; return the state each is in now, ``None`` for unknown ones."""
+        with redis_errors(self.settings):
+            return self._ledger.cancel_many(job_ids)
+
+    def requeue(self, job_id: str) -> JobState:
+        """Run a job again that failed, was cancelled or expired, with all its attempts; a dead letter leaves the list.
+
+        Returns the state it is in now: ``queued``; a job that has not ended, or has succeeded, stays as it is. Raises
+        :class:`~maskscore.errors.JobNotFound`.
+        """
+        with redis_errors(self.settings):
+            before, lane = self._ledger.requeue(job_id)
+            if not before.ended or before is JobState.SUCCEEDED:
+                return before
+            self._sender.send([(job_id, lane)])
+        return JobState.QUEUED
+
+    def requeue_many(self, job_ids: Iterable[str], *, codes: Iterable[str] = ()) -> list[str]:
+        """Run those of the jobs again that ended without a result, as :meth:`requeue` does; return their ids.
+
+        With ``codes`` (:class:`~maskscore.errors.FailureCode`), only those that ended with one of them. Jobs that have
+        not ended, have succeeded or are unknown stay as they are.
+        """
+        codes = [str(code) for code in codes]
+        rest, again = iter(job_ids), []
+        while page := list(islice(rest, PAGE)):
+            with redis_errors(self.settings):
+                queued = self._ledger.requeue_many(page, codes=codes)
+                self._sender.send(queued)
+            again += [job_id for job_id, _ in queued]
+        return again
+
+    def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
+        """Return the jobs that were given up although their input may be fine, the latest first.
+
+        They are those that ended their worker time and again (``poisoned``) and those whose retries are used up. They
+        are kept until :meth:`requeue` or :meth:`drop_dead_letter`.
+        """
+        with redis_errors(self.settings):
+            return self._ledger.dead_letters(limit=limit)
+
+    def dead_letter(self, job_id: str) -> DeadLetter:
+        """Return one dead letter. Raises :class:`~maskscore.errors.JobNotFound` where it is none."""
+        with redis_errors(self.settings):
+            return self._ledger.dead_letter(job_id)
+
+    def drop_dead_letter(self, job_id: str) -> bool:
+        """Take a job off the list of dead letters; return whether it was there. Its failure is kept as any other."""
+        with redis_errors(self.settings):
+            return self._ledger.drop(job_id)
+
+    def backlog(self) -> Backlog:
+        """Count the jobs that have not ended, and the dead letters."""
+        with redis_errors(self.settings):
+            return self._ledger.backlog()
+
+    def workers(self) -> list[SeenWorker]:
+        """Return the workers of the namespace that are alive, by name, each as it last described itself."""
+        with redis_errors(self.settings):
+            return self._registry.workers()
+
+    def no_worker(self) -> str | None:
+        """Return a sentence that says that no worker is alive, and what to do; ``None`` while there is one."""
+        with redis_errors(self.settings):
+            return None if self._registry.count() else no_worker_sentence(self.settings.namespace)
+
+    def _late(self, message: str) -> WaitTimeout:
+        """Return the error for what had not ended in time, with the cause where there is no worker at all."""
+        lonely = self.no_worker()
+        return WaitTimeout(f"{message} {lonely}" if lonely else message)
+
+    def _look(self, job_ids: list[str]) -> list[JobStatus | None]:
+        with redis_errors(self.settings):
+            return self._ledger.statuses(job_ids)
+
+    def _jobs(self, job_ids: list[str]) -> list[Job]:
+        with redis_errors(self.settings):
+            documents = self._ledger.documents(job_ids)
+        return [parse_job(unpack(document)) for document in documents]
+
+
+def succeeded(result: JobResult) -> JobResult:
+    """Return the result of a job that has succeeded; raises :class:`~maskscore.errors.JobFailed` for any other."""
+    if result.state is not JobState.SUCCEEDED:
+        code, message = (result.error.code, result.error.message) if result.error else (str(result.state), "")
+        raise JobFailed(result.job_id, code, message)
+    return result
+
+
+def not_ended(status: JobStatus, timeout: float | None) -> str:
+    """Return what to say of a job that had not ended in time."""
+    return (
+        f"Job {status.job_id} had not ended after {timeout:g} s ({status.state}). It goes on; wait again, or cancel it."
+    )
+
+
+def no_such_job(*job_ids: str) -> JobNotFound:
+    """Return the error for jobs that the ledger does not know."""
+    return JobNotFound(
+        f"No such job: {', '.join(job_ids[:5])}. It was never submitted to this Redis and namespace, or its "
+        "record's time to live (MASKSCORE_RESULT_TTL_S) has passed."
+    )

@@ -1,0 +1,60 @@
+"""The same masks scored again, with other prompts, thresholds, method or top-k: a job made of an earlier one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from maskscore.errors import InvalidDocumentError
+from maskscore.schema import Job, Method, PromptSet, ScoringOptions, Thresholds
+
+__all__ = ["Changes", "rescored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is asked otherwise; ``None`` stays as it was in the job. None of it changes the image features."""
+
+    prompts: str | PromptSet | None = None
+    thresholds: Thresholds | Mapping[str, float] | None = None
+    method: Method | None = None
+    top_k: int | None = None
+
+    def applied_to(self, options: ScoringOptions) -> ScoringOptions:
+        """Return the options with the changes.
+
+        Of ``thresholds`` given by name the others stay. Raises :class:`pydantic.ValidationError` for bad values.
+        """
+        changed = {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
+        if isinstance(self.thresholds, Mapping):
+            changed["thresholds"] = {**options.thresholds.model_dump(), **self.thresholds}
+        return ScoringOptions.model_validate({**dict(options), **changed})
+
+
+_NAMES = [field.name for field in fields(Changes)]
+
+
+def rescored(job: Job, changes: Changes, *, result_uri: str | None = None) -> Job:
+    """Return the job that scores an earlier one's masks again.
+
+    Its id is made of the earlier one's and of what is asked, so that the same question is the same job. Its result
+    goes where the earlier one's went, or to ``result_uri``. Raises
+    :class:`~maskscore.errors.InvalidDocumentError` where it would overwrite the earlier one's, and
+    :class:`pydantic.ValidationError` for bad values.
+    """
+    result_uri = result_uri or job.result_uri
+    if result_uri is not None and result_uri == job.result_uri and not result_uri.endswith("/"):
+        raise InvalidDocumentError(
+            f"Job {job.job_id} keeps its result in {result_uri}, where the new one would overwrite it. Give another "
+            "`result_uri`, such as s3://bucket/prefix/."
+        )
+    again = job.model_copy(
+        update={
+            "batch_id": None,
+            "options": changes.applied_to(job.options),
+            "result_uri": result_uri,
+        }
+    )
+    about = again.model_dump_json(include={"job_id", "options", "result_uri"})
+    return again.model_copy(update={"job_id": f"rescore-{hashlib.sha256(about.encode()).hexdigest()[:40]}"})

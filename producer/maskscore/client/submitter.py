@@ -1,0 +1,124 @@
+"""Submitting jobs: their documents in the ledger, their masks spilled where they are too large, their messages sent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from maskscore.broker import Sender, redis_errors
+from maskscore.client.content_id import digest_of
+from maskscore.errors import (
+    JobConflict,
+    PayloadTooLarge,
+    QueueFull,
+    TooManyBatches,
+)
+from maskscore.ledger import (
+    Ledger,
+    Submission,
+    Submitted,
+)
+from maskscore.observability import open_tracing
+from maskscore.schema import Job, MasksRef, pack
+from maskscore.settings import ClientSettings
+from maskscore.storage import Objects
+
+__all__ = ["Submitter"]
+
+
+class Submitter:
+    """Submits a page of jobs at a time."""
+
+    def __init__(self, settings: ClientSettings, ledger: Ledger, sender: Sender, objects: Objects) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._sender = sender
+        self._objects = objects
+
+    def __call__(
+        self, jobs: list[Job], batch_id: str | None, retry_failed: bool, retry_also: Collection[str] = ()
+    ) -> None:
+        """Submit jobs, of a batch or not, in one round trip; see :meth:`maskscore.Client.submit` for what it raises.
+
+        Those that were submitted before and ended without a result run again with ``retry_failed``; those of
+        ``retry_also`` run again however they ended.
+        """
+        tracing = open_tracing("maskscore-producer")
+        if tracing is None:
+            self._submit_traced(jobs, batch_id, None, retry_failed, retry_also)
+            return
+        attributes: dict[str, Any] = {"messaging.batch.message_count": len(jobs)}
+        attributes |= {"maskscore.batch_id": batch_id} if batch_id else {"maskscore.job_id": jobs[0].job_id}
+        with tracing.submit(attributes) as traceparent:
+            self._submit_traced(jobs, batch_id, traceparent, retry_failed, retry_also)
+
+    def _submit_traced(
+        self,
+        jobs: list[Job],
+        batch_id: str | None,
+        traceparent: str | None,
+        retry_failed: bool,
+        retry_also: Collection[str],
+    ) -> None:
+        submissions = [
+            replace(
+                self._submission(job, batch_id, traceparent),
+                replaces="ended" if job.job_id in retry_also else "failed" if retry_failed else None,
+            )
+            for job in jobs
+        ]
+        with redis_errors(self._settings):
+            outcomes = self._ledger.submit(submissions, queue_limit=self._settings.queue_limit)
+            pairs = list(zip(jobs, outcomes, strict=True))
+            self._sender.send((job.job_id, job.priority) for job, outcome in pairs if outcome is Submitted.WAITING)
+        conflicts = [job.job_id for job, outcome in pairs if outcome is Submitted.CONFLICT]
+        if conflicts:
+            raise JobConflict(
+                f"Another document was submitted before as job {', '.join(conflicts[:5])}. "
+                "Give the new job an id of its own, or leave `job_id` out."
+            )
+        crowded = [job.job_id for job, outcome in pairs if outcome is Submitted.IN_TOO_MANY_BATCHES]
+        if crowded:
+            raise TooManyBatches(
+                f"Job {', '.join(crowded[:5])} is in as many batches as a job may be, and did not join {batch_id}. "
+                "Give the job a new id, or read its result under its id."
+            )
+        if Submitted.FULL in outcomes:
+            self._raise_full(batch_id)
+        if retry_failed:
+            known = [job.job_id for job, outcome in pairs if outcome is Submitted.KNOWN]
+            with redis_errors(self._settings):
+                self._sender.send(self._ledger.requeue_many(known))
+
+    def _raise_full(self, batch_id: str | None) -> None:
+        with redis_errors(self._settings):
+            backlog = self._ledger.backlog()
+        depth = backlog.waiting + backlog.delayed
+        again = f"these jobs again under the batch {batch_id}" if batch_id else "again"
+        raise QueueFull(
+            f"{depth:,} jobs are queued, and MASKSCORE_QUEUE_LIMIT is {self._settings.queue_limit:,}. Submit {again} "
+            "when there are fewer; nothing is doubled.",
+            depth=depth,
+        )
+
+    def _submission(self, job: Job, batch_id: str | None, traceparent: str | None) -> Submission:
+        document = pack(job)
+        if len(document) > self._settings.max_document_bytes:
+            document = pack(self._spill(job, len(document)))
+        return Submission(
+            job.job_id, document, digest_of(job), batch_id, job.priority, job.expires_in, traceparent=traceparent
+        )
+
+    def _spill(self, job: Job, size: int) -> Job:
+        if self._settings.spill_uri is None or isinstance(job.masks, MasksRef):
+            raise PayloadTooLarge(
+                f"The document of job {job.job_id} takes {size:,} bytes, more than MASKSCORE_MAX_DOCUMENT_BYTES = "
+                f"{self._settings.max_document_bytes:,}. Put the masks into an object and give its URI as `masks`, or "
+                "set MASKSCORE_SPILL_URI (s3://bucket/prefix/) so that the client does."
+            )
+        # By its digest: another job under the same id, which is refused later, must not overwrite this one's masks.
+        uri = f"{self._settings.spill_uri}{job.job_id}-{digest_of(job)[:16]}.masks.json"
+        inline = job.model_dump_json(include={"masks"})
+        etag = self._objects.write(uri, inline.encode(), content_type="application/json")
+        return job.model_copy(update={"masks": MasksRef(uri=uri, etag=etag)})

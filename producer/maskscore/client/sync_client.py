@@ -1,0 +1,185 @@
+"""The client: submit jobs and batches, follow them, score their masks again."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from maskscore.broker import redis_errors
+from maskscore.client.batch import Batch
+from maskscore.client.categories import carry_categories
+from maskscore.client.content_id import with_content_id
+from maskscore.client.job_client import JobClient, JobHandle
+from maskscore.client.polling import PAGE, Polling
+from maskscore.client.rescore import Changes, rescored
+from maskscore.client.submitter import Submitter
+from maskscore.errors import (
+    QueueFull,
+)
+from maskscore.ledger import (
+    BatchLedger,
+    BatchSummary,
+)
+from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
+from maskscore.settings import ClientSettings
+from maskscore.storage import load_result_or_error
+
+__all__ = ["ROOM_S", "Client"]
+
+ROOM_S = 0.5
+"""Seconds between two tries to submit to a full queue."""
+
+
+class Client(JobClient):
+    """A producer's side of the service; safe to share between threads, not between processes.
+
+    Parameters
+    ----------
+    settings: where Redis is, and so on; read from ``MASKSCORE_…`` variables where not given.
+    overrides: single settings by name (``redis_url="redis://…"``), above the environment's.
+
+    Every method raises :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer after a bounded retry.
+    """
+
+    def __init__(self, settings: ClientSettings | None = None, **overrides: Any) -> None:
+        super().__init__(settings, **overrides)
+        self._batches = BatchLedger(self._redis, namespace=self.settings.namespace)
+        self._submit = Submitter(self.settings, self._ledger, self._sender, self.objects)
+
+    def batch(self, batch_id: str) -> Batch:
+        """Return a batch submitted before, perhaps by another process. Asks nothing yet."""
+        return Batch(self, self._batches, batch_id)
+
+    def batches(self) -> list[BatchSummary]:
+        """Return the batches that are kept, the latest first.
+
+        Redis looks at each of its keys for it, a few thousand at a time: seconds for ten million jobs.
+        """
+        summaries = []
+        with redis_errors(self.settings):
+            for batch_id in set(self._batches.all()):
+                counts = self._batches.counts(batch_id)
+                if counts is not None:
+                    summaries.append(BatchSummary(batch_id, counts, self._batches.submitted_at(batch_id)))
+        long_ago = datetime.min.replace(tzinfo=UTC)
+        return sorted(summaries, key=lambda batch: (batch.submitted_at or long_ago, batch.batch_id), reverse=True)
+
+    def submit(self, job: Job, *, content_id: bool = False, retry_failed: bool = False) -> JobHandle:
+        """Submit one job and return at once.
+
+        Repeating a submit (same ``job_id``, same document) is safe: it is the same job. With ``content_id`` the id is
+        made of what the job is (see :func:`~maskscore.client.with_content_id`), so that the same work is done once.
+        With ``retry_failed`` a job that was submitted before and ended without a result runs again (:meth:`requeue`),
+        with the document that is given now, which may be another one.
+
+        Raises :class:`~maskscore.errors.JobConflict` for the same id with another document otherwise,
+        :class:`~maskscore.errors.TooManyBatches` for a job that is in 1,000 batches already,
+        :class:`~maskscore.errors.QueueFull` at ``MASKSCORE_QUEUE_LIMIT``, and
+        :class:`~maskscore.errors.PayloadTooLarge` for inline masks too large for Redis where no spill is set.
+        """
+        if content_id:
+            job = with_content_id(job, self.objects)
+        self._submit([job], job.batch_id, retry_failed)
+        return self.handle(job.job_id)
+
+    def submit_many(
+        self,
+        jobs: Iterable[Job],
+        *,
+        batch_id: str | None = None,
+        content_id: bool = False,
+        wait_for_room: bool = False,
+        retry_failed: bool = False,
+    ) -> Batch:
+        """Submit jobs as a batch, a few hundred per round trip, and return it; raises as :meth:`submit` does.
+
+        Under a ``batch_id`` of its own (a new one where it is not given) a producer that died on the way runs again and
+        submits what is missing. A job that was submitted before, in another batch, joins this one with what became of
+        it; with ``retry_failed`` it runs again if it ended without a result. ``wait_for_room`` waits while the queue is
+        full, for as long as it takes, instead of raising :class:`~maskscore.errors.QueueFull`.
+        """
+        batch_id = batch_id or uuid.uuid4().hex
+        rest = iter(jobs)
+        while chunk := list(islice(rest, PAGE)):
+            named = self._named(chunk, batch_id, content_id)
+            while True:
+                try:
+                    self._submit(named, batch_id, retry_failed)
+                    break
+                except QueueFull:
+                    if not wait_for_room:
+                        raise
+                    time.sleep(ROOM_S)
+        return self.batch(batch_id)
+
+    def rescore(
+        self,
+        jobs: Batch | Iterable[str],
+        *,
+        prompts: str | PromptSet | None = None,
+        thresholds: Thresholds | Mapping[str, float] | None = None,
+        method: Method | None = None,
+        top_k: int | None = None,
+        result_uri: str | None = None,
+        batch_id: str | None = None,
+        wait_for_room: bool = False,
+    ) -> Batch:
+        """Submit jobs again with other prompts, thresholds, method or top-k, as a new batch, and return it.
+
+        ``jobs`` is a batch or the ids of jobs; what is not given stays as it was in each job. Workers with a cache of
+        features (``MASKSCORE_FEATURE_CACHE``) need no forward for it: a result's ``cached`` counts the masks that came
+        from there. The same question is the same job, so that a rescore that was interrupted can be repeated.
+
+        Raises :class:`~maskscore.errors.JobNotFound` for a job whose record is gone,
+        :class:`~maskscore.errors.InvalidDocumentError` where a result would overwrite an earlier one
+        (``result_uri``), :class:`pydantic.ValidationError` for bad values, and as :meth:`submit_many` does.
+        """
+        changes = Changes(prompts, thresholds, method, top_k)
+        ids = jobs.job_ids() if isinstance(jobs, Batch) else iter(jobs)
+        sources: dict[str, None] = {}
+
+        def again() -> Iterator[Job]:
+            for job in self._documents(ids):
+                if job.batch_id is not None:
+                    sources[job.batch_id] = None
+                yield rescored(job, changes, result_uri=result_uri)
+
+        batch = self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
+        carry_categories(map(self.batch, sources), batch)
+        return batch
+
+    def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
+        """Yield each job's result when it has ended, whatever way it ended; the first to end comes first.
+
+        A batch is followed through its events, see :meth:`maskscore.Batch.as_completed`; other jobs are polled. Where a
+        result is lost, or its place holds another job's, it has an ``error`` and no components. Raises
+        :class:`~maskscore.errors.WaitTimeout` when ``timeout`` seconds (counted from the first ``next``) have passed
+        and jobs are still going.
+        """
+        if isinstance(handles, Batch):
+            yield from handles.as_completed(timeout)
+            return
+        polling = Polling((handle.job_id for handle in handles), timeout)
+        while window := polling.window():
+            ended = polling.ended(self.statuses(window))
+            for job_id, record in zip(ended, self.records(ended), strict=True):
+                yield load_result_or_error(record, self.objects) if record else self.get(job_id)
+            if (pause_s := polling.pause()) is None:
+                raise self._late(polling.late())
+            time.sleep(pause_s)
+
+    def _known_batches(self, names: list[str]) -> set[str]:
+        with redis_errors(self.settings):
+            return {name for name, known in zip(names, self._batches.known(names), strict=True) if known}
+
+    def _documents(self, job_ids: Iterator[str]) -> Iterator[Job]:
+        while chunk := list(islice(job_ids, PAGE)):
+            yield from self._jobs(chunk)
+
+    def _named(self, jobs: list[Job], batch_id: str, content_id: bool) -> list[Job]:
+        named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in jobs]
+        return [with_content_id(job, self.objects) for job in named] if content_id else named

@@ -1,0 +1,462 @@
+"""Every stable code, declared once with its meaning and advice; ``docs/reference/codes.md`` is generated from here.
+
+A new code is one entry here, and ``make docs``. One table, so it is longer than other modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
+from typing import Final, Literal
+
+__all__ = ["About", "ClientCode", "FailureCode", "SkipCode", "StopsRun", "WarningCode", "advice_for", "codes_markdown"]
+
+StopsRun = Literal["no", "if all fail", "at once"]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a code. ``meaning`` and ``advice`` (may be empty) are Markdown.
+
+    ``transient``: the same job may succeed later, so it is tried again. ``stops_run``: the cause is common to all jobs
+    of a run (its options, rights or place), so the run stops where its first jobs all fail so, or at the first one.
+    """
+
+    meaning: str
+    advice: str = ""
+    transient: bool = False
+    stops_run: StopsRun = "no"
+
+
+class _Code(StrEnum):
+    """Stable: scripts may compare the values; new ones may be added."""
+
+    about: About
+
+    # The default is for type checkers: a code is looked up by its value alone.
+    def __new__(cls, value: str, about: About = About("")) -> _Code:
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.about = about
+        return code
+
+
+class FailureCode(_Code):
+    """Why a job failed."""
+
+    IMAGE_NOT_FOUND = (
+        "image_not_found",
+        About("there is no such object, bucket or file", "check the URI; list again", stops_run="if all fail"),
+    )
+    IMAGE_FORBIDDEN = (
+        "image_forbidden",
+        About(
+            "the worker's credentials may not read it",
+            "grant the worker's credentials read access",
+            stops_run="if all fail",
+        ),
+    )
+    IMAGE_CHANGED = (
+        "image_changed",
+        About(
+            "the object's ETag is not the job's `image.etag`",
+            "submit again for the present object; a run, under another `--batch-id`",
+        ),
+    )
+    IMAGE_TOO_LARGE = (
+        "image_too_large",
+        About(
+            "more bytes than `MASKSCORE_MAX_IMAGE_BYTES`, more pixels than `MASKSCORE_MAX_PIXELS`, or far more work to "
+            "decode than its pixels are worth: a JPEG of more than 100 scans, more than 100,000 chunks, segments, "
+            "strips or tiles",
+            "scale it down, save it again, or raise `MASKSCORE_MAX_IMAGE_BYTES` or `MASKSCORE_MAX_PIXELS`",
+        ),
+    )
+    IMAGE_UNDECODABLE = (
+        "image_undecodable",
+        About(
+            "not an image of a format that is read (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, JPEG 2000, AVIF, TGA); the "
+            "sentence says what it looks like",
+            "upload the image again",
+        ),
+    )
+    IMAGE_TRUNCATED = "image_truncated", About("the image ends too early", "upload the image again")
+    MASKS_NOT_FOUND = (
+        "masks_not_found",
+        About("there is no such object, bucket or file of masks", "check the URI; list again", stops_run="if all fail"),
+    )
+    MASKS_FORBIDDEN = (
+        "masks_forbidden",
+        About(
+            "the worker's credentials may not read the masks' object",
+            "grant the worker's credentials read access",
+            stops_run="if all fail",
+        ),
+    )
+    MASKS_CHANGED = (
+        "masks_changed",
+        About(
+            "the ETag of the masks' object is not the job's `masks.etag`",
+            "submit again for the present object; a run, under another `--batch-id`",
+        ),
+    )
+    MASKS_TOO_LARGE = (
+        "masks_too_large",
+        About(
+            "the masks' object has more bytes than `MASKSCORE_MAX_MASKS_BYTES`",
+            "raise `MASKSCORE_MAX_MASKS_BYTES`, or use compressed RLE",
+        ),
+    )
+    MASKS_INVALID = (
+        "masks_invalid",
+        About(
+            "the masks' object is of no known [format](formats/README.md), damaged, or a dataset file without this "
+            "image",
+            "look at the masks file; `--format` names another layout",
+            stops_run="if all fail",
+        ),
+    )
+    MASK_SIZE_MISMATCH = (
+        "mask_size_mismatch",
+        About("no mask of the job fits the image", "the masks are of another image, or of one of another size"),
+    )
+    TOO_MANY_MASKS = (
+        "too_many_masks",
+        About("more masks or components than `MASKSCORE_MAX_MASKS`", "raise `MASKSCORE_MAX_MASKS`, or split the job"),
+    )
+    URI_NOT_ALLOWED = (
+        "uri_not_allowed",
+        About(
+            "the bucket or folder is not open to jobs",
+            "add the place to the workers' `MASKSCORE_BUCKETS` or `MASKSCORE_FILE_ROOTS`",
+            stops_run="if all fail",
+        ),
+    )
+    URI_INVALID = (
+        "uri_invalid",
+        About("neither `s3://bucket/key` nor `file:///path`", "correct the URI, or rename the file"),
+    )
+    PROMPTS_INVALID = (
+        "prompts_invalid",
+        About(
+            "the operator's prompt set file does not fit", "correct the workers' prompt set", stops_run="if all fail"
+        ),
+    )
+    PROMPT_SET_UNKNOWN = (
+        "prompt_set_unknown",
+        About(
+            "the worker knows no prompt set of this name",
+            "name a prompt set that the workers have, or bring the prompts in the job (`--prompts FILE.yaml`)",
+            stops_run="if all fail",
+        ),
+    )
+    PROMPT_TOO_LONG = (
+        "prompt_too_long",
+        About("a prompt has more tokens than the model's context", "shorten the prompt", stops_run="if all fail"),
+    )
+    DOCUMENT_INVALID = (
+        "document_invalid",
+        About("the job document does not fit the contract", "the sentence names the field"),
+    )
+    DOCUMENT_VERSION_UNSUPPORTED = (
+        "document_version_unsupported",
+        About(
+            "producer and worker have different releases",
+            "install the same release of maskscore on both sides",
+            stops_run="if all fail",
+        ),
+    )
+    FEATURES_NOT_FINITE = (
+        "features_not_finite",
+        About(
+            "the model gave NaN or infinity",
+            "check the weights: `maskscore weights check`; report it",
+            stops_run="if all fail",
+        ),
+    )
+    OUT_OF_MEMORY = (
+        "out_of_memory",
+        About(
+            "not even one crop fits the device, or the worker's memory was used up, in every retry",
+            "free the worker's memory, then `maskscore dead requeue`",
+            transient=True,
+        ),
+    )
+    JOB_TIMEOUT = (
+        "job_timeout",
+        About(
+            "one attempt took longer than `MASKSCORE_JOB_TIMEOUT_S`",
+            "raise `MASKSCORE_JOB_TIMEOUT_S`, split the job, or find out what is slow",
+        ),
+    )
+    STORAGE_UNAVAILABLE = (
+        "storage_unavailable",
+        About(
+            "the object store did not answer, or took no worker's credentials or clock, in every retry",
+            "the sentence says which; then `maskscore dead requeue`",
+            transient=True,
+        ),
+    )
+    RESULT_FORBIDDEN = (
+        "result_forbidden",
+        About(
+            "the worker may not write to `result_uri`",
+            "add the bucket to the workers' `MASKSCORE_RESULT_BUCKETS`; check its policy",
+            stops_run="at once",
+        ),
+    )
+    RESULT_NOT_STORED = (
+        "result_not_stored",
+        About(
+            "the result's bucket does not exist or refuses the object",
+            "create the bucket of `result_uri`",
+            stops_run="at once",
+        ),
+    )
+    RESULT_EXISTS = (
+        "result_exists",
+        About(
+            "the object that `result_uri` names holds another job's result, or something else; it is not overwritten",
+            "give each job a `result_uri` of its own, such as a prefix that ends in `/`",
+        ),
+    )
+    RESULT_EXPIRED = (
+        "result_expired",
+        About(
+            "a batch tells of a job whose record's time to live is over",
+            "read results sooner, or raise `MASKSCORE_RESULT_TTL_S`",
+        ),
+    )
+    WORKER_LOST = (
+        "worker_lost",
+        About(
+            "only among the reasons of a dead letter: the worker of an attempt was killed, crashed or was cut off",
+            "look at the worker's log; see `poisoned`",
+        ),
+    )
+    INTERNAL_ERROR = (
+        "internal_error",
+        About("a defect of maskscore", "the worker's log has the details; report it"),
+    )
+    CANCELLED = "cancelled", About("its submitter cancelled it", "requeue it, if it is wanted after all")
+    EXPIRED = (
+        "expired",
+        About("it was still queued after `expires_in`", "run more workers, or give it longer (`--expires-in`)"),
+    )
+    POISONED = (
+        "poisoned",
+        About(
+            "it ended its worker `MASKSCORE_MAX_ATTEMPTS` times",
+            "`maskscore dead show JOB` has the reasons; look at the image and the masks",
+        ),
+    )
+
+
+class SkipCode(_Code):
+    """Why one mask (or one connected component of it) has no score although its job succeeded."""
+
+    MASK_INVALID = (
+        "mask_invalid",
+        About(
+            "the segmentation cannot be read: wrong run total, negative runs, not ASCII, fewer than three points, NaN, "
+            "an outline beyond all measure; or the entry of a masks' object is no mask, or has the id of another"
+        ),
+    )
+    MASK_SIZE_MISMATCH = (
+        "mask_size_mismatch",
+        About("its RLE is of another size than the image (others of the job fit)"),
+    )
+    EMPTY_MASK = "empty_mask", About("no pixel is set")
+    OUTSIDE_IMAGE = "outside_image", About("the polygon lies outside the image")
+    BELOW_MIN_AREA = (
+        "below_min_area",
+        About(
+            "fewer pixels than the job's `min_area`; with `split_components`, all smaller parts of a mask in one entry"
+        ),
+    )
+
+
+class WarningCode(_Code):
+    """What the reader of a successful result should know."""
+
+    NO_MASKS = "no_masks", About("the job has no masks")
+    NO_MASK_SCORED = (
+        "no_mask_scored",
+        About(
+            "the job has masks, and each was skipped: the sentence counts the reasons. `JobResult.no_mask_scored` says "
+            "the same of any result; `submit --wait`, `wait`, `results`, `run`, `batch wait`, `compare`, `report` and "
+            "`rescore --wait` say it, and exit with 1",
+            "look at the masks file; `--format` names another layout",
+        ),
+    )
+    ANNOTATIONS_WITHOUT_IMAGE = (
+        "annotations_without_image",
+        About(
+            "the masks' file has annotations of images that it does not list, or of none: the sentence counts and "
+            "names them; they are not scored"
+        ),
+    )
+    POLYGONS_LEFT_OUT = (
+        "polygons_left_out",
+        About("masks have stray points or lines among their polygons, which are left out; the sentence names them"),
+    )
+    MASKS_DOUBTFUL = (
+        "masks_doubtful",
+        About(
+            "the masks may mean something else than was read, such as a picture whose background is a mask",
+            "`--format` names another layout",
+        ),
+    )
+    FIRST_FRAME_ONLY = (
+        "first_frame_only",
+        About("an animation or a multi-page file: only the first frame was scored"),
+    )
+    ORIENTATION_AMBIGUOUS = (
+        "orientation_ambiguous",
+        About(
+            "the image has an EXIF orientation, and the masks fit both frames or none: it was turned. (Polygons fit "
+            "the frame whose size their file states for the image; where it states none, the one that they lie in)",
+            "give `orientation`",
+        ),
+    )
+    PROFILE_IGNORED = (
+        "profile_ignored",
+        About(
+            "the image is RGB with another colour profile than sRGB's (Display P3, Adobe RGB), which is not applied. "
+            "Or the profile of a CMYK image is damaged: it was converted without it",
+            "convert the image to sRGB before, if its colours matter",
+        ),
+    )
+
+
+class ClientCode(_Code):
+    """Why a call of the client, a command or a server's start ended with an error of its own, beside those of jobs."""
+
+    ERROR = "error", About("an error of another kind; the sentence says which")
+    SETTINGS_INVALID = (
+        "settings_invalid",
+        About("a setting is missing, misspelt or has a value that cannot be used", "the sentence names it"),
+    )
+    OUTPUT_UNUSABLE = (
+        "output_unusable",
+        About("what was asked to be written cannot be: no such folder, no room, something in the way"),
+    )
+    WEIGHTS_INVALID = (
+        "weights_invalid",
+        About(
+            "a weights folder is missing, incomplete or does not fit the architecture",
+            "`maskscore weights check FOLDER`",
+        ),
+    )
+    SERVICE_UNAVAILABLE = (
+        "service_unavailable",
+        About("Redis or the object store did not answer", "`maskscore doctor` says which, and why"),
+    )
+    JOB_NOT_FOUND = (
+        "job_not_found",
+        About("no job of this id was submitted, or its record's time to live is over", "submit it again"),
+    )
+    BATCH_NOT_FOUND = (
+        "batch_not_found",
+        About("no job was submitted under this batch's id, or its time to live is over", "submit it again"),
+    )
+    JOB_CONFLICT = "job_conflict", About("the job id is taken by another document", "give the job another id")
+    TOO_MANY_BATCHES = "too_many_batches", About("the job is in as many batches as it may be")
+    QUEUE_FULL = (
+        "queue_full",
+        About("the queue holds as many jobs as it may", "submit again later: what was submitted is not doubled"),
+    )
+    PAYLOAD_TOO_LARGE = (
+        "payload_too_large",
+        About(
+            "a job's document is larger than a queue message may be and no place to spill its masks is set",
+            "set `MASKSCORE_SPILL_URI=s3://bucket/prefix/`",
+        ),
+    )
+    RESULT_UNAVAILABLE = (
+        "result_unavailable",
+        About(
+            "the job has not ended yet, or its stored result cannot be read any more",
+            "check the credentials, then export again",
+        ),
+    )
+    RESULT_OF_ANOTHER_JOB = (
+        "result_of_another_job",
+        About(
+            "where the job's result was stored, there is another job's: both were given the same `result_uri`",
+            "give each job a `result_uri` of its own",
+        ),
+    )
+    WAIT_TIMEOUT = (
+        "wait_timeout",
+        About("the job had not ended when the caller's time was over; it goes on", "wait again, or cancel it"),
+    )
+
+
+_ALL: Final = {str(code): code.about for code in chain(ClientCode, SkipCode, WarningCode, FailureCode)}
+
+
+def advice_for(code: str) -> str:
+    """Return what to do about a code, as plain text; empty where there is none, or for one of another release."""
+    return _ALL[code].advice.replace("`", "") if code in _ALL else ""
+
+
+def codes_markdown() -> str:
+    """Return ``docs/reference/codes.md``."""
+    return "\n".join(chain.from_iterable(_section(*section) for section in _SECTIONS)) + "\n"
+
+
+_SECTIONS: Final[tuple[tuple[str, type[_Code]], ...]] = (
+    (
+        """\
+# Codes
+
+Stable: scripts may compare them. New ones may be added. This page is written by `make docs`.
+
+## Why a job has no result
+
+In `JobResult.error.code`, in `JobFailed.code`, and in `maskscore status`. A job that meets a *transient* cause is tried
+again (`MASKSCORE_MAX_RETRIES`). A cause that is common to all jobs stops a *run* early: where its first jobs all fail
+so, or at the first image that cannot be submitted for it.""",
+        FailureCode,
+    ),
+    (
+        """
+## Why a mask has no score
+
+In `Component.skipped.code`; the job goes on.""",
+        SkipCode,
+    ),
+    (
+        """
+## What a successful result warns of
+
+In `JobResult.warnings[].code`.""",
+        WarningCode,
+    ),
+    (
+        """
+## Why a call or a command ended
+
+In the `code` of the exception (`maskscore.MaskscoreError`) that the client raises, beside the codes of jobs.""",
+        ClientCode,
+    ),
+)
+
+
+def _section(introduction: str, codes: type[_Code]) -> Iterator[str]:
+    columns = {
+        "code": [f"`{code}`" for code in codes],
+        "meaning": [code.about.meaning for code in codes],
+        "what to do": [code.about.advice for code in codes],
+    }
+    if codes is FailureCode:
+        columns["transient"] = ["yes" if code.about.transient else "no" for code in codes]
+        columns["stops a run"] = [code.about.stops_run for code in codes]
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    yield introduction
+    yield ""
+    for row in (shown, ["---"] * len(shown), *zip(*shown.values(), strict=True)):
+        yield f"| {' | '.join(row)} |"

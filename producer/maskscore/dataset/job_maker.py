@@ -1,0 +1,158 @@
+"""Builds the job of an image and its masks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import mimetypes
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from maskscore.client import image_size
+from maskscore.dataset.mask_folders import read_folder, read_pictures
+from maskscore.dataset.pairing import Pair
+from maskscore.dataset.run_options import RunOptions
+from maskscore.dataset.storage_roots import StorageRoot
+from maskscore.errors import InvalidDocumentError, NothingToScore
+from maskscore.formats import VOS, Orphans, UnreadableMask, kind_of, read_masks, unwrapped
+from maskscore.schema import Job, Mask, explain
+from maskscore.storage import Objects, What
+
+__all__ = ["JobMaker", "MadeJob"]
+
+# Polygons in shares of the image's sides (Ultralytics' JSON has them, too), and arrays whose axes fit it in one order.
+_NEED_THE_SIZE = ("text", "npz", "npy")
+
+
+@dataclass(frozen=True, slots=True)
+class MadeJob:
+    """A job, and a sentence for each masks entry that was left out (only of masks that are read here)."""
+
+    job: Job
+    left_out: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobMaker:
+    """Builds jobs; the same input always gives the same job.
+
+    Parameters
+    ----------
+    images, masks: where the files are; ``masks`` is the dataset file's path, or ``None`` where they lie together.
+    objects: reads what goes inline, and writes what is uploaded.
+    batch_id: a part of each job's id, with the image's URI.
+    run_options: the options of every job; with ``content_id``, jobs carry the ETags of the listing.
+    format: the layout of the masks files, where their content does not say.
+    """
+
+    images: StorageRoot
+    masks: StorageRoot | Path | None
+    objects: Objects
+    batch_id: str
+    run_options: RunOptions = field(default_factory=RunOptions)
+    format: str | None = None
+
+    def job_id(self, pair: Pair) -> str:
+        """Return the id of a pair's job: that of the same image in the same batch is the same."""
+        parts = [self.batch_id, self.images.uri_of(pair.image)]
+        if pair.inline is not None and pair.inline.image_id is not None:
+            parts.append(str(pair.inline.image_id))
+        return f"run-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
+
+    def reads(self, pair: Pair) -> bool:
+        """Say whether making the pair's job reads or writes files, so that it is worth a thread."""
+        if pair.inline is not None:
+            return self.run_options.upload is not None
+        return pair.folder or self.run_options.upload is not None or self._masks_root.local is not self.images.local
+
+    def make(self, pair: Pair) -> MadeJob:
+        """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
+
+        Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read, such as
+        :class:`~maskscore.errors.NothingToScore` where every entry would be left out.
+        """
+        rest = dict(self.run_options.fields)
+        image: dict[str, Any] = {"uri": self._image_uri(pair), "orientation": rest.pop("orientation", "auto")}
+        if self.run_options.content_id and self.run_options.upload is None and pair.etag is not None:
+            image["etag"] = pair.etag
+        masks, left_out = self._masks(pair)
+        document = {
+            "job_id": self.job_id(pair),
+            "batch_id": self.batch_id,
+            "image": image,
+            "masks": masks,
+            "options": self.run_options.options,
+            **rest,
+        }
+        try:
+            return MadeJob(Job.model_validate(document), left_out)
+        except ValidationError as error:
+            raise InvalidDocumentError(f"{pair.image}: the job is not valid: {explain(error)}.") from error
+
+    def _image_uri(self, pair: Pair) -> str:
+        if self.run_options.upload is None or not self.images.local:
+            return self.images.uri_of(pair.image)
+        return self._put(self.images, pair.image, "" if self.masks is None else "images/", "image")
+
+    def _masks(self, pair: Pair) -> tuple[list[Mask] | dict[str, Any], list[str]]:
+        """Return the masks, or where they are, and which were left out since they cannot be read."""
+        if pair.inline is not None:
+            return _readable(pair.inline.masks, pair.image)
+        root = self._masks_root
+        assert pair.masks is not None
+        if pair.pictures:
+            return _readable(read_pictures(root, pair.pictures, self.format), pair.pictures[0])
+        if pair.folder:
+            return _readable(read_folder(root, pair.masks, self.format), pair.masks)
+        if root.local and not (self.images.local or self.run_options.upload):
+            return self._read_here(root, pair)
+        uri = (
+            self._put(root, pair.masks, "" if self.masks is None else "masks/", "masks")
+            if root.local and self.run_options.upload
+            else root.uri_of(pair.masks)
+        )
+        pinned = self.run_options.content_id and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
+        # A folder's format says nothing of a file, but that a frame's picture is a label map.
+        format_ = "png-labels" if self.format == VOS.name else self.format
+        return {"uri": uri, "format": format_, "etag": pair.masks_etag if pinned else None}, []
+
+    def _read_here(self, root: StorageRoot, pair: Pair) -> tuple[list[Mask], list[str]]:
+        """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
+        assert pair.masks is not None
+        data = unwrapped(root.read(pair.masks, "masks"))
+        size = None
+        if kind_of(data) in _NEED_THE_SIZE or b'"segments"' in data:
+            size = image_size(
+                io.BytesIO(self.images.read(pair.image, "image")), self.run_options.fields.get("orientation", "auto")
+            )
+        orphans = Orphans()
+        masks = read_masks(
+            data, image_name=pair.image, format=self.format, size=size, orphans=orphans, file_name=pair.masks
+        )
+        if orphans.count and not masks:
+            raise NothingToScore(f"{pair.masks}: {orphans}, so there is nothing to score.")
+        found, left_out = _readable(masks, pair.masks)
+        return found, [*left_out, f"{pair.masks}: {orphans}"] if orphans.count else left_out
+
+    @property
+    def _masks_root(self) -> StorageRoot:
+        assert not isinstance(self.masks, Path)
+        return self.images if self.masks is None else self.masks
+
+    def _put(self, root: StorageRoot, name: str, below: str, what: What) -> str:
+        uri = f"{self.run_options.upload}{below}{name}"
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self.objects.write(uri, root.read(name, what), content_type=kind)
+        return uri
+
+
+def _readable(masks: list[Mask | UnreadableMask], place: str) -> tuple[list[Mask], list[str]]:
+    """Return the masks, and why each of the others is left out. Raises NothingToScore where all of them are."""
+    found = [mask for mask in masks if isinstance(mask, Mask)]
+    left_out = [f"{place}: mask {mask.id}: {mask.message}" for mask in masks if isinstance(mask, UnreadableMask)]
+    if left_out and not found:
+        raise NothingToScore(f"All {len(left_out):,} entries are left out. The first: {left_out[0]}")
+    return found, left_out

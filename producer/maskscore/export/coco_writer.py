@@ -1,0 +1,144 @@
+"""COCO's JSON (https://cocodataset.org/#format-data) with the scores as fields of the annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import IO, Any, Final
+
+from pydantic_core import from_json
+
+from maskscore.client import Batch, Client, joined_categories, kept_categories
+from maskscore.export.export_counts import ExportCounts
+from maskscore.export.job_reader import read_jobs
+from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
+from maskscore.export.selection import Selection
+from maskscore.storage import Output, file_name_of, output_file
+
+__all__ = ["scores_of", "write_coco"]
+
+_SCORES: Final = (
+    "job_id",
+    "mask_id",
+    "part",
+    "rank_score",
+    "semantic_multiplier",
+    "s_pos",
+    "s_neg",
+    "s_pos_text",
+    "s_neg_text",
+    "p_pos_sum",
+    "p_neg_sum",
+    "skipped",
+    "top_k",
+    "embedding",
+)
+# FiftyOne gives an annotation's further fields to its label as arguments, where these names mean something else:
+# https://docs.voxel51.com/api/fiftyone.core.labels.html#fiftyone.core.labels.Detection
+_TAKEN: Final = frozenset(
+    (
+        "label",
+        "bounding_box",
+        "mask",
+        "mask_path",
+        "confidence",
+        "index",
+        "tags",
+        "attributes",
+        "points",
+        "closed",
+        "filled",
+    )
+)
+_OFTEN_ABSENT: Final = ("part", "skipped", "top_k", "embedding")
+
+
+def write_coco(
+    client: Client, jobs: Batch | Iterable[str], output: Output, selection: Selection | None = None
+) -> ExportCounts:
+    """Write ``images``, ``annotations`` and ``categories``.
+
+    Raises as :func:`maskscore.export.write_jsonl` does, and :class:`~maskscore.errors.InvalidDocumentError` where the
+    masks are of files that give one category's id different names.
+
+    Images keep the ids that the upstream tool's files give them where all have one and no two the same; otherwise they
+    are numbered. Annotations are numbered from 1 in the order that was asked for. ``category_id`` and ``iscrowd`` are
+    the upstream tool's; masks without a category are of one called ``object``.
+    """
+    selection = selection or Selection()
+    counts = ExportCounts()
+    found = read_jobs(client, jobs, selection, counts, segmentation_required=True, with_file_metadata=True)
+    with (
+        output_file(output, client.objects, content_type="application/json") as path,
+        open_mask_buffer(selection) as buffer,
+    ):
+        buffer.fill(found, counts)
+        kept = [kept_categories(client.batch(batch_id)) or [] for batch_id in sorted(buffer.batches)]
+        categories = joined_categories(*kept, buffer.categories)
+        with path.open("w", encoding="utf-8") as file:
+            _write(file, buffer, categories)
+    return counts
+
+
+def scores_of(mask: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that an annotation gets beside its format's own; those that are rare, where they are."""
+    return {name: mask[name] for name in _SCORES if name not in _OFTEN_ABSENT or mask[name] is not None}
+
+
+def _write(file: IO[str], buffer: MaskBuffer, known: dict[int, dict[str, Any]]) -> None:
+    info = {
+        "description": "Segmentation masks with the scores of maskscore",
+        "version": metadata.version("maskscore"),
+        "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    kept_ids = buffer.image_ids_are_unique()
+    categories = {number: known.get(number, {"name": str(number)}) for number in buffer.category_ids()}
+    fallback = max(categories, default=0) + 1
+    if buffer.has_masks_without_category() or not categories:
+        categories[fallback] = {"name": "object"}
+    file.write('{"info": ' + json.dumps(info))
+    if buffer.licenses:
+        file.write(', "licenses": ' + json.dumps(list(buffer.licenses.values())))
+    file.write(', "categories": ' + json.dumps([{**entry, "id": number} for number, entry in categories.items()]))
+    file.write(',\n"images": [')
+    _write_list(file, _images(buffer, kept_ids=kept_ids))
+    file.write('],\n"annotations": [')
+    _write_list(file, _annotations(buffer, fallback, kept_ids=kept_ids))
+    file.write("]}\n")
+
+
+def _write_list(file: IO[str], entries: Iterator[dict[str, Any]]) -> None:
+    separator = "\n"
+    for entry in entries:
+        file.write(separator + json.dumps(entry))
+        separator = ",\n"
+
+
+def _images(buffer: MaskBuffer, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
+    for image in buffer.images():
+        yield {
+            "file_name": file_name_of(image.uri),
+            **image.entry,
+            "id": image.image_id if kept_ids else image.number,
+            "width": image.width,
+            "height": image.height,
+            "uri": image.uri,
+        }
+
+
+def _annotations(buffer: MaskBuffer, fallback: int, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(buffer.masks(), start=1):
+        mask = from_json(row.json)
+        yield {
+            **{f"upstream_{name}" if name in _TAKEN else name: value for name, value in mask["upstream"].items()},
+            "id": number,
+            "image_id": row.image_id if kept_ids else row.image,
+            "category_id": fallback if row.category is None else row.category,
+            "segmentation": mask["segmentation"],
+            "bbox": mask["box"],
+            "area": mask["area"],
+            "iscrowd": int(mask["upstream"].get("iscrowd") in (1, True)),
+            **scores_of(mask),
+        }

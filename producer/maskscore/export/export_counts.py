@@ -1,0 +1,65 @@
+"""Counts of the jobs and masks of an export: written, filtered out, without a result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ExportCounts"]
+
+
+@dataclass(slots=True)
+class ExportCounts:
+    """Counts of an export.
+
+    ``masks`` are those of the jobs that have a result (components, with ``split_components``), ``kept`` those that
+    were written. ``filtered`` counts the others by the first filter that they did not pass, named as the command
+    line's options are. ``unwritable`` counts masks whose segmentation could not be read any more; ``example`` says of
+    one of them why. ``without_result`` counts jobs by their code; ``not_ended`` and ``result_unavailable`` are two.
+    ``ranked`` counts the masks that have each factor of the ranking. ``with_field`` counts all masks that have each
+    upstream field by which they are filtered or ranked, ``known`` are the upstream fields of some of them.
+    """
+
+    jobs: int = 0
+    masks: int = 0
+    kept: int = 0
+    filtered: Counter[str] = field(default_factory=Counter)
+    unwritable: int = 0
+    example: str | None = None
+    without_result: Counter[str] = field(default_factory=Counter)
+    ranked: Counter[str] = field(default_factory=Counter)
+    with_field: Counter[str] = field(default_factory=Counter)
+    known_fields: set[str] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every job had a result and every mask its segmentation."""
+        return not self.unwritable and not self.without_result
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts for JSON."""
+        return {
+            "jobs": self.jobs,
+            "without_result": dict(self.without_result),
+            "masks": self.masks,
+            "kept": self.kept,
+            "filtered": dict(self.filtered),
+            "ranked": dict(self.ranked),
+            "unwritable": self.unwritable,
+            "example": self.example,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.kept:,} of {self.masks:,} masks kept; {self.jobs:,} {'job' if self.jobs == 1 else 'jobs'}"]
+        if self.filtered:
+            lines.append("filtered out: " + _listed(self.filtered))
+        if self.unwritable:
+            lines.append(f"segmentation not readable: {self.unwritable:,} masks; {self.example}")
+        if self.without_result:
+            lines.append(f"jobs without a result: {_listed(self.without_result)}")
+        return "\n".join(lines)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.most_common())

@@ -1,0 +1,86 @@
+"""One mask of an export: what a line of JSON Lines and a row of Parquet say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from maskscore.schema import Box, Component, Document, JobResult, Method, PromptScore, Treatment
+
+__all__ = ["ExportedMask", "exported_mask"]
+
+
+class ExportedMask(Document):
+    """One mask, or with ``split_components`` one connected part of it, of one image."""
+
+    image: str = Field(description="URI of the image.")
+    image_width: int = Field(description="Pixels, in the frame that box and segmentation use.")
+    image_height: int = Field(description="Pixels.")
+    job_id: str = Field(description="Job that scored it.")
+    batch_id: str | None = Field(None, description="Batch of the job.")
+    mask_id: str = Field(description="Id of the mask within its job, as the upstream tool gave it.")
+    mask_index: int = Field(description="Position of the mask in the job, from 0.")
+    part: int | None = Field(None, description="Number of the connected component, largest first, from 0.")
+    box: Box | None = Field(None, description="x, y, width, height in pixels, computed from the mask.")
+    area: int | None = Field(None, description="Pixels in the mask.")
+    rank_score: float | None = Field(None, description="What masks are ranked by; the larger, the better.")
+    semantic_multiplier: float | None = Field(
+        None, description="2 surely an object, 1 probably, 0.5 unclear, 0.1 background or fragment."
+    )
+    s_pos: float | None = Field(None, description="Probability (method cosine: cosine) of the best positive prompt.")
+    s_neg: float | None = Field(None, description="Probability (method cosine: cosine) of the best negative prompt.")
+    s_pos_text: str | None = Field(None, description="The best positive prompt.")
+    s_neg_text: str | None = Field(None, description="The best negative prompt.")
+    p_pos_sum: float | None = Field(None, description="Probability of all positive prompts together.")
+    p_neg_sum: float | None = Field(None, description="Probability of all negative prompts together.")
+    skipped: str | None = Field(None, description="Code of why the mask has no score.")
+    method: Method | None = Field(None, description="softmax or cosine.")
+    treatment: Treatment | None = Field(None, description="How the crop was treated.")
+    views: str | None = Field(None, description="Treatment and frame, and those averaged: blur/context+raw_crop.")
+    prompts_digest: str | None = Field(None, description="Which prompts were asked: sha256 of their three groups.")
+    weights_digest: str | None = Field(None, description="Which weights answered: sha256 of their file.")
+    top_k: list[PromptScore] | None = Field(None, description="The best prompts, where the job asked for them.")
+    embedding: str | None = Field(None, description="The feature where the job asked for it, fp16, little-endian.")
+    segmentation: Any = Field(None, description="COCO RLE (size, compressed counts) or COCO polygons.")
+    upstream: dict[str, Any] = Field(default_factory=dict, description="Further fields of the upstream tool.")
+
+
+def exported_mask(
+    result: JobResult, component: Component, *, rank_score: float | None, segmentation: Any
+) -> ExportedMask:
+    """Return a component of a succeeded job's result as it is exported."""
+    image = result.image
+    if image is None:
+        raise ValueError(f"the result of job {result.job_id} has no image")
+    # Its values are valid already: they come from documents that were.
+    return ExportedMask.model_construct(
+        image=image.uri,
+        image_width=image.width,
+        image_height=image.height,
+        job_id=result.job_id,
+        batch_id=result.batch_id,
+        mask_id=component.id,
+        mask_index=component.index,
+        part=component.part,
+        box=component.box,
+        area=component.area,
+        rank_score=rank_score,
+        semantic_multiplier=component.semantic_multiplier,
+        s_pos=component.s_pos,
+        s_neg=component.s_neg,
+        s_pos_text=component.s_pos_text,
+        s_neg_text=component.s_neg_text,
+        p_pos_sum=component.p_pos_sum,
+        p_neg_sum=component.p_neg_sum,
+        skipped=component.skipped.code if component.skipped else None,
+        method=result.method,
+        treatment=result.treatment,
+        views=result.views_text,
+        prompts_digest=result.prompts.digest if result.prompts else None,
+        weights_digest=result.model.weights_digest if result.model else None,
+        top_k=component.top_k,
+        embedding=component.embedding,
+        segmentation=segmentation,
+        upstream=component.upstream,
+    )

@@ -1,0 +1,190 @@
+"""An SQLite file of the masks to export, so that any number of them can be sorted in little memory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from maskscore.export.export_counts import ExportCounts
+from maskscore.export.job_reader import ExportedJob
+from maskscore.export.selection import Selection
+from maskscore.schema import id_key, plain_id
+from maskscore.storage import OutputError, file_name_of
+
+__all__ = ["BufferedImage", "BufferedMask", "MaskBuffer", "open_mask_buffer"]
+
+_TABLES = """
+pragma journal_mode = off;
+pragma synchronous = off;
+create table images (
+    number integer primary key, uri text unique, width integer, height integer, image_id integer, stem text, entry text
+);
+create table masks (sequence integer primary key, image integer, rank real, category integer, mask text);
+begin;
+"""
+# SQLite sorts null ranks, which skipped masks have, as the smallest.
+_BEST_FIRST = "rank desc, sequence"
+_SLACK = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class BufferedImage:
+    """An image that has masks; ``entry`` is what the upstream tool's file says of it, ``number`` counts from 1."""
+
+    number: int
+    uri: str
+    width: int
+    height: int
+    image_id: int | None
+    entry: dict[str, Any]
+
+
+class BufferedMask(NamedTuple):
+    """A mask as JSON, with its image's number and upstream id, and its category."""
+
+    image: int
+    image_id: int | None
+    category: int | None
+    json: str
+
+
+class MaskBuffer:
+    """The masks to export and their images.
+
+    ``licenses`` are those of the upstream files, by id; ``batches`` are the ids of the masks' batches.
+    """
+
+    def __init__(self, database: sqlite3.Connection, selection: Selection) -> None:
+        self._database = database
+        self._selection = selection
+        self._rows = 0
+        self._categories: dict[tuple[str | None, str], dict[str, Any]] = {}
+        self.licenses: dict[int, dict[str, Any]] = {}
+        self.batches: set[str] = set()
+
+    def fill(self, jobs: Iterable[ExportedJob], counts: ExportCounts) -> None:
+        """Add the masks of all jobs, and keep those that the selection's ``top`` and ``top_per_image`` allow."""
+        top, per_image = self._selection.top, self._selection.top_per_image
+        for job in jobs:
+            self._add(job)
+            if top is not None and per_image is None and self._rows > 2 * top + _SLACK:
+                counts.filtered["top"] += self._keep_best(top)
+        if per_image is not None:
+            counts.filtered["top-per-image"] += self._delete(
+                "sequence in (select sequence from (select sequence, row_number() over "
+                f"(partition by image order by {_BEST_FIRST}) as place from masks) where place > ?)",
+                per_image,
+            )
+        if top is not None:
+            counts.filtered["top"] += self._keep_best(top)
+        counts.filtered += Counter()  # without those that filtered nothing
+        self._database.execute("delete from images where number not in (select image from masks)")
+        counts.kept = self._rows
+
+    @property
+    def categories(self) -> list[dict[str, Any]]:
+        """The entries of the upstream files' categories, each once; one id may have several names."""
+        return list(self._categories.values())
+
+    def images(self) -> Iterator[BufferedImage]:
+        """Yield the images that have masks, in the order in which they were added."""
+        query = "select number, uri, width, height, image_id, entry from images order by number"
+        for number, uri, width, height, image_id, entry in self._database.execute(query):
+            yield BufferedImage(number, uri, width, height, image_id, from_json(entry))
+
+    def image_ids_are_unique(self) -> bool:
+        """Say whether every image has an id of the upstream tool's, and no two the same."""
+        query = "select count(*) = count(distinct image_id) from images"
+        return bool(self._database.execute(query).fetchone()[0])
+
+    def first_of_each_stem(self) -> dict[str, int]:
+        """Return the number of the first image of each file name (without its ending) that several images have."""
+        query = "select stem, min(number) from images group by stem having count(*) > 1"
+        return dict(self._database.execute(query))
+
+    def category_ids(self) -> list[int]:
+        """Return the integer category ids of the upstream tool."""
+        query = "select distinct category from masks where category is not null order by category"
+        return [category for (category,) in self._database.execute(query)]
+
+    def has_masks_without_category(self) -> bool:
+        """Say whether there are masks of no category."""
+        query = "select exists (select 1 from masks where category is null)"
+        return bool(self._database.execute(query).fetchone()[0])
+
+    def masks(self, *, by_image: bool = False) -> Iterator[BufferedMask]:
+        """Yield the masks in the selection's order; with ``by_image``, image by image."""
+        order = _BEST_FIRST if self._selection.best_first else "sequence"
+        query = (
+            "select image, image_id, category, mask from masks join images on image = number order by "
+            f"{'image, ' if by_image else ''}{order}"
+        )
+        return (BufferedMask(*row) for row in self._database.execute(query))
+
+    def _add(self, job: ExportedJob) -> None:
+        uri = job.image.uri
+        known = self._database.execute("select number from images where uri = ?", (uri,)).fetchone()
+        if known is None:
+            stem = PurePosixPath(file_name_of(uri)).stem
+            row = (uri, job.image.width, job.image.height, job.image_id, stem, json.dumps(job.file_metadata.image))
+            statement = "insert into images (uri, width, height, image_id, stem, entry) values (?, ?, ?, ?, ?, ?)"
+            number = self._database.execute(statement, row).lastrowid
+        else:
+            number = known[0]
+        self._database.executemany(
+            "insert into masks (image, rank, category, mask) values (?, ?, ?, ?)",
+            [
+                (number, mask.rank_score, _category(mask.upstream.get("category_id")), mask.model_dump_json())
+                for mask in job.masks
+            ],
+        )
+        self._rows += len(job.masks)
+        self.batches |= {mask.batch_id for mask in job.masks if mask.batch_id is not None}
+        self.licenses |= {entry["id"]: entry for entry in job.file_metadata.licenses if isinstance(entry["id"], int)}
+        self._categories |= {
+            (id_key(entry["id"]), str(entry.get("name"))): entry for entry in job.file_metadata.categories
+        }
+
+    def _keep_best(self, top: int) -> int:
+        return self._delete(
+            f"sequence not in (select sequence from masks order by {_BEST_FIRST} limit ?)",
+            top,
+        )
+
+    def _delete(self, condition: str, value: int) -> int:
+        deleted = self._database.execute(f"delete from masks where {condition}", (value,)).rowcount
+        self._rows -= deleted
+        return deleted
+
+
+@contextmanager
+def open_mask_buffer(selection: Selection) -> Iterator[MaskBuffer]:
+    """Create a buffer in a temporary folder (``TMPDIR``), and remove it in the end.
+
+    Raises :class:`~maskscore.errors.OutputError` when the folder is full.
+    """
+    try:
+        with (
+            TemporaryDirectory(prefix="maskscore-export-") as folder,
+            closing(sqlite3.connect(Path(folder) / "masks.sqlite", isolation_level=None)) as database,
+        ):
+            database.executescript(_TABLES)
+            yield MaskBuffer(database, selection)
+    except sqlite3.OperationalError as error:
+        raise OutputError(
+            f"The masks cannot be kept in the temporary folder: {error}. Set TMPDIR to a folder with more room."
+        ) from error
+
+
+def _category(value: Any) -> int | None:
+    number = plain_id(value)
+    return number if isinstance(number, int) and abs(number) < 1 << 63 else None

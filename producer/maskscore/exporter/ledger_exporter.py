@@ -1,0 +1,128 @@
+"""The exporter: the ledger's numbers for Prometheus, and a sweeper, so that both are there without any worker.
+
+Needs the extra ``metrics``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import redis
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, redis_reason, refuse_cluster
+from maskscore.errors import FailureCode
+from maskscore.exporter.http_endpoint import Endpoint
+from maskscore.exporter.prometheus import counter_family, family, new_registry, sweep_counters
+from maskscore.ledger import Ledger, Sweeper, WorkerRegistry
+from maskscore.observability import DEAD_LETTERS, JOBS, JOBS_ENDED, OLDEST_WAITING, REDIS_UP, WORKERS
+from maskscore.settings import WorkerSettings
+
+__all__ = ["DEFAULT_PORT", "LedgerCollector", "run_exporter"]
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 9808
+# Two tries fit into Prometheus's usual 10 s for a scrape.
+_MOST_TIMEOUT_S = 3.0
+# What `rate` and `increase` see must have been 0 before it was 1.
+_ENDS = [
+    *(("failed", code.value) for code in FailureCode if code not in (FailureCode.CANCELLED, FailureCode.EXPIRED)),
+    *((state, "") for state in ("succeeded", "cancelled", "expired")),
+]
+
+
+def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Callable[[int], None]) -> None:
+    """Serve ``/metrics`` and ``/healthz``, and keep the ledger, until ``stop`` is set.
+
+    ``started`` is called with the port. It begins and goes on while Redis is away. Raises
+    :class:`~maskscore.errors.SettingsError` when the port cannot be opened, or Redis runs in cluster mode.
+    """
+    registry = new_registry()
+    with ExitStack() as stack:
+        client = stack.enter_context(connect(settings))
+        refuse_cluster(client, settings)
+        ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        app = make_app(settings)
+        stack.callback(app.close)
+        name = f"exporter-{socket.gethostname()}-{os.getpid()}"
+        sweeper = Sweeper(
+            ledger,
+            Sender(app),
+            settings,
+            name=name,
+            queue_keys=queue_keys(app, settings.namespace),
+            swept=sweep_counters(registry),
+        )
+        registry.register(LedgerCollector(settings))
+        probe = {"/healthz": lambda: None if sweeper.alive else "the sweeper has ended"}
+        endpoint = Endpoint(settings.http_host, settings.http_port or DEFAULT_PORT, registry, probe)
+        for thread in (sweeper, endpoint):
+            thread.start()
+            stack.callback(thread.close)
+        log.info(
+            "serving http://%s:%d/metrics of %s, namespace %r",
+            settings.http_host,
+            endpoint.port,
+            public_url(settings.redis_url),
+            settings.namespace,
+        )
+        started(endpoint.port)
+        stop.wait()
+
+
+class LedgerCollector(Collector):
+    """Asks the ledger at each scrape, so that nothing old is ever shown."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        timeout_s = min(settings.redis_timeout_s, _MOST_TIMEOUT_S)
+        client = connect(settings.model_copy(update={"redis_timeout_s": timeout_s}))
+        # The second try is for a connection that was left over from before a restart of Redis.
+        client.set_retry(Retry(NoBackoff(), 1))
+        self._ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        self._workers = WorkerRegistry(client, namespace=settings.namespace)
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the metrics without asking Redis."""
+        yield from map(family, (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, REDIS_UP))
+        yield counter_family(JOBS_ENDED)
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask, and return the gauges; only ``maskscore_redis_up`` where Redis does not answer."""
+        try:
+            backlog = self._ledger.backlog()
+            totals = self._ledger.totals()
+            workers = self._workers.count()
+        except redis.RedisError as error:
+            log.warning("Redis did not answer a scrape: %s", redis_reason(error))
+            yield _one(family(REDIS_UP), 0)
+            return
+        yield _one(family(REDIS_UP), 1)
+        jobs = family(JOBS)
+        for state, count in (
+            ("waiting", backlog.waiting),
+            ("running", backlog.running),
+            ("delayed", backlog.delayed),
+        ):
+            jobs.add_metric([state], count)
+        yield jobs
+        ended = counter_family(JOBS_ENDED)
+        for (state, code), count in {**dict.fromkeys(_ENDS, 0), **totals}.items():
+            ended.add_metric([state, code], count)
+        yield ended
+        yield _one(family(DEAD_LETTERS), backlog.dead)
+        yield _one(family(OLDEST_WAITING), backlog.oldest_waiting_s)
+        yield _one(family(WORKERS), workers)
+
+
+def _one(gauge: GaugeMetricFamily, value: float) -> GaugeMetricFamily:
+    gauge.add_metric([], value)
+    return gauge

@@ -1,0 +1,129 @@
+"""Entries of a masks document, in whichever layout, → masks with ids of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from maskscore.formats.outcomes import Size, UnreadableMask
+from maskscore.masks import count_fitting
+from maskscore.schema import MOST_LEVELS, Mask, deeper, explain, plain_id
+
+__all__ = ["id_of", "masks_of", "with_polygon_size"]
+
+AnyMask = TypeVar("AnyMask", bound=Mask | UnreadableMask)
+
+_OWN = ("polygon_convention", "polygon_size")
+
+
+def id_of(given: Any, index: int) -> str:
+    """Return an id as text: a text as given, an integer (also as 1.0), and the position for anything else."""
+    return str(given if isinstance(given, str) else plain_id(given)) if _is_id(given) else str(index)
+
+
+def masks_of(entries: Sequence[Any], polygon_size: Size | None = None) -> list[Mask | UnreadableMask]:
+    """Return the mask of each entry, in their order.
+
+    ``polygon_size`` is the ``(height, width)`` that polygons are in pixels of, where the file says so. The masks carry
+    it where they fit the image turned as well as not, so that they alone do not say which is meant.
+
+    An entry is an object with ``segmentation`` (an RLE or polygons), perhaps ``id``, and any further fields, which are
+    kept for ``upstream``; a number in them that is not finite becomes ``None``, since a result must be JSON. What a
+    reader could make nothing of comes as an :class:`~maskscore.formats.UnreadableMask`, and stays one, without the
+    fields that no result could hold.
+
+    An id is a text or an integer, which is read as its text. A mask without one (no ``id``, or ``null``) is called by
+    its position. An entry that is no mask becomes an :class:`~maskscore.formats.UnreadableMask`, and so does what has
+    an id that is taken: of masks with equal ids the first is read, and one that is only called by its position gives
+    way to one that has this id of its own. No entry costs its neighbours anything.
+    """
+    masks = [_mask(entry, index) for index, entry in enumerate(entries)]
+    named = [isinstance(entry, dict) and entry.get("id") is not None for entry in entries]
+    return with_polygon_size(_unique(masks, named), polygon_size)
+
+
+def with_polygon_size(masks: list[AnyMask], size: Size | None) -> list[AnyMask]:
+    """Return the masks with the ``(height, width)`` that polygons are in pixels of, where that says what they do not.
+
+    It does where they fit an image of this size as well as the image turned.
+    """
+    silent = [
+        isinstance(mask, Mask) and isinstance(mask.segmentation, list) and not mask.polygon_size for mask in masks
+    ]
+    if size is None or size[0] == size[1] or min(size) < 1 or not any(silent):
+        return masks
+    if count_fitting(masks, *size) != count_fitting(masks, *size[::-1]):
+        return masks
+    # The size is valid, so that nothing is validated again.
+    return [
+        mask.model_copy(update={"polygon_size": size}) if isinstance(mask, Mask) and is_silent else mask
+        for mask, is_silent in zip(masks, silent, strict=True)
+    ]
+
+
+def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
+    if isinstance(entry, UnreadableMask):
+        kept = {name: _finite(value) for name, value in entry.upstream.items() if not deeper(value, MOST_LEVELS)}
+        return UnreadableMask(entry.id, entry.message, kept)
+    if not isinstance(entry, dict):
+        return UnreadableMask(str(index), f"Entry {index} is not an object with `segmentation`.")
+    given = entry.get("id")
+    is_id = _is_id(given)
+    mask_id = id_of(given, index)
+    own = {name: entry[name] for name in _OWN if name in entry}
+    fields = {name: value for name, value in entry.items() if name not in ("id", "segmentation", *_OWN)}
+    if any(deeper(value, MOST_LEVELS) for value in fields.values()):
+        return UnreadableMask(mask_id, f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep.")
+    upstream = {name: _finite(value) for name, value in fields.items()}
+    if given is not None and not is_id:
+        message = f"Entry {index} has an id that is neither a text nor an integer but of the type {_kind(given)}."
+        return UnreadableMask(mask_id, message, upstream)
+    if entry.get("segmentation") is None:
+        box = next((name for name in ("bbox", "box") if name in entry), None)
+        what = f"has a box (`{box}`) and no `segmentation`" if box else "has no `segmentation`"
+        return UnreadableMask(mask_id, f"Entry {index} {what}: it is no mask.", upstream)
+    try:
+        return Mask.model_validate({"id": mask_id, "segmentation": entry.get("segmentation"), **own, **upstream})
+    except ValidationError as error:
+        return UnreadableMask(mask_id, f"The mask does not fit: {explain(error)}.", upstream)
+
+
+def _is_id(given: Any) -> bool:
+    return isinstance(given, str) or plain_id(given) is not None
+
+
+def _kind(value: object) -> str:
+    return {bool: "boolean", float: "number", list: "list", dict: "object"}.get(type(value), type(value).__name__)
+
+
+def _unique(masks: list[Mask | UnreadableMask], named: list[bool]) -> list[Mask | UnreadableMask]:
+    """Return the masks with each id once: masks with ids of their own choose first, then those by position."""
+    holders: dict[str, int] = {}
+    for index in sorted(range(len(masks)), key=lambda index: not named[index]):
+        if isinstance(masks[index], Mask):
+            holders.setdefault(masks[index].id, index)
+    return [
+        _taken(mask, index, holders[mask.id], named[index])
+        if isinstance(mask, Mask) and holders[mask.id] != index
+        else mask
+        for index, mask in enumerate(masks)
+    ]
+
+
+def _taken(mask: Mask, index: int, holder: int, named: bool) -> UnreadableMask:
+    what = f"has the id {mask.id!r:.60}" if named else f"has no id, and its position {index} is an id"
+    message = f"Entry {index} {what} that entry {holder} has, too; ids must be unique within an image."
+    return UnreadableMask(mask.id, message, mask.upstream)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return value

@@ -1,0 +1,156 @@
+"""Who may use the gateway: bearer tokens with names, from a variable or a file that may change."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from maskscore.errors import SettingsError
+from maskscore.settings import GatewaySettings
+
+__all__ = ["LOOK_AGAIN_S", "Identity", "Tokens", "is_loopback", "open_tokens"]
+
+log = logging.getLogger(__name__)
+
+_SHORTEST: Final = 16
+LOOK_AGAIN_S: Final = 2.0
+"""Seconds between two looks at the file of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A token, as it was known when a request came: its name and its SHA-256."""
+
+    name: str
+    digest: bytes = field(repr=False)
+
+
+class Tokens:
+    """The tokens by their names; only their SHA-256 is kept.
+
+    Parameters
+    ----------
+    given: ``NAME=TOKEN`` each.
+    file: with further ones, one per line; empty lines and those that begin with ``#`` are left out. It is read again
+        when it has changed; as long as what it holds then cannot be used, the tokens stay as they were.
+
+    Raises :class:`~maskscore.errors.SettingsError`, which never shows a token.
+    """
+
+    def __init__(self, given: Iterable[str], file: Path | None = None) -> None:
+        self._given = _digests(given, "MASKSCORE_GATEWAY_TOKENS")
+        self._file = file
+        self._seen: tuple[int, int, int] | None = None
+        self._looked = time.monotonic()
+        self._all = self._given
+        if file is not None:
+            self._seen, self._all = self._read(file)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def identify(self, token: str) -> Identity | None:
+        """Return whose token this is; ``None`` for an unknown one. Takes the same time for each."""
+        self.look_again()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for name, known in self._all.items():
+            if hmac.compare_digest(known, digest):
+                found = Identity(name, digest)
+        return found
+
+    def name_of(self, token: str) -> str | None:
+        """Return the name of :meth:`identify`."""
+        identity = self.identify(token)
+        return identity.name if identity else None
+
+    def knows(self, identity: Identity) -> bool:
+        """Whether the token is still one of these, under the same name."""
+        return self._all.get(identity.name) == identity.digest
+
+    def look_again(self) -> None:
+        """Read the file again if it has changed; no more often than every :data:`LOOK_AGAIN_S`."""
+        if self._file is None or time.monotonic() - self._looked < LOOK_AGAIN_S:
+            return
+        self._looked = time.monotonic()
+        try:
+            if _stamp(self._file) != self._seen:
+                self._seen, self._all = self._read(self._file)
+                log.info("%s was read again: %d tokens", self._file, len(self._all))
+        except (OSError, SettingsError) as error:
+            log.warning("the tokens stay as they were: %s", error)
+
+    def _read(self, file: Path) -> tuple[tuple[int, int, int], dict[str, bytes]]:
+        try:
+            stamp, text = _stamp(file), file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"MASKSCORE_GATEWAY_TOKENS_FILE: {file} cannot be read: {error}.") from None
+        lines = [line.strip() for line in text.splitlines()]
+        named = [line for line in lines if line and not line.startswith("#")]
+        return stamp, {**self._given, **_digests(named, str(file))}
+
+
+def open_tokens(settings: GatewaySettings) -> Tokens | None:
+    """Return the tokens; ``None`` where none is asked for.
+
+    Raises :class:`~maskscore.errors.SettingsError` where there are none although strangers can redis_probe the gateway.
+    """
+    given = settings.gateway_tokens.get_secret_value().split(",") if settings.gateway_tokens else []
+    tokens = Tokens((each.strip() for each in given if each.strip()), settings.gateway_tokens_file)
+    if not settings.gateway_auth:
+        log.warning("no token is asked for: whoever reaches %s may use the gateway", settings.gateway_host)
+        return None
+    if not len(tokens):
+        if settings.gateway_tokens_file is not None:
+            raise SettingsError(
+                f"MASKSCORE_GATEWAY_TOKENS_FILE: {settings.gateway_tokens_file} has no token. Write NAME=TOKEN lines "
+                "into it, or say --no-auth where everybody on this machine may use the gateway."
+            )
+        if not is_loopback(settings.gateway_host):
+            raise SettingsError(
+                f"The gateway would listen on {settings.gateway_host} without any token. Set MASKSCORE_GATEWAY_TOKENS "
+                "(NAME=TOKEN) or MASKSCORE_GATEWAY_TOKENS_FILE, or listen on 127.0.0.1, or say --no-auth where "
+                "something else keeps strangers out."
+            )
+        log.warning("no tokens are set: whoever is on this machine may use the gateway")
+        return None
+    return tokens
+
+
+def _digests(named: Iterable[str], where: str) -> dict[str, bytes]:
+    digests: dict[str, bytes] = {}
+    for number, each in enumerate(named, start=1):
+        name, equals, token = (part.strip() for part in each.partition("="))
+        if not equals or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise SettingsError(
+                f"{where}: entry {number} is not NAME=TOKEN; a name has letters, digits, '-', '_', '.'."
+            )
+        if len(token) < _SHORTEST:
+            raise SettingsError(
+                f"{where}: the token of {name!r} is shorter than {_SHORTEST} characters. `openssl rand -hex 32` makes "
+                "a good one."
+            )
+        if name in digests:
+            raise SettingsError(f"{where}: there are two tokens of the name {name!r}.")
+        digests[name] = hashlib.sha256(token.encode()).digest()
+    return digests
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can redis_probe what listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,132 @@
+"""The state that all requests of one gateway share, as FastAPI dependencies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Annotated, Any, Final, TypeVar, cast
+
+import anyio
+from fastapi import Depends, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from maskscore.client import AsyncClient
+from maskscore.gateway.access_tokens import Tokens
+from maskscore.gateway.authentication import TokenRequests, revoked_event
+from maskscore.gateway.job_submission import JobSubmitter
+from maskscore.gateway.request_bodies import BodyReader
+from maskscore.settings import GatewaySettings
+from maskscore.storage import Objects
+
+__all__ = ["WORKERS_HEADER", "Gateway", "SharedGateway", "add_workers_header", "authenticated"]
+
+T = TypeVar("T")
+
+_END: Final = object()
+_BEAT_S: Final = 1.0
+_WORKERS_HEADER_NAME: Final = "Maskscore-Workers"
+WORKERS_HEADER: Final[dict[str, Any]] = {
+    _WORKERS_HEADER_NAME: {
+        "description": "`0`: jobs are queued and no worker is alive, so they wait. Absent otherwise.",
+        "schema": {"type": "string", "enum": ["0"]},
+    }
+}
+"""The response header as OpenAPI describes it."""
+_bearer = HTTPBearer(auto_error=False, description="One of the gateway's tokens.")
+
+
+class Gateway:
+    """The settings, the client, the callers, and the stop event of one gateway process."""
+
+    def __init__(self, settings: GatewaySettings, tokens: Tokens | None, client: AsyncClient) -> None:
+        self.settings = settings
+        self.client = client
+        self.stopping = asyncio.Event()
+        self.loop_ran_at = time.monotonic()
+        self.callers = TokenRequests(tokens, most=settings.gateway_max_requests_per_token)
+        self.bodies = BodyReader(settings)
+        # Content ids read ETags in the buckets of the settings alone.
+        self._content = Objects(buckets=settings.gateway_content_buckets, result_buckets=())
+        self.submitter = JobSubmitter(settings, client, self._content)
+
+    async def run_housekeeping(self) -> None:
+        """Record that the event loop runs, and end requests of revoked tokens, once per second."""
+        while True:
+            self.loop_ran_at = time.monotonic()
+            self.callers.end_revoked()
+            await asyncio.sleep(_BEAT_S)
+
+    def close(self) -> None:
+        """Close the submitter and the object store."""
+        self.submitter.close()
+        self._content.close()
+
+    async def while_wanted(self, request: Request, waiting: Coroutine[Any, Any, T | None]) -> T | None:
+        """Return the result, or ``None`` if the caller disconnects, its token is revoked, or the gateway stops."""
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(waiting),
+            asyncio.create_task(_disconnected(request)),
+            asyncio.create_task(self.stopping.wait()),
+            asyncio.create_task(revoked_event(request).wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].result() if tasks[0].done() else None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def while_known(self, request: Request, items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+        """Yield the items until the caller's token is revoked or the gateway stops; close the generator at the end."""
+        ends = [asyncio.create_task(self.stopping.wait()), asyncio.create_task(revoked_event(request).wait())]
+        following: asyncio.Task[T | object] | None = None
+        try:
+            while True:
+                following = asyncio.create_task(_next(items))
+                await asyncio.wait([following, *ends], return_when=asyncio.FIRST_COMPLETED)
+                if not following.done() or (item := following.result()) is _END:
+                    return
+                yield cast(T, item)
+        finally:
+            # Also where the caller has gone, which cancels each further wait.
+            with anyio.CancelScope(shield=True):
+                tasks = [*ends, following] if following else ends
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await items.aclose()
+
+
+async def _next(items: AsyncGenerator[T]) -> T | object:
+    return await anext(items, _END)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# Not a plain function: FastAPI would call it in a thread, and many requests at once in as many threads.
+async def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+SharedGateway = Annotated[Gateway, Depends(_gateway)]
+
+
+async def authenticated(
+    request: Request,
+    gateway: SharedGateway,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> None:
+    """Refuse a request without a known token; record the caller's name for the access log."""
+    gateway.callers.enter(request.scope, credentials.credentials if credentials else None)
+
+
+async def add_workers_header(gateway: Gateway, response: Response) -> None:
+    """Add the header to a response about queued jobs where no worker is alive."""
+    if await gateway.client.no_worker() is not None:
+        response.headers[_WORKERS_HEADER_NAME] = "0"

@@ -1,0 +1,121 @@
+"""The sweeper: does what time alone brings about in the ledger, and sends the messages that are due or were lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+import redis
+
+from maskscore.broker import Sender
+from maskscore.errors import ServiceUnavailable
+from maskscore.ledger.jobs import Ledger
+from maskscore.ledger.records import SweepResult
+from maskscore.settings import WorkerSettings
+
+__all__ = ["Sweeper"]
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 1.0
+_AFTER_FAULT_S = 5.0
+_LOCK_S = 5.0
+_PAGE = 200
+_SHOWN = 20
+
+
+class Sweeper:
+    """A thread that sweeps the ledger every second; of all sweepers of a namespace, one does it.
+
+    Parameters
+    ----------
+    ledger: of the namespace that is swept.
+    sender: puts messages into its queue; closed with the thread.
+    queue_keys: the Redis lists that hold its queue's messages.
+    name: of this process; the lock is held under it.
+    swept: called with what each round changed.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sender: Sender,
+        settings: WorkerSettings,
+        *,
+        name: str,
+        queue_keys: Sequence[str],
+        swept: Callable[[SweepResult], None] = lambda _: None,
+    ) -> None:
+        self._ledger = ledger
+        self._sender = sender
+        self._settings = settings
+        self._name = name
+        self._swept = swept
+        self._queue_keys = list(queue_keys)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread. The lock lapses by itself."""
+        self._closing.set()
+        self._thread.join()
+        self._sender.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def sweep(self) -> SweepResult:
+        """Do one round. Raises :class:`redis.RedisError` or :class:`~maskscore.errors.ServiceUnavailable`."""
+        swept = self._ledger.sweep(
+            sweeper=self._name,
+            lock_s=_LOCK_S,
+            max_attempts=self._settings.max_attempts,
+            stranded_after_s=self._settings.stranded_after_s,
+            queue_keys=self._queue_keys,
+            limit=_PAGE,
+        )
+        self._swept(swept)
+        if swept.lapsed or swept.stranded:
+            log.warning(
+                "%d jobs had lost their worker (%d of them are given up), %d their message; they are sent again",
+                swept.lapsed,
+                swept.poisoned,
+                swept.stranded,
+            )
+        for stray in swept.strays[:_SHOWN]:
+            log.warning("put aside, since the ledger did not write it: %s", stray)
+        if len(swept.strays) > _SHOWN:
+            log.warning("and %d more entries were put aside", len(swept.strays) - _SHOWN)
+        # What is not sent now, since the broker is away, counts as stranded later.
+        self._sender.send(swept.messages)
+        return swept
+
+    def _run(self) -> None:
+        pause, told = _EVERY_S, ""
+        while not self._closing.wait(pause):
+            pause = _EVERY_S
+            try:
+                swept = self.sweep()
+                told = ""
+                if len(swept.messages) >= _PAGE:
+                    pause = 0.05
+            except (redis.RedisError, ServiceUnavailable) as error:
+                # The same again and again would fill the log.
+                log.log(
+                    logging.DEBUG if str(error) == told else logging.WARNING,
+                    "the ledger could not be swept, trying again: %s",
+                    error,
+                )
+                told = str(error)
+                # When Redis is back, the workers get the time to renew their leases first.
+                pause = _AFTER_FAULT_S
+            except Exception:
+                log.exception("the ledger could not be swept, trying again")
+                pause = _AFTER_FAULT_S

@@ -1,0 +1,189 @@
+"""Which workers there are: each writes a line about itself into Redis, again and again, with a time to live.
+
+``{namespace}:worker:{name}`` holds the line as JSON, ``{namespace}:workers`` is a sorted set of the names by when they
+were last seen, Redis's clock. A worker that ends takes itself off; one that is killed is gone after the time to live.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import redis
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = ["TTL_S", "SeenWorker", "WorkerHeartbeat", "WorkerLine", "WorkerRegistry", "no_worker_sentence"]
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 2.0
+_EXAMINED_EVERY: Final = 5
+TTL_S: Final = 15.0
+"""Seconds without a sign of life after which a worker does not count any more."""
+
+
+def no_worker_sentence(namespace: str) -> str:
+    """Say that no worker of a namespace is alive, and what to do."""
+    return (
+        f"No worker is alive in the namespace {namespace!r} of this Redis, so queued jobs wait. Start one with "
+        "`maskscore worker` or `maskscore up`; `maskscore top` shows those that there are."
+    )
+
+
+class WorkerLine(BaseModel):
+    """What a worker says about itself.
+
+    ``jobs_done`` counts attempts that ended, ``masks_done`` the masks of succeeded jobs, both since the start;
+    ``masks_per_s`` and ``batch_fill`` (0 to 1) are of the last 10 s. The GPU's figures are ``None`` on a CPU, or where
+    the driver does not say. Readers ignore fields that they do not know: workers of two releases may run side by side.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    device: str
+    precision: str
+    concurrency: int
+    architecture: str
+    weights_digest: str
+    started_at: datetime
+    state: Literal["running", "draining"] = "running"
+    jobs_done: int = 0
+    masks_done: int = 0
+    masks_per_s: float = 0.0
+    in_flight: int = 0
+    batch_fill: float = 0.0
+    gpu_memory_used: int | None = None
+    gpu_memory_total: int | None = None
+    gpu_utilization: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWorker:
+    """A worker's line, and how many seconds ago it was written, by Redis's clock."""
+
+    line: WorkerLine
+    age_s: float
+
+
+class WorkerRegistry:
+    """The workers of one namespace. Every method raises :class:`redis.RedisError` when Redis does not answer."""
+
+    def __init__(self, client: redis.Redis, *, namespace: str) -> None:
+        self._redis: Any = client
+        self._prefix = f"{namespace}:worker:"
+        self._names = f"{namespace}:workers"
+
+    def write(self, line: WorkerLine) -> None:
+        """Write or renew a worker's line."""
+        now = self._now()
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(self._prefix + line.name, line.model_dump_json(), px=int(TTL_S * 1000))
+            pipeline.zadd(self._names, {line.name: now})
+            pipeline.zremrangebyscore(self._names, "-inf", now - TTL_S * 1000)
+            # Written before Redis's clock was put back, by a worker that has not written since.
+            pipeline.zremrangebyscore(self._names, now + TTL_S * 1000, "+inf")
+            pipeline.execute()
+
+    def remove(self, name: str) -> None:
+        """Take a worker off that has ended."""
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(self._prefix + name)
+            pipeline.zrem(self._names, name)
+            pipeline.execute()
+
+    def workers(self) -> list[SeenWorker]:
+        """Return the workers that live, by name. A line that cannot be read is left out."""
+        now = self._now()
+        seen = self._redis.zrangebyscore(self._names, now - TTL_S * 1000, now + TTL_S * 1000, withscores=True)
+        if not seen:
+            return []
+        lines = self._redis.mget([self._prefix + name.decode() for name, _ in seen])
+        workers = []
+        for (name, written), text in zip(seen, lines, strict=True):
+            if text is None:
+                continue
+            try:
+                line = WorkerLine.model_validate_json(text)
+            except ValidationError:
+                log.warning("the line of worker %s cannot be read: it is of another release", name.decode())
+                continue
+            workers.append(SeenWorker(line, max(0.0, (now - written) / 1000)))
+        return sorted(workers, key=lambda worker: worker.line.name)
+
+    def count(self) -> int:
+        """Return how many workers live."""
+        now = self._now()
+        return int(self._redis.zcount(self._names, now - TTL_S * 1000, now + TTL_S * 1000))
+
+    def _now(self) -> float:
+        seconds, micros = self._redis.time()
+        return float(seconds * 1000 + micros / 1000)
+
+
+class WorkerHeartbeat:
+    """A thread that writes a worker's line every two seconds, and takes it off in the end.
+
+    Parameters
+    ----------
+    describe: returns the line as it is now.
+    examine: returns what Redis does not allow its user; asked in every fifth round.
+    """
+
+    def __init__(
+        self,
+        registry: WorkerRegistry,
+        describe: Callable[[], WorkerLine],
+        examine: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._registry = registry
+        self._describe = describe
+        self._examine = examine
+        self.refused: str | None = None
+        """What Redis has not allowed, as of the last look."""
+        self._answered: float | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    @property
+    def silence_s(self) -> float | None:
+        """Seconds since Redis last took the line; ``None`` before the first time."""
+        return None if self._answered is None else time.monotonic() - self._answered
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread and take the line off, if Redis answers; if not, it goes with its time to live."""
+        self._closing.set()
+        self._thread.join()
+        try:
+            self._registry.remove(self._describe().name)
+        except redis.RedisError as error:
+            log.debug("the line could not be taken off: %s", error)
+
+    def _run(self) -> None:
+        for round_number in itertools.count():
+            try:
+                self._registry.write(self._describe())
+                if round_number % _EXAMINED_EVERY == 0:
+                    self.refused = self._examine()
+                self._answered = time.monotonic()
+            except redis.exceptions.NoPermissionError as error:
+                self.refused = str(error)
+            except redis.RedisError as error:
+                log.debug("the line could not be written, trying again: %s", error)
+            except Exception:
+                log.exception("the line could not be written, trying again")
+            if self._closing.wait(EVERY_S):
+                return

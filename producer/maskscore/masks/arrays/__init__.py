@@ -1,0 +1,26 @@
+"""Masks as NumPy arrays: RLE, runs and polygons. For those who have NumPy: workers, and readers of arrays."""
+
+from __future__ import annotations
+
+from maskscore.masks.arrays.polygons import MOST_CROSSINGS, TooMuchWork, filled_outline_runs, polygon_runs
+from maskscore.masks.arrays.rle import count_labels, read_counts, rle_in_box, rle_of_mask, rles_of_labels
+from maskscore.masks.arrays.runs import Bits, Ints, Runs, bits_in_box, box_of_runs, runs_of_bits, union
+
+__all__ = [
+    "MOST_CROSSINGS",
+    "Bits",
+    "Ints",
+    "Runs",
+    "TooMuchWork",
+    "bits_in_box",
+    "box_of_runs",
+    "count_labels",
+    "filled_outline_runs",
+    "polygon_runs",
+    "read_counts",
+    "rle_in_box",
+    "rle_of_mask",
+    "rles_of_labels",
+    "runs_of_bits",
+    "union",
+]

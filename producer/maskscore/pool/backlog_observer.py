@@ -1,0 +1,78 @@
+"""A thread that reads the ledger's backlog periodically, so that a slow Redis does not block the supervisor."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+
+import redis
+
+from maskscore.broker import redis_reason
+from maskscore.ledger import Ledger
+from maskscore.pool.scaling import Observation
+
+__all__ = ["BacklogObserver"]
+
+log = logging.getLogger("maskscore.pool")
+
+
+class BacklogObserver:
+    """A thread that counts the jobs that have not ended.
+
+    Parameters
+    ----------
+    every_s: seconds between two observations.
+    keep_s: seconds for which an observation is kept; the cool-down at least.
+    """
+
+    def __init__(self, ledger: Ledger, *, every_s: float, keep_s: float) -> None:
+        self._ledger = ledger
+        self._every_s = every_s
+        self._keep_s = keep_s + 2 * every_s
+        self._seen: deque[Observation] = deque()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="demand", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._closing.set()
+        self._thread.join()
+
+    def seen(self) -> list[Observation]:
+        """Return the kept observations, the latest last."""
+        with self._lock:
+            return list(self._seen)
+
+    def observe(self) -> None:
+        """Make one observation."""
+        jobs = self._count()
+        now = time.monotonic()
+        with self._lock:
+            self._seen.append(Observation(now, jobs))
+            while self._seen[0].at < now - self._keep_s:
+                self._seen.popleft()
+
+    def _run(self) -> None:
+        while True:
+            self.observe()
+            if self._closing.wait(self._every_s):
+                return
+
+    def _count(self) -> int | None:
+        answered = not self._seen or self._seen[-1].jobs is not None
+        try:
+            backlog = self._ledger.backlog()
+        except redis.RedisError as error:
+            if answered:
+                log.warning("Redis does not answer: %s; the pool stays as it is until it does", redis_reason(error))
+            return None
+        if not answered:
+            log.info("Redis answers again")
+        return backlog.waiting + backlog.running + backlog.delayed

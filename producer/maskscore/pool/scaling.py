@@ -1,0 +1,55 @@
+"""The number of workers for a backlog: a pure function of the observations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Observation", "PoolLimits", "workers_for", "workers_wanted"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Between ``least`` and ``most`` workers, one per ``jobs_per_worker`` jobs; fewer only after ``cool_down_s``."""
+
+    least: int
+    most: int
+    jobs_per_worker: int
+    cool_down_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The jobs that had not ended (waiting, running and delayed) at a moment; ``None``: Redis did not answer.
+
+    ``at`` is in seconds of any clock that never goes back.
+    """
+
+    at: float
+    jobs: int | None
+
+
+def workers_for(jobs: int, limits: PoolLimits) -> int:
+    """Return ``ceil(jobs / jobs_per_worker)`` within the limits: the formula of KEDA and of the HPA."""
+    return min(limits.most, max(limits.least, math.ceil(jobs / limits.jobs_per_worker)))
+
+
+def workers_wanted(seen: Sequence[Observation], present: int, limits: PoolLimits) -> int:
+    """Return how many workers there should be, where ``present`` were wanted until now.
+
+    More, as soon as the latest observation asks for them. Fewer, only when every observation of the whole cool-down
+    asked for fewer: then as many as the busiest of them asked for. While Redis does not answer, or did not within the
+    cool-down, nobody knows that a worker is idle, and none is ended. ``seen`` is in the order of time.
+    """
+    present = min(limits.most, max(limits.least, present))
+    if not seen or seen[-1].jobs is None:
+        return present
+    target = workers_for(seen[-1].jobs, limits)
+    if target >= present:
+        return target
+    begin = seen[-1].at - limits.cool_down_s
+    if seen[0].at > begin:
+        return present
+    recent = [observation.jobs for observation in seen if observation.at >= begin]
+    return min(present, max(present if jobs is None else workers_for(jobs, limits) for jobs in recent))

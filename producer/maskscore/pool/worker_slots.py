@@ -1,0 +1,86 @@
+"""Slots for workers: a device each, or a share of the CPU's cores."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from maskscore.errors import SettingsError
+
+__all__ = ["WorkerSlot", "available_cores", "cpu_slots", "device_slots", "find_devices"]
+
+_ASK = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+_ASK_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class WorkerSlot:
+    """A slot for one worker: the environment variables that pin it, and its cores (empty: all)."""
+
+    name: str
+    environment: dict[str, str] = field(default_factory=dict)
+    cores: frozenset[int] = frozenset()
+
+
+def find_devices() -> list[str]:
+    """Return ``cuda:0``, ``cuda:1`` ..., or ``cpu`` where PyTorch sees no GPU.
+
+    A process of its own asks PyTorch, so that this one needs no gigabyte and holds no context on a GPU. Raises
+    :class:`~maskscore.errors.SettingsError` with what it said where it fails.
+    """
+    command = [sys.executable, "-c", _ASK]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=False)
+        said = asked.stdout.strip().splitlines() or [""]
+        if asked.returncode == 0 and said[-1].isdecimal():
+            return [f"cuda:{index}" for index in range(int(said[-1]))] or ["cpu"]
+        reason = (asked.stderr.strip().splitlines() or said)[-1]
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {_ASK_TIMEOUT_S:g} s"
+    raise SettingsError(f"PyTorch could not say which devices there are: {reason}. Name them: --devices cuda:0,cuda:1.")
+
+
+def device_slots(devices: Iterable[str]) -> list[WorkerSlot]:
+    """Return a slot per device; one that is named twice holds two workers.
+
+    Raises :class:`~maskscore.errors.SettingsError` for what is no device's name.
+    """
+    slots = []
+    for device in devices:
+        if not re.fullmatch(r"cpu|cuda:\d+", device):
+            raise SettingsError(f"--devices: {device!r} is no device. Give cuda:0,cuda:1 or the like, cpu, or auto.")
+        slots.append(WorkerSlot(device, {"MASKSCORE_DEVICE": device}))
+    return slots
+
+
+def available_cores() -> list[int]:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def cpu_slots(count: int, cores: Sequence[int]) -> list[WorkerSlot]:
+    """Divide the cores among ``count`` CPU workers: neighbours together, none shared, unless there are too few.
+
+    Each worker computes with as many threads as it has cores, unless ``OMP_NUM_THREADS`` is set.
+    """
+    slots = []
+    for index in range(count):
+        if count <= len(cores):
+            share = cores[index * len(cores) // count : (index + 1) * len(cores) // count]
+        else:
+            share = [cores[index % len(cores)]]
+        threads = os.environ.get("OMP_NUM_THREADS") or str(len(share))
+        environment = {"MASKSCORE_DEVICE": "cpu", "OMP_NUM_THREADS": threads}
+        slots.append(WorkerSlot(f"cpu:{_span(share)}", environment, frozenset(share)))
+    return slots
+
+
+def _span(cores: Sequence[int]) -> str:
+    whole = len(cores) > 1 and cores[-1] - cores[0] == len(cores) - 1
+    return f"{cores[0]}-{cores[-1]}" if whole else "+".join(map(str, cores))

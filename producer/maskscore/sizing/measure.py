@@ -1,0 +1,172 @@
+"""Measures what a job and a result take in Redis: ``python -m maskscore.sizing.measure`` (needs ``maskscore[local]``).
+
+A real Redis of its own is filled through the client, the jobs are ended through the ledger, and what ``used_memory``
+of Redis's INFO grew by is divided by the number of jobs. Jobs with few and with many masks give the share of a mask.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from maskscore.broker import connect
+from maskscore.client import Client
+from maskscore.devstack import start_redis
+from maskscore.ledger import Ledger, new_token
+from maskscore.prompts import (
+    load_builtin,
+)
+from maskscore.schema import (
+    RLE,
+    Component,
+    ImageInfo,
+    Job,
+    JobResult,
+    JobState,
+    Mask,
+    ModelIdentity,
+    PromptSet,
+    PromptSetIdentity,
+    Timings,
+    pack,
+    text_from_counts,
+)
+from maskscore.settings import ClientSettings
+
+__all__ = ["measure"]
+
+_FEW, _MANY = 20, 100
+_HEIGHT, _WIDTH = 1500, 2250
+_ROUGH = 3
+
+
+def measure(jobs: int = 1000) -> dict[str, float]:
+    """Return bytes by the names of :mod:`maskscore.sizing.job_bytes`, from ``jobs`` jobs of each kind.
+
+    Raises :class:`~maskscore.devstack.LocalServiceError` where there is no Redis to start.
+    """
+    with tempfile.TemporaryDirectory() as folder, start_redis(Path(folder), config={"appendonly": "no"}) as server:
+        by_uri = [_fill(server.url, jobs, masks, inline=False) for masks in (_FEW, _MANY)]
+        inline = [_fill(server.url, jobs, masks, inline=True) for masks in (_FEW, _MANY)]
+    few, many = by_uri
+    per_mask = _MANY - _FEW
+    return {
+        "QUEUED_JOB": many["queued"],
+        "MASK_IN_REDIS": (inline[1]["queued"] - inline[0]["queued"]) / per_mask,
+        "ENDED_JOB": many["ended"],
+        "RESULT_MASK": ((many["stored"] - many["ended"]) - (few["stored"] - few["ended"])) / per_mask,
+        "OBJECT_JOB": few["object"] - _FEW * (many["object"] - few["object"]) / per_mask,
+        "OBJECT_MASK": (many["object"] - few["object"]) / per_mask,
+    }
+
+
+def _fill(url: str, count: int, masks: int, *, inline: bool) -> dict[str, float]:
+    """Return bytes per job: queued, ended with the result elsewhere, ended with it in Redis; and the result's JSON."""
+    settings = ClientSettings(redis_url=url, namespace=f"maskscore-{uuid.uuid4().hex[:4]}")
+    client = connect(settings)
+    ledger = Ledger(client, namespace=settings.namespace, ttl_s=3600)
+    dice = random.Random(1)
+    prompts = load_builtin("default")
+    found = {}
+    for kind in ("stored", "ended"):
+        with Client(settings) as producer:
+            before = _used(client)
+            jobs = [_job(number, masks, dice, inline=inline) for number in range(count)]
+            producer.submit_many(jobs, batch_id=f"nightly-{kind}")
+            found["queued"] = (_used(client) - before) / count
+        document = b""
+        for job in jobs:
+            result = _result(job, masks, prompts, dice)
+            claim = ledger.claim(job.job_id, token=new_token(), worker="gpu-node-17-12345", lease_s=600)
+            assert not isinstance(claim, str), claim
+            document = result.model_dump_json().encode()
+            if kind == "stored":
+                ledger.finish(claim, result=pack(result))
+            else:
+                ledger.finish(claim, result_uri=f"s3://sa-1b-scores/run-1/{job.job_id}.json")
+        # Nobody took the messages; they are a part of a queued job, and of an ended one no more.
+        client.delete(*client.scan_iter(f"{settings.namespace}:celery:*"))
+        found[kind] = (_used(client) - before) / count
+        found["object"] = float(len(document))
+    return found
+
+
+def _used(client: redis.Redis) -> int:
+    facts: Any = client.info("memory")
+    # A client's buffers come and go.
+    return int(facts["used_memory"]) - int(facts["mem_clients_normal"])
+
+
+def _job(number: int, masks: int, dice: random.Random, *, inline: bool) -> Job:
+    name = f"sa_{number + 1_000_000}"
+    listed = [_mask(index, dice) for index in range(masks)] if inline else f"s3://sa-1b/masks/{name}.json"
+    return Job.model_validate({"image": f"s3://sa-1b/images/{name}.jpg", "masks": listed})
+
+
+def _mask(index: int, dice: random.Random) -> Mask:
+    """A blob with a rough edge: some 350 characters of COCO RLE, which compress as the masks of COCO's photos do."""
+    radius = dice.randint(30, 150)
+    x, y = dice.randint(radius, _WIDTH - radius - 1), dice.randint(radius, _HEIGHT - radius - 1)
+    counts, filled = [], 0
+    for column in range(x - radius + 1, x + radius):
+        half = math.sqrt(radius**2 - (column - x) ** 2)
+        above, below = (max(1, round(half - dice.random() * _ROUGH)) for _ in range(2))
+        top = column * _HEIGHT + y - above
+        counts += [top - filled, above + below]
+        filled = top + above + below
+    counts.append(_HEIGHT * _WIDTH - filled)
+    rle = RLE(size=(_HEIGHT, _WIDTH), counts=text_from_counts(counts))
+    return Mask.model_validate({"id": str(index), "segmentation": rle, **_upstream(dice)})
+
+
+def _upstream(dice: random.Random) -> dict[str, float]:
+    return {"predicted_iou": dice.random(), "stability_score": dice.random()}
+
+
+def _result(job: Job, masks: int, prompts: PromptSet, dice: random.Random) -> JobResult:
+    components = [
+        Component(
+            id=str(index),
+            index=index,
+            box=(dice.randrange(_WIDTH), dice.randrange(_HEIGHT), dice.randrange(500), dice.randrange(500)),
+            area=dice.randrange(250_000),
+            s_pos=dice.random(),
+            s_neg=dice.random(),
+            s_pos_text=dice.choice(prompts.positive),
+            s_neg_text=dice.choice(prompts.negative),
+            p_pos_sum=dice.random(),
+            p_neg_sum=dice.random(),
+            semantic_multiplier=dice.choice((0.1, 1.0, 2.0)),
+            upstream=_upstream(dice),
+        )
+        for index in range(masks)
+    ]
+    return JobResult(
+        job_id=job.job_id,
+        batch_id="nightly",
+        state=JobState.SUCCEEDED,
+        image=ImageInfo(uri=job.image.uri, width=_WIDTH, height=_HEIGHT, etag=uuid.uuid4().hex, format="JPEG"),
+        model=ModelIdentity(
+            architecture="ViT-B-32",
+            weights_digest=f"sha256:{'0a' * 32}",
+            image_size=224,
+            precision="bf16",
+            crop_mode="fast",
+        ),
+        prompts=PromptSetIdentity(name=prompts.name, digest=prompts.digest, positive=90, negative=60),
+        components=components,
+        timings=Timings(**{name: dice.random() for name in Timings.model_fields}),
+        attempts=1,
+        worker="gpu-node-17-12345",
+    )
+
+
+if __name__ == "__main__":
+    for name, size in measure().items():
+        print(f"{name} {size:.0f}")

@@ -1,0 +1,257 @@
+"""Objects by URI: ``s3://bucket/key`` and ``file:///path``, inside what is allowed and below a size."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boto3.exceptions import S3UploadFailedError
+
+from maskscore.errors import FailureCode, JobError
+from maskscore.storage.failures import ATTEMPTS, CUT_OFF, What, changed, check_size, error_code, s3_errors
+from maskscore.storage.files import file_etag, open_file
+from maskscore.storage.names import bucket_and_key
+from maskscore.storage.s3_clients import S3_ERRORS, S3Refusal, s3_client
+
+__all__ = ["FetchedObject", "ListedObject", "Objects"]
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedObject:
+    """An object's bytes and which version of it they are."""
+
+    data: bytes
+    etag: str | None
+    version_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a listing shows it: its key below the prefix, its size in bytes, and its ETag."""
+
+    name: str
+    size: int
+    etag: str | None
+
+
+class Objects:
+    """Reads and writes objects; safe to share between threads.
+
+    Parameters
+    ----------
+    buckets, result_buckets: buckets that may be read and written; ``None`` or ``*`` inside: any.
+    file_roots: folders whose files may be read as ``file://``.
+    timeout_s: seconds that one request may take to connect, and to wait for each piece of the answer.
+    pool_size: connections kept open.
+
+    S3's address, region and credentials are boto3's own settings (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, …).
+    """
+
+    def __init__(
+        self,
+        *,
+        buckets: Collection[str] | None,
+        result_buckets: Collection[str] | None,
+        file_roots: Sequence[Path] = (),
+        timeout_s: float = 30.0,
+        pool_size: int = 10,
+    ) -> None:
+        self._buckets = buckets
+        self._result_buckets = result_buckets
+        self._file_roots = [root.resolve() for root in file_roots]
+        self._timeout_s = timeout_s
+        self._pool_size = pool_size
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def read(
+        self, uri: str, *, what: What, max_bytes: int, etag: str | None = None, version_id: str | None = None
+    ) -> FetchedObject:
+        """Read an object whole.
+
+        ``what`` it is decides the codes. ``etag`` refuses any other content than that one; ``version_id`` reads one
+        version of a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
+        ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (transient).
+        """
+        scheme, colon, _ = uri.partition(":")
+        if scheme == "s3":
+            return self._read_s3(uri, what, max_bytes, etag, version_id)
+        if scheme == "file":
+            return self._read_file(uri, what, max_bytes, etag)
+        raise JobError(
+            FailureCode.URI_INVALID,
+            f"{uri!r} has the scheme {scheme!r}; s3://bucket/key and file:///path are read."
+            if colon
+            else f"{uri!r} is not a URI; give s3://bucket/key or file:///path.",
+        )
+
+    def etag(self, uri: str, *, what: What, version_id: str | None = None) -> str:
+        """Return an object's present ETag without reading it; raises as :meth:`read` does."""
+        if uri.startswith("file:"):
+            with open_file(uri, what, self._file_roots) as (_, status):
+                return file_etag(status)
+        bucket, key = self._readable(uri)
+        given = {} if version_id is None else {"VersionId": version_id}
+        with s3_errors(uri, bucket, what):
+            answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
+        return str(answer["ETag"])
+
+    def download(self, uri: str, path: Path, *, what: What) -> None:
+        """Write an ``s3://`` object of any size into a file; raises as :meth:`read` does."""
+        bucket, key = self._readable(uri)
+        with s3_errors(uri, bucket, what):
+            self._s3().download_file(bucket, key, str(path))
+
+    def list(self, uri: str) -> Iterator[ListedObject]:
+        """Yield the objects under ``s3://bucket/prefix/`` (or ``s3://bucket/``), by key, a page per request.
+
+        The keys' order is the store's, that of their UTF-8 bytes. Raises :class:`~maskscore.errors.JobError`:
+        ``image_not_found`` (no such bucket), ``image_forbidden``, ``uri_invalid``, ``storage_unavailable`` (transient).
+        """
+        bucket, slash, prefix = uri.removeprefix("s3://").partition("/")
+        if not uri.startswith("s3://") or not bucket or not slash or (prefix and not prefix.endswith("/")):
+            raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not a prefix; write s3://bucket/prefix/.")
+        with s3_errors(uri, bucket, "image"):
+            for page in self._s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield ListedObject(item["Key"].removeprefix(prefix), int(item["Size"]), item.get("ETag"))
+
+    def write(self, uri: str, data: bytes, *, content_type: str) -> str:
+        """Write an ``s3://`` object and return its ETag.
+
+        Raises :class:`~maskscore.errors.JobError`: ``result_forbidden``, ``result_not_stored``, ``uri_invalid``,
+        ``storage_unavailable`` (transient).
+        """
+        bucket, key = self._writable(uri)
+        with s3_errors(uri, bucket, "result"):
+            answer = self._s3().put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
+            return str(answer["ETag"])
+
+    def write_new(self, uri: str, data: bytes, *, content_type: str, replaces: Callable[[bytes], None]) -> str:
+        """Write an ``s3://`` object where there is none yet, and return its ETag; raises as :meth:`write` does.
+
+        What is there already is given to ``replaces``, which raises where it must stay. A store that does not know
+        ``If-None-Match`` overwrites it.
+        """
+        bucket, key = self._writable(uri)
+        with s3_errors(uri, bucket, "result"):
+            try:
+                answer = self._s3().put_object(
+                    Bucket=bucket, Key=key, Body=data, ContentType=content_type, IfNoneMatch="*"
+                )
+                return str(answer["ETag"])
+            except S3Refusal as error:
+                if error_code(error) == "NotImplemented":
+                    return self.write(uri, data, content_type=content_type)
+                if error_code(error) not in ("PreconditionFailed", "412"):
+                    raise
+        with s3_errors(uri, bucket, "result"):
+            found = self._s3().get_object(Bucket=bucket, Key=key)
+            with closing(found["Body"]) as body:
+                replaces(body.read())
+        return self.write(uri, data, content_type=content_type)
+
+    def upload(self, uri: str, path: Path, *, content_type: str) -> None:
+        """Write a file of any size as an ``s3://`` object, in parts; raises as :meth:`write` does."""
+        bucket, key = self._writable(uri)
+        with s3_errors(uri, bucket, "result"):
+            try:
+                self._s3().upload_file(str(path), bucket, key, ExtraArgs={"ContentType": content_type})
+            except S3UploadFailedError as error:
+                # boto3 wraps what the store answered in an error of another family.
+                raise error.__cause__ or error.__context__ or error from None
+
+    def _s3(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                try:
+                    self._client = s3_client(
+                        timeout_s=self._timeout_s,
+                        attempts=ATTEMPTS,
+                        connect_timeout_s=min(self._timeout_s, 10.0),
+                        pool_size=self._pool_size,
+                    )
+                except (ValueError, *S3_ERRORS) as error:
+                    raise JobError(
+                        FailureCode.STORAGE_UNAVAILABLE,
+                        f"The object store cannot be asked: {error}. Set AWS_ENDPOINT_URL to http://host:port or "
+                        "https://host, and look at boto3's other settings.",
+                        transient=False,
+                        of_worker=True,
+                    ) from error
+            return self._client
+
+    def _readable(self, uri: str) -> tuple[str, str]:
+        bucket, key = bucket_and_key(uri)
+        if not _allowed(bucket, self._buckets):
+            raise JobError(
+                FailureCode.URI_NOT_ALLOWED,
+                f"{uri}: jobs may not read the bucket {bucket!r}. The worker's MASKSCORE_BUCKETS decides.",
+            )
+        return bucket, key
+
+    def _writable(self, uri: str) -> tuple[str, str]:
+        bucket, key = bucket_and_key(uri)
+        if not _allowed(bucket, self._result_buckets):
+            raise JobError(
+                FailureCode.RESULT_FORBIDDEN,
+                f"{uri}: results may not go to the bucket {bucket!r}. The worker's MASKSCORE_RESULT_BUCKETS decides.",
+            )
+        return bucket, key
+
+    def _read_s3(self, uri: str, what: What, max_bytes: int, etag: str | None, version_id: str | None) -> FetchedObject:
+        bucket, key = self._readable(uri)
+        conditions = {"IfMatch": etag, "VersionId": version_id}
+        given = {name: value for name, value in conditions.items() if value is not None}
+        with s3_errors(uri, bucket, what):
+            for attempt in range(1, ATTEMPTS + 1):
+                answer = self._s3().get_object(Bucket=bucket, Key=key, **given)
+                try:
+                    with closing(answer["Body"]) as body:
+                        check_size(uri, what, answer.get("ContentLength", 0), max_bytes)
+                        data = b"".join(_limited(body.iter_chunks(_CHUNK), uri, what, max_bytes))
+                    break
+                except CUT_OFF:
+                    if attempt == ATTEMPTS:
+                        raise
+        found = answer.get("ETag")
+        # Not every store knows IfMatch.
+        if etag is not None and found is not None and found.strip('"') != etag.strip('"'):
+            raise changed(uri, what, etag, found)
+        return FetchedObject(data, found, answer.get("VersionId"))
+
+    def _read_file(self, uri: str, what: What, max_bytes: int, etag: str | None) -> FetchedObject:
+        with open_file(uri, what, self._file_roots) as (file, status):
+            check_size(uri, what, status.st_size, max_bytes)
+            data = file.read(max_bytes + 1)
+        check_size(uri, what, len(data), max_bytes)
+        found = file_etag(status)
+        if etag is not None and etag.strip('"') != found.strip('"'):
+            raise changed(uri, what, etag, found)
+        return FetchedObject(data, found, None)
+
+
+def _allowed(bucket: str, names: Collection[str] | None) -> bool:
+    return names is None or bucket in names or "*" in names
+
+
+def _limited(chunks: Iterable[bytes], uri: str, what: What, max_bytes: int) -> Iterator[bytes]:
+    """Count the bytes while they come, since an answer need not state its length."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        check_size(uri, what, size, max_bytes)
+        yield chunk

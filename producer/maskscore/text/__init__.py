@@ -1,0 +1,27 @@
+"""Text from outside: control characters made visible, YAML read with line numbers, suggestions for misspelt names."""
+
+from __future__ import annotations
+
+from maskscore.text.escaping import (
+    escaped,
+    one_line,
+)
+from maskscore.text.suggestions import (
+    closest,
+    did_you_mean,
+)
+from maskscore.text.yaml_text import (
+    YamlText,
+    read_yaml,
+    read_yaml_file,
+)
+
+__all__ = [
+    "YamlText",
+    "closest",
+    "did_you_mean",
+    "escaped",
+    "one_line",
+    "read_yaml",
+    "read_yaml_file",
+]

@@ -1,0 +1,84 @@
+"""Jobs beside each other, and one alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about within 60 s"
+        time.sleep(0.001)
+
+
+def test_ordinary_jobs_run_beside_each_other() -> None:
+    gate, together = ExclusiveGate(), threading.Barrier(4, timeout=60)
+
+    def job() -> None:
+        with gate.shared():
+            together.wait()
+
+    with ThreadPoolExecutor(4) as threads:
+        for future in [threads.submit(job) for _ in range(4)]:
+            future.result()
+
+
+def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it() -> None:
+    gate, events = ExclusiveGate(), list[str]()
+    leave, entered = threading.Event(), threading.Event()
+
+    def ordinary(name: str, wait: bool) -> None:
+        with gate.shared():
+            events.append(f"{name} in")
+            entered.set()
+            if wait:
+                leave.wait(60)
+            events.append(f"{name} out")
+
+    def suspect() -> None:
+        with gate.exclusive():
+            events.append("suspect in")
+            time.sleep(0.02)
+            events.append("suspect out")
+
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(ordinary, "first", True)
+        assert entered.wait(60)
+        alone = threads.submit(suspect)
+        until(lambda: gate._waiting == 1)
+        later = threads.submit(ordinary, "later", False)
+        leave.set()
+        for future in (first, alone, later):
+            future.result(10)
+    assert events == ["first in", "first out", "suspect in", "suspect out", "later in", "later out"]
+
+
+def test_suspects_are_alone_from_each_other_too() -> None:
+    gate, inside = ExclusiveGate(), list[int]()
+
+    def suspect() -> None:
+        with gate.exclusive():
+            inside.append(1)
+            assert len(inside) == 1
+            time.sleep(0.005)
+            inside.pop()
+
+    with ThreadPoolExecutor(4) as threads:
+        for future in [threads.submit(suspect) for _ in range(8)]:
+            future.result(10)
+
+
+def test_a_job_that_fails_leaves_no_lock_behind() -> None:
+    gate = ExclusiveGate()
+    for way in (gate.exclusive, gate.shared, gate.exclusive):
+        try:
+            with way():
+                raise MemoryError
+        except MemoryError:
+            pass

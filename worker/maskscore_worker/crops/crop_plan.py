@@ -1,0 +1,128 @@
+"""Many crops of one image → one table of numbers that travels to the device in one copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from maskscore.imaging import centre_offset, resized_size
+from maskscore_worker.crops.resampling import most_taps, reach
+from maskscore_worker.crops.resize import pillow_goes_down_first
+from maskscore_worker.masks import Region
+
+__all__ = ["Column", "CropPlan", "DevicePlan", "plan_crops"]
+
+Ints = npt.NDArray[np.int64]
+
+
+class Column(IntEnum):
+    """What the table says of each crop.
+
+    A crop is a number of ``LINES``, each of ``LENGTH`` pixels: rows, or columns where it is ``TURNED`` (Pillow then
+    makes it smaller by its height first). ``ALONG`` is the side that lines run along and that is resized first,
+    ``DOWN`` the other one; ``…_FIRST`` is its first pixel that any window looks at, and only from there on are there
+    lines and pixels. ``X`` and ``Y`` are the first such pixel's place in the image.
+    """
+
+    X = 0
+    Y = 1
+    TURNED = 2
+    ALONG_SIZE = 3
+    ALONG_RESIZED = 4
+    ALONG_OFFSET = 5
+    ALONG_FIRST = 6
+    ALONG_TAPS = 7
+    LENGTH = 8
+    DOWN_SIZE = 9
+    DOWN_RESIZED = 10
+    DOWN_OFFSET = 11
+    DOWN_FIRST = 12
+    DOWN_TAPS = 13
+    LINES = 14
+    PIXEL_START = 15
+    LINE_START = 16
+    EDGE_START = 17
+    EDGES = 18
+
+
+@dataclass(frozen=True, slots=True)
+class CropPlan:
+    """``table`` is ``(columns, n)`` int64; ``edges`` are where runs start and stop in turn, crop after crop."""
+
+    table: Ints
+    edges: Ints
+
+    def __len__(self) -> int:
+        return int(self.table.shape[1])
+
+    def __getitem__(self, column: Column) -> Ints:
+        row: Ints = self.table[column]
+        return row
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all crops together that any window looks at."""
+        return int((self[Column.LINES] * self[Column.LENGTH]).sum())
+
+    @property
+    def lines(self) -> int:
+        """Lines of all crops together."""
+        return int(self[Column.LINES].sum())
+
+    def to(self, device: torch.device) -> DevicePlan:
+        """Copy it to the device; on CUDA the caller goes on before the copy has ended."""
+        packed = torch.from_numpy(np.concatenate([self.table.ravel(), self.edges]))
+        if device.type == "cuda":
+            packed = packed.pin_memory().to(device, non_blocking=True)
+        table, edges = packed[: self.table.size].view(self.table.shape), packed[self.table.size :]
+        return DevicePlan(self, table, edges)
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlan:
+    """A plan's arrays as int64 tensors on a device, and the plan itself for what the host needs to know."""
+
+    host: CropPlan
+    table: torch.Tensor
+    edges: torch.Tensor
+
+    def __getitem__(self, column: Column) -> torch.Tensor:
+        return self.table[column]
+
+
+def plan_crops(regions: Sequence[Region], size: int, *, masked: bool) -> CropPlan:
+    """Plan the crops of at least one region; their runs are taken along where they are to be ``masked``."""
+    boxes = np.array([region.box for region in regions], np.int64).T
+    resized = np.array([resized_size(region.box[2], region.box[3], size) for region in regions], np.int64).T
+    offsets = np.array([[centre_offset(int(side), size) for side in sides] for sides in resized], np.int64)
+    lengths = boxes[2:]
+    # The order of Pillow's passes: see maskscore_worker.crops.resize.
+    turned = (lengths[1] > 2 * lengths[0]) & (resized[1] < lengths[1]) & pillow_goes_down_first()
+    first, last = reach(lengths, resized, offsets, size)
+    taps = most_taps(lengths, resized)
+    table = np.zeros((len(Column), len(regions)), np.int64)
+    table[Column.X], table[Column.Y] = boxes[:2] + first
+    table[Column.TURNED] = turned
+    for start, values in enumerate((lengths, resized, offsets, first, taps, last - first)):
+        table[Column.ALONG_SIZE + start] = np.where(turned, values[1], values[0])
+        table[Column.DOWN_SIZE + start] = np.where(turned, values[0], values[1])
+    table[Column.PIXEL_START] = _starts(table[Column.LINES] * table[Column.LENGTH])
+    table[Column.LINE_START] = _starts(table[Column.LINES])
+    if not masked:
+        return CropPlan(table, np.zeros(0, np.int64))
+    runs = [region.runs for region in regions]
+    table[Column.EDGES] = [2 * len(run.starts) for run in runs]
+    table[Column.EDGE_START] = _starts(table[Column.EDGES])
+    edges = np.empty(int(table[Column.EDGES].sum()), np.int64)
+    edges[0::2] = np.concatenate([run.starts for run in runs])
+    edges[1::2] = np.concatenate([run.stops for run in runs])
+    return CropPlan(table, edges)
+
+
+def _starts(counts: Ints) -> Ints:
+    return np.cumsum(counts) - counts

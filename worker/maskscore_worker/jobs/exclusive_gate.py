@@ -1,0 +1,56 @@
+"""What runs alone: any number of ordinary jobs share the process, or one suspect has it to itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["ExclusiveGate"]
+
+
+class ExclusiveGate:
+    """A readers-writer lock with writers first: ordinary jobs share it, a suspect holds it exclusively.
+
+    When a process dies, it is unknown which of its jobs killed it, so all of them become suspects. Run alone, only the
+    one that did it kills a process again.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._exclusive = False
+        self._waiting = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an ordinary job could begin now: no suspect runs or waits."""
+        return not self._exclusive and not self._waiting
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold the gate beside other jobs; waits while a suspect runs or waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_open)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the gate alone; waits until the others have ended."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: not self._exclusive and not self._inside)
+            self._waiting -= 1
+            self._exclusive = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._exclusive = False
+                self._changed.notify_all()

@@ -1,0 +1,28 @@
+"""The CLIP model: checkpoint, device, precision, device check, and fast forwards (CUDA graphs, CPU kernels)."""
+
+from __future__ import annotations
+
+from maskscore_worker.model.allocator import keep_freed_memory
+from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
+from maskscore_worker.model.cuda_graphs import CudaGraphEncoder, graph_batch_sizes
+from maskscore_worker.model.device import choose_device
+from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck, is_out_of_memory
+from maskscore_worker.model.download import check
+from maskscore_worker.model.precision import choose_precision
+
+__all__ = [
+    "CROPS_PER_PASS",
+    "ClipModel",
+    "ComputeThreads",
+    "CudaGraphEncoder",
+    "DeviceBroken",
+    "DeviceCheck",
+    "check",
+    "choose_device",
+    "choose_precision",
+    "graph_batch_sizes",
+    "is_out_of_memory",
+    "keep_freed_memory",
+    "load_model",
+]

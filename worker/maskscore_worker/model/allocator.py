@@ -1,0 +1,36 @@
+"""glibc's allocator keeps freed memory for the next image, instead of returning it to the system.
+
+By default glibc returns every large block at once, and the system hands out new ones page by page, each a fault: for a
+photo of 2250 × 1500, that is two thirds of the time of decoding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from typing import Final
+
+__all__ = ["keep_freed_memory"]
+
+# mallopt(3), malloc.h.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+
+_KEPT_BYTES: Final = 256 << 20
+# The most that glibc takes (HEAP_MAX_SIZE / 2): an image of ten megapixels.
+_BLOCK_BYTES: Final = 32 << 20
+_VARIABLES: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def keep_freed_memory() -> bool:
+    """Keep up to 256 MiB of freed memory, and take blocks below 32 MiB from the heap.
+
+    For the whole process, from now on. Returns whether it was done: only with glibc, and not where the environment has
+    thresholds of its own (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``, ``GLIBC_TUNABLES``).
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _VARIABLES):
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # Setting one of them ends glibc's own, rising thresholds; so both, or the first alone would make it worse.
+    return bool(mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))

@@ -1,0 +1,78 @@
+"""What `maskscore doctor` asks of a worker's machine: its device, prompts and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import torch
+
+from maskscore.doctor import Cause, Deployment, Finding, failed, failed_by, ok, warning
+from maskscore.errors import JobError, SettingsError, WeightsError
+from maskscore_worker.features import resolve_prompt_set
+from maskscore_worker.model import check, choose_device
+
+__all__ = ["EXAMINATIONS"]
+
+
+def _examine_device(deployment: Deployment) -> Iterator[Finding]:
+    """Choose the device as a worker does, and compute something on it."""
+    setting = deployment.settings.device
+    try:
+        device = choose_device(setting)
+    except SettingsError as error:
+        yield failed_by("device", Cause.SETTINGS, error, "Name one of these, or `auto`.")
+        return
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        torch.ones(2, device=device).sum().item()
+        name = torch.cuda.get_device_name(device)
+        yield ok("device", f"{device} ({name}) computes; {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free.")
+    elif setting == "auto" and torch.version.cuda:
+        yield warning(
+            "device",
+            f"PyTorch is built for CUDA {torch.version.cuda} but sees no GPU; the CPU scores, slowly.",
+            "Check the driver with nvidia-smi, and that the container was given the GPU. MASKSCORE_DEVICE=cpu if it is "
+            "meant.",
+        )
+    else:
+        yield ok("device", f"{device}, with {torch.get_num_threads()} threads.")
+
+
+def _examine_prompts(deployment: Deployment) -> Iterator[Finding]:
+    """Find the prompt set that a worker encodes at its start."""
+    settings = deployment.settings
+    try:
+        found = resolve_prompt_set(settings.prompts, settings.prompts_dir)
+    except JobError as error:
+        yield failed_by("prompts", Cause.SETTINGS, error, "Correct MASKSCORE_PROMPTS, or the file of that name.")
+        return
+    yield ok("prompts", f"{found.name!r}, version {found.version}: {len(found.texts)} prompts.")
+
+
+def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
+    """Load the weights as a worker does."""
+    settings = deployment.settings
+    if settings.weights is None:
+        yield failed(
+            "weights",
+            Cause.SETTINGS,
+            "MASKSCORE_WEIGHTS is unset, and a worker needs weights.",
+            "maskscore weights pull DIR, then MASKSCORE_WEIGHTS=DIR or --weights DIR.",
+        )
+        return
+    try:
+        report = check(settings.weights, architecture=settings.model)
+    except WeightsError as error:
+        yield failed_by("weights", Cause.SETTINGS, error, f"maskscore weights pull {settings.weights}")
+        return
+    size = f"{report.size / 2**20:,.1f} MiB"
+    yield ok("weights", f"{report.file}: {report.architecture}, {size}, {report.digest[:19]}…")
+
+
+EXAMINATIONS: Final[dict[str, Callable[[Deployment], Iterator[Finding]]]] = {
+    "device": _examine_device,
+    "prompts": _examine_prompts,
+    "weights": _examine_weights,
+}
+"""By the names that the doctor has for them."""

@@ -1,0 +1,80 @@
+"""The health probes: whether the worker makes progress (liveness), and whether it takes jobs (readiness)."""
+
+from __future__ import annotations
+
+import time
+
+from maskscore.ledger import EVERY_S, WorkerHeartbeat
+from maskscore.settings import WorkerSettings
+from maskscore_worker.jobs import ConsumerState, Shutdown, WorkerFaults
+from maskscore_worker.model import DeviceCheck
+from maskscore_worker.monitoring.watchdog import Watchdog
+
+__all__ = ["Health"]
+
+_MISSED_HEARTBEATS = 5
+
+
+class Health:
+    """The probes of one worker. They never block: what they report is kept up to date by other threads.
+
+    ``consuming`` is set when messages are taken, which is after the model was loaded and a batch was encoded.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._watchdog: Watchdog | None = None
+        self._shutdown: Shutdown | None = None
+        self._heartbeat: WorkerHeartbeat | None = None
+        self._faults: WorkerFaults | None = None
+        self.consumer_state: ConsumerState | None = None
+        """What takes the messages; set before ``consuming``."""
+        self._device: DeviceCheck | None = None
+        self.consuming = False
+
+    def observe(
+        self,
+        watchdog: Watchdog,
+        shutdown: Shutdown,
+        heartbeat: WorkerHeartbeat,
+        faults: WorkerFaults | None = None,
+        device: DeviceCheck | None = None,
+    ) -> None:
+        """Take these into account from now on."""
+        self._watchdog, self._shutdown, self._heartbeat = watchdog, shutdown, heartbeat
+        self._faults, self._device = faults, device
+
+    def live(self) -> str | None:
+        """Return what is broken or stands still; ``None``: the worker lives, or still loads its model."""
+        if self._device is not None and self._device.reason is not None:
+            return self._device.reason
+        watchdog = self._watchdog
+        if watchdog is None:
+            return None
+        if watchdog.reason is not None:
+            return watchdog.reason
+        # An observation may take as long as Redis is silent.
+        patience_s = self._settings.watchdog_s + 5 * self._settings.redis_timeout_s
+        still_s = time.monotonic() - watchdog.checked_at
+        return f"the watchdog has not looked for {still_s:.0f} s" if still_s > patience_s else None
+
+    def ready(self) -> str | None:
+        """Return why the worker takes no jobs just now; ``None``: it does."""
+        if self._shutdown is not None and self._shutdown.draining:
+            return "it is draining: what runs is finished, nothing new is begun"
+        if not self.consuming:
+            return "the model is being loaded"
+        still = self.live()
+        if still is not None:
+            return still
+        if self._heartbeat is not None and self._heartbeat.refused is not None:
+            return f"Redis's user lacks a right: {self._heartbeat.refused}"
+        silence_s = self._heartbeat.silence_s if self._heartbeat else None
+        if silence_s is None:
+            return "Redis has not answered yet"
+        if silence_s > _MISSED_HEARTBEATS * EVERY_S:
+            return f"Redis has not answered for {silence_s:.0f} s"
+        # A consumer that lost Redis looks as one that was cancelled.
+        if self.consumer_state is not None and (idle := self.consumer_state.reason) is not None:
+            return idle
+        return self._faults.reason if self._faults else None
