@@ -38,6 +38,13 @@ def test_keys_are_taken_as_they_are_written(objects: Objects, key: str) -> None:
     fetched = objects.read(f"s3://objects/{key}", what="image", max_bytes=100)
     assert (fetched.data, fetched.etag) == (key.encode(), etag)
     assert objects.read(f"s3://objects/{key}", what="image", max_bytes=100, etag=etag).data == key.encode()
+    assert objects.exists(f"s3://objects/{key}", what="image")
+    assert not objects.exists(f"s3://objects/{key}.gone", what="image")
+
+
+def test_whether_an_object_exists_is_not_guessed(objects: Objects) -> None:
+    with pytest.raises(JobError, match="MASKSCORE_BUCKETS"):
+        objects.exists("s3://others/x", what="masks")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from maskscore.dataset.file_names import Naming, last_part
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.storage_roots import StorageRoot, open_root
-from maskscore.errors import FailureCode, InvalidDocumentError, JobError
+from maskscore.errors import InvalidDocumentError
 from maskscore.storage import Objects
 
 __all__ = ["Dataset", "OpenDataset"]
@@ -75,7 +75,7 @@ class Dataset:
 
 def _open_masks(place: str, objects: Objects, scratch: Path) -> StorageRoot | Path:
     if place.startswith("s3://"):
-        if place.endswith("/") or not _is_object(place, objects):
+        if place.endswith("/") or "/" not in place.removeprefix("s3://") or not objects.exists(place, what="masks"):
             return open_root(place, objects)
         file = scratch / last_part(place)
         objects.download(place, file, what="masks")
@@ -86,15 +86,3 @@ def _open_masks(place: str, objects: Objects, scratch: Path) -> StorageRoot | Pa
     if not path.is_file():
         raise InvalidDocumentError(f"There is no folder and no dataset file {path} with masks.")
     return path
-
-
-def _is_object(uri: str, objects: Objects) -> bool:
-    if "/" not in uri.removeprefix("s3://"):
-        return False
-    try:
-        objects.etag(uri, what="masks")
-    except JobError as error:
-        if error.code == FailureCode.MASKS_NOT_FOUND:
-            return False
-        raise
-    return True

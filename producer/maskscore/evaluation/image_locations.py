@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from maskscore.errors import FailureCode, InvalidDocumentError, JobError
+from maskscore.errors import InvalidDocumentError
 from maskscore.formats import spellings
 from maskscore.storage import Objects
 
@@ -28,7 +28,7 @@ def image_uris(images: str, names: Sequence[str], objects: Objects) -> list[str]
     root = Path(images)
 
     def is_there(path: str) -> bool:
-        return _is_object(f"{images.rstrip('/')}/{path}", objects) if remote else (root / path).is_file()
+        return objects.exists(f"{images.rstrip('/')}/{path}", what="image") if remote else (root / path).is_file()
 
     found: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -57,13 +57,3 @@ def _paths(name: str) -> Iterator[str]:
         for start in range(len(parts)):
             path = "/".join(parts[start:])
             yield from dict.fromkeys((path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))))
-
-
-def _is_object(uri: str, objects: Objects) -> bool:
-    try:
-        objects.etag(uri, what="image")
-    except JobError as error:
-        if error.code == FailureCode.IMAGE_NOT_FOUND:
-            return False
-        raise
-    return True

@@ -109,6 +109,16 @@ class Objects:
             answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
         return str(answer["ETag"])
 
+    def exists(self, uri: str, *, what: What) -> bool:
+        """Say whether there is such an object; raises as :meth:`read` does where that cannot be told."""
+        try:
+            self.etag(uri, what=what)
+        except JobError as error:
+            if error.code == f"{what}_not_found":
+                return False
+            raise
+        return True
+
     def download(self, uri: str, path: Path, *, what: What) -> None:
         """Write an ``s3://`` object of any size into a file; raises as :meth:`read` does."""
         bucket, key = self._readable(uri)
