@@ -1,4 +1,4 @@
-"""Run by test_crops_device under ``TRITON_INTERPRET=1``: Triton's kernels against PyTorch's operations, on the CPU."""
+"""Run by test_device_cropper under ``TRITON_INTERPRET=1``: Triton's kernels against PyTorch's operations, on the CPU."""
 
 from __future__ import annotations
 
