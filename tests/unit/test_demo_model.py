@@ -19,7 +19,7 @@ from maskscore.schema.prompt_set import (
 )
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.model.checkpoint import digest_of
+from maskscore_worker.weights import digest_of
 
 OTHER = "sha256:" + "0" * 64
 

@@ -8,8 +8,8 @@ from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
 from maskscore_worker.model.cuda_graphs import CudaGraphEncoder, graph_batch_sizes
 from maskscore_worker.model.device import choose_device
 from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck, is_out_of_memory
-from maskscore_worker.model.download import check
 from maskscore_worker.model.precision import choose_precision
+from maskscore_worker.model.weights_check import check_weights
 
 __all__ = [
     "CROPS_PER_PASS",
@@ -18,7 +18,7 @@ __all__ = [
     "CudaGraphEncoder",
     "DeviceBroken",
     "DeviceCheck",
-    "check",
+    "check_weights",
     "choose_device",
     "choose_precision",
     "graph_batch_sizes",

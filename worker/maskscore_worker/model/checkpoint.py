@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,12 @@ from safetensors.torch import load_file
 
 from maskscore.errors import WeightsError
 
-__all__ = ["WEIGHTS_FILES", "digest_of", "dtypes_of", "load_checkpoint", "read_checkpoint", "weights_file"]
+__all__ = ["dtypes_of", "load_checkpoint", "read_checkpoint"]
 
-WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # Buffers that some releases saved and others compute; they hold no learned value.
 _HARMLESS_KEYS = re.compile(r"(^|\.)(position_ids|attn_mask)$")
 
 Checkpoint = dict[str, torch.Tensor]
-
-
-def weights_file(folder: Path) -> Path:
-    """Return the folder's weights file, safetensors first. Raises :class:`~maskscore.errors.WeightsError`."""
-    for name in WEIGHTS_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    what, other = ("holds neither", " nor ") if folder.is_dir() else ("is not a folder; it should hold", " or ")
-    raise WeightsError(
-        f"{folder} {what} {other.join(WEIGHTS_FILES)}. Fetch the weights with `maskscore weights pull {folder}`."
-    )
-
-
-def digest_of(path: Path) -> str:
-    """Return ``sha256:…`` of a file."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

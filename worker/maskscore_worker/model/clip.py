@@ -19,16 +19,16 @@ from PIL import Image
 from maskscore.errors import FailureCode, JobError, WeightsError
 from maskscore.schema import ModelIdentity
 from maskscore.settings import CropMode
-from maskscore_worker.model.checkpoint import digest_of, dtypes_of, load_checkpoint, read_checkpoint, weights_file
+from maskscore_worker.model.checkpoint import dtypes_of, load_checkpoint, read_checkpoint
 from maskscore_worker.model.cpu_kernels import pack_linear_layers
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.precision import BF16_ERROR, DTYPES
+from maskscore_worker.weights import CONFIG_FILE, digest_of, weights_file
 
-__all__ = ["CONFIG_FILE", "ClipModel", "load_model"]
+__all__ = ["ClipModel", "load_model"]
 
 log = logging.getLogger(__name__)
 
-CONFIG_FILE = "open_clip_config.json"
 # What transformers' tokenizers are saved as: the fast ones, SentencePiece, WordPiece, byte-level BPE.
 _TOKENIZER_FILES = (
     "tokenizer.json",

@@ -10,7 +10,7 @@ import torch
 from maskscore.doctor import Cause, Deployment, Finding, failed, failed_by, ok, warning
 from maskscore.errors import JobError, SettingsError, WeightsError
 from maskscore_worker.features import resolve_prompt_set
-from maskscore_worker.model import check, choose_device
+from maskscore_worker.model import check_weights, choose_device
 
 __all__ = ["EXAMINATIONS"]
 
@@ -62,7 +62,7 @@ def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
         )
         return
     try:
-        report = check(settings.weights, architecture=settings.model)
+        report = check_weights(settings.weights, architecture=settings.model)
     except WeightsError as error:
         yield failed_by("weights", Cause.SETTINGS, error, f"maskscore weights pull {settings.weights}")
         return

@@ -1,30 +1,25 @@
-"""Weights folders: fetching one from the Hugging Face hub, and saying what one holds."""
+"""Fetches a model's weights and configuration from the Hugging Face hub."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import torch
 from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not re-exported
 
 from maskscore.errors import WeightsError
-from maskscore_worker.model.checkpoint import WEIGHTS_FILES, digest_of, weights_file
-from maskscore_worker.model.clip import CONFIG_FILE, load_model
+from maskscore_worker.weights.folder import CONFIG_FILE, PICKLED, SAFETENSORS, digest_of
 
-__all__ = ["DEFAULT_REPO", "WeightsReport", "check", "pull"]
+__all__ = ["DEFAULT_REPO", "pull"]
 
 DEFAULT_REPO = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SAFETENSORS, _PICKLED = WEIGHTS_FILES
 # Faults of the disk among the OSErrors, most of which are the network's.
 _DISK = {
     errno.EACCES,
@@ -40,17 +35,6 @@ _DISK = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsReport:
-    """What a folder holds; ``details`` is the model's own description (parameters, image size, …)."""
-
-    file: Path
-    size: int
-    digest: str
-    architecture: str
-    details: dict[str, Any]
-
-
 def pull(folder: Path, *, repo: str | None = None, revision: str | None = None) -> str:
     """Fetch a model's weights and configuration into ``folder`` and return the weights' digest (``sha256:…``).
 
@@ -62,9 +46,10 @@ def pull(folder: Path, *, repo: str | None = None, revision: str | None = None) 
     the hub cannot be reached, has no such file or names no SHA-256 for it, when the digest differs, or when the folder
     cannot be written to.
     """
+    repo = repo or DEFAULT_REPO
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _pull(folder, repo or DEFAULT_REPO, revision)
+        return _pull(folder, repo, revision)
     except WeightsError:
         raise
     # The library's HTTP client, and with it the errors, differ between its releases.
@@ -76,7 +61,7 @@ def pull(folder: Path, *, repo: str | None = None, revision: str | None = None) 
         raise WeightsError(
             f"The hub ({os.environ.get('HF_ENDPOINT', 'Hugging Face')}) could not be reached, or refused: "
             f"{_first_line(error)} Run the command again to go on where it stopped, or set HF_ENDPOINT to a mirror; "
-            f"where there is no network, copy {CONFIG_FILE} and {_SAFETENSORS} of {repo} into {folder} from a machine "
+            f"where there is no network, copy {CONFIG_FILE} and {SAFETENSORS} of {repo} into {folder} from a machine "
             "that has one."
         ) from error
 
@@ -90,9 +75,9 @@ def _pull(folder: Path, repo: str, revision: str | None) -> str:
         raise WeightsError(
             f"The hub names no SHA-256 for {name} of {repo}, so it could not be checked; nothing was fetched."
         )
-    if name == _PICKLED and (folder / _SAFETENSORS).exists():
+    if name == PICKLED and (folder / SAFETENSORS).exists():
         raise WeightsError(
-            f"{repo} holds {name} only, but {folder} has a {_SAFETENSORS}, which would be read in its place. "
+            f"{repo} holds {name} only, but {folder} has a {SAFETENSORS}, which would be read in its place. "
             "Pull into another folder."
         )
     part = folder / f".{CONFIG_FILE}.part"
@@ -116,14 +101,14 @@ def _pull(folder: Path, repo: str, revision: str | None) -> str:
 
 
 def _weights_of(repo: str, commit: str | None) -> tuple[str, str, HfFileMetadata]:
-    url = hf_hub_url(repo, _SAFETENSORS, revision=commit)
+    url = hf_hub_url(repo, SAFETENSORS, revision=commit)
     try:
-        return _SAFETENSORS, url, get_hf_file_metadata(url)
+        return SAFETENSORS, url, get_hf_file_metadata(url)
     except LocalEntryNotFoundError:
         raise
     except EntryNotFoundError:
-        url = hf_hub_url(repo, _PICKLED, revision=commit)
-        return _PICKLED, url, get_hf_file_metadata(url)
+        url = hf_hub_url(repo, PICKLED, revision=commit)
+        return PICKLED, url, get_hf_file_metadata(url)
 
 
 def _download(url: str, metadata: HfFileMetadata, part: Path, shown: str) -> Path:
@@ -148,16 +133,6 @@ def _download(url: str, metadata: HfFileMetadata, part: Path, shown: str) -> Pat
             displayed_filename=shown,
         )
     return part
-
-
-def check(folder: Path, *, architecture: str) -> WeightsReport:
-    """Load the folder's model on the CPU, strictly, and say what it is.
-
-    Raises :class:`~maskscore.errors.WeightsError` as :func:`~maskscore_worker.model.clip.load_model` does.
-    """
-    path = weights_file(folder)
-    model = load_model(folder, architecture=architecture, device=torch.device("cpu"))
-    return WeightsReport(path, path.stat().st_size, model.weights_digest, model.architecture, model.describe())
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,32 @@
+"""A folder of weights, as open_clip publishes it: the names of its files, and the digest of one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from maskscore.errors import WeightsError
+
+__all__ = ["CONFIG_FILE", "PICKLED", "SAFETENSORS", "digest_of", "weights_file"]
+
+CONFIG_FILE: Final = "open_clip_config.json"
+SAFETENSORS: Final = "open_clip_model.safetensors"
+PICKLED: Final = "open_clip_pytorch_model.bin"
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the folder's weights file, safetensors first. Raises :class:`~maskscore.errors.WeightsError`."""
+    for name in (SAFETENSORS, PICKLED):
+        if (folder / name).is_file():
+            return folder / name
+    what, other = ("holds neither", "nor") if folder.is_dir() else ("is not a folder; it should hold", "or")
+    raise WeightsError(
+        f"{folder} {what} {SAFETENSORS} {other} {PICKLED}. Fetch the weights with `maskscore weights pull {folder}`."
+    )
+
+
+def digest_of(path: Path) -> str:
+    """Return ``sha256:…`` of a file."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
