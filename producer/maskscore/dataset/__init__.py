@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-from maskscore.dataset.open_dataset import (
-    Dataset,
-    OpenDataset,
-)
+from maskscore.dataset.job_documents import job_of_image, read_jobs
+from maskscore.dataset.open_dataset import Dataset, OpenDataset
 from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.pairing_counts import PairingCounts
 from maskscore.dataset.result_counts import FailureCounts, ResultCounts
@@ -29,5 +27,7 @@ __all__ = [
     "RunOptions",
     "RunSummary",
     "default_batch_id",
+    "job_of_image",
+    "read_jobs",
     "run_dataset",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import mimetypes
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from maskscore.client import image_size
+from maskscore.dataset.local_masks import LocalMasks, read_local_masks, usable_masks
 from maskscore.dataset.mask_folders import read_folder, read_pictures
 from maskscore.dataset.pairing import Pair
 from maskscore.dataset.run_options import RunOptions
 from maskscore.dataset.storage_roots import StorageRoot
-from maskscore.errors import InvalidDocumentError, NothingToScore
-from maskscore.formats import VOS, Orphans, UnreadableMask, kind_of, read_masks, unwrapped
-from maskscore.schema import Job, Mask, explain
+from maskscore.errors import InvalidDocumentError
+from maskscore.formats import VOS
+from maskscore.schema import Job, explain
 from maskscore.storage import Objects, What
 
 __all__ = ["JobMaker", "MadeJob"]
-
-# Polygons in shares of the image's sides (Ultralytics' JSON has them, too), and arrays whose axes fit it in one order.
-_NEED_THE_SIZE = ("text", "npz", "npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +77,17 @@ class JobMaker:
         image: dict[str, Any] = {"uri": self._image_uri(pair), "orientation": rest.pop("orientation", "auto")}
         if self.run_options.content_id and self.run_options.upload is None and pair.etag is not None:
             image["etag"] = pair.etag
-        masks, left_out = self._masks(pair)
+        masks = self._masks(pair)
         document = {
             "job_id": self.job_id(pair),
             "batch_id": self.batch_id,
             "image": image,
-            "masks": masks,
+            "masks": masks.masks if isinstance(masks, LocalMasks) else masks,
             "options": self.run_options.options,
             **rest,
         }
         try:
-            return MadeJob(Job.model_validate(document), left_out)
+            return MadeJob(Job.model_validate(document), masks.left_out if isinstance(masks, LocalMasks) else [])
         except ValidationError as error:
             raise InvalidDocumentError(f"{pair.image}: the job is not valid: {explain(error)}.") from error
 
@@ -97,16 +96,16 @@ class JobMaker:
             return self.images.uri_of(pair.image)
         return self._put(self.images, pair.image, "" if self.masks is None else "images/", "image")
 
-    def _masks(self, pair: Pair) -> tuple[list[Mask] | dict[str, Any], list[str]]:
-        """Return the masks, or where they are, and which were left out since they cannot be read."""
+    def _masks(self, pair: Pair) -> LocalMasks | dict[str, Any]:
+        """Return the masks, or where they are."""
         if pair.inline is not None:
-            return _readable(pair.inline.masks, pair.image)
+            return usable_masks(pair.inline.masks, pair.image)
         root = self._masks_root
         assert pair.masks is not None
         if pair.pictures:
-            return _readable(read_pictures(root, pair.pictures, self.format), pair.pictures[0])
+            return usable_masks(read_pictures(root, pair.pictures, self.format), pair.pictures[0])
         if pair.folder:
-            return _readable(read_folder(root, pair.masks, self.format), pair.masks)
+            return usable_masks(read_folder(root, pair.masks, self.format), pair.masks)
         if root.local and not (self.images.local or self.run_options.upload):
             return self._read_here(root, pair)
         uri = (
@@ -117,25 +116,21 @@ class JobMaker:
         pinned = self.run_options.content_id and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
         # A folder's format says nothing of a file, but that a frame's picture is a label map.
         format_ = "png-labels" if self.format == VOS.name else self.format
-        return {"uri": uri, "format": format_, "etag": pair.masks_etag if pinned else None}, []
+        return {"uri": uri, "format": format_, "etag": pair.masks_etag if pinned else None}
 
-    def _read_here(self, root: StorageRoot, pair: Pair) -> tuple[list[Mask], list[str]]:
+    def _read_here(self, root: StorageRoot, pair: Pair) -> LocalMasks:
         """Read the masks of an image that lies elsewhere: no worker can be counted on to see this machine's files."""
         assert pair.masks is not None
-        data = unwrapped(root.read(pair.masks, "masks"))
-        size = None
-        if kind_of(data) in _NEED_THE_SIZE or b'"segments"' in data:
-            size = image_size(
-                io.BytesIO(self.images.read(pair.image, "image")), self.run_options.fields.get("orientation", "auto")
-            )
-        orphans = Orphans()
-        masks = read_masks(
-            data, image_name=pair.image, format=self.format, size=size, orphans=orphans, file_name=pair.masks
-        )
-        if orphans.count and not masks:
-            raise NothingToScore(f"{pair.masks}: {orphans}, so there is nothing to score.")
-        found, left_out = _readable(masks, pair.masks)
-        return found, [*left_out, f"{pair.masks}: {orphans}"] if orphans.count else left_out
+
+        def size() -> tuple[int, int] | None:
+            orientation = self.run_options.fields.get("orientation", "auto")
+            return image_size(io.BytesIO(self.images.read(pair.image, "image")), orientation)
+
+        data = root.read(pair.masks, "masks")
+        read = read_local_masks(data, pair.masks, image_name=pair.image, format=self.format, size=size)
+        for doubt in read.doubts:
+            warnings.warn(f"{pair.masks}: {doubt}", stacklevel=2)
+        return read
 
     @property
     def _masks_root(self) -> StorageRoot:
@@ -147,12 +142,3 @@ class JobMaker:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         self.objects.write(uri, root.read(name, what), content_type=kind)
         return uri
-
-
-def _readable(masks: list[Mask | UnreadableMask], place: str) -> tuple[list[Mask], list[str]]:
-    """Return the masks, and why each of the others is left out. Raises NothingToScore where all of them are."""
-    found = [mask for mask in masks if isinstance(mask, Mask)]
-    left_out = [f"{place}: mask {mask.id}: {mask.message}" for mask in masks if isinstance(mask, UnreadableMask)]
-    if left_out and not found:
-        raise NothingToScore(f"All {len(left_out):,} entries are left out. The first: {left_out[0]}")
-    return found, left_out

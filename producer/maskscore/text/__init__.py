@@ -1,4 +1,4 @@
-"""Text from outside: control characters made visible, YAML read with line numbers, suggestions for misspelt names."""
+"""Text for people: control characters made visible, plurals, suggestions for misspelt names; YAML with line numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from maskscore.text.escaping import (
     escaped,
     one_line,
 )
+from maskscore.text.plurals import counted
 from maskscore.text.suggestions import (
     closest,
     did_you_mean,
@@ -19,6 +20,7 @@ from maskscore.text.yaml_text import (
 __all__ = [
     "YamlText",
     "closest",
+    "counted",
     "did_you_mean",
     "escaped",
     "one_line",
