@@ -16,7 +16,7 @@ __all__ = ["WeightsReport", "check_weights"]
 
 @dataclass(frozen=True, slots=True)
 class WeightsReport:
-    """What a folder holds; ``size`` is in bytes, ``details`` the model's own description (parameters, image size, …)."""
+    """What a folder holds; ``size`` is in bytes, ``details`` the model's own description (parameters, image size)."""
 
     file: Path
     size: int
