@@ -205,7 +205,7 @@ def test_parquet(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) -> 
     assert str(schema.field("upstream_iscrowd").type) == "int64"
     assert b"background" in schema.field("semantic_multiplier").metadata[b"description"]
     assert json.loads(schema.metadata[b"maskscore"])["columns"]["area"] == "Pixels in the mask."
-    page = (Path(__file__).parents[2] / "docs/how-to/export.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/reference/export.md").read_text()
     assert [name for name in schema.names if not name.startswith("upstream_") and f"`{name}`" not in page] == []
 
 

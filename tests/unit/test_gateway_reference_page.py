@@ -14,7 +14,7 @@ from maskscore.schema.job import Job
 from maskscore.schema.result import Component, Failure, JobResult, JobState
 from maskscore.settings import GatewaySettings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "gateway.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "gateway.md").read_text("utf-8")
 SOURCE = "".join(file.read_text("utf-8") for file in Path(maskscore.gateway.__file__).parent.glob("*.py"))
 DOCUMENT = openapi_document(make_app(GatewaySettings(), None))
 

@@ -8,7 +8,7 @@
 
 ``write_jsonl``, ``write_parquet`` (needs ``maskscore[export]``), ``write_coco`` and ``write_sa1b`` take a client, a
 batch or the ids of jobs, the place to write to and a :class:`Selection`, and return :class:`ExportCounts`.
-docs/how-to/export.md describes the formats.
+docs/reference/export.md describes the formats.
 """
 
 from __future__ import annotations
