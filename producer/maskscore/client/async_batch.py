@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from functools import partial
 
 from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
-from maskscore.client.batch import COMMIT_EVERY_S, Batch, Ending
+from maskscore.client.batch import Batch, Ending
 from maskscore.client.endings_watcher import batch_topic
-from maskscore.client.polling import PAGE
+from maskscore.client.polling import PAGE, Deadline
 from maskscore.ledger import BatchCounts, BatchEvent
 from maskscore.schema import JobResult
-from maskscore.storage import load_result_or_error
 
 __all__ = ["AsyncBatch"]
 
@@ -41,13 +38,9 @@ class AsyncBatch:
 
     async def job_ids(self) -> AsyncIterator[str]:
         """Yield the ids of the jobs, in the order of submission."""
-        start = 0
-        while page := await self._client._call(self._batch._ids, start):
+        async for page in self._client._steps(self._batch._id_pages()):
             for job_id in page:
                 yield job_id
-            start += len(page)
-            if len(page) < PAGE:
-                return
 
     async def wait(self, timeout: float | None = None) -> BatchCounts:
         """Wait until all jobs have ended and return the counts; see :meth:`maskscore.Batch.wait`."""
@@ -60,63 +53,38 @@ class AsyncBatch:
         self, timeout: float | None = None, *, reader: str | None = None
     ) -> AsyncGenerator[JobResult]:
         """Yield each job's result when it has ended; see :meth:`maskscore.Batch.as_completed`."""
-        position = "0" if reader is None else await self._client._call(self._batch._position, reader)
-        done, committed, last = position, position, time.monotonic()
+        position = await self._client._call(self._batch._position, reader)
         try:
-            async with aclosing(self.events(position, timeout=timeout)) as pages:
+            async with aclosing(self.events(position.event_id, timeout=timeout)) as pages:
                 async for events in pages:
-                    records = await self._client.records([event.job_id for event in events])
-                    for event, record in zip(events, records, strict=True):
-                        result = await self._client._call(self._batch._result, event, record, load_result_or_error)
-                        if result is not None:
-                            yield result
-                        done = event.event_id
-                        if reader is not None and time.monotonic() - last > COMMIT_EVERY_S:
-                            await self._client._call(self._batch._commit, reader, done)
-                            committed, last = done, time.monotonic()
+                    async for result in self._client._steps(self._batch._read(events, position)):
+                        yield result
         finally:
-            if reader is not None and done != committed:
-                await self._client._call(self._batch._commit, reader, done)
+            if reader is not None:
+                await self._client._call(self._batch._commit, position)
 
     async def cancel(self) -> BatchCounts:
         """Cancel every job that has not ended and return the counts; see :meth:`maskscore.Batch.cancel`."""
-        await self.counts()
-        start = 0
-        while page := await self._client._call(self._batch._ids, start):
-            await self._client.cancel_many(page)
-            start += len(page)
+        async for _ in self._client._steps(self._batch._cancelled_pages()):
+            pass
         return await self.counts()
 
     async def requeue(self, *, codes: Iterable[str] = ()) -> int:
         """Run the jobs again that ended without a result, and return how many; see :meth:`maskscore.Batch.requeue`."""
-        await self.counts()
-        codes = list(codes)
-        start = queued = 0
-        while page := await self._client._call(self._batch._ids, start):
-            queued += len(await self._client.requeue_many(page, codes=codes))
-            start += len(page)
-        return queued
+        return sum([queued async for queued in self._client._steps(self._batch._requeued_pages(codes))])
 
     async def events(self, position: str = "0", *, timeout: float | None = None) -> AsyncGenerator[list[BatchEvent]]:
         """Yield the ends of jobs after an event id, a few hundred at most at a time, until none is left to wait for.
 
         Raises :class:`~maskscore.errors.WaitTimeout` as :meth:`wait` does.
         """
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        async with self._client._watcher.subscribed(batch_topic(self.batch_id)) as news:
-            while True:
-                counts = await self.counts()
-                events = await self.ended_after(position, PAGE)
+        deadline = Deadline(timeout)
+        async with self._client._watcher.subscribed(batch_topic(self.batch_id)) as next_end:
+            async for events in self._client._steps(self._batch._followed(position, deadline, block_s=0.0)):
                 if events:
-                    position = events[-1].event_id
                     yield events
-                elif counts.ended == counts.total:
-                    return
-                elif deadline is not None and loop.time() >= deadline:
-                    raise await self._client._call(self._batch._not_ended, counts, timeout)
                 else:
-                    await news(None if deadline is None else deadline - loop.time())
+                    await next_end(deadline.left_s())
 
     async def ended_after(self, position: str, limit: int) -> list[BatchEvent]:
         """Return up to ``limit`` ends of jobs after an event id (``0``: from the first one), without waiting."""
@@ -128,11 +96,10 @@ class AsyncBatch:
         endings = await load()
         if endings or wait_s <= 0:
             return endings
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
-        async with self._client._watcher.subscribed(batch_topic(self.batch_id)) as news:
-            while not (endings := await load()) and (left := deadline - loop.time()) > 0:
-                await news(left)
+        deadline = Deadline(wait_s)
+        async with self._client._watcher.subscribed(batch_topic(self.batch_id)) as next_end:
+            while not (endings := await load()) and not deadline.passed:
+                await next_end(deadline.left_s())
         return endings
 
     async def result_of(self, ending: Ending) -> JobResult | None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 
 from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
 from maskscore.client.categories import carry_categories
-from maskscore.client.polling import Polling, pages_of
-from maskscore.client.rescore import Changes, rescored
-from maskscore.client.sync_client import ROOM_S
+from maskscore.client.polling import Polling, async_pages
+from maskscore.client.rescore import Rescoring, ScoringChanges
+from maskscore.client.sync_client import FULL_QUEUE_WAIT_S
 from maskscore.errors import QueueFull
 from maskscore.ledger import BatchSummary
 from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
-from maskscore.storage import load_result_or_error
 
 __all__ = ["AsyncClient"]
 
@@ -61,7 +60,7 @@ class AsyncClient(AsyncJobClient):
         ``jobs`` may come asynchronously; no more of them are taken than go into the next round trip.
         """
         batch_id = batch_id or uuid.uuid4().hex
-        async for page in pages_of(jobs):
+        async for page in async_pages(jobs):
             named = await self._call(self._sync._named, page, batch_id, content_id)
             while True:
                 try:
@@ -70,7 +69,7 @@ class AsyncClient(AsyncJobClient):
                 except QueueFull:
                     if not wait_for_room:
                         raise
-                    await asyncio.sleep(ROOM_S)
+                    await asyncio.sleep(FULL_QUEUE_WAIT_S)
         return self.batch(batch_id)
 
     async def rescore(
@@ -86,19 +85,12 @@ class AsyncClient(AsyncJobClient):
         wait_for_room: bool = False,
     ) -> AsyncBatch:
         """Submit jobs again with other prompts, thresholds, method or top-k; see :meth:`maskscore.Client.rescore`."""
-        changes = Changes(prompts, thresholds, method, top_k)
-        ids = jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs
-        sources: dict[str, None] = {}
-
-        async def again() -> AsyncIterator[Job]:
-            async for page in pages_of(ids):
-                for job in await self._call(self._sync._jobs, page):
-                    if job.batch_id is not None:
-                        sources[job.batch_id] = None
-                    yield rescored(job, changes, result_uri=result_uri)
-
-        batch = await self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
-        await self._call(carry_categories, list(map(self._sync.batch, sources)), self._sync.batch(batch.batch_id))
+        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k), result_uri)
+        pages = async_pages(jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs)
+        again = (job async for page in pages for job in rescoring.jobs(await self._call(self._sync._jobs, page)))
+        batch = await self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
+        sources = list(map(self._sync.batch, rescoring.source_batches))
+        await self._call(carry_categories, sources, self._sync.batch(batch.batch_id))
         return batch
 
     async def as_completed(
@@ -111,11 +103,8 @@ class AsyncClient(AsyncJobClient):
                     yield result
             return
         polling = Polling((handle.job_id for handle in handles), timeout)
-        while window := polling.window():
-            ended = polling.ended(await self.statuses(window))
-            for job_id, record in zip(ended, await self.records(ended), strict=True):
-                load = load_result_or_error
-                yield await (self._call(load, record, self._sync.objects) if record else self.get(job_id))
-            if (pause_s := polling.pause()) is None:
-                raise await self._call(self._sync._late, polling.late())
-            await asyncio.sleep(pause_s)
+        async for step in self._steps(self._sync._polled(polling)):
+            if isinstance(step, JobResult):
+                yield step
+            else:
+                await asyncio.sleep(step)

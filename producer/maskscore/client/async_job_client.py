@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from maskscore.broker import redis_errors
 from maskscore.client.endings_watcher import EndingsWatcher, job_topic
 from maskscore.client.job_client import no_such_job, not_ended, succeeded
+from maskscore.client.polling import Deadline
 from maskscore.client.status_loader import StatusLoader
 from maskscore.client.sync_client import Client
 from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, SeenWorker, listen_for_ends
@@ -60,7 +61,7 @@ class AsyncJobClient:
         self.settings = self._sync.settings
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="maskscore-async")
         self._under_way: set[Future[Any]] = set()
-        self._load_status = StatusLoader(lambda job_ids: self._call(self._sync._look, job_ids))
+        self._load_status = StatusLoader(lambda job_ids: self._call(self._sync._find_statuses, job_ids))
         self._watcher = EndingsWatcher(self._subscribe)
 
     async def __aenter__(self) -> Self:
@@ -119,17 +120,15 @@ class AsyncJobClient:
         Raises :class:`~maskscore.errors.JobNotFound`, and :class:`~maskscore.errors.WaitTimeout` after ``timeout``
         seconds; the job goes on then.
         """
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        deadline = Deadline(timeout)
         status = await self.status(job_id)
         if status.state.ended:
             return status
-        async with self._watcher.subscribed(job_topic(job_id)) as news:
+        async with self._watcher.subscribed(job_topic(job_id)) as next_end:
             while not (status := await self.status(job_id)).state.ended:
-                left = None if deadline is None else deadline - loop.time()
-                if left is not None and left <= 0:
-                    raise await self._call(self._sync._late, not_ended(status, timeout))
-                await news(left)
+                if deadline.passed:
+                    raise await self._call(self._sync._wait_timeout, not_ended(status, deadline))
+                await next_end(deadline.left_s())
         return status
 
     async def cancel(self, job_id: str) -> JobState:
@@ -180,6 +179,10 @@ class AsyncJobClient:
         call.add_done_callback(self._under_way.discard)
         return await asyncio.wrap_future(call)
 
+    def _steps(self, items: Iterator[_T]) -> AsyncIterator[_T]:
+        """Return the items of an iterator, none of them ``None``; each of its steps is I/O, and made in a thread."""
+        return _Steps(lambda: self._call(next, items, None))
+
     @contextmanager
     def _subscribe(self) -> Iterator[Callable[[float], End | bool]]:
         with (
@@ -187,3 +190,16 @@ class AsyncJobClient:
             listen_for_ends(self._sync._redis, namespace=self.settings.namespace) as listen,
         ):
             yield listen
+
+
+class _Steps(AsyncIterator[_T]):
+    """What ``load`` returns, until it is ``None``. Unlike an asynchronous generator, it needs no closing."""
+
+    def __init__(self, load: Callable[[], Awaitable[_T | None]]) -> None:
+        self._load = load
+
+    async def __anext__(self) -> _T:
+        item = await self._load()
+        if item is None:
+            raise StopAsyncIteration
+        return item

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 
 from maskscore.broker import redis_errors
 from maskscore.client.job_client import JobClient, JobHandle
-from maskscore.client.polling import PAGE
-from maskscore.errors import BatchNotFound, FailureCode, WaitTimeout
+from maskscore.client.polling import PAGE, Deadline
+from maskscore.errors import BatchNotFound, FailureCode
 from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
 from maskscore.schema import Failure, JobResult
 from maskscore.storage import Objects, load_result, load_result_or_error
@@ -29,6 +28,19 @@ class Ending:
 
     event: BatchEvent
     record: JobRecord | None
+
+
+@dataclass(slots=True)
+class ReadPosition:
+    """How far a reader has come: the event whose result was taken last, and the one that is noted in Redis.
+
+    ``reader`` is ``None`` for one whose position is not kept.
+    """
+
+    reader: str | None
+    event_id: str
+    committed: str
+    committed_at: float = field(default_factory=time.monotonic)
 
 
 class Batch:
@@ -64,20 +76,15 @@ class Batch:
 
     def job_ids(self) -> Iterator[str]:
         """Yield the ids of the jobs, in the order of submission."""
-        start = 0
-        while True:
-            page = self._ids(start)
+        for page in self._id_pages():
             yield from page
-            start += len(page)
-            if len(page) < PAGE:
-                return
 
     def wait(self, timeout: float | None = None) -> BatchCounts:
         """Wait until all jobs have ended and return the counts.
 
         Raises :class:`~maskscore.errors.WaitTimeout` after ``timeout`` seconds; the jobs go on then.
         """
-        for _ in self._pages("0", timeout):
+        for _ in self._event_pages("0", timeout):
             pass
         return self.counts()
 
@@ -93,21 +100,12 @@ class Batch:
         passed and jobs are still going, and :class:`~maskscore.errors.ResultUnavailable` while the store of a result
         does not answer.
         """
-        position = "0" if reader is None else self._position(reader)
-        done, committed, last = position, position, time.monotonic()
+        position = self._position(reader)
         try:
-            for events in self._pages(position, timeout):
-                for event, record in zip(events, self._client.records([e.job_id for e in events]), strict=True):
-                    result = self._result(event, record, load_result_or_error)
-                    if result is not None:
-                        yield result
-                    done = event.event_id
-                    if reader is not None and time.monotonic() - last > COMMIT_EVERY_S:
-                        self._commit(reader, done)
-                        committed, last = done, time.monotonic()
+            for events in self._event_pages(position.event_id, timeout):
+                yield from self._read(events, position)
         finally:
-            if reader is not None and done != committed:
-                self._commit(reader, done)
+            self._commit(position)
 
     def endings(self, *, after: str = "0", limit: int = PAGE, wait_s: float = 0.0) -> list[Ending]:
         """Return up to ``limit`` endings after an event's id, the first to end first; ``0``: from the first one.
@@ -115,8 +113,7 @@ class Batch:
         Waits up to ``wait_s`` seconds for one where there is none. A batch without jobs has none, and is no error: this
         is for whoever reads while others still submit. Pass an event's id on as ``after`` and none is missed.
         """
-        patience = min(wait_s, self._client.settings.redis_timeout_s / 2)
-        events = self._events(after, limit, block_s=patience)
+        events = self._events(after, limit, block_s=min(wait_s, self._longest_block_s))
         records = self._client.records([event.job_id for event in events])
         return [Ending(event, record) for event, record in zip(events, records, strict=True)]
 
@@ -139,10 +136,8 @@ class Batch:
 
     def cancel(self) -> BatchCounts:
         """Cancel every job that has not ended and return the counts: queued ones never run, running ones stop soon."""
-        self.counts()
-        ids = self.job_ids()
-        while page := list(islice(ids, PAGE)):
-            self._client.cancel_many(page)
+        for _ in self._cancelled_pages():
+            pass
         return self.counts()
 
     def requeue(self, *, codes: Iterable[str] = ()) -> int:
@@ -151,51 +146,90 @@ class Batch:
         With ``codes`` (:class:`~maskscore.errors.FailureCode`), only those that ended with one of them. Whoever
         follows the batch is told of their new ends.
         """
+        return sum(self._requeued_pages(codes))
+
+    # What follows is shared with AsyncBatch, which makes each step of an iterator in a thread.
+
+    def _id_pages(self) -> Iterator[list[str]]:
+        start = 0
+        while True:
+            with redis_errors(self._client.settings):
+                page = self._ledger.job_ids(self.batch_id, start=start, stop=start + PAGE)
+            yield page
+            start += len(page)
+            if len(page) < PAGE:
+                return
+
+    def _cancelled_pages(self) -> Iterator[list[str]]:
+        self.counts()
+        for page in self._id_pages():
+            self._client.cancel_many(page)
+            yield page
+
+    def _requeued_pages(self, codes: Iterable[str]) -> Iterator[int]:
         self.counts()
         codes = list(codes)
-        ids, queued = self.job_ids(), 0
-        while page := list(islice(ids, PAGE)):
-            queued += len(self._client.requeue_many(page, codes=codes))
-        return queued
+        for page in self._id_pages():
+            yield len(self._client.requeue_many(page, codes=codes))
 
-    def _position(self, reader: str) -> str:
+    def _position(self, reader: str | None) -> ReadPosition:
+        if reader is None:
+            return ReadPosition(None, "0", "0")
         with redis_errors(self._client.settings):
-            return self._ledger.position(self.batch_id, reader)
+            event_id = self._ledger.position(self.batch_id, reader)
+        return ReadPosition(reader, event_id, event_id)
 
-    def _commit(self, reader: str, event_id: str) -> None:
+    def _read(self, events: list[BatchEvent], position: ReadPosition) -> Iterator[JobResult]:
+        """Yield the results of a page of events; an event is read when the next one is asked for."""
+        records = self._client.records([event.job_id for event in events])
+        for event, record in zip(events, records, strict=True):
+            result = self._result(event, record, load_result_or_error)
+            if result is not None:
+                yield result
+            position.event_id = event.event_id
+            if time.monotonic() - position.committed_at > COMMIT_EVERY_S:
+                self._commit(position)
+
+    def _commit(self, position: ReadPosition) -> None:
+        if position.reader is None or position.event_id == position.committed:
+            return
+        event_id = position.event_id
         with redis_errors(self._client.settings):
-            self._ledger.set_position(self.batch_id, reader, event_id)
+            self._ledger.set_position(self.batch_id, position.reader, event_id)
+        position.committed, position.committed_at = event_id, time.monotonic()
 
-    def _pages(self, position: str, timeout: float | None) -> Iterator[list[BatchEvent]]:
-        """Yield the events after a position, page by page, until no job is left."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        patience = min(_BLOCK_S, self._client.settings.redis_timeout_s / 2)
+    def _event_pages(self, position: str, timeout: float | None) -> Iterator[list[BatchEvent]]:
+        block_s = min(_BLOCK_S, self._longest_block_s)
+        return filter(None, self._followed(position, Deadline(timeout), block_s=block_s))
+
+    def _followed(self, position: str, deadline: Deadline, *, block_s: float) -> Iterator[list[BatchEvent]]:
+        """Yield the events after a position, page by page, until no job is left to wait for.
+
+        A page is empty where no job has ended within ``block_s`` seconds.
+        """
         while True:
             counts = self.counts()
             over = counts.ended == counts.total
-            left = patience if deadline is None else min(patience, deadline - time.monotonic())
-            events = self._events(position, PAGE, block_s=0 if over else max(0.0, left))
+            events = self._events(position, PAGE, block_s=0.0 if over else deadline.left_s(block_s))
             if events:
                 position = events[-1].event_id
-                yield events
             elif over:
                 return
-            elif deadline is not None and time.monotonic() >= deadline:
-                raise self._not_ended(counts, timeout)
+            elif deadline.passed:
+                raise self._client._wait_timeout(
+                    f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended "
+                    f"after {deadline.timeout_s:g} s. They go on; wait again, or cancel them."
+                )
+            yield events
+
+    @property
+    def _longest_block_s(self) -> float:
+        # A command that blocks for longer than Redis has for its answer would fail.
+        return self._client.settings.redis_timeout_s / 2
 
     def _events(self, position: str, limit: int, *, block_s: float = 0.0) -> list[BatchEvent]:
         with redis_errors(self._client.settings):
             return self._ledger.events(self.batch_id, after=position, limit=limit, block_s=block_s)
-
-    def _not_ended(self, counts: BatchCounts, timeout: float | None) -> WaitTimeout:
-        return self._client._late(
-            f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended after "
-            f"{timeout:g} s. They go on; wait again, or cancel them."
-        )
-
-    def _ids(self, start: int) -> list[str]:
-        with redis_errors(self._client.settings):
-            return self._ledger.job_ids(self.batch_id, start=start, stop=start + PAGE)
 
     def _result(self, event: BatchEvent, record: JobRecord | None, load: _Load = load_result) -> JobResult | None:
         if record is None:

@@ -47,7 +47,7 @@ class EndingsWatcher:
         self._stopping: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def subscribed(self, topic: str) -> AsyncIterator[Callable[[float | None], Awaitable[None]]]:
+    async def subscribed(self, topic: str) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
         """Give a function that waits for an end of the topic, so many seconds at most; from here on none is missed.
 
         It may return early, and does so after a few seconds in any case: check before and after. Raises what the
@@ -99,9 +99,9 @@ class _Waiter:
         self._error = error
         self._event.set()
 
-    async def wait(self, seconds: float | None) -> None:
+    async def wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CHECK_AGAIN_S if seconds is None else min(_CHECK_AGAIN_S, seconds)):
+            async with asyncio.timeout(min(_CHECK_AGAIN_S, seconds)):
                 await self._event.wait()
         self._event.clear()
         if self._error is not None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from maskscore.broker import Sender, connect, make_app, redis_errors
-from maskscore.client.polling import PAGE
+from maskscore.client.polling import Deadline, pages
 from maskscore.errors import (
     JobFailed,
     JobNotFound,
@@ -105,7 +103,7 @@ class JobClient:
     def statuses(self, job_ids: Iterable[str]) -> list[JobStatus]:
         """Return where the jobs are, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
         ids = list(job_ids)
-        found = self._look(ids)
+        found = self._find_statuses(ids)
         unknown = [job_id for job_id, status in zip(ids, found, strict=True) if status is None]
         if unknown:
             raise no_such_job(*unknown)
@@ -143,15 +141,14 @@ class JobClient:
         return succeeded(self.get(job_id))
 
     def _wait_for_end(self, job_id: str, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         if self.status(job_id).state.ended:
             return
         with redis_errors(self.settings), self._ledger.watched(job_id) as wait:
             while not (status := self.status(job_id)).state.ended:
-                left = _CHECK_AGAIN_S if deadline is None else min(_CHECK_AGAIN_S, deadline - time.monotonic())
-                if left <= 0:
-                    raise self._late(not_ended(status, timeout))
-                wait(left)
+                if deadline.passed:
+                    raise self._wait_timeout(not_ended(status, deadline))
+                wait(deadline.left_s(_CHECK_AGAIN_S))
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a job and return its state now.
@@ -187,8 +184,8 @@ class JobClient:
         not ended, have succeeded or are unknown stay as they are.
         """
         codes = [str(code) for code in codes]
-        rest, again = iter(job_ids), []
-        while page := list(islice(rest, PAGE)):
+        again = []
+        for page in pages(job_ids):
             with redis_errors(self.settings):
                 queued = self._ledger.requeue_many(page, codes=codes)
                 self._sender.send(queued)
@@ -229,12 +226,12 @@ class JobClient:
         with redis_errors(self.settings):
             return None if self._registry.count() else no_worker_sentence(self.settings.namespace)
 
-    def _late(self, message: str) -> WaitTimeout:
+    def _wait_timeout(self, message: str) -> WaitTimeout:
         """Return the error for what had not ended in time, with the cause where there is no worker at all."""
-        lonely = self.no_worker()
-        return WaitTimeout(f"{message} {lonely}" if lonely else message)
+        cause = self.no_worker()
+        return WaitTimeout(f"{message} {cause}" if cause else message)
 
-    def _look(self, job_ids: list[str]) -> list[JobStatus | None]:
+    def _find_statuses(self, job_ids: list[str]) -> list[JobStatus | None]:
         with redis_errors(self.settings):
             return self._ledger.statuses(job_ids)
 
@@ -252,10 +249,11 @@ def succeeded(result: JobResult) -> JobResult:
     return result
 
 
-def not_ended(status: JobStatus, timeout: float | None) -> str:
+def not_ended(status: JobStatus, deadline: Deadline) -> str:
     """Return what to say of a job that had not ended in time."""
     return (
-        f"Job {status.job_id} had not ended after {timeout:g} s ({status.state}). It goes on; wait again, or cancel it."
+        f"Job {status.job_id} had not ended after {deadline.timeout_s:g} s ({status.state}). It goes on; wait again, "
+        "or cancel it."
     )
 
 

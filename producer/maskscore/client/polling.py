@@ -1,15 +1,17 @@
-"""Which of many jobs to ask for next, and how long to pause: the part of polling that is no I/O; and pages of many."""
+"""Pages, deadlines, and which of many jobs to ask for next: the part of waiting that is no I/O."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, TypeVar
 
 from maskscore.ledger import JobStatus
 
-__all__ = ["PAGE", "Polling", "pages_of"]
+__all__ = ["PAGE", "Deadline", "Polling", "async_pages", "pages"]
 
 _T = TypeVar("_T")
 
@@ -18,18 +20,34 @@ PAGE: Final = 200
 _FIRST_S, _LAST_S = 0.005, 0.25
 
 
+class Deadline:
+    """The end of a wait of ``timeout_s`` seconds from now on; ``None``: the wait has no end."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self.timeout_s = math.inf if timeout_s is None else timeout_s
+        self._at = time.monotonic() + self.timeout_s
+
+    @property
+    def passed(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self._at
+
+    def left_s(self, most_s: float = math.inf) -> float:
+        """Return the seconds that are left, ``most_s`` at most; never less than 0."""
+        return max(0.0, min(most_s, self._at - time.monotonic()))
+
+
 class Polling:
-    """Rounds over jobs that have not ended: ask for the :meth:`window`, tell what :meth:`ended`, :meth:`pause`.
+    """Rounds over jobs that have not ended: ask for the :meth:`window`, tell what :meth:`ended`, :meth:`pause_s`.
 
     Parameters
     ----------
     job_ids: in the order of their submission; repeated ones count once.
-    timeout: seconds from now until :meth:`pause` gives none; ``None``: never.
+    timeout: seconds from now until the time is over; ``None``: never.
     """
 
     def __init__(self, job_ids: Iterable[str], timeout: float | None) -> None:
-        self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = Deadline(timeout)
         self._outstanding = deque(dict.fromkeys(job_ids))
         self._none_ended = False
         self._pause_s = _FIRST_S
@@ -48,33 +66,39 @@ class Polling:
         self._none_ended = len(going) == len(statuses)
         return [status.job_id for status in statuses if status.state.ended]
 
-    def pause(self) -> float | None:
-        """Return the seconds to sleep before the next window.
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time is over and no job of the last window had ended."""
+        return self._none_ended and self._deadline.passed
 
-        ``None`` when the time is over and no job of the window had ended.
-        """
+    def pause_s(self) -> float:
+        """Return the seconds to sleep before the next window."""
         if not self._none_ended:
             self._pause_s = _FIRST_S
             return 0.0
         if len(self._outstanding) > PAGE:
             self._outstanding.rotate(-PAGE)
-        now = time.monotonic()
-        if self._deadline is not None and now >= self._deadline:
-            return None
-        pause_s = self._pause_s if self._deadline is None else min(self._pause_s, self._deadline - now)
+        pause_s = self._deadline.left_s(self._pause_s)
         self._pause_s = min(_LAST_S, self._pause_s * 1.5)
         return pause_s
 
-    def late(self) -> str:
+    def timeout_message(self) -> str:
         """Return what to say of the jobs that had not ended in time."""
         return (
-            f"{len(self._outstanding)} of the jobs waited for had not ended after {self._timeout:g} s "
+            f"{len(self._outstanding)} of the jobs waited for had not ended after {self._deadline.timeout_s:g} s "
             f"(first: {self._first}). They go on; wait again, or cancel them."
         )
 
 
-async def pages_of(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[list[_T]]:
+def pages(items: Iterable[_T]) -> Iterator[list[_T]]:
     """Yield the items as lists of :data:`PAGE`, the last one shorter; no more are taken than go into the next one."""
+    rest = iter(items)
+    while page := list(islice(rest, PAGE)):
+        yield page
+
+
+async def async_pages(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[list[_T]]:
+    """Yield the items as :func:`pages` does, of which each may be waited for."""
     page: list[_T] = []
     async for item in _each(items):
         page.append(item)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import Job, Method, PromptSet, ScoringOptions, Thresholds
 
-__all__ = ["Changes", "rescored"]
+__all__ = ["Rescoring", "ScoringChanges"]
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class ScoringChanges:
     """What is asked otherwise; ``None`` stays as it was in the job. None of it changes the image features."""
 
     prompts: str | PromptSet | None = None
@@ -32,10 +32,26 @@ class Changes:
         return ScoringOptions.model_validate({**dict(options), **changed})
 
 
-_NAMES = [field.name for field in fields(Changes)]
+_NAMES = [field.name for field in fields(ScoringChanges)]
 
 
-def rescored(job: Job, changes: Changes, *, result_uri: str | None = None) -> Job:
+class Rescoring:
+    """Makes jobs of earlier ones; ``source_batches`` are the batches that those were in, in the order met."""
+
+    def __init__(self, changes: ScoringChanges, result_uri: str | None) -> None:
+        self._changes = changes
+        self._result_uri = result_uri
+        self.source_batches: dict[str, None] = {}
+
+    def jobs(self, earlier: Iterable[Job]) -> Iterator[Job]:
+        """Yield the jobs that score the earlier ones' masks again; raises as :func:`rescored` does."""
+        for job in earlier:
+            if job.batch_id is not None:
+                self.source_batches[job.batch_id] = None
+            yield rescored(job, self._changes, result_uri=self._result_uri)
+
+
+def rescored(job: Job, changes: ScoringChanges, *, result_uri: str | None = None) -> Job:
     """Return the job that scores an earlier one's masks again.
 
     Its id is made of the earlier one's and of what is asked, so that the same question is the same job. Its result

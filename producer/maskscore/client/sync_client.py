@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 from maskscore.broker import redis_errors
@@ -14,23 +13,18 @@ from maskscore.client.batch import Batch
 from maskscore.client.categories import carry_categories
 from maskscore.client.content_id import with_content_id
 from maskscore.client.job_client import JobClient, JobHandle
-from maskscore.client.polling import PAGE, Polling
-from maskscore.client.rescore import Changes, rescored
+from maskscore.client.polling import Polling, pages
+from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.submitter import Submitter
-from maskscore.errors import (
-    QueueFull,
-)
-from maskscore.ledger import (
-    BatchLedger,
-    BatchSummary,
-)
+from maskscore.errors import QueueFull
+from maskscore.ledger import BatchLedger, BatchSummary
 from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
 from maskscore.settings import ClientSettings
 from maskscore.storage import load_result_or_error
 
-__all__ = ["ROOM_S", "Client"]
+__all__ = ["FULL_QUEUE_WAIT_S", "Client"]
 
-ROOM_S = 0.5
+FULL_QUEUE_WAIT_S = 0.5
 """Seconds between two tries to submit to a full queue."""
 
 
@@ -103,9 +97,8 @@ class Client(JobClient):
         full, for as long as it takes, instead of raising :class:`~maskscore.errors.QueueFull`.
         """
         batch_id = batch_id or uuid.uuid4().hex
-        rest = iter(jobs)
-        while chunk := list(islice(rest, PAGE)):
-            named = self._named(chunk, batch_id, content_id)
+        for page in pages(jobs):
+            named = self._named(page, batch_id, content_id)
             while True:
                 try:
                     self._submit(named, batch_id, retry_failed)
@@ -113,7 +106,7 @@ class Client(JobClient):
                 except QueueFull:
                     if not wait_for_room:
                         raise
-                    time.sleep(ROOM_S)
+                    time.sleep(FULL_QUEUE_WAIT_S)
         return self.batch(batch_id)
 
     def rescore(
@@ -138,18 +131,11 @@ class Client(JobClient):
         :class:`~maskscore.errors.InvalidDocumentError` where a result would overwrite an earlier one
         (``result_uri``), :class:`pydantic.ValidationError` for bad values, and as :meth:`submit_many` does.
         """
-        changes = Changes(prompts, thresholds, method, top_k)
-        ids = jobs.job_ids() if isinstance(jobs, Batch) else iter(jobs)
-        sources: dict[str, None] = {}
-
-        def again() -> Iterator[Job]:
-            for job in self._documents(ids):
-                if job.batch_id is not None:
-                    sources[job.batch_id] = None
-                yield rescored(job, changes, result_uri=result_uri)
-
-        batch = self.submit_many(again(), batch_id=batch_id, wait_for_room=wait_for_room)
-        carry_categories(map(self.batch, sources), batch)
+        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k), result_uri)
+        ids = jobs.job_ids() if isinstance(jobs, Batch) else jobs
+        again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs(page)))
+        batch = self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
+        carry_categories(map(self.batch, rescoring.source_batches), batch)
         return batch
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
@@ -163,22 +149,25 @@ class Client(JobClient):
         if isinstance(handles, Batch):
             yield from handles.as_completed(timeout)
             return
-        polling = Polling((handle.job_id for handle in handles), timeout)
+        for step in self._polled(Polling((handle.job_id for handle in handles), timeout)):
+            if isinstance(step, JobResult):
+                yield step
+            else:
+                time.sleep(step)
+
+    def _polled(self, polling: Polling) -> Iterator[JobResult | float]:
+        """Yield the results of the jobs that have ended, and the seconds to sleep before the next step."""
         while window := polling.window():
             ended = polling.ended(self.statuses(window))
             for job_id, record in zip(ended, self.records(ended), strict=True):
                 yield load_result_or_error(record, self.objects) if record else self.get(job_id)
-            if (pause_s := polling.pause()) is None:
-                raise self._late(polling.late())
-            time.sleep(pause_s)
+            if polling.timed_out:
+                raise self._wait_timeout(polling.timeout_message())
+            yield polling.pause_s()
 
     def _known_batches(self, names: list[str]) -> set[str]:
         with redis_errors(self.settings):
             return {name for name, known in zip(names, self._batches.known(names), strict=True) if known}
-
-    def _documents(self, job_ids: Iterator[str]) -> Iterator[Job]:
-        while chunk := list(islice(job_ids, PAGE)):
-            yield from self._jobs(chunk)
 
     def _named(self, jobs: list[Job], batch_id: str, content_id: bool) -> list[Job]:
         named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in jobs]

@@ -124,7 +124,7 @@ class Run:
         ids = self._batch.job_ids()
         while page := list(islice(ids, PAGE)):
             kept, cancelled = [], []
-            for job_id, status in zip(page, self._client._look(page), strict=True):
+            for job_id, status in zip(page, self._client._find_statuses(page), strict=True):
                 state = None if status is None else status.state
                 if state is JobState.SUCCEEDED and look and self._scored_nothing(job_id):
                     found.add(job_id)
