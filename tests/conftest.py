@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from photo_dataset import COCO_MINI, write_photo_dataset
 # A slow machine is no failure.
 settings.register_profile("maskscore", deadline=None)
 settings.load_profile("maskscore")
+
+# A thread of OpenMP that waits for another takes the processor meanwhile, unless it is told otherwise before PyTorch is
+# loaded. Where more threads run than there are cores, as two processes of tests and their workers have, a small forward
+# pass costs up to fifty times as much. Workers inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # A parent that ignores Ctrl-C (a job in the background of a script) hands that down: to this process, and from here to
 # every command that a test starts and interrupts. Python sets its own handler only where the signal was not ignored.
