@@ -236,6 +236,13 @@ class FailureCode(_Code):
             "look at the worker's log; see `poisoned`",
         ),
     )
+    DEVICE_BROKEN = (
+        "device_broken",
+        About(
+            "only among the reasons of a dead letter: a device broke while it ran the job, perhaps beside others",
+            "look at the worker's log and the device; see `poisoned`",
+        ),
+    )
     INTERNAL_ERROR = (
         "internal_error",
         About("a defect of maskscore", "the worker's log has the details; report it"),
@@ -248,7 +255,7 @@ class FailureCode(_Code):
     POISONED = (
         "poisoned",
         About(
-            "it ended its worker `MASKSCORE_MAX_ATTEMPTS` times",
+            "it ended its worker `MASKSCORE_MAX_ATTEMPTS` times, or broke the device four times, the last time alone",
             "`maskscore dead show JOB` has the reasons; look at the image and the masks",
         ),
     )

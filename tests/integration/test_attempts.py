@@ -6,6 +6,7 @@ import contextlib
 import errno
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,36 @@ def test_a_job_that_cannot_be_given_back_does_not_keep_the_others(bench: Bench, 
     assert [bench.state(job_id) for job_id in "abc"] == [JobState.QUEUED] * 3
     for hold in holders:
         hold.__exit__(None, None, None)
+
+
+def test_a_job_that_breaks_each_device_is_run_alone_and_then_given_up(bench: Bench) -> None:
+    def break_device_under(*job_ids: str, alone: bool = False) -> None:
+        with ExitStack() as held:
+            for job_id in job_ids:
+                claim = bench.ledger.claim(job_id, token=new_token(), worker="w", lease_s=60, alone=alone)
+                assert isinstance(claim, Claim), claim
+                held.enter_context(bench.leases.hold(claim))
+            bench.shutdown.end_for_broken_device("the device is broken: an illegal address")
+
+    for job_id in ("bad", "0", "1", "2"):
+        bench.submit(job_id)
+    for beside in ("0", "1", "2"):
+        break_device_under("bad", beside)
+    assert bench.ledger.claim("bad", token=new_token(), worker="w", lease_s=60) == "suspect"
+    assert bench.state("bad") is JobState.QUEUED
+    break_device_under("0", "1", "2")
+    break_device_under("bad", alone=True)
+    (letter,) = bench.ledger.dead_letters()
+    assert letter.status.error is not None
+    assert (letter.status.job_id, letter.status.error.code) == ("bad", FailureCode.POISONED)
+    assert {(reason.code, reason.worker) for reason in letter.reasons} == {(FailureCode.DEVICE_BROKEN, "w")}
+    assert len(letter.reasons) == 4
+    for job_id in ("0", "1", "2"):
+        claim = bench.ledger.claim(job_id, token=new_token(), worker="w", lease_s=60)
+        assert isinstance(claim, Claim)
+        assert claim.attempt == 1
+    assert bench.ledger.requeue("bad")[0] is JobState.FAILED
+    assert bench.ledger.claim("bad", token=new_token(), worker="w", lease_s=60) == "suspect"
 
 
 @pytest.mark.parametrize(

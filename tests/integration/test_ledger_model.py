@@ -58,6 +58,7 @@ class Modelled:
     holder: Claim | None = None
     attempts: int = 0
     retries: int = 0
+    device_faults: int = 0
     suspect: bool = False
     cancelling: bool = False
     ends: list[str] = field(default_factory=list)
@@ -189,14 +190,21 @@ class LedgerMachine(RuleBasedStateMachine):
             job.retries += 1
 
     @precondition(lambda self: self.claims)
-    @rule(which=WHICH)
-    def release(self, which: int) -> None:
+    @rule(which=WHICH, device_fault=st.sampled_from(["", "the device is broken"]))
+    def release(self, which: int, device_fault: str) -> None:
         claim = self.picked(which)
-        lane = self.ledger.release(claim)
+        lane = self.ledger.release(claim, device_fault=device_fault)
         job = self.held(claim)
         if job is None:
             assert lane is None
             return
+        if device_fault and not job.cancelling:
+            job.device_faults += 1
+            if job.suspect and job.device_faults > 3:
+                job.end("failed")
+                assert lane is None
+                return
+            job.suspect = job.suspect or job.device_faults == 3
         job.holder = None
         job.attempts -= 1
         job.wait()
@@ -226,7 +234,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.drop(job_id)
         self.ledger.requeue(job_id)
         if job.state in ("failed", "cancelled"):
-            job.state, job.attempts, job.retries, job.suspect = "waiting", 0, 0, poisoned
+            job.state, job.attempts, job.retries, job.device_faults, job.suspect = "waiting", 0, 0, 0, poisoned
 
     @rule(place=st.sampled_from(["waiting:normal", "waiting:low.again", "running", "delayed", "expiring", "dead"]))
     def leave_an_id_without_a_record(self, place: str) -> None:

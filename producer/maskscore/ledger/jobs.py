@@ -73,8 +73,8 @@ class Ledger(LedgerReader):
         """Take a job to run, or return why there is nothing to do.
 
         ``token`` is the caller's own for this attempt: asking again with it, after an answer that was lost, gives the
-        same claim. The reason is ``suspect`` for a job whose last attempt ended with its worker: it is given only to
-        a caller in whose process nothing else runs (``alone``). Otherwise it is ``unknown`` or the state it is in.
+        same claim. The reason is ``suspect`` for a job that may end its worker or break its device: it is given only
+        to a caller in whose process nothing else runs (``alone``). Otherwise it is ``unknown`` or the state it is in.
         """
         answer: list[Any] = self._script("claim", job_id, token, worker, int(lease_s * 1000), "1" if alone else "0")
         if answer[0] != b"claimed":
@@ -152,13 +152,15 @@ class Ledger(LedgerReader):
         )
         return answer.decode() or None
 
-    def release(self, claim: Claim) -> Lane | None:
-        """Give a job back unfinished, which costs it no attempt.
+    def release(self, claim: Claim, *, device_fault: str = "") -> Lane | None:
+        """Give a job back unfinished, which costs it no attempt; ``device_fault`` says how its worker's device broke.
 
-        Returns the lane of the message that it needs; ``None`` where it needs none (it was cancelled or has
-        expired, or this attempt was not the current one any more).
+        A job that three devices broke under is a suspect, and ``poisoned`` where the next breaks although it ran alone.
+
+        Returns the lane of the message that it needs; ``None`` where it needs none (it was cancelled, has expired or
+        is poisoned, or this attempt was not the current one any more).
         """
-        return _lane_if_waiting(*self._script("release", claim.job_id, claim.token))
+        return _lane_if_waiting(*self._script("release", claim.job_id, claim.token, device_fault))
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a job and return the state it is in now.

@@ -128,8 +128,8 @@ class Attempts:
         return _Scored(stored, scored, skipped)
 
     def _released(self, claim: Claim, broken: DeviceBroken) -> _Stopped:
-        log.info("job %s is given back: %s", claim.job_id, broken)
-        self._shutdown.release(claim)
+        log.info("job %s stops here: %s", claim.job_id, broken)
+        self._shutdown.release(claim, device_fault=str(broken))
         return _Stopped("released")
 
     def _record(self, claim: Claim, outcome: _Outcome) -> Recorded:

@@ -59,7 +59,7 @@ class JobRunner:
                 answer = self._claim_and_run(job_id, token, alone=False)
             if answer != "suspect":
                 return
-            log.info("job %s is run alone: its last attempt ended with its worker", job_id)
+            log.info("job %s is run alone, since attempts of it ended with their worker or its device", job_id)
             with self._gate.exclusive():
                 self._claim_and_run(job_id, token, alone=True)
 

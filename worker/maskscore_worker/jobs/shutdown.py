@@ -2,7 +2,7 @@
 
 - The first signal: nothing new is begun, and jobs in flight have the grace period to finish. The process then returns.
 - A second signal, or the end of the grace period: jobs in flight are released, and the process ends with 0.
-- A broken device: jobs in flight are released, and the process ends with 70 (``EX_SOFTWARE``).
+- A broken device: jobs in flight are released with that reason, and the process ends with 70 (``EX_SOFTWARE``).
 - A stall that the watchdog found: the process ends with 70 at once; its jobs come back when their leases have lapsed.
 
 A released job is queued again and loses no attempt. Threads cannot be stopped, so a process that must end before its
@@ -133,10 +133,10 @@ class Shutdown:
             # It counts as stranded in a few seconds.
             log.warning("the message of job %s could not be passed on: %s", job_id, error)
 
-    def release(self, claim: Claim) -> bool:
+    def release(self, claim: Claim, *, device_fault: str = "") -> bool:
         """Give a job back at no cost of an attempt; return whether it waits for another worker now."""
         try:
-            lane = self._ledger.release(claim)
+            lane = self._ledger.release(claim, device_fault=device_fault)
             if lane is not None:
                 self._send(claim.job_id, lane)
         except Exception as error:
@@ -145,7 +145,7 @@ class Shutdown:
             return False
         return lane is not None
 
-    def release_all(self) -> int:
+    def release_all(self, *, device_fault: str = "") -> int:
         """Release every job in flight; return how many wait for another worker now.
 
         A job that finishes at the same moment keeps its outcome.
@@ -154,17 +154,17 @@ class Shutdown:
         # None of them goes on, however long it takes to release the others.
         for holder in held:
             holder.stop_reason = "released"
-        return sum([self.release(holder.claim) for holder in held])
+        return sum([self.release(holder.claim, device_fault=device_fault) for holder in held])
 
     def end_for_broken_device(self, reason: str) -> None:
         """Release what runs and end the process: the device may work again for the next process."""
         log.critical("the worker ends itself: %s", reason)
-        released = self.release_all()
+        released = self.release_all(device_fault=reason)
         with self._changed:
             # New messages are passed on once the device is known to be broken.
             claimed = self._changed.wait_for(lambda: not self._claiming, self._claim_timeout_s)
         if claimed:
-            released += self.release_all()
+            released += self.release_all(device_fault=reason)
         log.critical("%d jobs were given back to the queue, at no cost of an attempt", released)
         self._end(os.EX_SOFTWARE)
 

@@ -12,7 +12,7 @@ if ARGV[3] ~= '' and not string.find(' ' .. ARGV[3] .. ' ', ' ' .. code .. ' ', 
   return {before, job.lane, ''}
 end
 redis.call('HSET', job.key, 'attempts', 0, 'retries', 0)
-redis.call('HDEL', job.key, 'first_fault_at', 'expires_at', 'worker', 'claimed_at')
+redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at')
 job.expires_at = false
 wait_again(job)
 -- What has ended workers before runs alone from the start.

@@ -12,7 +12,8 @@ if job then
     local may = ENDED[job.state] and (ARGV[10] == 'ended' or (ARGV[10] == 'failed' and job.state ~= 'succeeded'))
     if not may then return {'conflict', job.state} end
     redis.call('HSET', job.key, 'digest', ARGV[3], 'document', ARGV[4], 'lane', ARGV[6], 'attempts', 0, 'retries', 0)
-    redis.call('HDEL', job.key, 'first_fault_at', 'expires_at', 'worker', 'claimed_at', 'result', 'result_uri')
+    redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'result',
+      'result_uri')
     job.lane, job.expires_at = ARGV[6], false
     if ARGV[7] ~= '' then
       redis.call('HSET', job.key, 'expires_at', now + ARGV[7])
