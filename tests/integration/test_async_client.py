@@ -1,4 +1,4 @@
-"""The asynchronous client against a real Redis: many waits in few threads, and nothing left of one that is given up."""
+"""The asynchronous client with a real Redis: many waits in few threads, and cancellation."""
 
 from __future__ import annotations
 

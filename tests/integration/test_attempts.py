@@ -1,4 +1,4 @@
-"""What becomes of an attempt that fails, in a real ledger: whose fault it was decides."""
+"""How a failed attempt ends in a real ledger, by whose fault it was."""
 
 from __future__ import annotations
 

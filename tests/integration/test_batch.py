@@ -1,4 +1,4 @@
-"""Batches as their producers use them: restarted, resumed, cancelled, full; with a real worker where jobs run."""
+"""Batches: restarted, resumed, cancelled, full; with a real worker where jobs run."""
 
 from __future__ import annotations
 

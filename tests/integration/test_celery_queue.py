@@ -1,4 +1,4 @@
-"""Messages into the queue, over connections that break."""
+"""Messages are put into the queue, also over connections that break."""
 
 from __future__ import annotations
 

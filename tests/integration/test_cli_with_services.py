@@ -1,4 +1,4 @@
-"""The command line with everything running: what a script and a person get."""
+"""The command line with all services running, for scripts and for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device that is short of memory, and one that breaks for good, under a real worker."""
+"""A real worker whose device is out of memory, and one whose device breaks for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded Redis and S3 server: that they serve, that they keep strangers out, and that nothing outlives us."""
+"""The private Redis and S3 server: they serve, refuse strangers, and end with their owner."""
 
 from __future__ import annotations
 

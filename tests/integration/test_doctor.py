@@ -1,4 +1,4 @@
-"""``maskscore doctor`` against real services: well ones, and each of the ways in which they are not."""
+"""``maskscore doctor`` with real services, healthy and faulty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands and the Python of the pages work as they stand there, one after another, beside what ``up`` starts."""
+"""The commands and the Python of the documentation work as written."""
 
 from __future__ import annotations
 

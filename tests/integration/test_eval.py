@@ -1,4 +1,4 @@
-"""``maskscore eval`` with a real worker: drawn scenes, whose classes the demo model knows, and real photos."""
+"""``maskscore eval`` with a real worker: drawn scenes, whose classes the demo model knows, and photos."""
 
 from __future__ import annotations
 

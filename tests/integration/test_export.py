@@ -1,4 +1,4 @@
-"""Exports of real results, each format read back by its own library, down to the masks' pixels."""
+"""Exports of real results, each format read by its own library, to the masks' pixels."""
 
 from __future__ import annotations
 

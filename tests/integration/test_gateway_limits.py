@@ -1,4 +1,4 @@
-"""What one caller cannot take from the others: connections, the event loop, slots, memory, time."""
+"""The gateway's limits per caller: connections, the event loop, slots, memory, time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway keeps what its own OpenAPI document promises, whatever it is sent (schemathesis)."""
+"""The gateway's answers fit its OpenAPI document, whatever is sent (schemathesis)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks by URI, in the formats of other tools: the worker scores what the tool has drawn."""
+"""Masks by URI in other tools' formats: the worker scores the masks that the tool has written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker beside others: its user has the least rights, the queue holds what is not ours, Celery speaks to it."""
+"""A worker with the least rights in Redis, foreign messages in its queue, and Celery's remote control."""
 
 from __future__ import annotations
 

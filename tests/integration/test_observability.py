@@ -1,4 +1,4 @@
-"""Watching a service: a worker's metrics, probes, line in the registry, logs and traces; and the exporter."""
+"""A worker's metrics, probes, registry entry, logs and traces; ``top`` and the exporter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan's figures of memory are what a real Redis takes."""
+"""The memory figures of ``maskscore plan`` are those of a real Redis."""
 
 from __future__ import annotations
 

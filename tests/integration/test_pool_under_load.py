@@ -1,4 +1,4 @@
-"""``maskscore pool`` with real workers on CPU cores: load comes and goes, a worker is killed, all are replaced."""
+"""``maskscore pool`` with real workers on CPU cores: changing load, a killed worker, a rolling restart."""
 
 from __future__ import annotations
 

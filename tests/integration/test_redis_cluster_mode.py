@@ -1,4 +1,4 @@
-"""A Redis in cluster mode is refused at the start, in one sentence, by whatever connects to it."""
+"""A Redis in cluster mode is refused at the start by each part that connects to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feature cache in a real Redis: its bytes and its time are bounded, and a full Redis takes nothing from it."""
+"""The feature cache in a real Redis: its limits of bytes and time, and a full Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`maskscore report` of a batch and `maskscore compare`, with everything running, and the pages in a browser."""
+"""``maskscore report`` of a batch and ``maskscore compare`` with a real worker, and their pages in a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fails for a cause that can be mended: it is said early, and the same jobs run again; with a real worker."""
+"""Jobs that failed for a cause that was then removed are run again; with a real worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring again: the same scores as a fresh job's, and with a cache not one crop through the model."""
+"""Scoring again gives a fresh job's scores, and with a cache encodes no crop."""
 
 from __future__ import annotations
 

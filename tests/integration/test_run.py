@@ -1,4 +1,4 @@
-"""``maskscore run`` over real photos with a real worker: both layouts, interrupted, killed, gone on with."""
+"""``maskscore run`` over photos with a real worker: several layouts, interruption, killing, resuming."""
 
 from __future__ import annotations
 

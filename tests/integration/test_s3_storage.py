@@ -1,4 +1,4 @@
-"""``s3://`` against a real S3 server."""
+"""``s3://`` with a real S3 server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service's scores against the specification's plain code: drawn scenes, real photos, the real architecture."""
+"""The service's scores equal the specification's plain code: drawn scenes, photos, the real architecture."""
 
 from __future__ import annotations
 

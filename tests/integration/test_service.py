@@ -1,4 +1,4 @@
-"""The whole service as its users meet it: a client, a worker process, Redis and S3 between them."""
+"""The whole service: a client, a worker process, Redis and S3."""
 
 from __future__ import annotations
 

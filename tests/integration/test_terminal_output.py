@@ -1,4 +1,4 @@
-"""Every command that prints what upstream has written: nothing in it moves the cursor, colours or forges a line."""
+"""Commands that print upstream text: no control character of it reaches the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views, averages and sentences through real workers, against the plain code; and with a cache of features."""
+"""Views, averages and sentences scored by real workers equal the plain code, with and without a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bad and odd input gets: for each the code, the sentence, and that the worker goes on."""
+"""Bad and unusual images and masks: the code and sentence of each, and that the worker goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts, dashboard and scaler: every query parses, and asks for what the code exports, in a way that makes sense."""
+"""The queries of alerts, dashboard and scaler parse, and ask for metrics and labels that are exported."""
 
 from __future__ import annotations
 

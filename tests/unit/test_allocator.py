@@ -1,4 +1,4 @@
-"""Freed memory is kept: the next image costs no page faults."""
+"""The worker's allocator keeps freed memory, so that the next image costs no page faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md names what there is: districts in their order, files, classes and functions."""
+"""ARCHITECTURE.md names districts, files, classes and functions that exist."""
 
 from __future__ import annotations
 

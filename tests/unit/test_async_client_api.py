@@ -1,4 +1,4 @@
-"""The asynchronous client has each verb of the other one, with the same parameters."""
+"""The asynchronous client has each method of the synchronous one, with the same parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a job waits before it is tried again."""
+"""The delay before a job is tried again."""
 
 from __future__ import annotations
 

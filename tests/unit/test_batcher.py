@@ -1,4 +1,4 @@
-"""The batcher with real threads: order, fairness, and faults that stay with their owner."""
+"""The batcher with real threads: order, fairness, and errors that reach only the job that caused them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that are waited for, and given up."""
+"""Waiting for a call that may be cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line without services: help, wrong input, exit codes, and what it does not load."""
+"""The command line without services: help, wrong input, exit codes, and the modules that it does not import."""
 
 from __future__ import annotations
 

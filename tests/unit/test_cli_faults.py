@@ -1,4 +1,4 @@
-"""What the surroundings do to a command: it ends with a sentence and a code, never with a traceback."""
+"""Commands whose output is a full disk, and addresses that are Unix sockets, end with a sentence and a code."""
 
 from __future__ import annotations
 

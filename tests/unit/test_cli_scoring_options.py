@@ -1,4 +1,4 @@
-"""Whatever a job's scoring can be asked for, the commands that submit jobs can ask for."""
+"""Commands that submit jobs have an option for each field of the scoring options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading weights: both files, strictly, without a network; and the prompts that are encoded with them."""
+"""Loading weights strictly and without a network, and encoding prompts with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of codes is made of the table."""
+"""The reference page of codes is generated from the table of codes."""
 
 from __future__ import annotations
 

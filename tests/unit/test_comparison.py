@@ -1,4 +1,4 @@
-"""Comparing treatments: which jobs are asked, and which masks come first."""
+"""Comparing treatments: the jobs that are submitted, and the order of the masks."""
 
 from __future__ import annotations
 

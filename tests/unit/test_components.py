@@ -1,4 +1,4 @@
-"""Connected components found among runs, against what the worker finds among pixels."""
+"""Connected components found in run-length codes equal those that the worker finds in pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compose.yaml and the Dockerfiles: well-formed, and in step with the code."""
+"""compose.yaml and the Dockerfiles are well-formed and agree with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Treatments against their formula, crops against open_clip's own transform."""
+"""Treatments equal their formula, and crops equal open_clip's own transform."""
 
 from __future__ import annotations
 

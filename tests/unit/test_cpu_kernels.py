@@ -1,4 +1,4 @@
-"""What makes the image tower fast leaves its features alone: folding, packing, precision."""
+"""The CPU's faster image tower gives the same features: folding, packing, precision."""
 
 from __future__ import annotations
 

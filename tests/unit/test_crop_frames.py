@@ -1,4 +1,4 @@
-"""The recipes beside the specification's: formulas and properties, and the three ways of making them agree."""
+"""Frames and treatments of crops: their formulas, and that worker, device, reference and report agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cropper a worker has, by its settings and its model."""
+"""The cropper that a worker uses, by its settings and its model."""
 
 from __future__ import annotations
 

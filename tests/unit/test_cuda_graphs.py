@@ -1,4 +1,4 @@
-"""The forward at fixed batch sizes: padding that leaves no trace, on the CPU and, where there is one, on a GPU."""
+"""The forward at fixed batch sizes gives the features of the plain forward, on the CPU and on a GPU."""
 
 from __future__ import annotations
 

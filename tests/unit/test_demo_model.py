@@ -1,4 +1,4 @@
-"""The demo model is told from other weights, and prompts that mean nothing to it are named."""
+"""The demo model is recognised by its weights, and prompts that it does not know are reported."""
 
 from __future__ import annotations
 

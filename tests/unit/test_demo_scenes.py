@@ -1,4 +1,4 @@
-"""Scenes are the same for the same seed, and their masks are what they say."""
+"""Drawn scenes are the same for the same seed, and their masks fit their labels."""
 
 from __future__ import annotations
 

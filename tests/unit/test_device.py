@@ -1,4 +1,4 @@
-"""Which device a worker is pinned to, on machines with and without GPUs."""
+"""The device that a worker uses, on machines with and without GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops made all at once, as a device makes them, against the CPU path's; the same code runs here on the CPU."""
+"""Crops that the device cropper makes in one batch equal the CPU cropper's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor's own judgement, where no service is needed."""
+"""Checks of ``maskscore doctor`` that need no service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of an evaluation: labels, classes, sampled negatives, statistics, the picture."""
+"""The parts of an evaluation: labels, classes, sampled negatives, statistics, the chart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs beside each other, and one alone."""
+"""The exclusive gate lets jobs run together or one alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which upstream fields become columns, and what the other pieces of an export do without any service."""
+"""The parts of an export without services: upstream columns, selection, buffers, output."""
 
 from __future__ import annotations
 

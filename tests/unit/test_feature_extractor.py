@@ -1,4 +1,4 @@
-"""Each region of a job is encoded once: the crops that the real batcher sees, counted."""
+"""The feature extractor encodes each region of a job once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``file://``: only regular files, only inside the allowed roots."""
+"""``file://`` reads only regular files inside the allowed roots."""
 
 from __future__ import annotations
 

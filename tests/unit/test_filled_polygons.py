@@ -1,4 +1,4 @@
-"""Outlines through the middles of pixels, as Ultralytics and supervision write them: OpenCV's convention."""
+"""Polygons through the middles of pixels (Ultralytics, supervision) are filled as OpenCV fills them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of tools whose formats are modules of their own: recognised, read to the pixel, and what is no mask is said."""
+"""Files of annotation tools are recognised and read to the pixel, and entries without masks are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gzip, ZIP, UTF-16, JSON Lines and JSON within JSON: the same masks as of the file that is wrapped in nothing."""
+"""Masks files in gzip, ZIP, UTF-16, JSON Lines and JSON within JSON give the masks of the plain file."""
 
 from __future__ import annotations
 

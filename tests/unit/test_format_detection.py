@@ -1,4 +1,4 @@
-"""Which layout a masks document has, shows in its content."""
+"""The format of a masks document is detected from its content."""
 
 from __future__ import annotations
 

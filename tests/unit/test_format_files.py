@@ -1,4 +1,4 @@
-"""Each format's file of one image, laid out as its tool documents it."""
+"""Each format's file of one image, as its tool documents it."""
 
 from __future__ import annotations
 

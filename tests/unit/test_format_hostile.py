@@ -1,4 +1,4 @@
-"""Files made to break their readers: each ends as a MasksDocumentError or in unreadable masks, within bounds."""
+"""Hostile masks files end in a MasksDocumentError or in unreadable masks, within bounds of time and memory."""
 
 from __future__ import annotations
 

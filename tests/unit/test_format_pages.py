@@ -1,4 +1,4 @@
-"""docs/reference/formats: a page per format, an index of them, and examples that are what they say."""
+"""docs/reference/formats has a page per format, an index of them, and examples that can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TIFF, BMP, GIF and JPEG as PNG is read; and the value 255 that means "ignore"."""
+"""Masks in TIFF, BMP, GIF and JPEG are read as those in PNG; the value 255 can mean "ignore"."""
 
 from __future__ import annotations
 

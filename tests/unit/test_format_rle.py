@@ -1,4 +1,4 @@
-"""Packed masks against encoders written from the tools' documentation, and our RLE against COCO's library."""
+"""Run-length codes of several tools are decoded as documented, and ours are those of COCO's library."""
 
 from __future__ import annotations
 

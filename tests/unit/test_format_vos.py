@@ -1,4 +1,4 @@
-"""Videos in folders: SAM 2's pictures per object, DAVIS' pictures per frame, read and paired with their frames."""
+"""Videos in folders: SAM 2's pictures per object and DAVIS' pictures per frame, paired with their frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts the gateway answers to, and whose pages may send it something."""
+"""The hosts that the gateway answers to, and the origins whose pages may send requests."""
 
 from __future__ import annotations
 

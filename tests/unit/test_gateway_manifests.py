@@ -1,4 +1,4 @@
-"""The gateway's manifests, as a component above an overlay."""
+"""The gateway's Kubernetes component renders on top of an overlay."""
 
 from __future__ import annotations
 

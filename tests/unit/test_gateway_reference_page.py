@@ -1,4 +1,4 @@
-"""The gateway's page lists every code that it answers with, and its OpenAPI document every status."""
+"""The gateway's reference page lists each code, and its OpenAPI document each status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway's tokens: whose they are, that wrong ones are said without being shown, and files that change."""
+"""The gateway's access tokens: names, files that change, and error messages that do not show a token."""
 
 from __future__ import annotations
 

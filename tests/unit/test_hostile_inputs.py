@@ -1,7 +1,4 @@
-"""Thousands of spoilt inputs: each gives a result or a code, and nothing else.
-
-``HOSTILE_ROUNDS=50`` tries fifty times as many.
-"""
+"""Thousands of damaged inputs each give a result or a code (``HOSTILE_ROUNDS=50``: fifty times as many)."""
 
 from __future__ import annotations
 

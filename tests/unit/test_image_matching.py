@@ -1,4 +1,4 @@
-"""Which image an entry of a file of many images is of: by its id, equal as numbers are equal, or by its file name."""
+"""An entry of a file of many images belongs to the image with its id or its file name."""
 
 from __future__ import annotations
 

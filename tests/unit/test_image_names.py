@@ -1,4 +1,4 @@
-"""The file that a job's image URI names, as files of masks write it: `file:` URIs are percent-encoded, keys not."""
+"""The file name in a job's image URI is matched with the names in masks files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Odd images, damaged images, hostile images: what each gets."""
+"""Decoding images: formats, orientation, transparency, and damaged or hostile files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``NaN`` and ``Infinity`` as Python writes them: the same answer wherever JSON is read."""
+"""``NaN`` and ``Infinity`` in JSON get the same answer wherever JSON is read."""
 
 from __future__ import annotations
 

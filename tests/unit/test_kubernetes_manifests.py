@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: they render, Kubernetes would take them, and they fit the code and each other."""
+"""The Kubernetes manifests render, are valid, and agree with the code and each other."""
 
 from __future__ import annotations
 

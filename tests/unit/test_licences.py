@@ -1,4 +1,4 @@
-"""Every dependency of the wheel and of the images has a licence that is compatible with Apache-2.0, and is listed."""
+"""Each dependency of the wheel and of the images has a licence compatible with Apache-2.0, and is listed."""
 
 from __future__ import annotations
 

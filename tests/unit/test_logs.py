@@ -1,4 +1,4 @@
-"""Logs: text for people, JSON for machines, with the job's id."""
+"""Logs as text and as JSON, with the job's id."""
 
 from __future__ import annotations
 

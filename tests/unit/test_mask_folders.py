@@ -1,4 +1,4 @@
-"""A folder of masks per image: SAM's, and one of pictures alone."""
+"""Folders of masks per image: SAM's, and those of pictures alone."""
 
 from __future__ import annotations
 

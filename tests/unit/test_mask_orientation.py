@@ -1,4 +1,4 @@
-"""The frame of polygons, turned by EXIF or as stored, is that whose size their file states."""
+"""Polygons are applied before or after the EXIF rotation, whichever fits the size that their file states."""
 
 from __future__ import annotations
 

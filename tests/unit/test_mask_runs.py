@@ -1,4 +1,4 @@
-"""Counts read with arrays, against the plain reader and pycocotools."""
+"""Counts decoded with arrays equal those of the plain reader and of pycocotools."""
 
 from __future__ import annotations
 

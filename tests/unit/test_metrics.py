@@ -1,4 +1,4 @@
-"""The declared metrics: that the page about them is true, and that Prometheus takes them."""
+"""The declared metrics are those of the reference page, and Prometheus accepts them."""
 
 from __future__ import annotations
 

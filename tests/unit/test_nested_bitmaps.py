@@ -1,4 +1,4 @@
-"""Masks as nested lists of H rows of W values, wherever a segmentation is read."""
+"""Masks given as nested lists of H rows of W values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where outputs go: links, modes, FIFOs and devices stay what they are, and a failure leaves what was there."""
+"""Output files keep links, modes, FIFOs and devices as they are, and a failure leaves the earlier file."""
 
 from __future__ import annotations
 

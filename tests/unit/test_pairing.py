@@ -1,4 +1,4 @@
-"""Which masks are taken for which image, and what is said of the rest."""
+"""Pairing images with masks, and what is reported about the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan's arithmetic, and where its figures come from."""
+"""The arithmetic of ``maskscore plan``, and the source of its figures."""
 
 from __future__ import annotations
 

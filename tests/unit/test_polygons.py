@@ -1,4 +1,4 @@
-"""Polygons against pycocotools, to the bit, and what would have broken it."""
+"""Polygons are filled as pycocotools fills them, to the bit."""
 
 from __future__ import annotations
 

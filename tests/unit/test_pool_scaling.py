@@ -1,4 +1,4 @@
-"""The pool's decisions: how many workers, when a dead one starts again, and which cores each gets."""
+"""The pool's decisions: number of workers, restarts, and the cores of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool's loop with real processes that load no model: restarts, rolls, drains and what it does to the stubborn."""
+"""The pool's supervisor with real processes that load no model: restarts, rolling restarts, draining, killing."""
 
 from __future__ import annotations
 

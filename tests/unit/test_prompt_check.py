@@ -1,4 +1,4 @@
-"""Prompt sets looked at before they are used: what is wrong with one, and what its numbers do."""
+"""Checks of prompt sets before they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt features: encoded once per set, kept by digest, forgotten in order; with the demo model."""
+"""Features of prompts are encoded once per prompt set, kept by digest, and dropped in order of use."""
 
 from __future__ import annotations
 

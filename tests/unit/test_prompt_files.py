@@ -1,4 +1,4 @@
-"""Prompt files as people write them: what is wrong is said in plain words, by line, and never as a traceback."""
+"""Errors in prompt files are reported in plain words, with the line."""
 
 from __future__ import annotations
 

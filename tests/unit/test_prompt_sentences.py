@@ -1,4 +1,4 @@
-"""Several sentences per prompt: what the set says, and what the demo model makes of them."""
+"""Several sentences per prompt: their documents, and their features in the demo model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rank score: a product of powers, nothing more."""
+"""The rank score is a product of powers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No part of a password is shown, whatever the URL that it stands in looks like."""
+"""No part of a password is shown, whatever the URL around it looks like."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Redis's errors mean to a caller, and how often a command is sent."""
+"""How Redis errors are reported, and how often a command is sent again."""
 
 from __future__ import annotations
 

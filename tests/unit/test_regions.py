@@ -1,4 +1,4 @@
-"""Boxes, bits, components and refusals, against NumPy, pycocotools and a flood fill written here."""
+"""Regions (boxes, bits, components, refusals) against NumPy, pycocotools and a flood fill written here."""
 
 from __future__ import annotations
 

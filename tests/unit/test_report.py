@@ -1,4 +1,4 @@
-"""The report: every component a row, the crops' very pixels, and nothing of what it shows taken as HTML."""
+"""The report of one image: a row per component, the crops' pixels, and escaping of all text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's pages in a real browser: they fit a desk and a phone, complain of nothing, and do what they say."""
+"""The report's pages in a real browser: layout on desktop and phone, console messages, controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports of many images: the summary on top, the contact sheet, and the folder of pages."""
+"""Reports of many images: summary, contact sheet, and the folder of pages."""
 
 from __future__ import annotations
 

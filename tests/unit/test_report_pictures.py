@@ -1,4 +1,4 @@
-"""The report's pictures, computed by Pillow alone, against what the worker computes."""
+"""The report's pictures, made with Pillow alone, equal those that the worker computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RLE against pycocotools, both ways."""
+"""RLE is encoded and decoded as pycocotools does."""
 
 from __future__ import annotations
 

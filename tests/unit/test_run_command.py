@@ -1,4 +1,4 @@
-"""``maskscore run`` without services: wrong usage, a dry run, and what the summary says."""
+"""``maskscore run`` without services: wrong usage, a dry run, and the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs and results: what is accepted, what is refused and how, and that JSON carries all of it."""
+"""Job, result and prompt documents: which are accepted, how others are refused, and that JSON keeps all of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores against a plain torch computation, and the multiplier's rules at and around each threshold."""
+"""Scores equal a plain PyTorch computation, and the multiplier follows its rules around each threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of what a segmenter returns in Python: arrays, tensors, records of SAM, results of other libraries."""
+"""Masks from segmenters' Python objects: arrays, tensors, SAM's records, results of other libraries."""
 
 from __future__ import annotations
 

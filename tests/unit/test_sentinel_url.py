@@ -1,4 +1,4 @@
-"""``sentinel://`` URLs: what they say, what kombu makes of them, and that wrong ones keep their secrets."""
+"""``sentinel://`` URLs: parsing, kombu's view of them, and errors that show no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what is said of wrong ones, and that the page about them is true."""
+"""Settings: their sources, errors about wrong ones, and the reference page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated day: the scaler's formula, and that jobs and GPUs are conserved."""
+"""The simulation of a day: the autoscaler's formula, and conservation of jobs and GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache on disk: it keeps, lets go of what is not used, stays within its bytes, and fails without harm."""
+"""The feature cache on disk: hits, its limit in bytes, sharing, and errors that cost no job."""
 
 from __future__ import annotations
 

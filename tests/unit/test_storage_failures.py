@@ -1,4 +1,4 @@
-"""Which answers of a store are the job's fault, which pass by themselves, and which are the asking process's own."""
+"""Storage errors are the job's fault, transient, or the calling process's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reaches the terminal: texts from outside are text, whatever they hold."""
+"""Texts from outside are printed without control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When traces are recorded."""
+"""The settings under which traces are recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views in the contract: what old documents keep, what new ones say."""
+"""Views in job and result documents: old documents stay as they were, new ones say their view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the watchdog calls standing still, and what it leaves alone. Times are given, not waited for."""
+"""What the watchdog detects as a stall, with times that are given to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``maskscore weights``: fetching from a hub (a real server here, on this machine) and saying what a folder holds."""
+"""``maskscore weights`` fetches from a hub (a real server on this machine) and describes a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the producer's package finds the worker's, which it never imports."""
+"""The light package finds the worker's by entry points, without importing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker says about itself: rates, probes, the stages of a job, its GPU."""
+"""A worker's rates, probes, stage times and GPU figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run by test_device_cropper under ``TRITON_INTERPRET=1``: Triton's kernels against PyTorch's operations, on the CPU."""
+"""Triton's kernels equal PyTorch's operations; test_device_cropper runs this under ``TRITON_INTERPRET=1``."""
 
 from __future__ import annotations
 
