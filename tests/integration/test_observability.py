@@ -30,7 +30,7 @@ from maskscore.devstack import LocalServices, start_redis
 from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Claim, Ledger
-from maskscore.ledger.worker_registry import TTL_S, WorkerRegistry
+from maskscore.ledger.worker_registry import WORKER_TTL_S, WorkerRegistry
 from maskscore.masks.encoding import (
     encode_mask,
 )
@@ -163,33 +163,33 @@ def test_the_probes_of_a_worker_that_takes_jobs(watched: Watched) -> None:
 
 def test_the_worker_is_in_the_registry(watched: Watched) -> None:
     registry = WorkerRegistry(watched.redis, namespace=watched.namespace)
-    until(lambda: any(seen.line.jobs_done >= 2 for seen in registry.workers()), "the registry knows of both jobs")
+    until(lambda: any(seen.report.jobs_done >= 2 for seen in registry.workers()), "the registry knows of both jobs")
     (worker,) = registry.workers()
     assert registry.count() == 1
-    assert (worker.line.pid, worker.line.device, worker.line.concurrency) == (watched.worker.pid, "cpu", 4)
-    assert worker.line.masks_done >= watched.masks + 1
-    assert worker.line.name == watched.client.get(watched.job.job_id).worker
-    assert 0 <= worker.age_s < TTL_S
-    assert 0 < watched.redis.pttl(f"{watched.namespace}:worker:{worker.line.name}") <= TTL_S * 1000
+    assert (worker.report.pid, worker.report.device, worker.report.concurrency) == (watched.worker.pid, "cpu", 4)
+    assert worker.report.masks_done >= watched.masks + 1
+    assert worker.report.name == watched.client.get(watched.job.job_id).worker
+    assert 0 <= worker.age_s < WORKER_TTL_S
+    assert 0 < watched.redis.pttl(f"{watched.namespace}:worker:{worker.report.name}") <= WORKER_TTL_S * 1000
 
 
 def test_a_worker_that_is_gone_is_forgotten(watched: Watched) -> None:
     registry = WorkerRegistry(watched.redis, namespace=f"{watched.namespace}-other")
     (worker,) = WorkerRegistry(watched.redis, namespace=watched.namespace).workers()
     for name in ("a", "b", "c"):
-        registry.write(worker.line.model_copy(update={"name": name}))
+        registry.write(worker.report.model_copy(update={"name": name}))
     registry.remove("b")
-    assert [seen.line.name for seen in registry.workers()] == ["a", "c"]
+    assert [seen.report.name for seen in registry.workers()] == ["a", "c"]
     # As if it had been killed so long ago.
-    watched.redis.zincrby(f"{watched.namespace}-other:workers", -TTL_S * 1000, "a")
-    assert [seen.line.name for seen in registry.workers()] == ["c"]
+    watched.redis.zincrby(f"{watched.namespace}-other:workers", -WORKER_TTL_S * 1000, "a")
+    assert [seen.report.name for seen in registry.workers()] == ["c"]
     assert registry.count() == 1
     # As if Redis's clock had been put back by an hour since.
-    registry.write(worker.line.model_copy(update={"name": "e"}))
+    registry.write(worker.report.model_copy(update={"name": "e"}))
     watched.redis.zincrby(f"{watched.namespace}-other:workers", 3_600_000, "e")
-    assert ([seen.line.name for seen in registry.workers()], registry.count()) == (["c"], 1)
+    assert ([seen.report.name for seen in registry.workers()], registry.count()) == (["c"], 1)
     # Of a later release, and of one that nobody can read.
-    for name, text in (("c", worker.line.model_dump_json()[:-1] + ', "new": 1}'), ("d", '{"name": "d"}')):
+    for name, text in (("c", worker.report.model_dump_json()[:-1] + ', "new": 1}'), ("d", '{"name": "d"}')):
         watched.redis.set(f"{watched.namespace}-other:worker:{name}", text)
         watched.redis.zadd(f"{watched.namespace}-other:workers", {name: time.time() * 1000})
     assert len(registry.workers()) == 1
@@ -198,7 +198,7 @@ def test_a_worker_that_is_gone_is_forgotten(watched: Watched) -> None:
 def test_top_prints_one_look(watched: Watched) -> None:
     registry = WorkerRegistry(watched.redis, namespace=watched.namespace)
     until(
-        lambda: any(not seen.line.in_flight for seen in registry.workers()),
+        lambda: any(not seen.report.in_flight for seen in registry.workers()),
         "the worker has said that nothing is in flight",
     )
     shown = run_top(watched, "--once")

@@ -14,7 +14,7 @@ from maskscore.cli.rescore import rescore_command
 from maskscore.cli.run import run_command
 from maskscore.cli.shared_options import taken_scoring
 from maskscore.cli.submit import submit_command
-from maskscore.client.rescore import Changes
+from maskscore.client.rescore import ScoringChanges
 
 
 def options(command: click.Command) -> dict[str | None, click.Parameter]:
@@ -29,7 +29,7 @@ def test_there_is_an_option_for_every_field(command: click.Command) -> None:
 @pytest.mark.parametrize("command", [submit_command, run_command, rescore_command, compare_command])
 def test_what_is_asked_otherwise_is_asked_alike_everywhere(command: click.Command) -> None:
     ours = options(command)
-    for name in (*Changes.__dataclass_fields__, "min_area", "split_components"):
+    for name in (*ScoringChanges.__dataclass_fields__, "min_area", "split_components"):
         if name in ours:
             assert ours[name].to_info_dict() == options(submit_command)[name].to_info_dict()
     assert {"prompts", "thresholds"} <= ours.keys()

@@ -42,7 +42,7 @@ def test_wrong_tokens_are_named_and_not_shown(given: list[str], words: str) -> N
 
 
 def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "RELOAD_INTERVAL_S", 0.0)
     file = tmp_path / "tokens"
     file.write_text(f"# of the upstream services\n\na={ONE}\n")
     tokens = Tokens([], file)

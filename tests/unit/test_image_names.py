@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from maskscore.client.job_masks import masks_of
+from maskscore.client.mask_documents import scored_masks
 from maskscore.export.file_metadata import read_file_metadata
 from maskscore.formats import MasksDocumentError
 from maskscore.formats.image_names import best, likeness
@@ -68,7 +68,7 @@ def label_studio(*names: str) -> bytes:
 
 def masks(uri: str, document: bytes) -> int:
     job = Job(image=uri, masks=MasksRef(uri="s3://bucket/masks"))
-    found = masks_of(job, document, None)
+    found = scored_masks(job, document, None)
     assert all(isinstance(mask, Mask) for mask in found)
     return len(found)
 
@@ -88,13 +88,13 @@ def test_urls_of_label_studio_are_percent_encoded(url: str) -> None:
 def test_coco_masks_and_entry_of_a_file_whose_name_has_a_space() -> None:
     document = coco("c.jpg", "a b.jpg")
     job = Job(image="file:///x/a%20b.jpg", masks=MasksRef(uri="s3://bucket/masks"))
-    (mask,) = masks_of(job, document, None)
+    (mask,) = scored_masks(job, document, None)
     assert mask.id == "11"
     assert read_file_metadata(job, document).image["id"] == 1
     other = job.model_copy(update={"image": Job(image="s3://bucket/a%20b.jpg", masks=[]).image})
     assert read_file_metadata(other, document).image == {}
     with pytest.raises(MasksDocumentError, match="no images"):
-        masks_of(other, document, None)
+        scored_masks(other, document, None)
 
 
 SPELLINGS = [

@@ -11,11 +11,11 @@ import pytest
 
 CODE = """
 import logging, sys, threading, warnings
-from maskscore.observability import job_logged, log_to_stderr
+from maskscore.observability import job_id_logged, log_to_stderr
 log_to_stderr("INFO", {format!r})
 log = logging.getLogger("maskscore_worker")
 log.info("before")
-with job_logged("a"):
+with job_id_logged("a"):
     log.info("job %s: inside", "a")
     try:
         1 / 0

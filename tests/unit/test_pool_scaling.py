@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maskscore.errors import SettingsError
 from maskscore.pool import (
-    Observation,
+    BacklogSample,
     PoolLimits,
     RestartBackoff,
     cpu_slots,
@@ -22,9 +22,9 @@ from maskscore.pool import (
 LIMITS = PoolLimits(least=0, most=4, jobs_per_worker=10, cool_down_s=60)
 
 
-def seen(*jobs: int | None, every_s: float = 10) -> list[Observation]:
+def seen(*jobs: int | None, every_s: float = 10) -> list[BacklogSample]:
     """These counts, one every ten seconds."""
-    return [Observation(n * every_s, count) for n, count in enumerate(jobs)]
+    return [BacklogSample(n * every_s, count) for n, count in enumerate(jobs)]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from maskscore.pool import Observation, PoolLimits, RestartBackoff, Supervisor, WorkerSlot
+from maskscore.pool import BacklogSample, PoolLimits, RestartBackoff, Supervisor, WorkerSlot
 from maskscore.pool.worker_process import WorkerProcess
 
 # What a worker promises: it writes its file when it takes jobs, and drains on SIGTERM.
@@ -61,7 +61,7 @@ class Stage:
         condition: Callable[[], bool] | None = lambda: True  # noqa: E731
         deadline = time.monotonic() + DEADLINE_S
 
-        def seen() -> list[Observation]:
+        def seen() -> list[BacklogSample]:
             nonlocal condition
             assert time.monotonic() < deadline, f"this never came; the pool said:\n{self.said.text}"
             while condition is not None and condition():
@@ -73,7 +73,7 @@ class Stage:
                     condition = wanted
                 else:
                     self.jobs = wanted
-            return [Observation(time.monotonic(), self.jobs)]
+            return [BacklogSample(time.monotonic(), self.jobs)]
 
         supervisor = Supervisor(
             [WorkerSlot(f"slot {n}") for n in range(slots)],

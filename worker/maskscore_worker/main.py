@@ -113,7 +113,7 @@ def run(settings: WorkerSettings) -> int:
         )
         health.observe(watchdog, shutdown, heartbeat, faults, pipeline.device_check)
         pipeline.device_check.on_broken = shutdown.end_for_broken_device
-        sweeper = Sweeper(ledger, Sender(app), settings, name=name, queue_keys=keys, swept=metrics.swept)
+        sweeper = Sweeper(ledger, Sender(app), settings, name=name, queue_keys=keys, on_sweep=metrics.swept)
         for thread in (leases, shutdown, watchdog, heartbeat, sweeper):
             thread.start()
             stack.callback(thread.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maskscore.broker.celery_queue import (
     TASK_NAME,
-    UNREACHABLE,
+    UNREACHABLE_ERRORS,
     Sender,
     make_app,
     queue_keys,
@@ -38,7 +38,7 @@ from maskscore.broker.sentinel import (
 __all__ = [
     "LANES",
     "TASK_NAME",
-    "UNREACHABLE",
+    "UNREACHABLE_ERRORS",
     "ClusterModeError",
     "Lane",
     "Sender",

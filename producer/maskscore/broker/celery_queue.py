@@ -22,14 +22,14 @@ from maskscore.broker.sentinel import parse_sentinel_url
 from maskscore.errors import ServiceUnavailable
 from maskscore.settings import ClientSettings
 
-__all__ = ["TASK_NAME", "UNREACHABLE", "Sender", "make_app", "queue_keys", "queued_messages"]
+__all__ = ["TASK_NAME", "UNREACHABLE_ERRORS", "Sender", "make_app", "queue_keys", "queued_messages"]
 
 log = logging.getLogger(__name__)
 
 _RETRY: Final = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4}
 
 TASK_NAME: Final = "maskscore.score"
-UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError, OperationalError)
+UNREACHABLE_ERRORS: Final = (redis.ConnectionError, redis.TimeoutError, OperationalError)
 """What redis-py and Celery raise where Redis does not answer."""
 
 # Redis's transport serves the smallest number first.

@@ -29,9 +29,9 @@ def exporter_command(host: str | None, port: int | None) -> None:
     """
     with needs_extra("metrics"):
         from maskscore.exporter import run_exporter
-        from maskscore.observability import json_from_the_start, log_to_stderr
+        from maskscore.observability import log_json_early, log_to_stderr
 
-        json_from_the_start()
+        log_json_early()
     warn_of_unknown_variables()
     settings = load_settings(WorkerSettings, http_host=host, http_port=port)
     log_to_stderr(settings.log_level, settings.log_format)

@@ -11,7 +11,7 @@ import click
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.worker import refuse_unknown_variables
-from maskscore.observability import json_from_the_start, log_to_stderr
+from maskscore.observability import log_json_early, log_to_stderr
 from maskscore.settings import GatewaySettings, load_settings
 
 __all__ = ["gateway_command"]
@@ -35,7 +35,7 @@ def gateway_command(host: str | None, port: int | None, tokens_file: Path | None
     `maskscore settings` lists its limits. SIGTERM or Ctrl-C ends it.
     """
     with needs_extra("gateway"):
-        json_from_the_start()
+        log_json_early()
     refuse_unknown_variables()
     settings = load_settings(
         GatewaySettings,

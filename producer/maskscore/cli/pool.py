@@ -14,7 +14,7 @@ from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.worker import refuse_unknown_variables, with_demo_model
 from maskscore.errors import SettingsError
 from maskscore.ledger import Ledger, Sweeper
-from maskscore.observability import json_from_the_start, log_to_stderr
+from maskscore.observability import log_json_early, log_to_stderr
 from maskscore.pool import (
     BacklogObserver,
     PoolLimits,
@@ -82,7 +82,7 @@ def pool_command(
     if devices is not None and workers is not None:
         raise click.UsageError("give either --devices or --workers")
     with needs_extra("worker"):
-        json_from_the_start()
+        log_json_early()
     refuse_unknown_variables()
     if weights is not None:
         # The workers read it from there, as all other settings.

@@ -18,7 +18,7 @@ from maskscore.cli.progress import wait_for
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.cli.worker_warnings import warn_of_demo_model
-from maskscore.client import Client, keep_categories, with_content_id
+from maskscore.client import Client, save_categories, with_content_id
 from maskscore.dataset import job_of_image, read_jobs
 from maskscore.errors import QueueFull
 from maskscore.formats import FORMATS, read_categories
@@ -84,7 +84,7 @@ def submit_command(
             if not wait_:
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch_id}) if as_json else job_id)
         if masks is not None and "://" not in masks:
-            keep_categories(client.batch(batch_id), read_categories(Path(masks), format=format_))
+            save_categories(client.batch(batch_id), read_categories(Path(masks), format=format_))
         if files:
             click.echo(f"maskscore: {counted(len(ids), 'job')} submitted, batch {batch_id}", err=True)
         if not wait_:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import click
 from rich.console import Console, Group
@@ -15,61 +16,54 @@ from rich.text import Text
 from maskscore.broker import public_url
 from maskscore.cli.keyboard import Keyboard
 from maskscore.cli.terminal import new_console
-from maskscore.client import Observer, Overview
+from maskscore.client import Client, Overview, read_overview
 from maskscore.errors import ServiceUnavailable
-from maskscore.ledger import SeenWorker
-from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
+from maskscore.ledger import LiveWorker
+from maskscore.settings import ClientSettings
 
 __all__ = ["top_command"]
 
-# A worker writes every two seconds.
-_LATE_S = 6.0
-
 
 @click.command("top")
-@click.option("--every", type=click.FloatRange(0.2), default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option("--every", type=click.FloatRange(0.2), default=1.0, show_default=True, help="Seconds between readings.")
 @click.option(
     "--minutes", type=click.IntRange(1, 60), default=10, show_default=True, help="How far back failures are counted."
 )
-@click.option("--once", is_flag=True, help="Print one look and end.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per look, one per line.")
+@click.option("--once", is_flag=True, help="Print one reading and end.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per reading, one per line.")
 def top_command(every: float, minutes: int, once: bool, as_json: bool) -> None:
     """Show the queue, the workers and recent failures, live.
 
     q or Ctrl-C ends it.
 
-    Where the output is no terminal, it prints one look and ends; with --json, one line per look until Ctrl-C.
+    Where the output is no terminal, it prints one reading and ends; with --json, one line per reading until Ctrl-C.
     """
-    warn_of_unknown_variables()
-    settings = load_settings(ClientSettings)
-    observer = Observer(settings, minutes=minutes)
     console = new_console()
-    try:
+    with Client() as client:
+        read = partial(read_overview, client, minutes=minutes)
         if as_json:
-            _print_json(observer, every, once=once)
+            _print_json(read, every, once=once)
         elif once or not console.is_terminal:
-            console.print(_view(observer.look(), settings, console.width))
+            console.print(_view(read(), client.settings, console.width))
         else:
-            _show_live(observer, settings, every, console)
-    finally:
-        observer.close()
+            _show_live(read, client.settings, every, console)
 
 
-def _print_json(observer: Observer, every: float, *, once: bool) -> None:
+def _print_json(read: Callable[[], Overview], every: float, *, once: bool) -> None:
     while True:
-        click.echo(json.dumps(observer.look().document()))
+        click.echo(json.dumps(read().document()))
         if once:
             return
         time.sleep(every)
 
 
-def _show_live(observer: Observer, settings: ClientSettings, every: float, console: Console) -> None:
+def _show_live(read: Callable[[], Overview], settings: ClientSettings, every: float, console: Console) -> None:
     last: Overview | None = None
     with Keyboard() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             trouble = None
             try:
-                last = observer.look()
+                last = read()
             except ServiceUnavailable as error:
                 trouble = str(error)
             live.update(_screen(last, trouble, settings, console), refresh=True)
@@ -117,38 +111,38 @@ def _workers(seen: Overview, width: int, most: int | None) -> Iterator[Text | Ta
         head.append("none" + (", and jobs wait for one" if waits else ""), style="bold red" if waits else "not bold")
         yield head
         return
-    flight = sum(worker.line.in_flight for worker in seen.workers)
-    head.append(f"{len(seen.workers):,} · {flight:,} in flight · {seen.masks_per_s:,.1f} masks/s", style="not bold")
+    head.append(
+        f"{len(seen.workers):,} · {seen.in_flight:,} in flight · {seen.masks_per_s:,.1f} masks/s", style="not bold"
+    )
     yield head
     shown = seen.workers[:most]
-    gpus = any(worker.line.gpu_memory_total for worker in shown)
+    gpus = any(worker.report.gpu_memory_total for worker in shown)
     rows = Table(box=None, pad_edge=False, header_style="dim", collapse_padding=True)
     rows.add_column("worker", no_wrap=True)
     for name in ("device", "in flight", "masks/s", "fill", *(("GPU", "memory") if gpus else ()), "masks", "seen"):
         rows.add_column(name, justify="left" if name == "device" else "right", no_wrap=True)
     room = max(12, width - (60 if gpus else 46))
     for worker in shown:
-        rows.add_row(*_row(worker, room, gpus=gpus), style="yellow" if worker.age_s > _LATE_S else "")
+        rows.add_row(*_row(worker, room, gpus=gpus), style="yellow" if worker.late else "")
     yield rows
     if len(shown) < len(seen.workers):
         yield Text(f"and {len(seen.workers) - len(shown):,} more", style="dim")
 
 
-def _row(worker: SeenWorker, room: int, *, gpus: bool) -> list[str]:
-    line = worker.line
-    flight = f"{line.in_flight}/{line.concurrency}"
+def _row(worker: LiveWorker, room: int, *, gpus: bool) -> list[str]:
+    report = worker.report
     cells = [
-        _middle(line.name, room),
-        line.device if line.state == "running" else "drains",
-        flight,
-        f"{line.masks_per_s:,.1f}",
-        f"{line.batch_fill:.0%}",
+        _middle(report.name, room),
+        report.device if report.state == "running" else "drains",
+        f"{report.in_flight}/{report.concurrency}",
+        f"{report.masks_per_s:,.1f}",
+        f"{report.batch_fill:.0%}",
     ]
     if gpus:
-        busy = "" if line.gpu_utilization is None else f"{line.gpu_utilization:.0%}"
-        used, total = line.gpu_memory_used, line.gpu_memory_total
+        busy = "" if report.gpu_utilization is None else f"{report.gpu_utilization:.0%}"
+        used, total = report.gpu_memory_used, report.gpu_memory_total
         cells += [busy, f"{used / 2**30:.0f}/{total / 2**30:.0f} GiB" if used is not None and total else ""]
-    return [*cells, _short(line.masks_done), age(worker.age_s)]
+    return [*cells, _short(report.masks_done), age(worker.age_s)]
 
 
 def _failures(seen: Overview) -> Text:

@@ -12,7 +12,7 @@ import click
 
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import needs_extra
-from maskscore.observability import json_from_the_start
+from maskscore.observability import log_json_early
 from maskscore.prompts import DEMO_PROMPTS, DEMO_WEIGHTS
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
 from maskscore.worker_entry_points import worker_part
@@ -50,7 +50,7 @@ def with_demo_model(settings: WorkerSettings) -> WorkerSettings:
 
 def _run(**given: Any) -> None:
     with needs_extra("worker"):
-        json_from_the_start(given.get("log_format"))
+        log_json_early(given.get("log_format"))
     refuse_unknown_variables()
     settings = with_demo_model(load_settings(WorkerSettings, **given))
     with needs_extra("worker"):

@@ -54,6 +54,6 @@ def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[
 
 def warn_of_demo_model(client: Client, prompts: str | PromptSet) -> None:
     """Warn on stderr where all live workers have the demo model, and the prompts are not its own."""
-    warning = demo_warning(prompts, (worker.line.weights_digest for worker in client.workers()))
+    warning = demo_warning(prompts, (worker.report.weights_digest for worker in client.workers()))
     if warning:
         click.echo(f"maskscore: warning: {warning}", err=True)

@@ -13,9 +13,9 @@ from maskscore.client.batch import (
     Ending,
 )
 from maskscore.client.categories import (
-    joined_categories,
-    keep_categories,
-    kept_categories,
+    load_categories,
+    merge_categories,
+    save_categories,
 )
 from maskscore.client.content_id import (
     with_content_id,
@@ -24,14 +24,11 @@ from maskscore.client.image_header import (
     image_size,
 )
 from maskscore.client.job_client import JobHandle
-from maskscore.client.job_masks import (
-    masks_document,
-    masks_of,
+from maskscore.client.mask_documents import (
+    read_masks_document,
+    scored_masks,
 )
-from maskscore.client.overview import (
-    Observer,
-    Overview,
-)
+from maskscore.client.overview import Overview, read_overview
 from maskscore.client.polling import (
     PAGE,
 )
@@ -47,13 +44,13 @@ __all__ = [
     "Client",
     "Ending",
     "JobHandle",
-    "Observer",
     "Overview",
     "image_size",
-    "joined_categories",
-    "keep_categories",
-    "kept_categories",
-    "masks_document",
-    "masks_of",
+    "load_categories",
+    "merge_categories",
+    "read_masks_document",
+    "read_overview",
+    "save_categories",
+    "scored_masks",
     "with_content_id",
 ]

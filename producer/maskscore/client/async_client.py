@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
-from maskscore.client.categories import carry_categories
+from maskscore.client.categories import copy_categories
 from maskscore.client.polling import Polling, async_pages
 from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.sync_client import FULL_QUEUE_WAIT_S
@@ -90,7 +90,7 @@ class AsyncClient(AsyncJobClient):
         again = (job async for page in pages for job in rescoring.jobs(await self._call(self._sync._jobs, page)))
         batch = await self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
         sources = list(map(self._sync.batch, rescoring.source_batches))
-        await self._call(carry_categories, sources, self._sync.batch(batch.batch_id))
+        await self._call(copy_categories, sources, self._sync.batch(batch.batch_id))
         return batch
 
     async def as_completed(

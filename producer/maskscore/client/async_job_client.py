@@ -17,7 +17,7 @@ from maskscore.client.job_client import no_such_job, not_ended, succeeded
 from maskscore.client.polling import Deadline
 from maskscore.client.status_loader import StatusLoader
 from maskscore.client.sync_client import Client
-from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, SeenWorker, listen_for_ends
+from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, LiveWorker, listen_for_ends
 from maskscore.schema import Job, JobResult, JobState
 from maskscore.settings import ClientSettings
 
@@ -163,7 +163,7 @@ class AsyncJobClient:
         """Count the jobs that have not ended, and the dead letters."""
         return await self._call(self._sync.backlog)
 
-    async def workers(self) -> list[SeenWorker]:
+    async def workers(self) -> list[LiveWorker]:
         """Return the workers of the namespace that are alive; see :meth:`maskscore.Client.workers`."""
         return await self._call(self._sync.workers)
 

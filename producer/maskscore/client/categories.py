@@ -10,13 +10,13 @@ from maskscore.client.batch import Batch
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import plain_id
 
-__all__ = ["carry_categories", "joined_categories", "keep_categories", "kept_categories"]
+__all__ = ["copy_categories", "load_categories", "merge_categories", "save_categories"]
 
 _NOTE: Final = "categories"
 _FIELDS: Final = ("id", "name", "supercategory", "isthing", "color")
 
 
-def keep_categories(batch: Batch, categories: Iterable[Any]) -> None:
+def save_categories(batch: Batch, categories: Iterable[Any]) -> None:
     """Keep COCO's category entries: their ids, names and what else is short (LVIS has a paragraph on each).
 
     What is kept already stays. Raises :class:`~maskscore.errors.ServiceUnavailable`.
@@ -26,26 +26,26 @@ def keep_categories(batch: Batch, categories: Iterable[Any]) -> None:
         for entry in categories
         if isinstance(entry, dict) and isinstance(plain_id(entry.get("id")), int)
     ]
-    known = kept_categories(batch) or []
+    known = load_categories(batch) or []
     seen = {json.dumps(entry, sort_keys=True) for entry in known}
     added = [entry for entry in found if json.dumps(entry, sort_keys=True) not in seen]
     if added:
         batch.set_note(_NOTE, json.dumps([*known, *added]))
 
 
-def kept_categories(batch: Batch) -> list[dict[str, Any]] | None:
-    """Return the entries that were kept; ``None`` where none were. Raises as :func:`keep_categories` does."""
+def load_categories(batch: Batch) -> list[dict[str, Any]] | None:
+    """Return the entries that were kept; ``None`` where none were. Raises as :func:`save_categories` does."""
     note = batch.note(_NOTE)
     return None if note is None else json.loads(note)
 
 
-def carry_categories(sources: Iterable[Batch], batch: Batch) -> None:
-    """Keep with a batch what is kept with the batches that its jobs were made of. Raises as :func:`keep_categories`."""
+def copy_categories(sources: Iterable[Batch], batch: Batch) -> None:
+    """Keep with a batch what is kept with the batches that its jobs were made of. Raises as :func:`save_categories`."""
     for source in sources:
-        keep_categories(batch, kept_categories(source) or [])
+        save_categories(batch, load_categories(source) or [])
 
 
-def joined_categories(*lists: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+def merge_categories(*lists: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     """Return the entries of several files by their ids, of equal ones the last.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` where an id has another name in one than in another: masks of

@@ -21,7 +21,7 @@ from maskscore.ledger import (
     JobRecord,
     JobStatus,
     Ledger,
-    SeenWorker,
+    LiveWorker,
     WorkerRegistry,
     no_worker_sentence,
 )
@@ -216,7 +216,7 @@ class JobClient:
         with redis_errors(self.settings):
             return self._ledger.backlog()
 
-    def workers(self) -> list[SeenWorker]:
+    def workers(self) -> list[LiveWorker]:
         """Return the workers of the namespace that are alive, by name, each as it last described itself."""
         with redis_errors(self.settings):
             return self._registry.workers()

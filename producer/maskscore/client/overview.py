@@ -1,4 +1,4 @@
-"""What there is to see of a deployment at one moment: the queue, the workers, what failed lately."""
+"""The state of a deployment at one moment: the queue, the workers, recent failures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from maskscore.broker import connect, redis_errors
-from maskscore.ledger import Backlog, Ledger, SeenWorker, WorkerRegistry
-from maskscore.settings import ClientSettings
+from maskscore.broker import redis_errors
+from maskscore.client.job_client import JobClient
+from maskscore.ledger import Backlog, LiveWorker
 
-__all__ = ["Observer", "Overview"]
+__all__ = ["Overview", "read_overview"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,22 @@ class Overview:
 
     at: datetime
     backlog: Backlog
-    workers: list[SeenWorker]
+    workers: list[LiveWorker]
     minutes: int
     failures: dict[str, int]
 
     @property
     def masks_per_s(self) -> float:
         """Of all workers together, over the last 10 s."""
-        return sum(worker.line.masks_per_s for worker in self.workers)
+        return sum(worker.report.masks_per_s for worker in self.workers)
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that all workers together hold a lease on."""
+        return sum(worker.report.in_flight for worker in self.workers)
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the fields of the JSON document."""
         backlog = self.backlog
         return {
             "at": self.at.isoformat(),
@@ -41,39 +46,23 @@ class Overview:
             "dead_letters": backlog.dead,
             "masks_per_s": round(self.masks_per_s, 3),
             "workers": [
-                {**worker.line.model_dump(mode="json"), "seen_s": round(worker.age_s, 3)} for worker in self.workers
+                {**worker.report.model_dump(mode="json"), "seen_s": round(worker.age_s, 3)} for worker in self.workers
             ],
             "failures": self.failures,
             "failures_minutes": self.minutes,
         }
 
 
-class Observer:
-    """Reads the state of one namespace, again and again.
+def read_overview(client: JobClient, *, minutes: int) -> Overview:
+    """Read the state of the client's namespace; failures are counted over the last ``minutes``, 1 to 60.
 
-    Parameters
-    ----------
-    minutes: how far back failures are counted, 1 to 60.
+    Raises :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer.
     """
-
-    def __init__(self, settings: ClientSettings, *, minutes: int) -> None:
-        self._settings = settings
-        self._minutes = minutes
-        self._redis = connect(settings)
-        self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-        self._registry = WorkerRegistry(self._redis, namespace=settings.namespace)
-
-    def look(self) -> Overview:
-        """Read it once. Raises :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer."""
-        with redis_errors(self._settings):
-            return Overview(
-                datetime.now(UTC),
-                self._ledger.backlog(),
-                self._registry.workers(),
-                self._minutes,
-                self._ledger.failures(minutes=self._minutes),
-            )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._redis.close()
+    with redis_errors(client.settings):
+        return Overview(
+            datetime.now(UTC),
+            client.backlog(),
+            client.workers(),
+            minutes,
+            client._ledger.failures(minutes=minutes),
+        )

@@ -10,7 +10,7 @@ from typing import Any
 
 from maskscore.broker import redis_errors
 from maskscore.client.batch import Batch
-from maskscore.client.categories import carry_categories
+from maskscore.client.categories import copy_categories
 from maskscore.client.content_id import with_content_id
 from maskscore.client.job_client import JobClient, JobHandle
 from maskscore.client.polling import Polling, pages
@@ -135,7 +135,7 @@ class Client(JobClient):
         ids = jobs.job_ids() if isinstance(jobs, Batch) else jobs
         again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs(page)))
         batch = self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
-        carry_categories(map(self.batch, rescoring.source_batches), batch)
+        copy_categories(map(self.batch, rescoring.source_batches), batch)
         return batch
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from maskscore.client import Client, keep_categories, with_content_id
+from maskscore.client import Client, save_categories, with_content_id
 from maskscore.dataset.job_maker import JobMaker, MadeJob
 from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.redis_outage import RedisOutage
@@ -164,7 +164,7 @@ class Submission:
                 if not self.progress.new:
                     batch.set_note(RUN_NOTE, self._note.text())
                     if isinstance(self._maker.masks, Path):
-                        keep_categories(batch, read_categories(self._maker.masks, format=self._maker.format))
+                        save_categories(batch, read_categories(self._maker.masks, format=self._maker.format))
             except ServiceUnavailable as error:
                 self._outage.failed(error)
                 self._stop.wait(_AGAIN_S)

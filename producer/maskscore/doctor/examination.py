@@ -13,7 +13,7 @@ from typing import Final
 
 import redis
 
-from maskscore.broker import UNREACHABLE, redis_reason
+from maskscore.broker import UNREACHABLE_ERRORS, redis_reason
 from maskscore.doctor.clock_check import examine_clock
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.file_roots_check import examine_file_roots
@@ -163,7 +163,7 @@ def _from_error(name: str, error: Exception) -> Finding:
     if isinstance(error, ModuleNotFoundError):
         advice = 'pip install "maskscore[worker]"'
         return failed(name, Cause.DEPLOYMENT, f"The module {error.name!r} is not installed.", advice)
-    if isinstance(error, UNREACHABLE):
+    if isinstance(error, UNREACHABLE_ERRORS):
         reason = redis_reason(error)
         return failed(name, Cause.UNAVAILABLE, f"Redis has stopped answering: {reason}.", "Look at Redis's own log.")
     if isinstance(error, redis.RedisError):

@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 from pydantic_core import from_json
 
-from maskscore.client import Batch, Client, joined_categories, kept_categories
+from maskscore.client import Batch, Client, load_categories, merge_categories
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import read_jobs
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
@@ -75,8 +75,8 @@ def write_coco(
         open_mask_buffer(selection) as buffer,
     ):
         buffer.fill(found, counts)
-        kept = [kept_categories(client.batch(batch_id)) or [] for batch_id in sorted(buffer.batches)]
-        categories = joined_categories(*kept, buffer.categories)
+        kept = [load_categories(client.batch(batch_id)) or [] for batch_id in sorted(buffer.batches)]
+        categories = merge_categories(*kept, buffer.categories)
         with path.open("w", encoding="utf-8") as file:
             _write(file, buffer, categories)
     return counts

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 
-from maskscore.client import Batch, Client, masks_document, masks_of
+from maskscore.client import Batch, Client, read_masks_document, scored_masks
 from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
 from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.export.export_counts import ExportCounts
@@ -147,8 +147,8 @@ def _segmentation(client: Client, job_id: str, result: JobResult) -> tuple[Job |
     """Return the job, the object of its masks, and what finds a component's segmentation."""
     try:
         job = client.job(job_id)
-        document = masks_document(job, client.objects)
-        masks = masks_of(job, document, result.image)
+        document = read_masks_document(job, client.objects)
+        masks = scored_masks(job, document, result.image)
     except (JobNotFound, JobError, MasksDocumentError) as error:
         if isinstance(error, JobError) and error.input_may_be_fine:
             raise

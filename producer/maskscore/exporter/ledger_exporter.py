@@ -60,7 +60,7 @@ def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Calla
             settings,
             name=name,
             queue_keys=queue_keys(app, settings.namespace),
-            swept=sweep_counters(registry),
+            on_sweep=sweep_counters(registry),
         )
         registry.register(LedgerCollector(settings))
         probe = {"/healthz": lambda: None if sweeper.alive else "the sweeper has ended"}

@@ -58,7 +58,7 @@ def counter_family(metric: Metric) -> CounterMetricFamily:
 
 
 def sweep_counters(registry: CollectorRegistry) -> Callable[[SweepResult], None]:
-    """Return a function that counts what the sweeper's rounds changed, for its ``swept``."""
+    """Return a function that counts what the sweeper's rounds changed, for its ``on_sweep``."""
     lapsed = counter(SWEEPER_LAPSED, registry)
     poisoned = counter(SWEEPER_POISONED, registry)
     stranded = counter(SWEEPER_STRANDED, registry)

@@ -15,12 +15,12 @@ from typing import Final
 from maskscore.errors import SettingsError
 from maskscore.settings import GatewaySettings
 
-__all__ = ["LOOK_AGAIN_S", "Identity", "Tokens", "is_loopback", "open_tokens"]
+__all__ = ["RELOAD_INTERVAL_S", "Identity", "Tokens", "is_loopback", "open_tokens"]
 
 log = logging.getLogger(__name__)
 
 _SHORTEST: Final = 16
-LOOK_AGAIN_S: Final = 2.0
+RELOAD_INTERVAL_S: Final = 2.0
 """Seconds between two looks at the file of tokens."""
 
 
@@ -58,7 +58,7 @@ class Tokens:
 
     def identify(self, token: str) -> Identity | None:
         """Return whose token this is; ``None`` for an unknown one. Takes the same time for each."""
-        self.look_again()
+        self.reload_if_changed()
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         found = None
         for name, known in self._all.items():
@@ -75,9 +75,9 @@ class Tokens:
         """Whether the token is still one of these, under the same name."""
         return self._all.get(identity.name) == identity.digest
 
-    def look_again(self) -> None:
-        """Read the file again if it has changed; no more often than every :data:`LOOK_AGAIN_S`."""
-        if self._file is None or time.monotonic() - self._looked < LOOK_AGAIN_S:
+    def reload_if_changed(self) -> None:
+        """Read the file again if it has changed; no more often than every :data:`RELOAD_INTERVAL_S`."""
+        if self._file is None or time.monotonic() - self._looked < RELOAD_INTERVAL_S:
             return
         self._looked = time.monotonic()
         try:
@@ -100,7 +100,7 @@ class Tokens:
 def open_tokens(settings: GatewaySettings) -> Tokens | None:
     """Return the tokens; ``None`` where none is asked for.
 
-    Raises :class:`~maskscore.errors.SettingsError` where there are none although strangers can redis_probe the gateway.
+    Raises :class:`~maskscore.errors.SettingsError` where there are none although strangers can reach the gateway.
     """
     given = settings.gateway_tokens.get_secret_value().split(",") if settings.gateway_tokens else []
     tokens = Tokens((each.strip() for each in given if each.strip()), settings.gateway_tokens_file)
@@ -149,7 +149,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can redis_probe what listens there."""
+    """Whether only this machine can reach what listens there."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -60,7 +60,7 @@ class TokenRequests:
         """Reload the tokens, and end the requests of revoked ones."""
         if self._tokens is None:
             return
-        self._tokens.look_again()
+        self._tokens.reload_if_changed()
         for identity, events in self._following.items():
             if not self._tokens.knows(identity):
                 for revoked in events:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from maskscore.client import AsyncBatch, AsyncClient, Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
 from maskscore.gateway.authentication import revoked_event, unauthorized
-from maskscore.gateway.job_routes import ContentId, Ended, NoContent, failed_event, revoked_news
+from maskscore.gateway.job_routes import ContentId, Ended, NoContent, failed_sse, revoked_sse
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.request_bodies import JSON, JSON_LINES
 from maskscore.gateway.shared_state import WORKERS_HEADER, SharedGateway, add_workers_header
@@ -233,16 +233,16 @@ async def batch_events(
     """Follow a batch until all its jobs have ended, as server-sent events, from any place on."""
     batch, cursor = place
     try:
-        async with aclosing(gateway.while_known(request, batch.events(cursor))) as pages:
+        async with aclosing(gateway.stream_while_authorized(request, batch.events(cursor))) as pages:
             async for page in pages:
                 for event in page:
                     cursor = event.event_id
                     data = Ended(job_id=event.job_id, state=event.state).model_dump_json()
                     yield ServerSentEvent(event="ended", id=cursor, raw_data=data)
         if revoked_event(request).is_set():
-            yield revoked_news()
+            yield revoked_sse()
         elif not gateway.stopping.is_set():
             view = BatchView.of(batch.batch_id, await batch.counts())
             yield ServerSentEvent(event="done", id=cursor, raw_data=view.model_dump_json())
     except MaskscoreError as error:
-        yield failed_event(error)
+        yield failed_sse(error)

@@ -18,7 +18,7 @@ from maskscore.gateway.shared_state import WORKERS_HEADER, Gateway, SharedGatewa
 from maskscore.ledger import JobStatus
 from maskscore.schema import JobId, JobResult, JobState
 
-__all__ = ["ContentId", "Ended", "NoContent", "failed_event", "revoked_news", "router"]
+__all__ = ["ContentId", "Ended", "NoContent", "failed_sse", "revoked_sse", "router"]
 
 _MOST_WAIT_S: Final = 60
 _ENDED_ID: Final = "ended"
@@ -72,12 +72,12 @@ class NoContent(Exception):  # noqa: N818 - not an error: 204, which tells an Ev
     """There is nothing after the caller's Last-Event-ID, and nothing will come."""
 
 
-def revoked_news() -> ServerSentEvent:
+def revoked_sse() -> ServerSentEvent:
     """Return the event that ends a stream whose caller's token is revoked."""
     return ServerSentEvent(event="problem", raw_data=unauthorized().problem.model_dump_json(exclude_none=True))
 
 
-def failed_event(error: MaskscoreError) -> ServerSentEvent:
+def failed_sse(error: MaskscoreError) -> ServerSentEvent:
     """Return the event that says why a stream breaks off; its caller comes again and goes on."""
     problem = problem_of(error).problem
     return ServerSentEvent(event="problem", raw_data=problem.model_dump_json(exclude_none=True), retry=5000)
@@ -144,7 +144,7 @@ async def get_result(
     """Return the result of a job that has ended, or wait for it; 409 as long as it has not."""
     status = await gateway.client.status(job_id)
     if not status.state.ended and wait > 0:
-        status = await gateway.while_wanted(request, _ended_within(gateway, job_id, wait)) or status
+        status = await gateway.run_while_connected(request, _ended_within(gateway, job_id, wait)) or status
     if not status.state.ended:
         if revoked_event(request).is_set():
             raise unauthorized()
@@ -201,11 +201,11 @@ async def job_events(
         yield await gateway.client.wait_for_end(job_id)
 
     try:
-        async with aclosing(gateway.while_known(request, end())) as ends:
+        async with aclosing(gateway.stream_while_authorized(request, end())) as ends:
             async for status in ends:
                 data = Ended(job_id=job_id, state=status.state).model_dump_json()
                 yield ServerSentEvent(event="ended", id=_ENDED_ID, raw_data=data)
         if revoked_event(request).is_set():
-            yield revoked_news()
+            yield revoked_sse()
     except MaskscoreError as error:
-        yield failed_event(error)
+        yield failed_sse(error)

@@ -66,7 +66,7 @@ def open_probes(settings: GatewaySettings, app: FastAPI) -> ExitStack:
     host = settings.gateway_host.strip("[]")
     with ExitStack() as stack:
         event_loop, redis_probe = _EventLoopProbe(app), _RedisProbe(settings)
-        probes = {"/livez": event_loop.why_not, "/readyz": lambda: event_loop.why_not() or redis_probe.why_not()}
+        probes = {"/livez": event_loop.problem, "/readyz": lambda: event_loop.problem() or redis_probe.problem()}
         endpoint = Endpoint(
             host, settings.gateway_probe_port, app.state.registry, probes, setting="MASKSCORE_GATEWAY_PROBE_PORT"
         )
@@ -83,7 +83,7 @@ class _EventLoopProbe:
     def __init__(self, app: FastAPI) -> None:
         self._app = app
 
-    def why_not(self) -> str | None:
+    def problem(self) -> str | None:
         """Return why it is not alive."""
         gateway: Gateway | None = getattr(self._app.state, "gateway", None)
         if gateway is None:
@@ -101,7 +101,7 @@ class _RedisProbe(threading.Thread):
         self._closing = threading.Event()
         self._reason: str | None = "Redis has not been asked yet"
 
-    def why_not(self) -> str | None:
+    def problem(self) -> str | None:
         """Return why it is not ready."""
         return self._reason
 

@@ -29,7 +29,7 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     """Serve until SIGTERM or SIGINT; a second one ends it at once.
 
     ``started`` is called with the URL when it listens. It begins and goes on while Redis is away. Raises
-    :class:`~maskscore.errors.SettingsError` when the address cannot be opened, or strangers could redis_probe it.
+    :class:`~maskscore.errors.SettingsError` when the address cannot be opened, or strangers could reach it.
     """
     tokens = open_tokens(settings)
     # An address that can never be used is refused here, in a sentence; once the server starts, it would be a traceback.

@@ -62,7 +62,7 @@ class Gateway:
         self.submitter.close()
         self._content.close()
 
-    async def while_wanted(self, request: Request, waiting: Coroutine[Any, Any, T | None]) -> T | None:
+    async def run_while_connected(self, request: Request, waiting: Coroutine[Any, Any, T | None]) -> T | None:
         """Return the result, or ``None`` if the caller disconnects, its token is revoked, or the gateway stops."""
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(waiting),
@@ -78,7 +78,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def while_known(self, request: Request, items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    async def stream_while_authorized(self, request: Request, items: AsyncGenerator[T]) -> AsyncGenerator[T]:
         """Yield the items until the caller's token is revoked or the gateway stops; close the generator at the end."""
         ends = [asyncio.create_task(self.stopping.wait()), asyncio.create_task(revoked_event(request).wait())]
         following: asyncio.Task[T | object] | None = None

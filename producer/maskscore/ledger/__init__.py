@@ -19,7 +19,6 @@ finds in these keys that the ledger did not write is put aside and reported (:cl
 
 from maskscore.ledger.batches import BatchLedger
 from maskscore.ledger.endings import End, listen_for_ends
-from maskscore.ledger.jobs import Ledger, new_token
 from maskscore.ledger.records import (
     Backlog,
     BatchCounts,
@@ -38,17 +37,18 @@ from maskscore.ledger.records import (
 from maskscore.ledger.sweeper import (
     Sweeper,
 )
+from maskscore.ledger.transitions import Ledger, new_token
 from maskscore.ledger.worker_registry import (
-    EVERY_S,
-    SeenWorker,
+    HEARTBEAT_INTERVAL_S,
+    LiveWorker,
     WorkerHeartbeat,
-    WorkerLine,
     WorkerRegistry,
+    WorkerReport,
     no_worker_sentence,
 )
 
 __all__ = [
-    "EVERY_S",
+    "HEARTBEAT_INTERVAL_S",
     "Backlog",
     "BatchCounts",
     "BatchEvent",
@@ -60,16 +60,16 @@ __all__ = [
     "JobRecord",
     "JobStatus",
     "Ledger",
+    "LiveWorker",
     "Reason",
-    "SeenWorker",
     "Stray",
     "Submission",
     "Submitted",
     "SweepResult",
     "Sweeper",
     "WorkerHeartbeat",
-    "WorkerLine",
     "WorkerRegistry",
+    "WorkerReport",
     "listen_for_ends",
     "new_token",
     "no_worker_sentence",

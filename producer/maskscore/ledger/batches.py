@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from maskscore.ledger.records import BatchCounts, BatchEvent, moment
+from maskscore.ledger.records import BatchCounts, BatchEvent, from_milliseconds
 from maskscore.ledger.scripts import Scripts
 from maskscore.schema import JobState
 
@@ -57,7 +57,7 @@ class BatchLedger:
         """Return when the batch's first job was submitted; ``None`` where its record is gone."""
         first = self._redis.lindex(f"{self._prefix}:jobs:{batch_id}", 0)
         at = first and self._redis.hget(f"{self._namespace}:job:{first.decode()}", "submitted_at")
-        return moment(at) if at else None
+        return from_milliseconds(at) if at else None
 
     def job_ids(self, batch_id: str, *, start: int, stop: int) -> list[str]:
         """Return the ids at the positions ``start`` to ``stop`` (excluded), in the order of submission."""

@@ -24,11 +24,11 @@ __all__ = [
     "Submission",
     "Submitted",
     "SweepResult",
-    "moment",
+    "from_milliseconds",
 ]
 
 
-def moment(milliseconds: bytes | int) -> datetime:
+def from_milliseconds(milliseconds: bytes | int) -> datetime:
     """Return a time of the ledger, milliseconds since 1970, as UTC."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 

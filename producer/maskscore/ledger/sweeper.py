@@ -1,4 +1,4 @@
-"""The sweeper: does what time alone brings about in the ledger, and sends the messages that are due or were lost."""
+"""The sweeper: handles lapsed leases, due retries and expiries in the ledger, and sends messages that were lost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import redis
 
 from maskscore.broker import Sender
 from maskscore.errors import ServiceUnavailable
-from maskscore.ledger.jobs import Ledger
 from maskscore.ledger.records import SweepResult
+from maskscore.ledger.transitions import Ledger
 from maskscore.settings import WorkerSettings
 
 __all__ = ["Sweeper"]
@@ -34,7 +34,7 @@ class Sweeper:
     sender: puts messages into its queue; closed with the thread.
     queue_keys: the Redis lists that hold its queue's messages.
     name: of this process; the lock is held under it.
-    swept: called with what each round changed.
+    on_sweep: called with what each round changed.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Sweeper:
         *,
         name: str,
         queue_keys: Sequence[str],
-        swept: Callable[[SweepResult], None] = lambda _: None,
+        on_sweep: Callable[[SweepResult], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
         self._settings = settings
         self._name = name
-        self._swept = swept
+        self._on_sweep = on_sweep
         self._queue_keys = list(queue_keys)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -81,7 +81,7 @@ class Sweeper:
             queue_keys=self._queue_keys,
             limit=_PAGE,
         )
-        self._swept(swept)
+        self._on_sweep(swept)
         if swept.lapsed or swept.stranded:
             log.warning(
                 "%d jobs had lost their worker (%d of them are given up), %d their message; they are sent again",
@@ -98,22 +98,22 @@ class Sweeper:
         return swept
 
     def _run(self) -> None:
-        pause, told = _EVERY_S, ""
+        pause, last_error = _EVERY_S, ""
         while not self._closing.wait(pause):
             pause = _EVERY_S
             try:
                 swept = self.sweep()
-                told = ""
+                last_error = ""
                 if len(swept.messages) >= _PAGE:
                     pause = 0.05
             except (redis.RedisError, ServiceUnavailable) as error:
-                # The same again and again would fill the log.
+                # The same error in every round would fill the log.
                 log.log(
-                    logging.DEBUG if str(error) == told else logging.WARNING,
+                    logging.DEBUG if str(error) == last_error else logging.WARNING,
                     "the ledger could not be swept, trying again: %s",
                     error,
                 )
-                told = str(error)
+                last_error = str(error)
                 # When Redis is back, the workers get the time to renew their leases first.
                 pause = _AFTER_FAULT_S
             except Exception:

@@ -1,7 +1,7 @@
-"""Which workers there are: each writes a line about itself into Redis, again and again, with a time to live.
+"""The registry of live workers: each worker writes a report into Redis every two seconds, with a time to live.
 
-``{namespace}:worker:{name}`` holds the line as JSON, ``{namespace}:workers`` is a sorted set of the names by when they
-were last seen, Redis's clock. A worker that ends takes itself off; one that is killed is gone after the time to live.
+``{namespace}:worker:{name}`` holds the report as JSON; ``{namespace}:workers`` is a sorted set of the names, scored by
+the time of the last report (Redis's clock). A worker that ends removes itself; one that is killed expires.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import Any, Final, Literal
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["TTL_S", "SeenWorker", "WorkerHeartbeat", "WorkerLine", "WorkerRegistry", "no_worker_sentence"]
+__all__ = ["WORKER_TTL_S", "LiveWorker", "WorkerHeartbeat", "WorkerRegistry", "WorkerReport", "no_worker_sentence"]
 
 log = logging.getLogger(__name__)
 
-EVERY_S: Final = 2.0
-_EXAMINED_EVERY: Final = 5
-TTL_S: Final = 15.0
-"""Seconds without a sign of life after which a worker does not count any more."""
+HEARTBEAT_INTERVAL_S: Final = 2.0
+# A few reports may be late on a busy machine.
+_LATE_S: Final = 3 * HEARTBEAT_INTERVAL_S
+_ROUNDS_PER_CHECK: Final = 5
+WORKER_TTL_S: Final = 15.0
+"""Seconds without a report after which a worker does not count as alive."""
 
 
 def no_worker_sentence(namespace: str) -> str:
@@ -36,8 +38,8 @@ def no_worker_sentence(namespace: str) -> str:
     )
 
 
-class WorkerLine(BaseModel):
-    """What a worker says about itself.
+class WorkerReport(BaseModel):
+    """What a worker reports about itself.
 
     ``jobs_done`` counts attempts that ended, ``masks_done`` the masks of succeeded jobs, both since the start;
     ``masks_per_s`` and ``batch_fill`` (0 to 1) are of the last 10 s. The GPU's figures are ``None`` on a CPU, or where
@@ -68,11 +70,16 @@ class WorkerLine(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class SeenWorker:
-    """A worker's line, and how many seconds ago it was written, by Redis's clock."""
+class LiveWorker:
+    """A worker's last report, and how many seconds ago it was written, by Redis's clock."""
 
-    line: WorkerLine
+    report: WorkerReport
     age_s: float
+
+    @property
+    def late(self) -> bool:
+        """Whether its next report is overdue."""
+        return self.age_s > _LATE_S
 
 
 class WorkerRegistry:
@@ -83,47 +90,49 @@ class WorkerRegistry:
         self._prefix = f"{namespace}:worker:"
         self._names = f"{namespace}:workers"
 
-    def write(self, line: WorkerLine) -> None:
-        """Write or renew a worker's line."""
+    def write(self, report: WorkerReport) -> None:
+        """Write or renew a worker's report."""
         now = self._now()
         with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(self._prefix + line.name, line.model_dump_json(), px=int(TTL_S * 1000))
-            pipeline.zadd(self._names, {line.name: now})
-            pipeline.zremrangebyscore(self._names, "-inf", now - TTL_S * 1000)
+            pipeline.set(self._prefix + report.name, report.model_dump_json(), px=int(WORKER_TTL_S * 1000))
+            pipeline.zadd(self._names, {report.name: now})
+            pipeline.zremrangebyscore(self._names, "-inf", now - WORKER_TTL_S * 1000)
             # Written before Redis's clock was put back, by a worker that has not written since.
-            pipeline.zremrangebyscore(self._names, now + TTL_S * 1000, "+inf")
+            pipeline.zremrangebyscore(self._names, now + WORKER_TTL_S * 1000, "+inf")
             pipeline.execute()
 
     def remove(self, name: str) -> None:
-        """Take a worker off that has ended."""
+        """Remove a worker that has ended."""
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.delete(self._prefix + name)
             pipeline.zrem(self._names, name)
             pipeline.execute()
 
-    def workers(self) -> list[SeenWorker]:
-        """Return the workers that live, by name. A line that cannot be read is left out."""
+    def workers(self) -> list[LiveWorker]:
+        """Return the live workers, by name. A report that cannot be read is left out."""
         now = self._now()
-        seen = self._redis.zrangebyscore(self._names, now - TTL_S * 1000, now + TTL_S * 1000, withscores=True)
+        seen = self._redis.zrangebyscore(
+            self._names, now - WORKER_TTL_S * 1000, now + WORKER_TTL_S * 1000, withscores=True
+        )
         if not seen:
             return []
-        lines = self._redis.mget([self._prefix + name.decode() for name, _ in seen])
+        texts = self._redis.mget([self._prefix + name.decode() for name, _ in seen])
         workers = []
-        for (name, written), text in zip(seen, lines, strict=True):
+        for (name, written), text in zip(seen, texts, strict=True):
             if text is None:
                 continue
             try:
-                line = WorkerLine.model_validate_json(text)
+                report = WorkerReport.model_validate_json(text)
             except ValidationError:
-                log.warning("the line of worker %s cannot be read: it is of another release", name.decode())
+                log.warning("the report of worker %s cannot be read: it is of another release", name.decode())
                 continue
-            workers.append(SeenWorker(line, max(0.0, (now - written) / 1000)))
-        return sorted(workers, key=lambda worker: worker.line.name)
+            workers.append(LiveWorker(report, max(0.0, (now - written) / 1000)))
+        return sorted(workers, key=lambda worker: worker.report.name)
 
     def count(self) -> int:
-        """Return how many workers live."""
+        """Return how many workers are alive."""
         now = self._now()
-        return int(self._redis.zcount(self._names, now - TTL_S * 1000, now + TTL_S * 1000))
+        return int(self._redis.zcount(self._names, now - WORKER_TTL_S * 1000, now + WORKER_TTL_S * 1000))
 
     def _now(self) -> float:
         seconds, micros = self._redis.time()
@@ -131,32 +140,32 @@ class WorkerRegistry:
 
 
 class WorkerHeartbeat:
-    """A thread that writes a worker's line every two seconds, and takes it off in the end.
+    """A thread that writes a worker's report every two seconds, and removes the worker at the end.
 
     Parameters
     ----------
-    describe: returns the line as it is now.
-    examine: returns what Redis does not allow its user; asked in every fifth round.
+    describe: returns the report as of now.
+    find_missing_right: returns what Redis does not allow its user; called in every fifth round.
     """
 
     def __init__(
         self,
         registry: WorkerRegistry,
-        describe: Callable[[], WorkerLine],
-        examine: Callable[[], str | None] = lambda: None,
+        describe: Callable[[], WorkerReport],
+        find_missing_right: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._describe = describe
-        self._examine = examine
+        self._find_missing_right = find_missing_right
         self.refused: str | None = None
-        """What Redis has not allowed, as of the last look."""
+        """What Redis did not allow when it was last asked."""
         self._answered: float | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     @property
     def silence_s(self) -> float | None:
-        """Seconds since Redis last took the line; ``None`` before the first time."""
+        """Seconds since Redis last took a report; ``None`` before the first one."""
         return None if self._answered is None else time.monotonic() - self._answered
 
     def start(self) -> None:
@@ -164,26 +173,26 @@ class WorkerHeartbeat:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread and take the line off, if Redis answers; if not, it goes with its time to live."""
+        """Stop the thread and remove the worker; where Redis does not answer, its report expires."""
         self._closing.set()
         self._thread.join()
         try:
             self._registry.remove(self._describe().name)
         except redis.RedisError as error:
-            log.debug("the line could not be taken off: %s", error)
+            log.debug("the worker could not be removed from the registry: %s", error)
 
     def _run(self) -> None:
         for round_number in itertools.count():
             try:
                 self._registry.write(self._describe())
-                if round_number % _EXAMINED_EVERY == 0:
-                    self.refused = self._examine()
+                if round_number % _ROUNDS_PER_CHECK == 0:
+                    self.refused = self._find_missing_right()
                 self._answered = time.monotonic()
             except redis.exceptions.NoPermissionError as error:
                 self.refused = str(error)
             except redis.RedisError as error:
-                log.debug("the line could not be written, trying again: %s", error)
+                log.debug("the report could not be written, trying again: %s", error)
             except Exception:
-                log.exception("the line could not be written, trying again")
-            if self._closing.wait(EVERY_S):
+                log.exception("the report could not be written, trying again")
+            if self._closing.wait(HEARTBEAT_INTERVAL_S):
                 return

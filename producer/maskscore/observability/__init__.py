@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from maskscore.observability.logs import (
-    job_logged,
-    json_from_the_start,
+    job_id_logged,
+    log_json_early,
     log_to_stderr,
 )
 from maskscore.observability.metrics import (
@@ -46,8 +46,8 @@ __all__ = [
     "WORKERS",
     "Metric",
     "Tracing",
-    "job_logged",
-    "json_from_the_start",
+    "job_id_logged",
+    "log_json_early",
     "log_to_stderr",
     "open_tracing",
 ]

@@ -16,14 +16,14 @@ from maskscore.broker import redacted
 from maskscore.settings import PREFIX, LogFormat
 from maskscore.text import escaped, one_line
 
-__all__ = ["job_logged", "json_from_the_start", "log_to_stderr"]
+__all__ = ["job_id_logged", "log_json_early", "log_to_stderr"]
 
 _job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
 
-_CHATTY: Final = ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "amqp", "celery", "opentelemetry")
+_NOISY: Final = ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "amqp", "celery", "opentelemetry")
 
 
-def json_from_the_start(given: str | None = None) -> None:
+def log_json_early(given: str | None = None) -> None:
     """Log as JSON already now where the setting asks for it, or ``given`` does: what is said of wrong settings, too."""
     asked = os.environ.get(f"{PREFIX}LOG_FORMAT") if given is None else given
     if asked and asked.strip() == "json":
@@ -31,12 +31,12 @@ def json_from_the_start(given: str | None = None) -> None:
 
 
 def log_to_stderr(level: str, format: LogFormat) -> None:
-    """Send everything of at least this level to stderr; of chatty libraries, only warnings.
+    """Send everything of at least this level to stderr; of noisy libraries, only warnings.
 
     As JSON, whatever else is written to Python's stderr becomes objects as well, and so does an error that ends a
     thread or the process; only what C libraries print does not. JSON needs the extra ``metrics``.
     """
-    stderr = sys.stderr.behind if isinstance(sys.stderr, _Lines) else sys.stderr
+    stderr = sys.stderr.stream if isinstance(sys.stderr, _StderrLog) else sys.stderr
     handler = logging.StreamHandler(stderr)
     if format == "json":
         from pythonjsonlogger.json import JsonFormatter
@@ -57,14 +57,14 @@ def log_to_stderr(level: str, format: LogFormat) -> None:
         )
         handler.addFilter(_with_job_id)
         logging.captureWarnings(True)
-        sys.stderr = _Lines(stderr)
+        sys.stderr = _StderrLog(stderr)
         sys.excepthook = _log_error
         threading.excepthook = _log_thread_error
     else:
         handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in _CHATTY:
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    for noisy in _NOISY:
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 class _TextFormatter(logging.Formatter):
@@ -95,7 +95,7 @@ def _indented(text: str) -> str:
 
 
 @contextmanager
-def job_logged(job_id: str) -> Iterator[None]:
+def job_id_logged(job_id: str) -> Iterator[None]:
     """Inside the ``with`` block, what this thread logs carries the job's id as a field."""
     token = _job_id.set(job_id)
     try:
@@ -111,16 +111,16 @@ def _with_job_id(record: logging.LogRecord) -> bool:
     return True
 
 
-class _Lines(io.TextIOBase):
-    """Takes the place of stderr: each line becomes a record of the log. ``behind`` is the real stderr."""
+class _StderrLog(io.TextIOBase):
+    """Takes the place of stderr: each line becomes a record of the log. ``stream`` is the real stderr."""
 
-    def __init__(self, behind: TextIO) -> None:
-        self.behind = behind
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
         self._begun = ""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return self.behind.encoding
+        return self.stream.encoding
 
     def write(self, text: str, /) -> int:
         *lines, self._begun = (self._begun + text).split("\n")
@@ -136,7 +136,7 @@ class _Lines(io.TextIOBase):
         return False
 
     def fileno(self) -> int:
-        return self.behind.fileno()
+        return self.stream.fileno()
 
 
 def _log_error(kind: type[BaseException], error: BaseException, traceback: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from maskscore.pool.backlog_observer import BacklogObserver
 from maskscore.pool.restart_backoff import RestartBackoff
-from maskscore.pool.scaling import Observation, PoolLimits, workers_wanted
+from maskscore.pool.scaling import BacklogSample, PoolLimits, workers_wanted
 from maskscore.pool.supervisor import Supervisor
 from maskscore.pool.worker_slots import (
     WorkerSlot,
@@ -23,7 +23,7 @@ from maskscore.pool.worker_slots import (
 
 __all__ = [
     "BacklogObserver",
-    "Observation",
+    "BacklogSample",
     "PoolLimits",
     "RestartBackoff",
     "Supervisor",

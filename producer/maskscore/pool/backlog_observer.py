@@ -11,7 +11,7 @@ import redis
 
 from maskscore.broker import redis_reason
 from maskscore.ledger import Ledger
-from maskscore.pool.scaling import Observation
+from maskscore.pool.scaling import BacklogSample
 
 __all__ = ["BacklogObserver"]
 
@@ -31,7 +31,7 @@ class BacklogObserver:
         self._ledger = ledger
         self._every_s = every_s
         self._keep_s = keep_s + 2 * every_s
-        self._seen: deque[Observation] = deque()
+        self._samples: deque[BacklogSample] = deque()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demand", daemon=True)
@@ -45,19 +45,19 @@ class BacklogObserver:
         self._closing.set()
         self._thread.join()
 
-    def seen(self) -> list[Observation]:
+    def seen(self) -> list[BacklogSample]:
         """Return the kept observations, the latest last."""
         with self._lock:
-            return list(self._seen)
+            return list(self._samples)
 
     def observe(self) -> None:
         """Make one observation."""
         jobs = self._count()
         now = time.monotonic()
         with self._lock:
-            self._seen.append(Observation(now, jobs))
-            while self._seen[0].at < now - self._keep_s:
-                self._seen.popleft()
+            self._samples.append(BacklogSample(now, jobs))
+            while self._samples[0].at < now - self._keep_s:
+                self._samples.popleft()
 
     def _run(self) -> None:
         while True:
@@ -66,7 +66,7 @@ class BacklogObserver:
                 return
 
     def _count(self) -> int | None:
-        answered = not self._seen or self._seen[-1].jobs is not None
+        answered = not self._samples or self._samples[-1].jobs is not None
         try:
             backlog = self._ledger.backlog()
         except redis.RedisError as error:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Observation", "PoolLimits", "workers_for", "workers_wanted"]
+__all__ = ["BacklogSample", "PoolLimits", "workers_for", "workers_wanted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class PoolLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class BacklogSample:
     """The jobs that had not ended (waiting, running and delayed) at a moment; ``None``: Redis did not answer.
 
     ``at`` is in seconds of any clock that never goes back.
@@ -35,7 +35,7 @@ def workers_for(jobs: int, limits: PoolLimits) -> int:
     return min(limits.most, max(limits.least, math.ceil(jobs / limits.jobs_per_worker)))
 
 
-def workers_wanted(seen: Sequence[Observation], present: int, limits: PoolLimits) -> int:
+def workers_wanted(seen: Sequence[BacklogSample], present: int, limits: PoolLimits) -> int:
     """Return how many workers there should be, where ``present`` were wanted until now.
 
     More, as soon as the latest observation asks for them. Fewer, only when every observation of the whole cool-down

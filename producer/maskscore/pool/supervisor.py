@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from maskscore.pool.restart_backoff import RestartBackoff
-from maskscore.pool.scaling import Observation, PoolLimits, workers_wanted
+from maskscore.pool.scaling import BacklogSample, PoolLimits, workers_wanted
 from maskscore.pool.worker_process import WorkerProcess, exit_reason
 from maskscore.pool.worker_slots import WorkerSlot
 
@@ -59,7 +59,7 @@ class Supervisor:
         slots: Sequence[WorkerSlot],
         command: Sequence[str],
         environment: Mapping[str, str],
-        seen: Callable[[], Sequence[Observation]],
+        seen: Callable[[], Sequence[BacklogSample]],
         limits: PoolLimits,
         *,
         load_s: float,
@@ -69,7 +69,7 @@ class Supervisor:
         self._slots = [(slot, restarts()) for slot in slots]
         self._command = command
         self._environment = environment
-        self._seen = seen
+        self._samples = seen
         self._limits = limits
         self._load_s = load_s
         self._drain_s = drain_s
@@ -90,7 +90,7 @@ class Supervisor:
         A second signal hurries the workers (they give back what runs), a third one kills them. SIGHUP replaces every
         worker by a new one. Where no worker could ever start, its exit code is returned.
         """
-        with tempfile.TemporaryDirectory(prefix="maskscore-pool-") as folder, self._hearing_signals():
+        with tempfile.TemporaryDirectory(prefix="maskscore-pool-") as folder, self._queued_signals():
             self._folder = Path(folder)
             try:
                 while not self._stops or self._members:
@@ -105,7 +105,7 @@ class Supervisor:
         return self._exit_code
 
     @contextmanager
-    def _hearing_signals(self) -> Iterator[None]:
+    def _queued_signals(self) -> Iterator[None]:
         before = {
             number: signal.signal(number, lambda number, _: self._signals.append(number))
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -118,18 +118,18 @@ class Supervisor:
 
     def _step(self, now: float) -> None:
         while self._signals:
-            self._obey(self._signals.pop(0), now)
+            self._handle_signal(self._signals.pop(0), now)
         for member in list(self._members):
-            self._examine(member, now)
+            self._check(member, now)
         if not self._stops:
             self._replace(now)
             self._scale(now)
 
-    def _obey(self, number: int, now: float) -> None:
+    def _handle_signal(self, number: int, now: float) -> None:
         if number != signal.SIGHUP:
             self._stop(now)
         elif not self._stops:
-            self._to_replace = [member for member in self._counted() if member is not self._replacement]
+            self._to_replace = [member for member in self._staying() if member is not self._replacement]
             log.info("SIGHUP; workers to replace, one after the other: %d", len(self._to_replace))
 
     def _stop(self, now: float) -> None:
@@ -143,13 +143,13 @@ class Supervisor:
         for member in self._members:
             member.process.terminate() if self._stops == 2 else member.process.kill()
 
-    def _examine(self, member: _Member, now: float) -> None:
+    def _check(self, member: _Member, now: float) -> None:
         process = member.process
         status = process.status()
         if status is not None:
             self._members.remove(member)
             process.close()
-            self._mourn(member, status, now)
+            self._record_exit(member, status, now)
         elif member.drained_at is not None:
             if now - member.drained_at > self._drain_s:
                 log.error("%s has not drained within %g s and is killed", process, self._drain_s)
@@ -162,7 +162,7 @@ class Supervisor:
             log.error("%s takes no jobs after %g s and is killed", process, self._load_s)
             process.kill()
 
-    def _mourn(self, member: _Member, status: int, now: float) -> None:
+    def _record_exit(self, member: _Member, status: int, now: float) -> None:
         if member.drained_at is not None:
             log.info("%s has drained in %.1f s, %s", member.process, now - member.drained_at, exit_reason(status))
             return
@@ -195,20 +195,20 @@ class Supervisor:
             self._to_replace.pop(0)
 
     def _scale(self, now: float) -> None:
-        seen = self._seen()
+        seen = self._samples()
         target = workers_wanted(seen, self._target, self._limits)
         if target != self._target:
             jobs = seen[-1].jobs if seen else None
             log.info("jobs: %s; workers: %d → %d", "unknown" if jobs is None else jobs, self._target, target)
             self._target = target
-        counted = self._counted()
-        for slot in self._free_places(now)[: max(0, target - len(counted))]:
+        staying = self._staying()
+        for slot in self._free_places(now)[: max(0, target - len(staying))]:
             self._start(slot, now)
-        if self._replacement is None and len(counted) > target:
-            for member in counted[target:]:
+        if self._replacement is None and len(staying) > target:
+            for member in staying[target:]:
                 self._drain(member, now)
 
-    def _counted(self) -> list[_Member]:
+    def _staying(self) -> list[_Member]:
         """The workers that are here to stay, the oldest first; one that is to take over counts when it has."""
         staying = [member for member in self._members if not member.draining]
         return [member for member in staying if member.instead_of is None or member.instead_of not in staying]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from maskscore.client import Batch, Client, masks_document, masks_of
+from maskscore.client import Batch, Client, read_masks_document, scored_masks
 from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
 from maskscore.formats import MasksDocumentError, UnreadableMask
 from maskscore.ledger import JobRecord
@@ -101,7 +101,7 @@ def _entry(client: Client, result: JobResult, objects: Objects) -> ReportEntry:
         _raise_unless_permanent(error)
         return ReportEntry(job, result, None, missing=f"The image cannot be read any more. {error}")
     try:
-        return ReportEntry(job, result, image, masks_of(job, masks_document(job, objects), result.image))
+        return ReportEntry(job, result, image, scored_masks(job, read_masks_document(job, objects), result.image))
     except (JobError, MasksDocumentError) as error:
         _raise_unless_permanent(error)
         return ReportEntry(job, result, image, missing=f"The masks cannot be read any more. {error}")

@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 
 from maskscore.ledger import Claim, Ledger, new_token
-from maskscore.observability import Tracing, job_logged
+from maskscore.observability import Tracing, job_id_logged
 from maskscore.settings import WorkerSettings
 from maskscore_worker.jobs.attempt import Attempts, Recorded, until_redis_answers
 from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
@@ -54,7 +54,7 @@ class JobRunner:
         self.messages += 1
         token = new_token()
         self._faults.wait()
-        with job_logged(job_id):
+        with job_id_logged(job_id):
             with self._gate.shared():
                 answer = self._claim_and_run(job_id, token, alone=False)
             if answer != "suspect":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from maskscore.ledger import EVERY_S, WorkerHeartbeat
+from maskscore.ledger import HEARTBEAT_INTERVAL_S, WorkerHeartbeat
 from maskscore.settings import WorkerSettings
 from maskscore_worker.jobs import ConsumerState, Shutdown, WorkerFaults
 from maskscore_worker.model import DeviceCheck
@@ -72,7 +72,7 @@ class Health:
         silence_s = self._heartbeat.silence_s if self._heartbeat else None
         if silence_s is None:
             return "Redis has not answered yet"
-        if silence_s > _MISSED_HEARTBEATS * EVERY_S:
+        if silence_s > _MISSED_HEARTBEATS * HEARTBEAT_INTERVAL_S:
             return f"Redis has not answered for {silence_s:.0f} s"
         # A consumer that lost Redis looks as one that was cancelled.
         if self.consumer_state is not None and (idle := self.consumer_state.reason) is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 
-from maskscore.ledger import WorkerLine
+from maskscore.ledger import WorkerReport
 from maskscore.settings import WorkerSettings
 from maskscore_worker.batching import BatcherStats
 from maskscore_worker.jobs import Leases, Shutdown
@@ -77,7 +77,7 @@ class WorkerStatus:
         self._shutdown = shutdown
         self._metrics = metrics
         self._recent = RecentRates()
-        self._fixed = WorkerLine(
+        self._fixed = WorkerReport(
             name=pipeline.worker,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -99,7 +99,7 @@ class WorkerStatus:
         metrics.show_live(in_flight=self._in_flight, fill=lambda: self._recent.fill, gpu=lambda: read_gpu_usage(device))
         self._update_rates()
 
-    def describe(self) -> WorkerLine:
+    def describe(self) -> WorkerReport:
         """Return the worker's line."""
         self._update_rates()
         use = read_gpu_usage(self._pipeline.model.device)

@@ -12,14 +12,14 @@ import redis
 from maskscore.broker import (
     Lane,
 )
-from maskscore.ledger.reader import LedgerReader, job_state, no_such_record
+from maskscore.ledger.ledger_reader import LedgerReader, job_state, no_such_record
 from maskscore.ledger.records import (
     Claim,
     Stray,
     Submission,
     Submitted,
     SweepResult,
-    moment,
+    from_milliseconds,
 )
 from maskscore.ledger.scripts import Scripts
 from maskscore.schema import Failure, JobState
@@ -80,7 +80,7 @@ class Ledger(LedgerReader):
         if answer[0] != b"claimed":
             return str(answer[0].decode())
         _, attempt, retries, now, submitted_at, document, trace = answer
-        times = moment(submitted_at), moment(now)
+        times = from_milliseconds(submitted_at), from_milliseconds(now)
         return Claim(job_id, token, int(attempt), int(retries), document, *times, trace.decode() or None)
 
     def renew(self, claims: Sequence[Claim], *, lease_s: float) -> list[str]:
@@ -259,4 +259,4 @@ def _submitted(answer: bytes, state: bytes | int) -> Submitted:
 
 def _stray(note: bytes) -> Stray:
     read = json.loads(note.decode("utf-8", "replace"))
-    return Stray(moment(int(read["at"])), read["where"], read["id"], read["why"])
+    return Stray(from_milliseconds(int(read["at"])), read["where"], read["id"], read["why"])

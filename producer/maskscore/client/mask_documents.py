@@ -6,12 +6,12 @@ from maskscore.formats import Orphans, UnreadableMask, read_masks
 from maskscore.schema import ImageInfo, Job, Mask, MasksRef
 from maskscore.storage import Objects, path_in
 
-__all__ = ["masks_document", "masks_of"]
+__all__ = ["read_masks_document", "scored_masks"]
 
 _MAX_BYTES = 1 << 28
 
 
-def masks_document(job: Job, objects: Objects) -> bytes | None:
+def read_masks_document(job: Job, objects: Objects) -> bytes | None:
     """Return the object that holds the job's masks; ``None`` where they are inline.
 
     Raises :class:`~maskscore.errors.JobError` when it cannot be read, or is another one than was scored.
@@ -21,10 +21,10 @@ def masks_document(job: Job, objects: Objects) -> bytes | None:
     return objects.read(job.masks.uri, what="masks", max_bytes=_MAX_BYTES, etag=job.masks.etag).data
 
 
-def masks_of(job: Job, document: bytes | None, image: ImageInfo | None) -> list[Mask | UnreadableMask]:
+def scored_masks(job: Job, document: bytes | None, image: ImageInfo | None) -> list[Mask | UnreadableMask]:
     """Return the masks in the job's order, as the worker read them.
 
-    ``document`` is :func:`masks_document`'s, ``image`` the result's, whose size normalised polygons need.
+    ``document`` is :func:`read_masks_document`'s, ``image`` the result's, whose size normalised polygons need.
 
     Raises :class:`~maskscore.formats.MasksDocumentError`.
     """

@@ -20,7 +20,7 @@ from maskscore.ledger.records import (
     JobRecord,
     JobStatus,
     Reason,
-    moment,
+    from_milliseconds,
 )
 from maskscore.schema import Failure, JobState
 
@@ -124,7 +124,7 @@ class LedgerReader:
         status = _status(job_id, row)
         if died_at is None or status is None:
             raise JobNotFound(f"{job_id} is not on the list of dead letters; `maskscore dead list` shows it.")
-        return DeadLetter(status, moment(int(died_at)), _reasons(reasons))
+        return DeadLetter(status, from_milliseconds(int(died_at)), _reasons(reasons))
 
     def backlog(self) -> Backlog:
         """Count the jobs that have not ended, and the dead letters."""
@@ -204,7 +204,9 @@ def _reasons(lines: bytes | None) -> list[Reason]:
     reasons = []
     for line in (lines or b"").splitlines():
         reason = json.loads(line)
-        reasons.append(Reason(moment(reason["at"]), reason["code"], reason["message"], reason["worker"] or None))
+        reasons.append(
+            Reason(from_milliseconds(reason["at"]), reason["code"], reason["message"], reason["worker"] or None)
+        )
     return reasons
 
 
@@ -230,9 +232,9 @@ def _status(job_id: str, row: Sequence[bytes | None]) -> JobStatus | None:
         state=public,
         attempts=int(attempts),
         retries=int(retries or 0),
-        submitted_at=moment(submitted_at),
-        claimed_at=moment(claimed_at) if claimed_at else None,
-        finished_at=moment(finished_at) if finished_at else None,
+        submitted_at=from_milliseconds(submitted_at),
+        claimed_at=from_milliseconds(claimed_at) if claimed_at else None,
+        finished_at=from_milliseconds(finished_at) if finished_at else None,
         worker=worker.decode() if worker else None,
         batch_id=batches.decode().split()[0] if batches else None,
         error=error,
