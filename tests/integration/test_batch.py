@@ -169,7 +169,7 @@ def test_the_commands_for_batches_and_dead_letters(services: LocalServices, name
     document = {"image": "s3://pictures/a.png", "masks": masks, "job_id": "lost", "options": {"prompts": "demo"}}
     file = tmp_path / "jobs.jsonl"
     file.write_text(json.dumps(document) + "\n")
-    assert "1 jobs submitted, batch night" in run("submit", str(file), "--batch-id", "night")
+    assert "1 job submitted, batch night" in run("submit", str(file), "--batch-id", "night")
     assert "1 queued" in run("batch", "show", "night")
     with start_worker({**environment, **nowhere}) as worker:
         assert "1 failed" in run("batch", "wait", "night", "--timeout", "60", expect=1)

@@ -150,7 +150,7 @@ def test_a_table_of_80_columns_with_sampled_negatives_and_two_prompt_sets(
         (["--images", "."], "coco.json"),
         (["--images", ".", "--view", "smear"], "The view 'smear'"),
         (["--images", ".", "--view", "original+original"], "more than once"),
-        (["--images", ".", "--prompts", "mine"], "no built-in prompt set 'mine'"),
+        (["--images", ".", "--prompts", "mine"], "no prompt set 'mine'"),
         (["--images", ".", "--prompts", "mine.yaml"], "mine.yaml cannot be read: there is no such file"),
         (["--images", ".", "--negatives", "tree"], "no category 'tree'"),
         ([], "--images"),

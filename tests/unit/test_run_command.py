@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from maskscore.cli.progress import rate, time_left
 from maskscore.cli.run import run_command
-from maskscore.cli.run_progress import rate, time_left
-from maskscore.cli.run_summary import print_summary
+from maskscore.cli.run_output import print_summary
 from maskscore.dataset import FailureCounts, PairingCounts, ResultCounts, RunOptions, RunSummary, default_batch_id
 from maskscore.dataset.submission import Submitted
 from maskscore.errors import PayloadTooLarge

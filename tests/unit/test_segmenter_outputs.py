@@ -203,7 +203,7 @@ def test_a_label_map_has_a_mask_per_value(dtype: Any, background: int) -> None:
 def test_fields_of_a_label_map() -> None:
     scores = [{"score": 0.1}, {"score": 0.2}, {"score": 0.3}]
     assert [mask.upstream for mask in from_arrays(MAP, fields=scores)] == scores
-    with pytest.raises(ValueError, match="3 masks, and there are the fields of 2"):
+    with pytest.raises(ValueError, match="is 3, that of fields 2"):
         from_arrays(MAP, fields=scores[:2])
     with pytest.warns(UserWarning, match=r"1 of 2 segments have no pixel in the label map \(ids 9\)"):
         assert len(from_arrays(MAP, fields=[{"id": 7}, {"id": 9}])) == 3

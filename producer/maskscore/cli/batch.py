@@ -11,9 +11,9 @@ import click
 
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import print_counts, print_results, table
+from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console
-from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.cli.worker_warnings import warn_without_worker
 from maskscore.client import Client
 from maskscore.schema import JobResult
@@ -72,15 +72,15 @@ def _show(batch_id: str, as_json: bool) -> None:
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
 def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
     """Wait until all jobs have ended. Exits with 1 if one has no result, or no mask of it was scored."""
-    unscored = UnscoredJobs()
+    without_scores = JobsWithoutScores()
     with Client() as client:
         batch = client.batch(batch_id)
-        for _ in unscored.count_in(shown_progress(batch.as_completed(timeout), len(batch), client=client)):
+        for _ in without_scores.count_in(shown_progress(batch.as_completed(timeout), len(batch), client=client)):
             pass
         counts = batch.counts()
         print_counts(batch_id, counts, as_json=as_json)
-    unscored.print_examples()
-    if unscored or counts.succeeded < counts.total:
+    without_scores.print_examples()
+    if without_scores or counts.succeeded < counts.total:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -92,7 +92,7 @@ def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
 def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | None) -> None:
     """Print results as the jobs end, until all have. Exits with 1 if one has no result, or no mask of it was scored."""
     failed = False
-    unscored = UnscoredJobs()
+    without_scores = JobsWithoutScores()
 
     def seen(results: Iterator[JobResult]) -> Iterator[JobResult]:
         nonlocal failed
@@ -103,9 +103,9 @@ def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | 
     with Client() as client:
         results = client.batch(batch_id).as_completed(timeout, reader=reader)
         with warn_without_worker(client, lambda sentence: click.echo(f"maskscore: {sentence}", err=True)):
-            print_results(seen(unscored.count_in(results)), as_json=as_json)
-    unscored.print_examples()
-    if failed or unscored:
+            print_results(seen(without_scores.count_in(results)), as_json=as_json)
+    without_scores.print_examples()
+    if failed or without_scores:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

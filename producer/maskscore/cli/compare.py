@@ -11,13 +11,13 @@ import click
 from rich.table import Table
 
 from maskscore.cli.exit_codes import Exit
+from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.printable_streams import sentence
 from maskscore.cli.progress import wait_for
 from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.submit import job_from_options
 from maskscore.cli.terminal import new_console
-from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.schema import JobState
@@ -25,6 +25,7 @@ from maskscore.storage import check_output, file_name_of
 
 if TYPE_CHECKING:
     from maskscore.report import Cell, ComparedMask, Comparison
+from maskscore.text import counted
 
 __all__ = ["compare_command"]
 
@@ -91,10 +92,10 @@ def compare_command(
             why = f"{failed.error.code}: {failed.error.message}" if failed.error else str(failed.state)
             click.echo(f"maskscore: {sentence(why)}", err=True)
             sys.exit(Exit.NOT_SUCCEEDED)
-        unscored = UnscoredJobs()
-        for _ in unscored.count_in(results):
+        without_scores = JobsWithoutScores()
+        for _ in without_scores.count_in(results):
             pass
-        unscored.print_examples()
+        without_scores.print_examples()
         comparison = Comparison(names, results)
         [entry] = job_entries(client, ids[:1])
         write_comparison(output, comparison, jobs, entry, title=f"Treatments of {file_name_of(base.image.uri)}")
@@ -104,13 +105,13 @@ def compare_command(
     else:
         _print(comparison)
     click.echo(str(output.absolute()), err=as_json)
-    if unscored:
+    if without_scores:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
 def _print(comparison: Comparison) -> None:
     console = new_console()
-    names, total = comparison.treatments, len(comparison.masks)
+    names, total = comparison.treatments, counted(len(comparison.masks), "mask")
     longest = max([len("mask"), *(len(mask.name) for mask in comparison.masks)])
     room = max(_NARROWEST, (console.width - 3 - min(longest, _WIDEST_NAME) - 1) // len(names) - 1)
     # A heading that is cut off may be that of its neighbour.
@@ -126,8 +127,8 @@ def _print(comparison: Comparison) -> None:
     console.print(table)
     for number, name in enumerate(names if numbered else (), 1):
         console.print(f"({number}) {name}")
-    console.print(f"≠ the verdict depends on the treatment: {comparison.differing} of {total} masks")
-    console.print(f"c cosines and probabilities disagree: {comparison.methods_differing} of {total} masks")
+    console.print(f"≠ the verdict depends on the treatment: {comparison.differing} of {total}")
+    console.print(f"c cosines and probabilities disagree: {comparison.methods_differing} of {total}")
 
 
 def _cell(cell: Cell) -> str:

@@ -20,6 +20,7 @@ from maskscore.cli.exit_codes import Exit
 from maskscore.cli.terminal import new_console
 from maskscore.cli.worker import with_demo_model
 from maskscore.doctor import Cause, Finding, Verdict, examine, read_settings
+from maskscore.text import counted
 
 __all__ = ["doctor_command"]
 
@@ -110,7 +111,7 @@ def _row(finding: Finding, width: int) -> Text:
 
 def _summary(findings: Iterable[Finding]) -> Text:
     counts = Counter(finding.verdict for finding in findings)
-    warnings = "1 warning" if counts[Verdict.WARNING] == 1 else f"{counts[Verdict.WARNING]} warnings"
+    warnings = counted(counts[Verdict.WARNING], "warning")
     parts = [
         (f"{counts[Verdict.FAILED]} failed", Verdict.FAILED),
         (warnings, Verdict.WARNING),

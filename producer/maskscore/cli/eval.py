@@ -10,32 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
-from pydantic import ValidationError
 
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import table
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import shown_progress
-from maskscore.cli.shared_options import prompts_named, scoring_options_of
+from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.terminal import new_console
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
-from maskscore.errors import InvalidDocumentError
-from maskscore.formats import Orphans
-from maskscore.prompts import (
-    builtin_names,
-    load_builtin,
-)
-from maskscore.schema import (
-    Frame,
-    Method,
-    PromptSet,
-    Treatment,
-    View,
-    explain,
-)
+from maskscore.prompts import find_prompt_set
+from maskscore.schema import Frame, Method, Treatment
+from maskscore.settings import WorkerSettings, load_settings
 from maskscore.storage import check_output, write_text
-from maskscore.text import did_you_mean
+from maskscore.text import counted
 
 if TYPE_CHECKING:
     from maskscore.evaluation import Estimate, Measurement
@@ -101,62 +89,31 @@ def eval_command(
     and halves of objects are sampled.
     """
     with needs_extra("report"):
-        from maskscore.evaluation import (
-            Candidate,
-            ClassPrompts,
-            draw,
-            evaluate,
-            image_uris,
-            read_classes,
-            read_coco,
-            sample_negatives,
-        )
+        from maskscore.evaluation import CocoEvaluation, draw, views_of
     if svg is not None:
         check_output(svg)
-    orphans = Orphans()
-    labelled = read_coco(coco, negatives=negatives, limit=limit, crowds=crowds, orphans=orphans)
-    if not labelled:
-        raise InvalidDocumentError(f"{coco} has no image with annotations.")
-    categories = list(dict.fromkeys(mask.category for image in labelled for mask in image.of_kind("object")))
-    given = read_classes(classes) if classes else {}
     numbers = {
         name: value for name, value in (("alpha", alpha), ("blur", blur), ("context", context)) if value is not None
     }
-    sets = [_prompt_set(name) for name in prompts]
-    try:
-        candidates = [
-            Candidate(averaged, prompt_set, ClassPrompts.of(categories, prompt_set, given), method)
-            for prompt_set in sets
-            for averaged in _views(treatments, frames, views, numbers)
-        ]
-    except ValidationError as error:
-        raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
-    has_own = any(image.of_kind("background") for image in labelled)
+    prompts_dir = load_settings(WorkerSettings).prompts_dir
+    sets = [find_prompt_set(name, prompts_dir).read() for name in prompts]
+    evaluation = CocoEvaluation.read(
+        coco,
+        views=views_of(treatments, frames, views, numbers),
+        prompt_sets=sets,
+        method=method,
+        classes=classes,
+        negatives=negatives,
+        crowds=crowds,
+        limit=limit,
+        seed=seed,
+    )
     with Client() as client:
         for prompt_set in sets:
             warn_of_demo_model(client, prompt_set)
-        measurements = evaluate(
-            client,
-            list(
-                zip(image_uris(images, [image.file_name for image in labelled], client.objects), labelled, strict=True)
-            ),
-            candidates,
-            negatives=(lambda _: []) if has_own else (lambda image: sample_negatives(image, seed)),
-            timeout=timeout,
-            progress=partial(shown_progress, client=client),
-        )
-    about: dict[str, Any] = {
-        "file": str(coco),
-        "images": len(labelled),
-        "negatives": "of the file" if has_own else "sampled",
-        "seed": None if has_own else seed,
-        "method": method,
-        "crowds": sum(len(image.of_kind("crowd")) for image in labelled),
-        "unusable_annotations": sum(image.unusable for image in labelled),
-        "unusable_reasons": [reason for image in labelled for reason in image.reasons][:3],
-        "orphans": orphans.count,
-        "unmapped": {candidate.prompts.name: list(candidate.classes.unmapped) for candidate in candidates},
-    }
+        progress = partial(shown_progress, client=client)
+        measurements = evaluation.measure(client, images, timeout=timeout, progress=progress)
+    about = evaluation.document()
     if as_json:
         click.echo(json.dumps({**about, "figures": [dataclasses.asdict(entry) for entry in measurements]}))
     else:
@@ -164,48 +121,26 @@ def eval_command(
     # After the measurements, which are not to be lost with a picture that cannot be written.
     if svg is not None:
         write_text(svg, draw(measurements))
-    if orphans.count:
-        click.echo(f"maskscore: {coco}: {orphans}; not measured", err=True)
+    if evaluation.orphans.count:
+        click.echo(f"maskscore: {coco}: {evaluation.orphans}; not measured", err=True)
     if any(entry.failed or not entry.objects for entry in measurements):
         sys.exit(Exit.NOT_SUCCEEDED)
-
-
-def _views(
-    treatments: tuple[Treatment, ...], frames: tuple[Frame, ...], texts: tuple[str, ...], numbers: dict[str, float]
-) -> list[tuple[View, ...]]:
-    crossed: list[tuple[View, ...]] = []
-    if treatments or frames or not texts:
-        for frame in frames or ("cut",):
-            for treatment in treatments or get_args(Treatment):
-                crossed.append((View.parse(f"{treatment}/{frame}", **numbers),))
-    own = [tuple(View.parse(part, **numbers) for part in text.split("+")) for text in texts]
-    return list(dict.fromkeys([*crossed, *own]))
-
-
-def _prompt_set(name: str) -> PromptSet:
-    named = prompts_named(name)
-    if isinstance(named, PromptSet):
-        return named
-    if name not in builtin_names():
-        known = builtin_names()
-        raise InvalidDocumentError(
-            f"There is no built-in prompt set {name!r:.60}{did_you_mean(name, known) or '.'} There are "
-            f"{', '.join(known)}; give the file of another."
-        )
-    return load_builtin(name)
 
 
 def _print(about: dict[str, Any], measurements: list[Measurement]) -> None:
     console = new_console()
     first = measurements[0]
     console.print(
-        f"{about['images']:,} images: {first.objects:,} objects, {first.backgrounds:,} backgrounds and "
-        f"{first.fragments:,} fragments ({about['negatives']})."
+        f"{counted(about['images'], 'image')}: {counted(first.objects, 'object')}, "
+        f"{counted(first.backgrounds, 'background')} and {counted(first.fragments, 'fragment')} ({about['negatives']})."
     )
     if about["crowds"]:
-        console.print(f"Left out: {about['crowds']:,} crowds (`iscrowd`; --crowds objects takes them as objects).")
+        console.print(
+            f"Left out: {counted(about['crowds'], 'crowd')} (`iscrowd`; --crowds objects takes them as objects)."
+        )
     if about["unusable_annotations"]:
-        console.print(f"Left out: {about['unusable_annotations']:,} annotations that cannot be used:", soft_wrap=True)
+        unusable = counted(about["unusable_annotations"], "annotation")
+        console.print(f"Left out: {unusable} that cannot be used:", soft_wrap=True)
         for reason in about["unusable_reasons"]:
             console.print(f"  {reason}", soft_wrap=True)
     for name, unmapped in about["unmapped"].items():

@@ -14,11 +14,12 @@ import click
 from maskscore.cli.batch_or_job import batches_and_jobs, read_job_ids
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import print_counts, print_results, print_statuses
+from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.progress import shown_progress, wait_for
-from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.client import Batch, Client
 from maskscore.errors import WaitTimeout
 from maskscore.schema import JobResult, JobState
+from maskscore.text import counted
 
 __all__ = ["cancel_command", "results_command", "status_command", "wait_command"]
 
@@ -52,18 +53,18 @@ def wait_command(names: tuple[str, ...], as_json: bool, timeout: float | None) -
 
     Exits with 1 if a job has no result, or none of its masks was scored.
     """
-    unscored, failed = UnscoredJobs(), False
+    without_scores, failed = JobsWithoutScores(), False
     deadline = None if timeout is None else time.monotonic() + timeout
     with Client() as client:
         batches, ids = batches_and_jobs(client, read_job_ids(names))
         waits: list[Iterable[JobResult]] = [_of_batch(client, batch, deadline) for batch in batches]
         if ids:
             waits.append(wait_for(client, ids, timeout))
-        for result in unscored.count_in(chain.from_iterable(waits)):
+        for result in without_scores.count_in(chain.from_iterable(waits)):
             failed |= result.state is not JobState.SUCCEEDED
         _print(client, batches, ids, as_json=as_json)
-    unscored.print_examples()
-    if unscored or failed:
+    without_scores.print_examples()
+    if without_scores or failed:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -74,11 +75,11 @@ def results_command(names: tuple[str, ...], as_json: bool) -> None:
 
     Those of a batch come in the order in which they ended; jobs of it that have not ended are counted on stderr.
     """
-    unscored, failed = UnscoredJobs(), False
+    without_scores, failed = JobsWithoutScores(), False
 
     def seen(results: Iterable[JobResult]) -> Iterator[JobResult]:
         nonlocal failed
-        for result in unscored.count_in(results):
+        for result in without_scores.count_in(results):
             failed |= result.state is not JobState.SUCCEEDED
             yield result
 
@@ -89,10 +90,10 @@ def results_command(names: tuple[str, ...], as_json: bool) -> None:
         ended = (result for batch in batches for result in _ended(batch))
         print_results(seen(chain(results, ended)), as_json=as_json)
         going = sum(counts.total - counts.ended for counts in (batch.counts() for batch in batches))
-    unscored.print_examples()
+    without_scores.print_examples()
     if going:
-        click.echo(f"maskscore: {going:,} jobs have not ended; `maskscore wait` waits for them", err=True)
-    if unscored or failed or going:
+        click.echo(f"maskscore: not ended yet: {counted(going, 'job')}; `maskscore wait` waits for them", err=True)
+    if without_scores or failed or going:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

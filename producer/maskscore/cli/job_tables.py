@@ -13,7 +13,7 @@ from rich.table import Table
 from maskscore.cli.terminal import new_console
 from maskscore.ledger import BatchCounts, JobStatus
 from maskscore.schema import Component, JobResult
-from maskscore.text import one_line
+from maskscore.text import counted, one_line
 
 __all__ = ["print_counts", "print_results", "print_statuses", "table"]
 
@@ -25,7 +25,7 @@ def print_counts(batch_id: str, counts: BatchCounts, *, as_json: bool) -> None:
         click.echo(json.dumps({"batch_id": batch_id, **values, "total": counts.total}))
         return
     some = [f"{count:,} {state}" for state, count in values.items() if count]
-    click.echo(f"batch {batch_id}: {counts.total:,} jobs: {', '.join(some)}")
+    click.echo(f"batch {batch_id}: {counted(counts.total, 'job')}: {', '.join(some)}")
 
 
 def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:

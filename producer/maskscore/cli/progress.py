@@ -1,12 +1,13 @@
-"""Progress of waiting for jobs on stderr: a bar on a terminal, else a line every ten seconds."""
+"""Progress of waiting for jobs, and of ``run``, on stderr: a bar on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -14,8 +15,12 @@ from maskscore.cli.terminal import new_console, text_column
 from maskscore.cli.worker_warnings import warn_without_worker
 from maskscore.client import Client
 from maskscore.schema import JobResult
+from maskscore.text import counted
 
-__all__ = ["shown_progress", "wait_for"]
+if TYPE_CHECKING:
+    from maskscore.dataset import RunProgress
+
+__all__ = ["RunProgressDisplay", "rate", "shown_progress", "time_left", "wait_for"]
 
 T = TypeVar("T")
 _PLAIN_EVERY_S: Final = 10.0
@@ -54,12 +59,12 @@ def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> It
 def _with_lines(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
     said = time.monotonic()
     if doing == _DRAWING:
-        console.print(f"maskscore: {doing} {total:,} jobs", soft_wrap=True)
+        console.print(f"maskscore: {doing} {counted(total, 'job')}", soft_wrap=True)
     for done, job in enumerate(jobs, 1):
         yield job
         if (now := time.monotonic()) - said >= _PLAIN_EVERY_S:
             said = now
-            console.print(f"maskscore: {doing}: {done:,} of {total:,} jobs", soft_wrap=True)
+            console.print(f"maskscore: {doing}: {done:,} of {counted(total, 'job')}", soft_wrap=True)
 
 
 def wait_for(client: Client, ids: list[str], timeout: float | None) -> list[JobResult]:
@@ -70,3 +75,81 @@ def wait_for(client: Client, ids: list[str], timeout: float | None) -> list[JobR
         for result in shown_progress(client.as_completed(handles, timeout=timeout), len(ids), client=client)
     }
     return [ended[job_id] for job_id in ids]
+
+
+class RunProgressDisplay:
+    """Shows the listing of a run, then its jobs. A context manager; closing it twice is fine."""
+
+    def __init__(self) -> None:
+        self._console = new_console(stderr=True)
+        self._live = self._console.is_terminal
+        self._last = time.monotonic()
+        self._said = False
+        columns = (text_column("{task.description}"), BarColumn(bar_width=None), text_column("{task.fields[text]}"))
+        self._progress = Progress(*columns, console=self._console, transient=True, disable=not self._live)
+        self._bar = self._progress.add_task("listing", total=None, text="")
+
+    def __enter__(self) -> RunProgressDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the live line away."""
+        self._progress.stop()
+
+    def listing(self, files: int) -> None:
+        """Show how many files were seen."""
+        self._show("listing", counted(files, "file"), completed=0, total=None)
+
+    def show(self, state: RunProgress) -> None:
+        """Show the jobs."""
+        ended, submitted = state.counts.ended, state.counts.total
+        if state.trouble:
+            self._show("waiting", state.trouble, completed=ended, total=state.total)
+            return
+        parts = [f"{ended:,} of {state.total:,}"]
+        if submitted < state.total:
+            parts.append("queue full" if state.submitted.waiting_for_room else f"{submitted:,} submitted")
+        bad = state.counts.failed + state.counts.expired + state.counts.cancelled + state.submitted.refused_count
+        if bad:
+            parts.append(f"{bad:,} failed" + (f" ({state.most_failed})" if state.most_failed else ""))
+        if state.per_s == 0 and state.counts.queued and not state.counts.running:
+            parts.append("waiting for a worker (see: maskscore top)")
+            self._say_once(state.no_worker)
+        elif state.per_s:
+            parts += [rate(state.per_s), time_left(state.left_s)]
+        self._show("scoring", " · ".join(parts), completed=ended, total=state.total)
+
+    def _say_once(self, sentence: str | None) -> None:
+        if sentence and not self._said:
+            self._said = True
+            self._console.print(f"maskscore: {sentence}", soft_wrap=True, markup=False, highlight=False)
+
+    def _show(self, what: str, text: str, *, completed: int, total: int | None) -> None:
+        if self._live:
+            self._progress.update(self._bar, description=what, text=text, completed=completed, total=total)
+            return
+        now = time.monotonic()
+        if now - self._last > _PLAIN_EVERY_S:
+            self._last = now
+            click.echo(f"maskscore: {what}: {text}", err=True)
+
+
+def rate(per_s: float) -> str:
+    """Return images per second, with as many digits as mean something."""
+    return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.1f}/s"
+
+
+def time_left(seconds: float | None) -> str:
+    """Return the time left in its two largest units."""
+    if seconds is None:
+        return "time left unknown"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s left"
+    if whole < 3600:
+        return f"{whole // 60} min left"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min left"

@@ -11,14 +11,15 @@ import click
 
 from maskscore.cli.batch_or_job import find_batch, read_job_ids
 from maskscore.cli.exit_codes import Exit
+from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import shown_progress
-from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.client import Batch, Client
 from maskscore.storage import OutputError, check_output
 
 if TYPE_CHECKING:
     from maskscore.report import ReportEntry
+from maskscore.text import counted
 
 __all__ = ["report_command"]
 
@@ -66,17 +67,19 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
         elif not named and output.is_dir() and any(output.iterdir()):
             raise OutputError(f"{output} exists. Give `-o {output}` to replace the report in it, or another name.")
         if one_file and count > _MOST_IN_ONE_FILE:
-            click.echo(f"maskscore: {count:,} images in one file; `-o FOLDER` makes pages that load faster", err=True)
-        unscored = UnscoredJobs()
+            click.echo(
+                f"maskscore: {counted(count, 'image')} in one file; the pages of `-o FOLDER` load faster", err=True
+            )
+        without_scores = JobsWithoutScores()
         entries = shown_progress((entry for source in sources for entry in source.entries), count, doing="drawing")
-        entries = unscored.count_in_items(entries, lambda entry: entry.result)
+        entries = without_scores.count_in_items(entries, lambda entry: entry.result)
         if one_file:
             write_report(output, entries, title=title)
         else:
             output = write_folder(output, entries, title=title)
     click.echo(str(output.absolute()))
-    unscored.print_examples()
-    if unscored:
+    without_scores.print_examples()
+    if without_scores:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

@@ -11,6 +11,7 @@ from maskscore.cli.batch_or_job import find_batch, read_job_ids
 from maskscore.cli.exit_codes import Exit
 from maskscore.client import Client
 from maskscore.errors import FailureCode
+from maskscore.text import counted
 
 __all__ = ["requeue_command"]
 
@@ -42,7 +43,7 @@ def requeue_command(names: tuple[str, ...], codes: tuple[str, ...], as_json: boo
             if batch is not None:
                 queued = batch.requeue(codes=codes)
                 total = len(batch)
-                text = f"batch {name}: {queued:,} of {total:,} jobs are queued again"
+                text = f"batch {name}: {queued:,} of {counted(total, 'job')} queued again"
                 document = {"batch_id": name, "requeued": queued, "total": total}
             else:
                 again = bool(client.requeue_many([name], codes=codes))

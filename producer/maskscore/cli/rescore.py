@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from maskscore.cli.batch_or_job import find_batch, read_job_ids
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import print_results
+from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.shared_options import prompts_named, scoring_options_of
-from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import JobResult, Method, explain
+from maskscore.text import counted
 
 __all__ = ["rescore_command"]
 
@@ -55,7 +56,7 @@ def rescore_command(
     if prompts is None and thresholds is None and method is None and top_k is None:
         raise click.UsageError("say what is to be asked otherwise: --prompts, --thresholds, --method or --top-k")
     prompt_set = None if prompts is None else prompts_named(prompts)
-    tally, unscored = _Tally(), UnscoredJobs()
+    tally, without_scores = _Tally(), JobsWithoutScores()
     with Client() as client:
         if prompt_set is not None:
             warn_of_demo_model(client, prompt_set)
@@ -73,16 +74,16 @@ def rescore_command(
         except ValidationError as error:
             raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
         count = len(batch)
-        click.echo(f"maskscore: {count} jobs submitted, batch {batch.batch_id}", err=True)
+        click.echo(f"maskscore: {counted(count, 'job')} submitted, batch {batch.batch_id}", err=True)
         if not wait_:
             for job_id in batch.job_ids():
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch.batch_id}) if as_json else job_id)
             return
-        results = unscored.count_in(tally.of(shown_progress(batch.as_completed(timeout), count, client=client)))
+        results = without_scores.count_in(tally.of(shown_progress(batch.as_completed(timeout), count, client=client)))
         print_results(results, as_json=as_json)
     click.echo(f"maskscore: {tally}", err=True)
-    unscored.print_examples()
-    if tally.failed or unscored:
+    without_scores.print_examples()
+    if tally.failed or without_scores:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -102,7 +103,7 @@ class _Tally:
             yield result
 
     def __str__(self) -> str:
-        return f"{self.masks:,} masks scored: {self.cached:,} from the cache, {self.encoded:,} encoded"
+        return f"{counted(self.masks, 'mask')} scored: {self.cached:,} from the cache, {self.encoded:,} encoded"
 
 
 def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:

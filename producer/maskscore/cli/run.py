@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import needs_extra
-from maskscore.cli.run_progress import RunProgress
-from maskscore.cli.run_summary import print_dry_run, print_summary
+from maskscore.cli.progress import RunProgressDisplay
+from maskscore.cli.run_output import print_dry_run, print_summary
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
@@ -24,6 +24,7 @@ from maskscore.dataset import Dataset, RunOptions, default_batch_id, run_dataset
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
 from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
+from maskscore.text import counted
 
 __all__ = ["run_command"]
 
@@ -85,7 +86,7 @@ def run_command(
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
     dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
     run_options = _run_options(options, content_id, upload)
-    progress = RunProgress()
+    progress = RunProgressDisplay()
     with Client() as client, _stopped_by_signals() as stop, needs_extra("formats"):
 
         def seen(files: int) -> None:
@@ -120,7 +121,7 @@ def run_command(
     print_summary(summary, as_json=as_json, follow=follow)
     if stop.signal is not None:
         click.echo(
-            f"maskscore: stopped; {summary.counts.total:,} of {summary.images:,} images are submitted, and their jobs "
+            f"maskscore: stopped; {summary.counts.total:,} of {counted(summary.images, 'image')} submitted, whose jobs "
             f"go on. Go on with:\n  {again}",
             err=True,
         )

@@ -14,9 +14,9 @@ import click
 
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import print_results
+from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.progress import wait_for
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.unscored_jobs import UnscoredJobs
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client, save_categories, with_content_id
 from maskscore.dataset import job_of_image, read_jobs
@@ -90,10 +90,10 @@ def submit_command(
         if not wait_:
             return
         results = wait_for(client, ids, timeout)
-    unscored = UnscoredJobs()
-    print_results(unscored.count_in(results), as_json=as_json)
-    unscored.print_examples()
-    if unscored or any(result.state is not JobState.SUCCEEDED for result in results):
+    without_scores = JobsWithoutScores()
+    print_results(without_scores.count_in(results), as_json=as_json)
+    without_scores.print_examples()
+    if without_scores or any(result.state is not JobState.SUCCEEDED for result in results):
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

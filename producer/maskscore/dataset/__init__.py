@@ -11,7 +11,7 @@ from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.pairing_counts import PairingCounts
 from maskscore.dataset.result_counts import FailureCounts, ResultCounts
 from maskscore.dataset.run_options import RunOptions, default_batch_id
-from maskscore.dataset.run_progress import Progress
+from maskscore.dataset.run_progress import RunProgress
 from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.runner import run_dataset
 
@@ -22,9 +22,9 @@ __all__ = [
     "Pair",
     "Pairing",
     "PairingCounts",
-    "Progress",
     "ResultCounts",
     "RunOptions",
+    "RunProgress",
     "RunSummary",
     "default_batch_id",
     "job_of_image",

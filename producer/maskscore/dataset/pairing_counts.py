@@ -10,6 +10,7 @@ from typing import Any
 from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming
 from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.formats import Orphans
+from maskscore.text import counted
 
 __all__ = ["MOST_NAMES", "PairingCounts", "no_pairs_message"]
 
@@ -51,11 +52,11 @@ def no_pairs_message(
 ) -> str:
     """Return the sentence for a dataset without one pair: what was looked for, what was seen, what may help."""
     where = "beside them" if masks is None else f"in {getattr(masks, 'uri', masks)}"
-    seen = [f"{counts.images:,} images{_named(counts.lonely_images)}"]
+    seen = [f"{counted(counts.images, 'image')}{_named(counts.lonely_images)}"]
     seen.append(
-        f"{counts.masks:,} images in the dataset file{_named(counts.lonely_masks)}"
+        f"{counted(counts.masks, 'image')} in the dataset file{_named(counts.lonely_masks)}"
         if isinstance(masks, Path)
-        else f"{counts.masks:,} masks files{_named(counts.lonely_masks)}"
+        else f"{counted(counts.masks, 'masks file')}{_named(counts.lonely_masks)}"
     )
     if counts.others:
         some = ", ".join(f"{count:,} {name}" for name, count in counts.others.most_common(5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from maskscore.errors import ResultUnavailable
 from maskscore.schema import JobResult
@@ -33,8 +33,10 @@ class ResultCounts(BaseModel):
 
     ``multipliers`` counts masks by their semantic multiplier, as text; ``none`` are those scored without one
     (``method="cosine"``). ``skipped`` counts masks by why they were skipped, ``failures`` jobs by their code,
-    ``unscored`` the jobs that succeeded although no mask of theirs was scored.
+    ``no_mask_scored`` the jobs that succeeded although no mask of theirs was scored.
     """
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
     position: str = "0"
     jobs: int = 0
@@ -43,14 +45,15 @@ class ResultCounts(BaseModel):
     skipped: dict[str, int] = Field(default_factory=dict)
     warnings: dict[str, int] = Field(default_factory=dict)
     failures: dict[str, FailureCounts] = Field(default_factory=dict)
-    unscored: FailureCounts = Field(default_factory=FailureCounts)
+    # The alias is the name in stored counts.
+    no_mask_scored: FailureCounts = Field(default_factory=FailureCounts, alias="unscored")
 
     def add(self, result: JobResult, name: Callable[[], str]) -> None:
         """Count a job's result; ``name`` says which image it is of."""
         if result.error is not None:
             self.add_failure(result.error.code, name, result.error.message)
         if result.no_mask_scored:
-            self.unscored.add(name, result.why_no_mask_scored)
+            self.no_mask_scored.add(name, result.why_no_mask_scored)
         self.jobs += 1
         for notice in result.warnings:
             _one_more(self.warnings, notice.code)

@@ -8,6 +8,7 @@ from typing import Any
 
 from maskscore.client import Client
 from maskscore.errors import BatchNotFound, InvalidDocumentError
+from maskscore.text import counted
 
 __all__ = ["RUN_NOTE", "RunNote", "check_batch"]
 
@@ -70,7 +71,7 @@ def check_batch(client: Client, batch_id: str, fingerprint: str, *, resume: bool
         return None
     if not resume:
         raise InvalidDocumentError(
-            f"The batch {batch_id} is there already: {counts.total:,} jobs, {counts.ended:,} ended. Go on with "
+            f"The batch {batch_id} exists already: {counted(counts.total, 'job')}, {counts.ended:,} ended. Go on with "
             "--resume, or score again under another --batch-id."
         )
     note = RunNote.kept(batch.note(RUN_NOTE), fingerprint)

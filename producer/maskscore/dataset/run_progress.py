@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from maskscore.dataset.submission import Submitted
 from maskscore.ledger import BatchCounts
 
-__all__ = ["JobRate", "Progress"]
+__all__ = ["JobRate", "RunProgress"]
 
 _RATE_OVER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """Where a run is: of ``total`` images, how many are submitted and what became of them.
 
     ``per_s`` is the rate of the last minute, jobs that ended per second; ``left_s`` the seconds left at this rate,

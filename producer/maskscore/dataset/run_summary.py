@@ -50,7 +50,7 @@ class RunSummary:
             self.complete
             and self.counts.succeeded == self.counts.total
             and not self.submitted.refused_count
-            and not self.result_counts.unscored.count
+            and not self.result_counts.no_mask_scored.count
         )
 
     def document(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class RunSummary:
             "left_out_examples": [reason for _, reason in self.submitted.left_out.examples],
             "skipped": self.result_counts.skipped,
             "warnings": self.result_counts.warnings,
-            "no_mask_scored": self.result_counts.unscored.model_dump(),
+            "no_mask_scored": self.result_counts.no_mask_scored.model_dump(),
             "failures": {code: failures.model_dump() for code, failures in self.failures.items()},
             "seconds": round(self.seconds, 3),
             "jobs_per_s": round(self.jobs_per_s, 3),

@@ -16,7 +16,7 @@ from maskscore.dataset.redis_outage import RedisOutage
 from maskscore.dataset.result_collector import ResultCollector
 from maskscore.dataset.run_note import RunNote, check_batch
 from maskscore.dataset.run_options import RunOptions, default_batch_id
-from maskscore.dataset.run_progress import JobRate, Progress
+from maskscore.dataset.run_progress import JobRate, RunProgress
 from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.submission import Submission
 from maskscore.errors import (
@@ -69,9 +69,9 @@ class Run:
         changed = begun is not None and bool(begun.changes(fingerprint))
         corrected = begun is not None and (changed or begun.corrected)
         self._collection = ResultCollector(client, maker.batch_id)
-        unscored: set[str] = set()
+        without_scores: set[str] = set()
         if begun is not None and (corrected or retry):
-            unscored = self._release_unfinished(waiting=changed, unscored=corrected)
+            without_scores = self._release_unfinished(waiting=changed, without_scores=corrected)
         elif begun is not None:
             pairing.add_submitted(self._batch.job_ids())
         self._submission = Submission(
@@ -80,7 +80,7 @@ class Run:
             maker,
             note=RunNote(fingerprint, corrected),
             anew=corrected or retry,
-            unscored=unscored,
+            without_scores=without_scores,
         )
         self._count_anew = begun is not None and (corrected or retry)
         self._before = self._collection.result_counts.model_copy(deep=True)
@@ -93,7 +93,7 @@ class Run:
         *,
         follow: bool = True,
         stopped: Callable[[], bool] = lambda: False,
-        shown: Callable[[Progress], None] = lambda progress: None,
+        shown: Callable[[RunProgress], None] = lambda progress: None,
     ) -> RunSummary:
         """Run to the end, or until ``stopped`` says so, and return the summary.
 
@@ -112,15 +112,15 @@ class Run:
             self._submission.stop()
             self._collection.close()
 
-    def _release_unfinished(self, *, waiting: bool, unscored: bool) -> set[str]:
+    def _release_unfinished(self, *, waiting: bool, without_scores: bool) -> set[str]:
         """Let what ended without a result be submitted anew, as it is made now.
 
-        With ``waiting``, jobs that wait are cancelled, and submitted anew as well. With ``unscored``, so are those that
-        succeeded although no mask of theirs was scored; their ids are returned.
+        With ``waiting``, jobs that wait are cancelled, and submitted anew as well. With ``without_scores``, so are
+        those that succeeded although no mask of theirs was scored; their ids are returned.
         """
         found: set[str] = set()
         before = self._collection.skip_to_end()
-        look = unscored and before.unscored.count > 0
+        look = without_scores and before.no_mask_scored.count > 0
         ids = self._batch.job_ids()
         while page := list(islice(ids, PAGE)):
             kept, cancelled = [], []
@@ -142,7 +142,7 @@ class Run:
         except (ResultUnavailable, JobNotFound):
             return False
 
-    def _follow(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
+    def _follow(self, stopped: Callable[[], bool], shown: Callable[[RunProgress], None]) -> bool:
         looked = 0.0
         outage, counts = RedisOutage(), BatchCounts()
         while not stopped():
@@ -166,7 +166,7 @@ class Run:
                 return True
         return False
 
-    def _submit_only(self, stopped: Callable[[], bool], shown: Callable[[Progress], None]) -> bool:
+    def _submit_only(self, stopped: Callable[[], bool], shown: Callable[[RunProgress], None]) -> bool:
         while self._submission.running:
             if stopped():
                 return False
@@ -208,7 +208,7 @@ class Run:
         except BatchNotFound:
             return BatchCounts()
 
-    def _progress(self, counts: BatchCounts) -> Progress:
+    def _progress(self, counts: BatchCounts) -> RunProgress:
         total = max(len(self._pairing), counts.total)
         per_s = self._rate.per_s(counts.ended)
         left_s = (total - counts.ended) / per_s if per_s > 0 else None
@@ -217,7 +217,7 @@ class Run:
         no_worker = None
         if counts.queued and not counts.running and not per_s:
             no_worker = self._client.no_worker()
-        return Progress(
+        return RunProgress(
             total,
             self._submission.progress,
             counts,
@@ -258,7 +258,7 @@ def run_dataset(
     stopped: Callable[[], bool] = lambda: False,
     changed: Callable[[list[str]], None] = lambda changes: None,
     seen: Callable[[int], None] | None = None,
-    shown: Callable[[Progress], None] = lambda progress: None,
+    shown: Callable[[RunProgress], None] = lambda progress: None,
 ) -> RunSummary:
     """Score a dataset, as one batch, and return the summary.
 

@@ -66,7 +66,7 @@ class Submission:
     pairing, maker: what the jobs are made of. The pairing is this thread's alone while it runs.
     note: kept with the batch after the first jobs.
     anew: jobs that ended without a result run again, with the document that they have now.
-    unscored: ids of jobs that succeeded without one scored mask; with another document they run again, too.
+    without_scores: ids of jobs that succeeded without one scored mask; with another document they run again, too.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class Submission:
         *,
         note: RunNote,
         anew: bool = False,
-        unscored: Collection[str] = (),
+        without_scores: Collection[str] = (),
     ) -> None:
         self._client, self._pairing, self._maker = client, pairing, maker
-        self._anew, self._unscored = anew, unscored
+        self._anew, self._without_scores = anew, without_scores
         self._content_id, self._note = maker.run_options.content_id, note
         self._stop = threading.Event()
         self._outage = RedisOutage()
@@ -160,7 +160,7 @@ class Submission:
         while jobs and not self._stop.is_set():
             try:
                 batch = self._client.batch(self._maker.batch_id)
-                self._client._submit(jobs, batch.batch_id, self._anew, self._unscored)
+                self._client._submit(jobs, batch.batch_id, self._anew, self._without_scores)
                 if not self.progress.new:
                     batch.set_note(RUN_NOTE, self._note.text())
                     if isinstance(self._maker.masks, Path):

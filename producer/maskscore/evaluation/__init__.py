@@ -5,6 +5,7 @@ Needs Pillow (``maskscore[report]``), no model: the scores come from the service
 
 from maskscore.evaluation.chart import draw
 from maskscore.evaluation.class_prompts import ClassPrompts, read_classes
+from maskscore.evaluation.coco_evaluation import CocoEvaluation, views_of
 from maskscore.evaluation.evaluation_run import Candidate, evaluate
 from maskscore.evaluation.image_locations import (
     image_uris,
@@ -18,6 +19,7 @@ from maskscore.evaluation.negative_sampling import (
 __all__ = [
     "Candidate",
     "ClassPrompts",
+    "CocoEvaluation",
     "Estimate",
     "LabelledImage",
     "LabelledMask",
@@ -28,4 +30,5 @@ __all__ = [
     "read_classes",
     "read_coco",
     "sample_negatives",
+    "views_of",
 ]

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from maskscore.text import counted
+
 __all__ = ["ExportCounts"]
 
 
@@ -51,11 +53,11 @@ class ExportCounts:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.kept:,} of {self.masks:,} masks kept; {self.jobs:,} {'job' if self.jobs == 1 else 'jobs'}"]
+        lines = [f"{self.kept:,} of {counted(self.masks, 'mask')} kept; {counted(self.jobs, 'job')}"]
         if self.filtered:
             lines.append("filtered out: " + _listed(self.filtered))
         if self.unwritable:
-            lines.append(f"segmentation not readable: {self.unwritable:,} masks; {self.example}")
+            lines.append(f"segmentation not readable: {counted(self.unwritable, 'mask')}; {self.example}")
         if self.without_result:
             lines.append(f"jobs without a result: {_listed(self.without_result)}")
         return "\n".join(lines)

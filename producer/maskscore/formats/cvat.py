@@ -18,6 +18,7 @@ from maskscore.formats.image_names import Likeness
 from maskscore.formats.masks_from_entries import masks_of
 from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
+from maskscore.text import counted
 
 __all__ = ["FORMAT"]
 
@@ -145,7 +146,7 @@ def _mask(attributes: Mapping[str, str], size: Size | None, context: ReadContext
     context.unpack(size[0] * width)
     runs = [int(run) for run in attributes.get("rle", "").split(",")]
     if min(runs) < 0 or sum(runs) != width * height:
-        raise ValueError(f"its runs are of {sum(runs):,} pixels, its box of {width * height:,}.")
+        raise ValueError(f"its runs are of {counted(sum(runs), 'pixel')}, its box of {width * height:,}.")
     bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return rle_in_box(bits, left, top, size)
 

@@ -19,6 +19,7 @@ from maskscore.formats.masks_from_entries import masks_of
 from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import id_key, plain_id
+from maskscore.text import counted
 
 __all__ = ["COCO_RESULTS", "MASKSCORE", "SAM"]
 
@@ -102,7 +103,7 @@ def _entries_of_image(entries: list[Any], context: ReadContext) -> list[Any]:
     if len(found) != 1:
         some = ", ".join(f"{owner:.60}" for owner in list(owners)[:3])
         raise MasksDocumentError(
-            f"The list has masks of {len(owners):,} image{'' if only else 's'} ({some}"
+            f"The list has masks of {counted(len(owners), 'image')} ({some}"
             f"{', ...' if len(owners) > 3 else ''}), and {len(found) or 'none'} of them with {context.words}: give "
             "`image_id` beside the masks' URI, or the list as the dataset file of its images."
         )

@@ -45,7 +45,7 @@ def _entries(document: Any, context: ReadContext) -> list[Any]:
     for name, column in _COLUMNS.items():
         values = found.get(column)
         if values is not None and (not isinstance(values, list) or len(values) != len(masks)):
-            raise MasksDocumentError(f"MMDetection's file has {len(masks)} masks, and not as many `{column}`.")
+            raise MasksDocumentError(f"MMDetection's file has not as many `{column}` as masks ({len(masks)}).")
         if values is not None:
             columns[name] = values
     return [

@@ -7,6 +7,7 @@ from typing import Any
 
 from maskscore.errors import FailureCode, InvalidDocumentError
 from maskscore.schema import Mask
+from maskscore.text import counted
 
 __all__ = ["ImageMasks", "MasksDocumentError", "Orphans", "Size", "UnreadableMask"]
 
@@ -75,5 +76,5 @@ class Orphans:
             some.append("...")
         if self.without_image:
             some.append(f"{self.without_image:,} without `image_id`")
-        what = "annotation is" if self.count == 1 else "annotations are"
-        return f"{self.count:,} {what} of no image that the file lists ({', '.join(some)})"
+        what = f"{counted(self.count, 'annotation')} {'is' if self.count == 1 else 'are'}"
+        return f"{what} of no image that the file lists ({', '.join(some)})"

@@ -65,7 +65,7 @@ def from_arrays(
         raise ValueError(f"masks are (N, H, W), (N, 1, H, W) or (H, W); these have the shape {stack.shape}")
     given = fields if fields is not None else [{}] * len(stack)
     if len(given) != len(stack):
-        raise ValueError(f"there are {len(stack)} masks and the fields of {len(given)}")
+        raise ValueError(f"the number of masks is {len(stack)}, that of fields {len(given)}")
     return [_mask(index, encode_mask(inside(mask, threshold)), given[index]) for index, mask in enumerate(stack)]
 
 
@@ -206,7 +206,7 @@ def _of_labels(labels: Any, fields: Sequence[Mapping[str, Any]] | None) -> list[
             )
     elif fields is not None:
         if len(fields) != len(entries):
-            raise ValueError(f"the label map has {len(entries)} masks, and there are the fields of {len(fields)}")
+            raise ValueError(f"the number of masks in the label map is {len(entries)}, that of fields {len(fields)}")
         own = {entry["id"]: row for entry, row in zip(entries, fields, strict=True)}
     return [_mask(entry["id"], entry["segmentation"], own.get(entry["id"], {})) for entry in entries]
 

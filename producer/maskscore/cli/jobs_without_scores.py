@@ -9,13 +9,13 @@ import click
 
 from maskscore.schema import JobResult
 
-__all__ = ["UnscoredJobs"]
+__all__ = ["JobsWithoutScores"]
 
 T = TypeVar("T")
 _EXAMPLES: Final = 3
 
 
-class UnscoredJobs:
+class JobsWithoutScores:
     """Counts such jobs among results; truthy where there is one."""
 
     def __init__(self) -> None:

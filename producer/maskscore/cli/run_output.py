@@ -12,7 +12,7 @@ import click
 from maskscore.cli.terminal import new_console
 from maskscore.codes import WarningCode, advice_for
 from maskscore.dataset import FailureCounts, OpenDataset, Pair, PairingCounts, RunSummary
-from maskscore.text import one_line
+from maskscore.text import counted, one_line
 
 __all__ = ["print_dry_run", "print_summary"]
 
@@ -48,14 +48,14 @@ def print_dry_run(opened: OpenDataset, *, as_json: bool) -> None:
     if len(opened.pairing) > len(pairs):
         console.print(f"... and {len(opened.pairing) - len(pairs):,} more")
     console.print()
-    console.print(f"{len(opened.pairing):,} images with masks would be submitted.")
+    console.print(f"{counted(len(opened.pairing), 'image')} with masks would be submitted.")
     for line in _pairing_lines(counts):
         console.print(one_line(line), soft_wrap=True)
 
 
 def _masks_of(pair: Pair) -> str:
     if pair.inline is not None:
-        return f"{len(pair.inline.masks):,} masks in the dataset file"
+        return f"{counted(len(pair.inline.masks), 'mask')} in the dataset file"
     if pair.pictures:
         more = len(pair.pictures) - 1
         return pair.pictures[0] + (f" and {more} more" if more else "")
@@ -74,34 +74,34 @@ def _pairing_lines(counts: PairingCounts) -> Iterator[str]:
     if counts.orphans.count:
         yield f"{counts.orphans}; not scored"
     if counts.masks_not_used:
-        yield f"{counts.masks_not_used:,} masks files not used: their image has another, which goes first"
+        yield f"{counted(counts.masks_not_used, 'masks file')} not used: another one of the same image goes first"
     if counts.others:
         some = ", ".join(f"{count:,} {name}" for name, count in counts.others.most_common(5))
-        yield f"{counts.others.total():,} other files: {some}"
+        yield f"{counted(counts.others.total(), 'other file')}: {some}"
 
 
 def _unpaired(count: int, what: str, how: str, names: list[str]) -> str:
-    plural = {"image": "images", "masks entry": "masks entries"}[what] if count > 1 else what
-    return f"{count:,} {plural} {how}: {', '.join(names)}{', ...' if count > len(names) else ''}"
+    return f"{counted(count, what)} {how}: {', '.join(names)}{', ...' if count > len(names) else ''}"
 
 
 def _summary_lines(summary: RunSummary, *, follow: bool) -> Iterator[str]:
     counts, result_counts = summary.counts, summary.result_counts
     states = [f"{count:,} {state}" for state, count in asdict(counts).items() if count]
-    yield f"batch {summary.batch_id}: {counts.total:,} of {max(summary.images, counts.total):,} images submitted"
+    images = counted(max(summary.images, counts.total), "image")
+    yield f"batch {summary.batch_id}: {counts.total:,} of {images} submitted"
     yield f"jobs      {', '.join(states) or 'none'}"
     if summary.jobs_per_s:
         yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"
     if follow:
-        yield f"masks     {result_counts.masks:,} scored{_counted(result_counts.skipped, '; skipped: ')}"
+        yield f"masks     {result_counts.masks:,} scored{_by_code(result_counts.skipped, '; skipped: ')}"
         if result_counts.warnings:
-            yield f"warnings  {_counted(result_counts.warnings, '')}"
+            yield f"warnings  {_by_code(result_counts.warnings, '')}"
         if result_counts.masks:
             yield ""
             yield from _histogram(result_counts.multipliers)
     left_out = summary.submitted.left_out
     if left_out.count:
-        yield f"left out  {left_out.count:,} entries of masks files that are no masks"
+        yield f"left out  {counted(left_out.count, 'entry')} of masks files that cannot be used as masks"
         yield from (f"  {reason}" for _, reason in left_out.examples)
         if left_out.count > len(left_out.examples):
             yield "  ..."
@@ -112,9 +112,9 @@ def _summary_lines(summary: RunSummary, *, follow: bool) -> Iterator[str]:
     for code, failures in summary.failures.items():
         yield ""
         yield from _failure_lines(code, failures)
-    if result_counts.unscored.count:
+    if result_counts.no_mask_scored.count:
         yield ""
-        yield from _failure_lines(WarningCode.NO_MASK_SCORED, result_counts.unscored)
+        yield from _failure_lines(WarningCode.NO_MASK_SCORED, result_counts.no_mask_scored)
     if counts.succeeded:
         yield ""
         yield f"Export: maskscore export {summary.batch_id} --format jsonl -o scores.jsonl --min-multiplier 1"
@@ -138,6 +138,6 @@ def _histogram(multipliers: dict[str, int]) -> Iterator[str]:
         yield f"{name:<10} {count:>10,} {count / total:>6.1%}  {bar}".rstrip()
 
 
-def _counted(counts: dict[str, int], before: str) -> str:
+def _by_code(counts: dict[str, int], before: str) -> str:
     some = ", ".join(f"{count:,} {code}" for code, count in sorted(counts.items(), key=lambda item: -item[1]))
     return f"{before}{some}" if some else ""

@@ -1,0 +1,135 @@
+"""An evaluation of candidates on a COCO file: read and checked first, then scored by the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from maskscore.client import Client
+from maskscore.errors import InvalidDocumentError
+from maskscore.evaluation.class_prompts import ClassPrompts, read_classes
+from maskscore.evaluation.evaluation_run import Candidate, evaluate
+from maskscore.evaluation.image_locations import image_uris
+from maskscore.evaluation.labelled_coco import LabelledImage, read_coco
+from maskscore.evaluation.measurements import Measurement
+from maskscore.evaluation.negative_sampling import sample_negatives
+from maskscore.formats import Orphans
+from maskscore.schema import Frame, JobResult, Method, PromptSet, Treatment, View, explain
+
+__all__ = ["CocoEvaluation", "views_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class CocoEvaluation:
+    """The labelled images of a file, and the candidates that are measured on them.
+
+    Where the file has backgrounds, they are the negatives; else negatives are sampled with ``seed``.
+    """
+
+    path: Path
+    images: list[LabelledImage]
+    candidates: list[Candidate]
+    orphans: Orphans
+    method: Method
+    seed: int
+
+    @classmethod
+    def read(
+        cls,
+        path: Path,
+        *,
+        views: Iterable[tuple[View, ...]],
+        prompt_sets: Sequence[PromptSet],
+        method: Method,
+        classes: Path | None = None,
+        negatives: Sequence[str] = (),
+        crowds: Literal["ignore", "objects"] = "ignore",
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> CocoEvaluation:
+        """Read a COCO file and build a candidate of each prompt set with each entry of ``views``.
+
+        ``classes`` is a YAML file of ``category: prompt``, ``negatives`` names categories that are background. Raises
+        :class:`~maskscore.errors.InvalidDocumentError` where the file has no labelled image, or options are not valid.
+        """
+        orphans = Orphans()
+        images = read_coco(path, negatives=negatives, limit=limit, crowds=crowds, orphans=orphans)
+        if not images:
+            raise InvalidDocumentError(f"{path} has no image with annotations.")
+        categories = list(dict.fromkeys(mask.category for image in images for mask in image.of_kind("object")))
+        given = read_classes(classes) if classes else {}
+        listed = list(views)
+        try:
+            candidates = [
+                Candidate(averaged, prompt_set, ClassPrompts.of(categories, prompt_set, given), method)
+                for prompt_set in prompt_sets
+                for averaged in listed
+            ]
+        except ValidationError as error:
+            raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
+        return cls(path, images, candidates, orphans, method, seed)
+
+    @property
+    def has_backgrounds(self) -> bool:
+        """Whether the file itself has negatives."""
+        return any(image.of_kind("background") for image in self.images)
+
+    def measure(
+        self,
+        client: Client,
+        images: str,
+        *,
+        timeout: float | None = None,
+        progress: Callable[[Iterable[JobResult], int], Iterable[JobResult]] = lambda results, _count: results,
+    ) -> list[Measurement]:
+        """Score the masks with the service; ``images`` is the folder or prefix of the file's images.
+
+        Raises as :func:`~maskscore.evaluation.image_uris` and :func:`~maskscore.evaluation.evaluate` do.
+        """
+        uris = image_uris(images, [image.file_name for image in self.images], client.objects)
+        return evaluate(
+            client,
+            list(zip(uris, self.images, strict=True)),
+            self.candidates,
+            negatives=(lambda _: []) if self.has_backgrounds else (lambda image: sample_negatives(image, self.seed)),
+            timeout=timeout,
+            progress=progress,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return what was measured on, as a JSON object."""
+        return {
+            "file": str(self.path),
+            "images": len(self.images),
+            "negatives": "of the file" if self.has_backgrounds else "sampled",
+            "seed": None if self.has_backgrounds else self.seed,
+            "method": self.method,
+            "crowds": sum(len(image.of_kind("crowd")) for image in self.images),
+            "unusable_annotations": sum(image.unusable for image in self.images),
+            "unusable_reasons": [reason for image in self.images for reason in image.reasons][:3],
+            "orphans": self.orphans.count,
+            "unmapped": {candidate.prompts.name: list(candidate.classes.unmapped) for candidate in self.candidates},
+        }
+
+
+def views_of(
+    treatments: Sequence[Treatment], frames: Sequence[Frame], texts: Sequence[str], numbers: dict[str, float]
+) -> list[tuple[View, ...]]:
+    """Return each treatment with each frame, then the views of ``texts`` (``VIEW[+VIEW...]``), each once.
+
+    Without any of the three: every treatment in the frame ``cut``. ``numbers`` are ``alpha``, ``blur`` and ``context``
+    of all views. Raises :class:`~maskscore.errors.InvalidDocumentError` for a text that is no view.
+    """
+    crossed: list[tuple[View, ...]] = []
+    if treatments or frames or not texts:
+        crossed = [
+            (View.parse(f"{treatment}/{frame}", **numbers),)
+            for frame in frames or ("cut",)
+            for treatment in treatments or get_args(Treatment)
+        ]
+    own = [tuple(View.parse(part, **numbers) for part in text.split("+")) for text in texts]
+    return list(dict.fromkeys([*crossed, *own]))
