@@ -103,10 +103,10 @@ def test_what_was_looked_for_and_seen_is_said(tmp_path: Path, objects: Objects) 
     touch(tmp_path, "a.jpg", "b.jpg", "c.jpg", "readme.md", "z.json")
     with pytest.raises(InvalidDocumentError) as nothing:
         pairs(objects, tmp_path)
-    for word in (tmp_path.as_uri(), "3 images (a.jpg, b.jpg, ...)", "1 masks files (z.json)", "1 .md", "--masks"):
+    for word in (tmp_path.as_uri(), "3 images (a.jpg, b.jpg, ...)", "1 masks file (z.json)", "1 .md", "--masks"):
         assert word in str(nothing.value)
     touch(tmp_path, "masks/a.json", "empty/x")
-    with pytest.raises(InvalidDocumentError, match=r"0 images; 1 masks files \(a.json\)"):
+    with pytest.raises(InvalidDocumentError, match=r"0 images; 1 masks file \(a.json\)"):
         pairs(objects, tmp_path / "empty", tmp_path / "masks")
 
 

@@ -63,7 +63,7 @@ def test_options_of_stacks() -> None:
         (STACK * 0.6 + 0.2, {}, "probabilities"),
         (np.zeros((2, 3, 4, 4)), {}, "shape"),
         (np.zeros(3), {}, "shape"),
-        (STACK, {"fields": [{}]}, "3 masks"),
+        (STACK, {"fields": [{}]}, "masks is 3"),
     ],
 )
 def test_what_is_no_stack_says_so(masks: Any, options: dict[str, Any], words: str) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import Any
 
 from maskscore.dataset.file_index import FileIndex, Found
 from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.pairing_counts import MOST_NAMES, PairingCounts, no_pairs_message
 from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import SAM_TABLE, ImageMasks, MasksDocumentError, Orphans, composed, read_dataset
+from maskscore.formats import SAM_TABLE, DatasetFile, ImageMasks, MasksDocumentError, composed
 from maskscore.storage import ListedObject
 
 __all__ = ["Pair", "Pairing"]
@@ -72,6 +73,7 @@ class Pairing:
         self._seen = seen or (lambda count: None)
         self.counts = PairingCounts()
         self._index = FileIndex()
+        self._file: DatasetFile | None = None
         try:
             self._list()
             if isinstance(masks, Path):
@@ -100,6 +102,12 @@ class Pairing:
     def close(self) -> None:
         """Remove the listing."""
         self._index.close()
+        if self._file is not None:
+            self._file.close()
+
+    def categories(self) -> Iterator[Any]:
+        """Yield the entries of ``categories`` of a COCO file, as they are; nothing where the masks are elsewhere."""
+        return iter(()) if self._file is None else self._file.categories()
 
     def add_submitted(self, job_ids: Iterator[str]) -> None:
         """Note the ids of jobs that an earlier run has submitted."""
@@ -168,7 +176,7 @@ class Pairing:
         """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
         self._index.prepare_look_ups()
         claims: list[tuple[str, str, bool]] = []
-        for number, entry in enumerate(self._entries(file, self.counts.orphans), 1):
+        for number, entry in enumerate(self._entries(file), 1):
             self._seen(number)
             self.counts.masks += 1
             found = self._found(entry)
@@ -196,9 +204,11 @@ class Pairing:
         for listed in (self.counts.lonely_masks, self.counts.ambiguous_masks):
             listed += names[: MOST_NAMES - len(listed)]
 
-    def _entries(self, file: Path, orphans: Orphans) -> Iterator[ImageMasks]:
+    def _entries(self, file: Path) -> Iterator[ImageMasks]:
         try:
-            yield from read_dataset(file, format=self._format, orphans=orphans)
+            if self._file is None:
+                self._file = DatasetFile(file, format=self._format, orphans=self.counts.orphans)
+            yield from self._file
         except MasksDocumentError as error:
             raise InvalidDocumentError(str(error)) from error
         except OSError as error:
@@ -226,7 +236,7 @@ class Pairing:
 
     def _pairs(self) -> Iterator[Pair]:
         if isinstance(self._masks, Path):
-            for entry in self._entries(self._masks, Orphans()):
+            for entry in self._entries(self._masks):
                 found = self._found(entry)
                 if len(found) == 1 and (found[0].exact or not self._index.is_contested(found[0].name, entry.image)):
                     yield Pair(found[0].name, found[0].etag, inline=entry)

@@ -24,7 +24,6 @@ from maskscore.errors import (
     QueueFull,
     ServiceUnavailable,
 )
-from maskscore.formats import read_categories
 from maskscore.schema import Job
 
 __all__ = ["Submission", "Submitted"]
@@ -164,7 +163,7 @@ class Submission:
                 if not self.progress.new:
                     batch.set_note(RUN_NOTE, self._note.text())
                     if isinstance(self._maker.masks, Path):
-                        save_categories(batch, read_categories(self._maker.masks, format=self._maker.format))
+                        save_categories(batch, self._pairing.categories())
             except ServiceUnavailable as error:
                 self._outage.failed(error)
                 self._stop.wait(_AGAIN_S)

@@ -4,6 +4,7 @@
   names by URI.
 - :func:`read_dataset`: the masks of many images, from one file or folder, an image at a time, in bounded memory.
 - :func:`read_categories`: what such a file says of its categories.
+- :class:`DatasetFile`: the same for several iterations, and with the categories; COCO is read in one pass.
 - :func:`detect`: which :class:`Format` a file has; its ``scope`` says whether it is of one image or of many.
 - :data:`FORMATS`: the formats by name, for ``--format``.
 - :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter
@@ -19,7 +20,7 @@ from __future__ import annotations
 from maskscore.formats.containers import (
     unwrapped,
 )
-from maskscore.formats.dataset_reading import read_categories, read_dataset
+from maskscore.formats.dataset_reading import DatasetFile, read_categories, read_dataset
 from maskscore.formats.detection import (
     detect,
     kind_of,
@@ -57,6 +58,7 @@ __all__ = [
     "FORMATS",
     "SAM_TABLE",
     "VOS",
+    "DatasetFile",
     "Format",
     "ImageMasks",
     "MasksDocumentError",

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.format import Format
+from maskscore.formats.format import Format, Grouping
 from maskscore.formats.image_names import parts_of, spellings
-from maskscore.formats.json_stream import Grouped, items
+from maskscore.formats.json_stream import Grouped, items_of_several
 from maskscore.formats.json_values import list_of, size_of
 from maskscore.formats.masks_from_entries import id_of, masks_of
 from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
@@ -82,21 +81,28 @@ def _chosen(known: list[Any], context: ReadContext) -> Any:
     return found[0]
 
 
-def _images(path: Path, orphans: Orphans) -> Iterator[ImageMasks]:
-    with closing(Grouped()) as grouped:
-        grouped.add_images(items(path, "images.item"))
-        grouped.add_annotations(items(path, "annotations.item"), lambda entry: id_key(entry.get("image_id")))
-        grouped.count_orphans(orphans, listed=True)
-        for image in grouped.images():
-            image_id, size = plain_id(image.get("id")), _size(image)
-            if image_id is None and not _has_name(image):
-                continue
-            entries = grouped.annotations(id_key(image_id))
-            if entries and "segments_info" in entries[0]:
-                entries = _panoptic_entries(entries, path)
-            # An id is known to its jobs as the file writes it, but for 1.0.
-            known = image["id"] if isinstance(image.get("id"), str) else image_id
-            yield ImageMasks(_name(image), masks_of(entries, size), known, size)
+def _group(path: Path, grouped: Grouped) -> None:
+    for prefix, value in items_of_several(path, ("images.item", "annotations.item", "categories.item")):
+        if prefix == "annotations.item":
+            grouped.add_annotation(value, id_key(value.get("image_id")) if isinstance(value, dict) else None)
+        elif prefix == "images.item":
+            grouped.add_image(value)
+        else:
+            grouped.add_category(value)
+
+
+def _images(path: Path, grouped: Grouped, orphans: Orphans) -> Iterator[ImageMasks]:
+    grouped.count_orphans(orphans, listed=True)
+    for image in grouped.images():
+        image_id, size = plain_id(image.get("id")), _size(image)
+        if image_id is None and not _has_name(image):
+            continue
+        entries = grouped.annotations(id_key(image_id))
+        if entries and "segments_info" in entries[0]:
+            entries = _panoptic_entries(entries, path)
+        # An id is known to its jobs as the file writes it, but for 1.0.
+        known = image["id"] if isinstance(image.get("id"), str) else image_id
+        yield ImageMasks(_name(image), masks_of(entries, size), known, size)
 
 
 def _has_name(image: Mapping[str, Any]) -> bool:
@@ -114,10 +120,6 @@ def _name(image: Mapping[str, Any]) -> str:
 
 def _size(image: Any) -> Size | None:
     return size_of(plain_id(image.get("height")), plain_id(image.get("width"))) if isinstance(image, dict) else None
-
-
-def _categories(path: Path) -> Iterator[Any]:
-    return items(path, "categories.item")
 
 
 def _entries_of_panoptic(content: Any, context: ReadContext) -> list[Any]:
@@ -182,6 +184,8 @@ def _read(name: Any, json_path: Path) -> bytes:
     raise MasksDocumentError(f"There is no {name} in {folders[0]} or {folders[1]}.")
 
 
+_GROUPING = Grouping(_group, _images)
+
 COCO = Format(
     name="coco",
     scope="dataset",
@@ -189,8 +193,7 @@ COCO = Format(
     kinds=("json",),
     recognises=_is_coco,
     entries=_entries,
-    images=_images,
-    categories=_categories,
+    grouping=_GROUPING,
 )
 LVIS = Format(
     name="lvis",
@@ -199,8 +202,7 @@ LVIS = Format(
     kinds=("json",),
     recognises=_is_lvis,
     entries=_entries,
-    images=_images,
-    categories=_categories,
+    grouping=_GROUPING,
 )
 COCO_PANOPTIC = Format(
     name="coco-panoptic",
@@ -209,6 +211,5 @@ COCO_PANOPTIC = Format(
     kinds=("png", "picture", "json"),
     recognises=_is_panoptic,
     entries=_entries_of_panoptic,
-    images=_images,
-    categories=_categories,
+    grouping=_GROUPING,
 )

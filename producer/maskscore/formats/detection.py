@@ -21,10 +21,14 @@ __all__ = ["content_of", "detect", "format_of", "kind_of", "text_head"]
 _HEAD_BYTES = 4096
 # Of larger JSON documents a sketch is read, and not the whole.
 _SMALL_BYTES = 1 << 24
+_MOST_SNIFFED_BYTES = 1 << 20
 
 
-def detect(source: Path | bytes) -> Format:
+def detect(source: Path | bytes, *, head_only: bool = False) -> Format:
     """Return the format of a file, a folder, or a file's bytes.
+
+    With ``head_only``, COCO and its kinds are known by the first megabyte, if need be without their ``annotations``;
+    the format may then be ``coco`` for ``coco-panoptic``, which has the same reader.
 
     Raises :class:`~maskscore.formats.MasksDocumentError` that names the known formats where it is none of them, and
     OSError where a path cannot be read.
@@ -37,7 +41,7 @@ def detect(source: Path | bytes) -> Format:
         raise MasksDocumentError(f"{source} is no folder of a known format ({kinds}). {known}")
     try:
         with formats_extra():
-            return _detected(source)
+            return _detected(source, head_only)
     except MasksDocumentError as error:
         where = f"{source}: " if isinstance(source, Path) else ""
         raise MasksDocumentError(f"{where}{error} {known}") from error
@@ -80,18 +84,19 @@ def format_of(content: Any, kind: Kind) -> Format:
     return found
 
 
-def _detected(source: Path | bytes) -> Format:
+def _detected(source: Path | bytes, head_only: bool) -> Format:
     if isinstance(source, bytes):
         data, large = unwrapped(source), False
     else:
+        most = _MOST_SNIFFED_BYTES if head_only else _SMALL_BYTES
         with opened(source) as file:
-            large = source.stat().st_size > _SMALL_BYTES
-            data = file.read(_HEAD_BYTES if large else _SMALL_BYTES + 1)
-            large = large or len(data) > _SMALL_BYTES
+            large = source.stat().st_size > most
+            data = file.read(_HEAD_BYTES if large else most + 1)
+            large = large or len(data) > most
     kind = kind_of(data)
     if large and isinstance(source, Path):
         if kind == "json":
-            return format_of(sketch(source), kind)
+            return format_of(sketch(source, most_bytes=most if head_only else None), kind)
         if kind in ("png", "picture"):
             data = source.read_bytes()
     return format_of(content_of(data, kind, ReadContext()), kind)

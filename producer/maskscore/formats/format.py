@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from maskscore.formats.content_kinds import Kind
+from maskscore.formats.json_stream import Grouped
 from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size
 from maskscore.formats.read_context import ReadContext
 
-__all__ = ["Format", "Scope", "Stated"]
+__all__ = ["Format", "Grouping", "Scope", "Stated"]
 
 Scope = Literal["image", "dataset", "folder"]
 
@@ -21,6 +22,17 @@ class Stated(NamedTuple):
 
     name: str | None = None
     size: Size | None = None
+
+
+class Grouping(NamedTuple):
+    """How a dataset's file is read that has the annotations of an image in several places.
+
+    ``fill`` adds everything to a :class:`~maskscore.formats.json_stream.Grouped` in one pass over the file. ``images``
+    yields the masks of each image from it, and adds annotations that are of no image to the orphans.
+    """
+
+    fill: Callable[[Path, Grouped], None]
+    images: Callable[[Path, Grouped, Orphans], Iterator[ImageMasks]]
 
 
 def _every(content: Any) -> bool:
@@ -53,8 +65,8 @@ class Format:
         :class:`~maskscore.formats.MasksDocumentError`.
     images: a dataset's file or folder → the masks of each of its images, one image in memory at a time; annotations
         that are of no image are added to the orphans.
+    grouping: the same for files that must be grouped by image first.
     stated: what a document of one image says of it, for files that hold several such documents.
-    categories: a dataset's file → the objects that describe its categories.
     """
 
     name: str
@@ -64,5 +76,5 @@ class Format:
     recognises: Callable[[Any], bool] = field(default=_every, repr=False)
     entries: Callable[[Any, ReadContext], list[Any]] = field(default=_no_file, repr=False)
     images: Callable[[Path, Orphans], Iterator[ImageMasks]] | None = field(default=None, repr=False)
+    grouping: Grouping | None = field(default=None, repr=False)
     stated: Callable[[Any], Stated] | None = field(default=None, repr=False)
-    categories: Callable[[Path], Iterator[Any]] | None = field(default=None, repr=False)

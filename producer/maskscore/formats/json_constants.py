@@ -24,6 +24,8 @@ class StrictJson:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._kept = b""
+        self.count = 0
+        """How many bytes of the file were read."""
         self._in_string = False
 
     def read(self, size: int = -1) -> bytes:
@@ -32,6 +34,7 @@ class StrictJson:
             return b""
         while True:
             more = self._file.read(size)
+            self.count += len(more)
             data = self._kept + more
             unfinished = _UNFINISHED.search(data, max(0, len(data) - _LONGEST_UNFINISHED)) if more else None
             end = unfinished.start() if unfinished else len(data)

@@ -1,10 +1,10 @@
-"""JSON files larger than memory: read once, piece by piece, and grouped by image on the disk."""
+"""JSON files larger than memory: read once, in pieces, and grouped by image on the disk."""
 
 from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,9 +18,10 @@ from maskscore.formats.json_constants import StrictJson
 from maskscore.formats.outcomes import MasksDocumentError, Orphans
 from maskscore.schema import id_key
 
-__all__ = ["Grouped", "items", "members", "sketch"]
+__all__ = ["Grouped", "items", "items_of_several", "members", "sketch"]
 
 _HEAD_BYTES = 4096
+_READ_BYTES = 1 << 16
 _MOST_SCALARS = 100
 _SCALARS = ("null", "boolean", "integer", "double", "number", "string")
 
@@ -47,6 +48,25 @@ def items(path: Path, prefix: str) -> Generator[Any, None, None]:
             yield from ijson.items(StrictJson(file), prefix, use_float=True)
 
 
+def items_of_several(path: Path, prefixes: Iterable[str]) -> Generator[tuple[str, Any], None, None]:
+    """Yield the values at several of ijson's prefixes, each with its prefix, in one pass over the file.
+
+    Of one prefix they come in the order of the file. Raises as :func:`items` does.
+    """
+    with opened(path) as file, _reading(path):
+        found: dict[str, list[Any]] = {prefix: ijson.sendable_list() for prefix in prefixes}
+        parsers = [ijson.items_coro(values, prefix, use_float=True) for prefix, values in found.items()]
+        strict = StrictJson(file)
+        while data := strict.read(_READ_BYTES):
+            for parser in parsers:
+                parser.send(data)
+            for prefix, values in found.items():
+                yield from ((prefix, value) for value in values)
+                values.clear()
+        for parser in parsers:
+            parser.close()
+
+
 def _is_list(file: io.BufferedReader) -> bool:
     return file.peek(_HEAD_BYTES)[:_HEAD_BYTES].lstrip().startswith(b"[")
 
@@ -60,18 +80,19 @@ def _reading(path: Path) -> Iterator[None]:
         raise MasksDocumentError(f"{path} is not JSON that can be read: {reason}") from error
 
 
-def sketch(path: Path) -> Any:
+def sketch(path: Path, *, most_bytes: int | None = None) -> Any:
     """Return the document with the first member of each of its lists alone: enough to see the layout of a large file.
 
-    Of JSON Lines, a list of the first.
+    Of JSON Lines, a list of the first. Where ``images`` are known after ``most_bytes``, ``annotations`` are taken for
+    granted: they may begin only after a million images.
     """
     with opened(path) as file, _reading(path):
         if _is_list(file):
             return list(islice(ijson.items(StrictJson(file), "item", use_float=True), 1))
-        return _skeleton(file)
+        return _skeleton(file, most_bytes)
 
 
-def _skeleton(file: IO[bytes]) -> Any:
+def _skeleton(file: IO[bytes], most_bytes: int | None) -> Any:
     """Return an object with its scalars, and of each list or object in it the scalars and the first other member.
 
     Ends early where ``images`` and ``annotations`` are known: then nothing else decides. Where more follows after the
@@ -82,7 +103,10 @@ def _skeleton(file: IO[bytes]) -> Any:
     names: list[Any] = []
     builder: Any = None
     depth = 0
-    for _, event, value in ijson.parse(StrictJson(file), use_float=True, multiple_values=True):
+    strict = StrictJson(file)
+    for _, event, value in ijson.parse(strict, use_float=True, multiple_values=True):
+        if most_bytes is not None and strict.count > most_bytes and skeleton.get("images"):
+            return {"annotations": [], **skeleton}
         if skeleton and depth == 0:
             return [skeleton]
         depth += event in ("start_map", "start_array")
@@ -125,38 +149,48 @@ def _is_container(value: Any) -> bool:
 
 
 class Grouped:
-    """Annotations by image, in a database of SQLite's own temporary kind.
+    """Annotations by image, in a database of SQLite's own temporary kind. Used by one thread at a time.
 
     It has no name, spills to the disk what is more than a few megabytes, and is gone when it is closed or the process
-    ends, however it ends (https://sqlite.org/inmemorydb.html, "temporary databases").
+    ends, however it ends (https://sqlite.org/inmemorydb.html, "temporary databases"). Everything is added first; after
+    :meth:`index` it can be read several times.
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;"
             "CREATE TABLE image (key TEXT, name TEXT, document BLOB);"
-            "CREATE TABLE annotation (image TEXT, document BLOB); BEGIN"
+            "CREATE TABLE annotation (image TEXT, document BLOB);"
+            "CREATE TABLE category (document BLOB); BEGIN"
         )
 
     def close(self) -> None:
         """Remove it all."""
         self._database.close()
 
-    def add_images(self, images: Iterable[Any]) -> None:
-        """Add the objects that describe the images; what is no object is left out.
+    def add_image(self, image: Any) -> None:
+        """Add the object that describes an image; what is no object is left out."""
+        if isinstance(image, dict):
+            row = id_key(image.get("id")), str(image.get("file_name")), _packed(image)
+            self._database.execute("INSERT INTO image VALUES (?, ?, ?)", row)
 
-        Raises :class:`~maskscore.formats.MasksDocumentError` where two of different names have the same id.
+    def add_annotation(self, annotation: Any, key: str | None) -> None:
+        """Add an object that belongs to the image with this key; what is no object belongs to none."""
+        row = key if isinstance(annotation, dict) else None, _packed(annotation)
+        self._database.execute("INSERT INTO annotation VALUES (?, ?)", row)
+
+    def add_category(self, category: Any) -> None:
+        """Add the object that describes a category."""
+        self._database.execute("INSERT INTO category VALUES (?)", (_packed(category),))
+
+    def index(self) -> None:
+        """Prepare for reading.
+
+        Raises :class:`~maskscore.formats.MasksDocumentError` where two images of different names have the same id.
         """
-        self._database.executemany(
-            "INSERT INTO image VALUES (?, ?, ?)",
-            (
-                (id_key(image.get("id")), str(image.get("file_name")), _packed(image))
-                for image in images
-                if isinstance(image, dict)
-            ),
-        )
         self._database.execute("CREATE INDEX images_by_key ON image (key)")
+        self._database.execute("CREATE INDEX annotations_of ON annotation (image)")
         query = "SELECT key, min(name), max(name) FROM image WHERE key IS NOT NULL GROUP BY key"
         twice = self._database.execute(f"{query} HAVING min(name) < max(name) LIMIT 1").fetchone()
         if twice is not None:
@@ -165,16 +199,15 @@ class Grouped:
                 "annotations are of which image cannot be known."
             )
 
-    def add_annotations(self, annotations: Iterable[Any], image_of: Callable[[dict[str, Any]], str | None]) -> None:
-        """Add objects, each with the key of its image, which ``image_of`` says; what is no object is of no image."""
-        self._database.executemany(
-            "INSERT INTO annotation VALUES (?, ?)",
-            (
-                (image_of(annotation) if isinstance(annotation, dict) else None, _packed(annotation))
-                for annotation in annotations
-            ),
-        )
-        self._database.execute("CREATE INDEX annotations_of ON annotation (image)")
+    @property
+    def has_annotations(self) -> bool:
+        """Whether any annotation was added."""
+        return self._database.execute("SELECT 1 FROM annotation LIMIT 1").fetchone() is not None
+
+    def categories(self) -> Iterator[Any]:
+        """Yield the categories in the order in which they were added."""
+        for (document,) in self._database.execute("SELECT document FROM category ORDER BY rowid"):
+            yield from_json(document)
 
     def images(self) -> Iterator[Any]:
         """Yield the images in the order in which they were added."""

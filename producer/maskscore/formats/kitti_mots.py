@@ -7,12 +7,11 @@ format) and https://github.com/VisualComputingInstitute/mots_tools (``mots_commo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from maskscore.formats.containers import opened
-from maskscore.formats.format import Format
+from maskscore.formats.format import Format, Grouping
 from maskscore.formats.json_stream import Grouped
 from maskscore.formats.masks_from_entries import masks_of
 from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
@@ -77,18 +76,22 @@ def _entries(data: Any, context: ReadContext) -> list[Any]:
     return [*entries, *frames.get(None, [])]
 
 
-def _images(path: Path, _: Orphans) -> Iterator[ImageMasks]:
+def _group(path: Path, grouped: Grouped) -> None:
+    with opened(path) as file:
+        for row in _packed(_lines(file)):
+            grouped.add_annotation(row, str(row["frame"]))
+
+
+def _images(path: Path, grouped: Grouped, _: Orphans) -> Iterator[ImageMasks]:
     video = path.name.split(".", 1)[0]
     # Of MOTSChallenge every file is called `gt.txt`.
     folder = "" if video == "gt" else f"{video}/"
-    with closing(Grouped()) as grouped, opened(path) as file:
-        grouped.add_annotations(_packed(_lines(file)), lambda row: str(row["frame"]))
-        for key, first in grouped.annotated():
-            frame = first["frame"]
-            entries = [_unpacked(row["entry"]) for row in grouped.annotations(key)]
-            sizes = [entry["segmentation"]["size"] for entry in entries if isinstance(entry, dict)]
-            size = (sizes[0][0], sizes[0][1]) if sizes else None
-            yield ImageMasks(f"{folder}{frame:06d}", masks_of(entries), frame, size)
+    for key, first in grouped.annotated():
+        frame = first["frame"]
+        entries = [_unpacked(row["entry"]) for row in grouped.annotations(key)]
+        sizes = [entry["segmentation"]["size"] for entry in entries if isinstance(entry, dict)]
+        size = (sizes[0][0], sizes[0][1]) if sizes else None
+        yield ImageMasks(f"{folder}{frame:06d}", masks_of(entries), frame, size)
 
 
 def _packed(lines: Iterable[tuple[int | None, Any]]) -> Iterator[dict[str, Any]]:
@@ -111,5 +114,5 @@ FORMAT = Format(
     kinds=("text",),
     recognises=_recognises,
     entries=_entries,
-    images=_images,
+    grouping=Grouping(_group, _images),
 )

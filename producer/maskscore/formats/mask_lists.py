@@ -8,11 +8,10 @@ those of ``SamAutomaticMaskGenerator.generate`` in https://github.com/facebookre
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from maskscore.formats.format import Format
+from maskscore.formats.format import Format, Grouping
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.json_values import list_of
 from maskscore.formats.masks_from_entries import masks_of
@@ -63,13 +62,16 @@ def _entries_of_results(document: Any, context: ReadContext) -> list[Any]:
     return _entries_of_image(list_of(document, "a list of COCO results"), context)
 
 
-def _images_of_results(path: Path, orphans: Orphans) -> Iterator[ImageMasks]:
-    with closing(Grouped()) as grouped:
-        grouped.add_annotations(items(path, "item"), _image_of)
-        grouped.count_orphans(orphans, listed=False)
-        for key, first in grouped.annotated():
-            name, image_id = first.get("file_name"), plain_id(first.get("image_id"))
-            yield ImageMasks(name if isinstance(name, str) else key, masks_of(grouped.annotations(key)), image_id)
+def _group_results(path: Path, grouped: Grouped) -> None:
+    for entry in items(path, "item"):
+        grouped.add_annotation(entry, _image_of(entry))
+
+
+def _images_of_results(path: Path, grouped: Grouped, orphans: Orphans) -> Iterator[ImageMasks]:
+    grouped.count_orphans(orphans, listed=False)
+    for key, first in grouped.annotated():
+        name, image_id = first.get("file_name"), plain_id(first.get("image_id"))
+        yield ImageMasks(name if isinstance(name, str) else key, masks_of(grouped.annotations(key)), image_id)
 
 
 def _image_of(entry: object) -> str | None:
@@ -155,5 +157,5 @@ COCO_RESULTS = Format(
     kinds=("json",),
     recognises=_is_results,
     entries=_entries_of_results,
-    images=_images_of_results,
+    grouping=Grouping(_group_results, _images_of_results),
 )
