@@ -96,6 +96,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
         "clock",
         "jobs",
         "dead letters",
+        "foreign entries",
         "workers",
         "s3 credentials",
         "s3",
@@ -116,7 +117,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
 
     assert shown.returncode == 0
     lines = shown.stdout.splitlines()
-    assert lines[-1] == "0 failed, 0 warnings, 24 ok, 0 skipped."
+    assert lines[-1] == "0 failed, 0 warnings, 25 ok, 0 skipped."
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line != line.rstrip()] == []
     for secret in (services.redis.password, services.s3.secret_key, services.s3.access_key):
@@ -236,8 +237,25 @@ def test_jobs_that_wait_for_a_worker_that_is_not_there(services: LocalServices) 
     assert "2 waiting" in named(findings, "jobs").sentence
     assert named(findings, "dead letters").verdict is WARNING
     assert "1 job was given up" in named(findings, "dead letters").sentence
+    assert named(findings, "foreign entries").verdict is OK
     assert named(findings, "workers").verdict is WARNING
     assert "maskscore worker" in (named(findings, "workers").advice or "")
+
+
+def test_entries_that_are_not_maskscores(services: LocalServices) -> None:
+    settings = settings_of(services)
+    with redis.Redis.from_url(settings.redis_url) as client:
+        ledger = Ledger(client, namespace=settings.namespace, ttl_s=60)
+        client.zadd(f"{settings.namespace}:dead", {"nobody": 1})
+        client.set(f"{settings.namespace}:running", "text")
+        ledger.sweep(
+            sweeper="s", lock_s=0.001, max_attempts=3, stranded_after_s=60, queue_keys=[settings.namespace] * 6, limit=9
+        )
+    found = named(examined(settings), "foreign entries")
+    assert found.verdict is WARNING
+    assert "2 were put aside" in found.sentence
+    assert "'nobody': it has no record" in found.sentence
+    assert f"{settings.namespace}:stray:*" in (found.advice or "")
 
 
 def test_buckets_that_are_forbidden_or_missing(services: LocalServices, monkeypatch: pytest.MonkeyPatch) -> None:

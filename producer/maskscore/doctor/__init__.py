@@ -5,19 +5,9 @@ One ``*_check`` module per subject. Only the worker's own checks, found by entry
 
 from __future__ import annotations
 
-from maskscore.doctor.deployment import (
-    Deployment,
-)
+from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.examination import examine
-from maskscore.doctor.finding import (
-    Cause,
-    Finding,
-    Verdict,
-    failed,
-    failed_by,
-    ok,
-    warning,
-)
+from maskscore.doctor.finding import Cause, Finding, Verdict, failed, failed_by, ok, warning
 from maskscore.doctor.settings_check import read_settings
 
 __all__ = [

@@ -16,13 +16,18 @@ import redis
 from maskscore.broker import UNREACHABLE_ERRORS, redis_reason
 from maskscore.doctor.clock_check import examine_clock
 from maskscore.doctor.deployment import Deployment
-from maskscore.doctor.file_roots_check import examine_file_roots
 from maskscore.doctor.finding import Cause, Finding, failed, failed_by, skipped
 from maskscore.doctor.jobs_check import examine_jobs
 from maskscore.doctor.redis_check import examine_redis, examine_rights
 from maskscore.doctor.redis_setup_check import examine_redis_setup
 from maskscore.doctor.settings_check import examine_variables
-from maskscore.doctor.storage_check import examine_read_buckets, examine_result_buckets, examine_s3, examine_spill
+from maskscore.doctor.storage_check import (
+    examine_file_roots,
+    examine_read_buckets,
+    examine_result_buckets,
+    examine_s3,
+    examine_spill,
+)
 from maskscore.doctor.versions_check import examine_producer_versions, examine_worker_versions
 from maskscore.errors import MaskscoreError, ServiceUnavailable, SettingsError
 from maskscore.settings import WorkerSettings

@@ -1,4 +1,4 @@
-"""Checks the namespace: jobs by state, dead letters, and live workers."""
+"""Checks the namespace: jobs by state, dead letters, foreign entries, and live workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from maskscore.broker import make_app
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Finding, ok, warning
-from maskscore.ledger import Backlog, Ledger
+from maskscore.ledger import Backlog, Ledger, Stray
 
 __all__ = ["examine_jobs"]
 
@@ -17,7 +17,8 @@ _PING_S = 1.5
 def examine_jobs(deployment: Deployment) -> Iterator[Finding]:
     """Count the jobs that have not ended, and ask the workers for a sign of life."""
     settings = deployment.settings
-    backlog = Ledger(deployment.redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s).backlog()
+    ledger = Ledger(deployment.redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+    backlog = ledger.backlog()
     oldest = f", the oldest for {backlog.oldest_waiting_s:,.0f} s" if backlog.waiting else ""
     yield ok(
         "jobs",
@@ -25,6 +26,7 @@ def examine_jobs(deployment: Deployment) -> Iterator[Finding]:
         f"{backlog.delayed:,} delayed.",
     )
     yield _judge_dead(backlog.dead)
+    yield _judge_strays(ledger.strays(), settings.namespace)
     yield _judge_workers(_workers(deployment), backlog)
 
 
@@ -35,6 +37,19 @@ def _judge_dead(count: int) -> Finding:
         "dead letters",
         f"{count:,} {'job was' if count == 1 else 'jobs were'} given up after every retry.",
         "`maskscore dead list` has the reasons; `maskscore dead requeue` runs them again.",
+    )
+
+
+def _judge_strays(strays: list[Stray], namespace: str) -> Finding:
+    name = "foreign entries"
+    if not strays:
+        return ok(name, "None.")
+    return warning(
+        name,
+        f"{len(strays):,} {'was' if len(strays) == 1 else 'were'} put aside in the last 7 days, the last at "
+        f"{strays[-1].at:%Y-%m-%d %H:%M:%S} UTC: {strays[-1]}.",
+        f"Keep other programs off the keys {namespace}:*, and set maxmemory-policy noeviction. Submit again the jobs "
+        f"whose records are gone; look at the keys {namespace}:stray:* and delete them.",
     )
 
 

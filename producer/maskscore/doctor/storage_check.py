@@ -1,7 +1,8 @@
-"""S3: whether it answers, to whom, and whether each bucket can be used as the settings say."""
+"""Checks what jobs read and write: S3, each bucket as the settings use it, and the folders of file URIs."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, skipped, warning
 from maskscore.storage import S3_ERRORS, S3_UNREACHABLE, S3Refusal, credentials_source
 
-__all__ = ["examine_read_buckets", "examine_result_buckets", "examine_s3", "examine_spill"]
+__all__ = ["examine_file_roots", "examine_read_buckets", "examine_result_buckets", "examine_s3", "examine_spill"]
 
 # What a wrong or outdated key is answered with; AccessDenied is said of a right one, too.
 _CREDENTIALS_REFUSED = {
@@ -115,6 +116,28 @@ def examine_spill(deployment: Deployment) -> Iterator[Finding]:
         return
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     yield _write_into(deployment, "spill", bucket, prefix)
+
+
+def examine_file_roots(deployment: Deployment) -> Iterator[Finding]:
+    """Look whether each of ``MASKSCORE_FILE_ROOTS`` is a folder that this user can read."""
+    roots = deployment.settings.file_roots
+    if not roots:
+        yield skipped("file roots", "MASKSCORE_FILE_ROOTS is unset: jobs read no files.")
+    for root in roots:
+        if not root.is_dir():
+            there = "is a file, not a folder" if root.exists() else "does not exist"
+            yield failed(
+                "file roots", Cause.SETTINGS, f"{root} {there}.", "Correct MASKSCORE_FILE_ROOTS, or mount the folder."
+            )
+        elif not os.access(root, os.R_OK | os.X_OK):
+            yield failed(
+                "file roots",
+                Cause.DEPLOYMENT,
+                f"{root} cannot be read by this user.",
+                "Give it the rights r and x on it.",
+            )
+        else:
+            yield ok("file roots", f"{root} can be read.")
 
 
 def _look_into(deployment: Deployment, name: str, bucket: str) -> Finding | None:

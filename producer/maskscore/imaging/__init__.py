@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from maskscore.imaging.clip_transform import (
-    centre_offset,
-    enlarge_middle,
-    is_sliver,
-    resized_size,
-)
-from maskscore.imaging.decode_limits import (
-    TooCostlyError,
-    check_layout,
-    checked,
-)
-from maskscore.imaging.frames import (
-    framed,
-    window,
-)
-from maskscore.imaging.mask_pictures import (
-    component_bits,
-)
-from maskscore.imaging.rgb import (
-    SWAPS_SIDES,
-    TURNS,
-    open_picture,
-    orientation_of,
-    size_of,
-    to_rgb,
-)
-from maskscore.imaging.treatments import (
-    FILL,
-    GAIN,
-    MEAN,
-    blurred,
-    treat_picture,
-    treatment_tables,
-)
+from maskscore.imaging.clip_transform import centre_offset, enlarge_middle, is_sliver, resized_size
+from maskscore.imaging.decode_limits import TooCostlyError, check_layout, checked
+from maskscore.imaging.frames import framed, window
+from maskscore.imaging.mask_pictures import component_bits
+from maskscore.imaging.rgb import SWAPS_SIDES, TURNS, open_picture, orientation_of, size_of, to_rgb
+from maskscore.imaging.treatments import FILL, GAIN, MEAN, blurred, treat_picture, treatment_tables
 
 __all__ = [
     "FILL",

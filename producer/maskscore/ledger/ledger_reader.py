@@ -20,11 +20,12 @@ from maskscore.ledger.records import (
     JobRecord,
     JobStatus,
     Reason,
+    Stray,
     from_milliseconds,
 )
 from maskscore.schema import Failure, JobState
 
-__all__ = ["LedgerReader", "job_state", "no_such_record"]
+__all__ = ["LedgerReader", "job_state", "no_such_record", "parse_stray"]
 
 _PUBLIC_STATE = {"waiting": JobState.QUEUED, "delayed": JobState.QUEUED}
 _ENDED_WITHOUT_RESULT = {
@@ -143,6 +144,18 @@ class LedgerReader:
         running, delayed, dead = answers[len(LANES) : len(LANES) + 3]
         return Backlog(sum(answers[: len(LANES)]), running, delayed, dead, max(0.0, age))
 
+    def strays(self) -> list[Stray]:
+        """Return what was put aside in the last 7 days, oldest first: 100 at most, and what is not logged yet."""
+        notes: list[bytes] = []
+        for name in ("stray:noted", "stray"):
+            try:
+                notes += self._redis.lrange(f"{self._namespace}:{name}", 0, -1)
+            except redis.ResponseError as error:
+                # Another's key in this place; the next script puts it aside.
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+        return [parse_stray(note) for note in notes]
+
     def failures(self, *, minutes: int) -> dict[str, int]:
         """Count the jobs that failed in this minute and the ones before (60 at most), by code; most frequent first."""
         seconds, _ = self._redis.time()
@@ -198,6 +211,12 @@ def no_such_record(job_id: str) -> JobNotFound:
         f"No job {job_id} is known: it was never submitted to this Redis and namespace, or it ended so long ago that "
         "its record's time to live (MASKSCORE_RESULT_TTL_S) has passed."
     )
+
+
+def parse_stray(note: bytes) -> Stray:
+    """Read a note that a script left of what it put aside."""
+    read = json.loads(note.decode("utf-8", "replace"))
+    return Stray(from_milliseconds(int(read["at"])), read["where"], read["id"], read["why"])
 
 
 def _reasons(lines: bytes | None) -> list[Reason]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -12,10 +11,9 @@ import redis
 from maskscore.broker import (
     Lane,
 )
-from maskscore.ledger.ledger_reader import LedgerReader, job_state, no_such_record
+from maskscore.ledger.ledger_reader import LedgerReader, job_state, no_such_record, parse_stray
 from maskscore.ledger.records import (
     Claim,
-    Stray,
     Submission,
     Submitted,
     SweepResult,
@@ -232,7 +230,9 @@ class Ledger(LedgerReader):
         lapsed, poisoned, due, expired, stranded, notes = rest[:6]
         texts = [text.decode() for text in rest[6:]]
         messages = [(job_id, cast(Lane, name)) for job_id, name in zip(texts[::2], texts[1::2], strict=True)]
-        return SweepResult(True, lapsed, poisoned, due, expired, stranded, messages, [_stray(note) for note in notes])
+        return SweepResult(
+            True, lapsed, poisoned, due, expired, stranded, messages, [parse_stray(note) for note in notes]
+        )
 
     def resend(self, job_id: str) -> Lane | None:
         """Let a job whose message was taken, but which was not begun, wait again.
@@ -255,8 +255,3 @@ def _submitted(answer: bytes, state: bytes | int) -> Submitted:
     if answer in (b"new", b"known"):
         return Submitted.WAITING if state == b"waiting" else Submitted.KNOWN
     return Submitted(answer.decode())
-
-
-def _stray(note: bytes) -> Stray:
-    read = json.loads(note.decode("utf-8", "replace"))
-    return Stray(from_milliseconds(int(read["at"])), read["where"], read["id"], read["why"])

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from maskscore.report.compare_page import (
-    write_comparison,
-)
-from maskscore.report.comparison import (
-    TREATMENTS,
-    Cell,
-    ComparedMask,
-    Comparison,
-    comparison_jobs,
-)
+from maskscore.report.compare_page import write_comparison
+from maskscore.report.comparison import TREATMENTS, Cell, ComparedMask, Comparison, comparison_jobs
 from maskscore.report.report_entry import ReportEntry, batch_entries, collect_entries, job_entries
 from maskscore.report.report_folder import write_folder
 from maskscore.report.report_page import render, write_report

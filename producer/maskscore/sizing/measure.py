@@ -19,9 +19,7 @@ from maskscore.broker import connect
 from maskscore.client import Client
 from maskscore.devstack import start_redis
 from maskscore.ledger import Ledger, new_token
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.prompts import load_builtin
 from maskscore.schema import (
     RLE,
     Component,

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from maskscore.storage.failures import What
-from maskscore.storage.names import (
-    file_name_of,
-    path_in,
-)
+from maskscore.storage.names import file_name_of, path_in
 from maskscore.storage.output import (
     Output,
     OutputError,
@@ -16,12 +13,7 @@ from maskscore.storage.output import (
     output_folder,
     write_text,
 )
-from maskscore.storage.results import (
-    StoredResult,
-    load_result,
-    load_result_or_error,
-    store_result,
-)
+from maskscore.storage.results import StoredResult, load_result, load_result_or_error, store_result
 from maskscore.storage.s3_clients import (
     S3_ERRORS,
     S3_UNREACHABLE,

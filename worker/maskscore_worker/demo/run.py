@@ -20,9 +20,7 @@ from rich.table import Table
 
 from maskscore import Client, Component, Job, JobResult, JobState, ScoringOptions
 from maskscore.devstack import LocalServices, start_worker
-from maskscore.masks import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.report import collect_entries, write_report
 from maskscore.storage import Objects
 from maskscore_worker.demo.photos import PHOTOS, cut_into_masks, photo

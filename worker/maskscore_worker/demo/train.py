@@ -21,15 +21,8 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from maskscore.prompts import (
-    load_builtin,
-)
-from maskscore.schema import (
-    SPECIFIED,
-    PromptSet,
-    Treatment,
-    View,
-)
+from maskscore.prompts import load_builtin
+from maskscore.schema import SPECIFIED, PromptSet, Treatment, View
 from maskscore_worker.crops import make_crop
 from maskscore_worker.demo.scenes import Scene, SceneMask, draw_scene
 

@@ -6,14 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
-from maskscore.prompts import (
-    builtin_names,
-    load_builtin,
-    read_prompt_set,
-)
-from maskscore.schema import (
-    PromptSet,
-)
+from maskscore.prompts import builtin_names, load_builtin, read_prompt_set
+from maskscore.schema import PromptSet
 from maskscore.text import did_you_mean
 
 __all__ = ["resolve_prompt_set"]

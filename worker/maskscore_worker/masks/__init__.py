@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from maskscore_worker.masks.regions import (
-    Region,
-    SkippedRegion,
-    check_sizes,
-    find_regions,
-)
+from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions
 
 __all__ = [
     "Region",

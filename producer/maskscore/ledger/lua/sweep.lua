@@ -107,6 +107,13 @@ for number, lane in ipairs(LANES) do
   end
 end
 
-local notes = redis.call('LRANGE', strays, 0, -1)
-redis.call('DEL', strays)
+-- The latest notes are kept for whoever looks into the ledger later.
+local notes, noted = redis.call('LRANGE', strays, 0, -1), strays .. ':noted'
+if #notes > 0 then
+  own(noted, 'list')
+  redis.call('RPUSH', noted, unpack(notes))
+  redis.call('LTRIM', noted, -100, -1)
+  redis.call('EXPIRE', noted, 7 * 86400)
+  redis.call('DEL', strays)
+end
 return {1, lapsed, poisoned, due, expired, stranded, notes, unpack(send)}
