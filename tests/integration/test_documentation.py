@@ -55,6 +55,7 @@ LEFT_OUT: Final = {
     "make ": "the whole project's own targets; the demo and the tests run them",
     ".venv/bin/maskscore weights pull": "downloads real weights",
     ".venv/bin/maskscore up": "is what the test stands in for; test_cli_with_services.py runs it",
+    "source .venv/bin/activate": "the test's environment is active",
     ".venv/bin/python": "starts Python for the block that follows",
     "python scripts/amg.py": "segment-anything and its weights",
     "pip install": "a package registry",
