@@ -39,8 +39,7 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.masks.regions import Region, find_regions
 from maskscore_worker.model.clip import load_model
 from maskscore_worker.model.cuda_graphs import CudaGraphEncoder, graph_batch_sizes
-from maskscore_worker.pipeline import Pipeline
-from maskscore_worker.pipeline_loader import load_pipeline
+from maskscore_worker.pipeline import Pipeline, load_pipeline
 from maskscore_worker.telemetry.stage_timer import StageTimer
 
 __all__ = ["run"]

@@ -36,7 +36,7 @@ from maskscore.settings import WorkerSettings
 from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.pipeline_loader import load_pipeline
+from maskscore_worker.pipeline import load_pipeline
 from maskscore_worker.telemetry.stage_timer import StageTimer
 from reference import Reference, decode, multiplier
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from maskscore_worker.cancellation import run_with_cancellation
+from maskscore_worker.inputs.cancellation import run_with_cancellation
 
 
 def nothing() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from maskscore_worker.crops.cpu_cropper import CpuCropper
-from maskscore_worker.crops.cropper_choice import choose_cropper
 from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.crops.reference_cropper import ReferenceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.pipeline.loading import choose_cropper
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])

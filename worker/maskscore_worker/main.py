@@ -40,7 +40,7 @@ from maskscore_worker.jobs import (
 )
 from maskscore_worker.model import keep_freed_memory
 from maskscore_worker.monitoring import Health, StallDetector, Watchdog, WorkerObserver, WorkerStatus
-from maskscore_worker.pipeline_loader import load_pipeline
+from maskscore_worker.pipeline import load_pipeline
 from maskscore_worker.telemetry import WorkerMetrics
 
 __all__ = ["run"]

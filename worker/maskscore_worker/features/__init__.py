@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from maskscore_worker.features.cache import FeatureCache, open_feature_cache
-from maskscore_worker.features.extractor import FeatureExtractor
-from maskscore_worker.features.portions import region_portions
+from maskscore_worker.features.extractor import FeatureExtractor, region_portions
 from maskscore_worker.features.prompt_features import PromptFeatureCache
 from maskscore_worker.features.prompt_sets import resolve_prompt_set
 

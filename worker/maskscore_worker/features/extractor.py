@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 from maskscore.schema import ModelIdentity, View
 from maskscore_worker.features.cache import FeatureCache
 from maskscore_worker.features.feature_keys import features_identity, region_key
-from maskscore_worker.masks import Region
+from maskscore_worker.masks import Region, SkippedRegion
 from maskscore_worker.telemetry import StageTimer
 
-__all__ = ["FeatureExtractor", "ViewFeatures", "average_views"]
+__all__ = ["FeatureExtractor", "ViewFeatures", "average_views", "region_portions"]
 
 Features = npt.NDArray[np.float32]
 
@@ -91,6 +91,31 @@ class FeatureExtractor:
                 from_cache &= known.from_cache(keys)
         self.cached += int(from_cache.sum())
         return average_views(per_view)
+
+
+def region_portions(
+    regions: Iterator[Region | SkippedRegion], size: int, check: Callable[[], None], timer: StageTimer
+) -> Iterator[tuple[list[Region | SkippedRegion], bool]]:
+    """Yield regions in their order, with at most ``size`` to score at a time, and whether no more regions follow.
+
+    A portion fills a batch: so many crops are in memory at a time, however many masks the job has.
+    """
+    last = False
+    while not last:
+        portion: list[Region | SkippedRegion] = []
+        to_score = 0
+        while not last and to_score < size:
+            # Per region, since masks that are skipped, or slow to draw, fill no batch.
+            check()
+            with timer.stage("regions"):
+                region = next(regions, None)
+            if region is None:
+                last = True
+            else:
+                portion.append(region)
+                to_score += isinstance(region, Region)
+        if portion:
+            yield portion, last
 
 
 class ViewFeatures:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from maskscore.schema import Job, MasksRef
 from maskscore.settings import WorkerSettings
 from maskscore.storage import FetchedObject, Objects
-from maskscore_worker.cancellation import run_with_cancellation
+from maskscore_worker.inputs.cancellation import run_with_cancellation
 from maskscore_worker.inputs.job_masks import check_count
 
 __all__ = ["Fetched", "fetch"]

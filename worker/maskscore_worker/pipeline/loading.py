@@ -13,10 +13,10 @@ import torch
 
 from maskscore.errors import SettingsError
 from maskscore.prompts import demo_warning
-from maskscore.settings import WorkerSettings
+from maskscore.settings import CropDevice, CropMode, WorkerSettings
 from maskscore.storage import Objects
 from maskscore_worker.batching import Batcher
-from maskscore_worker.crops import choose_cropper
+from maskscore_worker.crops import CpuCropper, Cropper, DeviceCropper, ReferenceCropper
 from maskscore_worker.features import PromptFeatureCache, open_feature_cache, resolve_prompt_set
 from maskscore_worker.model import (
     CROPS_PER_PASS,
@@ -29,9 +29,9 @@ from maskscore_worker.model import (
     graph_batch_sizes,
     load_model,
 )
-from maskscore_worker.pipeline import Pipeline
+from maskscore_worker.pipeline.pipeline import Pipeline
 
-__all__ = ["load_pipeline"]
+__all__ = ["choose_cropper", "load_pipeline"]
 
 log = logging.getLogger("maskscore_worker")
 
@@ -99,6 +99,19 @@ def load_pipeline(
         objects.close()
         if cache is not None:
             cache.close()
+
+
+def choose_cropper(setting: CropDevice, model: ClipModel, *, crop_mode: CropMode) -> Cropper:
+    """Return what makes the crops of a model: ``auto`` is the model's device where that is a GPU, else the CPU.
+
+    In the mode ``reference`` crops are always made on the CPU.
+    """
+    if crop_mode == "reference":
+        return ReferenceCropper(model.transform)
+    if setting == "device" or (setting == "auto" and model.device.type == "cuda"):
+        return DeviceCropper(model.image_size, model.device)
+    # Two grey levels move a probability by half a percent at most: less than bf16 does, more than fp32 may.
+    return CpuCropper(model.image_size, exact=model.precision == "fp32")
 
 
 def _batcher(

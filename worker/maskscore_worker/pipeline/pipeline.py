@@ -14,7 +14,6 @@ from maskscore.schema import Component, Job, JobResult
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore.storage import Objects, StoredResult, store_result
 from maskscore_worker.batching import Batcher, BatchSource
-from maskscore_worker.cancellation import run_with_cancellation
 from maskscore_worker.crops import Cropper
 from maskscore_worker.features import (
     FeatureCache,
@@ -23,10 +22,10 @@ from maskscore_worker.features import (
     region_portions,
     resolve_prompt_set,
 )
-from maskscore_worker.inputs import check_count, decode_image, fetch, read_job_masks
-from maskscore_worker.job_result import build_components, build_result
+from maskscore_worker.inputs import check_count, decode_image, fetch, read_job_masks, run_with_cancellation
 from maskscore_worker.masks import Region, check_sizes, find_regions
 from maskscore_worker.model import ClipModel, DeviceCheck
+from maskscore_worker.pipeline.job_result import build_components, build_result
 from maskscore_worker.scoring import score
 from maskscore_worker.telemetry import StageTimer
 
@@ -114,7 +113,6 @@ class Pipeline:
             fetched.image.data, image.orientation_applied, options.views, identity, self.feature_cache
         )
         components: list[Component] = []
-        # As many crops as a batch takes are in memory at a time, however many masks the job has.
         for portion, last in region_portions(regions, settings.max_batch, check, timer):
             check_count(len(components) + len(portion), "components", settings)
             check()
