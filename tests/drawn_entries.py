@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
+from in_memory_files import image_file
 from maskscore.masks.encoding import (
     encode_mask,
 )
@@ -73,9 +72,7 @@ OPTIONS = ScoringOptions(prompts="demo")
 @lru_cache(64)
 def _drawn(seed: int, size: tuple[int, int] | None) -> tuple[bytes, Scene]:
     scene = draw_scene(seed, size)
-    buffer = io.BytesIO()
-    Image.fromarray(scene.image).save(buffer, "JPEG", quality=88)
-    return buffer.getvalue(), scene
+    return image_file(scene.image, "JPEG", quality=88), scene
 
 
 def _scored(rng: np.random.Generator, index: int, scene: Scene) -> Component:

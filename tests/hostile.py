@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from in_memory_files import image_file
 from maskscore.masks.encoding import (
     encode_mask,
 )
@@ -54,9 +54,7 @@ def encoded(format_: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
     exif[0x0112] = 6
     if options.get("save_all"):
         options = {**options, "append_images": [image.rotate(90), image.rotate(180)]}
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **({"exif": exif} if format_ in ("JPEG", "WEBP", "TIFF") else {}), **options)
-    return buffer.getvalue()
+    return image_file(image, format_, **({"exif": exif} if format_ in ("JPEG", "WEBP", "TIFF") else {}), **options)
 
 
 def real_images() -> dict[str, bytes]:

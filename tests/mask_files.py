@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ import numpy.typing as npt
 from PIL import Image
 from pycocotools import mask as coco
 
+from in_memory_files import image_file
 from maskscore.formats import UnreadableMask
+from maskscore.masks.encoding import encode_mask
 from maskscore.schema.job import RLE, Mask
 
 Bits = npt.NDArray[np.bool_]
@@ -28,6 +30,24 @@ def drawn(mask: Mask | UnreadableMask, size: tuple[int, int] | None = None) -> B
         return np.asarray(coco.decode(rle), np.bool_)
     assert size is not None
     return np.asarray(coco.decode(coco.merge(coco.frPyObjects(mask.segmentation, *size))), np.bool_)
+
+
+def assert_drawn(
+    masks: Iterable[Mask | UnreadableMask], expected: Iterable[npt.NDArray[Any]], size: tuple[int, int] | None = None
+) -> None:
+    """Each mask has the expected pixels, and there are as many."""
+    for mask, bits in zip(masks, expected, strict=True):
+        np.testing.assert_array_equal(drawn(mask, size), bits)
+
+
+def rle(mask: Bits) -> dict[str, Any]:
+    """Return COCO's compressed RLE of a mask, as it stands in JSON."""
+    return encode_mask(mask).model_dump(mode="json")
+
+
+def as_json(document: Any) -> bytes:
+    """Return a document as the bytes of a JSON file."""
+    return json.dumps(document).encode()
 
 
 def shapes(height: int = 40, width: int = 60) -> list[Bits]:
@@ -52,9 +72,7 @@ def png(pixels: npt.NDArray[Any], palette: bool = False) -> bytes:
     image = Image.fromarray(pixels)
     if palette:
         image.putpalette([value for index in range(256) for value in (index, 255 - index, (7 * index) % 256)])
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return image_file(image)
 
 
 def png_claiming(width: int, height: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from in_memory_files import image_file
 from maskscore_worker.demo.photos import PHOTOS, photo
 
 __all__ = ["BUILD", "COCO_MINI", "HEIGHT", "WIDTH", "full_size_weights", "jpeg", "masks", "photograph"]
@@ -39,9 +39,7 @@ def photograph(height: int = HEIGHT, width: int = WIDTH) -> npt.NDArray[np.uint8
 
 def jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
     """Return the picture as JPEG of quality 90."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return image_file(pixels, "JPEG", quality=90)
 
 
 def masks(count: int, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 1) -> list[Bits]:

@@ -22,6 +22,7 @@ from PIL import Image
 
 from bench.infinity_model import ensure_hugging_face_model
 from bench.peer_server import PeerServer, running_peer
+from in_memory_files import image_file
 from reference import Reference, decode, treated
 
 __all__ = ["infinity_program", "infinity_scores", "running_infinity"]
@@ -82,9 +83,7 @@ def _square(pixels: npt.NDArray[np.uint8], bits: npt.NDArray[np.bool_]) -> str:
     rows, columns = np.nonzero(bits)
     box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
     crop = Image.fromarray(treated(pixels[box], bits[box], "original", 0.4))
-    buffer = io.BytesIO()
-    _resize(crop).save(buffer, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(image_file(_resize(crop), compress_level=1)).decode()
 
 
 def _resize(crop: Image.Image) -> Image.Image:

@@ -15,9 +15,7 @@ import numpy as np
 from PIL import Image
 
 from bench.peer_server import PeerServer, running_peer
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.prompts import load_builtin
 from reference import Reference, decode
 
 __all__ = ["running_litserve"]

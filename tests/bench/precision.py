@@ -21,13 +21,9 @@ from bench.crops import coco_mini
 from bench.figures import Figures
 from bench.material import COCO_MINI
 from maskscore.masks.frame_fit import count_fitting
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.prompts import load_builtin
 from maskscore.schema.job import Frame, ScoringOptions, Treatment, View
-from maskscore.schema.prompt_set import (
-    PromptSet,
-)
+from maskscore.schema.prompt_set import PromptSet
 from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene

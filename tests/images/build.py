@@ -10,7 +10,6 @@ its metrics, the health check passes, and both end when they are asked to.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import shutil
@@ -22,16 +21,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image as Picture
-
 from images.container import Image, mounted
 from images.machine import pip_configuration
+from in_memory_files import image_file
 from maskscore.devstack import LocalServices
 from maskscore.devstack.ports import free_port
 from maskscore.devstack.s3_server import client
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks.encoding import encode_mask
 from maskscore_worker.demo.scenes import Scene, draw_scene
 
 ROOT: Final = Path(__file__).parents[2]
@@ -137,11 +133,10 @@ def score(worker: Image, producer: Image) -> None:
 
 
 def _upload(services: LocalServices, scene: Scene) -> None:
-    encoded = io.BytesIO()
-    Picture.fromarray(scene.image).save(encoded, "PNG")
+    encoded = image_file(scene.image)
     masks = [{"id": mask.id, "segmentation": encode_mask(mask.mask).model_dump()} for mask in scene.masks]
     storage: Any = client(services.s3)
-    storage.put_object(Bucket="photos", Key="scene.png", Body=encoded.getvalue())
+    storage.put_object(Bucket="photos", Key="scene.png", Body=encoded)
     storage.put_object(Bucket="photos", Key="scene.json", Body=json.dumps(masks).encode())
 
 

@@ -19,9 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from maskscore.errors import JobError, WeightsError
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.demo.train import crop_of

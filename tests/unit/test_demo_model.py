@@ -10,13 +10,9 @@ from pathlib import Path
 import pytest
 
 from maskscore.cli.worker import with_demo_model
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.prompts import load_builtin
 from maskscore.prompts.demo_model import DEMO_DIGEST, demo_warning
-from maskscore.schema.prompt_set import (
-    PromptSet,
-)
+from maskscore.schema.prompt_set import PromptSet
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.weights import digest_of

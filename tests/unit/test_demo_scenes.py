@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.prompts import load_builtin
 from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
 
 

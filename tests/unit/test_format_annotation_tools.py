@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import zlib
 from pathlib import Path
@@ -13,21 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask_files import Bits, brush_of, drawn, shapes
+from in_memory_files import image_file
+from mask_files import Bits, assert_drawn, brush_of, drawn, rle, shapes
 from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.masks.encoding import (
-    encode_mask,
-)
 from maskscore.schema.job import Mask, MasksFormat
 
 MASKS = shapes()
 SIZE = (40, 60)
 SQUARE = [[10, 10], [30, 10], [30, 30], [10, 30]]
 SQUARE_FLAT = [float(number) for pair in SQUARE for number in pair]
-
-
-def rle(mask: Bits) -> dict[str, Any]:
-    return encode_mask(mask).model_dump(mode="json")
 
 
 def cut_out(mask: Bits) -> tuple[Bits, int, int]:
@@ -40,9 +33,7 @@ def png_of(bits: Bits, palette: bool = False) -> bytes:
     image = Image.fromarray(bits.astype(np.uint8) if palette else bits)
     if palette:
         image.putpalette([0, 0, 0, 255, 255, 255])
-    file = io.BytesIO()
-    image.save(file, "PNG", **({"transparency": 0} if palette else {}))
-    return file.getvalue()
+    return image_file(image, "PNG", **({"transparency": 0} if palette else {}))
 
 
 def read(document: Any, name: str, **options: Any) -> list[Mask | UnreadableMask]:
@@ -71,8 +62,7 @@ def test_mmdetections_inferencer() -> None:
     }
     for given in (document, {"predictions": [document], "visualization": []}):
         masks = read(given, "mmdet")
-        for mask, bits in zip(masks, MASKS, strict=True):
-            np.testing.assert_array_equal(drawn(mask), bits)
+        assert_drawn(masks, MASKS)
         assert isinstance(masks[1], Mask)
         assert masks[1].upstream == {"label": 2, "score": 0.5, "bbox": [1, 1, 2, 2]}
 
@@ -103,8 +93,7 @@ def test_grounded_sam2_is_recognised_and_is_read_as_sa1b_too() -> None:
         "img_height": 40,
     }
     masks = read(document, "grounded-sam2")
-    for mask, bits in zip(masks, MASKS, strict=True):
-        np.testing.assert_array_equal(drawn(mask), bits)
+    assert_drawn(masks, MASKS)
     assert masks == read_masks(json.dumps(document).encode(), format="sa1b")
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import json
 import tracemalloc
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mask_files import Bits, cvat_runs, shapes
+from in_memory_files import zip_file
+from mask_files import cvat_runs, rle, shapes
 from maskscore.formats import MasksDocumentError, detect, read_categories, read_dataset, read_masks
-from maskscore.masks.encoding import (
-    encode_mask,
-)
 from maskscore.schema.job import Mask
 
 MASKS = shapes()
-
-
-def rle(mask: Bits) -> dict[str, Any]:
-    return encode_mask(mask).model_dump(mode="json")
 
 
 SAM = [{"segmentation": rle(mask), "predicted_iou": 0.9, "stability_score": 0.8} for mask in MASKS]
@@ -38,14 +30,6 @@ COCO = {
     ],
     "categories": [{"id": 1, "name": "dog"}],
 }
-
-
-def zipped(**members: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name.replace("__", "/").replace("_xml", ".xml").replace("_json", ".json"), data)
-    return file.getvalue()
 
 
 def lines(values: list[Any]) -> bytes:
@@ -59,7 +43,7 @@ WRAPPINGS: dict[str, Callable[[bytes], bytes]] = {
     "UTF-16, big end first": lambda data: b"\xfe\xff" + data.decode().encode("utf-16-be"),
     "UTF-16 without a mark": lambda data: data.decode().encode("utf-16-le"),
     "UTF-8 with a mark": lambda data: b"\xef\xbb\xbf" + data,
-    "ZIP": lambda data: zipped(annotations__instances_json=data, images__a=b"\xff\xd8\xff"),
+    "ZIP": lambda data: zip_file({"annotations/instances.json": data, "images/a": b"\xff\xd8\xff"}),
     "UTF-16 in gzip": lambda data: gzip.compress(data.decode().encode("utf-16")),
 }
 
@@ -167,10 +151,13 @@ def cvat() -> bytes:
 
 def test_cvats_zip(tmp_path: Path) -> None:
     path = tmp_path / "job.zip"
-    path.write_bytes(zipped(annotations_xml=cvat(), images__a=b"\xff\xd8\xff"))
+    path.write_bytes(zip_file({"annotations.xml": cvat(), "images/a": b"\xff\xd8\xff"}))
     assert detect(path).name == "cvat"
     assert [image.image for image in read_dataset(path)] == ["a.jpg"]
     assert read_masks(path.read_bytes()) == read_masks(cvat()) == read_masks(path.read_bytes(), format="cvat")
+
+
+ZIP = zip_file({"a.json": b"[]"})
 
 
 @pytest.mark.parametrize(
@@ -178,8 +165,8 @@ def test_cvats_zip(tmp_path: Path) -> None:
     [
         (gzip.compress(json.dumps(SAM).encode())[:-9], "damaged"),
         (gzip.compress(b"x")[:10] + b"\xff" * 20, "damaged"),
-        (zipped(a_json=b"[]", b__c_json=b"[]"), "2 documents (a.json, b/c.json ...): unpack it"),
-        (zipped(a_json=b"[]").replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"), "damaged"),
+        (zip_file({"a.json": b"[]", "b/c.json": b"[]"}), "2 documents (a.json, b/c.json ...): unpack it"),
+        (ZIP.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"), "damaged"),
         (b"\xff\xfe[\x00\x00\xd8", "not UTF-16"),
         (gzip.compress(gzip.compress(b"[]")), "not JSON"),
     ],
@@ -195,7 +182,7 @@ def test_a_damaged_wrapping_says_so(tmp_path: Path, data: bytes, words: str) -> 
         assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("wrap", [gzip.compress, lambda data: zipped(a_json=data)])
+@pytest.mark.parametrize("wrap", [gzip.compress, lambda data: zip_file({"a.json": data})])
 def test_a_bomb_costs_no_more_than_is_allowed(wrap: Callable[[bytes], bytes]) -> None:
     bomb = wrap(b"[" + bytes(100_000_000).replace(b"\0", b" ") + b"]")
     assert len(bomb) < 200_000

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mask_files import brush_of, cvat_runs, drawn, label_map, png, shapes
+from mask_files import assert_drawn, brush_of, cvat_runs, drawn, label_map, png, shapes
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks.encoding import encode_mask
 from maskscore.schema.job import Mask
 from photo_dataset import IMAGES, MASKS
 
@@ -200,8 +198,7 @@ def test_sams_command_line_without_convert_to_rle(tmp_path: Path) -> None:
     assert detect(tmp_path / "out").name == "sam-folder"
     (one,) = read_dataset(tmp_path / "out" / "photo_1")
     assert (one.image, one.size, [mask.id for mask in one.masks]) == ("photo_1", (40, 60), ["0", "1", "2"])
-    for mask, bits in zip(one.masks, shapes(), strict=True):
-        np.testing.assert_array_equal(drawn(mask), bits)
+    assert_drawn(one.masks, shapes())
     assert one.masks[1].upstream == {
         "area": int(shapes()[1].sum()),
         "predicted_iou": 0.2,

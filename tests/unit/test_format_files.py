@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import subprocess
 import sys
 from typing import Any
@@ -11,29 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mask_files import Bits, brush_of, cvat_runs, drawn, label_map, png, shapes
+from in_memory_files import npy_file, npz_file
+from mask_files import Bits, as_json, assert_drawn, brush_of, cvat_runs, drawn, label_map, png, rle, shapes
 from maskscore.formats import MasksDocumentError, UnreadableMask, detect, read_masks
-from maskscore.masks.encoding import (
-    encode_mask,
-)
 from maskscore.schema.job import Mask
 
 SIZE = (40, 60)
-
-
-def rle(mask: Bits) -> dict[str, Any]:
-    encoded = encode_mask(mask)
-    return {"size": list(encoded.size), "counts": encoded.counts}
-
-
-def as_json(document: Any) -> bytes:
-    return json.dumps(document).encode()
-
-
-def assert_drawn(masks: list[Mask | UnreadableMask], expected: list[Bits], size: tuple[int, int] | None = None) -> None:
-    assert len(masks) == len(expected)
-    for mask, bits in zip(masks, expected, strict=True):
-        np.testing.assert_array_equal(drawn(mask, size), bits)
 
 
 def outline_of(mask: Mask | UnreadableMask) -> list[float]:
@@ -374,12 +355,6 @@ def test_a_background_that_becomes_a_mask_is_doubted() -> None:
         assert quiet == []
 
 
-def saved(*arrays: Any, **named: Any) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, *arrays, **named)
-    return file.getvalue()
-
-
 STACK = np.stack(shapes())
 
 
@@ -398,7 +373,7 @@ STACK = np.stack(shapes())
     ],
 )
 def test_npz_stacks(stack: Any) -> None:
-    for data in (saved(stack), saved(masks=stack, other=np.zeros((2, 2)), scores=np.array([0.5, 0.25, np.nan]))):
+    for data in (npz_file(stack), npz_file(masks=stack, other=np.zeros((2, 2)), scores=np.array([0.5, 0.25, np.nan]))):
         assert detect(data).name == "npz"
         assert_drawn(read_masks(data, size=SIZE), shapes())
     assert [mask.upstream for mask in read_masks(data, size=SIZE)] == [
@@ -409,41 +384,39 @@ def test_npz_stacks(stack: Any) -> None:
 
 
 def test_npy_and_maps() -> None:
-    file = io.BytesIO()
-    np.save(file, STACK)
-    assert_drawn(read_masks(file.getvalue(), format="npz"), shapes())
+    assert_drawn(read_masks(npy_file(STACK), format="npz"), shapes())
     labels = label_map(shapes(), [4, 9, 70_000], np.int64)
     for lowest, background in ((0, 0), (-2, 0), (-1, -1)):
         labels[0, 0] = lowest
-        masks = read_masks(saved(labels))
+        masks = read_masks(npz_file(labels))
         # Where -1 is the lowest, it is the background, and 0 is a mask, as in the maps of transformers.
         found = [value for value in (0, 4, 9, 70_000) if value > background]
         assert [mask.id for mask in masks] == [str(value) for value in found]
         assert_drawn(masks, [labels == value for value in found])
-    assert_drawn(read_masks(saved(STACK[0])), shapes()[:1])
-    named = read_masks(saved(masks=STACK, ids=np.array([7, 8, 9])))
+    assert_drawn(read_masks(npz_file(STACK[0])), shapes()[:1])
+    named = read_masks(npz_file(masks=STACK, ids=np.array([7, 8, 9])))
     assert [mask.id for mask in named] == ["7", "8", "9"]
 
 
 def test_npz_axes_are_checked_against_the_image() -> None:
     with pytest.raises(MasksDocumentError, match=r"neither \(N, H, W\) nor \(H, W, N\) of an image of 61 x 40"):
-        read_masks(saved(STACK), size=(40, 61))
+        read_masks(npz_file(STACK), size=(40, 61))
     # Turned by the EXIF orientation, the image has the other frame.
-    assert_drawn(read_masks(saved(STACK), size=SIZE[::-1]), shapes())
+    assert_drawn(read_masks(npz_file(STACK), size=SIZE[::-1]), shapes())
     cube = np.zeros((5, 5, 5), np.bool_)
     cube[1, 2, 3] = True
-    assert [int(drawn(mask).sum()) for mask in read_masks(saved(cube), size=(5, 5))] == [0, 1, 0, 0, 0]
+    assert [int(drawn(mask).sum()) for mask in read_masks(npz_file(cube), size=(5, 5))] == [0, 1, 0, 0, 0]
 
 
 def test_npz_of_probabilities_says_what_to_do() -> None:
-    (mask,) = read_masks(saved(np.linspace(0, 1, 2400).reshape(1, *SIZE)))
+    (mask,) = read_masks(npz_file(np.linspace(0, 1, 2400).reshape(1, *SIZE)))
     assert isinstance(mask, UnreadableMask)
     assert "probabilities" in mask.message
 
 
 def test_a_pickle_is_never_read() -> None:
     with pytest.raises(MasksDocumentError, match="never read"):
-        read_masks(saved(np.array([{"a": 1}, None], dtype=object)[None]))
+        read_masks(npz_file(np.array([{"a": 1}, None], dtype=object)[None]))
 
 
 def test_detectron2_results() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tracemalloc
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
+from in_memory_files import npz_file, zip_file
 from mask_files import brush_of, cvat_runs, label_map, png, png_claiming, shapes
 from maskscore.formats import FORMATS, MasksDocumentError, Orphans, UnreadableMask, detect, read_dataset, read_masks
 from maskscore.schema.job import Mask
@@ -27,17 +26,8 @@ def npy_header(descr: str, shape: str, version: int = 1) -> bytes:
     return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2, "little") + text.encode()
 
 
-def npz(**arrays: Any) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    return file.getvalue()
-
-
 def npz_of(member: bytes, name: str = "masks.npy") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, member)
-    return file.getvalue()
+    return zip_file({name: member})
 
 
 def cvat(attributes: str = "", image: str = 'width="60" height="40"') -> bytes:
@@ -64,7 +54,7 @@ def label_studio(rle: Any, width: Any = 60, height: Any = 40, **value: Any) -> b
 GOOD = {
     "png": png(label_map(MASKS, [1, 2, 3])),
     "png of 16 bits": png(label_map(MASKS, [1, 2, 300], np.uint16)),
-    "npz": npz(masks=np.stack(MASKS)),
+    "npz": npz_file(masks=np.stack(MASKS)),
     "npy": npy_header("'|b1'", "(3, 40, 60)") + np.stack(MASKS).tobytes(),
     "cvat": cvat_mask(),
     "brush": label_studio(brush_of(MASKS[0])),
@@ -226,9 +216,9 @@ BOMB = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "lol" * 100}">' fo
         pytest.param(npy_header("'<M8[s]'", "(1, 40, 60)"), "booleans, integers or floats", id="dates"),
         pytest.param(npy_header("[('a', '<i4')]", "(40, 60)"), "booleans, integers or floats", id="records"),
         pytest.param(npz_of(b"", "a.txt"), "has 0 arrays", id="an archive of something else"),
-        pytest.param(npz(a=np.zeros((4, 4)), b=np.zeros((4, 4))), "which are the masks", id="two arrays"),
-        pytest.param(npz(a=np.zeros(3)), "which are the masks", id="no stack"),
-        pytest.param(npz(a=np.zeros((2, 3, 4, 5))), "known are", id="four dimensions"),
+        pytest.param(npz_file(a=np.zeros((4, 4)), b=np.zeros((4, 4))), "which are the masks", id="two arrays"),
+        pytest.param(npz_file(a=np.zeros(3)), "which are the masks", id="no stack"),
+        pytest.param(npz_file(a=np.zeros((2, 3, 4, 5))), "known are", id="four dimensions"),
         pytest.param(f"<!DOCTYPE a [{BOMB}]><annotations>&l8;</annotations>".encode(), "DTD", id="a billion laughs"),
         pytest.param(
             b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations>&x;</annotations>',

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
+from in_memory_files import image_file
 from maskscore.client.image_header import image_size
 from maskscore.errors import JobError
 from maskscore.formats.picture_decoding import decode_png
@@ -42,9 +43,7 @@ def picture() -> npt.NDArray[np.uint8]:
 
 
 def encoded(image: Image.Image | None = None, format_: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    (image or Image.fromarray(picture())).save(buffer, format_, **options)
-    return buffer.getvalue()
+    return image_file(image or Image.fromarray(picture()), format_, **options)
 
 
 def fitting(shape: tuple[int, int], height: int, width: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from in_memory_files import image_file
+from mask_files import as_json
 from maskscore.cli.submit import job_from_options
 from maskscore.client.image_header import image_size
 from maskscore.errors import SkipCode
@@ -27,17 +28,11 @@ SQUARE = [20, 20, 70, 20, 70, 70, 20, 70]
 def photo() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
-    file = io.BytesIO()
-    Image.new("RGB", (160, 120)).save(file, "JPEG", exif=exif)
-    return file.getvalue()
-
-
-def dumped(document: Any) -> bytes:
-    return json.dumps(document).encode()
+    return image_file(Image.new("RGB", (160, 120)), "JPEG", exif=exif)
 
 
 def coco(size: tuple[int, int], polygon: list[int] = SQUARE) -> bytes:
-    return dumped(
+    return as_json(
         {
             "images": [{"id": 1, "file_name": "a.jpg", "height": size[0], "width": size[1]}],
             "annotations": [{"id": 1, "image_id": 1, "segmentation": [polygon]}],
@@ -57,12 +52,12 @@ def percent(size: tuple[int, int]) -> bytes:
     points = [[100 * x / size[1], 100 * y / size[0]] for x, y in ((20, 20), (70, 20), (70, 70), (20, 70))]
     value = {"points": points, "polygonlabels": ["a"]}
     result = {"id": "a", "type": "polygonlabels", "original_width": size[1], "original_height": size[0], "value": value}
-    return dumped([{"id": 1, "data": {"image": "a.jpg"}, "annotations": [{"id": 1, "result": [result]}]}])
+    return as_json([{"id": 1, "data": {"image": "a.jpg"}, "annotations": [{"id": 1, "result": [result]}]}])
 
 
 def sa1b(size: tuple[int, int]) -> bytes:
     image = {"image_id": 1, "file_name": "a.jpg", "height": size[0], "width": size[1]}
-    return dumped({"image": image, "annotations": [{"id": 1, "segmentation": [SQUARE]}]})
+    return as_json({"image": image, "annotations": [{"id": 1, "segmentation": [SQUARE]}]})
 
 
 def frame_of(masks: list[Mask | UnreadableMask], orientation: Orientation = "auto") -> tuple[bool, list[str]]:

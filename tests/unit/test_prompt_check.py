@@ -14,16 +14,11 @@ from click.testing import CliRunner, Result
 
 from command_line import run_command
 from maskscore.cli.prompts import prompts_command
-from maskscore.prompts import (
-    builtin_names,
-    load_builtin,
-)
+from maskscore.prompts import builtin_names, load_builtin
 from maskscore.prompts.prompt_checks import check_prompts, find_repeated, find_too_long, weigh
 from maskscore.prompts.prompt_tokens import TokenCounter, token_counter
 from maskscore.schema.job import Thresholds
-from maskscore.schema.prompt_set import (
-    PromptSet,
-)
+from maskscore.schema.prompt_set import PromptSet
 
 
 def run(*arguments: str, folder: Path | None = None) -> Result:

@@ -8,9 +8,7 @@ import pytest
 
 from command_line import run_command
 from maskscore.errors import InvalidDocumentError, JobError
-from maskscore.prompts import (
-    read_prompt_set,
-)
+from maskscore.prompts import read_prompt_set
 from maskscore_worker.features.prompt_sets import resolve_prompt_set
 
 WHOLE = "name: own\npositive:\n- a dog\nnegative:\n- sky\n"

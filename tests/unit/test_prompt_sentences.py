@@ -12,13 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from maskscore.errors import JobError
-from maskscore.prompts import (
-    load_builtin,
-    read_prompt_set,
-)
-from maskscore.schema.prompt_set import (
-    PromptSet,
-)
+from maskscore.prompts import load_builtin, read_prompt_set
+from maskscore.schema.prompt_set import PromptSet
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.features.prompt_features import PromptFeatureCache
 from maskscore_worker.model.clip import ClipModel, load_model

@@ -23,9 +23,7 @@ from maskscore.formats import UnreadableMask, read_masks
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks.arrays import Runs
 from maskscore.masks.components import spans_of
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks.encoding import encode_mask
 from maskscore.masks.frame_fit import count_fitting
 from maskscore.schema.job import Mask
 from maskscore.schema.result import Component

@@ -15,9 +15,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from in_memory_files import image_file
+from maskscore.masks.encoding import encode_mask
 from maskscore.report import ReportEntry, render, write_report
 from maskscore.schema.job import Job, Mask, ScoringOptions
 from maskscore.schema.result import (
@@ -86,8 +85,6 @@ class Page(HTMLParser):
 
 def entry(options: ScoringOptions, *components: Component, masks: list[Mask] | None = None) -> ReportEntry:
     job = Job.model_validate({"image": "s3://b/<i>.png", "masks": masks or [], "options": options, "job_id": "j1"})
-    buffer = io.BytesIO()
-    Image.fromarray(pixels()).save(buffer, "PNG")
     result = JobResult(
         job_id="j1",
         state=JobState.SUCCEEDED,
@@ -95,7 +92,7 @@ def entry(options: ScoringOptions, *components: Component, masks: list[Mask] | N
         model=MODEL,
         components=list(components),
     )
-    return ReportEntry(job, result, buffer.getvalue(), list(masks or []))
+    return ReportEntry(job, result, image_file(pixels()), list(masks or []))
 
 
 def pixels() -> npt.NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from pycocotools import mask as coco
 
+from in_memory_files import image_file
 from maskscore.imaging.mask_pictures import component_bits
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks.encoding import encode_mask
 from maskscore.masks.polygons import polygon_runs
 from maskscore.report.page_pictures import crop_picture, crop_uri, layer
 from maskscore.report.photo import PhotoError, open_photo
@@ -31,12 +29,6 @@ HEIGHT, WIDTH = 37, 53
 
 def noise(height: int, width: int, channels: int = 3) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(5).integers(0, 256, (height, width, channels), dtype=np.uint8)
-
-
-def encoded(image: Image.Image, format_: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
 
 
 corner = st.one_of(st.integers(-10, 70), st.floats(-10, 70, allow_nan=False))
@@ -153,18 +145,18 @@ def photos() -> dict[str, bytes]:
     rgb, rgba = Image.fromarray(noise(HEIGHT, WIDTH)), Image.fromarray(noise(HEIGHT, WIDTH, 4))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return {
-        "rgb": encoded(rgb),
-        "jpeg": encoded(rgb, "JPEG"),
-        "grey": encoded(rgb.convert("L")),
-        "palette": encoded(rgb.convert("P")),
-        "transparent palette": encoded(rgb.quantize(8), transparency=3),
-        "rgba": encoded(rgba),
-        "grey with alpha": encoded(rgba.convert("LA")),
-        "cmyk": encoded(rgb.convert("CMYK"), "JPEG"),
-        "cmyk with a profile that is none of its": encoded(rgb.convert("CMYK"), "JPEG", icc_profile=srgb),
-        "16 bits": encoded(grey_ramp("I;16", 33)),
-        "floats to 1": encoded(grey_ramp("F", 1 / 2000), "TIFF"),
-        "floats to 255": encoded(grey_ramp("F", 0.1), "TIFF"),
+        "rgb": image_file(rgb),
+        "jpeg": image_file(rgb, "JPEG"),
+        "grey": image_file(rgb.convert("L")),
+        "palette": image_file(rgb.convert("P")),
+        "transparent palette": image_file(rgb.quantize(8), transparency=3),
+        "rgba": image_file(rgba),
+        "grey with alpha": image_file(rgba.convert("LA")),
+        "cmyk": image_file(rgb.convert("CMYK"), "JPEG"),
+        "cmyk with a profile that is none of its": image_file(rgb.convert("CMYK"), "JPEG", icc_profile=srgb),
+        "16 bits": image_file(grey_ramp("I;16", 33)),
+        "floats to 1": image_file(grey_ramp("F", 1 / 2000), "TIFF"),
+        "floats to 255": image_file(grey_ramp("F", 0.1), "TIFF"),
     }
 
 
@@ -183,7 +175,7 @@ def test_photos_are_the_workers(kind: str) -> None:
 def test_photos_are_turned_as_the_result_says(tag: int, orientation: Any) -> None:
     exif = Image.Exif()
     exif[0x0112] = tag
-    data = encoded(Image.fromarray(noise(HEIGHT, WIDTH)), exif=exif)
+    data = image_file(noise(HEIGHT, WIDTH), exif=exif)
     decoded = decode_image(data, uri="x", orientation=orientation, count_fitting=lambda h, w: 1, max_pixels=10**6)
     height, width = decoded.pixels.shape[:2]
     info = ImageInfo(
@@ -198,7 +190,7 @@ def test_photos_are_turned_as_the_result_says(tag: int, orientation: Any) -> Non
 
 
 def test_what_cannot_be_shown_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encoded(Image.fromarray(noise(HEIGHT, WIDTH)))
+    data = image_file(noise(HEIGHT, WIDTH))
     info = ImageInfo(uri="x", width=WIDTH, height=HEIGHT, format="PNG")
     for bad in (b"", b"not an image", data[: len(data) // 2]):
         with pytest.raises(PhotoError, match="cannot be read"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mask_files import Bits, drawn, shapes
+from in_memory_files import npy_file
+from mask_files import Bits, assert_drawn, drawn, shapes
 from maskscore.formats import from_arrays, from_detectron2, from_sam, from_ultralytics, read_masks
 from maskscore.schema.job import Mask
 
@@ -18,10 +18,9 @@ STACK = np.stack(shapes())
 LOGITS = STACK * 8.5 - 4
 
 
-def assert_drawn(masks: list[Mask], expected: Any = STACK, size: tuple[int, int] | None = None) -> None:
+def assert_stack(masks: list[Mask], expected: Any = STACK, size: tuple[int, int] | None = None) -> None:
     assert [mask.id for mask in masks] == [str(index) for index in range(len(expected))]
-    for mask, bits in zip(masks, expected, strict=True):
-        np.testing.assert_array_equal(drawn(mask, size), bits)
+    assert_drawn(masks, expected, size)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +39,14 @@ def assert_drawn(masks: list[Mask], expected: Any = STACK, size: tuple[int, int]
 )
 def test_stacks_and_logits(masks: Any) -> None:
     """SAM's and SAM 2's predictors return booleans or logits, whose ``mask_threshold`` is 0.0."""
-    assert_drawn(from_arrays(masks))
+    assert_stack(from_arrays(masks))
 
 
 def test_options_of_stacks() -> None:
-    assert_drawn(from_arrays(np.moveaxis(STACK, 0, 2), axis="last"))
-    assert_drawn(from_arrays(STACK * 0.6 + 0.2, threshold=0.5))
-    assert_drawn(from_arrays(STACK.astype(np.float32)))
-    assert_drawn(from_arrays(STACK[0]), STACK[:1])
+    assert_stack(from_arrays(np.moveaxis(STACK, 0, 2), axis="last"))
+    assert_stack(from_arrays(STACK * 0.6 + 0.2, threshold=0.5))
+    assert_stack(from_arrays(STACK.astype(np.float32)))
+    assert_stack(from_arrays(STACK[0]), STACK[:1])
     fields: list[dict[str, Any]] = [{"score": np.float32(0.5)}, {"score": 1}, {"box": np.arange(4)}]
     assert [mask.upstream for mask in from_arrays(STACK, fields=fields)] == [
         {"score": 0.5},
@@ -95,7 +94,7 @@ def test_records_of_sams_generator(mode: str) -> None:
         for mask in STACK
     ]
     masks = from_sam(records)
-    assert_drawn(masks)
+    assert_stack(masks)
     assert masks[0].upstream == {
         "area": int(STACK[0].sum()),
         "bbox": [1, 2, 3, 4],
@@ -125,7 +124,7 @@ def ultralytics_result(data: torch.Tensor) -> Any:
 def test_ultralytics_results() -> None:
     fields = {"class": 16, "name": "dog", "confidence": 0.5, "box": [1.0, 2.0, 3.0, 4.0]}
     full = from_ultralytics(ultralytics_result(torch.from_numpy(STACK).float()))
-    assert_drawn(full)
+    assert_stack(full)
     assert full[0].upstream == fields
     small = from_ultralytics(ultralytics_result(torch.zeros(2, 10, 10)))
     assert [mask.segmentation for mask in small] == [[[10, 5, 30, 5, 30, 25]]] * 2
@@ -158,21 +157,15 @@ def test_detectron2_instances() -> None:
         pred_boxes=SimpleNamespace(tensor=torch.arange(12.0).reshape(3, 4)),
     )
     masks = from_detectron2(instances)
-    assert_drawn(masks)
+    assert_stack(masks)
     assert masks[1].upstream == {"score": 0.25, "pred_class": 4, "box": [4.0, 5.0, 6.0, 7.0]}
-    assert_drawn(from_detectron2(Instances(pred_masks=SimpleNamespace(tensor=torch.from_numpy(STACK)))))
+    assert_stack(from_detectron2(Instances(pred_masks=SimpleNamespace(tensor=torch.from_numpy(STACK)))))
     polygons = SimpleNamespace(polygons=[[np.array([0.0, 0.0, 5.0, 0.0, 5.0, 5.0])]])
     (drawn_here,) = from_detectron2(Instances(pred_masks=polygons))
     assert drawn_here.segmentation == [[0, 0, 5, 0, 5, 5]]
     # The size of the image that the model saw decides between the frames of one with an EXIF orientation.
     assert drawn_here.polygon_size == (40, 60)
     assert from_detectron2(Instances(scores=torch.zeros(1))) == []
-
-
-def npy(array: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 MAP = np.full((40, 60), -1)
@@ -187,8 +180,8 @@ def test_a_label_map_has_a_mask_per_value(dtype: Any, background: int) -> None:
     values = [value for value in (0, 1, 7) if value != background]
     infos = [{"id": value, "label_id": 50 + value, "score": 0.5} for value in reversed(values)]
     for found in (
-        read_masks(npy(labels)),
-        read_masks(npy(labels[None])),
+        read_masks(npy_file(labels)),
+        read_masks(npy_file(labels[None])),
         from_arrays(labels),
         from_arrays(labels[None]),
         from_arrays(labels, fields=infos),
@@ -214,7 +207,7 @@ def test_fields_of_a_label_map() -> None:
     [STACK[0], STACK[0].astype(np.uint8), 255 * STACK[0].astype(np.uint8), STACK[0].astype(float), STACK[0] * 8.5 - 4],
 )
 def test_one_mask_stays_one_mask(mask: Any) -> None:
-    for found in (from_arrays(mask), from_arrays(mask[None]), read_masks(npy(mask[None]))):
+    for found in (from_arrays(mask), from_arrays(mask[None]), read_masks(npy_file(mask[None]))):
         (only,) = found
         assert only.id == "0"
         np.testing.assert_array_equal(drawn(only), STACK[0])
