@@ -8,9 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from in_memory_files import image_file
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.report import ReportEntry
 from maskscore.schema.job import Job, Mask, ScoringOptions, Thresholds
 from maskscore.schema.result import (

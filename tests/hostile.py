@@ -15,9 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from in_memory_files import image_file
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 
 HEIGHT, WIDTH = 48, 64
 ROUNDS = int(os.environ.get("HOSTILE_ROUNDS", "1"))

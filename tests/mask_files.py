@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from in_memory_files import image_file
 from maskscore.formats import UnreadableMask
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.schema.job import RLE, Mask
 
 Bits = npt.NDArray[np.bool_]

@@ -18,8 +18,7 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import COCO_MINI, jpeg, masks, photograph
 from bench.turns import in_turn
-from maskscore.masks.encoding import encode_mask
-from maskscore.masks.frame_fit import count_fitting
+from maskscore.masks import count_fitting, encode_mask
 from maskscore.schema.job import Mask, View
 from maskscore_worker.crops.cpu_cropper import make_crop, treat
 from maskscore_worker.inputs.images import decode_image

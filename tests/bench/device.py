@@ -27,7 +27,7 @@ from bench.figures import Figures
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.turns import in_turn
 from maskscore.ledger import Claim
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.schema.job import Job, Mask, ScoringOptions, View
 from maskscore.settings import WorkerSettings
 from maskscore_worker.crops import torch_ops

@@ -15,7 +15,7 @@ from bench.forward import load_full_size
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.stack import BUCKET, running_services, running_worker, upload
 from maskscore import Job, Mask, ScoringOptions
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.storage import Objects
 from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.inputs.images import decode_image

@@ -13,7 +13,7 @@ from bench.figures import Figures
 from bench.material import jpeg, masks, photograph
 from bench.stack import resident_mb, running_services, running_worker, upload
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 __all__ = ["run"]

@@ -24,7 +24,7 @@ from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.peer_infinity import infinity_program, infinity_scores, running_infinity
 from bench.stack import cpu_seconds, running_services, running_worker, upload
 from maskscore import Client, Job, Mask, ScoringOptions
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from reference import Reference, decode
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from bench.crops import coco_mini
 from bench.figures import Figures
 from bench.material import COCO_MINI
-from maskscore.masks.frame_fit import count_fitting
+from maskscore.masks import count_fitting
 from maskscore.prompts import load_builtin
 from maskscore.schema.job import Frame, ScoringOptions, Treatment, View
 from maskscore.schema.prompt_set import PromptSet

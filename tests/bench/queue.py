@@ -16,7 +16,7 @@ from bench.material import jpeg, masks, photograph
 from bench.stack import running_services, running_worker, upload
 from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions
 from maskscore.broker.celery_queue import make_app
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 __all__ = ["run"]

@@ -17,7 +17,7 @@ from bench.figures import Figures
 from bench.forward import load_full_size
 from bench.material import masks, photograph
 from maskscore import Mask
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.schema.job import View
 from maskscore_worker.batching import Batcher
 from maskscore_worker.crops.cpu_cropper import make_crop

@@ -13,9 +13,7 @@ from PIL import Image
 
 from chaos.s3_faults import S3FaultProxy
 from maskscore import Client, Component, Job, JobResult, JobState, Mask, ScoringOptions
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.schema.job import Treatment
 from maskscore_worker.demo.scenes import draw_scene
 

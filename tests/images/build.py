@@ -27,7 +27,7 @@ from in_memory_files import image_file
 from maskscore.devstack import LocalServices
 from maskscore.devstack.ports import free_port
 from maskscore.devstack.s3_server import client
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import Scene, draw_scene
 
 ROOT: Final = Path(__file__).parents[2]

@@ -14,17 +14,10 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from maskscore.broker.lanes import (
-    Lane,
-)
+from maskscore.broker.lanes import Lane
 from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
-from maskscore.ledger import (
-    Claim,
-    Ledger,
-    Submission,
-    new_token,
-)
+from maskscore.ledger import Claim, Ledger, Submission, new_token
 from maskscore.schema.document import pack
 from maskscore.schema.job import Job
 from maskscore.schema.result import JobResult, JobState

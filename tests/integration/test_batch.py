@@ -22,9 +22,7 @@ from maskscore.cli.job_commands import cancel_command, results_command, status_c
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene

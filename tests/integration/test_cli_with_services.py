@@ -18,9 +18,7 @@ import redis
 from PIL import Image
 
 from command_line import run_command
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
 from scrape import until
 from surroundings import ignoring

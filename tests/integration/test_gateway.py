@@ -30,9 +30,7 @@ from maskscore.devstack import LocalServices, start_redis
 from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Ledger, new_token
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.observability.metrics import METRICS
 from maskscore.schema.result import Failure
 from maskscore.settings import GatewaySettings

@@ -12,22 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from maskscore.broker.lanes import (
-    LANES,
-    Lane,
-)
+from maskscore.broker.lanes import LANES, Lane
 from maskscore.devstack import LocalServices
 from maskscore.errors import JobNotFound
-from maskscore.ledger import (
-    BatchCounts,
-    BatchLedger,
-    Claim,
-    Ledger,
-    Submission,
-    Submitted,
-    SweepResult,
-    new_token,
-)
+from maskscore.ledger import BatchCounts, BatchLedger, Claim, Ledger, Submission, Submitted, SweepResult, new_token
 from maskscore.schema.result import Failure, JobState
 
 PASSING = Failure(code="storage_unavailable", message="the store is away")

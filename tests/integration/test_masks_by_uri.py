@@ -24,9 +24,7 @@ from mask_files import Bits, brush_of, cvat_runs, label_map, png
 from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringOptions
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.schema.job import MasksFormat
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene

@@ -31,9 +31,7 @@ from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Claim, Ledger
 from maskscore.ledger.worker_registry import WORKER_TTL_S, WorkerRegistry
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.observability.metrics import METRICS
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS

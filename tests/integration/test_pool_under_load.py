@@ -22,9 +22,7 @@ from maskscore import Batch, Client, ClientSettings, Job, JobState, Mask
 from maskscore.broker.redis_connection import connect
 from maskscore.devstack import LocalServices
 from maskscore.ledger import Backlog, Ledger
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.pool.worker_slots import available_cores
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene

@@ -16,9 +16,7 @@ from PIL import Image
 from browser import CHROMIUM, browser
 from command_line import run_command
 from maskscore import Client, Job
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
 from surroundings import surroundings
 

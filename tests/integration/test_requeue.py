@@ -19,9 +19,7 @@ from maskscore import AsyncClient, BatchCounts, Client, ClientSettings, Job, Job
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.prompts import load_builtin
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 

@@ -23,15 +23,9 @@ from maskscore import Client, ClientSettings, Component, Job, JobState, Mask, Sc
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Claim
-from maskscore.masks.encoding import (
-    encode_mask,
-)
-from maskscore.prompts import (
-    load_builtin,
-)
-from maskscore.schema.prompt_set import (
-    PromptSet,
-)
+from maskscore.masks import encode_mask
+from maskscore.prompts import load_builtin
+from maskscore.schema.prompt_set import PromptSet
 from maskscore.settings import WorkerSettings
 from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS

@@ -22,9 +22,7 @@ from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.devstack.server_process import ServerProcess
 from maskscore.doctor import Verdict, examine
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore.schema.job import Priority
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS

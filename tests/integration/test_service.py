@@ -36,12 +36,8 @@ from maskscore import (
 )
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
-from maskscore.masks.encoding import (
-    encode_mask,
-)
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.masks import encode_mask
+from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 from rectangles import rectangles

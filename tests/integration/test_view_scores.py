@@ -17,12 +17,8 @@ from PIL import Image
 from maskscore import Client, ClientSettings, Component, Job, JobResult, Mask, PromptSet, ScoringOptions
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import start_worker
-from maskscore.masks.encoding import (
-    encode_mask,
-)
-from maskscore.prompts import (
-    load_builtin,
-)
+from maskscore.masks import encode_mask
+from maskscore.prompts import load_builtin
 from maskscore.report import collect_entries, render
 from maskscore.schema.job import Frame, Treatment, View
 from maskscore.storage import Objects

@@ -25,9 +25,7 @@ from maskscore.broker.redis_connection import connect
 from maskscore.devstack import LocalServices
 from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.ledger import Ledger, Submission
-from maskscore.masks.encoding import (
-    encode_mask,
-)
+from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 
 HEIGHT, WIDTH = 48, 64

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from maskscore.imaging.frames import fitted_size, window
 from maskscore.imaging.treatments import MEAN, blurred
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.report.page_pictures import crop_picture
 from maskscore.schema.job import Frame, Mask, Treatment, View
 from maskscore_worker.crops.cpu_cropper import CpuCropper, make_crop, treat, widened

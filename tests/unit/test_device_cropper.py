@@ -15,7 +15,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.schema.job import Mask, View
 from maskscore.schema.views import SPECIFIED
 from maskscore_worker.crops import device_cropper

@@ -25,7 +25,7 @@ from maskscore.evaluation.measurements import Measurement, ScoreCollector
 from maskscore.evaluation.negative_sampling import encode_picture, sample_negatives
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval, t_quantile
 from maskscore.formats import Orphans
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore.schema.job import Mask
 from maskscore.schema.prompt_set import PromptSet

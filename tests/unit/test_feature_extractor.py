@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.schema.job import Frame, Mask, Treatment, View
 from maskscore.schema.result import ModelIdentity
 from maskscore_worker.batching import Batcher

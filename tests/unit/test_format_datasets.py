@@ -15,7 +15,7 @@ import pytest
 
 from mask_files import assert_drawn, brush_of, cvat_runs, drawn, label_map, png, shapes
 from maskscore.formats import ImageMasks, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.schema.job import Mask
 from photo_dataset import IMAGES, MASKS
 

@@ -14,8 +14,8 @@ from pycocotools import mask as coco
 from mask_files import Bits, brush, brush_of, cvat_runs, drawn
 from maskscore.formats import read_masks
 from maskscore.formats.label_studio_brush import decode_brush
+from maskscore.masks import encode_mask
 from maskscore.masks.arrays import rle_in_box, rles_of_labels
-from maskscore.masks.encoding import encode_mask
 
 sides = st.tuples(st.integers(1, 12), st.integers(1, 12))
 masks = npst.arrays(np.bool_, sides)

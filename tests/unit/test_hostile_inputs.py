@@ -28,7 +28,7 @@ from hostile import (
 )
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
-from maskscore.masks.frame_fit import count_fitting
+from maskscore.masks import count_fitting
 from maskscore.schema.document import Document, pack, unpack
 from maskscore.schema.job import Job, Mask, parse_job
 from maskscore.schema.result import Component, JobResult, JobState

@@ -15,7 +15,7 @@ from maskscore.cli.submit import job_from_options
 from maskscore.client.image_header import image_size
 from maskscore.errors import SkipCode
 from maskscore.formats import UnreadableMask, read_dataset, read_masks
-from maskscore.masks.frame_fit import count_fitting
+from maskscore.masks import count_fitting
 from maskscore.schema.job import Mask, Orientation
 from maskscore_worker.inputs.images import decode_image, header_size
 from maskscore_worker.masks.regions import Region, SkippedRegion, find_regions

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
+from maskscore.masks import encode_mask
 from maskscore.masks.arrays import Runs, bits_in_box, box_of_runs, read_counts, union
-from maskscore.masks.encoding import encode_mask
 from maskscore.schema.rle_text import counts_from_text, text_from_counts
 
 

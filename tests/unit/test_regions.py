@@ -21,10 +21,9 @@ from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.imaging.mask_pictures import component_bits
+from maskscore.masks import count_fitting, encode_mask
 from maskscore.masks.arrays import Runs
 from maskscore.masks.components import spans_of
-from maskscore.masks.encoding import encode_mask
-from maskscore.masks.frame_fit import count_fitting
 from maskscore.schema.job import Mask
 from maskscore.schema.result import Component
 from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions

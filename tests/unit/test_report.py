@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from in_memory_files import image_file
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.report import ReportEntry, render, write_report
 from maskscore.schema.job import Job, Mask, ScoringOptions
 from maskscore.schema.result import (

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from in_memory_files import image_file
 from maskscore.imaging.mask_pictures import component_bits
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.masks.polygons import polygon_runs
 from maskscore.report.page_pictures import crop_picture, crop_uri, layer
 from maskscore.report.photo import PhotoError, open_photo

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.masks.encoding import encode_mask
+from maskscore.masks import encode_mask
 from maskscore.schema.rle_text import counts_from_text, text_from_counts
 
 bits = arrays.arrays(
