@@ -6,17 +6,16 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from maskscore.devstack.server_process import ServerProcess
+from worker_process import WorkerProcess
 
 __all__ = ["Fleet", "Worker", "bare_environment"]
 
-_LOADING_S = 240.0
+_GRACE_S = 5.0
 _POLL_S = 0.02
 
 
@@ -25,46 +24,17 @@ def bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
 
 
-class Worker:
-    """One ``maskscore worker`` process; :meth:`launch` does not wait, since loading takes seconds."""
+class Worker(WorkerProcess):
+    """One worker; :meth:`launch` does not wait, since loading takes a while."""
 
-    def __init__(self, number: int, directory: Path) -> None:
+    def __init__(self, number: int, directory: Path, hook: Path | None = None) -> None:
+        super().__init__(directory, hook)
         self.number = number
-        self.directory = directory
-        self._ready = directory / "ready"
-        self._process = ServerProcess(f"worker {number}", directory, "worker.log")
-        self.pid = 0
 
     @property
     def name(self) -> str:
         """What it calls itself in the ledger."""
         return f"{socket.gethostname()}-{self.pid}"
-
-    def launch(self, environment: Mapping[str, str]) -> None:
-        temporary = self.directory / "tmp"
-        temporary.mkdir(parents=True)
-        self._process.start(
-            [sys.executable, "-m", "maskscore", "worker"],
-            {
-                **bare_environment(),
-                **environment,
-                "MASKSCORE_READY_FILE": str(self._ready),
-                "TMPDIR": str(temporary),
-            },
-        )
-        self.pid = self._process.pid
-
-    def wait(self) -> None:
-        """Wait until it takes jobs. Raises ``LocalServiceError`` with the end of its log when it ends before."""
-        self._process.wait_until(self._ready.exists, _LOADING_S)
-
-    def ready(self) -> bool:
-        """Whether it takes jobs, as far as it knows."""
-        return self._process.alive() and self._ready.exists()
-
-    def alive(self) -> bool:
-        """Whether the process is there."""
-        return self._process.alive()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this process and no other."""
@@ -80,25 +50,16 @@ class Worker:
         return True
 
     def terminate(self) -> None:
-        """Ask it to end, and do not wait."""
+        """Ask it to end, whatever state it is in, and do not wait."""
         if self.alive():
             self.signal(signal.SIGCONT)
-            self._process.terminate()
-
-    def stop(self) -> None:
-        """End the process, whatever state it is in."""
-        if self.alive():
-            self.signal(signal.SIGCONT)
-        self._process.stop(grace=5.0)
+            super().terminate()
 
     def last_words(self) -> str:
         """Why it ended, if it has said so: its last line of level CRITICAL or ERROR."""
-        lines = [line for line in self.log().splitlines() if " CRITICAL " in line or " ERROR " in line]
+        written = self.log.read_text("utf-8", "replace")
+        lines = [line for line in written.splitlines() if " CRITICAL " in line or " ERROR " in line]
         return lines[-1] if lines else "(it said nothing)"
-
-    def log(self) -> str:
-        """All that it has written."""
-        return (self.directory / "worker.log").read_text("utf-8", "replace")
 
 
 class Fleet:
@@ -129,14 +90,14 @@ class Fleet:
         for worker in self.workers:
             worker.terminate()
         for worker in self.workers:
-            worker.stop()
+            worker.stop(_GRACE_S)
         self.workers = []
 
-    def add(self, **more: str) -> Worker:
-        """Launch one worker more, with ``more`` variables of its own; it takes jobs some seconds later."""
+    def add(self, hook: Path | None = None, **more: str) -> Worker:
+        """Launch one worker more, with ``more`` variables and a hook of its own; it takes jobs some seconds later."""
         self._started += 1
-        worker = Worker(self._started, self._directory / f"worker-{self._started}")
-        worker.launch({**self.environment, **more})
+        worker = Worker(self._started, self._directory / f"worker-{self._started}", hook)
+        worker.launch({**bare_environment(), **self.environment, **more})
         self.workers.append(worker)
         return worker
 
@@ -147,7 +108,7 @@ class Fleet:
 
     def drop(self, worker: Worker) -> None:
         """End a worker for good."""
-        worker.stop()
+        worker.stop(_GRACE_S)
         self.workers.remove(worker)
 
     def bring_to(self, size: int) -> None:

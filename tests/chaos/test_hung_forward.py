@@ -1,12 +1,11 @@
 """A forward that does not return: the watchdog ends the process, its jobs come back by their leases.
 
-The hang is injected from outside: a folder on the worker's ``PYTHONPATH`` registers PyTorch's hook for all modules,
-which blocks the forward while a file exists (``hanging/sitecustomize.py``).
+The hang is injected from outside: before it becomes a worker, the process registers PyTorch's hook for all modules,
+which blocks the forward while a file exists (``hanging_forward.py``).
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ from chaos.stage import Stage
 @pytest.mark.timeout(900)
 def test_hung_forward(stage: Stage, record: Record, tmp_path: Path) -> None:
     marker = tmp_path / "hang"
-    paths = [str(Path(__file__).with_name("hanging")), os.environ.get("PYTHONPATH", "")]
-    sick = stage.fleet.add(CHAOS_HANG_WHILE=str(marker), PYTHONPATH=os.pathsep.join(filter(None, paths)))
+    sick = stage.fleet.add(Path(__file__).with_name("hanging_forward.py"), CHAOS_HANG_WHILE=str(marker))
     sick.wait()
     with stage.load("hung") as load:
         load.start()
@@ -36,6 +34,6 @@ def test_hung_forward(stage: Stage, record: Record, tmp_path: Path) -> None:
         stage.say(f"the {len(died.jobs)} jobs it held came back {longest:.1f} s after its end")
         outcome = load.finish(FORM.patience_s)
     record(Row("hung forward, ended by the watchdog", outcome, list(hung.seconds.values())))
-    assert gone, f"the watchdog did not end the process:\n{sick.log()[-2000:]}"
+    assert gone, f"the watchdog did not end the process:\n{sick.log_tail()}"
     outcome.check()
     assert died.jobs, "the worker held no job when it ended, so nothing was tried"

@@ -34,7 +34,7 @@ def test_rolling_restart(stage: Stage, record: Record) -> None:
             handed_back.append(stage.redelivery(old.name))
             gone = old.wait_gone(_GONE_S)
             stage.say(f"worker {old.pid}: SIGTERM with {len(handed_back[-1].jobs)} jobs in hand, ended: {gone}")
-            assert gone, f"the worker did not end after SIGTERM:\n{old.log()[-2000:]}"
+            assert gone, f"the worker did not end after SIGTERM:\n{old.log_tail()}"
             stage.fleet.drop(old)
         load.wait_ended(load.ended() + 30, FORM.patience_s)
         outcome = load.finish(FORM.patience_s)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from maskscore.devstack import LocalServices, start_worker
+from maskscore.devstack import LocalServices
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
+from worker_process import start_worker
 
 
 @pytest.fixture(scope="package")

@@ -28,13 +28,13 @@ from maskscore import (
     WaitTimeout,
 )
 from maskscore.devstack import LocalServices, start_redis
-from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks import encode_mask
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
+from worker_process import start_worker
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from maskscore import BatchCounts, BatchNotFound, Client, ClientSettings, Job, J
 from maskscore.cli.batch import batch_command
 from maskscore.cli.job_commands import cancel_command, results_command, status_command, wait_command
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks import encode_mask
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
+from worker_process import start_worker
 
 
 @pytest.fixture

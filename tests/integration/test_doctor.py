@@ -19,13 +19,13 @@ import redis
 
 from maskscore import Client, Job, Mask
 from maskscore.devstack import LocalServices, start_redis
-from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port, free_port_pairs
 from maskscore.doctor import Cause, Finding, Verdict, examine
 from maskscore.ledger import Claim, Ledger, new_token
 from maskscore.schema.result import Failure
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from worker_process import start_worker
 
 FAILED, WARNING, OK, SKIPPED = Verdict.FAILED, Verdict.WARNING, Verdict.OK, Verdict.SKIPPED
 MASK = Mask.model_validate({"id": "1", "segmentation": [[0, 0, 8, 0, 8, 8]]})

@@ -25,9 +25,9 @@ import pytest
 from PIL import Image
 
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
+from worker_process import start_worker
 
 ROOT: Final = Path(__file__).parents[2]
 # In this order: a page may use what an earlier one has left.

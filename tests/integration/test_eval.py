@@ -16,13 +16,13 @@ from PIL import Image
 
 from command_line import run_command
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
+from worker_process import start_worker
 
 DEMO = load_builtin("demo")
 

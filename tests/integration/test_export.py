@@ -28,13 +28,13 @@ from command_line import run_command
 from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
 from maskscore.cli.export import export_command
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from photo_dataset import MASKS
+from worker_process import start_worker
 
 DEMO = ScoringOptions(prompts="demo")
 POLYGONS = [[10.0, 10.0, 60.5, 12.0, 40.0, 55.0], [80.0, 80.0, 120.0, 80.0, 120.0, 110.0]]

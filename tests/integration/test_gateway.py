@@ -27,7 +27,6 @@ from PIL import Image
 from gateway_process import TOKEN, Gateway, events, running_gateway
 from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, MasksRef, ScoringOptions
 from maskscore.devstack import LocalServices, start_redis
-from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks import encode_mask
@@ -38,6 +37,7 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import receive_traces
 from scrape import get, scrape, until
+from worker_process import start_worker
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,10 @@ from maskscore import Client, ClientSettings, JobResult, JobState
 from maskscore.broker.celery_queue import Sender, make_app
 from maskscore.broker.redis_connection import connect
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import FailureCode, SkipCode
 from maskscore.ledger import Ledger, Submission
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from worker_process import start_worker
 
 # Pillow will read the IM format no more one day; today it does.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")

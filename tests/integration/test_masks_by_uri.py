@@ -23,11 +23,11 @@ from command_line import run_command
 from mask_files import Bits, brush_of, cvat_runs, label_map, png
 from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringOptions
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.masks import encode_mask
 from maskscore.schema.job import MasksFormat
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
+from worker_process import start_worker
 
 DEMO = ScoringOptions(prompts="demo")
 SCENE = draw_scene(880_001)

@@ -23,7 +23,6 @@ from maskscore import AsyncClient, Client, ClientSettings, Job, JobState, Mask, 
 from maskscore.broker.celery_queue import make_app
 from maskscore.broker.redis_rights import acl_rule, missing_right
 from maskscore.devstack import start_redis
-from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.doctor.examination import examine
 from maskscore.ledger import Ledger, Submission
@@ -32,6 +31,7 @@ from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.jobs.message_filter import rejection_reason
 from scrape import get, scrape, until
+from worker_process import WorkerProcess, start_worker
 
 NAMESPACE = "ops"
 
@@ -41,7 +41,7 @@ class Site:
     admin: Any
     settings: ClientSettings
     environment: dict[str, str]
-    worker: LocalWorker
+    worker: WorkerProcess
     client: Client
     app: Celery
     port: int

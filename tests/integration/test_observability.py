@@ -27,7 +27,6 @@ from PIL import Image
 from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
 from maskscore.devstack import LocalServices, start_redis
-from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Claim, Ledger
 from maskscore.ledger.worker_registry import WORKER_TTL_S, WorkerRegistry
@@ -40,11 +39,12 @@ from otlp import Received, Span, receive_traces
 from rectangles import rectangles
 from scrape import get, scrape, until
 from surroundings import ignoring
+from worker_process import WorkerProcess, start_worker
 
 
 @dataclass
 class Watched:
-    worker: LocalWorker
+    worker: WorkerProcess
     port: int
     client: Client
     redis: redis.Redis

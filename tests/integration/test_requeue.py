@@ -17,11 +17,11 @@ from PIL import Image
 from command_line import run_command
 from maskscore import AsyncClient, BatchCounts, Client, ClientSettings, Job, JobState, WaitTimeout
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Ledger, new_token
 from maskscore.prompts import load_builtin
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from worker_process import start_worker
 
 IMAGES = 60
 

@@ -27,13 +27,13 @@ from maskscore import (
     Thresholds,
 )
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.errors import InvalidDocumentError
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
+from worker_process import start_worker
 
 DEMO = load_builtin("demo")
 OTHER = PromptSet(name="other", positive=DEMO.positive[:3], negative=DEMO.negative[1:], neutral=DEMO.positive[3:])

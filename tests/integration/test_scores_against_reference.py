@@ -21,7 +21,6 @@ from safetensors.torch import save_file
 
 from maskscore import Client, ClientSettings, Component, Job, JobState, Mask, ScoringOptions
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.ledger import Claim
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
@@ -33,6 +32,7 @@ from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.pipeline import load_pipeline
 from maskscore_worker.telemetry.stage_timer import StageTimer
 from reference import Reference, decode, multiplier
+from worker_process import start_worker
 
 TREATMENTS = ("original", "raw_crop", "soft_mask")
 TOLERANCE = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}

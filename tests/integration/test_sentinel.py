@@ -18,7 +18,6 @@ from PIL import Image
 from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions, ServiceUnavailable
 from maskscore.devstack import LocalRedis, start_redis
 from maskscore.devstack.binaries import redis_server
-from maskscore.devstack.local_worker import start_worker
 from maskscore.devstack.ports import free_port
 from maskscore.devstack.server_process import ServerProcess
 from maskscore.doctor import Verdict, examine
@@ -27,6 +26,7 @@ from maskscore.schema.job import Priority
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
+from worker_process import start_worker
 
 MASTER = "deployment-one"
 PASSWORD, SENTINEL_PASSWORD = "ofredis", "ofsentinel"

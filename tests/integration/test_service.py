@@ -35,12 +35,12 @@ from maskscore import (
     WaitTimeout,
 )
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 from rectangles import rectangles
+from worker_process import start_worker
 
 DEMO = ScoringOptions(prompts="demo")
 

@@ -16,7 +16,6 @@ from PIL import Image
 
 from maskscore import Client, ClientSettings, Component, Job, JobResult, Mask, PromptSet, ScoringOptions
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore.report import collect_entries, render
@@ -25,6 +24,7 @@ from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 from reference import Reference, viewed
+from worker_process import start_worker
 
 DEMO = load_builtin("demo")
 SIZE = 64

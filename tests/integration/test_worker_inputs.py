@@ -23,10 +23,10 @@ from maskscore import Client, ClientSettings, JobResult, JobState
 from maskscore.broker.celery_queue import Sender, make_app
 from maskscore.broker.redis_connection import connect
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import LocalWorker, start_worker
 from maskscore.ledger import Ledger, Submission
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from worker_process import WorkerProcess, start_worker
 
 HEIGHT, WIDTH = 48, 64
 SQUARE = {"id": "1", "segmentation": [[10, 10, 40, 10, 40, 30, 10, 30]]}
@@ -37,7 +37,7 @@ class Desk:
     """A worker to send things to, raw documents included, as a producer in another language would."""
 
     client: Client
-    worker: LocalWorker
+    worker: WorkerProcess
     ledger: Ledger
     files: Path
 

@@ -1,4 +1,4 @@
-"""Makes every forward fail while a file exists; Python imports this by itself where its folder is on ``PYTHONPATH``.
+"""Makes every forward fail while a file exists; a worker's process runs this before it starts.
 
 PyTorch's own hook for all modules raises inside the forward: as after a sticky CUDA error, or for want of
 memory where the file says ``memory``. Nothing of the product is

@@ -1,4 +1,4 @@
-"""Makes a forward hang while a file exists; Python imports this by itself where its folder is on ``PYTHONPATH``.
+"""Makes a forward hang while a file exists; a worker's process runs this before it starts.
 
 PyTorch's own hook for all modules blocks the thread that computes, inside the forward, as a driver that does not return
 does. Nothing of the product is changed or replaced.
