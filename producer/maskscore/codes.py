@@ -48,12 +48,16 @@ class FailureCode(_Code):
 
     IMAGE_NOT_FOUND = (
         "image_not_found",
-        About("there is no such object, bucket or file", "check the URI; list again", stops_run="if all fail"),
+        About(
+            "there is no such object, bucket or file",
+            "check the URI, or list the images again",
+            stops_run="if all fail",
+        ),
     )
     IMAGE_FORBIDDEN = (
         "image_forbidden",
         About(
-            "the worker's credentials may not read it",
+            "the worker's credentials do not allow reading it",
             "grant the worker's credentials read access",
             stops_run="if all fail",
         ),
@@ -62,14 +66,14 @@ class FailureCode(_Code):
         "image_changed",
         About(
             "the object's ETag is not the job's `image.etag`",
-            "submit again for the present object; a run, under another `--batch-id`",
+            "submit again for the current object; for a run, use another `--batch-id`",
         ),
     )
     IMAGE_TOO_LARGE = (
         "image_too_large",
         About(
-            "more bytes than `MASKSCORE_MAX_IMAGE_BYTES`, more pixels than `MASKSCORE_MAX_PIXELS`, or far more work to "
-            "decode than its pixels are worth: a JPEG of more than 100 scans, more than 100,000 chunks, segments, "
+            "more bytes than `MASKSCORE_MAX_IMAGE_BYTES`, more pixels than `MASKSCORE_MAX_PIXELS`, or too "
+            "much work to decode: a JPEG of more than 100 scans, or more than 100,000 chunks, segments, "
             "strips or tiles",
             "scale it down, save it again, or raise `MASKSCORE_MAX_IMAGE_BYTES` or `MASKSCORE_MAX_PIXELS`",
         ),
@@ -77,20 +81,24 @@ class FailureCode(_Code):
     IMAGE_UNDECODABLE = (
         "image_undecodable",
         About(
-            "not an image of a format that is read (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, JPEG 2000, AVIF, TGA); the "
-            "sentence says what it looks like",
+            "not a supported image (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, JPEG 2000, AVIF, TGA); the message "
+            "says what the content looks like",
             "upload the image again",
         ),
     )
     IMAGE_TRUNCATED = "image_truncated", About("the image ends too early", "upload the image again")
     MASKS_NOT_FOUND = (
         "masks_not_found",
-        About("there is no such object, bucket or file of masks", "check the URI; list again", stops_run="if all fail"),
+        About(
+            "there is no such object, bucket or file of masks",
+            "check the URI, or list the images again",
+            stops_run="if all fail",
+        ),
     )
     MASKS_FORBIDDEN = (
         "masks_forbidden",
         About(
-            "the worker's credentials may not read the masks' object",
+            "the worker's credentials do not allow reading the masks' object",
             "grant the worker's credentials read access",
             stops_run="if all fail",
         ),
@@ -99,7 +107,7 @@ class FailureCode(_Code):
         "masks_changed",
         About(
             "the ETag of the masks' object is not the job's `masks.etag`",
-            "submit again for the present object; a run, under another `--batch-id`",
+            "submit again for the current object; for a run, use another `--batch-id`",
         ),
     )
     MASKS_TOO_LARGE = (
@@ -112,15 +120,15 @@ class FailureCode(_Code):
     MASKS_INVALID = (
         "masks_invalid",
         About(
-            "the masks' object is of no known [format](formats/README.md), damaged, or a dataset file without this "
-            "image",
+            "the masks' object has no known [format](formats/README.md), is damaged, or is a dataset file "
+            "without this image",
             "look at the masks file; `--format` names another layout",
             stops_run="if all fail",
         ),
     )
     MASK_SIZE_MISMATCH = (
         "mask_size_mismatch",
-        About("no mask of the job fits the image", "the masks are of another image, or of one of another size"),
+        About("no mask of the job fits the image", "use the masks of this image, at its size"),
     )
     TOO_MANY_MASKS = (
         "too_many_masks",
@@ -129,8 +137,8 @@ class FailureCode(_Code):
     URI_NOT_ALLOWED = (
         "uri_not_allowed",
         About(
-            "the bucket or folder is not open to jobs",
-            "add the place to the workers' `MASKSCORE_BUCKETS` or `MASKSCORE_FILE_ROOTS`",
+            "the workers' settings do not allow jobs to use the bucket or folder",
+            "add the bucket or folder to the workers' `MASKSCORE_BUCKETS` or `MASKSCORE_FILE_ROOTS`",
             stops_run="if all fail",
         ),
     )
@@ -140,15 +148,13 @@ class FailureCode(_Code):
     )
     PROMPTS_INVALID = (
         "prompts_invalid",
-        About(
-            "the operator's prompt set file does not fit", "correct the workers' prompt set", stops_run="if all fail"
-        ),
+        About("the workers' prompt set file is invalid", "correct the workers' prompt set", stops_run="if all fail"),
     )
     PROMPT_SET_UNKNOWN = (
         "prompt_set_unknown",
         About(
-            "the worker knows no prompt set of this name",
-            "name a prompt set that the workers have, or bring the prompts in the job (`--prompts FILE.yaml`)",
+            "the worker has no prompt set with this name",
+            "name a prompt set that the workers have, or include the prompts in the job (`--prompts FILE.yaml`)",
             stops_run="if all fail",
         ),
     )
@@ -158,7 +164,7 @@ class FailureCode(_Code):
     )
     DOCUMENT_INVALID = (
         "document_invalid",
-        About("the job document does not fit the contract", "the sentence names the field"),
+        About("the job document is invalid", "the message names the field"),
     )
     DOCUMENT_VERSION_UNSUPPORTED = (
         "document_version_unsupported",
@@ -171,15 +177,15 @@ class FailureCode(_Code):
     FEATURES_NOT_FINITE = (
         "features_not_finite",
         About(
-            "the model gave NaN or infinity",
-            "check the weights: `maskscore weights check`; report it",
+            "the model returned NaN or infinity",
+            "check the weights (`maskscore weights check`), then report it",
             stops_run="if all fail",
         ),
     )
     OUT_OF_MEMORY = (
         "out_of_memory",
         About(
-            "not even one crop fits the device, or the worker's memory was used up, in every retry",
+            "in every retry, a single crop did not fit the device's memory, or the worker ran out of memory",
             "free the worker's memory, then `maskscore dead requeue`",
             transient=True,
         ),
@@ -188,14 +194,14 @@ class FailureCode(_Code):
         "job_timeout",
         About(
             "one attempt took longer than `MASKSCORE_JOB_TIMEOUT_S`",
-            "raise `MASKSCORE_JOB_TIMEOUT_S`, split the job, or find out what is slow",
+            "raise `MASKSCORE_JOB_TIMEOUT_S`, split the job, or find the slow stage in the metrics",
         ),
     )
     STORAGE_UNAVAILABLE = (
         "storage_unavailable",
         About(
-            "the object store did not answer, or took no worker's credentials or clock, in every retry",
-            "the sentence says which; then `maskscore dead requeue`",
+            "in every retry, the object store did not answer, or rejected the worker's credentials or clock",
+            "remove the cause that the message names, then `maskscore dead requeue`",
             transient=True,
         ),
     )
@@ -225,21 +231,21 @@ class FailureCode(_Code):
     RESULT_EXPIRED = (
         "result_expired",
         About(
-            "a batch tells of a job whose record's time to live is over",
+            "the job of a batch was not read before its record expired",
             "read results sooner, or raise `MASKSCORE_RESULT_TTL_S`",
         ),
     )
     WORKER_LOST = (
         "worker_lost",
         About(
-            "only among the reasons of a dead letter: the worker of an attempt was killed, crashed or was cut off",
+            "only as a reason of a dead letter: the worker of an attempt was killed, crashed or was cut off",
             "look at the worker's log; see `poisoned`",
         ),
     )
     DEVICE_BROKEN = (
         "device_broken",
         About(
-            "only among the reasons of a dead letter: a device broke while it ran the job, perhaps beside others",
+            "only as a reason of a dead letter: a device failed while it ran the job, possibly together with others",
             "look at the worker's log and the device; see `poisoned`",
         ),
     )
@@ -247,16 +253,17 @@ class FailureCode(_Code):
         "internal_error",
         About("a defect of maskscore", "the worker's log has the details; report it"),
     )
-    CANCELLED = "cancelled", About("its submitter cancelled it", "requeue it, if it is wanted after all")
+    CANCELLED = "cancelled", About("the job was cancelled", "requeue it if you need it")
     EXPIRED = (
         "expired",
-        About("it was still queued after `expires_in`", "run more workers, or give it longer (`--expires-in`)"),
+        About("the job was still queued after `expires_in`", "run more workers, or raise `--expires-in`"),
     )
     POISONED = (
         "poisoned",
         About(
-            "it ended its worker `MASKSCORE_MAX_ATTEMPTS` times, or broke the device four times, the last time alone",
-            "`maskscore dead show JOB` has the reasons; look at the image and the masks",
+            "the job ended its worker `MASKSCORE_MAX_ATTEMPTS` times, or broke the device four times, the "
+            "last time alone",
+            "read the reasons with `maskscore dead show JOB`; check the image and the masks",
         ),
     )
 
@@ -267,13 +274,14 @@ class SkipCode(_Code):
     MASK_INVALID = (
         "mask_invalid",
         About(
-            "the segmentation cannot be read: wrong run total, negative runs, not ASCII, fewer than three points, NaN, "
-            "an outline beyond all measure; or the entry of a masks' object is no mask, or has the id of another"
+            "the segmentation is invalid: wrong run total, negative runs, not ASCII, fewer than three points, "
+            "NaN, or an outline with excessive coordinates; or the entry of a masks' object is not a mask, or "
+            "repeats an id"
         ),
     )
     MASK_SIZE_MISMATCH = (
         "mask_size_mismatch",
-        About("its RLE is of another size than the image (others of the job fit)"),
+        About("the RLE's size is not the image's (other masks of the job fit)"),
     )
     EMPTY_MASK = "empty_mask", About("no pixel is set")
     OUTSIDE_IMAGE = "outside_image", About("the polygon lies outside the image")
@@ -292,27 +300,27 @@ class WarningCode(_Code):
     NO_MASK_SCORED = (
         "no_mask_scored",
         About(
-            "the job has masks, and each was skipped: the sentence counts the reasons. `JobResult.no_mask_scored` says "
-            "the same of any result; `submit --wait`, `wait`, `results`, `run`, `batch wait`, `compare`, `report` and "
-            "`rescore --wait` say it, and exit with 1",
+            "every mask of the job was skipped; the message counts the reasons. `JobResult.no_mask_scored` is "
+            "true; `submit --wait`, `wait`, `results`, `run`, `batch wait`, `compare`, `report` and `rescore "
+            "--wait` report it and exit with 1",
             "look at the masks file; `--format` names another layout",
         ),
     )
     ANNOTATIONS_WITHOUT_IMAGE = (
         "annotations_without_image",
         About(
-            "the masks' file has annotations of images that it does not list, or of none: the sentence counts and "
-            "names them; they are not scored"
+            "the masks' file has annotations without a listed image, which are not scored; the message counts "
+            "and names them"
         ),
     )
     POLYGONS_LEFT_OUT = (
         "polygons_left_out",
-        About("masks have stray points or lines among their polygons, which are left out; the sentence names them"),
+        About("masks have stray points or lines among their polygons, which are left out; the message names them"),
     )
     MASKS_DOUBTFUL = (
         "masks_doubtful",
         About(
-            "the masks may mean something else than was read, such as a picture whose background is a mask",
+            "the masks may have been read in the wrong format, such as a picture whose background is a mask",
             "`--format` names another layout",
         ),
     )
@@ -323,17 +331,18 @@ class WarningCode(_Code):
     ORIENTATION_AMBIGUOUS = (
         "orientation_ambiguous",
         About(
-            "the image has an EXIF orientation, and the masks fit both frames or none: it was turned. (Polygons fit "
-            "the frame whose size their file states for the image; where it states none, the one that they lie in)",
+            "the image has an EXIF orientation, and the masks fit both frames or none, so the upright frame "
+            "was used. (Polygons fit the frame whose size their file states; without a stated size, the frame "
+            "that contains them)",
             "give `orientation`",
         ),
     )
     PROFILE_IGNORED = (
         "profile_ignored",
         About(
-            "the image is RGB with another colour profile than sRGB's (Display P3, Adobe RGB), which is not applied. "
-            "Or the profile of a CMYK image is damaged: it was converted without it",
-            "convert the image to sRGB before, if its colours matter",
+            "the image has an RGB colour profile other than sRGB (Display P3, Adobe RGB), which is not "
+            "applied; or the profile of a CMYK image is damaged and was not used",
+            "convert the image to sRGB if its colours matter",
         ),
     )
 
@@ -341,19 +350,19 @@ class WarningCode(_Code):
 class ClientCode(_Code):
     """Why a call of the client, a command or a server's start ended with an error of its own, beside those of jobs."""
 
-    ERROR = "error", About("an error of another kind; the sentence says which")
+    ERROR = "error", About("another error; the message describes it")
     SETTINGS_INVALID = (
         "settings_invalid",
-        About("a setting is missing, misspelt or has a value that cannot be used", "the sentence names it"),
+        About("a setting is missing, misspelt or has an invalid value", "the message names it"),
     )
     OUTPUT_UNUSABLE = (
         "output_unusable",
-        About("what was asked to be written cannot be: no such folder, no room, something in the way"),
+        About("the output cannot be written: no such folder, no space, or the path is occupied"),
     )
     WEIGHTS_INVALID = (
         "weights_invalid",
         About(
-            "a weights folder is missing, incomplete or does not fit the architecture",
+            "a weights folder is missing, incomplete or does not match the architecture",
             "`maskscore weights check FOLDER`",
         ),
     )
@@ -363,42 +372,42 @@ class ClientCode(_Code):
     )
     JOB_NOT_FOUND = (
         "job_not_found",
-        About("no job of this id was submitted, or its record's time to live is over", "submit it again"),
+        About("no job with this id was submitted, or its record has expired", "submit it again"),
     )
     BATCH_NOT_FOUND = (
         "batch_not_found",
-        About("no job was submitted under this batch's id, or its time to live is over", "submit it again"),
+        About("no job was submitted with this batch id, or the batch has expired", "submit it again"),
     )
-    JOB_CONFLICT = "job_conflict", About("the job id is taken by another document", "give the job another id")
-    TOO_MANY_BATCHES = "too_many_batches", About("the job is in as many batches as it may be")
+    JOB_CONFLICT = "job_conflict", About("another document has this job id", "give the job another id")
+    TOO_MANY_BATCHES = "too_many_batches", About("the job is in the maximum number of batches")
     QUEUE_FULL = (
         "queue_full",
-        About("the queue holds as many jobs as it may", "submit again later: what was submitted is not doubled"),
+        About("the queue holds `MASKSCORE_QUEUE_LIMIT` jobs", "submit again later; jobs are not submitted twice"),
     )
     PAYLOAD_TOO_LARGE = (
         "payload_too_large",
         About(
-            "a job's document is larger than a queue message may be and no place to spill its masks is set",
+            "a job document exceeds `MASKSCORE_MAX_DOCUMENT_BYTES`, and `MASKSCORE_SPILL_URI` is unset",
             "set `MASKSCORE_SPILL_URI=s3://bucket/prefix/`",
         ),
     )
     RESULT_UNAVAILABLE = (
         "result_unavailable",
         About(
-            "the job has not ended yet, or its stored result cannot be read any more",
+            "the job has not ended yet, or its stored result can no longer be read",
             "check the credentials, then export again",
         ),
     )
     RESULT_OF_ANOTHER_JOB = (
         "result_of_another_job",
         About(
-            "where the job's result was stored, there is another job's: both were given the same `result_uri`",
+            "the object of the job's result holds another job's result: both had the same `result_uri`",
             "give each job a `result_uri` of its own",
         ),
     )
     WAIT_TIMEOUT = (
         "wait_timeout",
-        About("the job had not ended when the caller's time was over; it goes on", "wait again, or cancel it"),
+        About("the job did not end within the timeout; it continues", "wait again, or cancel the job"),
     )
 
 
@@ -420,25 +429,25 @@ _SECTIONS: Final[tuple[tuple[str, type[_Code]], ...]] = (
         """\
 # Codes
 
-Stable: scripts may compare them. New ones may be added. This page is written by `make docs`.
+Codes are stable: scripts may compare them. New codes may be added. `make docs` generates this page.
 
 ## Why a job has no result
 
-In `JobResult.error.code`, in `JobFailed.code`, and in `maskscore status`. A job that meets a *transient* cause is tried
-again (`MASKSCORE_MAX_RETRIES`). A cause that is common to all jobs stops a *run* early: where its first jobs all fail
-so, or at the first image that cannot be submitted for it.""",
+In `JobResult.error.code`, in `JobFailed.code`, and in `maskscore status`. After a *transient* failure, the job is
+retried (`MASKSCORE_MAX_RETRIES`). A cause that concerns all jobs *stops a run* early: `if all fail`, when the run's
+first jobs all fail with it; `at once`, at the first image that cannot be submitted because of it.""",
         FailureCode,
     ),
     (
         """
 ## Why a mask has no score
 
-In `Component.skipped.code`; the job goes on.""",
+In `Component.skipped.code`; the job's other masks are scored.""",
         SkipCode,
     ),
     (
         """
-## What a successful result warns of
+## Warnings of a successful result
 
 In `JobResult.warnings[].code`.""",
         WarningCode,
@@ -447,7 +456,7 @@ In `JobResult.warnings[].code`.""",
         """
 ## Why a call or a command ended
 
-In the `code` of the exception (`maskscore.MaskscoreError`) that the client raises, beside the codes of jobs.""",
+In `code` of the exception (`maskscore.MaskscoreError`) that the client raises. It may also be a code of a job.""",
         ClientCode,
     ),
 )

@@ -52,7 +52,7 @@ Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parts)]
 
 
 _LOG_FORMAT: Any = Field("text", description="`json`: one JSON object per line, with job ids as a field.")
-_LOG_LEVEL: Any = Field("INFO", description="Least level that is logged.")
+_LOG_LEVEL: Any = Field("INFO", description="Minimum level of logged messages.")
 
 
 class ClientSettings(BaseSettings):
@@ -64,34 +64,36 @@ class ClientSettings(BaseSettings):
         "redis://127.0.0.1:6379/0",
         # It may hold a password.
         repr=False,
-        description="Redis of the queue, the ledger and the results; `rediss://` for TLS, credentials in the URL; "
-        "`?ssl_ca_certs=/etc/redis-ca.pem` where its certificate is of an authority of your own. With "
-        "Sentinel: `sentinel://:password@host1:26379,host2:26379/0?master=NAME`, and `&sentinel_password=...` where "
-        "the Sentinels have one of their own.",
+        description="URL of the Redis for queue, ledger and results, with credentials; `rediss://` for TLS; "
+        "`?ssl_ca_certs=/etc/redis-ca.pem` for a private certificate authority. With Sentinel: "
+        "`sentinel://:password@host1:26379,host2:26379/0?master=NAME`, and `&sentinel_password=...` if "
+        "the Sentinels have their own password.",
     )
     namespace: str = Field(
         "maskscore",
         pattern=r"^[A-Za-z0-9._-]+$",
-        description="Prefix of all Redis keys and name of the queue; deployments that share a Redis need one each.",
+        description="Prefix of all Redis keys, and name of the queue. Deployments that share a Redis need different "
+        "namespaces.",
     )
     redis_timeout_s: float = Field(
         10.0, gt=0, description="Seconds after which an unanswered Redis command counts as failed."
     )
     result_ttl_s: int = Field(
-        7 * 24 * 3600, gt=0, description="Seconds that an ended job's state and result are kept in Redis."
+        7 * 24 * 3600, gt=0, description="Seconds for which Redis keeps an ended job's state and result."
     )
     queue_limit: int = Field(
-        1_000_000, gt=0, description="Most jobs that may be queued; at more, `submit` raises `QueueFull`."
+        1_000_000, gt=0, description="Maximum number of queued jobs; beyond it, `submit` raises `QueueFull`."
     )
     max_document_bytes: int = Field(
         1 * MIB,
         gt=0,
-        description="Largest job document that goes into Redis; larger masks are spilled to S3.",
+        description="Maximum size of a job document in Redis, in bytes; larger masks go to `MASKSCORE_SPILL_URI`.",
     )
     spill_uri: str | None = Field(
         None,
         pattern=r"^s3://[^/]+/(.*/)?$",
-        description="`s3://bucket/prefix/` where a client puts masks too large for Redis; unset: they are refused.",
+        description="`s3://bucket/prefix/` where clients put masks that are too large for Redis; unset: they are "
+        "refused.",
     )
 
 
@@ -111,44 +113,51 @@ class WorkerSettings(ClientSettings):
     )
     precision: Precision = Field(
         "fp32",
-        description="What the image tower computes in. `bf16` is 2 to 4 times as fast where the processor has it, and "
-        "moves a mask's probabilities: by up to 0.25 with the `logit_scale` of released CLIPs, for 1 mask in 40 by "
-        "more than 0.03 (docs/explanation/performance.md). `auto` is the fastest that agrees with fp32 to 0.001: "
-        "fp32, on every device.",
+        description="Precision of the image tower. `bf16` is 2 to 4 times as fast on processors that support it, and "
+        "changes probabilities: by up to 0.25 with the `logit_scale` of released CLIPs, and by more than "
+        "0.03 for 1 mask in 40 (docs/explanation/performance.md). `auto` is the fastest precision that "
+        "agrees with fp32 to 0.001: fp32, on every device.",
     )
     crop_mode: CropMode = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."
     )
     crop_device: CropDevice = Field(
         "auto",
-        description="Where crops are made: `cpu`, by the task threads; `device`, all of a batch at once where the "
-        "model is; `auto`: `device` on a GPU, else `cpu`. The mode `reference` makes them on the CPU.",
+        description="Where crops are made. `cpu`: in the task threads. `device`: on the model's device, a batch at a "
+        "time. `auto`: `device` on a GPU, otherwise `cpu`. The crop mode `reference` always uses the CPU.",
     )
-    concurrency: int = Field(6, ge=1, le=256, description="Task threads: jobs fetched, decoded and cropped at once.")
-    torch_threads: int = Field(
-        0, ge=0, description="Cores that the forward passes on a CPU share; 0: as many as PyTorch finds."
+    concurrency: int = Field(
+        6,
+        ge=1,
+        le=256,
+        description="Number of task threads: jobs that are fetched, decoded and cropped at the same time.",
     )
-    max_batch: int = Field(64, ge=1, le=4096, description="Crops per forward pass; on a CPU at most 8.")
+    torch_threads: int = Field(0, ge=0, description="Cores for forward passes on a CPU; 0: all that PyTorch finds.")
+    max_batch: int = Field(
+        64, ge=1, le=4096, description="Maximum number of crops per forward pass; on a CPU at most 8."
+    )
     max_wait_ms: float = Field(
         5.0,
         ge=0,
-        description="How long a batch waits for more crops after its first one, if there is a job that may bring some.",
+        description="Milliseconds that a batch waits for more crops after its first one, if another job is about to "
+        "deliver some.",
     )
-    prompts: str = Field("default", description="Prompt set encoded at the start, before the first job.")
+    prompts: str = Field("default", description="Prompt set that is encoded at the start, before the first job.")
     prompts_dir: Path | None = Field(
-        None, description="Folder of `NAME.yaml` prompt sets that jobs may name beside the built-in ones."
+        None, description="Folder of prompt sets `NAME.yaml` that jobs may name, in addition to the built-in ones."
     )
-    prompt_cache: int = Field(32, ge=1, description="Prompt sets whose features are kept.")
+    prompt_cache: int = Field(32, ge=1, description="Number of prompt sets whose features are kept in memory.")
     feature_cache: str | None = Field(
         None,
         pattern=r"^(redis|/.*)$",
-        description="Where the features of masks are kept, so that scoring them again with other prompts costs no "
-        "forward: `redis`, or an absolute path of a folder on a local disk; unset: nowhere.",
+        description="Cache of mask features, so that scoring again with other prompts needs no forward pass: `redis`, "
+        "or the absolute path of a folder on a local disk; unset: no cache.",
     )
     feature_cache_bytes: int = Field(
         1024 * MIB,
         ge=MIB,
-        description="Bytes that the feature cache may take, some 2.4 KB per mask; the least recently used go first.",
+        description="Maximum size of the feature cache in bytes, about 2.4 KB per mask; the least recently used "
+        "features are removed first.",
     )
     buckets: Names = Field(
         (), description="Buckets that jobs may read, separated by commas; `*` allows all; unset: none."
@@ -159,49 +168,58 @@ class WorkerSettings(ClientSettings):
     file_roots: Paths = Field(
         (), description="Folders whose files jobs may read as `file://`, separated by commas; unset: none."
     )
-    max_image_bytes: int = Field(64 * MIB, gt=0, description="Largest image object that is fetched.")
-    max_masks_bytes: int = Field(64 * MIB, gt=0, description="Largest masks object that is fetched, also unpacked.")
-    max_pixels: int = Field(
-        100_000_000, gt=0, description="Largest image in pixels, checked in its header before it is decoded."
+    max_image_bytes: int = Field(64 * MIB, gt=0, description="Maximum size of an image object in bytes.")
+    max_masks_bytes: int = Field(
+        64 * MIB, gt=0, description="Maximum size of a masks object in bytes, also after unpacking."
     )
-    max_masks: int = Field(10_000, gt=0, description="Most masks (or components) in one job.")
-    s3_timeout_s: float = Field(30.0, gt=0, description="Seconds that one S3 request may take to connect or to read.")
+    max_pixels: int = Field(
+        100_000_000, gt=0, description="Maximum size of an image in pixels, checked in its header before decoding."
+    )
+    max_masks: int = Field(10_000, gt=0, description="Maximum number of masks (or components) in one job.")
+    s3_timeout_s: float = Field(
+        30.0, gt=0, description="Timeout of an S3 request in seconds, for connecting and for reading."
+    )
     lease_s: float = Field(
-        30.0, gt=0, description="Seconds after which a job whose worker is gone runs again; renewed while it runs."
+        30.0,
+        gt=0,
+        description="Duration of a job's lease in seconds. The worker renews it; when it lapses, the job runs again.",
     )
     max_attempts: int = Field(
-        3, ge=2, description="Attempts that may end with their worker before a job is given up as `poisoned`."
+        3,
+        ge=2,
+        description="Number of attempts that may end with the loss of their worker before a job is given up as "
+        "`poisoned`.",
     )
     max_retries: int = Field(
-        12, ge=0, description="Retries of a job that meets transient faults, such as an object store that is down."
+        12, ge=0, description="Maximum number of retries after transient faults, such as an unavailable object store."
     )
     retry_for_s: float = Field(
-        900.0, ge=0, description="Seconds after its first transient fault in which a job is retried."
+        900.0, ge=0, description="Seconds after the first transient fault during which a job is retried."
     )
     retry_first_s: float = Field(
-        1.0, gt=0, description="Seconds before the first retry; doubled for each further one, with jitter."
+        1.0, gt=0, description="Seconds before the first retry; doubled for each further retry, with jitter."
     )
-    retry_most_s: float = Field(60.0, gt=0, description="Most seconds between two retries.")
+    retry_most_s: float = Field(60.0, gt=0, description="Maximum seconds between two retries.")
     job_timeout_s: float = Field(
-        900.0, gt=0, description="Seconds that one attempt may take; after that the job fails as `job_timeout`."
+        900.0,
+        gt=0,
+        description="Maximum duration of an attempt in seconds; after that, the job fails as `job_timeout`.",
     )
     grace_s: float = Field(
-        25.0, ge=0, description="Seconds that running jobs have to finish after SIGTERM; then they are given back."
+        25.0, ge=0, description="Seconds for running jobs to finish after SIGTERM; then they go back to the queue."
     )
     stranded_after_s: float = Field(
         10.0, gt=0, description="Seconds after which a job whose message was lost gets a new one."
     )
     watchdog_s: float = Field(
-        120.0, gt=0, description="Seconds without progress, though there is work, after which a worker ends itself."
+        120.0, gt=0, description="Seconds without progress on available work after which a worker ends itself."
     )
     ready_file: Path | None = Field(
         None,
-        description="File that is written when the model is loaded and jobs are being taken; removed at the end.",
+        description="File that is written when the worker starts taking jobs, and removed when it ends.",
     )
-    http_port: int = Field(
-        0, ge=0, le=65535, description="Port of `/metrics`, `/livez` and `/readyz`; 0: none is opened."
-    )
-    http_host: str = Field("0.0.0.0", description="Address that `MASKSCORE_HTTP_PORT` is opened on.")
+    http_port: int = Field(0, ge=0, le=65535, description="Port of `/metrics`, `/livez` and `/readyz`; 0: none.")
+    http_host: str = Field("0.0.0.0", description="Address on which `MASKSCORE_HTTP_PORT` is opened.")
     log_format: LogFormat = _LOG_FORMAT
     log_level: LogLevel = _LOG_LEVEL
 
@@ -209,63 +227,63 @@ class WorkerSettings(ClientSettings):
 class GatewaySettings(ClientSettings):
     """What the gateway needs beside the client's settings."""
 
-    gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
-    gateway_port: int = Field(8080, ge=0, le=65535, description="Port that the gateway listens on; 0: a free one.")
+    gateway_host: str = Field("127.0.0.1", description="Address on which the gateway listens.")
+    gateway_port: int = Field(8080, ge=0, le=65535, description="Port on which the gateway listens; 0: a free port.")
     gateway_tokens: SecretStr | None = Field(
-        None, description="Bearer tokens, `NAME=TOKEN`, separated by commas; the name is what the log shows."
+        None, description="Bearer tokens, `NAME=TOKEN`, separated by commas; the log shows the names only."
     )
     gateway_tokens_file: Path | None = Field(
-        None, description="File with a `NAME=TOKEN` per line; it is read again when it changes."
+        None, description="File with one `NAME=TOKEN` per line; it is read again when it changes."
     )
     gateway_auth: bool = Field(
         True,
-        description="`false`: whoever reaches the gateway may use it. Without tokens it is needed for every address "
-        "but the loopback ones.",
+        description="`false` disables authentication. Required without tokens on every address except loopback "
+        "addresses.",
     )
     gateway_max_body_bytes: int = Field(
-        16 * MIB, gt=0, description="Largest body of a request, or line of one in JSON Lines."
+        16 * MIB, gt=0, description="Maximum size of a request body, or of one of its JSON Lines, in bytes."
     )
-    gateway_max_jobs: int = Field(100_000, gt=0, description="Most jobs in one request.")
-    gateway_max_masks: int = Field(10_000, gt=0, description="Most inline masks in one job.")
+    gateway_max_jobs: int = Field(100_000, gt=0, description="Maximum number of jobs in one request.")
+    gateway_max_masks: int = Field(10_000, gt=0, description="Maximum number of inline masks in one job.")
     gateway_max_requests: int = Field(
-        2000, gt=0, description="Most requests, open streams of events included, that are answered at once."
+        2000, gt=0, description="Maximum number of concurrent requests, including open event streams."
     )
     gateway_max_requests_per_token: int = Field(
         1000,
         gt=0,
-        description="Most requests of one token, open streams of events included, that are answered at once.",
+        description="Maximum number of concurrent requests per token, including open event streams.",
     )
     gateway_max_held_bytes: int = Field(
-        256 * MIB, gt=0, description="Most bytes of bodies that are held at once; one token gets half of them."
+        256 * MIB, gt=0, description="Maximum bytes of request bodies in memory; one token gets at most half of them."
     )
     gateway_processes: int = Field(
-        2, ge=1, description="Processes that read large bodies, started when the first one comes."
+        2, ge=1, description="Number of processes that parse large bodies, started with the first such body."
     )
     gateway_header_timeout_s: float = Field(
-        10.0, gt=0, description="Seconds in which a connection's next request line and headers must have come."
+        10.0, gt=0, description="Timeout in seconds for a connection's next request line and headers."
     )
     gateway_body_timeout_s: float = Field(
-        120.0, gt=0, description="Seconds in which a JSON body, or each line of JSON Lines, must have come."
+        120.0, gt=0, description="Timeout in seconds for a JSON body, or for each line of JSON Lines."
     )
     gateway_allowed_hosts: Names = Field(
         (),
-        description="Names that requests may have in `Host`, separated by commas; `*`: any. Unset: any where tokens "
-        "are asked for, else, on a loopback address, `localhost` and loopback addresses.",
+        description="Accepted values of the `Host` header, separated by commas; `*`: any. Unset: any if tokens are "
+        "required; otherwise, on a loopback address, `localhost` and loopback addresses.",
     )
     gateway_probe_port: int = Field(
         0,
         ge=0,
         le=65535,
-        description="Port on which `/livez`, `/readyz` and `/metrics` are answered by threads apart, too; 0: none.",
+        description="Additional port on which separate threads serve `/livez`, `/readyz` and `/metrics`; 0: none.",
     )
-    gateway_threads: int = Field(16, ge=1, description="Threads that call Redis and S3.")
+    gateway_threads: int = Field(16, ge=1, description="Number of threads that call Redis and S3.")
     gateway_grace_s: float = Field(
-        20.0, ge=0, description="Seconds that requests have to finish after SIGTERM; streams and waits end at once."
+        20.0, ge=0, description="Seconds for requests to finish after SIGTERM; streams and waits end at once."
     )
     gateway_content_buckets: Names = Field(
         (),
-        description="Buckets whose ETags the gateway asks for, to make ids of contents, separated by commas; objects "
-        "elsewhere are known by their URI.",
+        description="Buckets whose ETags the gateway may request for content ids, separated by commas; other objects "
+        "are identified by URI.",
     )
     log_format: LogFormat = _LOG_FORMAT
     log_level: LogLevel = _LOG_LEVEL

@@ -13,13 +13,17 @@ __all__ = ["metrics_command", "metrics_markdown"]
 _INTRODUCTION = """\
 # Metrics
 
-Prometheus metrics in base units. `maskscore exporter` serves those of the side `exporter`: one is enough for a
-namespace, and it works without any worker. Each worker serves its own at `MASKSCORE_HTTP_PORT`. The side `both` is
-counted by whichever process sweeps the ledger at the time, so sum it over all of them; the side `gateway` is the
-`/metrics` of `maskscore gateway`. Histograms have the usual
-`_bucket`, `_sum` and `_count`. The usual `process_...` and `python_...` metrics of each process come beside them.
+Prometheus metrics in base units. The side says which process serves a metric:
 
-This page is written by `make docs`.
+- `exporter`: `maskscore exporter`. One per namespace is enough; it needs no worker.
+- `worker`: each worker, at `MASKSCORE_HTTP_PORT`.
+- `both`: whichever of these processes sweeps the ledger at the time. Sum the metric over all of them.
+- `gateway`: `maskscore gateway`, at `/metrics`.
+
+Histograms have `_bucket`, `_sum` and `_count`. Each process also serves the usual `process_...` and `python_...`
+metrics.
+
+`make docs` generates this page.
 """
 
 

@@ -31,11 +31,11 @@ __all__ = ["settings_command", "settings_markdown"]
 _INTRODUCTION = """\
 # Settings
 
-Each is an environment variable; `maskscore worker` takes its own as options, too. S3's address and credentials are
-boto3's own: `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`, `AWS_PROFILE` and
-its other sources. A `MASKSCORE_...` variable that is not listed here is reported.
+Settings are environment variables; `maskscore worker` also takes its own as options. Unknown `MASKSCORE_...` variables
+are reported. boto3's variables and files configure S3: `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`,
+`AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`, `AWS_PROFILE` and others.
 
-This page is written by `make docs`.
+`make docs` generates this page.
 """
 
 

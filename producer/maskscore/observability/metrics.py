@@ -54,42 +54,43 @@ JOBS_ENDED: Final = Metric(
     "maskscore_jobs_ended_total",
     "counter",
     "exporter",
-    "Jobs that have ended, as the ledger counts them: it goes on when workers and exporters come and go.",
+    "Jobs that have ended, as the ledger counts them; the count continues when workers and exporters are replaced.",
     {
         "state": "`succeeded`, `failed`, `cancelled` or `expired`",
-        "code": "of the failure, for `failed`; every known one begins at 0; else empty",
+        "code": "of the failure, for `failed`; every known code starts at 0; otherwise empty",
     },
 )
 DEAD_LETTERS: Final = Metric(
     "maskscore_dead_letters",
     "gauge",
     "exporter",
-    "Jobs given up although their input may be fine, and not yet seen to.",
+    "Jobs that were given up although their input may be valid, and were neither requeued nor dropped.",
 )
 OLDEST_WAITING: Final = Metric(
     "maskscore_oldest_waiting_seconds",
     "gauge",
     "exporter",
-    "How long the oldest message in the queue has been there; 0 when no job waits.",
+    "Age of the oldest message in the queue; 0 when no job waits.",
 )
 WORKERS: Final = Metric(
-    "maskscore_workers", "gauge", "exporter", "Workers that are taking jobs, or draining, by their signs of life."
+    "maskscore_workers", "gauge", "exporter", "Workers that are taking jobs or draining, by their recent reports."
 )
 REDIS_UP: Final = Metric(
     "maskscore_redis_up",
     "gauge",
     "exporter",
-    "1 if Redis answered this scrape, else 0; the exporter's other gauges are absent then.",
+    "1 if Redis answered during this scrape, otherwise 0, and the exporter's other gauges are absent.",
 )
 JOBS_FINISHED: Final = Metric(
     "maskscore_jobs_finished_total",
     "counter",
     "worker",
-    "Attempts that ended, by what became of their job.",
+    "Attempts that ended, by the outcome for their job.",
     {
-        "outcome": "`succeeded`, `failed`, `cancelled`, `expired`; `retried` later after a transient fault; `released` "
-        "unfinished by a shutdown; `dropped`, since another attempt had become the current one",
-        "code": "of the failure, for `failed` and `retried`, where every known one begins at 0; else empty",
+        "outcome": "`succeeded`, `failed`, `cancelled`, `expired`; `retried`: a transient fault, the job runs again "
+        "later; `released`: unfinished at a shutdown; `dropped`: another attempt had become the current "
+        "one",
+        "code": "of the failure, for `failed` and `retried`; every known code starts at 0; otherwise empty",
     },
 )
 MASKS: Final = Metric(
@@ -97,16 +98,16 @@ MASKS: Final = Metric(
     "counter",
     "worker",
     "Masks (or connected components) of succeeded jobs.",
-    {"outcome": "`scored` or `skipped`", "code": "why it was skipped, where every known one begins at 0; else empty"},
+    {"outcome": "`scored` or `skipped`", "code": "of `skipped` masks; every known code starts at 0; otherwise empty"},
 )
 STAGE_SECONDS: Final = Metric(
     "maskscore_stage_seconds",
     "histogram",
     "worker",
-    "Seconds that one attempt spent in a stage, also where the attempt failed there.",
+    "Seconds that an attempt spent in a stage, including a stage in which it failed.",
     {
-        "stage": "`fetch`, `decode`, `regions`, `crops`, `encode` (with the wait for the device), `scoring`, `store` "
-        "(with the entry in the ledger)"
+        "stage": "`fetch`, `decode`, `regions`, `crops`, `encode` (including the wait for the device), `scoring`, "
+        "`store` (including the ledger's entry)"
     },
     _SECONDS,
 )
@@ -125,9 +126,9 @@ BATCH_FILL: Final = Metric(
     "maskscore_batch_fill_ratio",
     "gauge",
     "worker",
-    "Share of a batch's places that was used, over the last 10 s; 0 when there was no batch.",
+    "Share of the batches' capacity that was used, over the last 10 s; 0 when there was no batch.",
 )
-IN_FLIGHT: Final = Metric("maskscore_jobs_in_flight", "gauge", "worker", "Jobs that the worker holds a lease on.")
+IN_FLIGHT: Final = Metric("maskscore_jobs_in_flight", "gauge", "worker", "Jobs on which the worker holds a lease.")
 LEASES: Final = Metric(
     "maskscore_leases_total",
     "counter",
@@ -139,20 +140,21 @@ DEVICE_MEMORY: Final = Metric(
     "maskscore_device_memory_bytes",
     "gauge",
     "worker",
-    "Memory of the worker's GPU, by all processes on it; absent on a CPU.",
+    "Memory of the worker's GPU, used by all processes; absent on a CPU.",
     {"kind": "`used` or `total`"},
 )
 DEVICE_UTILIZATION: Final = Metric(
     "maskscore_device_utilization_ratio",
     "gauge",
     "worker",
-    "Share of the last moments in which the worker's GPU was busy; absent on a CPU and where the driver does not say.",
+    "Share of the driver's last sampling period in which the worker's GPU was busy; absent on a CPU, "
+    "and if the driver does not report it.",
 )
 MODEL_INFO: Final = Metric(
     "maskscore_model_info",
     "gauge",
     "worker",
-    "1, with the identity of what computes the scores; absent until the model is loaded.",
+    "1, with the identity of the model as labels; absent until the model is loaded.",
     {
         "architecture": "of open_clip",
         "weights_digest": "`sha256:...` of the weights file",
@@ -165,41 +167,42 @@ SWEEPER_LAPSED: Final = Metric(
     "maskscore_keeper_lapsed_total",
     "counter",
     "both",
-    "Jobs whose lease had lapsed: their worker was killed, crashed or was cut off. Counted by the process that swept.",
+    "Jobs whose lease lapsed because their worker was killed, crashed or was cut off. Counted by the "
+    "process that sweeps.",
 )
 SWEEPER_POISONED: Final = Metric(
     "maskscore_keeper_poisoned_total",
     "counter",
     "both",
-    "Those of them that were given up as `poisoned` after their last attempt.",
+    "Jobs that were given up as `poisoned` when a lease lapsed.",
 )
 SWEEPER_STRANDED: Final = Metric(
-    "maskscore_keeper_stranded_total", "counter", "both", "Jobs whose message was lost and was sent again."
+    "maskscore_keeper_stranded_total", "counter", "both", "Jobs whose lost message was sent again."
 )
 SWEEPER_STRAYS: Final = Metric(
     "maskscore_keeper_strays_total",
     "counter",
     "both",
-    "Entries and keys in the ledger's namespace that the ledger did not write, and that were put aside.",
+    "Foreign entries and keys in the ledger's namespace that were set aside.",
 )
 MESSAGES_REJECTED: Final = Metric(
     "maskscore_messages_rejected_total",
     "counter",
     "worker",
-    "Messages in the queue that were not maskscore's, or damaged, and were dropped.",
+    "Foreign or damaged messages that were dropped from the queue.",
 )
 GATEWAY_REQUESTS: Final = Metric(
     "maskscore_gateway_requests_total",
     "counter",
     "gateway",
     "Requests that were answered.",
-    {"route": "such as `/v1/jobs/{job_id}`; `none` where there is none", "method": "of HTTP", "status": "of HTTP"},
+    {"route": "such as `/v1/jobs/{job_id}`; `none` if no route matches", "method": "of HTTP", "status": "of HTTP"},
 )
 GATEWAY_SECONDS: Final = Metric(
     "maskscore_gateway_seconds",
     "histogram",
     "gateway",
-    "Seconds from a request to the first byte of its answer, waits that it asks for included.",
+    "Seconds from a request to the first byte of its response, including requested waits.",
     {"route": "as above"},
     _SECONDS,
 )
@@ -207,7 +210,7 @@ GATEWAY_IN_PROGRESS: Final = Metric(
     "maskscore_gateway_requests_in_progress",
     "gauge",
     "gateway",
-    "Requests that are being answered, open streams of events included.",
+    "Requests in progress, including open event streams.",
 )
 
 METRICS: Final = (
