@@ -15,7 +15,8 @@ from typing import Any
 import httpx2
 
 from maskscore.devstack.ports import free_port
-from scrape import get, until
+from scrape import get
+from waiting import until
 
 __all__ = ["TOKEN", "Event", "Gateway", "events", "running_gateway"]
 

@@ -27,7 +27,7 @@ def npy_file(array: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def npz_file(*arrays: npt.NDArray[Any], **named: npt.NDArray[Any]) -> bytes:
+def npz_file(*arrays: npt.NDArray[Any], **named: Any) -> bytes:
     """Return what ``numpy.savez_compressed`` writes."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, *arrays, **named)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 from prometheus_client.parser import text_string_to_metric_families
 
-__all__ = ["get", "scrape", "until"]
+__all__ = ["get", "scrape"]
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -33,11 +31,3 @@ def scrape(port: int) -> dict[str, float]:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return samples
-
-
-def until(met: Callable[[], bool], what: str, timeout_s: float = 180) -> None:
-    """Wait until it is so; fail after a time that no healthy run takes."""
-    deadline = time.monotonic() + timeout_s
-    while not met():
-        assert time.monotonic() < deadline, f"in {timeout_s:g} s it was not so that {what}"
-        time.sleep(0.05)

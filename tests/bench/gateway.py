@@ -19,7 +19,8 @@ from bench.figures import Figures
 from bench.stack import cpu_seconds, running_services
 from maskscore import Client, ClientSettings, Job, Mask
 from maskscore.devstack.ports import free_port
-from scrape import get, until
+from scrape import get
+from waiting import until
 
 __all__ = ["run"]
 

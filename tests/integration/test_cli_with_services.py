@@ -20,8 +20,8 @@ from PIL import Image
 from command_line import run_command
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
-from scrape import until
 from surroundings import ignoring
+from waiting import until
 
 
 @pytest.fixture(scope="module")

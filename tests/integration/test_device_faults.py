@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +13,10 @@ from PIL import Image
 from maskscore import Client, ClientSettings, Job, JobState, Mask, PromptSet, ScoringOptions
 from maskscore.devstack import LocalServices
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from waiting import until
 from worker_process import WorkerProcess, start_worker
 
 SQUARE = [[5.0, 5.0, 40.0, 5.0, 40.0, 40.0, 5.0, 40.0]]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_a_worker_whose_device_breaks_gives_its_jobs_back_and_ends(services: LocalServices, tmp_path: Path) -> None:
@@ -57,7 +49,7 @@ def test_a_worker_whose_device_breaks_gives_its_jobs_back_and_ends(services: Loc
             own = PromptSet(name="own", positive=("a cube",), negative=("air",))
             options = job.options.model_copy(update={"prompts": own})
             handle = client.submit(job.model_copy(update={"job_id": "own", "options": options}))
-            wait_for(lambda: "job own is tried again" in sick.log.read_text())
+            until(lambda: "job own is tried again" in sick.log.read_text())
             marker.unlink()
             assert handle.wait(timeout=120).state is JobState.SUCCEEDED
             marker.touch()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from maskscore.devstack import LocalServiceError, LocalServices, binaries, ports
 from maskscore.devstack.server_process import ServerProcess
 from maskscore.processes.signals import deferred_signals
 from surroundings import surroundings
+from waiting import until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -35,13 +34,6 @@ def alive(pid: int) -> bool:
         return False
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        select.select([], [], [], 0.01)
 
 
 def servers_in(directory: Path) -> list[int]:
@@ -140,7 +132,7 @@ def test_killed_redis_restarts_on_its_port_with_its_data(tmp_path: Path) -> None
     with start_redis(tmp_path, config={"appendfsync": "always"}) as first:
         redis.Redis.from_url(first.url).set("key", "value")
         os.kill(first.pid, signal.SIGKILL)
-        eventually(lambda: not alive(first.pid), "the killed Redis ends")
+        until(lambda: not alive(first.pid), "the killed Redis ends")
         with start_redis(tmp_path, port=first.port, password=first.password) as second:
             assert second.url == first.url
             assert second.pid != first.pid
@@ -212,7 +204,7 @@ def test_a_silent_server_is_an_error_and_can_be_killed(tmp_path: Path) -> None:
     deaf = f"{ignore}; print('deaf', flush=True); [signal.pause() for _ in iter(int, 1)]"
     process.start([sys.executable, "-c", deaf], {})
     pid = process.pid
-    eventually(lambda: "deaf" in process.log_tail(), "it ignores SIGTERM")
+    until(lambda: "deaf" in process.log_tail(), "it ignores SIGTERM")
     with pytest.raises(LocalServiceError, match=r"(?s)Deaf did not answer within 0\.1 s.*deaf\.log.*\ndeaf"):
         process.wait_until(lambda: False, timeout=0.1)
     process.stop(grace=0.1)
@@ -231,7 +223,7 @@ def test_held_signals_arrive_after_the_block() -> None:
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (the place where it is raised is the point)
         with deferred_signals() as pending:
             os.kill(os.getpid(), signal.SIGINT)
-            eventually(lambda: bool(pending), "the signal is noted")
+            until(lambda: bool(pending), "the signal is noted")
             steps.append("inside")
         steps.append("never")
     assert steps == ["inside"]
@@ -277,7 +269,7 @@ def test_servers_end_with_a_killed_parent(tmp_path: Path) -> None:
         assert sorted(servers_in(tmp_path)) == sorted(pids)
         arguments = Path(f"/proc/{pids[1]}/cmdline").read_text()
         process.kill()
-        eventually(lambda: not servers_in(tmp_path), "the servers of the killed parent end")
+        until(lambda: not servers_in(tmp_path), "the servers of the killed parent end")
         assert not any(alive(pid) for pid in pids)
         # SeaweedFS itself cannot tidy up when it is killed.
         for part, port in re.findall(r"-(\w+)\.port\.grpc=(\d+)", arguments):
@@ -294,7 +286,7 @@ def test_an_interrupt_leaves_nothing_running(tmp_path: Path, stage: str, number:
             assert line(process).startswith("pids")
         else:
             wanted = 1 if stage == "first process" else 2
-            eventually(lambda: len(servers_in(tmp_path)) >= wanted, "the servers are started")
+            until(lambda: len(servers_in(tmp_path)) >= wanted, "the servers are started")
         process.send_signal(number)
         assert process.wait(timeout=120) == status
         assert not servers_in(tmp_path)

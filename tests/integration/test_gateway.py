@@ -36,7 +36,8 @@ from maskscore.settings import GatewaySettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import receive_traces
-from scrape import get, scrape, until
+from scrape import get, scrape
+from waiting import until
 from worker_process import start_worker
 
 

@@ -22,7 +22,8 @@ import pytest
 from gateway_process import TOKEN, Gateway, events, running_gateway
 from maskscore.devstack import LocalServices
 from maskscore.devstack.ports import free_port
-from scrape import get, scrape, until
+from scrape import get, scrape
+from waiting import until
 
 OTHER = "another-token-for-the-tests"
 SQUARE = [1.5, 1, 9, 1, 9, 9]

@@ -17,6 +17,7 @@ from maskscore.devstack import LocalServices
 from maskscore.errors import JobNotFound
 from maskscore.ledger import BatchCounts, BatchLedger, Claim, Ledger, Submission, Submitted, SweepResult, new_token
 from maskscore.schema.result import Failure, JobState
+from waiting import until
 
 PASSING = Failure(code="storage_unavailable", message="the store is away")
 
@@ -73,13 +74,6 @@ def sweep(ledger: Ledger, **given: Any) -> SweepResult:
         **given,
     }
     return ledger.sweep(**settings)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about within 60 s"
-        time.sleep(0.005)
 
 
 def swept(ledger: Ledger, what: str, **given: Any) -> SweepResult:

@@ -30,7 +30,8 @@ from maskscore.schema.document import pack
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.jobs.message_filter import rejection_reason
-from scrape import get, scrape, until
+from scrape import get, scrape
+from waiting import until
 from worker_process import WorkerProcess, start_worker
 
 NAMESPACE = "ops"

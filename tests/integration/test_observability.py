@@ -37,8 +37,9 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import Received, Span, receive_traces
 from rectangles import rectangles
-from scrape import get, scrape, until
+from scrape import get, scrape
 from surroundings import ignoring
+from waiting import until
 from worker_process import WorkerProcess, start_worker
 
 

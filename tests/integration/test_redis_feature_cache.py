@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import redis
 from maskscore.devstack import LocalServices
 from maskscore_worker.features.cache import FeatureCache
 from maskscore_worker.features.redis_cache import RedisFeatureStore
+from waiting import until
 
 
 @pytest.fixture
@@ -28,13 +28,6 @@ def namespace() -> str:
 
 def values(start: int, stop: int) -> dict[bytes, bytes]:
     return {n.to_bytes(32, "big"): n.to_bytes(4, "big") * 512 for n in range(start, stop)}
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_what_is_put_is_there(client: redis.Redis, namespace: str) -> None:
@@ -77,7 +70,7 @@ def test_all_of_it_ends_with_its_time_to_live(client: redis.Redis, namespace: st
     store.put(values(0, 100))
     first = next(iter(values(0, 1)))
     # Reading it would keep it.
-    eventually(lambda: not client.exists(f"{namespace}:features:".encode() + first))
+    until(lambda: not client.exists(f"{namespace}:features:".encode() + first))
 
     def only_one_is_counted() -> bool:
         store.put(values(100, 101))
@@ -85,8 +78,8 @@ def test_all_of_it_ends_with_its_time_to_live(client: redis.Redis, namespace: st
         return client.zcard(f"{namespace}:features") == 1 and total == b"2348"
 
     # The next one to come clears away what is left of those that went by themselves.
-    eventually(only_one_is_counted)
-    eventually(lambda: not list(client.scan_iter(f"{namespace}:features*", count=1000)))
+    until(only_one_is_counted)
+    until(lambda: not list(client.scan_iter(f"{namespace}:features*", count=1000)))
 
 
 def test_a_redis_whose_memory_is_needed_takes_nothing_more(client: redis.Redis, namespace: str) -> None:

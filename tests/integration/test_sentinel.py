@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from maskscore.schema.job import Priority
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
+from waiting import until
 from worker_process import start_worker
 
 MASTER = "deployment-one"
@@ -74,13 +74,6 @@ def start_sentinel(directory: Path, master: LocalRedis) -> Iterator[redis.Redis]
     finally:
         client.close()
         process.stop()
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{what} took longer than {seconds} s"
-        time.sleep(0.1)
 
 
 def is_master(server: LocalRedis) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from maskscore.errors import JobError
 from maskscore_worker.batching import Batcher
 from maskscore_worker.model.cpu_threads import ComputeThreads
 from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck
+from waiting import until
 
 Array = npt.NDArray[Any]
 PROJECTION = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
@@ -65,13 +65,6 @@ def test_every_caller_gets_its_own_features_in_order() -> None:
     assert batcher.stats().encoding_crops == 0
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        pause.wait(0.001)
-
-
 class Gate:
     """An encoder that waits before each batch until it is let through, and remembers what it saw."""
 
@@ -93,9 +86,9 @@ def test_a_large_request_does_not_hold_up_small_ones() -> None:
         first = threads.submit(batcher.encode, crops(1, 1))
         assert gate.entered.acquire(timeout=60)
         large = threads.submit(batcher.encode, np.full((80, 2, 2, 3), 7, np.uint8))
-        wait_until(lambda: batcher.stats().waiting_crops == 80)
+        until(lambda: batcher.stats().waiting_crops == 80)
         small = threads.submit(batcher.encode, np.full((2, 2, 2, 3), 9, np.uint8))
-        wait_until(lambda: batcher.stats().waiting_crops == 82)
+        until(lambda: batcher.stats().waiting_crops == 82)
         for _ in range(40):
             gate.open.release()
         assert all(len(answer.result(20)) for answer in (first, large, small))
@@ -111,7 +104,7 @@ def test_callers_take_turns_where_a_batch_holds_fewer_crops_than_there_are_calle
         assert gate.entered.acquire(timeout=60)
         assert batcher.stats().encoding_crops == 1
         small = threads.submit(batcher.encode, np.full((3, 2, 2, 3), 9, np.uint8))
-        wait_until(lambda: batcher.stats().waiting_crops == 22)
+        until(lambda: batcher.stats().waiting_crops == 22)
         for _ in range(23):
             gate.open.release()
         assert (len(large.result(20)), len(small.result(20))) == (20, 3)
@@ -255,7 +248,7 @@ def test_closing_finishes_what_waits_and_refuses_more() -> None:
     batcher.start()
     with ThreadPoolExecutor(2) as threads, batcher.source():
         answer = threads.submit(batcher.encode, crops(1, 3))
-        wait_until(lambda: batcher.stats().waiting_crops == 3)
+        until(lambda: batcher.stats().waiting_crops == 3)
         gate.open.release()
         assert batcher.close()
         assert len(answer.result(20)) == 3
@@ -308,7 +301,7 @@ def test_a_device_that_hangs_does_not_hold_its_callers_when_closing() -> None:
         hanging = threads.submit(batcher.encode, crops(1, 3))
         assert gate.entered.acquire(timeout=60)
         waiting = threads.submit(batcher.encode, crops(2, 2))
-        wait_until(lambda: batcher.stats().waiting_crops == 2)
+        until(lambda: batcher.stats().waiting_crops == 2)
         assert not batcher.close(timeout_s=0)
         for answer in (hanging, waiting):
             with pytest.raises(JobError) as caught:
@@ -414,14 +407,14 @@ def test_a_batch_waits_only_while_more_may_come() -> None:
             assert len(batcher.encode(crops(1, 1))) == 1
         with batcher.source() as first, batcher.source() as second:
             early = threads.submit(first.encode, crops(2, 3), last=True)
-            wait_until(lambda: batcher.stats().waiting_crops == 3)
+            until(lambda: batcher.stats().waiting_crops == 3)
             late = second.encode(crops(3, 2), last=True)
             np.testing.assert_allclose(early.result(20), project(crops(2, 3)), rtol=1e-5)
             np.testing.assert_allclose(late, project(crops(3, 2)), rtol=1e-5)
         with batcher.source() as first:
             with batcher.source():
                 early = threads.submit(first.encode, crops(4, 3), last=False)
-                wait_until(lambda: batcher.stats().waiting_crops == 3)
+                until(lambda: batcher.stats().waiting_crops == 3)
             # The other one has ended without any crops.
             assert len(early.result(20)) == 3
     assert sizes == [3, 2, 1, 5, 3]
@@ -437,7 +430,7 @@ def test_tensors_and_arrays_of_several_callers_share_a_batch() -> None:
     with running(encode, max_batch=8, max_wait_s=3000) as batcher, ThreadPoolExecutor(1) as threads:
         with batcher.source() as first, batcher.source() as second:
             early = threads.submit(first.encode, torch.from_numpy(crops(2, 3)), last=True)
-            wait_until(lambda: batcher.stats().waiting_crops == 3)
+            until(lambda: batcher.stats().waiting_crops == 3)
             late = second.encode(crops(3, 2), last=True)
             np.testing.assert_allclose(early.result(20), project(crops(2, 3)), rtol=1e-5)
         np.testing.assert_allclose(late, project(crops(3, 2)), rtol=1e-5)

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about within 60 s"
-        time.sleep(0.001)
+from waiting import until
 
 
 def test_ordinary_jobs_run_beside_each_other() -> None:
