@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -247,3 +248,9 @@ def test_a_file_that_is_none_of_a_commands_is_one_sentence(command: list[str], c
 def test_an_evaluation_asks_first_whether_its_picture_can_be_written(tmp_path: Path) -> None:
     ran = run("eval", "none.json", "--images", ".", "--svg", str(tmp_path / "none" / "a.svg"))
     assert (ran.returncode, "There is no folder" in ran.stderr) == (2, True), ran.stderr
+
+
+def test_the_page_lists_the_exit_codes_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text("utf-8")
+    listed = dict(re.findall(r"^\| `(\d+)` \| (.+) \|$", page, flags=re.MULTILINE))
+    assert listed == {str(code.value): code.meaning for code in Exit}

@@ -14,6 +14,9 @@ from PIL import Image
 
 from in_memory_files import image_file
 from mask_files import Bits, assert_drawn, brush_of, drawn, rle, shapes
+from maskscore.cli.exit_codes import Exit, exit_code_of
+from maskscore.dataset.local_masks import usable_masks
+from maskscore.errors import NothingToScore
 from maskscore.formats import FORMATS, MasksDocumentError, UnreadableMask, detect, read_dataset, read_masks
 from maskscore.schema.job import Mask, MasksFormat
 
@@ -141,6 +144,33 @@ def test_label_studio_json_min(tmp_path: Path) -> None:
     np.testing.assert_array_equal(drawn(images[0].masks[2]), MASKS[1])
     with pytest.raises(MasksDocumentError, match=r"no tasks with the file name 'c.jpg', of 2"):
         read(json_min(), "label-studio-min", image_name="c.jpg")
+
+
+BOX = {"x": 1, "y": 1, "width": 5, "height": 5, "rectanglelabels": ["Dog"]}
+LABEL_STUDIO_BOX = {"id": "r", "type": "rectanglelabels", "original_width": 60, "original_height": 40, "value": BOX}
+CVAT_BOX = """<annotations><version>1.1</version><image id="0" name="a.jpg" width="60" height="40">
+<box label="Dog" xtl="1" ytl="1" xbr="6" ybr="6" occluded="0"/></image></annotations>"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CVAT_BOX,
+        json.dumps([{"id": 1, "data": {"image": "a.jpg"}, "annotations": [{"id": 2, "result": [LABEL_STUDIO_BOX]}]}]),
+        json.dumps([{**json_min()[0], "tag": [BOX]}]),
+    ],
+    ids=["cvat", "label-studio", "label-studio-min"],
+)
+def test_boxes_alone_are_named_and_leave_nothing_to_score(text: str, tmp_path: Path) -> None:
+    (mask,) = read_masks(text.encode(), image_name="a.jpg")
+    assert isinstance(mask, UnreadableMask)
+    assert "Boxes are not masks" in mask.message
+    file = tmp_path / "export"
+    file.write_text(text)
+    (image,) = read_dataset(file)
+    with pytest.raises(NothingToScore, match=r"the only entry is left out.*Boxes are not masks") as nothing:
+        usable_masks(image.masks, "a.jpg")
+    assert (nothing.value.code, exit_code_of(nothing.value)) == ("no_mask_scored", Exit.NOT_SUCCEEDED)
 
 
 def labelme(*shapes: dict[str, Any], **changed: Any) -> dict[str, Any]:

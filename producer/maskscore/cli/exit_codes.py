@@ -25,7 +25,7 @@ __all__ = ["Exit", "exit_code_of"]
 
 
 class Exit(IntEnum):
-    """What the command's exit status says."""
+    """The exit status of a command; docs/reference/cli.md has the same table."""
 
     OK = 0
     NOT_SUCCEEDED = 1
@@ -42,13 +42,13 @@ class Exit(IntEnum):
 
 
 _MEANINGS = {
-    Exit.OK: "everything went well",
-    Exit.NOT_SUCCEEDED: "a job has no result; something ended by itself, or is not all right",
+    Exit.OK: "success",
+    Exit.NOT_SUCCEEDED: "a job has no result or no scored mask, or a check found a problem",
     Exit.WRONG_INPUT: "wrong usage, input or settings",
-    Exit.TIMEOUT: "the time given to --timeout was over",
+    Exit.TIMEOUT: "the time of --timeout is over",
     Exit.UNAVAILABLE: "Redis or the object store does not answer, or the queue is full",
-    Exit.NOT_FOUND: "no such job, or no result of it to read",
-    Exit.INTERRUPTED: "Ctrl-C",
+    Exit.NOT_FOUND: "no such job, or its result cannot be read",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 
 _CODES: list[tuple[type[MaskscoreError], Exit]] = [

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, ParseError
 from maskscore.formats.containers import opened
 from maskscore.formats.format import Format
 from maskscore.formats.image_names import Likeness
-from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.masks_from_entries import masks_of, unread_box
 from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.text import counted
@@ -105,12 +105,16 @@ def _size(image: Element) -> Size | None:
 
 def _shapes(image: Element, context: ReadContext) -> list[Any]:
     shapes = [shape for shape in image if shape.tag in ("mask", "polygon")]
+    if not shapes:
+        shapes = [shape for shape in image if shape.tag == "box"]
     context.counted(len(shapes))
     return [_entry(shape, _size(image), context, index) for index, shape in enumerate(shapes)]
 
 
 def _entry(shape: Element, size: Size | None, context: ReadContext, index: int) -> Any:
     fields = _fields(shape)
+    if shape.tag == "box":
+        return unread_box(str(index), fields)
     try:
         segmentation = _mask(shape.attrib, size, context) if shape.tag == "mask" else _polygon(shape.get("points", ""))
     except (ValueError, OverflowError, MasksDocumentError) as error:

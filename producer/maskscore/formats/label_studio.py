@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from maskscore.formats.format import Format
 from maskscore.formats.json_stream import items
 from maskscore.formats.json_values import flat_points, list_of, size_of
-from maskscore.formats.masks_from_entries import id_of, masks_of
+from maskscore.formats.masks_from_entries import id_of, masks_of, unread_box
 from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import plain_id
@@ -23,6 +23,7 @@ __all__ = ["FORMAT", "chosen_task", "entries_of_task", "masks_of_task"]
 
 # The first of these that has any is read.
 _SOURCES = ("annotations", "completions", "predictions")
+_LABELS = ("brushlabels", "polygonlabels", "rectanglelabels", "labels")
 
 
 def _recognises(document: Any) -> bool:
@@ -95,10 +96,13 @@ def _task_size(task: dict[str, Any]) -> Size | None:
 def entries_of_task(task: dict[str, Any], context: ReadContext) -> list[Any]:
     """Return an entry per brush and polygon of the task's annotations; of its predictions where there are none.
 
-    Annotations that were skipped (``was_cancelled``) are left out, and so are boxes, points and choices. With several
-    annotations, a mask's id is the annotation's and the result's with a colon between them.
+    Annotations that were skipped (``was_cancelled``) are left out, and so are points and choices. With several
+    annotations, a mask's id is the annotation's and the result's with a colon between them. Boxes are left out where
+    there are masks; where there are only boxes, each is an :class:`~maskscore.formats.UnreadableMask`.
     """
-    results = [(source, result) for source, result in _results(task) if _is_mask(result)]
+    listed = _results(task)
+    results = [(source, result) for source, result in listed if _is_mask(result)]
+    results = results or [(source, result) for source, result in listed if _is_box(result)]
     context.counted(len(results))
     context.polygon_size = _task_size(task)
     several = len({id(source) for source, _ in results}) > 1
@@ -135,13 +139,17 @@ def _is_mask(result: dict[str, Any]) -> bool:
     return "rle" in value or ("points" in value and "polygon" in str(result.get("type", "polygon")))
 
 
+def _is_box(result: dict[str, Any]) -> bool:
+    return "rectanglelabels" in _value(result) or str(result.get("type", "")).startswith("rectangle")
+
+
 def _size(result: dict[str, Any]) -> Size | None:
     return size_of(result.get("original_height"), result.get("original_width"))
 
 
 def _entry(source: dict[str, Any], result: dict[str, Any], context: ReadContext, index: int, several: bool) -> Any:
     value = _value(result)
-    labels = next((value[name] for name in ("brushlabels", "polygonlabels", "labels") if name in value), None)
+    labels = next((value[name] for name in _LABELS if name in value), None)
     fields = {
         name: field
         for name, field in {
@@ -156,6 +164,8 @@ def _entry(source: dict[str, Any], result: dict[str, Any], context: ReadContext,
     mask_id: Any = result.get("id")
     if several and isinstance(mask_id, int | str) and isinstance(source.get("id"), int | str):
         mask_id = f"{source['id']}:{mask_id}"
+    if _is_box(result):
+        return unread_box(id_of(mask_id, index), fields)
     size = _size(result)
     try:
         if size is None:

@@ -12,7 +12,7 @@ from maskscore.formats.outcomes import Size, UnreadableMask
 from maskscore.masks import count_fitting
 from maskscore.schema import MOST_LEVELS, Mask, deeper, explain, plain_id
 
-__all__ = ["id_of", "masks_of", "with_polygon_size"]
+__all__ = ["id_of", "masks_of", "unread_box", "with_polygon_size"]
 
 AnyMask = TypeVar("AnyMask", bound=Mask | UnreadableMask)
 
@@ -22,6 +22,13 @@ _OWN = ("polygon_convention", "polygon_size")
 def id_of(given: Any, index: int) -> str:
     """Return an id as text: a text as given, an integer (also as 1.0), and the position for anything else."""
     return str(given if isinstance(given, str) else plain_id(given)) if _is_id(given) else str(index)
+
+
+def unread_box(mask_id: str, fields: dict[str, Any]) -> UnreadableMask:
+    """Return the entry of a box that an annotation tool has exported instead of masks."""
+    return UnreadableMask(
+        mask_id, "This is a box. Boxes are not masks: annotate the image with masks or polygons.", fields
+    )
 
 
 def masks_of(entries: Sequence[Any], polygon_size: Size | None = None) -> list[Mask | UnreadableMask]:
