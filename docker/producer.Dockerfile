@@ -1,17 +1,17 @@
-# The producer: client, command line, metrics exporter and gateway, without PyTorch. Built from the project's folder:
+# The producer: client, command line, metrics exporter and gateway, without PyTorch. Build it from the project's folder:
 #
 #     docker build -f docker/producer.Dockerfile -t maskscore-producer:0.1.0 .
 #
 # BASE_IMAGE  any image with Python 3.11 and its venv module.
 # EXTRAS      extras of pyproject.toml, separated by spaces; `metrics` is for the exporter, `gateway` for the gateway.
-# A pip.conf (mirror, proxy, certificates) is given as the secret `pip`: --secret id=pip,src=pip.conf. It stays outside.
+# Pass a pip.conf (mirror, proxy, certificates) as a secret: --secret id=pip,src=pip.conf. It is not in the image.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /src
 ARG EXTRAS="formats gateway metrics report"
 COPY pyproject.toml docker/requirements.py ./
-# One word per extra.
+# EXTRAS is split into words, one per extra.
 # hadolint ignore=SC2086
 RUN python3 requirements.py pyproject.toml ${EXTRAS} > requirements.txt
 
@@ -39,13 +39,13 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 COPY --from=wheel /wheels/ /opt/maskscore/wheels/
 RUN pip install --no-cache-dir --no-deps --no-index /opt/maskscore/wheels/*.whl
 
-# The root file system may be read-only: only /tmp is written to (a tmpfs will do).
+# The root file system may be read-only: the process writes only to /tmp (a tmpfs is sufficient).
 ENV HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# A producer has no health of its own; where the exporter runs, its orchestrator asks its port.
+# No health check: a producer is no server, and the orchestrator probes the ports of exporter and gateway.
 HEALTHCHECK NONE
 ENTRYPOINT ["maskscore"]
 CMD ["--help"]

@@ -1,19 +1,19 @@
-# The worker: PyTorch, OpenCLIP, and weights where they are baked in. Built from the project's folder:
+# The worker: PyTorch, OpenCLIP, and optionally weights. Build it from the project's folder:
 #
 #     docker build -f docker/worker.Dockerfile -t maskscore-worker:0.1.0-gpu .
 #
-# BASE_IMAGE       any image with glibc, Python 3.11 and its venv module; PyTorch brings CUDA along, so none is needed here.
-# TORCH_INDEX_URL  another index for PyTorch, such as its own one for CPU builds; empty: PyPI's CUDA build.
-# EXTRAS           extras of pyproject.toml, separated by spaces: `worker` is what it is for, `otel` sends traces.
-# WEIGHTS          folder of the build context that becomes /weights.
-# A pip.conf (mirror, proxy, certificates) is given as the secret `pip`: --secret id=pip,src=pip.conf. It stays outside.
+# BASE_IMAGE       any image with glibc, Python 3.11 and its venv module; PyTorch includes CUDA.
+# TORCH_INDEX_URL  another package index for PyTorch, for example its CPU builds; empty: PyPI's CUDA build.
+# EXTRAS           extras of pyproject.toml, separated by spaces: `worker` is required, `otel` sends traces.
+# WEIGHTS          folder of the build context that is copied to /weights.
+# Pass a pip.conf (mirror, proxy, certificates) as a secret: --secret id=pip,src=pip.conf. It is not in the image.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /src
 ARG EXTRAS="worker otel"
 COPY pyproject.toml docker/requirements.py ./
-# One word per extra.
+# EXTRAS is split into words, one per extra.
 # hadolint ignore=SC2086
 RUN python3 requirements.py pyproject.toml ${EXTRAS} > requirements.txt && grep '^torch' requirements.txt > torch.txt
 
@@ -29,7 +29,7 @@ COPY worker worker
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
-# From here on, what changes least comes first: PyTorch is gigabytes, the code is kilobytes.
+# Layers in the order of how rarely they change: PyTorch has gigabytes, the code kilobytes.
 FROM ${BASE_IMAGE}
 RUN groupadd --gid 10001 maskscore \
     && useradd --uid 10001 --gid maskscore --no-create-home --home-dir /tmp --shell /usr/sbin/nologin maskscore \
@@ -49,7 +49,7 @@ COPY ${WEIGHTS}/ /weights/
 COPY --from=wheel /wheels/ /opt/maskscore/wheels/
 RUN pip install --no-cache-dir --no-deps --no-index /opt/maskscore/wheels/*.whl
 
-# The root file system may be read-only: only /tmp is written to (a tmpfs will do).
+# The root file system may be read-only: the process writes only to /tmp (a tmpfs is sufficient).
 ENV HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -58,7 +58,7 @@ ENV HOME=/tmp \
     MASKSCORE_HTTP_PORT=9808
 USER 10001:10001
 EXPOSE 9808
-# Whoever stops it must wait for longer than MASKSCORE_GRACE_S (25 s): docker stop --time 40.
+# Stop it with a timeout above MASKSCORE_GRACE_S (25 s): docker stop --time 40.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=6 CMD ["python", "-c", \
     "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['MASKSCORE_HTTP_PORT'] + '/livez', timeout=4)"]
