@@ -31,7 +31,7 @@ from maskscore.schema.job import Mask
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.result import Component, PromptScore, Skipped
 from maskscore.storage import Objects
-from maskscore.storage.names import path_of
+from maskscore.storage.uris import path_of
 from photo_dataset import CATEGORIES
 from reference import decode
 

@@ -9,7 +9,7 @@ import pytest
 
 from maskscore.errors import JobError
 from maskscore.storage import Objects
-from maskscore.storage.names import path_of
+from maskscore.storage.uris import path_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from maskscore.export.file_metadata import read_file_metadata
 from maskscore.formats import MasksDocumentError
 from maskscore.formats.image_names import best, likeness
 from maskscore.schema.job import Job, Mask, MasksRef
-from maskscore.storage.names import file_name_of
+from maskscore.storage.uris import file_name_of
 
 TRIANGLE = [[0, 0, 5, 0, 5, 5]]
 

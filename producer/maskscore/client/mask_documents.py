@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maskscore.formats import Orphans, UnreadableMask, read_masks
 from maskscore.schema import ImageInfo, Job, Mask, MasksRef
-from maskscore.storage import Objects, path_in
+from maskscore.storage import Objects, object_path
 
 __all__ = ["read_masks_document", "scored_masks"]
 
@@ -32,7 +32,7 @@ def scored_masks(job: Job, document: bytes | None, image: ImageInfo | None) -> l
         return [] if isinstance(job.masks, MasksRef) else list(job.masks)
     return read_masks(
         document,
-        image_name=path_in(job.image.uri),
+        image_name=object_path(job.image.uri),
         file_name=job.masks.uri,
         image_id=job.masks.image_id,
         format=job.masks.format,

@@ -16,7 +16,7 @@ from maskscore.client import image_size
 from maskscore.dataset.local_masks import LocalMasks, read_local_masks
 from maskscore.errors import InvalidDocumentError, JobError
 from maskscore.schema import Job, Orientation, explain, parse_job
-from maskscore.storage import path_in
+from maskscore.storage import object_path
 
 __all__ = ["job_of_image", "read_jobs"]
 
@@ -109,4 +109,4 @@ def _read_masks(path: Path, image_uri: str, format: str | None, orientation: Ori
         parts = urlsplit(image_uri)
         return image_size(Path(url2pathname(parts.path)), orientation) if parts.scheme == "file" else None
 
-    return read_local_masks(path.read_bytes(), str(path), image_name=path_in(image_uri), format=format, size=size)
+    return read_local_masks(path.read_bytes(), str(path), image_name=object_path(image_uri), format=format, size=size)

@@ -21,7 +21,7 @@ from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import VOS
 from maskscore.schema import Job, explain
-from maskscore.storage import Objects, What
+from maskscore.storage import ObjectRole, Objects
 
 __all__ = ["JobMaker", "MadeJob"]
 
@@ -137,7 +137,7 @@ class JobMaker:
         assert not isinstance(self.masks, Path)
         return self.images if self.masks is None else self.masks
 
-    def _put(self, root: StorageRoot, name: str, below: str, what: What) -> str:
+    def _put(self, root: StorageRoot, name: str, below: str, what: ObjectRole) -> str:
         uri = f"{self.run_options.upload}{below}{name}"
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         self.objects.write(uri, root.read(name, what), content_type=kind)

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import quote, unquote
 
 from maskscore.errors import FailureCode, InvalidDocumentError, JobError
-from maskscore.storage import ListedObject, Objects, What
+from maskscore.storage import ListedObject, ObjectRole, Objects
 
 __all__ = ["BucketRoot", "FolderRoot", "StorageRoot", "open_root"]
 
@@ -36,7 +36,7 @@ class StorageRoot(Protocol):
     def uri_of(self, name: str) -> str:
         """Return the URI of one of them."""
 
-    def read(self, name: str, what: What) -> bytes:
+    def read(self, name: str, what: ObjectRole) -> bytes:
         """Return the bytes of one of them. Raises :class:`~maskscore.errors.JobError`."""
 
 
@@ -65,7 +65,7 @@ class BucketRoot:
         """Return ``s3://bucket/prefix/name``."""
         return self.uri + name
 
-    def read(self, name: str, what: What) -> bytes:
+    def read(self, name: str, what: ObjectRole) -> bytes:
         """Read an object whole."""
         return self._objects.read(self.uri_of(name), what=what, max_bytes=_MAX_BYTES).data
 
@@ -106,7 +106,7 @@ class FolderRoot:
         """Return ``file:///folder/name``, percent-encoded."""
         return self.uri + quote(name)
 
-    def read(self, name: str, what: What) -> bytes:
+    def read(self, name: str, what: ObjectRole) -> bytes:
         """Read a file whole."""
         return self._objects.read(self.uri_of(name), what=what, max_bytes=_MAX_BYTES).data
 

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from maskscore.formats import ReadContext
 from maskscore.schema import Job, MasksRef, id_key, plain_id
-from maskscore.storage import path_in
+from maskscore.storage import object_path
 
 __all__ = ["FileMetadata", "image_id_of", "read_file_metadata"]
 
@@ -45,7 +45,7 @@ def read_file_metadata(job: Job, document: bytes | None) -> FileMetadata:
     elif len(images) == 1:
         found = images
     else:
-        named = ReadContext(path_in(job.image.uri)).called(image.get("file_name") for image in images)
+        named = ReadContext(object_path(job.image.uri)).called(image.get("file_name") for image in images)
         found = [images[position] for position in named]
     return FileMetadata(
         image=found[0] if len(found) == 1 else {},

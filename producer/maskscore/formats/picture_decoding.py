@@ -15,7 +15,7 @@ from PIL import Image
 
 from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
-from maskscore.imaging import TooCostlyError, check_layout, checked
+from maskscore.imaging import TooCostlyError, check_layout, sanitized
 
 __all__ = ["decode_picture", "decode_png"]
 
@@ -37,7 +37,7 @@ def decode_png(data: bytes, context: ReadContext) -> tuple[_Pixels, str]:
     width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
     context.check_pixels(height, width)
     try:
-        with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(sanitized(data)), formats=["PNG"]) as image:
             mode = image.mode
             pixels = np.array(image)
     except Exception as error:  # Pillow raises nearly anything for bytes that are damaged on purpose
@@ -60,7 +60,7 @@ def decode_picture(data: bytes, kind: str, context: ReadContext) -> tuple[_Pixel
     anything but one binary mask.
     """
     try:
-        with Image.open(io.BytesIO(checked(data)), formats=_OPENERS.get(kind, [kind])) as image:
+        with Image.open(io.BytesIO(sanitized(data)), formats=_OPENERS.get(kind, [kind])) as image:
             context.check_pixels(image.height, image.width)
             check_layout(image, len(data))
             if kind in ("TIFF", "GIF") and _has_more(image):

@@ -19,7 +19,7 @@ from maskscore.formats.label_maps import entries_of_labels
 from maskscore.formats.outcomes import MasksDocumentError, UnreadableMask
 from maskscore.formats.picture_decoding import decode_picture, decode_png
 from maskscore.formats.read_context import ReadContext
-from maskscore.imaging import checked
+from maskscore.imaging import sanitized
 from maskscore.masks.arrays import rle_of_mask
 
 __all__ = ["Picture", "entries_of_picture", "panoptic_ids", "picture_of"]
@@ -131,7 +131,7 @@ def _has_ignored(pixels: _Pixels, mode: str) -> bool:
 
 def _is_border_of_voc(data: bytes) -> bool:
     """Say whether the palette's colour 255 is that of Pascal VOC's borders."""
-    with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as image:
+    with Image.open(io.BytesIO(sanitized(data)), formats=["PNG"]) as image:
         return tuple((image.getpalette() or [])[3 * _IGNORED :]) == _BORDER_OF_VOC
 
 

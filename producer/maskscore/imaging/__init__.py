@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maskscore.imaging.clip_transform import centre_offset, enlarge_middle, is_sliver, resized_size
-from maskscore.imaging.decode_limits import TooCostlyError, check_layout, checked
+from maskscore.imaging.decode_limits import TooCostlyError, check_layout, sanitized
 from maskscore.imaging.frames import framed, window
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.imaging.rgb import SWAPS_SIDES, TURNS, open_picture, orientation_of, size_of, to_rgb
@@ -19,7 +19,6 @@ __all__ = [
     "blurred",
     "centre_offset",
     "check_layout",
-    "checked",
     "component_bits",
     "enlarge_middle",
     "framed",
@@ -27,6 +26,7 @@ __all__ = [
     "open_picture",
     "orientation_of",
     "resized_size",
+    "sanitized",
     "size_of",
     "to_rgb",
     "treat_picture",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_PIECES", "MAX_SCANS", "TooCostlyError", "check_layout", "checked"]
+__all__ = ["MAX_PIECES", "MAX_SCANS", "TooCostlyError", "check_layout", "sanitized"]
 
 MAX_SCANS: Final = 100
 """Scans of a JPEG. Encoders write about 10 for a progressive one; libtiff stops at 100, too (``tif_jpeg.c``)."""
@@ -44,10 +44,10 @@ class TooCostlyError(ValueError):
     """A picture that is not decoded; the message goes on from its name: ``has 5,000 scans; …``."""
 
 
-def checked(data: bytes) -> bytes:
-    """Return an image file's bytes as they may be decoded: of a PNG without large metadata, else as they are.
+def sanitized(data: bytes) -> bytes:
+    """Check what decoding an image file would cost, and return its bytes; a PNG's without large metadata.
 
-    Raises :class:`TooCostlyError`. What is damaged is left to the decoder.
+    Raises :class:`TooCostlyError`. Damage is left for the decoder to find.
     """
     if data.startswith(_PNG):
         return _without_metadata(data)

@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image, ImageCms
 
-from maskscore.imaging.decode_limits import check_layout, checked
+from maskscore.imaging.decode_limits import check_layout, sanitized
 from maskscore.imaging.treatments import FILL
 
 __all__ = ["SWAPS_SIDES", "TURNS", "open_picture", "orientation_of", "size_of", "to_rgb"]
@@ -41,7 +41,7 @@ def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.I
 
     Raises :class:`~maskscore.imaging.TooCostlyError`, and what Pillow raises for damaged bytes: nearly anything.
     """
-    image = Image.open(io.BytesIO(checked(data)), formats=formats)
+    image = Image.open(io.BytesIO(sanitized(data)), formats=formats)
     if image.format == "PPM" and image.tile and image.tile[0].args == ("RGB", 65535):
         # Pillow rounds v / 257 here, one number at a time in Python; of every other format it takes the upper 8 bits.
         image.tile = [image.tile[0]._replace(codec_name="raw", args="RGB;16B")]

@@ -41,7 +41,7 @@ __all__ = ["measure"]
 
 _FEW, _MANY = 20, 100
 _HEIGHT, _WIDTH = 1500, 2250
-_ROUGH = 3
+_EDGE_NOISE_PX = 3
 
 
 def measure(jobs: int = 1000) -> dict[str, float]:
@@ -69,18 +69,18 @@ def _fill(url: str, count: int, masks: int, *, inline: bool) -> dict[str, float]
     settings = ClientSettings(redis_url=url, namespace=f"maskscore-{uuid.uuid4().hex[:4]}")
     client = connect(settings)
     ledger = Ledger(client, namespace=settings.namespace, ttl_s=3600)
-    dice = random.Random(1)
+    rng = random.Random(1)
     prompts = load_builtin("default")
     found = {}
     for kind in ("stored", "ended"):
         with Client(settings) as producer:
             before = _used(client)
-            jobs = [_job(number, masks, dice, inline=inline) for number in range(count)]
+            jobs = [_job(number, masks, rng, inline=inline) for number in range(count)]
             producer.submit_many(jobs, batch_id=f"nightly-{kind}")
             found["queued"] = (_used(client) - before) / count
         document = b""
         for job in jobs:
-            result = _result(job, masks, prompts, dice)
+            result = _result(job, masks, prompts, rng)
             claim = ledger.claim(job.job_id, token=new_token(), worker="gpu-node-17-12345", lease_s=600)
             assert not isinstance(claim, str), claim
             document = result.model_dump_json().encode()
@@ -88,7 +88,7 @@ def _fill(url: str, count: int, masks: int, *, inline: bool) -> dict[str, float]
                 ledger.finish(claim, result=pack(result))
             else:
                 ledger.finish(claim, result_uri=f"s3://sa-1b-scores/run-1/{job.job_id}.json")
-        # Nobody took the messages; they are a part of a queued job, and of an ended one no more.
+        # Messages count for queued jobs only, and no worker has taken these.
         client.delete(*client.scan_iter(f"{settings.namespace}:celery:*"))
         found[kind] = (_used(client) - before) / count
         found["object"] = float(len(document))
@@ -101,47 +101,47 @@ def _used(client: redis.Redis) -> int:
     return int(facts["used_memory"]) - int(facts["mem_clients_normal"])
 
 
-def _job(number: int, masks: int, dice: random.Random, *, inline: bool) -> Job:
+def _job(number: int, masks: int, rng: random.Random, *, inline: bool) -> Job:
     name = f"sa_{number + 1_000_000}"
-    listed = [_mask(index, dice) for index in range(masks)] if inline else f"s3://sa-1b/masks/{name}.json"
+    listed = [_mask(index, rng) for index in range(masks)] if inline else f"s3://sa-1b/masks/{name}.json"
     return Job.model_validate({"image": f"s3://sa-1b/images/{name}.jpg", "masks": listed})
 
 
-def _mask(index: int, dice: random.Random) -> Mask:
+def _mask(index: int, rng: random.Random) -> Mask:
     """A blob with a rough edge: some 350 characters of COCO RLE, which compress as the masks of COCO's photos do."""
-    radius = dice.randint(30, 150)
-    x, y = dice.randint(radius, _WIDTH - radius - 1), dice.randint(radius, _HEIGHT - radius - 1)
+    radius = rng.randint(30, 150)
+    x, y = rng.randint(radius, _WIDTH - radius - 1), rng.randint(radius, _HEIGHT - radius - 1)
     counts, filled = [], 0
     for column in range(x - radius + 1, x + radius):
         half = math.sqrt(radius**2 - (column - x) ** 2)
-        above, below = (max(1, round(half - dice.random() * _ROUGH)) for _ in range(2))
+        above, below = (max(1, round(half - rng.random() * _EDGE_NOISE_PX)) for _ in range(2))
         top = column * _HEIGHT + y - above
         counts += [top - filled, above + below]
         filled = top + above + below
     counts.append(_HEIGHT * _WIDTH - filled)
     rle = RLE(size=(_HEIGHT, _WIDTH), counts=text_from_counts(counts))
-    return Mask.model_validate({"id": str(index), "segmentation": rle, **_upstream(dice)})
+    return Mask.model_validate({"id": str(index), "segmentation": rle, **_upstream(rng)})
 
 
-def _upstream(dice: random.Random) -> dict[str, float]:
-    return {"predicted_iou": dice.random(), "stability_score": dice.random()}
+def _upstream(rng: random.Random) -> dict[str, float]:
+    return {"predicted_iou": rng.random(), "stability_score": rng.random()}
 
 
-def _result(job: Job, masks: int, prompts: PromptSet, dice: random.Random) -> JobResult:
+def _result(job: Job, masks: int, prompts: PromptSet, rng: random.Random) -> JobResult:
     components = [
         Component(
             id=str(index),
             index=index,
-            box=(dice.randrange(_WIDTH), dice.randrange(_HEIGHT), dice.randrange(500), dice.randrange(500)),
-            area=dice.randrange(250_000),
-            s_pos=dice.random(),
-            s_neg=dice.random(),
-            s_pos_text=dice.choice(prompts.positive),
-            s_neg_text=dice.choice(prompts.negative),
-            p_pos_sum=dice.random(),
-            p_neg_sum=dice.random(),
-            semantic_multiplier=dice.choice((0.1, 1.0, 2.0)),
-            upstream=_upstream(dice),
+            box=(rng.randrange(_WIDTH), rng.randrange(_HEIGHT), rng.randrange(500), rng.randrange(500)),
+            area=rng.randrange(250_000),
+            s_pos=rng.random(),
+            s_neg=rng.random(),
+            s_pos_text=rng.choice(prompts.positive),
+            s_neg_text=rng.choice(prompts.negative),
+            p_pos_sum=rng.random(),
+            p_neg_sum=rng.random(),
+            semantic_multiplier=rng.choice((0.1, 1.0, 2.0)),
+            upstream=_upstream(rng),
         )
         for index in range(masks)
     ]
@@ -159,7 +159,7 @@ def _result(job: Job, masks: int, prompts: PromptSet, dice: random.Random) -> Jo
         ),
         prompts=PromptSetIdentity(name=prompts.name, digest=prompts.digest, positive=90, negative=60),
         components=components,
-        timings=Timings(**{name: dice.random() for name in Timings.model_fields}),
+        timings=Timings(**{name: rng.random() for name in Timings.model_fields}),
         attempts=1,
         worker="gpu-node-17-12345",
     )

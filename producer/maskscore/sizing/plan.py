@@ -1,4 +1,4 @@
-"""The arithmetic of a plan; nothing here measures or asks anything."""
+"""Computes a plan from a workload and a capacity; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Capacity", "Plan", "Workload", "make_plan"]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is to be scored: one job per image.
+    """The images and masks to score, one job per image.
 
     ``image_bytes`` is the size of an image's object; ``mask_bytes`` of each mask in the masks' object, where the masks
     are not ``inline`` in the job. ``results_in_redis``: else each result becomes an object.
@@ -28,7 +28,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What it is scored with.
+    """The workers, and the time or number of them.
 
     ``masks_per_s`` is the measured rate of one worker, of which the share ``counted_on`` is counted on. Either
     ``deadline_s`` or ``workers`` is given. At most ``queue_limit`` jobs are queued, and results are kept for
@@ -46,7 +46,10 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What it takes. Bytes are bytes, times are hours, rates are per second; ``cost`` is in the currency given."""
+    """The resources that a workload needs.
+
+    Bytes are bytes, times are hours, rates are per second; ``cost`` is in the currency given.
+    """
 
     images: int
     masks: int

@@ -1,9 +1,8 @@
-"""Objects by URI, ``s3://bucket/key`` and ``file:///path``: what is allowed, below a size, with errors to act on."""
+"""Objects in S3 and files by URI, results, and output files; S3's errors become failure codes here."""
 
 from __future__ import annotations
 
-from maskscore.storage.failures import What
-from maskscore.storage.names import file_name_of, path_in
+from maskscore.storage.failures import ObjectRole
 from maskscore.storage.output import (
     Output,
     OutputError,
@@ -23,27 +22,28 @@ from maskscore.storage.s3_clients import (
     s3_client,
 )
 from maskscore.storage.store import FetchedObject, ListedObject, Objects
+from maskscore.storage.uris import file_name_of, object_path
 
 __all__ = [
     "S3_ERRORS",
     "S3_UNREACHABLE",
     "FetchedObject",
     "ListedObject",
+    "ObjectRole",
     "Objects",
     "Output",
     "OutputError",
     "S3Refusal",
     "StoredResult",
-    "What",
     "check_output",
     "credentials_source",
     "file_name_of",
     "load_result",
     "load_result_or_error",
+    "object_path",
     "output_errors",
     "output_file",
     "output_folder",
-    "path_in",
     "private_s3_client",
     "s3_client",
     "store_result",

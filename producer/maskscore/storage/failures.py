@@ -1,4 +1,4 @@
-"""What can go wrong with an object, as the codes of what it was to be: an image, masks, or a result."""
+"""S3's errors → failure codes, by the role that the object has for its job: image, masks, or result."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
     "CODES",
     "CUT_OFF",
     "REFUSED_CREDENTIALS",
-    "What",
+    "ObjectRole",
     "changed",
     "check_size",
     "error_code",
     "s3_errors",
 ]
 
-What = Literal["image", "masks", "result"]
+ObjectRole = Literal["image", "masks", "result"]
 
 ATTEMPTS: Final = 3
 # What reading an answer's body may raise; botocore does not try again by itself once the answer has begun.
@@ -84,7 +84,7 @@ class _Codes:
     too_large: FailureCode
 
 
-CODES: dict[What, _Codes] = {
+CODES: dict[ObjectRole, _Codes] = {
     "image": _Codes(
         FailureCode.IMAGE_NOT_FOUND,
         FailureCode.IMAGE_FORBIDDEN,
@@ -106,14 +106,14 @@ CODES: dict[What, _Codes] = {
 }
 
 
-def check_size(uri: str, what: What, size: int, max_bytes: int) -> None:
+def check_size(uri: str, what: ObjectRole, size: int, max_bytes: int) -> None:
     """Raise ``…_too_large`` for more bytes than are read."""
     if size > max_bytes:
         limit = f" (MASKSCORE_MAX_{what.upper()}_BYTES)" if what != "result" else ""
         raise JobError(CODES[what].too_large, f"{uri} has {size:,} bytes; at most {max_bytes:,} are read{limit}.")
 
 
-def changed(uri: str, what: What, wanted: str, found: str | None) -> JobError:
+def changed(uri: str, what: ObjectRole, wanted: str, found: str | None) -> JobError:
     """Return the error of an object that has another ETag than the one ``wanted``."""
     there = f" (it has {found} now)" if found else ""
     return JobError(
@@ -124,8 +124,8 @@ def changed(uri: str, what: What, wanted: str, found: str | None) -> JobError:
 
 
 @contextmanager
-def s3_errors(uri: str, bucket: str, what: What) -> Iterator[None]:
-    """Translate boto3's errors once."""
+def s3_errors(uri: str, bucket: str, what: ObjectRole) -> Iterator[None]:
+    """Translate boto3's errors into :class:`~maskscore.errors.JobError`; nothing above sees boto3's."""
     codes = CODES[what]
     try:
         yield

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.storage.failures import CODES, What
-from maskscore.storage.names import path_of
+from maskscore.storage.failures import CODES, ObjectRole
+from maskscore.storage.uris import path_of
 
 __all__ = ["file_etag", "open_file"]
 
 
 @contextmanager
-def open_file(uri: str, what: What, roots: Sequence[Path]) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+def open_file(uri: str, what: ObjectRole, roots: Sequence[Path]) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     """Open a regular file below one of the ``roots`` and give it with its status.
 
     Raises :class:`~maskscore.errors.JobError`: ``uri_not_allowed``, ``…_not_found``, ``…_forbidden``,

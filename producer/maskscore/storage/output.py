@@ -1,7 +1,7 @@
-"""Where a command's output goes: written under another name, and there whole or not at all.
+"""Output files of commands: written under a temporary name and then renamed, so that none is ever incomplete.
 
-What is named is replaced. A symbolic link is followed, and what it leads to is written; an existing file keeps its
-mode; a FIFO or a device is written into and stays what it is. What a command has named itself is never replaced.
+A file that the user names is replaced and keeps its mode; symbolic links are followed; FIFOs and devices are written
+into. A file whose name the command has chosen is never replaced.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Output = str | Path
 
 
 def check_output(output: Path, *, named: bool = True) -> None:
-    """Raise :class:`~maskscore.errors.OutputError` where a file cannot go there: said before the work, not after it.
+    """Raise :class:`~maskscore.errors.OutputError` if a file cannot be written there; call it before the work.
 
-    ``named`` says whether somebody has named it, who wants it replaced then.
+    ``named``: the user has named the file, so an existing one may be replaced.
     """
     with output_errors(output):
         final, there = _looked_up(output)
@@ -107,7 +107,7 @@ def output_folder(output: Output, objects: Objects, *, content_type: str) -> Ite
 
 @contextmanager
 def output_errors(output: Output) -> Iterator[None]:
-    """Turn what the system says into :class:`~maskscore.errors.OutputError`."""
+    """Turn an :class:`OSError` into :class:`~maskscore.errors.OutputError`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Objects by URI: ``s3://bucket/key`` and ``file:///path``, inside what is allowed and below a size."""
+"""Reads and writes objects by URI, only in allowed buckets and folders and only up to a size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from boto3.exceptions import S3UploadFailedError
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.storage.failures import ATTEMPTS, CUT_OFF, What, changed, check_size, error_code, s3_errors
+from maskscore.storage.failures import ATTEMPTS, CUT_OFF, ObjectRole, changed, check_size, error_code, s3_errors
 from maskscore.storage.files import file_etag, open_file
-from maskscore.storage.names import bucket_and_key
 from maskscore.storage.s3_clients import S3_ERRORS, S3Refusal, s3_client
+from maskscore.storage.uris import bucket_and_key
 
 __all__ = ["FetchedObject", "ListedObject", "Objects"]
 
@@ -78,12 +78,12 @@ class Objects:
                 self._client = None
 
     def read(
-        self, uri: str, *, what: What, max_bytes: int, etag: str | None = None, version_id: str | None = None
+        self, uri: str, *, what: ObjectRole, max_bytes: int, etag: str | None = None, version_id: str | None = None
     ) -> FetchedObject:
         """Read an object whole.
 
-        ``what`` it is decides the codes. ``etag`` refuses any other content than that one; ``version_id`` reads one
-        version of a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
+        ``what`` is the object's role, which decides the codes. ``etag`` refuses any other content; ``version_id`` reads
+        one version in a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
         ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (transient).
         """
         scheme, colon, _ = uri.partition(":")
@@ -98,7 +98,7 @@ class Objects:
             else f"{uri!r} is not a URI; give s3://bucket/key or file:///path.",
         )
 
-    def etag(self, uri: str, *, what: What, version_id: str | None = None) -> str:
+    def etag(self, uri: str, *, what: ObjectRole, version_id: str | None = None) -> str:
         """Return an object's present ETag without reading it; raises as :meth:`read` does."""
         if uri.startswith("file:"):
             with open_file(uri, what, self._file_roots) as (_, status):
@@ -109,7 +109,7 @@ class Objects:
             answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
         return str(answer["ETag"])
 
-    def exists(self, uri: str, *, what: What) -> bool:
+    def exists(self, uri: str, *, what: ObjectRole) -> bool:
         """Say whether there is such an object; raises as :meth:`read` does where that cannot be told."""
         try:
             self.etag(uri, what=what)
@@ -119,7 +119,7 @@ class Objects:
             raise
         return True
 
-    def download(self, uri: str, path: Path, *, what: What) -> None:
+    def download(self, uri: str, path: Path, *, what: ObjectRole) -> None:
         """Write an ``s3://`` object of any size into a file; raises as :meth:`read` does."""
         bucket, key = self._readable(uri)
         with s3_errors(uri, bucket, what):
@@ -153,8 +153,8 @@ class Objects:
     def write_new(self, uri: str, data: bytes, *, content_type: str, replaces: Callable[[bytes], None]) -> str:
         """Write an ``s3://`` object where there is none yet, and return its ETag; raises as :meth:`write` does.
 
-        What is there already is given to ``replaces``, which raises where it must stay. A store that does not know
-        ``If-None-Match`` overwrites it.
+        The bytes of an existing object are passed to ``replaces``, which raises if that object must stay. A store that
+        does not support ``If-None-Match`` overwrites it.
         """
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
@@ -222,7 +222,9 @@ class Objects:
             )
         return bucket, key
 
-    def _read_s3(self, uri: str, what: What, max_bytes: int, etag: str | None, version_id: str | None) -> FetchedObject:
+    def _read_s3(
+        self, uri: str, what: ObjectRole, max_bytes: int, etag: str | None, version_id: str | None
+    ) -> FetchedObject:
         bucket, key = self._readable(uri)
         conditions = {"IfMatch": etag, "VersionId": version_id}
         given = {name: value for name, value in conditions.items() if value is not None}
@@ -243,7 +245,7 @@ class Objects:
             raise changed(uri, what, etag, found)
         return FetchedObject(data, found, answer.get("VersionId"))
 
-    def _read_file(self, uri: str, what: What, max_bytes: int, etag: str | None) -> FetchedObject:
+    def _read_file(self, uri: str, what: ObjectRole, max_bytes: int, etag: str | None) -> FetchedObject:
         with open_file(uri, what, self._file_roots) as (file, status):
             check_size(uri, what, status.st_size, max_bytes)
             data = file.read(max_bytes + 1)
@@ -258,7 +260,7 @@ def _allowed(bucket: str, names: Collection[str] | None) -> bool:
     return names is None or bucket in names or "*" in names
 
 
-def _limited(chunks: Iterable[bytes], uri: str, what: What, max_bytes: int) -> Iterator[bytes]:
+def _limited(chunks: Iterable[bytes], uri: str, what: ObjectRole, max_bytes: int) -> Iterator[bytes]:
     """Count the bytes while they come, since an answer need not state its length."""
     size = 0
     for chunk in chunks:

@@ -1,1 +1,1 @@
-"""The demo: drawn scenes, the small model that knows them, and a run of the whole service over them."""
+"""The demo: drawn scenes, the small model trained on them, and a run of the whole service."""

@@ -1,4 +1,4 @@
-"""``python -m maskscore_worker.demo``: the whole service on this machine, once, with everything real."""
+"""``python -m maskscore_worker.demo``: runs the whole service once on this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS, run_demo
 def main(weights: Path | None, images: int, report: Path) -> None:
     """Score images end to end with a private Redis, a private S3 server and one worker, and stop them all."""
     console = Console(highlight=False)
-    # The demo is its own deployment: settings of another one must not leak in.
+    # Settings of another deployment must not reach the demo's services and worker.
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -25,7 +25,7 @@ def cut_into_masks(image: npt.NDArray[np.uint8], *, most: int = 20) -> Iterator[
     """Yield the largest segments of the image as ``(H, W)`` masks.
 
     Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image Segmentation" (IJCV 2004): it finds regions of even
-    colour, not objects, which makes it a fair test of what scoring is for.
+    colour, not objects: most of its segments are background or fragments.
     """
     from skimage.segmentation import felzenszwalb
 

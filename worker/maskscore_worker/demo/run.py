@@ -1,4 +1,4 @@
-"""The demo's acts: services, worker, uploads, jobs, a progress bar, a table, a report."""
+"""Runs the demo: starts services and a worker, uploads images, scores them, prints a table, writes a report."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _FIRST_SEED = 9_000_001
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibit:
-    """An image to show, with its masks and, for drawn ones, what each mask really is."""
+class DemoImage:
+    """An image with its masks by id; for a drawn scene, ``truth`` has the kind of each mask."""
 
     name: str
     pixels: npt.NDArray[np.uint8]
@@ -46,9 +46,9 @@ class Exhibit:
 
 
 def run_demo(console: Console, *, weights: Path, images: int, report: Path) -> None:
-    """Run the demo; everything it starts has ended when this returns or raises."""
+    """Run the demo and stop everything it started, also when it fails."""
     drawn = weights == DEMO_WEIGHTS
-    exhibits = list(_scenes(images) if drawn else _photos(images))
+    demo_images = list(_scenes(images) if drawn else _photos(images))
     note = (
         "Weights: the small demo model that comes with maskscore. It was trained on drawn shapes and knows nothing "
         "else; its scores say nothing about real photos."
@@ -69,22 +69,22 @@ def run_demo(console: Console, *, weights: Path, images: int, report: Path) -> N
         with console.status("Starting a worker: it loads the model ..."):
             stack.enter_context(start_worker(environment))
         with Client() as client:
-            jobs = _upload(console, exhibits, environment["MASKSCORE_PROMPTS"])
+            jobs = _upload(console, demo_images, environment["MASKSCORE_PROMPTS"])
             results = _score(console, client, jobs)
-            _print_table(console, exhibits, results)
+            _print_table(console, demo_images, results)
             with console.status("Writing the report ..."):
                 report.parent.mkdir(parents=True, exist_ok=True)
                 write_report(report, collect_entries(client, list(results)), title="maskscore demo", note=note)
         with console.status("Stopping everything ..."):
             stack.close()
     console.print(f"Report: {report.absolute()}", soft_wrap=True)
-    console.print(_last_line(exhibits, results), soft_wrap=True)
+    console.print(_summary_line(demo_images, results), soft_wrap=True)
 
 
-def _scenes(count: int) -> Iterator[Exhibit]:
+def _scenes(count: int) -> Iterator[DemoImage]:
     for number in range(count):
         scene = draw_scene(_FIRST_SEED + number)
-        yield Exhibit(
+        yield DemoImage(
             f"scene-{number + 1:02}.png",
             scene.image,
             [(mask.id, mask.mask) for mask in scene.masks],
@@ -92,31 +92,31 @@ def _scenes(count: int) -> Iterator[Exhibit]:
         )
 
 
-def _photos(count: int) -> Iterator[Exhibit]:
+def _photos(count: int) -> Iterator[DemoImage]:
     for name in PHOTOS[:count]:
         pixels = photo(name)
         masks = [(str(number), mask) for number, mask in enumerate(cut_into_masks(pixels), 1)]
-        yield Exhibit(f"{name}.png", pixels, masks, {})
+        yield DemoImage(f"{name}.png", pixels, masks, {})
 
 
-def _upload(console: Console, exhibits: list[Exhibit], prompts: str) -> list[Job]:
+def _upload(console: Console, demo_images: list[DemoImage], prompts: str) -> list[Job]:
     """Put every image and its masks (in SA-1B's layout) into the bucket; return one job per image."""
     objects = Objects(buckets=None, result_buckets=None)
     jobs = []
-    with console.status(f"Uploading {len(exhibits)} images and their masks ..."):
-        for number, exhibit in enumerate(exhibits):
+    with console.status(f"Uploading {len(demo_images)} images and their masks ..."):
+        for number, demo_image in enumerate(demo_images):
             encoded = io.BytesIO()
-            Image.fromarray(exhibit.pixels).save(encoded, "PNG")
+            Image.fromarray(demo_image.pixels).save(encoded, "PNG")
             annotations = [
-                {"id": mask_id, "segmentation": encode_mask(mask).model_dump()} for mask_id, mask in exhibit.masks
+                {"id": mask_id, "segmentation": encode_mask(mask).model_dump()} for mask_id, mask in demo_image.masks
             ]
-            height, width = exhibit.pixels.shape[:2]
+            height, width = demo_image.pixels.shape[:2]
             document = {
-                "image": {"image_id": number, "width": width, "height": height, "file_name": exhibit.name},
+                "image": {"image_id": number, "width": width, "height": height, "file_name": demo_image.name},
                 "annotations": annotations,
             }
-            image_uri = f"s3://{_BUCKET}/images/{exhibit.name}"
-            masks_uri = f"s3://{_BUCKET}/masks/{Path(exhibit.name).stem}.json"
+            image_uri = f"s3://{_BUCKET}/images/{demo_image.name}"
+            masks_uri = f"s3://{_BUCKET}/masks/{Path(demo_image.name).stem}.json"
             objects.write(image_uri, encoded.getvalue(), content_type="image/png")
             objects.write(masks_uri, json.dumps(document).encode(), content_type="application/json")
             jobs.append(
@@ -147,18 +147,18 @@ def _score(console: Console, client: Client, jobs: list[Job]) -> dict[str, JobRe
     return {job.job_id: results[job.job_id] for job in jobs}
 
 
-def _print_table(console: Console, exhibits: list[Exhibit], results: dict[str, JobResult]) -> None:
+def _print_table(console: Console, demo_images: list[DemoImage], results: dict[str, JobResult]) -> None:
     # Widths that fit 80 columns.
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column, width in (("image", 9), ("mask", 16), ("positive", 17), ("negative", 17)):
         table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=width)
     for column, width in (("s_pos", 5), ("s_neg", 5), ("mult", 4)):
         table.add_column(column, justify="right", no_wrap=True, min_width=width)
-    for exhibit, result in zip(exhibits, results.values(), strict=True):
+    for demo_image, result in zip(demo_images, results.values(), strict=True):
         if result.error is not None:
-            table.add_row(exhibit.name, "", f"[red]{result.error.code}[/red]", "", "", "", "")
+            table.add_row(demo_image.name, "", f"[red]{result.error.code}[/red]", "", "", "", "")
         for component in result.components:
-            table.add_row(Path(exhibit.name).stem, component.id, *_cells(component))
+            table.add_row(Path(demo_image.name).stem, component.id, *_cells(component))
     console.print(table)
 
 
@@ -175,10 +175,10 @@ def _cells(component: Component) -> tuple[str, ...]:
     )
 
 
-def _last_line(exhibits: list[Exhibit], results: dict[str, JobResult]) -> str:
+def _summary_line(demo_images: list[DemoImage], results: dict[str, JobResult]) -> str:
     scored = [
-        (exhibit.truth.get(component.id), component.p_pos_sum)
-        for exhibit, result in zip(exhibits, results.values(), strict=True)
+        (demo_image.truth.get(component.id), component.p_pos_sum)
+        for demo_image, result in zip(demo_images, results.values(), strict=True)
         for component in result.components
         if component.p_pos_sum is not None
     ]

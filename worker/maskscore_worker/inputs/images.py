@@ -1,4 +1,4 @@
-"""Bytes from outside → an RGB array, the right way up, or a clear refusal."""
+"""An image file's bytes → an RGB array in the orientation of the masks, or a :class:`~maskscore.errors.JobError`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Image.MAX_IMAGE_PIXELS = None
 # Once, since `warnings.catch_warnings` around each call would not be safe between threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Those whose cost is bounded by their pixels and bytes. Of the others that Pillow knows, EPS starts Ghostscript on the
+# The formats whose cost is bounded by their pixels and bytes. Of Pillow's others, EPS starts Ghostscript on the
 # bytes, ICO, ICNS, BLP and IPTC hold a picture whose own header may state any size, FITS unpacks without a limit, and
 # QOI, XPM and MSP are decoded in Python, minutes for a large one. A multi-picture JPEG (MPO) is opened as a JPEG.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 Image.init()
 
-_BACK = {**TURNS, 6: TURNS[8], 8: TURNS[6]}
+_INVERSE_TURNS = {**TURNS, 6: TURNS[8], 8: TURNS[6]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def decode_image(
 ) -> DecodedImage:
     """Decode an image; the content decides its format, not its name.
 
-    ``count_fitting(height, width)`` says how many masks fit a frame, for ``orientation="auto"``: the frame that more
-    of them fit is taken, and the turned one where both fit alike. CMYK and YCCK are converted through their embedded
+    ``count_fitting(height, width)`` counts the masks that fit a frame; ``orientation="auto"`` takes the frame that
+    more masks fit, and the turned one for equal counts. CMYK and YCCK are converted through their embedded
     profile; RGB is taken as it is, whatever its profile, as the specification does. Transparency is composited on grey
     128, of 16 bits the upper 8 are taken, of several frames the first. JPEG, PNG, WebP, TIFF, BMP, GIF, PPM (PGM, PBM,
     PFM), JPEG 2000, AVIF and TGA are read. Safe to call from threads.
@@ -78,9 +78,9 @@ def decode_image(
         message = "The file has several frames or pages; the first one was scored."
         notices.append(Notice(code=WarningCode.FIRST_FRAME_ONLY, message=message))
     tag = orientation_of(image)
-    rgb = _attempt(lambda: _loaded_rgb(image, tag, notices), data, uri)
+    rgb = _with_codes(lambda: _loaded_rgb(image, tag, notices), data, uri)
     apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
-    pixels = _attempt(lambda: np.array(rgb.transpose(TURNS[tag]) if apply else rgb, np.uint8), data, uri)
+    pixels = _with_codes(lambda: np.array(rgb.transpose(TURNS[tag]) if apply else rgb, np.uint8), data, uri)
     return DecodedImage(pixels, format_, tag, apply, notices)
 
 
@@ -104,19 +104,19 @@ def _open(data: bytes, uri: str) -> Image.Image:
     if not data:
         raise JobError(FailureCode.IMAGE_UNDECODABLE, f"{uri} is empty (0 bytes). Upload the image again.")
     try:
-        return _attempt(lambda: open_picture(data, _FORMATS), data, uri)
+        return _with_codes(lambda: open_picture(data, _FORMATS), data, uri)
     except JobError as error:
-        looks = looks_like(data) if error.code == FailureCode.IMAGE_UNDECODABLE else None
-        if looks is None:
+        guess = looks_like(data) if error.code == FailureCode.IMAGE_UNDECODABLE else None
+        if guess is None:
             raise
         raise JobError(
             FailureCode.IMAGE_UNDECODABLE,
-            f"{uri} is not an image of a known format: it looks like {looks}. Check what was uploaded there.",
+            f"{uri} is not an image of a known format: it looks like {guess}. Check what was uploaded there.",
         ) from None
 
 
-def _attempt(step: Callable[[], T], data: bytes, uri: str) -> T:
-    """Run a step of Pillow; whatever it raises for hostile bytes becomes a code."""
+def _with_codes(step: Callable[[], T], data: bytes, uri: str) -> T:
+    """Run a step of Pillow; any exception becomes a :class:`~maskscore.errors.JobError` with a code."""
     try:
         return step()
     except TooCostlyError as error:
@@ -125,9 +125,9 @@ def _attempt(step: Callable[[], T], data: bytes, uri: str) -> T:
         raise JobError(FailureCode.IMAGE_TOO_LARGE, f"{uri} needs more memory than there is to decode it.") from error
     except Exception as error:
         message = str(error) or type(error).__name__
-        said = any(word in message.lower() for word in ("truncated", "end of file", "incomplete", "unexpected end"))
-        if said or ends_early(data):
-            why = f" ({message})" if said else ""
+        reported = any(word in message.lower() for word in ("truncated", "end of file", "incomplete", "unexpected end"))
+        if reported or ends_early(data):
+            why = f" ({message})" if reported else ""
             raise JobError(
                 FailureCode.IMAGE_TRUNCATED, f"{uri} is truncated: it ends too early{why}. Upload it again."
             ) from error
@@ -181,4 +181,4 @@ def _loaded_rgb(image: Image.Image, tag: int, notices: list[Notice]) -> Image.Im
         )
         notices.append(Notice(code=WarningCode.PROFILE_IGNORED, message=message))
     # Pillow has turned a TIFF while it loaded it, and no other format.
-    return rgb.transpose(_BACK[tag]) if tag != 1 and image.format == "TIFF" else rgb
+    return rgb.transpose(_INVERSE_TURNS[tag]) if tag != 1 and image.format == "TIFF" else rgb

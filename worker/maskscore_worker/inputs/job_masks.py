@@ -9,7 +9,7 @@ from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_
 from maskscore.masks import drawable
 from maskscore.schema import Job, Mask, MasksRef, Notice
 from maskscore.settings import WorkerSettings
-from maskscore.storage import path_in
+from maskscore.storage import object_path
 from maskscore_worker.inputs.images import header_size
 
 __all__ = ["JobMasks", "check_count", "read_job_masks"]
@@ -37,7 +37,7 @@ def read_job_masks(job: Job, document: bytes | None, image: bytes, settings: Wor
         try:
             masks = read_masks(
                 document or b"",
-                image_name=path_in(job.image.uri),
+                image_name=object_path(job.image.uri),
                 file_name=job.masks.uri,
                 image_id=job.masks.image_id,
                 check_count=lambda count: check_count(count, "masks", settings),

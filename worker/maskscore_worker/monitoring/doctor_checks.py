@@ -1,4 +1,4 @@
-"""What `maskscore doctor` asks of a worker's machine: its device, prompts and weights."""
+"""The worker's own checks for `maskscore doctor`: device, prompts and weights."""
 
 from __future__ import annotations
 
@@ -75,4 +75,4 @@ EXAMINATIONS: Final[dict[str, Callable[[Deployment], Iterator[Finding]]]] = {
     "prompts": _examine_prompts,
     "weights": _examine_weights,
 }
-"""By the names that the doctor has for them."""
+"""By the names under which :mod:`maskscore.doctor` runs them."""

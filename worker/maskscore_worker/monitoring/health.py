@@ -16,9 +16,9 @@ _MISSED_HEARTBEATS = 5
 
 
 class Health:
-    """The probes of one worker. They never block: what they report is kept up to date by other threads.
+    """The probes of one worker. They never block: other threads keep up to date what they report.
 
-    ``consuming`` is set when messages are taken, which is after the model was loaded and a batch was encoded.
+    ``consuming`` is set once messages are taken, after the model was loaded and a batch was encoded.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -28,7 +28,7 @@ class Health:
         self._heartbeat: WorkerHeartbeat | None = None
         self._faults: WorkerFaults | None = None
         self.consumer_state: ConsumerState | None = None
-        """What takes the messages; set before ``consuming``."""
+        """The state of Celery's consumer; set before ``consuming``."""
         self._device: DeviceCheck | None = None
         self.consuming = False
 
@@ -40,12 +40,12 @@ class Health:
         faults: WorkerFaults | None = None,
         device: DeviceCheck | None = None,
     ) -> None:
-        """Take these into account from now on."""
+        """Include the state of these in the probes from now on."""
         self._watchdog, self._shutdown, self._heartbeat = watchdog, shutdown, heartbeat
         self._faults, self._device = faults, device
 
     def live(self) -> str | None:
-        """Return what is broken or stands still; ``None``: the worker lives, or still loads its model."""
+        """Return why the process should be restarted; ``None``: it makes progress, or still loads its model."""
         if self._device is not None and self._device.reason is not None:
             return self._device.reason
         watchdog = self._watchdog
@@ -55,18 +55,18 @@ class Health:
             return watchdog.reason
         # An observation may take as long as Redis is silent.
         patience_s = self._settings.watchdog_s + 5 * self._settings.redis_timeout_s
-        still_s = time.monotonic() - watchdog.checked_at
-        return f"the watchdog has not looked for {still_s:.0f} s" if still_s > patience_s else None
+        silent_s = time.monotonic() - watchdog.checked_at
+        return f"the watchdog has not looked for {silent_s:.0f} s" if silent_s > patience_s else None
 
     def ready(self) -> str | None:
-        """Return why the worker takes no jobs just now; ``None``: it does."""
+        """Return why the worker takes no jobs at present; ``None``: it takes them."""
         if self._shutdown is not None and self._shutdown.draining:
             return "it is draining: what runs is finished, nothing new is begun"
         if not self.consuming:
             return "the model is being loaded"
-        still = self.live()
-        if still is not None:
-            return still
+        stalled = self.live()
+        if stalled is not None:
+            return stalled
         if self._heartbeat is not None and self._heartbeat.refused is not None:
             return f"Redis's user lacks a right: {self._heartbeat.refused}"
         silence_s = self._heartbeat.silence_s if self._heartbeat else None

@@ -1,4 +1,4 @@
-"""The watchdog: detects that there is work and nothing moves, so that the process can be ended and its jobs move on."""
+"""The watchdog: ends the process when there is work and no progress, so that other workers get its jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Observation", "StallDetector", "Watchdog", "WorkerObserver"]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the watchdog knows of the worker at one moment.
+    """The state of the worker at one moment.
 
     ``taken`` counts the messages that came in; ``room``: one more job could begin; ``oldest_start`` is when the oldest
     of the jobs that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue (``None``:
@@ -36,11 +36,11 @@ class Observation:
 
 
 class StallDetector:
-    """Detects what has not moved for too long.
+    """Detects that batches, messages or a job have made no progress for too long.
 
     Parameters
     ----------
-    patience_s: seconds that something may stand still.
+    patience_s: seconds without progress that are allowed.
     job_timeout_s: seconds after which a job stops itself.
     """
 
@@ -51,9 +51,9 @@ class StallDetector:
         self._last: Observation | None = None
 
     def detect(self, seen: Observation, now: float) -> str | None:
-        """Return a sentence on what stands still at ``now`` (:func:`time.monotonic`), or ``None``. Call it often."""
+        """Return a sentence on what has stalled at ``now`` (:func:`time.monotonic`), or ``None``. Call it often."""
         last, self._last = self._last, seen
-        # Only what stood still at the last observation, too, counts from then.
+        # A stall begins with the first of two observations in a row without progress.
         if not (last and _busy(last) and _busy(seen)) or seen.batcher.last_progress != last.batcher.last_progress:
             self._batch_moved = now
         if not (last and self._should_take(last) and self._should_take(seen)) or seen.taken != last.taken:
@@ -67,7 +67,7 @@ class StallDetector:
         return None
 
     def _should_take(self, seen: Observation) -> bool:
-        """Whether jobs have waited for long although this worker could take one; an empty queue proves nothing."""
+        """Whether jobs have waited for long although this worker could take one of the queue's messages."""
         waited_long = seen.waiting is not None and seen.waiting > 0 and seen.oldest_waiting_s > self._patience_s / 2
         return waited_long and seen.messages > 0 and seen.room
 
@@ -98,7 +98,7 @@ class Watchdog:
         self._on_stall = on_stall
         self._every_s = every_s
         self.reason: str | None = None
-        """What stands still, as of the last observation."""
+        """The stall, as of the last observation."""
         self.checked_at = time.monotonic()
         """When the last observation was judged, :func:`time.monotonic`."""
         self._closing = threading.Event()

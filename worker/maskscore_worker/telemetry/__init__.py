@@ -1,4 +1,4 @@
-"""What a worker measures: its metrics, the time in each stage of a job, the use of its GPU."""
+"""A worker's measurements: metrics, seconds per stage of a job, use of the GPU."""
 
 from __future__ import annotations
 

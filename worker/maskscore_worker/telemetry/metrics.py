@@ -1,4 +1,4 @@
-"""What a worker counts and measures, as :mod:`maskscore.observability.metrics` declares it."""
+"""The metrics of a worker, as :mod:`maskscore.observability.metrics` declares them."""
 
 from __future__ import annotations
 

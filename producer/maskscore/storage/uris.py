@@ -1,4 +1,4 @@
-"""Names of objects: ``s3://bucket/key`` and ``file:///path``."""
+"""URIs of objects, ``s3://bucket/key`` and ``file:///path`` → buckets, keys, paths and file names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["bucket_and_key", "file_name_of", "path_in", "path_of"]
+__all__ = ["bucket_and_key", "file_name_of", "object_path", "path_of"]
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
@@ -25,13 +25,13 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
 
 
 def file_name_of(uri: str) -> str:
-    """Return the last part of an object's URI as files that speak of it write it: of a ``file:`` URI decoded."""
+    """Return the file name in an object's URI, as annotation files write it: percent-decoded for ``file:`` URIs."""
     # In a key '%' is an ordinary character.
     return PurePosixPath(unquote(uri) if uri.startswith("file:") else uri).name
 
 
-def path_in(uri: str) -> str:
-    """Return an object's URI as files that speak of it write it, with its folders: of a ``file:`` URI decoded."""
+def object_path(uri: str) -> str:
+    """Return an object's bucket and key, or a file's path without its first slash, percent-decoded for ``file:``."""
     return unquote(uri).removeprefix("file:").lstrip("/") if uri.startswith("file:") else uri.removeprefix("s3://")
 
 
