@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from photo_dataset import COCO_MINI, write_photo_dataset
+from required_parts import require
 
 # A slow machine is no failure.
 settings.register_profile("maskscore", deadline=None)
@@ -37,6 +38,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "chaos" if nodeid.startswith("tests/chaos/") else super()._split_scope(nodeid)
 
     return ByFileAndStage(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for what a test says that it needs, before its fixtures start anything."""
+    for mark in item.iter_markers("needs"):
+        require(*mark.args, **mark.kwargs)
 
 
 @pytest.fixture(scope="session")

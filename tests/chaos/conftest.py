@@ -14,12 +14,14 @@ from rich.table import Table
 from chaos.form import FORM
 from chaos.scenario import Record, Row
 from chaos.stage import Stage, open_stage
+from required_parts import require_servers
 
 _ROWS = pytest.StashKey[list[Row]]()
 
 
 @pytest.fixture(scope="session")
 def whole_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    require_servers()
     with open_stage(tmp_path_factory.mktemp("chaos")) as stage:
         yield stage
 

@@ -9,8 +9,15 @@ import pytest
 
 from maskscore.devstack import LocalServices
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from required_parts import require_servers
 from surroundings import surroundings
 from worker_process import start_worker
+
+
+@pytest.fixture(scope="package", autouse=True)
+def server_programs() -> None:
+    """Redis's and S3's programs, which nearly all of these tests start."""
+    require_servers()
 
 
 @pytest.fixture(scope="package")

@@ -46,9 +46,7 @@ PAGES: Final = (
     "docs/how-to/run-workers.md",
 )
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="the pages' commands need bash, curl and openssl"
-)
+pytestmark = [pytest.mark.needs(program, shutil.which(program)) for program in ("bash", "curl", "openssl")]
 
 # What is not run, by how it begins, and why.
 LEFT_OUT: Final = {

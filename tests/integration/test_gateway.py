@@ -390,7 +390,7 @@ def test_hundreds_of_streams_take_no_threads(gateway: Gateway, settings: ClientS
     until(lambda: scrape(gateway.port)["maskscore_gateway_requests_in_progress"] == 0, "none waits any more")
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.needs("curl", shutil.which("curl"))
 def test_the_pages_own_lines_work(gateway: Gateway, settings: ClientSettings, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "gateway.md").read_text()
     (one,) = re.findall(r"## One job\n\n.*\n\n((?:    .*\n)+)", page)

@@ -213,7 +213,7 @@ def test_the_dashboard_travels_with_the_manifests() -> None:
     assert carried["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+@pytest.mark.needs("promtool (Debian: prometheus)", shutil.which("promtool"), optional=True)
 def test_alerts_fire_when_they_should() -> None:
     tests = Path(__file__).parents[1] / "data" / "alerts.test.yaml"
     done = subprocess.run(["promtool", "test", "rules", tests], capture_output=True, text=True, timeout=60)

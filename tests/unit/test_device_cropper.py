@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from maskscore_worker.crops.crop_plan import DevicePlan
 from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.crops.torch_ops import make_crops
 from maskscore_worker.masks.regions import Region, find_regions
+
+needs_triton = pytest.mark.needs("Triton", importlib.util.find_spec("triton"))
 
 CPU = torch.device("cpu")
 TREATMENTS = SPECIFIED
@@ -138,8 +141,8 @@ def test_a_job_can_be_stopped_between_its_crops() -> None:
             cropper.open(pixels).make(regions, View(), stop)
 
 
+@needs_triton
 def test_tritons_kernels_give_the_same_in_its_interpreter() -> None:
-    pytest.importorskip("triton")
     # The interpreter is chosen when Triton is imported; it takes a millisecond per step, so all is small.
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     script = Path(__file__).parent / "triton_interpreted.py"
@@ -150,8 +153,9 @@ def test_tritons_kernels_give_the_same_in_its_interpreter() -> None:
     assert answer.stdout.split() == ["equal"] * 3
 
 
+@needs_triton
 def test_tritons_kernels_compile_for_a_gpu_that_is_not_here() -> None:
-    triton = pytest.importorskip("triton")
+    import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
