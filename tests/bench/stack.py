@@ -13,7 +13,8 @@ import boto3
 
 from maskscore import Client, ClientSettings
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import LocalWorker, start_worker
+from maskscore.devstack.local_worker import start_worker
+from maskscore.devstack.server_process import ServerProcess
 
 __all__ = [
     "BUCKET",
@@ -45,7 +46,7 @@ def running_services() -> Iterator[LocalServices]:
 @contextmanager
 def running_worker(
     services: LocalServices, weights: Path, *, prompts: str, **settings: object
-) -> Iterator[tuple[Client, LocalWorker]]:
+) -> Iterator[tuple[Client, ServerProcess]]:
     """Yield a client and the worker that serves its namespace, a new one."""
     namespace = f"bench-{uuid.uuid4().hex[:8]}"
     environment = {

@@ -21,7 +21,7 @@ from chaos.proxy import TcpProxy
 from chaos.s3_faults import S3FaultProxy
 from chaos.scenario import Load, Redelivery, Resumption
 from maskscore import Client, ClientSettings, Job
-from maskscore.devstack import LocalRedis, LocalServices, start_redis
+from maskscore.devstack import LocalRedis, LocalServices, RedisServer
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
 
@@ -124,7 +124,7 @@ class Stage:
         """Start Redis, which has ended, on its port, with its data or without any."""
         if empty:
             shutil.rmtree(self._directory / "services" / "redis" / "appendonlydir")
-        again = start_redis(
+        again = RedisServer(
             self._directory / "services" / "redis", port=self._redis.port, password=self._redis.password
         )
         self._redis = self._stack.enter_context(again)

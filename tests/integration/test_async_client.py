@@ -27,7 +27,7 @@ from maskscore import (
     ServiceUnavailable,
     WaitTimeout,
 )
-from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks import encode_mask
@@ -277,7 +277,7 @@ def test_a_redis_that_is_away_ends_all_waits_and_a_later_one_begins_anew(tmp_pat
 
     async def main() -> None:
         async with AsyncClient(settings) as client:
-            with start_redis(tmp_path, port=port, password=""):
+            with RedisServer(tmp_path, port=port, password=""):
                 await client.submit_many(jobs(50))
                 waits = [asyncio.create_task(client.wait(f"j{n}")) for n in range(50)]
                 await until(lambda: len(client._watcher._waiters) == 50, "all of them wait")
@@ -285,7 +285,7 @@ def test_a_redis_that_is_away_ends_all_waits_and_a_later_one_begins_anew(tmp_pat
             assert {type(outcome) for outcome in outcomes} == {ServiceUnavailable}
             with pytest.raises(ServiceUnavailable, match="does not answer"):
                 await client.wait("j0")
-            with start_redis(tmp_path, port=port, password=""):
+            with RedisServer(tmp_path, port=port, password=""):
                 await client.submit_many(jobs(50))
                 wait = asyncio.create_task(client.wait("j7"))
                 await until(lambda: client._watcher._waiters, "it waits")

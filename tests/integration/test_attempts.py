@@ -14,7 +14,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from maskscore.broker.lanes import Lane
+from maskscore.broker import Lane
 from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, JobError, ServiceUnavailable
 from maskscore.ledger import Claim, Ledger, Submission, new_token

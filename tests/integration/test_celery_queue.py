@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from maskscore import ClientSettings, ServiceUnavailable
+from maskscore.broker import LANES
 from maskscore.broker.celery_queue import Sender, make_app, queue_keys
-from maskscore.broker.lanes import LANES
 from maskscore.devstack import LocalServices
 from maskscore.devstack.ports import free_port
 

@@ -17,7 +17,7 @@ import pytest
 import redis
 from botocore.exceptions import ClientError
 
-from maskscore.devstack import LocalServiceError, LocalServices, binaries, ports, start_redis, start_s3
+from maskscore.devstack import LocalServiceError, LocalServices, RedisServer, S3Server, binaries, ports
 from maskscore.devstack.server_process import ServerProcess
 from maskscore.processes.signals import deferred_signals
 from surroundings import surroundings
@@ -129,11 +129,11 @@ def test_data_stays_in_a_given_directory(tmp_path: Path) -> None:
 
 
 def test_killed_redis_restarts_on_its_port_with_its_data(tmp_path: Path) -> None:
-    with start_redis(tmp_path, config={"appendfsync": "always"}) as first:
+    with RedisServer(tmp_path, config={"appendfsync": "always"}) as first:
         redis.Redis.from_url(first.url).set("key", "value")
         os.kill(first.pid, signal.SIGKILL)
         until(lambda: not alive(first.pid), "the killed Redis ends")
-        with start_redis(tmp_path, port=first.port, password=first.password) as second:
+        with RedisServer(tmp_path, port=first.port, password=first.password) as second:
             assert second.url == first.url
             assert second.pid != first.pid
             assert redis.Redis.from_url(first.url).get("key") == b"value"
@@ -141,9 +141,9 @@ def test_killed_redis_restarts_on_its_port_with_its_data(tmp_path: Path) -> None
 
 def test_two_servers_cannot_share_a_directory(tmp_path: Path) -> None:
     with (
-        start_redis(tmp_path) as first,
+        RedisServer(tmp_path) as first,
         pytest.raises(LocalServiceError, match="another Redis runs in"),
-        start_redis(tmp_path),
+        RedisServer(tmp_path),
     ):
         pass
     assert not alive(first.pid)
@@ -154,12 +154,12 @@ def test_a_port_given_but_taken_is_an_error(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(LocalServiceError, match=f"Redis cannot use port {port}"),
-            start_redis(tmp_path / "r", port=port),
+            RedisServer(tmp_path / "r", port=port),
         ):
             pass
         with (
             pytest.raises(LocalServiceError, match=f"SeaweedFS cannot use port {port}"),
-            start_s3(tmp_path / "s", port=port),
+            S3Server(tmp_path / "s", port=port),
         ):
             pass
 
@@ -192,7 +192,7 @@ def test_a_server_that_dies_shows_the_end_of_its_log(tmp_path: Path) -> None:
         pytest.raises(
             LocalServiceError, match=r"(?s)Redis ended with status 1 .*redis\.log.*no-such-setting"
         ) as caught,
-        start_redis(tmp_path, config={"no-such-setting": "1"}),
+        RedisServer(tmp_path, config={"no-such-setting": "1"}),
     ):
         pass
     assert caught.value.code == "local_service_failed"

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from maskscore import Client, Job, Mask
-from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port, free_port_pairs
 from maskscore.doctor import Cause, Finding, Verdict, examine
 from maskscore.ledger import Claim, Ledger, new_token
@@ -160,7 +160,7 @@ def test_a_wrong_password(password: str, words: str, services: LocalServices) ->
 
 
 def test_a_redis_that_would_lose_jobs(services: LocalServices, tmp_path: Path) -> None:
-    with start_redis(tmp_path / "redis", config={"appendonly": "no"}) as server:
+    with RedisServer(tmp_path / "redis", config={"appendonly": "no"}) as server:
         settings = settings_of(services, redis_url=server.url)
         with redis.Redis.from_url(server.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
@@ -185,7 +185,7 @@ def test_a_redis_that_would_lose_jobs(services: LocalServices, tmp_path: Path) -
 
 def test_a_redis_that_cannot_write_to_its_disk(services: LocalServices, tmp_path: Path) -> None:
     with (
-        start_redis(tmp_path / "redis", config={"appendonly": "no"}) as server,
+        RedisServer(tmp_path / "redis", config={"appendonly": "no"}) as server,
         redis.Redis.from_url(server.url) as client,
     ):
         shutil.rmtree(tmp_path / "redis")
@@ -200,13 +200,13 @@ def test_a_redis_that_cannot_write_to_its_disk(services: LocalServices, tmp_path
 
 def test_a_replica_and_a_cluster_take_no_jobs(services: LocalServices, tmp_path: Path) -> None:
     follow = {"replicaof": f"127.0.0.1 {services.redis.port}", "masterauth": services.redis.password}
-    with start_redis(tmp_path / "replica", config=follow) as replica:
+    with RedisServer(tmp_path / "replica", config=follow) as replica:
         found = named(examined(settings_of(services, redis_url=replica.url)), "redis role")
     assert found.verdict is FAILED
     assert f"127.0.0.1:{services.redis.port}" in found.sentence
     # The nodes of a cluster talk on the port 10,000 above.
     port = free_port_pairs(1)[0][0]
-    with start_redis(tmp_path / "cluster", port=port, config={"cluster-enabled": "yes"}) as cluster:
+    with RedisServer(tmp_path / "cluster", port=port, config={"cluster-enabled": "yes"}) as cluster:
         findings = examined(settings_of(services, redis_url=cluster.url))
     assert named(findings, "redis role").verdict is FAILED
     assert "cluster mode" in named(findings, "redis role").sentence
@@ -214,7 +214,7 @@ def test_a_replica_and_a_cluster_take_no_jobs(services: LocalServices, tmp_path:
 
 
 def test_a_redis_that_keeps_its_setup_to_itself(services: LocalServices, tmp_path: Path) -> None:
-    with start_redis(tmp_path / "redis") as server, redis.Redis.from_url(server.url) as client:
+    with RedisServer(tmp_path / "redis") as server, redis.Redis.from_url(server.url) as client:
         client.acl_setuser(
             "worker", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all", "-info"]
         )

@@ -26,7 +26,7 @@ from PIL import Image
 
 from gateway_process import TOKEN, Gateway, events, running_gateway
 from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, MasksRef, ScoringOptions
-from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Ledger, new_token
 from maskscore.masks import encode_mask
@@ -499,7 +499,7 @@ def test_a_full_queue_and_a_redis_that_is_away_say_when_to_come_again(tmp_path: 
         for said in (away.text, get(gateway.port, "/readyz")[1]):
             assert not [secret for secret in ("127.0.0.1", str(port), "maskscore:") if secret in said], said
         assert f"127.0.0.1:{port}" in gateway.log.read_text()
-        with start_redis(tmp_path / "redis", port=port, password=""):
+        with RedisServer(tmp_path / "redis", port=port, password=""):
             until(lambda: get(gateway.port, "/readyz") == (200, "ok\n"), "it is ready")
             assert gateway.http.post("/v1/batches?batch_id=b", json=[job(each) for each in "abc"]).status_code == 202
             for full in (
@@ -515,7 +515,7 @@ def test_a_full_queue_and_a_redis_that_is_away_say_when_to_come_again(tmp_path: 
             assert (problem.event, problem.data["code"]) == ("problem", "service_unavailable")
         assert get(gateway.port, "/livez")[0] == 200
         assert "does not answer" in get(gateway.port, "/readyz")[1]
-        with start_redis(tmp_path / "redis", port=port, password=""):
+        with RedisServer(tmp_path / "redis", port=port, password=""):
             until(lambda: get(gateway.port, "/readyz")[0] == 200, "it is ready again")
             assert gateway.http.post("/v1/jobs/a/cancel").json() == {"job_id": "a", "state": "cancelled"}
             assert gateway.http.post("/v1/jobs", json=job("d")).status_code == 202

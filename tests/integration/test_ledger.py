@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from maskscore.broker.lanes import LANES, Lane
+from maskscore.broker import LANES, Lane
 from maskscore.devstack import LocalServices
 from maskscore.errors import JobNotFound
 from maskscore.ledger import BatchCounts, BatchLedger, Claim, Ledger, Submission, Submitted, SweepResult, new_token

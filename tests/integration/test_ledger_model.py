@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from maskscore.broker.lanes import LANES
+from maskscore.broker import LANES
 from maskscore.devstack import LocalServices
 from maskscore.ledger import BatchLedger, Claim, Ledger, Submission, Submitted, new_token
 from maskscore.schema.result import Failure, JobState

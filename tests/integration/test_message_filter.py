@@ -22,7 +22,7 @@ from PIL import Image
 from maskscore import AsyncClient, Client, ClientSettings, Job, JobState, Mask, ScoringOptions
 from maskscore.broker.celery_queue import make_app
 from maskscore.broker.redis_rights import acl_rule, missing_right
-from maskscore.devstack import start_redis
+from maskscore.devstack import RedisServer
 from maskscore.devstack.ports import free_port
 from maskscore.doctor.examination import examine
 from maskscore.ledger import Ledger, Submission
@@ -79,7 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         masks=[Mask(id="1", segmentation=[[10, 10, 40, 10, 40, 30, 10, 30]])],
         options=ScoringOptions(prompts="demo"),
     )
-    with start_redis(folder / "redis") as server, redis.Redis.from_url(server.url) as admin:
+    with RedisServer(folder / "redis") as server, redis.Redis.from_url(server.url) as admin:
         untyped: Any = admin
         untyped.execute_command("ACL", "SETUSER", "ops", "on", ">pw", *acl_rule(NAMESPACE).split())
         port = free_port()

@@ -26,7 +26,7 @@ from PIL import Image
 
 from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
-from maskscore.devstack import LocalServices, start_redis
+from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port
 from maskscore.ledger import Claim, Ledger
 from maskscore.ledger.worker_registry import WORKER_TTL_S, WorkerRegistry
@@ -450,7 +450,7 @@ def test_the_exporter_outlives_redis(tmp_path: Path) -> None:
     with exporter(f"redis://127.0.0.1:{port}/0", "outlive", tmp_path / "log") as (served, _):
         assert scrape(served)["maskscore_redis_up"] == 0
         for _ in range(2):
-            with start_redis(tmp_path / "redis", port=port, password=""):
+            with RedisServer(tmp_path / "redis", port=port, password=""):
                 until(lambda: scrape(served)["maskscore_redis_up"] == 1, "the exporter has found Redis")
                 assert scrape(served)["maskscore_jobs{state=waiting}"] == 0
             samples = scrape(served)
@@ -470,7 +470,7 @@ def test_a_worker_is_not_ready_while_it_loads_or_drains_or_redis_is_away(tmp_pat
         "MASKSCORE_GRACE_S": "60",
     }
     with (tmp_path / "log").open("wb") as log:
-        with start_redis(tmp_path / "redis", port=redis_port, password=""):
+        with RedisServer(tmp_path / "redis", port=redis_port, password=""):
             worker = subprocess.Popen(
                 ignoring("HUP", sys.executable, "-m", "maskscore", "worker"), env=environment, stdout=log, stderr=log
             )
@@ -484,7 +484,7 @@ def test_a_worker_is_not_ready_while_it_loads_or_drains_or_redis_is_away(tmp_pat
             worker.send_signal(signal.SIGHUP)
         until(lambda: "Redis has not answered for" in get(port, "/readyz")[1], "it is not ready without Redis")
         assert get(port, "/livez") == (200, "ok\n")
-        with start_redis(tmp_path / "redis", port=redis_port, password=""):
+        with RedisServer(tmp_path / "redis", port=redis_port, password=""):
             until(lambda: get(port, "/readyz")[0] == 200, "it is ready again")
             worker.terminate()
             until(lambda: "draining" in get(port, "/readyz")[1] or worker.poll() is not None, "it drains")

@@ -16,7 +16,7 @@ import redis
 from maskscore import AsyncClient, Client, Job
 from maskscore.broker.redis_connection import connect
 from maskscore.devstack.ports import free_port_pairs
-from maskscore.devstack.redis_server import start_redis
+from maskscore.devstack.redis_server import RedisServer
 from maskscore.errors import SettingsError
 from maskscore.exporter.ledger_exporter import run_exporter
 from maskscore.gateway.server import run_gateway
@@ -30,7 +30,7 @@ JOB = Job(image="s3://photos/a.jpg", masks="s3://masks/a.json")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # The nodes of a cluster talk on the port 10,000 above.
     port = free_port_pairs(1)[0][0]
-    with start_redis(tmp_path_factory.mktemp("cluster"), port=port, config={"cluster-enabled": "yes"}) as server:
+    with RedisServer(tmp_path_factory.mktemp("cluster"), port=port, config={"cluster-enabled": "yes"}) as server:
         yield server.url
 
 
@@ -89,7 +89,7 @@ def test_a_worker_and_a_pool_end_at_once(url: str, command: list[str]) -> None:
 
 
 def test_a_redis_without_cluster_mode_is_taken_with_both_protocols(tmp_path: Path) -> None:
-    with start_redis(tmp_path / "redis") as server:
+    with RedisServer(tmp_path / "redis") as server:
         for protocol in (2, 3):
             client: redis.Redis = connect(ClientSettings(redis_url=f"{server.url}?protocol={protocol}"))
             with client:

@@ -15,7 +15,7 @@ import redis
 from PIL import Image
 
 from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions, ServiceUnavailable
-from maskscore.devstack import LocalRedis, start_redis
+from maskscore.devstack import LocalRedis, RedisServer
 from maskscore.devstack.binaries import redis_server
 from maskscore.devstack.ports import free_port
 from maskscore.devstack.server_process import ServerProcess
@@ -87,10 +87,10 @@ def is_master(server: LocalRedis) -> bool:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
     auth = {"masterauth": PASSWORD}
-    with start_redis(tmp_path / "master", password=PASSWORD, config=auth) as master:
+    with RedisServer(tmp_path / "master", password=PASSWORD, config=auth) as master:
         follow = {**auth, "replicaof": f"127.0.0.1 {master.port}"}
         with (
-            start_redis(tmp_path / "replica", password=PASSWORD, config=follow) as replica,
+            RedisServer(tmp_path / "replica", password=PASSWORD, config=follow) as replica,
             start_sentinel(tmp_path / "sentinel", master) as sentinel,
             redis.Redis.from_url(replica.url) as asked,
         ):

@@ -9,15 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskscore.errors import SettingsError
-from maskscore.pool import (
-    BacklogSample,
-    PoolLimits,
-    RestartBackoff,
-    cpu_slots,
-    device_slots,
-    worker_slots,
-    workers_wanted,
-)
+from maskscore.pool import worker_slots
+from maskscore.pool.restart_backoff import RestartBackoff
+from maskscore.pool.scaling import BacklogSample, PoolLimits, workers_wanted
+from maskscore.pool.worker_slots import cpu_slots, device_slots
 
 LIMITS = PoolLimits(least=0, most=4, jobs_per_worker=10, cool_down_s=60)
 

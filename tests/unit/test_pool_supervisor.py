@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
-from maskscore.pool import BacklogSample, PoolLimits, RestartBackoff, Supervisor, WorkerSlot
+from maskscore.pool.restart_backoff import RestartBackoff
+from maskscore.pool.scaling import BacklogSample, PoolLimits
+from maskscore.pool.supervisor import Supervisor
 from maskscore.pool.worker_process import WorkerProcess
+from maskscore.pool.worker_slots import WorkerSlot
 
 # What a worker promises: it writes its file when it takes jobs, and drains on SIGTERM.
 WORKER = """
@@ -249,4 +252,4 @@ def test_the_third_signal_kills(stage: Stage) -> None:
             os.kill(os.getpid(), number)
 
     assert stage.play(scenario(), first=STUBBORN) == 0
-    assert [stage.count(words) for words in ("are hurried", "are killed", "SIGKILL")] == [1, 1, 1]
+    assert [stage.count(words) for words in ("give back what runs", "are killed", "SIGKILL")] == [1, 1, 1]

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from maskscore.broker.celery_queue import (
+    LANES,
     TASK_NAME,
     UNREACHABLE_ERRORS,
+    Lane,
     Sender,
     make_app,
     queue_keys,
     queued_messages,
 )
-from maskscore.broker.lanes import (
-    LANES,
-    Lane,
-)
-from maskscore.broker.redaction import (
-    public_url,
-    redacted,
-)
+from maskscore.broker.redaction import public_url, redacted
 from maskscore.broker.redis_connection import (
     ClusterModeError,
     connect,
@@ -26,14 +21,8 @@ from maskscore.broker.redis_connection import (
     redis_reason,
     refuse_cluster,
 )
-from maskscore.broker.redis_rights import (
-    missing_right,
-    refuse_missing_rights,
-)
-from maskscore.broker.sentinel import (
-    SentinelAddress,
-    parse_sentinel_url,
-)
+from maskscore.broker.redis_rights import missing_right, refuse_missing_rights
+from maskscore.broker.sentinel import SentinelAddress, parse_sentinel_url
 
 __all__ = [
     "LANES",

@@ -8,27 +8,30 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 
-from maskscore.broker.lanes import LANES, Lane
 from maskscore.broker.redaction import redacted
 from maskscore.broker.redis_connection import KEEPALIVE
 from maskscore.broker.sentinel import parse_sentinel_url
 from maskscore.errors import ServiceUnavailable
 from maskscore.settings import ClientSettings
 
-__all__ = ["TASK_NAME", "UNREACHABLE_ERRORS", "Sender", "make_app", "queue_keys", "queued_messages"]
+__all__ = ["LANES", "TASK_NAME", "UNREACHABLE_ERRORS", "Lane", "Sender", "make_app", "queue_keys", "queued_messages"]
 
 log = logging.getLogger(__name__)
 
 _RETRY: Final = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4}
 
 TASK_NAME: Final = "maskscore.score"
+Lane = Literal["high.again", "high", "normal.again", "normal", "low.again", "low"]
+"""The list of messages in Redis that a job's message is in: its priority, and whether it was queued before."""
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
+"""All lanes, in the order in which they are served."""
 UNREACHABLE_ERRORS: Final = (redis.ConnectionError, redis.TimeoutError, OperationalError)
 """What redis-py and Celery raise where Redis does not answer."""
 

@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 
 import click
 
-from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, refuse_cluster
+from maskscore.broker import public_url
 from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.worker import refuse_unknown_variables, with_demo_model
 from maskscore.errors import SettingsError
-from maskscore.ledger import Ledger, Sweeper
 from maskscore.observability import log_json_early, log_to_stderr
-from maskscore.pool import (
-    BacklogObserver,
-    PoolLimits,
-    Supervisor,
-    WorkerSlot,
-    available_cores,
-    cpu_slots,
-    device_slots,
-    find_devices,
-)
+from maskscore.pool import choose_slots, pool_limits, run_pool
 from maskscore.settings import PREFIX, WorkerSettings, load_settings
 
 __all__ = ["pool_command"]
 
 log = logging.getLogger("maskscore.pool")
-
-_LOAD_S = 600.0
-# A worker that hurries gives back what runs, for which Redis may take some seconds to answer.
-_BEYOND_GRACE_S = 20.0
 
 
 @click.command("pool")
@@ -61,7 +46,7 @@ _BEYOND_GRACE_S = 20.0
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks at the backlog.",
+    help="Seconds between two readings of the backlog.",
 )
 def pool_command(
     devices: str | None,
@@ -75,9 +60,9 @@ def pool_command(
 ) -> None:
     """Run one worker per device, as many as the backlog asks for.
 
-    Workers that die are started again. SIGTERM or Ctrl-C drains all of them (twice: in a hurry), SIGHUP replaces them
-    one by one, each when its successor takes jobs. All settings of `maskscore worker` but the device are passed on as
-    their MASKSCORE_... variables.
+    Workers that die are started again. SIGTERM or Ctrl-C drains all of them (twice: they give back what runs), SIGHUP
+    replaces them one by one, each when its successor takes jobs. All settings of `maskscore worker` but the device are
+    passed on as their MASKSCORE_... variables.
     """
     if devices is not None and workers is not None:
         raise click.UsageError("give either --devices or --workers")
@@ -91,8 +76,8 @@ def pool_command(
     for module in ("torch", "open_clip"):
         check_installed(module, "worker")
     log_to_stderr(settings.log_level, settings.log_format)
-    slots = _slots(devices, workers)
-    limits = _limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, slots)
+    slots = choose_slots(devices, workers)
+    limits = pool_limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, slots=len(slots))
     if settings.weights is None:
         # Each worker would say so, and be started again and again.
         raise SettingsError(
@@ -112,56 +97,4 @@ def pool_command(
         public_url(settings.redis_url),
         settings.namespace,
     )
-    sys.exit(_supervise(settings, slots, limits, every))
-
-
-def _supervise(settings: WorkerSettings, slots: list[WorkerSlot], limits: PoolLimits, every_s: float) -> int:
-    client = connect(settings)
-    refuse_cluster(client, settings)
-    ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-    demand = BacklogObserver(ledger, every_s=every_s, keep_s=limits.cool_down_s)
-    # With no worker, nobody else would send the messages of jobs that are due again or were given back.
-    app = make_app(settings)
-    name = f"{socket.gethostname()}-{os.getpid()}-pool"
-    sweeper = Sweeper(ledger, Sender(app), settings, name=name, queue_keys=queue_keys(app, settings.namespace))
-    supervisor = Supervisor(
-        slots,
-        [sys.executable, "-m", "maskscore", "worker"],
-        os.environ,
-        demand.seen,
-        limits,
-        load_s=_LOAD_S,
-        drain_s=settings.grace_s + _BEYOND_GRACE_S,
-    )
-    for thread in (demand, sweeper):
-        thread.start()
-    try:
-        return supervisor.run()
-    finally:
-        for thread in (sweeper, demand):
-            thread.close()
-
-
-def _slots(devices: str | None, workers: int | None) -> list[WorkerSlot]:
-    if workers is not None:
-        return cpu_slots(workers, available_cores())
-    named = [name.strip() for name in (devices or "auto").split(",") if name.strip()]
-    if named == ["auto"]:
-        named = find_devices()
-    if named == ["cpu"]:
-        return cpu_slots(1, available_cores())
-    return device_slots(named)
-
-
-def _limits(
-    least: int, most: int | None, jobs_per_worker: int, cool_down_s: float, slots: list[WorkerSlot]
-) -> PoolLimits:
-    most = len(slots) if most is None else most
-    if not slots:
-        raise SettingsError("--devices: no device is named. Give cuda:0,cuda:1 or the like, or auto.")
-    if not least <= most <= len(slots):
-        raise SettingsError(
-            f"--min {least} and --max {most} do not fit {len(slots)} devices: 0 <= min <= max <= devices. "
-            "A device that is named twice holds two workers."
-        )
-    return PoolLimits(least, most, jobs_per_worker, cool_down_s)
+    sys.exit(run_pool(settings, slots, limits, every_s=every))

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from maskscore.broker import Sender, connect, make_app, redis_errors
 from maskscore.client.polling import Deadline, pages
-from maskscore.errors import (
-    JobFailed,
-    JobNotFound,
-    WaitTimeout,
-)
+from maskscore.errors import JobFailed, JobNotFound, WaitTimeout
 from maskscore.ledger import (
     Backlog,
     DeadLetter,
@@ -81,9 +76,7 @@ class JobClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

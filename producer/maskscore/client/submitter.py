@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from maskscore.broker import Sender, redis_errors
 from maskscore.client.content_id import digest_of
-from maskscore.errors import (
-    JobConflict,
-    PayloadTooLarge,
-    QueueFull,
-    TooManyBatches,
-)
-from maskscore.ledger import (
-    Ledger,
-    Submission,
-    Submitted,
-)
+from maskscore.errors import JobConflict, PayloadTooLarge, QueueFull, TooManyBatches
+from maskscore.ledger import Ledger, Submission, Submitted
 from maskscore.observability import open_tracing
 from maskscore.schema import Job, MasksRef, pack
 from maskscore.settings import ClientSettings
@@ -45,29 +37,19 @@ class Submitter:
         ``retry_also`` run again however they ended.
         """
         tracing = open_tracing("maskscore-producer")
-        if tracing is None:
-            self._submit_traced(jobs, batch_id, None, retry_failed, retry_also)
-            return
         attributes: dict[str, Any] = {"messaging.batch.message_count": len(jobs)}
         attributes |= {"maskscore.batch_id": batch_id} if batch_id else {"maskscore.job_id": jobs[0].job_id}
-        with tracing.submit(attributes) as traceparent:
-            self._submit_traced(jobs, batch_id, traceparent, retry_failed, retry_also)
+        with tracing.submit(attributes) if tracing else nullcontext() as traceparent:
+            submissions = [
+                replace(
+                    self._submission(job, batch_id, traceparent),
+                    replaces="ended" if job.job_id in retry_also else "failed" if retry_failed else None,
+                )
+                for job in jobs
+            ]
+            self._send(jobs, submissions, batch_id, retry_failed)
 
-    def _submit_traced(
-        self,
-        jobs: list[Job],
-        batch_id: str | None,
-        traceparent: str | None,
-        retry_failed: bool,
-        retry_also: Collection[str],
-    ) -> None:
-        submissions = [
-            replace(
-                self._submission(job, batch_id, traceparent),
-                replaces="ended" if job.job_id in retry_also else "failed" if retry_failed else None,
-            )
-            for job in jobs
-        ]
+    def _send(self, jobs: list[Job], submissions: list[Submission], batch_id: str | None, retry_failed: bool) -> None:
         with redis_errors(self._settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self._settings.queue_limit)
             pairs = list(zip(jobs, outcomes, strict=True))

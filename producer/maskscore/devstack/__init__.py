@@ -18,11 +18,9 @@ They are for one machine and its user: SeaweedFS checks signatures on its S3 por
 from __future__ import annotations
 
 from maskscore.devstack.local_services import LocalServices, write_for_owner
-from maskscore.devstack.local_worker import (
-    start_worker,
-)
-from maskscore.devstack.redis_server import LocalRedis, start_redis
-from maskscore.devstack.s3_server import LocalS3, start_s3
+from maskscore.devstack.local_worker import start_worker
+from maskscore.devstack.redis_server import LocalRedis, RedisServer
+from maskscore.devstack.s3_server import LocalS3, S3Server
 from maskscore.devstack.server_process import LocalServiceError
 
 __all__ = [
@@ -30,8 +28,8 @@ __all__ = [
     "LocalS3",
     "LocalServiceError",
     "LocalServices",
-    "start_redis",
-    "start_s3",
+    "RedisServer",
+    "S3Server",
     "start_worker",
     "write_for_owner",
 ]

@@ -7,36 +7,18 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from maskscore.devstack.server_process import ServerProcess
 
-__all__ = ["LocalWorker", "start_worker"]
+__all__ = ["start_worker"]
 
 _LOADING_SECONDS = 180.0
 _DRAIN_SECONDS = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalWorker:
-    """A worker that is taking jobs; ``log`` is the file that it writes to."""
-
-    pid: int
-    log: Path
-    _process: ServerProcess
-
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.alive()
-
-    def log_tail(self) -> str:
-        """The last lines of the log."""
-        return self._process.log_tail()
-
-
 @contextmanager
-def start_worker(environment: Mapping[str, str], directory: Path | None = None) -> Iterator[LocalWorker]:
+def start_worker(environment: Mapping[str, str], directory: Path | None = None) -> Iterator[ServerProcess]:
     """Start ``maskscore worker`` with these variables above the present ones, and wait until it takes jobs.
 
     It runs in ``directory`` (a temporary one where none is given). At the end of the ``with`` block it is sent
@@ -54,6 +36,6 @@ def start_worker(environment: Mapping[str, str], directory: Path | None = None) 
                 {**os.environ, **environment, "MASKSCORE_READY_FILE": str(ready), "TMPDIR": temporary},
             )
             process.wait_until(ready.exists, _LOADING_SECONDS)
-            yield LocalWorker(process.pid, folder / "worker.log", process)
+            yield process
         finally:
             process.stop(grace=_DRAIN_SECONDS)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -42,7 +41,18 @@ class LocalRedis:
 
 
 class RedisServer(Server[LocalRedis]):
-    """See `start_redis`."""
+    """Runs a Redis in ``directory`` for the length of the block; its data stays there for the next one.
+
+    Parameters
+    ----------
+    directory: holds the append-only file, ``redis.conf`` and ``redis.log``; made if absent.
+    port: ``None`` for a free one. Giving back an earlier server's ``port`` and ``password`` is a restart.
+    password: ``None`` for a random one, ``""`` for none; letters and digits only.
+    config: further lines of ``redis.conf``, value in the file's own syntax; they win over the defaults.
+
+    The block may kill the server (``os.kill(redis.pid, …)``) and start another in the same directory.
+    Raises `LocalServiceError`.
+    """
 
     name = "Redis"
     port_taken = "address already in use"
@@ -55,6 +65,8 @@ class RedisServer(Server[LocalRedis]):
         password: str | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
+        if password and not password.isalnum():
+            raise LocalServiceError("a local Redis takes a password of letters and digits only: choose another.")
         super().__init__(ServerProcess(self.name, directory, "redis.log"), port)
         self._directory = directory.absolute()
         self._bound = port or 0
@@ -114,33 +126,3 @@ class RedisServer(Server[LocalRedis]):
     def _address(self) -> LocalRedis:
         credentials = f":{self._password}@" if self._password else ""
         return LocalRedis(url=f"redis://{credentials}127.0.0.1:{self._bound}/0", pid=self._process.pid)
-
-
-@contextmanager
-def start_redis(
-    directory: Path,
-    *,
-    port: int | None = None,
-    password: str | None = None,
-    config: Mapping[str, str] | None = None,
-) -> Iterator[LocalRedis]:
-    """Runs a Redis in ``directory`` for the length of the block; its data stays there for the next one.
-
-    Parameters
-    ----------
-    directory: holds the append-only file, ``redis.conf`` and ``redis.log``; made if absent.
-    port: ``None`` for a free one. Giving back an earlier server's ``port`` and ``password`` is a restart.
-    password: ``None`` for a random one, ``""`` for none; letters and digits only.
-    config: further lines of ``redis.conf``, value in the file's own syntax; they win over the defaults.
-
-    The block may kill the server (``os.kill(redis.pid, …)``) and start another in the same directory.
-    Raises `LocalServiceError`.
-    """
-    if password and not password.isalnum():
-        raise LocalServiceError("a local Redis takes a password of letters and digits only: choose another.")
-    server = RedisServer(directory, port=port, password=password, config=config)
-    try:
-        server.launch()
-        yield server.wait()
-    finally:
-        server.stop()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +54,16 @@ class LocalS3:
 
 
 class S3Server(Server[LocalS3]):
-    """See `start_s3`."""
+    """Runs an S3 server in ``directory`` for the length of the block; its data stays there for the next one.
+
+    Parameters
+    ----------
+    directory: holds the objects and ``s3.log``; made if absent.
+    port: of the S3 endpoint; ``None`` for a free one.
+    access_key, secret_key: ``None`` for a fixed key with a random secret.
+
+    Raises `LocalServiceError`.
+    """
 
     name = "SeaweedFS"
     port_taken = "port allocation failed"
@@ -127,29 +134,3 @@ def client(s3: LocalS3, *, timeout: float = 30) -> Any:
     return private_s3_client(
         s3.endpoint_url, access_key=s3.access_key, secret_key=s3.secret_key, region=s3.region, timeout_s=timeout
     )
-
-
-@contextmanager
-def start_s3(
-    directory: Path,
-    *,
-    port: int | None = None,
-    access_key: str | None = None,
-    secret_key: str | None = None,
-) -> Iterator[LocalS3]:
-    """Runs an S3 server in ``directory`` for the length of the block; its data stays there for the next one.
-
-    Parameters
-    ----------
-    directory: holds the objects and ``s3.log``; made if absent.
-    port: of the S3 endpoint; ``None`` for a free one.
-    access_key, secret_key: ``None`` for a fixed key with a random secret.
-
-    Raises `LocalServiceError`.
-    """
-    server = S3Server(directory, port=port, access_key=access_key, secret_key=secret_key)
-    try:
-        server.launch()
-        yield server.wait()
-    finally:
-        server.stop()

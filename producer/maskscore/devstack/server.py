@@ -14,7 +14,10 @@ Address = TypeVar("Address")
 
 
 class Server(ABC, Generic[Address]):
-    """A server whose start has two steps, `launch` and `wait`, so that several can start side by side."""
+    """A context manager that runs a server and gives its address.
+
+    The start has two steps, `launch` and `wait`, so that several can start side by side.
+    """
 
     name: str
     port_taken: str
@@ -23,6 +26,17 @@ class Server(ABC, Generic[Address]):
     def __init__(self, process: ServerProcess, port: int | None) -> None:
         self._process = process
         self._port = port
+
+    def __enter__(self) -> Address:
+        try:
+            self.launch()
+            return self.wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @abstractmethod
     def launch(self) -> None:

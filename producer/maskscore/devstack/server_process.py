@@ -6,7 +6,6 @@ import atexit
 import fcntl
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from maskscore.errors import MaskscoreError
-from maskscore.processes import deferred_signals, launch
+from maskscore.processes import child_command, deferred_signals
 
 POLL_SECONDS = 0.02
 LOCK_SECONDS = 2.0
@@ -48,7 +47,7 @@ class ServerProcess:
     def __init__(self, name: str, directory: Path, log: str) -> None:
         self._name = name
         self._directory = directory.absolute()
-        self._log = self._directory / log
+        self.log = self._directory / log
         self._log_start = 0
         self._owner = 0
         self._popen: subprocess.Popen[bytes] | None = None
@@ -78,13 +77,11 @@ class ServerProcess:
     def _spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         # The kernel signals a child when the thread that made it ends, so only the main one may ask for it.
         in_main_thread = threading.current_thread() is threading.main_thread()
-        die_with_parent = sys.platform == "linux" and in_main_thread
-        launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), "01"[die_with_parent]]
-        with (self._directory / "lock").open("wb") as lock, self._log.open("ab") as log:
-            self._take(lock)
+        with (self._directory / "lock").open("wb") as lock, self.log.open("ab") as log:
+            self._lock_directory(lock)
             self._log_start = log.tell()
             self._popen = subprocess.Popen(
-                [*launcher, *command],
+                child_command(command, die_with_parent=in_main_thread),
                 cwd=self._directory,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -97,7 +94,7 @@ class ServerProcess:
         self._owner = os.getpid()
         atexit.register(self.stop)
 
-    def _take(self, lock: BinaryIO) -> None:
+    def _lock_directory(self, lock: BinaryIO) -> None:
         # The threads of a server that was killed may hold the lock for some milliseconds longer than its pid lives.
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
@@ -123,7 +120,7 @@ class ServerProcess:
                 log = self.log_tail()
                 raise ServerDiedError(
                     f"{self._name} ended with status {status} before it answered. Correct what its log "
-                    f"{self._log} says; the last lines:\n{log}",
+                    f"{self.log} says; the last lines:\n{log}",
                     log,
                 )
             if answers():
@@ -131,7 +128,7 @@ class ServerProcess:
             if time.monotonic() > deadline:
                 raise LocalServiceError(
                     f"{self._name} did not answer within {timeout:g} s. Try again when the machine is "
-                    f"less busy, or correct what its log {self._log} says; the last lines:\n{self.log_tail()}"
+                    f"less busy, or correct what its log {self.log} says; the last lines:\n{self.log_tail()}"
                 )
             time.sleep(POLL_SECONDS)
 
@@ -142,7 +139,7 @@ class ServerProcess:
     def log_tail(self) -> str:
         """The last lines that the server has written since its start."""
         try:
-            with self._log.open("rb") as log:
+            with self.log.open("rb") as log:
                 log.seek(self._log_start)
                 lines = log.read().decode("utf-8", "replace").splitlines()
         except OSError as error:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from maskscore.exporter.http_endpoint import (
-    Endpoint,
-)
-from maskscore.exporter.ledger_exporter import (
-    run_exporter,
-)
-from maskscore.exporter.prometheus import (
-    counter,
-    family,
-    gauge,
-    histogram,
-    new_registry,
-    sweep_counters,
-)
+from maskscore.exporter.http_endpoint import Endpoint
+from maskscore.exporter.ledger_exporter import run_exporter
+from maskscore.exporter.prometheus import counter, gauge, gauge_family, histogram, new_registry, sweep_counters
 
 __all__ = [
     "Endpoint",
     "counter",
-    "family",
     "gauge",
+    "gauge_family",
     "histogram",
     "new_registry",
     "run_exporter",

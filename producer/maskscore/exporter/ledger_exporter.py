@@ -21,9 +21,9 @@ from redis.retry import Retry
 from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, redis_reason, refuse_cluster
 from maskscore.errors import FailureCode
 from maskscore.exporter.http_endpoint import Endpoint
-from maskscore.exporter.prometheus import counter_family, family, new_registry, sweep_counters
+from maskscore.exporter.prometheus import counter_family, gauge_family, new_registry, sweep_counters
 from maskscore.ledger import Ledger, Sweeper, WorkerRegistry
-from maskscore.observability import DEAD_LETTERS, JOBS, JOBS_ENDED, OLDEST_WAITING, REDIS_UP, WORKERS
+from maskscore.observability.metrics import DEAD_LETTERS, JOBS, JOBS_ENDED, OLDEST_WAITING, REDIS_UP, WORKERS
 from maskscore.settings import WorkerSettings
 
 __all__ = ["DEFAULT_PORT", "LedgerCollector", "run_exporter"]
@@ -92,7 +92,7 @@ class LedgerCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Name the metrics without asking Redis."""
-        yield from map(family, (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, REDIS_UP))
+        yield from map(gauge_family, (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, REDIS_UP))
         yield counter_family(JOBS_ENDED)
 
     def collect(self) -> Iterator[Metric]:
@@ -103,10 +103,10 @@ class LedgerCollector(Collector):
             workers = self._workers.count()
         except redis.RedisError as error:
             log.warning("Redis did not answer a scrape: %s", redis_reason(error))
-            yield _one(family(REDIS_UP), 0)
+            yield _with_value(gauge_family(REDIS_UP), 0)
             return
-        yield _one(family(REDIS_UP), 1)
-        jobs = family(JOBS)
+        yield _with_value(gauge_family(REDIS_UP), 1)
+        jobs = gauge_family(JOBS)
         for state, count in (
             ("waiting", backlog.waiting),
             ("running", backlog.running),
@@ -118,11 +118,11 @@ class LedgerCollector(Collector):
         for (state, code), count in {**dict.fromkeys(_ENDS, 0), **totals}.items():
             ended.add_metric([state, code], count)
         yield ended
-        yield _one(family(DEAD_LETTERS), backlog.dead)
-        yield _one(family(OLDEST_WAITING), backlog.oldest_waiting_s)
-        yield _one(family(WORKERS), workers)
+        yield _with_value(gauge_family(DEAD_LETTERS), backlog.dead)
+        yield _with_value(gauge_family(OLDEST_WAITING), backlog.oldest_waiting_s)
+        yield _with_value(gauge_family(WORKERS), workers)
 
 
-def _one(gauge: GaugeMetricFamily, value: float) -> GaugeMetricFamily:
+def _with_value(gauge: GaugeMetricFamily, value: float) -> GaugeMetricFamily:
     gauge.add_metric([], value)
     return gauge

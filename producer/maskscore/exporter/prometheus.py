@@ -16,9 +16,9 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from maskscore.ledger import SweepResult
-from maskscore.observability import SWEEPER_LAPSED, SWEEPER_POISONED, SWEEPER_STRANDED, SWEEPER_STRAYS, Metric
+from maskscore.observability.metrics import SWEEPER_LAPSED, SWEEPER_POISONED, SWEEPER_STRANDED, SWEEPER_STRAYS, Metric
 
-__all__ = ["counter", "counter_family", "family", "gauge", "histogram", "new_registry", "sweep_counters"]
+__all__ = ["counter", "counter_family", "gauge", "gauge_family", "histogram", "new_registry", "sweep_counters"]
 
 # One more time series per label set, which nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -47,7 +47,7 @@ def histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
     return Histogram(metric.name, metric.help, list(metric.labels), registry=registry, buckets=metric.buckets)
 
 
-def family(metric: Metric) -> GaugeMetricFamily:
+def gauge_family(metric: Metric) -> GaugeMetricFamily:
     """Return a gauge whose samples a collector adds at each scrape."""
     return GaugeMetricFamily(metric.name, metric.help, labels=list(metric.labels))
 

@@ -4,15 +4,9 @@ Needs the extra ``gateway``. A gateway is stateless: everything is in Redis, so 
 side.
 """
 
-from maskscore.gateway.app import (
-    make_app,
-)
-from maskscore.gateway.openapi import (
-    openapi_document,
-)
-from maskscore.gateway.server import (
-    run_gateway,
-)
+from maskscore.gateway.app import make_app
+from maskscore.gateway.openapi import openapi_document
+from maskscore.gateway.server import run_gateway
 
 __all__ = [
     "make_app",

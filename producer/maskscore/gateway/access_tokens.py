@@ -66,11 +66,6 @@ class Tokens:
                 found = Identity(name, digest)
         return found
 
-    def name_of(self, token: str) -> str | None:
-        """Return the name of :meth:`identify`."""
-        identity = self.identify(token)
-        return identity.name if identity else None
-
     def knows(self, identity: Identity) -> bool:
         """Whether the token is still one of these, under the same name."""
         return self._all.get(identity.name) == identity.digest
@@ -149,8 +144,8 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """Whether this address or name is this machine's own, which no other machine can reach."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host == "localhost" or host.endswith(".localhost")

@@ -7,7 +7,6 @@ and ``Sec-Fetch-Site`` do, which a page cannot choose.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -62,7 +61,7 @@ class AllowedHosts:
             return True
         if self._named:
             return host in self._named
-        return not self._loopback or _is_loopback_name(host)
+        return not self._loopback or (host is not None and is_loopback(host))
 
     def _from_elsewhere(self, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -77,12 +76,3 @@ def _host_of(url: str) -> str | None:
         return urlsplit(url).hostname
     except ValueError:
         return None
-
-
-def _is_loopback_name(host: str | None) -> bool:
-    if host is None:
-        return False
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

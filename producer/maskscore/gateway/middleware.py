@@ -13,7 +13,7 @@ from maskscore.exporter import counter, gauge, histogram
 from maskscore.gateway.allowed_hosts import AllowedHosts
 from maskscore.gateway.authentication import leave
 from maskscore.gateway.problems import ProblemError, answer
-from maskscore.observability import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
+from maskscore.observability.metrics import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
 
 __all__ = ["RequestMiddleware"]
 

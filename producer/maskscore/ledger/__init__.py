@@ -34,9 +34,7 @@ from maskscore.ledger.records import (
     Submitted,
     SweepResult,
 )
-from maskscore.ledger.sweeper import (
-    Sweeper,
-)
+from maskscore.ledger.sweeper import Sweeper
 from maskscore.ledger.transitions import Ledger, new_token
 from maskscore.ledger.worker_registry import (
     HEARTBEAT_INTERVAL_S,

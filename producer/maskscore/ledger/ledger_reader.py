@@ -10,9 +10,7 @@ from typing import Any
 
 import redis
 
-from maskscore.broker import (
-    LANES,
-)
+from maskscore.broker import LANES
 from maskscore.errors import JobNotFound
 from maskscore.ledger.records import (
     Backlog,

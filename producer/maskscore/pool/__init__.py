@@ -9,28 +9,8 @@ The pool's own process needs no PyTorch. It is for machines without Kubernetes; 
 
 from __future__ import annotations
 
-from maskscore.pool.backlog_observer import BacklogObserver
-from maskscore.pool.restart_backoff import RestartBackoff
-from maskscore.pool.scaling import BacklogSample, PoolLimits, workers_wanted
-from maskscore.pool.supervisor import Supervisor
-from maskscore.pool.worker_slots import (
-    WorkerSlot,
-    available_cores,
-    cpu_slots,
-    device_slots,
-    find_devices,
-)
+from maskscore.pool.local_pool import run_pool
+from maskscore.pool.scaling import pool_limits
+from maskscore.pool.worker_slots import choose_slots
 
-__all__ = [
-    "BacklogObserver",
-    "BacklogSample",
-    "PoolLimits",
-    "RestartBackoff",
-    "Supervisor",
-    "WorkerSlot",
-    "available_cores",
-    "cpu_slots",
-    "device_slots",
-    "find_devices",
-    "workers_wanted",
-]
+__all__ = ["choose_slots", "pool_limits", "run_pool"]

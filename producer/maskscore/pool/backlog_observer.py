@@ -23,8 +23,8 @@ class BacklogObserver:
 
     Parameters
     ----------
-    every_s: seconds between two observations.
-    keep_s: seconds for which an observation is kept; the cool-down at least.
+    every_s: seconds between two samples.
+    keep_s: seconds for which a sample is kept; the cool-down at least.
     """
 
     def __init__(self, ledger: Ledger, *, every_s: float, keep_s: float) -> None:
@@ -34,7 +34,7 @@ class BacklogObserver:
         self._samples: deque[BacklogSample] = deque()
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="demand", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -45,13 +45,13 @@ class BacklogObserver:
         self._closing.set()
         self._thread.join()
 
-    def seen(self) -> list[BacklogSample]:
-        """Return the kept observations, the latest last."""
+    def samples(self) -> list[BacklogSample]:
+        """Return the kept samples, the latest last."""
         with self._lock:
             return list(self._samples)
 
     def observe(self) -> None:
-        """Make one observation."""
+        """Take one sample."""
         jobs = self._count()
         now = time.monotonic()
         with self._lock:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["BacklogSample", "PoolLimits", "workers_for", "workers_wanted"]
+from maskscore.errors import SettingsError
+
+__all__ = ["BacklogSample", "PoolLimits", "pool_limits", "workers_for", "workers_wanted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,22 @@ class PoolLimits:
     most: int
     jobs_per_worker: int
     cool_down_s: float
+
+
+def pool_limits(least: int, most: int | None, jobs_per_worker: int, cool_down_s: float, *, slots: int) -> PoolLimits:
+    """Return the limits of a pool with so many slots; ``most`` is their number where it is ``None``.
+
+    Raises :class:`~maskscore.errors.SettingsError` where they do not fit.
+    """
+    most = slots if most is None else most
+    if not slots:
+        raise SettingsError("--devices: no device is named. Give cuda:0,cuda:1 or the like, or auto.")
+    if not least <= most <= slots:
+        raise SettingsError(
+            f"--min {least} and --max {most} do not fit {slots} devices: 0 <= min <= max <= devices. "
+            "A device that is named twice holds two workers."
+        )
+    return PoolLimits(least, most, jobs_per_worker, cool_down_s)
 
 
 @dataclass(frozen=True, slots=True)

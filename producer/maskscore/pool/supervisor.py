@@ -48,7 +48,7 @@ class Supervisor:
     ----------
     slots: where workers may run, one at each; while one is replaced or drains, there may be two.
     command, environment: what a worker is; the slot's variables go over the latter.
-    seen: returns the observations of the backlog.
+    samples: returns the latest samples of the backlog.
     load_s: seconds that a worker may take until it takes jobs; then it is killed and counts as dead.
     drain_s: seconds that a worker may take to drain, more than its own grace; then it is killed.
     restarts: makes the memory of one slot's deaths.
@@ -59,7 +59,7 @@ class Supervisor:
         slots: Sequence[WorkerSlot],
         command: Sequence[str],
         environment: Mapping[str, str],
-        seen: Callable[[], Sequence[BacklogSample]],
+        samples: Callable[[], Sequence[BacklogSample]],
         limits: PoolLimits,
         *,
         load_s: float,
@@ -69,7 +69,7 @@ class Supervisor:
         self._slots = [(slot, restarts()) for slot in slots]
         self._command = command
         self._environment = environment
-        self._samples = seen
+        self._samples = samples
         self._limits = limits
         self._load_s = load_s
         self._drain_s = drain_s
@@ -87,8 +87,8 @@ class Supervisor:
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, and return the exit code when the last worker has ended.
 
-        A second signal hurries the workers (they give back what runs), a third one kills them. SIGHUP replaces every
-        worker by a new one. Where no worker could ever start, its exit code is returned.
+        At a second signal the workers give back what runs, at a third one they are killed. SIGHUP replaces every worker
+        by a new one. Where no worker could ever start, its exit code is returned.
         """
         with tempfile.TemporaryDirectory(prefix="maskscore-pool-") as folder, self._queued_signals():
             self._folder = Path(folder)
@@ -135,11 +135,11 @@ class Supervisor:
     def _stop(self, now: float) -> None:
         self._stops += 1
         if self._stops == 1:
-            log.info("stopping; workers that finish what runs: %d (a second signal hurries them)", len(self._members))
+            log.info("stopping; workers that finish what runs: %d (a second signal ends them)", len(self._members))
             for member in self._members:
                 self._drain(member, now)
             return
-        log.warning("the workers %s", "are hurried" if self._stops == 2 else "are killed")
+        log.warning("the workers %s", "give back what runs" if self._stops == 2 else "are killed")
         for member in self._members:
             member.process.terminate() if self._stops == 2 else member.process.kill()
 
@@ -195,10 +195,10 @@ class Supervisor:
             self._to_replace.pop(0)
 
     def _scale(self, now: float) -> None:
-        seen = self._samples()
-        target = workers_wanted(seen, self._target, self._limits)
+        samples = self._samples()
+        target = workers_wanted(samples, self._target, self._limits)
         if target != self._target:
-            jobs = seen[-1].jobs if seen else None
+            jobs = samples[-1].jobs if samples else None
             log.info("jobs: %s; workers: %d → %d", "unknown" if jobs is None else jobs, self._target, target)
             self._target = target
         staying = self._staying()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maskscore.pool.worker_slots import WorkerSlot
-from maskscore.processes import deferred_signals, launch
+from maskscore.processes import child_command, deferred_signals
 
 __all__ = ["WorkerProcess", "exit_reason"]
 
@@ -37,11 +37,10 @@ class WorkerProcess:
         self.number = number
         self.slot = slot
         self._ready_file = folder / f"ready-{number}"
-        launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), "01"[sys.platform == "linux"]]
         # An interrupt between fork and the note of the pid would leave a process that nobody knows.
         with deferred_signals():
             self._popen = subprocess.Popen(
-                [*launcher, *command],
+                child_command(command, die_with_parent=True),
                 env={**environment, **slot.environment, "MASKSCORE_READY_FILE": str(self._ready_file)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -51,7 +50,7 @@ class WorkerProcess:
             )
         try:
             self._pin()
-            self._output_thread = threading.Thread(target=self._forward_output, name=f"voice-{number}", daemon=True)
+            self._output_thread = threading.Thread(target=self._forward_output, name=f"output-{number}", daemon=True)
             self._output_thread.start()
         except BaseException:
             # Nobody would know of it.
@@ -76,7 +75,7 @@ class WorkerProcess:
         return self._ready_file.exists()
 
     def terminate(self) -> None:
-        """Ask it to drain; asked again, it hurries."""
+        """Ask it to drain; asked again, it gives back what runs."""
         self._popen.terminate()
 
     def kill(self) -> None:
@@ -103,10 +102,10 @@ class WorkerProcess:
             for line in lines:
                 text = line.decode("utf-8", "replace")
                 # A worker that logs JSON says in each object who it is.
-                voiced = text if text.startswith("{") else f"[{self.slot.name} #{self.number}] {text}"
+                line_shown = text if text.startswith("{") else f"[{self.slot.name} #{self.number}] {text}"
                 # A worker must not wait because nobody reads what the pool says.
                 with contextlib.suppress(OSError, ValueError):
-                    sys.stderr.write(voiced)
+                    sys.stderr.write(line_shown)
                     sys.stderr.flush()
 
 

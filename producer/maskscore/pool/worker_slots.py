@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from maskscore.errors import SettingsError
 
-__all__ = ["WorkerSlot", "available_cores", "cpu_slots", "device_slots", "find_devices"]
+__all__ = ["WorkerSlot", "available_cores", "choose_slots", "cpu_slots", "device_slots", "find_devices"]
 
 _ASK = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 _ASK_TIMEOUT_S = 300.0
@@ -42,6 +42,21 @@ def find_devices() -> list[str]:
     except subprocess.TimeoutExpired:
         reason = f"no answer within {_ASK_TIMEOUT_S:g} s"
     raise SettingsError(f"PyTorch could not say which devices there are: {reason}. Name them: --devices cuda:0,cuda:1.")
+
+
+def choose_slots(devices: str | None, workers: int | None) -> list[WorkerSlot]:
+    """Return the slots for ``workers`` CPU workers, or for devices: ``cuda:0,cuda:1``, ``cpu``, ``auto`` (``None``).
+
+    Raises :class:`~maskscore.errors.SettingsError` as :func:`find_devices` and :func:`device_slots` do.
+    """
+    if workers is not None:
+        return cpu_slots(workers, available_cores())
+    named = [name.strip() for name in (devices or "auto").split(",") if name.strip()]
+    if named == ["auto"]:
+        named = find_devices()
+    if named == ["cpu"]:
+        return cpu_slots(1, available_cores())
+    return device_slots(named)
 
 
 def device_slots(devices: Iterable[str]) -> list[WorkerSlot]:

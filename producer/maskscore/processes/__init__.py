@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from maskscore.processes.signals import (
-    deferred_signals,
-    enable_interrupts,
-)
+from maskscore.processes.parent_death import child_command
+from maskscore.processes.signals import deferred_signals, enable_interrupts
 
-__all__ = [
-    "deferred_signals",
-    "enable_interrupts",
-]
+__all__ = ["child_command", "deferred_signals", "enable_interrupts"]

@@ -17,7 +17,7 @@ import redis
 
 from maskscore.broker import connect
 from maskscore.client import Client
-from maskscore.devstack import start_redis
+from maskscore.devstack import RedisServer
 from maskscore.ledger import Ledger, new_token
 from maskscore.prompts import load_builtin
 from maskscore.schema import (
@@ -49,7 +49,7 @@ def measure(jobs: int = 1000) -> dict[str, float]:
 
     Raises :class:`~maskscore.devstack.LocalServiceError` where there is no Redis to start.
     """
-    with tempfile.TemporaryDirectory() as folder, start_redis(Path(folder), config={"appendonly": "no"}) as server:
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder), config={"appendonly": "no"}) as server:
         by_uri = [_fill(server.url, jobs, masks, inline=False) for masks in (_FEW, _MANY)]
         inline = [_fill(server.url, jobs, masks, inline=True) for masks in (_FEW, _MANY)]
     few, many = by_uri

@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from maskscore.errors import FailureCode, SkipCode
-from maskscore.exporter import counter, family, gauge, histogram, new_registry, sweep_counters
+from maskscore.exporter import counter, gauge, gauge_family, histogram, new_registry, sweep_counters
 from maskscore.ledger import Claim
 from maskscore.observability import metrics as declared
 from maskscore_worker.telemetry.gpu_usage import GpuUsage
@@ -110,17 +110,17 @@ class _Gpu(Collector):
         self._gpu = gpu
 
     def describe(self) -> Iterator[Metric]:
-        yield from map(family, (declared.DEVICE_MEMORY, declared.DEVICE_UTILIZATION))
+        yield from map(gauge_family, (declared.DEVICE_MEMORY, declared.DEVICE_UTILIZATION))
 
     def collect(self) -> Iterator[Metric]:
         use = self._gpu()
         if use is None:
             return
-        memory = family(declared.DEVICE_MEMORY)
+        memory = gauge_family(declared.DEVICE_MEMORY)
         memory.add_metric(["used"], use.memory_used)
         memory.add_metric(["total"], use.memory_total)
         yield memory
         if use.utilization is not None:
-            busy = family(declared.DEVICE_UTILIZATION)
+            busy = gauge_family(declared.DEVICE_UTILIZATION)
             busy.add_metric([], use.utilization)
             yield busy

@@ -1,4 +1,4 @@
-"""Turns itself into a server that dies with its parent: ``launch.py PARENT_PID 0|1 PROGRAM ARGUMENT…``.
+"""Child processes that die with their parent: ``parent_death.py PARENT_PID 0|1 PROGRAM ARGUMENT…`` becomes one.
 
 A program of its own rather than ``preexec_fn``, which may deadlock when the parent has threads. It needs the
 standard library only, so that it can run with ``python -I -S`` and starts in some 20 ms.
@@ -10,8 +10,20 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
+
+__all__ = ["child_command"]
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def child_command(command: Sequence[str], *, die_with_parent: bool) -> list[str]:
+    """Return the command line of a child process of this one that runs ``command``, program path first.
+
+    With ``die_with_parent`` the kernel kills it when the thread that started it ends; Linux only.
+    """
+    asked = "1" if die_with_parent and sys.platform == "linux" else "0"
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), asked, *command]
 
 
 def main() -> None:
