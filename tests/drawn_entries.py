@@ -26,7 +26,7 @@ from maskscore_worker.demo.scenes import Scene, draw_scene
 __all__ = ["drawn_entries"]
 
 _MODEL = ModelIdentity(
-    architecture="ViT-B-32", weights_digest="sha256:" + "0" * 64, image_size=224, precision="fp32", crop_mode="fast"
+    architecture="ViT-B-32", weights_digest="sha256:" + "0" * 64, image_size=64, precision="fp32", crop_mode="fast"
 )
 _PROMPTS = PromptSetIdentity(name="demo", digest="sha256:" + "1" * 64, positive=30, negative=6)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
@@ -47,6 +47,7 @@ def plain_transform(size: int) -> Any:
     return image_transform_v2(PreprocessCfg(size=size, mean=(0, 0, 0), std=(1, 1, 1)), is_train=False)
 
 
+@settings(max_examples=30)
 @given(
     width=st.integers(1, 300), height=st.integers(1, 300), size=st.sampled_from([32, 64, 224]), seed=st.integers(0, 99)
 )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maskscore.masks import encode_mask
@@ -74,6 +74,7 @@ def check(made: torch.Tensor, regions: list[Region], pixels: npt.NDArray[np.uint
         assert (own > 0).mean() < 0.01
 
 
+@settings(max_examples=30)
 @given(
     boxes=st.lists(boxes_in(150, 110), min_size=1, max_size=5),
     size=st.sampled_from([16, 32, 56]),

@@ -209,8 +209,8 @@ def peak_bytes(count: int, objects: Objects) -> int:
 
 
 def test_memory_does_not_grow_with_the_number_of_images(objects: Objects) -> None:
-    few, many = peak_bytes(10_000, objects), peak_bytes(60_000, objects)
-    # A chunk of the listing is in memory, and no more of six times as many; SQLite's own cache is bounded.
+    few, many = peak_bytes(6_000, objects), peak_bytes(18_000, objects)
+    # A chunk of the listing is in memory, and no more of three times as many; SQLite's own cache is bounded.
     assert many < few + 500_000, (few, many)
 
 

@@ -69,7 +69,7 @@ degenerate = st.lists(
 ).map(flat)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.lists(polygon | degenerate, min_size=1, max_size=4), sides, sides)
 @example([[0, 0, 40, 0, 40, 30, 0, 30]], 30, 40)
 @example([[-10, -10, 50, -10, 50, 40, -10, 40]], 30, 40)
@@ -80,9 +80,9 @@ def test_every_polygon_is_drawn_as_coco_draws_it(polygons: list[Polygon], height
     assert_as_coco(polygons, height, width)
 
 
-def test_thousands_of_random_polygons_are_drawn_as_coco_draws_them() -> None:
+def test_many_random_polygons_are_drawn_as_coco_draws_them() -> None:
     random = np.random.default_rng(7)
-    for number in range(4000):
+    for number in range(1500):
         height, width = random.integers(1, 200, 2)
         spread = random.choice([0.1, 0.5, 1.0, 3.0, 9.0])
         points = (random.random((random.integers(3, 40), 2)) - 0.5) * spread * (width, height) + (width / 2, height / 2)

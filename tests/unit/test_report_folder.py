@@ -171,10 +171,10 @@ def test_an_empty_folder_says_so(tmp_path: Path) -> None:
 
 def test_a_file_is_the_page_that_is_rendered(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, drawn_entries(8), title="t", note="n")
+    write_report(path, drawn_entries(9), title="t", note="n")
     text = path.read_text("utf-8")
     assert len(text) > 1_100_000, "it must be written in more than one piece"
-    assert text == render(drawn_entries(8), title="t", note="n")
+    assert text == render(drawn_entries(9), title="t", note="n")
 
 
 @pytest.mark.parametrize(

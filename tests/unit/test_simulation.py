@@ -63,7 +63,7 @@ def test_a_day_has_its_jobs_in_order_and_is_the_same_again() -> None:
     assert day == bursty_day(5000, 100, seed=3) != bursty_day(5000, 100, seed=4)
 
 
-@hypothesis_settings(max_examples=40)
+@hypothesis_settings(max_examples=15)
 @given(
     arrivals=st.lists(st.builds(Arrival, st.floats(0, DAY_S - 1), st.integers(1, 5000)), max_size=60),
     least=st.integers(0, 2),
