@@ -16,8 +16,7 @@ from in_memory_files import image_file
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks import encode_mask
 from maskscore.masks.polygons import polygon_runs
-from maskscore.report.page_pictures import crop_picture, crop_uri, layer
-from maskscore.report.photo import PhotoError, open_photo
+from maskscore.report.page_pictures import PhotoError, crop_picture, crop_uri, layer, open_photo
 from maskscore.schema.job import Mask, Treatment, View
 from maskscore.schema.result import Component, ImageInfo
 from maskscore_worker.crops.cpu_cropper import make_crop

@@ -1,4 +1,4 @@
-"""What is examined: the settings, and the connections that they lead to."""
+"""The deployment that is examined: its settings and connections."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ __all__ = ["Cause", "Finding", "Verdict", "failed", "failed_by", "ok", "skipped"
 
 
 class Verdict(StrEnum):
-    """How a thing is. A ``warning`` does not stop jobs today; ``failed`` does, or loses them."""
+    """The outcome of a check. A ``warning`` stops no job yet; ``failed`` stops or loses jobs."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 
 class Cause(StrEnum):
-    """Where a failure is put right: a service that does not answer, what was asked for, or how a machine is set up."""
+    """Where a failure is corrected: a service that does not answer, the settings, or how a machine is set up."""
 
     UNAVAILABLE = "unavailable"
     SETTINGS = "settings"
@@ -28,7 +28,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``name`` is what was looked at, ``sentence`` how it is, ``advice`` what to do; ``cause`` is set where failed."""
+    """The outcome of one check; ``advice`` is set where it is not ``ok``, ``cause`` where it failed."""
 
     name: str
     verdict: Verdict
@@ -38,29 +38,29 @@ class Finding:
 
 
 def ok(name: str, sentence: str) -> Finding:
-    """Return the finding that a thing is as it should be."""
+    """Return the finding that a check passed."""
     return Finding(name, Verdict.OK, sentence)
 
 
 def warning(name: str, sentence: str, advice: str) -> Finding:
-    """Return the finding that a thing works, but may not for long."""
+    """Return the finding that something works, but may soon fail."""
     return Finding(name, Verdict.WARNING, sentence, advice)
 
 
 def failed(name: str, cause: Cause, sentence: str, advice: str) -> Finding:
-    """Return the finding that a thing does not work."""
+    """Return the finding that something does not work."""
     return Finding(name, Verdict.FAILED, sentence, advice, cause)
 
 
 def failed_by(name: str, cause: Cause, error: Exception, advice: str) -> Finding:
-    """Return the finding that an error of maskscore's makes: it says first what is wrong, and then what to do.
+    """Return the finding for one of maskscore's errors: its first sentence says what is wrong, the rest what to do.
 
-    ``advice`` is for one that says the first only.
+    ``advice`` is used if the message has only one sentence.
     """
     sentence, *rest = re.split(r"(?<=[.\])]) (?=[A-Z`])", str(error), maxsplit=1)
     return failed(name, cause, sentence, rest[0] if rest else advice)
 
 
 def skipped(name: str, sentence: str) -> Finding:
-    """Return the finding that a thing was not looked at, and why."""
+    """Return the finding that a check was left out, and why."""
     return Finding(name, Verdict.SKIPPED, sentence)

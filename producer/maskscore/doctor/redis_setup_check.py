@@ -1,4 +1,4 @@
-"""Redis: whether it is set up so that no job is lost."""
+"""Checks that Redis is set up so that no job is lost: version, role, eviction, persistence, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which releases are installed, held against what maskscore's own metadata asks for."""
+"""Compares the installed releases with the requirements in maskscore's own metadata."""
 
 from __future__ import annotations
 

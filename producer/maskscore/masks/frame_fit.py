@@ -1,4 +1,4 @@
-"""Which frame masks are of: the image as it is stored, or turned as its EXIF orientation says."""
+"""Counts the masks that fit a frame: the image as it is stored, or turned by its EXIF orientation."""
 
 from __future__ import annotations
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from maskscore.report.comparison import Cell, ComparedMask, Comparison
 from maskscore.report.job_sections import Section, make_section, mask_in_box
 from maskscore.report.page_pictures import crop_picture, crop_uri, mask_thumbnail
@@ -51,10 +49,7 @@ def _shown(number: int, mask: ComparedMask, comparison: Comparison, jobs: Sequen
     mask_picture = mask_in_box(section.entry, mask.component, photo) if photo is not None else None
     if photo is not None and mask_picture is not None and box is not None and model is not None:
         thumbnail = mask_thumbnail(photo, mask_picture, box, mask.cells[0].grade.colour)
-        crops = [_crop(photo, mask_picture, box, job, model.image_size) for job in jobs[0::2]]
+        size = model.image_size
+        views = [job.options.views[0] for job in jobs[0::2]]
+        crops = [crop_uri(crop_picture(photo, mask_picture, box, view=view, size=size)) for view in views]
     return _Shown(number, mask, thumbnail, list(zip(comparison.treatments, mask.cells, crops, strict=True)))
-
-
-def _crop(photo: Image.Image, mask_picture: Image.Image, box: tuple[int, int, int, int], job: Job, size: int) -> str:
-    options = job.options
-    return crop_uri(crop_picture(photo, mask_picture, box, view=options.views[0], size=size))

@@ -1,4 +1,4 @@
-"""The same masks under several treatments, by probabilities and by cosines: what is asked, and where answers differ."""
+"""Compares treatments on the same masks: the jobs to submit, and where their verdicts differ."""
 
 from __future__ import annotations
 

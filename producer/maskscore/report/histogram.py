@@ -1,4 +1,4 @@
-"""How scores are spread: counted into bins, drawn as inline SVG that a screen reader can read."""
+"""Histogram of scores, drawn as inline SVG that a screen reader can read."""
 
 from __future__ import annotations
 

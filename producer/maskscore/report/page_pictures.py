@@ -1,17 +1,27 @@
-"""The report's pictures: a mask as a translucent layer, the crop that the model saw, and thumbnails."""
+"""The report's pictures: the scored photo, a mask as a translucent layer, the crop that the model saw, thumbnails."""
 
 from __future__ import annotations
 
 import base64
 import io
+import warnings
 from typing import Final
 
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageOps
 
-from maskscore.imaging import framed, treat_picture, window
-from maskscore.schema import Box, View
+from maskscore.imaging import TURNS, framed, open_picture, to_rgb, treat_picture, window
+from maskscore.schema import Box, ImageInfo, View
 
-__all__ = ["crop_picture", "crop_uri", "data_uri", "layer", "mask_thumbnail", "photo_thumbnail"]
+__all__ = [
+    "PhotoError",
+    "crop_picture",
+    "crop_uri",
+    "data_uri",
+    "layer",
+    "mask_thumbnail",
+    "open_photo",
+    "photo_thumbnail",
+]
 
 # A crop of a photo as PNG takes ten times its JPEG; pages of thousands of masks must still open.
 _MOST_PNG_BYTES: Final = 16_000
@@ -22,6 +32,34 @@ _PHOTO_SIDE: Final = 112
 _MASK_SIDE: Final = 184
 # The view's margin, so that thumbnails and crops show the same surroundings.
 _THUMBNAIL_VIEW: Final = View(frame="context")
+
+
+class PhotoError(ValueError):
+    """The bytes are not, or no longer, the picture that was scored."""
+
+
+def open_photo(data: bytes, info: ImageInfo) -> Image.Image:
+    """Return the picture as it was scored: RGB, turned where ``info`` says so, transparency on grey.
+
+    Raises :class:`PhotoError`, with a sentence, for bytes that Pillow cannot (or, for their size, will not) read and
+    for a picture of another size than the scored one.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = open_picture(data)
+            image.load()
+            photo, _ = to_rgb(image)
+    except Exception as error:  # Pillow's plugins raise whatever they meet in damaged bytes
+        raise PhotoError(f"The image cannot be read: {error or type(error).__name__}.") from error
+    if info.orientation_applied and info.exif_orientation in TURNS:
+        photo = photo.transpose(TURNS[info.exif_orientation])
+    if photo.size != (info.width, info.height):
+        raise PhotoError(
+            f"The image has changed: it is of {photo.width} × {photo.height} pixels now, the scored one was of "
+            f"{info.width} × {info.height}."
+        )
+    return photo
 
 
 def layer(mask_picture: Image.Image, colour: str, scale: float, *, fill: float = _FILL_OPACITY) -> Image.Image:

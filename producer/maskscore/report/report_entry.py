@@ -1,4 +1,4 @@
-"""The input of a report: a job's result, with its image and masks as far as they can still be read."""
+"""Reads the input of a report: a job's result, with its image and masks if they can still be read."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BatcherStats:
-    """What the device has encoded, and what waits for it.
+    """Counts of what the device has encoded and of what waits for it.
 
     ``batches`` and ``crops`` count what was encoded, ``fill`` is the mean share of a batch's places that was used
     (0 to 1). ``encoding_crops`` are on the device now; ``last_progress`` is :func:`time.monotonic` of the last time

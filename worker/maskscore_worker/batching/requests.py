@@ -1,4 +1,4 @@
-"""What one caller asks of the batcher, and its share in one batch."""
+"""A caller's request to the batcher, and its share of one batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Request", "Share"]
 
 
 class Request:
-    """One caller's crops, ``(n, …)``: how many are in a batch already, which features are there."""
+    """One caller's crops, ``(n, …)``, how many of them batches have taken, and the features that came back."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops
@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one caller has in a batch: its crops from ``start`` on."""
+    """One caller's crops in a batch; ``start`` is the position of the first one in its request."""
 
     request: Request
     start: int

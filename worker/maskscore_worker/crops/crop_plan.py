@@ -1,4 +1,4 @@
-"""Many crops of one image → one table of numbers that travels to the device in one copy."""
+"""A plan of many crops of one image: a table of numbers that is copied to the device at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Column(IntEnum):
-    """What the table says of each crop.
+    """The rows of the table, each with one number per crop.
 
     A crop is a number of ``LINES``, each of ``LENGTH`` pixels: rows, or columns where it is ``TURNED`` (Pillow then
     makes it smaller by its height first). ``ALONG`` is the side that lines run along and that is resized first,

@@ -1,4 +1,4 @@
-"""What a cropper is: an image goes in once, and the crops of its regions come out."""
+"""The interface of croppers: an image is opened once, then the crops of its regions are made."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cropper(Protocol):
     """Makes crops; safe to call from threads."""
 
     def open(self, pixels: Pixels) -> ImageCrops:
-        """Take an image, ``(H, W, 3)`` uint8 RGB."""
+        """Open an image, ``(H, W, 3)`` uint8 RGB."""
 
 
 @dataclass(frozen=True, slots=True)

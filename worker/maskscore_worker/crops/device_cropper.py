@@ -1,4 +1,4 @@
-"""Crops made on the device: the image goes there once, masks go as runs, and a whole batch is cropped at once."""
+"""Crops made on the device: the image is uploaded once, masks as runs, and a whole batch is cropped at once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The specification's own code path for one mask, kept as it reads: float arithmetic, then open_clip's transform.
+"""The specification's own code path for one mask: float arithmetic, then open_clip's transform.
 
-The recipes beside the specification's are written here just as plainly: what the other paths are compared with.
+The other treatments and frames are written here as plainly; the faster croppers are compared with this one.
 """
 
 from __future__ import annotations

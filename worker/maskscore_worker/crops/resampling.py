@@ -1,4 +1,4 @@
-"""Where each pixel of a resized crop looks: Pillow's bicubic windows and weights, for many crops at once.
+"""The source pixels and weights of each resized pixel: Pillow's bicubic windows, for many crops at once.
 
 The arithmetic is Pillow's own (``precompute_coeffs`` and ``normalize_coeffs_8bpc`` in its ``Resample.c``): weights in
 double precision, then rounded to whole numbers of 2⁻²², so that what is summed with them is the same on every device.

@@ -1,4 +1,4 @@
-"""The cache of earlier jobs' features; when its store fails, that is logged and features are computed."""
+"""The cache of earlier jobs' features; when its store fails, the failure is logged and features are computed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FeatureCache:
     Parameters
     ----------
     open_store: opens the store; called at the first use, and again while it cannot be opened.
-    place: what the log calls it.
+    place: its name in the log.
     dimensions: length of a feature; values of another length are ignored.
     rest_s: seconds before a store that failed is used again.
     """
@@ -81,7 +81,7 @@ class FeatureCache:
         return {key: feature for key, feature in features.items() if np.isfinite(feature).all()}
 
     def put(self, features: Mapping[bytes, Features]) -> None:
-        """Keep ``(D,)`` features."""
+        """Store ``(D,)`` features by key."""
         values = {key: feature.astype(_STORED).tobytes() for key, feature in features.items()}
         self._attempt(lambda store: store.put(values), None)
 
@@ -107,7 +107,7 @@ class FeatureCache:
                 self._resting_until = time.monotonic() + self._rest_s
             if first:
                 log.warning(
-                    "the feature cache in %s failed (%s: %s); it is left alone for %g s, and what was in it is encoded",
+                    "the feature cache in %s failed (%s: %s); it is not used for %g s, and features are computed",
                     self._place,
                     type(error).__name__,
                     error,
@@ -123,10 +123,10 @@ def open_feature_cache(settings: WorkerSettings, *, dimensions: int) -> FeatureC
         return None
     if place == "redis":
         timeout_s = min(_REDIS_TIMEOUT_S, settings.redis_timeout_s)
-        impatient = settings.model_copy(update={"redis_timeout_s": timeout_s})
+        short_timeout = settings.model_copy(update={"redis_timeout_s": timeout_s})
         return FeatureCache(
             lambda: RedisFeatureStore(
-                connect(impatient),
+                connect(short_timeout),
                 namespace=settings.namespace,
                 max_bytes=settings.feature_cache_bytes,
                 ttl_s=settings.result_ttl_s,

@@ -1,4 +1,4 @@
-"""Which prompt set a job means: its own, one of the operator's folder, or a built-in one."""
+"""Finds a job's prompt set: its own, one in the operator's folder, or a built-in one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feature cache in Redis: bounded in bytes and in time, and never at the cost of the queue beside it."""
+"""The feature cache in Redis: bounded in bytes and time, and nothing is added when Redis's memory is nearly full."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ T = TypeVar("T")
 class RedisFeatureStore:
     """Values by key, shared by the workers of a namespace.
 
-    ``max_bytes`` counts the values and 300 bytes for each, which is what Redis needs to keep one. A value is let go
-    ``ttl_s`` seconds after its last use, or earlier, the least recently used first. Where Redis has a ``maxmemory``
-    and uses 70 % of it, for whatever, nothing is added. Every method raises :class:`redis.RedisError`.
+    ``max_bytes`` counts the values and 300 bytes for each, which is what Redis needs to keep one. A value is
+    dropped ``ttl_s`` seconds after its last use, or earlier, the least recently used first. Nothing is added while
+    Redis uses more than 70 % of its ``maxmemory``. Every method raises :class:`redis.RedisError`.
     """
 
     def __init__(self, client: redis.Redis, *, namespace: str, max_bytes: int, ttl_s: float) -> None:

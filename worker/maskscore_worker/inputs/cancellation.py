@@ -1,4 +1,4 @@
-"""Calls that can be cancelled while they block, such as one to an object store that hardly answers."""
+"""Runs a blocking call, such as one to a slow object store, so that waiting for it can be cancelled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_S = 0.25
 
 
 def run_with_cancellation(call: Callable[[], Answer], check: Callable[[], None]) -> Answer:
-    """Return what ``call`` returns, or raise what it raises; give up waiting when ``check`` raises.
+    """Return what ``call`` returns, or raise what it raises; stop waiting when ``check`` raises.
 
     The call runs in a thread of its own, since a socket's timeout holds for each piece of an answer only. Threads
     cannot be stopped: a call that is given up ends by itself, and its answer is dropped.

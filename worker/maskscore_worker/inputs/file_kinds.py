@@ -1,4 +1,4 @@
-"""Kinds of files that are not decoded, recognised by their first bytes; and files that end early."""
+"""Recognises files that are no images by their first bytes, and image files that are truncated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs alone: any number of ordinary jobs share the process, or one suspect has it to itself."""
+"""The exclusive gate: any number of ordinary jobs share the process, or one suspect runs alone in it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["ExclusiveGate"]
 class ExclusiveGate:
     """A readers-writer lock with writers first: ordinary jobs share it, a suspect holds it exclusively.
 
-    When a process dies, it is unknown which of its jobs killed it, so all of them become suspects. Run alone, only the
-    one that did it kills a process again.
+    When a process dies, it is unknown which of its jobs killed it, so all of them become suspects, and so does a job
+    that was in flight whenever a device broke. Run alone, only the job that is to blame does it again.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """The filter on the queue: only maskscore's own messages reach Celery.
 
-Celery and kombu parse a message in many places, and what they do not expect ends the worker. So each message is checked
-first, and one that is not maskscore's is dropped, logged and counted. The ledger sends again what a job still needs.
+Celery and kombu parse a message in many places, and an unexpected one ends the worker. So each message is checked
+first, and one that is not maskscore's is dropped, logged and counted. The ledger sends a job's message again if needed.
 """
 
 from __future__ import annotations

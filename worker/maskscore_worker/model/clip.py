@@ -1,4 +1,4 @@
-"""The only door to open_clip: a weights folder → a model that turns crops and prompts into features."""
+"""The CLIP model: a weights folder → features of crops and prompts. The only module that makes open_clip models."""
 
 from __future__ import annotations
 

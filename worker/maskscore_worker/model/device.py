@@ -1,4 +1,4 @@
-"""Which device a worker is pinned to."""
+"""Chooses the device that a worker is pinned to."""
 
 from __future__ import annotations
 

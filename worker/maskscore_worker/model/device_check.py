@@ -1,4 +1,4 @@
-"""The device check: whether an error was the job's fault, or the device is broken for this process."""
+"""The device check: tells an error of one job from a device that is broken for this process."""
 
 from __future__ import annotations
 

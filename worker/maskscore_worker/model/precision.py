@@ -1,4 +1,4 @@
-"""In which precision the image tower computes."""
+"""Chooses the precision of the image tower."""
 
 from __future__ import annotations
 

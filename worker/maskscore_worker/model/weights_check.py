@@ -1,4 +1,4 @@
-"""What a folder of weights holds, said after loading it as a worker does."""
+"""Checks a folder of weights by loading it as a worker does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WeightsReport:
 
 
 def check_weights(folder: Path, *, architecture: str) -> WeightsReport:
-    """Load the folder's model on the CPU, strictly, and say what it is.
+    """Load the folder's model on the CPU, strictly, and describe it.
 
     Raises :class:`~maskscore.errors.WeightsError` as :func:`~maskscore_worker.model.clip.load_model` does.
     """

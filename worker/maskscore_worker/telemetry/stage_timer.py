@@ -1,4 +1,4 @@
-"""The time that a job spent in each stage: seconds for its result and the metrics, begin and end for traces."""
+"""Times the stages of a job: seconds for its result and the metrics, begin and end for traces."""
 
 from __future__ import annotations
 
