@@ -7,13 +7,14 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 
+from tenacity import AsyncRetrying
+
 from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
 from maskscore.client.categories import copy_categories
 from maskscore.client.polling import Polling, async_pages
 from maskscore.client.rescore import Rescoring, ScoringChanges
-from maskscore.client.sync_client import FULL_QUEUE_WAIT_S
-from maskscore.errors import QueueFull
+from maskscore.client.sync_client import full_queue_retries
 from maskscore.ledger import BatchSummary
 from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
 
@@ -60,16 +61,10 @@ class AsyncClient(AsyncJobClient):
         ``jobs`` may come asynchronously; no more of them are taken than go into the next round trip.
         """
         batch_id = batch_id or uuid.uuid4().hex
+        submit = AsyncRetrying(**full_queue_retries(wait_for_room))
         async for page in async_pages(jobs):
             named = await self._call(self._sync._named, page, batch_id, content_id)
-            while True:
-                try:
-                    await self._call(self._sync._submit, named, batch_id, retry_failed)
-                    break
-                except QueueFull:
-                    if not wait_for_room:
-                        raise
-                    await asyncio.sleep(FULL_QUEUE_WAIT_S)
+            await submit(self._call, self._sync._submit, named, batch_id, retry_failed)
         return self.batch(batch_id)
 
     async def rescore(

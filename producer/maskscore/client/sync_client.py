@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_never, wait_fixed
+
 from maskscore.broker import redis_errors
 from maskscore.client.batch import Batch
 from maskscore.client.categories import copy_categories
@@ -22,10 +24,9 @@ from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
 from maskscore.settings import ClientSettings
 from maskscore.storage import load_result_or_error
 
-__all__ = ["FULL_QUEUE_WAIT_S", "Client"]
+__all__ = ["Client", "full_queue_retries"]
 
-FULL_QUEUE_WAIT_S = 0.5
-"""Seconds between two tries to submit to a full queue."""
+_FULL_QUEUE_WAIT_S = 0.5
 
 
 class Client(JobClient):
@@ -97,16 +98,9 @@ class Client(JobClient):
         full, for as long as it takes, instead of raising :class:`~maskscore.errors.QueueFull`.
         """
         batch_id = batch_id or uuid.uuid4().hex
+        submit = Retrying(**full_queue_retries(wait_for_room))
         for page in pages(jobs):
-            named = self._named(page, batch_id, content_id)
-            while True:
-                try:
-                    self._submit(named, batch_id, retry_failed)
-                    break
-                except QueueFull:
-                    if not wait_for_room:
-                        raise
-                    time.sleep(FULL_QUEUE_WAIT_S)
+            submit(self._submit, self._named(page, batch_id, content_id), batch_id, retry_failed)
         return self.batch(batch_id)
 
     def rescore(
@@ -172,3 +166,13 @@ class Client(JobClient):
     def _named(self, jobs: list[Job], batch_id: str, content_id: bool) -> list[Job]:
         named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in jobs]
         return [with_content_id(job, self.objects) for job in named] if content_id else named
+
+
+def full_queue_retries(wait_for_room: bool) -> dict[str, Any]:
+    """Return tenacity's options for submitting to a queue that may be full: one try, or as many as it takes."""
+    return {
+        "retry": retry_if_exception_type(QueueFull),
+        "stop": stop_never if wait_for_room else stop_after_attempt(1),
+        "wait": wait_fixed(_FULL_QUEUE_WAIT_S),
+        "reraise": True,
+    }

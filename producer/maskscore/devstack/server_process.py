@@ -12,6 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+
 from maskscore.errors import MaskscoreError
 from maskscore.processes import child_command, deferred_signals
 
@@ -96,41 +105,42 @@ class ServerProcess:
 
     def _lock_directory(self, lock: BinaryIO) -> None:
         # The threads of a server that was killed may hold the lock for some milliseconds longer than its pid lives.
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LocalServiceError(
-                        f"another {self._name} runs in {self._directory}: stop it, or use another directory."
-                    ) from None
-                time.sleep(POLL_SECONDS)
+        locked = retry_if_exception_type(BlockingIOError)
+        retrying = Retrying(
+            retry=locked, stop=stop_after_delay(LOCK_SECONDS), wait=wait_fixed(POLL_SECONDS), reraise=True
+        )
+        try:
+            retrying(fcntl.flock, lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalServiceError(
+                f"another {self._name} runs in {self._directory}: stop it, or use another directory."
+            ) from None
 
     def wait_until(self, answers: Callable[[], bool], timeout: float) -> None:
         """Returns when ``answers()`` is true.
 
         Raises `ServerDiedError` when the process ends before, `LocalServiceError` after ``timeout`` seconds.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            if self._popen is None or self._popen.poll() is not None:
-                status = None if self._popen is None else self._popen.returncode
-                log = self.log_tail()
-                raise ServerDiedError(
-                    f"{self._name} ended with status {status} before it answered. Correct what its log "
-                    f"{self.log} says; the last lines:\n{log}",
-                    log,
-                )
-            if answers():
-                return
-            if time.monotonic() > deadline:
-                raise LocalServiceError(
-                    f"{self._name} did not answer within {timeout:g} s. Try again when the machine is "
-                    f"less busy, or correct what its log {self.log} says; the last lines:\n{self.log_tail()}"
-                )
-            time.sleep(POLL_SECONDS)
+
+        def answered() -> bool:
+            if self.alive():
+                return answers()
+            status = None if self._popen is None else self._popen.returncode
+            log = self.log_tail()
+            raise ServerDiedError(
+                f"{self._name} ended with status {status} before it answered. Correct what its log {self.log} says; "
+                f"the last lines:\n{log}",
+                log,
+            )
+
+        silent = retry_if_result(lambda answer: not answer)
+        try:
+            Retrying(retry=silent, stop=stop_after_delay(timeout), wait=wait_fixed(POLL_SECONDS))(answered)
+        except RetryError:
+            raise LocalServiceError(
+                f"{self._name} did not answer within {timeout:g} s. Try again when the machine is less busy, or "
+                f"correct what its log {self.log} says; the last lines:\n{self.log_tail()}"
+            ) from None
 
     def alive(self) -> bool:
         """Whether the process was started and still runs."""
