@@ -8,19 +8,8 @@ from typing import Any, Final, get_args
 
 import click
 
-from maskscore.prompts import (
-    read_prompt_set,
-)
-from maskscore.schema import (
-    Frame,
-    Method,
-    Orientation,
-    Priority,
-    PromptSet,
-    Thresholds,
-    Treatment,
-    View,
-)
+from maskscore.prompts import read_prompt_set
+from maskscore.schema import Frame, Method, Orientation, Priority, PromptSet, Thresholds, Treatment, View
 from maskscore.text import did_you_mean
 
 __all__ = ["job_options", "prompts_named", "scoring_options", "scoring_options_of", "taken_job_fields", "taken_scoring"]

@@ -19,13 +19,7 @@ from maskscore.dataset.run_options import RunOptions, default_batch_id
 from maskscore.dataset.run_progress import JobRate, RunProgress
 from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.submission import Submission
-from maskscore.errors import (
-    BatchNotFound,
-    FailureCode,
-    JobNotFound,
-    ResultUnavailable,
-    ServiceUnavailable,
-)
+from maskscore.errors import BatchNotFound, FailureCode, JobNotFound, ResultUnavailable, ServiceUnavailable
 from maskscore.ledger import BatchCounts
 from maskscore.schema import JobState
 

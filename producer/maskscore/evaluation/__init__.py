@@ -7,14 +7,10 @@ from maskscore.evaluation.chart import draw
 from maskscore.evaluation.class_prompts import ClassPrompts, read_classes
 from maskscore.evaluation.coco_evaluation import CocoEvaluation, views_of
 from maskscore.evaluation.evaluation_run import Candidate, evaluate
-from maskscore.evaluation.image_locations import (
-    image_uris,
-)
+from maskscore.evaluation.image_locations import image_uris
 from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask, read_coco
 from maskscore.evaluation.measurements import Estimate, Measurement
-from maskscore.evaluation.negative_sampling import (
-    sample_negatives,
-)
+from maskscore.evaluation.negative_sampling import sample_negatives
 
 __all__ = [
     "Candidate",

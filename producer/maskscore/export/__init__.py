@@ -18,10 +18,7 @@ from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.jsonl_writer import write_jsonl
 from maskscore.export.parquet_writer import write_parquet
-from maskscore.export.ranking import (
-    DEFAULT_WEIGHTS,
-    Ranking,
-)
+from maskscore.export.ranking import DEFAULT_WEIGHTS, Ranking
 from maskscore.export.sa1b_writer import write_sa1b
 from maskscore.export.selection import Selection
 

@@ -199,9 +199,7 @@ def _brush(rle: Any, size: Size, context: ReadContext) -> Any:
     except (TypeError, ValueError):
         raise ValueError("its `rle` is not a list of bytes") from None
     from maskscore.formats.label_studio_brush import decode_brush
-    from maskscore.masks import (
-        encode_mask,
-    )
+    from maskscore.masks import encode_mask
 
     return encode_mask(decode_brush(data, height, width))
 

@@ -11,13 +11,8 @@ from typing import Any, Literal
 
 from maskscore.formats.masks_from_entries import with_polygon_size
 from maskscore.formats.read_context import ReadContext
-from maskscore.masks import (
-    encode_mask,
-)
-from maskscore.schema import (
-    Mask,
-    plain_id,
-)
+from maskscore.masks import encode_mask
+from maskscore.schema import Mask, plain_id
 
 __all__ = ["from_arrays", "from_detectron2", "from_sam", "from_ultralytics"]
 

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from maskscore.prompts.demo_model import (
-    DEMO_PROMPTS,
-    DEMO_WEIGHTS,
-    demo_warning,
-)
-from maskscore.prompts.prompt_checks import (
-    Balance,
-    check_prompts,
-    groups_of,
-    weigh,
-)
-from maskscore.prompts.prompt_library import (
-    builtin_names,
-    find_prompt_set,
-    load_builtin,
-    prompt_sets,
-    read_prompt_set,
-)
-from maskscore.prompts.prompt_tokens import (
-    CLIP_CONTEXT,
-    TokenCounter,
-    estimate_tokens,
-    token_counter,
-)
+from maskscore.prompts.demo_model import DEMO_PROMPTS, DEMO_WEIGHTS, demo_warning
+from maskscore.prompts.prompt_checks import Balance, check_prompts, groups_of, weigh
+from maskscore.prompts.prompt_library import builtin_names, find_prompt_set, load_builtin, prompt_sets, read_prompt_set
+from maskscore.prompts.prompt_tokens import CLIP_CONTEXT, TokenCounter, estimate_tokens, token_counter
 
 __all__ = [
     "CLIP_CONTEXT",

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from maskscore.prompts.prompt_library import (
-    builtin_names,
-    load_builtin,
-)
-from maskscore.schema import (
-    PromptSet,
-)
+from maskscore.prompts.prompt_library import builtin_names, load_builtin
+from maskscore.schema import PromptSet
 
 __all__ = ["DEMO_DIGEST", "DEMO_PROMPTS", "DEMO_WEIGHTS", "demo_warning"]
 
