@@ -1,7 +1,7 @@
-"""An SQLite file of a dataset's file names, so that ten million names take no memory.
+"""The file names of a dataset in a temporary SQLite file, so that memory does not grow with their number.
 
-Everything that asks for all of them is one SQL statement, or a cursor that is read as it goes. The file is a cache of a
-listing and nothing more: what was submitted stands in Redis. It is made anew by each run, and removed at its end.
+Every query over all names is one SQL statement, or a cursor that is read row by row. The file is a cache of the
+listing: what was submitted is stored in Redis. Each run makes its own file and removes it at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from maskscore.formats import best, composed, frame_of, likeness, spellings
 
 __all__ = ["FileIndex", "Found", "IndexedImage"]
 
-# What `images.folder` is where an image's masks lie in a folder per object.
+# The value of `images.folder` where the masks of an image lie in a folder per object.
 _IN_FOLDERS = 2
 
 _SCHEMA = """
@@ -40,7 +40,7 @@ CREATE TABLE claims (
 ) WITHOUT ROWID;
 """
 
-# An image takes the masks file with its own key, the first of them by rank.
+# Exact: an image takes the masks file with the same key; of several, the first by rank.
 _EXACT = """
 UPDATE images SET (partner, partner_etag) =
     (SELECT name, etag FROM masks WHERE masks.key = images.key ORDER BY rank LIMIT 1);
@@ -50,7 +50,7 @@ WHERE EXISTS (SELECT 1 FROM images WHERE images.key = masks.key);
 UPDATE masks SET used = 1 WHERE used = 2 AND EXISTS (
     SELECT 1 FROM images WHERE images.key = masks.key AND images.partner = masks.name);
 """
-# A JPEG takes the PNG beside it, where that has no masks of its own either.
+# A JPEG takes the PNG beside it as its masks, where neither has a masks file.
 _PICTURE_BESIDE = """
 INSERT OR IGNORE INTO masks (key, rank, name, base, folder, etag)
     SELECT key, 0, name, base, '', etag FROM images AS picture
@@ -60,7 +60,7 @@ INSERT OR IGNORE INTO masks (key, rank, name, base, folder, etag)
 DELETE FROM images WHERE partner IS NULL AND name LIKE '%.png'
     AND EXISTS (SELECT 1 FROM masks WHERE masks.key = images.key AND masks.name = images.name);
 """
-# An image takes a folder that has its key for a path: a picture per mask.
+# An image takes the folder whose path is its key, with a picture per mask.
 _FOLDER = """
 CREATE INDEX masks_by_folder ON masks (folder);
 UPDATE images SET partner = key, folder = 1
@@ -69,7 +69,7 @@ CREATE TABLE mask_folders (path TEXT PRIMARY KEY) WITHOUT ROWID;
 INSERT OR IGNORE INTO mask_folders SELECT partner FROM images WHERE folder = 1;
 UPDATE masks SET used = 1 WHERE used = 0 AND folder IN (SELECT path FROM mask_folders);
 """
-# The same, where the folder's name and the image's are written with other code points for the same letters.
+# The same, with names compared in Unicode's composed form (NFC).
 _FOLDER_COMPOSED = """
 CREATE TABLE composed_folders AS SELECT composed(folder) AS word, MIN(folder) AS folder FROM masks
     WHERE used = 0 AND folder <> '' GROUP BY word HAVING MIN(folder) = MAX(folder);
@@ -78,7 +78,7 @@ UPDATE images SET folder = 1, partner = (SELECT folder FROM composed_folders WHE
     WHERE partner IS NULL AND key <> '' AND composed(key) IN (SELECT word FROM composed_folders);
 UPDATE masks SET used = 1 WHERE used = 0 AND folder IN (SELECT partner FROM images WHERE folder = 1);
 """
-# The picture of each object of a video's frame, `VIDEO/OBJECT/FRAME.png`, is the frame's.
+# The image of a video's frame takes the pictures `VIDEO/OBJECT/FRAME.png`, one per object.
 _OBJECTS = f"""
 CREATE TABLE frames AS SELECT frame_of(key) AS frame, name FROM masks
     WHERE used = 0 AND folder <> '' AND frame_of(key) IS NOT NULL;
@@ -88,13 +88,13 @@ UPDATE images SET partner = key, folder = {_IN_FOLDERS}
 UPDATE masks SET used = 1 WHERE used = 0 AND name IN (
     SELECT name FROM frames WHERE frame IN (SELECT key FROM images WHERE folder = {_IN_FOLDERS}));
 """
-# `vis/a.jpg` beside `preds/a.json` shows what was found, and is no mask.
+# A JPEG with the name of another masks file (`vis/a.jpg`, `preds/a.json`) is a visualisation, not a mask.
 _SPARE_JPEGS = f"""
 CREATE INDEX masks_by_base ON masks (base, rank);
 UPDATE masks SET used = 2 WHERE used = 0 AND rank >= {JPEG_RANK}
     AND EXISTS (SELECT 1 FROM masks AS other WHERE other.base = masks.base AND other.rank < {JPEG_RANK});
 """
-# What is left over takes the one masks file of the same word, if no other image has this word.
+# A remaining image takes the remaining masks file with an equal word, where both words occur once.
 _ONE_OF_A_WORD = """
 DROP TABLE IF EXISTS one_masks;
 DROP TABLE IF EXISTS one_image;
@@ -111,15 +111,15 @@ UPDATE masks SET used = 1 WHERE used = 0
     AND EXISTS (SELECT 1 FROM one_image WHERE one_image.word = {masks});
 """
 _STEPS = (
-    # `b.jpg.json` beside `b.jpg`.
+    # The image's whole name: `b.jpg.json` beside `b.jpg`.
     _ONE_OF_A_WORD.format(masks="composed(masks.key)", images="composed(images.name)"),
-    # The same letters in other code points.
+    # Names compared in Unicode's composed form (NFC).
     _ONE_OF_A_WORD.format(masks="composed(masks.key)", images="composed(images.key)"),
     _FOLDER,
     _FOLDER_COMPOSED,
     _OBJECTS,
     _SPARE_JPEGS,
-    # The same file name, wherever it lies.
+    # The file name without folders.
     _ONE_OF_A_WORD.format(masks="masks.base", images="images.base"),
     _ONE_OF_A_WORD.format(masks="masks.base", images="composed(last_part(images.name))"),
 )
@@ -142,7 +142,7 @@ class IndexedImage:
 
 
 class Found(NamedTuple):
-    """An image that an entry of a dataset file means; ``exact``: the entry has its very path below the root."""
+    """An image that matches an entry of a dataset file; ``exact``: the entry has the image's path below the root."""
 
     name: str
     etag: str | None
@@ -150,7 +150,7 @@ class Found(NamedTuple):
 
 
 class FileIndex:
-    """Images and masks files by name. Used by one thread at a time."""
+    """An index of images and masks files by name. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="maskscore-run-")
@@ -162,7 +162,7 @@ class FileIndex:
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Close and remove the file."""
         self._db.close()
         self._folder.cleanup()
 
@@ -175,15 +175,15 @@ class FileIndex:
         self._many("INSERT OR IGNORE INTO masks (key, rank, name, base, folder, etag) VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def add_submitted(self, ids: Iterable[str]) -> None:
-        """Note job ids that were submitted before."""
+        """Store ids of jobs that were submitted before."""
         self._many("INSERT OR IGNORE INTO submitted (id) VALUES (?)", ((job_id,) for job_id in ids))
 
     def prepare_look_ups(self) -> None:
-        """Get ready for :meth:`look_up`."""
+        """Create the index that :meth:`look_up` needs; call it after all images are added."""
         self._db.execute("CREATE INDEX images_by_base ON images (base)")
 
     def pair(self, *, together: bool) -> None:
-        """Find each image its masks. ``together``: images and masks lie in one place, so a picture may be either."""
+        """Pair images with masks files. ``together``: both lie in one root, so that a picture may be either."""
         self._db.executescript(_EXACT)
         if together and self._any("images WHERE partner IS NULL AND name LIKE '%.png'"):
             self._db.executescript(_PICTURE_BESIDE + _EXACT)
@@ -192,10 +192,10 @@ class FileIndex:
                 self._db.executescript(step)
 
     def look_up(self, called: str, key_of: Callable[[str], str]) -> list[Found]:
-        """Return the images that a dataset file may mean by a path: the one of this path, or those it means best.
+        """Return the image with this path, or else the images whose paths match it best.
 
-        ``key_of`` returns a path without its ending; where that is all of it, the image may have any. Several are
-        returned where they have one name and their folders do not decide.
+        ``key_of`` returns a path without its extension; a path without an extension matches images with any. Several
+        images are returned where their names are equal and their folders do not decide.
         """
         key = key_of(called)
         row = self._db.execute("SELECT name, etag FROM images WHERE key = ? AND name = ?", (key, called)).fetchone()
@@ -212,7 +212,7 @@ class FileIndex:
         return [Found(found[position][0], found[position][1], exact=False) for position in best(likenesses)]
 
     def claim(self, claims: Iterable[tuple[str, str, bool]]) -> None:
-        """Note which image each entry of a dataset file takes: its name, how the entry calls it, whether exactly so."""
+        """Store matches of entries with images: the image's name, its name in the entry, whether the two are equal."""
         self._many(
             "INSERT INTO claims (image, called, exact) VALUES (?, ?, ?) "
             "ON CONFLICT (image, called) DO UPDATE SET count = count + 1",
@@ -220,14 +220,14 @@ class FileIndex:
         )
 
     def is_contested(self, image: str, called: str) -> bool:
-        """Say whether an image is also meant by an entry that calls it otherwise, and so may be another one's."""
+        """Return whether an entry with another name matches the same image, too."""
         query = "SELECT 1 FROM claims WHERE image = ? AND called <> ? LIMIT 1"
         return self._db.execute(query, (image, called)).fetchone() is not None
 
     def settle_claims(self) -> tuple[int, list[str]]:
-        """Give images to the entries that call them exactly, or that alone mean them.
+        """Assign each image to the entry with its exact name, or to the only entry that matches it.
 
-        Return how many entries get none, and how the first few of them call their image.
+        Return the number of entries without an image, and the names that the first few of them have for it.
         """
         self._db.executescript(
             "CREATE TABLE contested AS SELECT image FROM claims GROUP BY image HAVING COUNT(*) > 1;"
@@ -272,7 +272,7 @@ class FileIndex:
         return tuple(name for (name,) in rows)
 
     def submitted(self, ids: list[str]) -> set[str]:
-        """Return those of a few ids that were submitted before."""
+        """Return which of these ids were submitted before."""
         marks = ",".join("?" * len(ids))
         rows = self._db.execute(f"SELECT id FROM submitted WHERE id IN ({marks})", ids)
         return {job_id for (job_id,) in rows}

@@ -25,9 +25,10 @@ Seen = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image and its masks: a file (``masks``), a folder of them, or what a dataset file said (``inline``).
+    """An image and its masks: a file or folder (``masks``), or the entry of a dataset file (``inline``).
 
-    ``pictures`` are the files where each mask lies in a folder of its own; ``folder`` is true then, too.
+    ``folder`` is true where ``masks`` is a folder with a picture per mask. ``pictures`` lists the pictures where each
+    lies in a folder of its own; ``folder`` is true then, too.
     """
 
     image: str
@@ -44,17 +45,17 @@ class Pairing:
 
     Parameters
     ----------
-    images: where the images are.
-    masks: where the masks files are; a path of one dataset file (COCO's and so on); ``None``: beside the images.
-    naming: the endings by which the files are known.
-    format: the layout of the dataset file, where its content does not say.
-    limit: how many pairs are wanted at most.
-    seen: called with the number of files seen, now and then.
+    images: the root of the images.
+    masks: the root of the masks files, or the path of one dataset file (such as COCO's); ``None``: beside the images.
+    naming: the endings of images and masks files.
+    format: the format of the dataset file; without it the content decides.
+    limit: the most pairs to yield.
+    seen: called with the number of files listed so far, once per few thousand.
 
-    Making it lists everything, into a file of its own; iterating yields the
-    pairs, in the order of the images' names, or in that of the dataset file. Neither holds more than a few thousand
-    names in memory. Raises :class:`~maskscore.errors.JobError` for a bucket that cannot be listed and
-    :class:`~maskscore.errors.InvalidDocumentError` where there is not one pair, and says what was looked for.
+    The constructor lists and pairs everything, in a temporary file. Iterating yields the pairs in the order of the
+    images' names, or of the dataset file. At most a few thousand names are in memory. Raises
+    :class:`~maskscore.errors.JobError` for a bucket that cannot be listed, and
+    :class:`~maskscore.errors.InvalidDocumentError` where no image has masks; the message lists what was found.
     """
 
     def __init__(
@@ -110,11 +111,11 @@ class Pairing:
         return iter(()) if self._file is None else self._file.categories()
 
     def add_submitted(self, job_ids: Iterator[str]) -> None:
-        """Note the ids of jobs that an earlier run has submitted."""
+        """Store the ids of jobs that an earlier run has submitted."""
         self._index.add_submitted(job_ids)
 
     def submitted(self, job_ids: list[str]) -> set[str]:
-        """Return those of a few ids that an earlier run has submitted."""
+        """Return which of these ids an earlier run has submitted."""
         return self._index.submitted(job_ids)
 
     def _list(self) -> None:
@@ -137,7 +138,7 @@ class Pairing:
                 return
 
     def _both(self, masks: StorageRoot) -> Iterator[tuple[ListedObject, bool | None]]:
-        # In turns: two listings of the same order meet early, where only the first pairs are wanted.
+        # Alternate between the listings: with `limit`, enough pairs are found before either ends.
         inside = masks.uri.removeprefix(self._images.uri) if masks.uri.startswith(self._images.uri) else ""
         images = (entry for entry in self._images.entries() if not inside or not entry.name.startswith(inside))
         around = self._images.uri.removeprefix(masks.uri) if self._images.uri.startswith(masks.uri) else ""
@@ -160,10 +161,10 @@ class Pairing:
             if place.kind == "image":
                 images.append((place.key, name, base, entry.etag))
             elif place.kind == "masks":
-                # A folder of masks is one of pictures.
+                # Only pictures can form a folder of masks.
                 folder = folder_of(name) if place.rank >= len(MASKS_SUFFIXES) or self._naming.masks_suffix else ""
                 masks.append((place.key, place.rank, name, base, folder, entry.etag))
-            elif last_part(name) != SAM_TABLE:  # which goes with its pictures
+            elif last_part(name) != SAM_TABLE:  # read with the pictures of its folder
                 self._other(extension(name) or "no extension")
         self._index.add_images(images)
         self._index.add_masks(masks)
@@ -173,7 +174,7 @@ class Pairing:
         others[ending if ending in others or len(others) < _MOST_ENDINGS else "others"] += 1
 
     def _match(self, file: Path) -> None:
-        """Read a dataset file to its end, so that what is wrong with it is known before anything is submitted."""
+        """Read a dataset file to its end, so that errors in it are raised before anything is submitted."""
         self._index.prepare_look_ups()
         claims: list[tuple[str, str, bool]] = []
         for number, entry in enumerate(self._entries(file), 1):
@@ -216,7 +217,7 @@ class Pairing:
 
     def _found(self, entry: ImageMasks) -> list[Found]:
         name = entry.image.removeprefix("./")
-        # COCO's own files are called by their ids, with twelve digits; results in its format have nothing but the id.
+        # COCO's images are named by their ids with twelve digits; its results have the id only.
         for called in (name, f"{name:0>12}") if name.isdigit() else (name,):
             if found := self._index.look_up(called, lambda path: self._naming.of(path, masks_root=False).key):
                 return found

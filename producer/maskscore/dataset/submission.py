@@ -1,4 +1,4 @@
-"""Submitting a dataset's jobs, in a thread of its own, so that results are read meanwhile."""
+"""Submits the jobs of a dataset in a thread, while the main thread reads results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from maskscore.schema import Job
 __all__ = ["Submission", "Submitted"]
 
 _CHUNK = 200
-# With the masks in the jobs, a chunk is what takes the memory.
+# Jobs with inline masks are large: a smaller chunk bounds the memory.
 _INLINE_CHUNK = 50
 _READERS = 8
 _ROOM_S = 0.5
@@ -38,9 +38,11 @@ _AGAIN_S = 1.0
 
 @dataclass(slots=True)
 class Submitted:
-    """How far it has come. ``known`` were submitted by an earlier run, ``refused`` could not be made into jobs.
+    """Counts of a submission, in images.
 
-    ``left_out`` are masks that cannot be read, of files that are read here and not by a worker.
+    ``seen`` were taken from the pairing, ``new`` submitted, ``known`` submitted by an earlier run; ``refused`` could
+    not be submitted, by error code. ``left_out`` counts masks that cannot be read, of files that are read by the client
+    and not by a worker. ``waiting_for_room``: the queue is full.
     """
 
     seen: int = 0
@@ -52,19 +54,19 @@ class Submitted:
 
     @property
     def refused_count(self) -> int:
-        """Images of which no job could be made."""
+        """How many images could not be submitted."""
         return sum(failures.count for failures in self.refused.values())
 
 
 class Submission:
-    """Submits the jobs of a pairing, a few hundred per round trip, until all are or it is stopped.
+    """Submits the jobs of a pairing, a few hundred per round trip, until all are submitted or it is stopped.
 
     Parameters
     ----------
-    client: submits; safe to share with the thread that reads results.
-    pairing, maker: what the jobs are made of. The pairing is this thread's alone while it runs.
-    note: kept with the batch after the first jobs.
-    anew: jobs that ended without a result run again, with the document that they have now.
+    client: the client; it may be shared with the thread that reads results.
+    pairing, maker: the source of the jobs. While the thread runs, no other thread may use the pairing.
+    note: stored with the batch after the first jobs.
+    anew: submit jobs that ended without a result again, with their present document.
     without_scores: ids of jobs that succeeded without one scored mask; with another document they run again, too.
     """
 
@@ -93,26 +95,26 @@ class Submission:
 
     @property
     def running(self) -> bool:
-        """Whether it goes on. Raises what has ended it, if that was an error."""
+        """Whether the thread runs. Raises the error that has ended it, if there was one."""
         alive = self._thread.is_alive()
         if not alive and self._error is not None:
             raise self._error
         return alive
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Stop after the jobs in hand; what was submitted goes on."""
+        """Stop after the current chunk, and wait for the thread. Submitted jobs go on."""
         self._stop.set()
         self._thread.join(timeout_s)
 
     def join(self, timeout_s: float) -> None:
-        """Wait for its end, so many seconds at most."""
+        """Wait for the end of the thread, at most this many seconds."""
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:
             with ThreadPoolExecutor(_READERS, thread_name_prefix="masks") as pool:
                 self._submit_all(pool)
-        except BaseException as error:  # raised again by whoever looks after this thread
+        except BaseException as error:  # raised again by `running`
             self._error = error
 
     def _submit_all(self, pool: ThreadPoolExecutor) -> None:
@@ -121,7 +123,7 @@ class Submission:
         while not self._stop.is_set() and (chunk := list(islice(pairs, size))):
             missing = self._missing(chunk)
             jobs = []
-            # A thread for each is worth it only where something is waited for.
+            # Threads help only where making a job reads or writes files.
             reads = any(map(self._maker.reads, missing))
             for pair, made in zip(missing, (pool.map if reads else map)(self._made, missing), strict=True):
                 if isinstance(made, MadeJob):
@@ -150,7 +152,7 @@ class Submission:
             made = self._maker.make(pair)
             return MadeJob(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
         except MaskscoreError as error:
-            # What is wrong with the store, or with the place for uploads, is so for all images.
+            # An error of the store, or of the place for uploads, concerns every image.
             if isinstance(error, JobError) and (error.input_may_be_fine or error.about.stops_run == "at once"):
                 raise
             return error

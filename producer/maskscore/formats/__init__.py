@@ -20,12 +20,11 @@ from __future__ import annotations
 from maskscore.formats.containers import unwrapped
 from maskscore.formats.dataset_reading import DatasetFile, read_categories, read_dataset
 from maskscore.formats.detection import detect, kind_of
-from maskscore.formats.format import Format
+from maskscore.formats.format import Format, formats_extra
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.image_names import best, composed, likeness, spellings
 from maskscore.formats.image_reading import read_masks
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.optional_modules import formats_extra
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import FORMATS
 from maskscore.formats.sam_folder import SAM_TABLE

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.format import Format, Grouping
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.image_names import parts_of, spellings
 from maskscore.formats.json_stream import Grouped, items_of_several
 from maskscore.formats.json_values import list_of, size_of
 from maskscore.formats.masks_from_entries import id_of, masks_of
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import id_key, plain_id
 

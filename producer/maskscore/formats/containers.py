@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.image_masks import MasksDocumentError
 
 __all__ = ["MOST_BYTES", "opened", "unwrapped"]
 

@@ -14,9 +14,9 @@ from xml.etree.ElementTree import Element, ParseError
 
 from maskscore.formats.containers import opened
 from maskscore.formats.format import Format
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.image_names import Likeness
 from maskscore.formats.masks_from_entries import masks_of, unread_box
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.text import counted
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.detection import detect
-from maskscore.formats.format import Format, Grouping
+from maskscore.formats.format import Format, Grouping, formats_extra
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.optional_modules import formats_extra
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans
 from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import format_named
 

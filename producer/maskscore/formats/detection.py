@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.containers import opened, unwrapped
-from maskscore.formats.content_kinds import Kind, kind_by_magic
-from maskscore.formats.format import Format
+from maskscore.formats.format import Format, Kind, formats_extra, kind_by_magic
+from maskscore.formats.image_masks import MasksDocumentError
 from maskscore.formats.json_documents import format_of_documents, parse_json
 from maskscore.formats.json_stream import sketch
-from maskscore.formats.optional_modules import formats_extra
-from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import FORMATS, recognised, recognised_folder
 

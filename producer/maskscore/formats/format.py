@@ -1,18 +1,53 @@
-"""What a format says of itself: its name, what one of its files holds, and the functions that know and read it."""
+"""The fields and functions of a mask format; the kinds of content; the error for a missing optional module."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from maskscore.formats.content_kinds import Kind
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, Size
 from maskscore.formats.json_stream import Grouped
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size
 from maskscore.formats.read_context import ReadContext
 
-__all__ = ["Format", "Grouping", "Scope", "Stated"]
+__all__ = ["Format", "Grouping", "Kind", "Scope", "Stated", "formats_extra", "kind_by_magic", "pillow_format"]
+
+Kind = Literal["json", "png", "picture", "npz", "npy", "xml", "text"]
+"""What a file is by its first bytes; ``picture`` is TIFF, BMP, GIF or JPEG."""
+
+_PICTURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    # BigTIFF.
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+)
+_OTHERS: tuple[tuple[bytes, Kind], ...] = (
+    (b"PK\x03\x04", "npz"),
+    (b"PK\x05\x06", "npz"),
+    (b"\x93NUMPY", "npy"),
+)
+
+
+def pillow_format(data: bytes) -> str | None:
+    """Return Pillow's name of a picture's format, or ``None`` for what is read as no picture."""
+    return next((name for magic, name in _PICTURES if data.startswith(magic)), None)
+
+
+def kind_by_magic(data: bytes) -> Kind | None:
+    """Return what a file is that begins so; ``None`` for text and whatever is not known."""
+    if (picture := pillow_format(data)) is not None:
+        return "png" if picture == "PNG" else "picture"
+    return next((kind for magic, kind in _OTHERS if data.startswith(magic)), None)
+
 
 Scope = Literal["image", "dataset", "folder"]
 
@@ -78,3 +113,27 @@ class Format:
     images: Callable[[Path, Orphans], Iterator[ImageMasks]] | None = field(default=None, repr=False)
     grouping: Grouping | None = field(default=None, repr=False)
     stated: Callable[[Any], Stated] | None = field(default=None, repr=False)
+
+
+_MODULES: Final = ("numpy", "PIL", "defusedxml")
+
+
+@contextmanager
+def formats_extra() -> Iterator[None]:
+    """Turn a failed import into a :class:`~maskscore.formats.MasksDocumentError` with the line to type."""
+    try:
+        yield
+    except ImportError as error:
+        # Of two threads that import the same reader, only one is told which module is missing; the other one is handed
+        # the half-made reader and told that it lacks a name.
+        absent = error.name if isinstance(error, ModuleNotFoundError) else _missing()
+        if absent is None:
+            raise
+        absent = absent.partition(".")[0]
+        raise MasksDocumentError(
+            f'These masks need the module {absent!r}, which is not installed: pip install "maskscore[formats]".'
+        ) from error
+
+
+def _missing() -> str | None:
+    return next((name for name in _MODULES if find_spec(name) is None), None)

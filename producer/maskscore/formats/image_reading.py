@@ -8,13 +8,11 @@ from typing import Any
 
 from maskscore.formats import yolo
 from maskscore.formats.containers import MOST_BYTES, unwrapped
-from maskscore.formats.content_kinds import Kind
 from maskscore.formats.detection import content_of, format_of, kind_of, text_head
-from maskscore.formats.format import Format
+from maskscore.formats.format import Format, Kind, formats_extra
+from maskscore.formats.image_masks import MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.json_documents import entries_of_json
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.optional_modules import formats_extra
-from maskscore.formats.outcomes import MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import MOST_PIXELS, ReadContext
 from maskscore.formats.registry import format_named, recognised
 from maskscore.schema import Mask

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from maskscore.formats.format import Format
-from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.image_masks import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import recognised
 

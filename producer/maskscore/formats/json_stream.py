@@ -14,8 +14,8 @@ import ijson
 from pydantic_core import from_json, to_json
 
 from maskscore.formats.containers import opened
+from maskscore.formats.image_masks import MasksDocumentError, Orphans
 from maskscore.formats.json_constants import StrictJson
-from maskscore.formats.outcomes import MasksDocumentError, Orphans
 from maskscore.schema import id_key
 
 __all__ = ["Grouped", "items", "items_of_several", "members", "sketch"]

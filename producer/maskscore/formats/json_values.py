@@ -7,7 +7,7 @@ import binascii
 import zlib
 from typing import Any
 
-from maskscore.formats.outcomes import MasksDocumentError, Size
+from maskscore.formats.image_masks import MasksDocumentError, Size
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import RLE
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from maskscore.formats.containers import opened
 from maskscore.formats.format import Format, Grouping
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.json_stream import Grouped
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from maskscore.formats.format import Format
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.json_stream import items
 from maskscore.formats.json_values import flat_points, list_of, size_of
 from maskscore.formats.masks_from_entries import id_of, masks_of, unread_box
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import plain_id
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.format import Format
+from maskscore.formats.image_masks import ImageMasks, Orphans
 from maskscore.formats.json_stream import items
 from maskscore.formats.json_values import list_of
 from maskscore.formats.label_studio import chosen_task, entries_of_task, masks_of_task
-from maskscore.formats.outcomes import ImageMasks, Orphans
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import plain_id
 

@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from maskscore.formats.format import Format, Stated
+from maskscore.formats.image_masks import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.json_values import bytes_of_base64, flat_points, rle_of_picture, size_of
-from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.format import Format, Grouping
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans
 from maskscore.formats.json_stream import Grouped, items
 from maskscore.formats.json_values import list_of
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans
 from maskscore.formats.read_context import ReadContext
 from maskscore.schema import id_key, plain_id
 from maskscore.text import counted

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from maskscore.formats.outcomes import Size, UnreadableMask
+from maskscore.formats.image_masks import Size, UnreadableMask
 from maskscore.masks import count_fitting
 from maskscore.schema import MOST_LEVELS, Mask, deeper, explain, plain_id
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from maskscore.formats.format import Format
-from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.image_masks import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from maskscore.formats.format import Format
-from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.image_masks import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.formats.segmenter_outputs import inside
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.image_masks import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
 from maskscore.imaging import TooCostlyError, check_layout, sanitized
 

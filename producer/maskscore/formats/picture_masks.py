@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.formats.content_kinds import pillow_format
+from maskscore.formats.format import pillow_format
+from maskscore.formats.image_masks import MasksDocumentError, UnreadableMask
 from maskscore.formats.label_maps import entries_of_labels
-from maskscore.formats.outcomes import MasksDocumentError, UnreadableMask
 from maskscore.formats.picture_decoding import decode_picture, decode_png
 from maskscore.formats.read_context import ReadContext
 from maskscore.imaging import sanitized

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from maskscore.formats.image_masks import MasksDocumentError, Orphans, Size
 from maskscore.formats.image_names import Likeness, best, likeness
-from maskscore.formats.outcomes import MasksDocumentError, Orphans, Size
 from maskscore.schema import id_key
 
 __all__ = ["MOST_PIXELS", "ReadContext"]
@@ -84,10 +84,6 @@ class ReadContext:
     def likeness(self, name: object) -> Likeness | None:
         """Say how a path or URL in the file means this image; ``None`` where it does not."""
         return None if self.name is None else likeness(name, self.name)
-
-    def is_called(self, name: object) -> bool:
-        """Say whether a path or URL in the file may mean this image."""
-        return self.likeness(name) is not None
 
     def called(self, names: Iterable[object]) -> list[int]:
         """Return the positions of those names that mean this image best: one where it is clear."""

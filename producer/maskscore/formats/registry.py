@@ -29,9 +29,8 @@ from maskscore.formats import (
     vos,
     yolo,
 )
-from maskscore.formats.content_kinds import Kind
-from maskscore.formats.format import Format
-from maskscore.formats.outcomes import MasksDocumentError
+from maskscore.formats.format import Format, Kind
+from maskscore.formats.image_masks import MasksDocumentError
 
 __all__ = ["FORMATS", "format_named", "recognised", "recognised_folder"]
 

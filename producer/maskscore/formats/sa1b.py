@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from maskscore.formats.format import Format, Stated
+from maskscore.formats.image_masks import MasksDocumentError
 from maskscore.formats.json_values import size_of
-from maskscore.formats.outcomes import MasksDocumentError
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["GROUNDED_SAM2", "SA1B"]

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskscore.formats.format import Format, Stated
+from maskscore.formats.image_masks import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.json_values import bytes_of_base64, flat_points, inflated, rle_of_picture, size_of
 from maskscore.formats.masks_from_entries import id_of
-from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 from maskscore.masks import filled_outline_spans, outline_steps
 from maskscore.schema import RLE, text_from_counts

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from maskscore.formats.format import Format
+from maskscore.formats.image_masks import UnreadableMask
 from maskscore.formats.json_values import is_number, list_of
-from maskscore.formats.outcomes import UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.format import Format
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.json_stream import members
 from maskscore.formats.json_values import is_number
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.formats.format import Format
+from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.masks_from_entries import masks_of
-from maskscore.formats.outcomes import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["VOS", "entries_of_pictures", "frame_of"]

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from maskscore.formats.format import Format
-from maskscore.formats.outcomes import MasksDocumentError, Size, UnreadableMask
+from maskscore.formats.image_masks import MasksDocumentError, Size, UnreadableMask
 from maskscore.formats.read_context import ReadContext
 
 __all__ = ["FORMAT", "starts_with_class"]

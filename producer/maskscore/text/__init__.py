@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from maskscore.text.escaping import escaped, one_line
-from maskscore.text.plurals import counted
-from maskscore.text.suggestions import closest, did_you_mean
+from maskscore.text.messages import closest, counted, did_you_mean
 from maskscore.text.yaml_text import YamlText, read_yaml, read_yaml_file
 
 __all__ = [

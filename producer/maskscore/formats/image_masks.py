@@ -1,4 +1,4 @@
-"""What a masks document may turn out to be."""
+"""Masks of one image as read from a file, entries that cannot be read, and errors of the whole file."""
 
 from __future__ import annotations
 
