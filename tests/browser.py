@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -55,13 +54,12 @@ _STICKING_OUT = """
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A page as it was shown; lengths in CSS pixels, ``loaded_ms`` from the navigation's start to its load event."""
+    """A page as it was shown; lengths in CSS pixels."""
 
     width: int
     scroll_width: int
     sticking_out: list[str]
     complaints: list[str]
-    loaded_ms: float
 
 
 @dataclass
@@ -83,19 +81,13 @@ class Browser:
         self._events.clear()
         self._load(path.absolute().as_uri() + fragment)
         scroll_width, sticking_out = self.evaluate("document.documentElement.scrollWidth"), self.evaluate(_STICKING_OUT)
-        loaded = self.evaluate("performance.timing.loadEventStart - performance.timing.navigationStart")
-        return Look(width, scroll_width, sticking_out, list(map(_said, filter(_is_complaint, self._events))), loaded)
+        return Look(width, scroll_width, sticking_out, list(map(_said, filter(_is_complaint, self._events))))
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page."""
         answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
-
-    def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Write what is shown, or the ``whole`` page, as a PNG."""
-        answer = self.command("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(answer["data"]))
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send one command of the DevTools protocol and return its answer."""

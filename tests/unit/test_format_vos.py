@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,6 @@ from maskscore.schema.job import Mask, MasksRef
 from maskscore.storage import Objects
 
 MASKS = shapes()
-
-
-@pytest.fixture
-def objects() -> Iterator[Objects]:
-    objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
-    yield objects
-    objects.close()
 
 
 def write(path: Path, data: bytes = b"") -> None:

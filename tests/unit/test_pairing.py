@@ -17,13 +17,6 @@ from maskscore.errors import InvalidDocumentError, JobError
 from maskscore.storage import ListedObject, Objects
 
 
-@pytest.fixture
-def objects() -> Iterator[Objects]:
-    objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
-    yield objects
-    objects.close()
-
-
 def touch(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

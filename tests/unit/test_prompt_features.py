@@ -8,20 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from maskscore.errors import JobError
 from maskscore.schema.prompt_set import PromptSet
-from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.features.prompt_features import PromptFeatureCache
-from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.model.clip import ClipModel
 
 SETS = [PromptSet(name=f"s{n}", positive=(f"thing {n}",), negative=("sky",)) for n in range(3)]
-
-
-@pytest.fixture(scope="module")
-def demo() -> ClipModel:
-    return load_model(DEMO_WEIGHTS, architecture="ViT-B-32", device=torch.device("cpu"))
 
 
 class CountingEncoder:

@@ -7,23 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from pydantic import ValidationError
 
 from maskscore.errors import JobError
 from maskscore.prompts import load_builtin, read_prompt_set
 from maskscore.schema.prompt_set import PromptSet
-from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.features.prompt_features import PromptFeatureCache
-from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.model.clip import ClipModel
 
 GROUPS: dict[str, Any] = {"name": "s", "positive": ("a dog", "a cat"), "negative": ("sky",)}
-
-
-@pytest.fixture(scope="module")
-def demo() -> ClipModel:
-    return load_model(DEMO_WEIGHTS, architecture="ViT-B-32", device=torch.device("cpu"))
 
 
 def test_a_prompt_stands_for_its_own_sentences_or_the_templates_or_itself() -> None:
