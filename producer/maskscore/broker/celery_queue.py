@@ -1,6 +1,6 @@
 """The Celery application of both sides, and the one message there is: a job's id.
 
-What a job is and what became of it stands in the ledger; a lost or doubled message can be sent again or ignored.
+The ledger holds the job and its outcome, so that a lost message can be sent again and a doubled one ignored.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def connect(settings: ClientSettings) -> redis.Redis:
         # fail the next command although Redis is there. Every command of ours may be sent twice. One that was not
         # answered in time is not: the caller was told how long it takes at most.
         "retry": Retry(ConstantBackoff(0.1), 1, (redis.ConnectionError,)),
-        "redis_connect_func": _greet,
+        "redis_connect_func": _connect_and_check_mode,
     }
     sentinel = parse_sentinel_url(settings.redis_url)
     if sentinel:
@@ -78,7 +78,7 @@ def refuse_cluster(client: redis.Redis, settings: ClientSettings) -> None:
         return
 
 
-def _greet(connection: Any) -> None:
+def _connect_and_check_mode(connection: Any) -> None:
     greet = getattr(connection, "on_connect_check_health", None)
     # A PING before the HELLO would be refused for want of a password.
     greet(check_health=False) if greet else connection.on_connect()

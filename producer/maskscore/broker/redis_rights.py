@@ -67,7 +67,7 @@ def missing_right(client: redis.Redis, namespace: str) -> str | None:
         return f"{error} (a script on the key {namespace!r})"
     key = f"{namespace}:rights:{uuid.uuid4().hex}"
     with untyped.pipeline(transaction=False) as pipeline:
-        for command in _tried_on(key):
+        for command in _test_commands(key):
             pipeline.execute_command(*command)
         answers = pipeline.execute(raise_on_error=False)
     for answer in answers:
@@ -97,7 +97,7 @@ def refuse_missing_rights(client: redis.Redis, namespace: str) -> None:
         )
 
 
-def _tried_on(key: str) -> list[tuple[Any, ...]]:
+def _test_commands(key: str) -> list[tuple[Any, ...]]:
     """Harmless calls of the commands, on four keys that begin with ``key``; the last ones remove what they made."""
     text, fields, scores, line, events, names = (
         f"{key}:{kind}" for kind in ("text", "hash", "zset", "list", "stream", "set")

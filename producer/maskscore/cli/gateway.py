@@ -1,4 +1,4 @@
-"""``gateway``: the client's verbs over HTTP."""
+"""``gateway``: the client's operations over HTTP."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def pool_command(
     slots = choose_slots(devices, workers)
     limits = pool_limits(least, most, jobs_per_worker or 2 * settings.concurrency, cool_down, slots=len(slots))
     if settings.weights is None:
-        # Each worker would say so, and be started again and again.
+        # Else each worker would end with this error, and be started again.
         raise SettingsError(
             "No weights are set. Give their folder with --weights or MASKSCORE_WEIGHTS; `maskscore weights pull DIR` "
             "fetches them, and `--weights demo` is the small demo model."

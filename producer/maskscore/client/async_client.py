@@ -29,8 +29,8 @@ class AsyncClient(AsyncJobClient):
     settings, overrides: as for :class:`maskscore.Client`.
     threads: of its own, in which the calls to Redis and S3 are made, so that none holds up the loop.
 
-    Nothing waits in these threads: any number of ``await client.wait(job)`` share one more thread, which is told of the
-    ends. A call that is cancelled while a thread is at it is carried out all the same, since the thread cannot be
+    Nothing waits in these threads: any number of ``await client.wait(job)`` share one more thread, which listens for
+    the ends. A call that is cancelled while it runs in a thread is carried out all the same, since the thread cannot be
     stopped: a ``submit`` may have submitted, and can be repeated. ``async with`` or :meth:`aclose` ends all threads.
     """
 
@@ -91,7 +91,7 @@ class AsyncClient(AsyncJobClient):
     async def as_completed(
         self, handles: AsyncBatch | Iterable[AsyncJobHandle], timeout: float | None = None
     ) -> AsyncGenerator[JobResult]:
-        """Yield each job's result when it has ended, whatever way; see :meth:`maskscore.Client.as_completed`."""
+        """Yield each job's result when it has ended, in any state; see :meth:`maskscore.Client.as_completed`."""
         if isinstance(handles, AsyncBatch):
             async with aclosing(handles.as_completed(timeout)) as results:
                 async for result in results:

@@ -112,7 +112,7 @@ class AsyncJobClient:
         return succeeded(await self.get(job_id))
 
     async def wait_for_end(self, job_id: str, timeout: float | None = None) -> JobStatus:
-        """Wait until the job has ended, whatever way, and return its status.
+        """Wait until the job has ended, in any state, and return its status.
 
         Raises :class:`~maskscore.errors.JobNotFound`, and :class:`~maskscore.errors.WaitTimeout` after ``timeout``
         seconds; the job goes on then.

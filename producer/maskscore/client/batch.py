@@ -1,4 +1,4 @@
-"""A batch of jobs: how many are where, and their results as they end, also for a client that was started again."""
+"""A batch of jobs: the number in each state, and the results as jobs end, also for a client that was restarted."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Batch:
         return self.counts()
 
     def as_completed(self, timeout: float | None = None, *, reader: str | None = None) -> Generator[JobResult]:
-        """Yield each job's result when it has ended, whatever way it ended, the first to end first.
+        """Yield each job's result when it has ended, in any state, the first to end first.
 
         It begins with those that have ended already, so that a client that was started again misses none. With the
         name of a ``reader`` it goes on where that reader stopped: how far it has come is kept in Redis, and only the
@@ -111,7 +111,7 @@ class Batch:
         """Return up to ``limit`` endings after an event's id, the first to end first; ``0``: from the first one.
 
         Waits up to ``wait_s`` seconds for one where there is none. A batch without jobs has none, and is no error: this
-        is for whoever reads while others still submit. Pass an event's id on as ``after`` and none is missed.
+        is for a reader of a batch that others still submit to. Pass an event's id on as ``after`` and none is missed.
         """
         events = self._events(after, limit, block_s=min(wait_s, self._longest_block_s))
         records = self._client.records([event.job_id for event in events])
@@ -143,8 +143,8 @@ class Batch:
     def requeue(self, *, codes: Iterable[str] = ()) -> int:
         """Run the jobs again that ended without a result, and return how many; see :meth:`maskscore.Client.requeue`.
 
-        With ``codes`` (:class:`~maskscore.errors.FailureCode`), only those that ended with one of them. Whoever
-        follows the batch is told of their new ends.
+        With ``codes`` (:class:`~maskscore.errors.FailureCode`), only those that ended with one of them. Their
+        new ends are events of the batch.
         """
         return sum(self._requeued_pages(codes))
 

@@ -25,8 +25,8 @@ def with_content_id(job: Job, objects: Objects) -> Job:
     """Return the job with an id made of its image's and masks' ETags, its masks, its options and its result's place.
 
     ETags that the job does not name are asked for, one request each, and noted in the job, so that it is of these very
-    objects. An object that is not there, or that the caller may not read, is known by its URI alone: the worker says
-    what is wrong with it, and the other jobs are none the worse. Raises :class:`~maskscore.errors.JobError`
+    objects. An object that is not there, or that the caller may not read, is identified by its URI alone: its job fails
+    in the worker, with the reason, and no other job does. Raises :class:`~maskscore.errors.JobError`
     (``storage_unavailable``) when the store does not answer.
     """
     if job.image.etag is None:

@@ -24,20 +24,20 @@ _LISTEN_S: Final = 0.2
 
 
 def job_topic(job_id: str) -> str:
-    """Return what a waiter for this job listens for."""
+    """Return the topic of this job's end."""
     return f"job {job_id}"
 
 
 def batch_topic(batch_id: str) -> str:
-    """Return what a waiter for the jobs of this batch listens for."""
+    """Return the topic of the ends of this batch's jobs."""
     return f"batch {batch_id}"
 
 
 class EndingsWatcher:
     """Wakes waiters when a job has ended. All its methods belong to one event loop.
 
-    Its thread and connection are there while somebody waits, and a second longer. When the connection fails for good,
-    all who wait get the error, and the next one to wait begins anew.
+    Its thread and connection are there while somebody waits, and a second longer. When the connection fails
+    after its retries, all waiters get the error, and the next waiter opens a new one.
     """
 
     def __init__(self, subscribe: Subscribe) -> None:

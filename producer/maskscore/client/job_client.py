@@ -1,4 +1,4 @@
-"""Jobs by their ids: where they are, their results, cancelling and running them again; one namespace's connection."""
+"""Jobs by their ids: their states and results, cancelling them and running them again."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class JobClient:
     def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:
         """Return the jobs that were given up although their input may be fine, the latest first.
 
-        They are those that ended their worker time and again (``poisoned``) and those whose retries are used up. They
+        They are those that ended their worker in every attempt (``poisoned``) and those whose retries are used up. They
         are kept until :meth:`requeue` or :meth:`drop_dead_letter`.
         """
         with redis_errors(self.settings):

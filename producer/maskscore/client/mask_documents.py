@@ -37,6 +37,6 @@ def scored_masks(job: Job, document: bytes | None, image: ImageInfo | None) -> l
         image_id=job.masks.image_id,
         format=job.masks.format,
         size=(image.height, image.width) if image is not None else None,
-        # Who scored the masks was told of those.
+        # They were reported when the masks were scored.
         orphans=Orphans(),
     )

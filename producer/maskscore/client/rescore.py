@@ -1,4 +1,4 @@
-"""The same masks scored again, with other prompts, thresholds, method or top-k: a job made of an earlier one."""
+"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, method or top-k."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Rescoring", "ScoringChanges"]
 
 @dataclass(frozen=True, slots=True)
 class ScoringChanges:
-    """What is asked otherwise; ``None`` stays as it was in the job. None of it changes the image features."""
+    """The options to change; ``None`` stays as it was in the job. None of them changes the image features."""
 
     prompts: str | PromptSet | None = None
     thresholds: Thresholds | Mapping[str, float] | None = None

@@ -133,7 +133,7 @@ class Client(JobClient):
         return batch
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:
-        """Yield each job's result when it has ended, whatever way it ended; the first to end comes first.
+        """Yield each job's result when it has ended, in any state; the first to end comes first.
 
         A batch is followed through its events, see :meth:`maskscore.Batch.as_completed`; other jobs are polled. Where a
         result is lost, or its place holds another job's, it has an ``error`` and no components. Raises

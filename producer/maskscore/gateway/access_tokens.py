@@ -1,4 +1,4 @@
-"""Who may use the gateway: bearer tokens with names, from a variable or a file that may change."""
+"""Bearer tokens with names, which callers of the gateway present: from a setting, or a file that may change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _SHORTEST: Final = 16
 RELOAD_INTERVAL_S: Final = 2.0
-"""Seconds between two looks at the file of tokens."""
+"""Least seconds between two checks of the file of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,14 @@ class Tokens:
 
 
 def open_tokens(settings: GatewaySettings) -> Tokens | None:
-    """Return the tokens; ``None`` where none is asked for.
+    """Return the tokens; ``None`` where none is required.
 
-    Raises :class:`~maskscore.errors.SettingsError` where there are none although strangers can reach the gateway.
+    Raises :class:`~maskscore.errors.SettingsError` where there are none and other machines can reach the gateway.
     """
     given = settings.gateway_tokens.get_secret_value().split(",") if settings.gateway_tokens else []
     tokens = Tokens((each.strip() for each in given if each.strip()), settings.gateway_tokens_file)
     if not settings.gateway_auth:
-        log.warning("no token is asked for: whoever reaches %s may use the gateway", settings.gateway_host)
+        log.warning("no token is required: every caller that reaches %s may use the gateway", settings.gateway_host)
         return None
     if not len(tokens):
         if settings.gateway_tokens_file is not None:
@@ -114,7 +114,7 @@ def open_tokens(settings: GatewaySettings) -> Tokens | None:
                 "(NAME=TOKEN) or MASKSCORE_GATEWAY_TOKENS_FILE, or listen on 127.0.0.1, or say --no-auth where "
                 "something else keeps strangers out."
             )
-        log.warning("no tokens are set: whoever is on this machine may use the gateway")
+        log.warning("no tokens are set: every user of this machine may use the gateway")
         return None
     return tokens
 

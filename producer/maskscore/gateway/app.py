@@ -18,7 +18,7 @@ from maskscore.gateway.allowed_hosts import AllowedHosts
 from maskscore.gateway.job_routes import NoContent
 from maskscore.gateway.middleware import RequestMiddleware
 from maskscore.gateway.openapi import openapi_document
-from maskscore.gateway.problems import install, problems
+from maskscore.gateway.problems import install_error_handlers, problems
 from maskscore.gateway.shared_state import Gateway, authenticated
 from maskscore.settings import GatewaySettings
 
@@ -65,7 +65,7 @@ def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
         hosts=AllowedHosts(settings, open_to_all=tokens is None),
         registry=app.state.registry,
     )
-    install(app)
+    install_error_handlers(app)
     app.add_exception_handler(NoContent, _no_content)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app

@@ -149,8 +149,8 @@ async def get_result(
         if revoked_event(request).is_set():
             raise unauthorized()
         detail = f"Job {job_id} has not ended: it is {status.state}. Ask with ?wait=SECONDS, or listen to its events."
-        if status.state is JobState.QUEUED and (lonely := await gateway.client.no_worker()):
-            detail += f" {lonely}"
+        if status.state is JobState.QUEUED and (no_worker := await gateway.client.no_worker()):
+            detail += f" {no_worker}"
         raise ProblemError(409, "not_ended", detail, retry_after_s=1)
     result: JobResult = await gateway.client.get(job_id)
     return Response(result.model_dump_json(), media_type=JSON)

@@ -57,19 +57,19 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         components["headers"] = _HEADERS
         for model in _SENT_WHOLE:
             if model.__name__ in schemas:
-                _require_what_comes(schemas[model.__name__], model)
+                _require_sent_fields(schemas[model.__name__], model)
         _leave_out_nulls(schemas["Problem"])
         for name, kinds in _EVENTS.values():
             schemas[name] = {"oneOf": [_event(kind, model) for kind, model in kinds.items()]}
         for methods in document["paths"].values():
             for operation in methods.values():
-                _mend(operation)
+                _fix_operation(operation)
         # Statuses are numbers in FastAPI's document, and texts in JSON.
         app.openapi_schema = json.loads(json.dumps(document))
     return app.openapi_schema
 
 
-def _require_what_comes(schema: dict[str, Any], model: type[BaseModel]) -> None:
+def _require_sent_fields(schema: dict[str, Any], model: type[BaseModel]) -> None:
     schema["required"] = [name for name, field in model.model_fields.items() if field.exclude_if is None]
 
 
@@ -106,7 +106,7 @@ def _event(kind: str, model: type[BaseModel]) -> dict[str, Any]:
     return {"title": f"{kind} event", "type": "object", "properties": properties, "required": required}
 
 
-def _mend(operation: dict[str, Any]) -> None:
+def _fix_operation(operation: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", []):
         # A parameter is there or not; it is never null.
         _drop_null(parameter["schema"])

@@ -23,8 +23,8 @@ __all__ = ["open_probes", "router"]
 
 log = logging.getLogger(__name__)
 
-_ASK_S: Final = 2.0
-_STILL_S: Final = 60.0
+_INTERVAL_S: Final = 2.0
+_LONGEST_STALL_S: Final = 60.0
 
 router = APIRouter(tags=["health"], default_response_class=PlainTextResponse)
 
@@ -78,22 +78,22 @@ def open_probes(settings: GatewaySettings, app: FastAPI) -> ExitStack:
 
 
 class _EventLoopProbe:
-    """Whether the event loop runs: it notes the time again and again."""
+    """Whether the event loop runs: it records the time every second."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
 
     def problem(self) -> str | None:
-        """Return why it is not alive."""
+        """Return why the event loop counts as stalled; ``None`` while it runs."""
         gateway: Gateway | None = getattr(self._app.state, "gateway", None)
         if gateway is None:
             return None
-        still_s = time.monotonic() - gateway.loop_ran_at
-        return f"the event loop has stood still for {still_s:.0f} s" if still_s > _STILL_S else None
+        stalled_s = time.monotonic() - gateway.loop_ran_at
+        return f"the event loop has stood still for {stalled_s:.0f} s" if stalled_s > _LONGEST_STALL_S else None
 
 
 class _RedisProbe(threading.Thread):
-    """Asks Redis again and again."""
+    """A thread that asks Redis every two seconds."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         super().__init__(name="redis_probe", daemon=True)
@@ -102,7 +102,7 @@ class _RedisProbe(threading.Thread):
         self._reason: str | None = "Redis has not been asked yet"
 
     def problem(self) -> str | None:
-        """Return why it is not ready."""
+        """Return why Redis counts as away; ``None`` while it answers."""
         return self._reason
 
     def run(self) -> None:
@@ -115,11 +115,11 @@ class _RedisProbe(threading.Thread):
                 self._reason = NO_QUEUE
                 if before != NO_QUEUE:
                     log.warning("not ready: %s", error)
-            if self._closing.wait(_ASK_S):
+            if self._closing.wait(_INTERVAL_S):
                 return
 
     def close(self) -> None:
-        """End."""
+        """Stop the thread."""
         self._closing.set()
         self.join()
         self._client.close()

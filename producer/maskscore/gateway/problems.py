@@ -1,4 +1,4 @@
-"""What the gateway says when it does not do what was asked: RFC 9457 documents with maskscore's stable codes."""
+"""Problem documents (RFC 9457) with maskscore's stable codes: every error response of the gateway."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
     "Problem",
     "ProblemError",
     "answer",
-    "install",
+    "install_error_handlers",
     "problem_of",
     "problems",
 ]
@@ -43,8 +43,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 _LONGEST_DETAIL: Final = 2000
 
 # Seconds after which it is worth trying again.
-_ROOM_S: Final = 5
-_BACK_S: Final = 5
+_RETRY_FULL_QUEUE_S: Final = 5
+_RETRY_UNAVAILABLE_S: Final = 5
 
 NO_QUEUE: Final = "The queue does not answer just now. Send the same again later; nothing is doubled."
 NO_STORAGE: Final = "The object store does not answer just now. Send the same again later."
@@ -133,7 +133,7 @@ class ProblemError(Exception):
 
 
 def _rebuilt(problem: Problem, headers: dict[str, str]) -> ProblemError:
-    """Return what a process has sent to another."""
+    """Rebuild a problem that another process has sent."""
     error = ProblemError(problem.status, problem.code, problem.detail, headers=headers)
     error.problem = problem
     return error
@@ -150,7 +150,7 @@ def problem_of(error: MaskscoreError) -> ProblemError:
     if storage or isinstance(error, ServiceUnavailable | SettingsError):
         log.warning("answered with 503: %s: %s", error.code, error)
         code = error.code if storage else ServiceUnavailable.code
-        return ProblemError(503, code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_BACK_S)
+        return ProblemError(503, code, NO_STORAGE if storage else NO_QUEUE, retry_after_s=_RETRY_UNAVAILABLE_S)
     detail = str(error)
     if isinstance(error, ResultUnavailable):
         return ProblemError(404, error.code, detail)
@@ -158,7 +158,7 @@ def problem_of(error: MaskscoreError) -> ProblemError:
         return ProblemError(422, error.code, detail)
     for kind, status in _STATUS:
         if isinstance(error, kind):
-            waits = _ROOM_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
+            waits = _RETRY_FULL_QUEUE_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
             return ProblemError(status, error.code, detail, retry_after_s=waits)
     log.error("answered with 500: %s: %s", error.code, error)
     return ProblemError(500, "internal_error", _DEFECT)
@@ -189,8 +189,8 @@ def _headers_of(status: int, waits: frozenset[int]) -> list[str]:
     return ["Retry-After"] if status in _WAITS or status in waits else []
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of the application be a problem document."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Register handlers that answer every error of the application with a problem document."""
 
     async def own(_: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)

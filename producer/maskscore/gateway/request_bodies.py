@@ -75,7 +75,7 @@ class BodyReader:
             if page:
                 yield SubmitRequest("lines", tuple(page), batch_id, content_id, traceparent, number)
 
-    async def _whole(self, request: Request, share: _Share) -> bytes:
+    async def _whole(self, request: Request, share: _HeldBytes) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout(self._settings.gateway_body_timeout_s):
@@ -88,7 +88,7 @@ class BodyReader:
             raise self._too_slow("The body") from error
         return bytes(body)
 
-    async def _lines(self, request: Request, share: _Share) -> AsyncIterator[bytes]:
+    async def _lines(self, request: Request, share: _HeldBytes) -> AsyncIterator[bytes]:
         begun = bytearray()
         pieces = _pieces(request)
         loop = asyncio.get_running_loop()
@@ -125,11 +125,11 @@ class BodyReader:
             408, "body_too_slow", f"{what} did not come within {self._settings.gateway_body_timeout_s:g} s."
         )
 
-    def _share(self, request: Request) -> _Share:
-        return _Share(self._held, caller_of(request), self._settings.gateway_max_held_bytes)
+    def _share(self, request: Request) -> _HeldBytes:
+        return _HeldBytes(self._held, caller_of(request), self._settings.gateway_max_held_bytes)
 
 
-class _Share:
+class _HeldBytes:
     """The bytes in memory of one request."""
 
     def __init__(self, held: dict[str | None, int], caller: str | None, most: int) -> None:
@@ -138,7 +138,7 @@ class _Share:
         self._most = most
         self._own = 0
 
-    def __enter__(self) -> _Share:
+    def __enter__(self) -> _HeldBytes:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -29,7 +29,8 @@ def run_gateway(settings: GatewaySettings, started: Callable[[str], None]) -> No
     """Serve until SIGTERM or SIGINT; a second one ends it at once.
 
     ``started`` is called with the URL when it listens. It begins and goes on while Redis is away. Raises
-    :class:`~maskscore.errors.SettingsError` when the address cannot be opened, or strangers could reach it.
+    :class:`~maskscore.errors.SettingsError` when the address cannot be opened, or other machines could reach it
+    without a token.
     """
     tokens = open_tokens(settings)
     # An address that can never be used is refused here, in a sentence; once the server starts, it would be a traceback.
@@ -73,7 +74,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take the signals for good: the parent's would raise them again in the end, as if nothing had been done."""
+        """Handle the signals without raising them again at the end, as the parent does."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)

@@ -24,7 +24,7 @@ __all__ = ["WORKERS_HEADER", "Gateway", "SharedGateway", "add_workers_header", "
 T = TypeVar("T")
 
 _END: Final = object()
-_BEAT_S: Final = 1.0
+_HOUSEKEEPING_INTERVAL_S: Final = 1.0
 _WORKERS_HEADER_NAME: Final = "Maskscore-Workers"
 WORKERS_HEADER: Final[dict[str, Any]] = {
     _WORKERS_HEADER_NAME: {
@@ -55,7 +55,7 @@ class Gateway:
         while True:
             self.loop_ran_at = time.monotonic()
             self.callers.end_revoked()
-            await asyncio.sleep(_BEAT_S)
+            await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
 
     def close(self) -> None:
         """Close the submitter and the object store."""

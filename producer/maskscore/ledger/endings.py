@@ -1,4 +1,4 @@
-"""Every end of a job, as it happens: one subscription for all that wait in a process."""
+"""A subscription to the ends of all jobs of a namespace, one for all waiters of a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["End", "listen_for_ends"]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A job has ended, which is news for its batches, too."""
+    """The end of a job, with the batches that the job is in."""
 
     job_id: str
     batch_ids: tuple[str, ...]

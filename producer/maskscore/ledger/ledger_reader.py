@@ -1,4 +1,4 @@
-"""What the ledger knows: statuses, results, documents, dead letters and counts; nothing here changes a job."""
+"""Reading the ledger: statuses, results, documents, dead letters and counts; nothing here changes a job."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class LedgerReader:
     def watched(self, job_id: str) -> Iterator[Callable[[float], None]]:
         """Give a function that waits for the job's end, so many seconds at most.
 
-        It may return early, and what happened while the connection was broken is not told again: look at the status
-        before and after.
+        It may return early, and an end while the connection was broken is missed: check the status before and
+        after.
         """
         with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
             pubsub.subscribe(f"{self._namespace}:ended:{job_id}")

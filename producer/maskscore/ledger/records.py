@@ -1,4 +1,4 @@
-"""What the ledger is told and what it tells, as plain values. Times are Redis's clock, UTC."""
+"""The records that the ledger takes and returns. Times are by Redis's clock, in UTC."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """Where a job is. ``error`` is set for ``failed``, ``cancelled`` and ``expired``.
+    """The state of a job. ``error`` is set for ``failed``, ``cancelled`` and ``expired``.
 
-    ``attempts`` counts those that ended with their worker, and the last one; ``retries`` counts those that a passing
-    fault ended.
+    ``attempts`` counts those that ended with their worker, and the last one; ``retries`` counts those that a
+    transient fault ended.
     """
 
     job_id: str
@@ -135,7 +135,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many jobs are where, and how long the oldest message in the queue has been there, in seconds."""
+    """The number of jobs in each state, and how long the oldest message in the queue has been there, in seconds."""
 
     waiting: int
     running: int
@@ -196,7 +196,7 @@ class BatchCounts:
 
     @property
     def ended(self) -> int:
-        """Those that have ended, whatever way."""
+        """Those that have ended, in any state."""
         return self.succeeded + self.failed + self.cancelled + self.expired
 
 

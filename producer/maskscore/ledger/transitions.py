@@ -215,7 +215,7 @@ class Ledger(LedgerReader):
         queue_keys: Sequence[str],
         limit: int,
     ) -> SweepResult:
-        """Do what time alone brings about: lapsed leases, due retries, expiries, lost messages.
+        """Handle lapsed leases, due retries, expiries and lost messages.
 
         Only one ``sweeper`` at a time does it; the lock is its for ``lock_s`` seconds from its last round.
         ``queue_keys`` are the Redis lists that hold the messages of each of the ``LANES``. At most ``limit`` jobs

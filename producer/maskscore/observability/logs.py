@@ -1,4 +1,4 @@
-"""Logs on stderr, as text or as one JSON object per line; whatever is said during a job carries its id."""
+"""Logs on stderr, as text or as one JSON object per line; what is logged during a job carries its id."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOISY: Final = ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu", "
 
 
 def log_json_early(given: str | None = None) -> None:
-    """Log as JSON already now where the setting asks for it, or ``given`` does: what is said of wrong settings, too."""
+    """Log as JSON already before the settings are read, where their variable or ``given`` asks for it."""
     asked = os.environ.get(f"{PREFIX}LOG_FORMAT") if given is None else given
     if asked and asked.strip() == "json":
         log_to_stderr("INFO", "json")

@@ -37,7 +37,7 @@ class Metric:
 
     @property
     def samples(self) -> tuple[str, ...]:
-        """The names under which Prometheus stores it, for whoever checks queries."""
+        """The names under which Prometheus stores it, by which queries are checked."""
         if self.kind == "histogram":
             return tuple(self.name + suffix for suffix in ("_bucket", "_sum", "_count"))
         return (self.name,)
