@@ -70,11 +70,11 @@ COMPATIBLE = {
 _INTRODUCTION = """\
 # Licences
 
-maskscore is under the Apache License 2.0 (the file `LICENSE`). The wheel holds its own code and the weights of the demo
-model, which was trained for it on drawn scenes. The container images also hold what the table lists; each licence is
-compatible with distribution beside Apache-2.0, and a test holds the table to the installed packages. `MPL-2.0` is
-copyleft by file, and the packages are used unchanged. NVIDIA's libraries come with PyTorch's CUDA builds alone; their
-licence lets an application that needs them pass them on.
+maskscore has the Apache License 2.0 (file `LICENSE`). The wheel contains its own code and the weights of the demo model,
+which was trained for it on drawn scenes. The container images also contain the packages below. Each licence allows
+distribution together with Apache-2.0; a test compares the table with the installed packages. `MPL-2.0` applies per file,
+and the packages are used unchanged. Only PyTorch's CUDA builds include NVIDIA's libraries, whose licence allows
+applications that need them to redistribute them.
 """
 
 
