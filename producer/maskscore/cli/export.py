@@ -6,8 +6,8 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import PurePath
-from typing import IO, Final
+from functools import partial
+from typing import IO
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -17,21 +17,10 @@ from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console, text_column
-from maskscore.client import Batch, Client
-from maskscore.export import (
-    DEFAULT_WEIGHTS,
-    ExportCounts,
-    Ranking,
-    Selection,
-    write_coco,
-    write_jsonl,
-    write_parquet,
-    write_sa1b,
-)
+from maskscore.client import Client
+from maskscore.export import DEFAULT_WEIGHTS, JobSource, Ranking, Selection, export_format_of, write_export
 
 __all__ = ["export_command"]
-
-_FORMATS: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".json": "coco", "": "sa1b"}
 
 
 def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str, float]:
@@ -115,7 +104,9 @@ def export_command(
     left out; then, or when a mask's segmentation cannot be read any more, the exit code is 1. The output is there whole
     or not at all.
     """
-    format_ = format_ or _format_of(output)
+    format_ = format_ or export_format_of(output)
+    if format_ is None:
+        raise click.UsageError(f"{output!r} does not say which format is meant: give --format")
     if output == "-" and (format_ != "jsonl" or as_json):
         raise click.UsageError(f"{'--json' if format_ == 'jsonl' else format_} needs a name to write to: -o NAME")
     if no_segmentations and format_ not in ("jsonl", "parquet"):
@@ -134,11 +125,11 @@ def export_command(
         top_per_image=top_per_image,
     )
     with Client() as client:
-        jobs = _Jobs(client, names, listed)
+        jobs = _job_source(client, names, listed)
         if wait_:
-            jobs.wait(timeout)
+            jobs.wait(timeout, partial(shown_progress, client=client))
         with _shown(jobs) as ids:
-            counts = _write(client, ids, output, format_, selection, segmentations=not no_segmentations)
+            counts = write_export(client, ids, output, format_, selection, segmentations=not no_segmentations)
     if as_json:
         click.echo(json.dumps(counts.as_dict()))
     else:
@@ -148,65 +139,25 @@ def export_command(
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
-def _format_of(output: str) -> str:
-    found = "jsonl" if output == "-" else _FORMATS.get(PurePath(output).suffix.lower())
-    if found is None:
-        raise click.UsageError(f"{output!r} does not say which format is meant: give --format")
-    return found
-
-
-def _write(
-    client: Client, ids: Iterator[str], output: str, format_: str, selection: Selection, *, segmentations: bool
-) -> ExportCounts:
-    if format_ == "jsonl":
-        place = sys.stdout if output == "-" else output
-        return write_jsonl(client, ids, place, selection, segmentations=segmentations)
-    if format_ == "parquet":
-        return write_parquet(client, ids, output, selection, segmentations=segmentations)
-    return (write_coco if format_ == "coco" else write_sa1b)(client, ids, output, selection)
-
-
-class _Jobs:
-    """The jobs that are meant; ids of a batch's jobs are asked for when they are needed, not held."""
-
-    def __init__(self, client: Client, names: Iterable[str], listed: IO[str] | None) -> None:
-        self._client = client
-        self._batches: list[Batch] = []
-        self.total = 0
-        ids = [line.strip() for line in listed if line.strip()] if listed else []
-        for name in dict.fromkeys(names):
-            if name == "-":
-                ids += [line.strip() for line in sys.stdin if line.strip()]
-                continue
-            # Of a list, what is gone is counted; what was named must be there.
-            batch = find_batch(client, name)
-            if batch is None:
-                ids.append(name)
-            else:
-                self.total += len(batch)
-                self._batches.append(batch)
-        self._ids = list(dict.fromkeys(ids))
-        self.total += len(self._ids)
-        if not self.total:
-            raise click.UsageError("no batch and no job was named, neither as an argument nor by --jobs or stdin")
-
-    def wait(self, timeout: float | None) -> None:
-        """Wait until all have ended."""
-        for batch in self._batches:
-            for _ in shown_progress(batch.as_completed(timeout), len(batch), client=self._client):
-                pass
-        handles = [self._client.handle(job_id) for job_id in self._ids]
-        for _ in shown_progress(self._client.as_completed(handles, timeout=timeout), len(handles), client=self._client):
-            pass
-
-    def __iter__(self) -> Iterator[str]:
-        for batch in self._batches:
-            yield from batch.job_ids()
-        yield from self._ids
+def _job_source(client: Client, names: Iterable[str], listed: IO[str] | None) -> JobSource:
+    ids = [line.strip() for line in listed if line.strip()] if listed else []
+    batches = []
+    for name in dict.fromkeys(names):
+        if name == "-":
+            ids += [line.strip() for line in sys.stdin if line.strip()]
+        # An id of a list may be gone, and is then counted; an id that is an argument must exist.
+        elif (batch := find_batch(client, name)) is None:
+            ids.append(name)
+        else:
+            batches.append(batch)
+    source = JobSource(client, batches, ids)
+    if not source.total:
+        raise click.UsageError("no batch and no job was named, neither as an argument nor by --jobs or stdin")
+    return source
 
 
 @contextmanager
-def _shown(jobs: _Jobs) -> Iterator[Iterator[str]]:
+def _shown(jobs: JobSource) -> Iterator[Iterator[str]]:
     """Provide the ids, with a bar on stderr if that is a terminal."""
     console = new_console(stderr=True)
     if not console.is_terminal:

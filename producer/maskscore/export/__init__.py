@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from maskscore.export.coco_writer import write_coco
 from maskscore.export.export_counts import ExportCounts
+from maskscore.export.export_run import JobSource, export_format_of, write_export
 from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.jsonl_writer import write_jsonl
 from maskscore.export.parquet_writer import write_parquet
@@ -26,9 +27,12 @@ __all__ = [
     "DEFAULT_WEIGHTS",
     "ExportCounts",
     "ExportedMask",
+    "JobSource",
     "Ranking",
     "Selection",
+    "export_format_of",
     "write_coco",
+    "write_export",
     "write_jsonl",
     "write_parquet",
     "write_sa1b",
