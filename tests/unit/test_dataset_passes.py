@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ from maskscore.storage import Objects
 
 # What the detection of the format may read before the file is read.
 SNIFFED_BYTES = 3 << 20
-
-
-@pytest.fixture
-def objects() -> Iterator[Objects]:
-    objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
-    yield objects
-    objects.close()
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import run_command, without_settings
 from maskscore.cli.worker import with_demo_model
 from maskscore.prompts import load_builtin
 from maskscore.prompts.demo_model import DEMO_DIGEST, demo_warning
@@ -55,15 +53,7 @@ def test_weights_of_the_name_demo_are_it(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_a_pool_without_weights_says_so_once(tmp_path: Path, options: list[str], sentence: str) -> None:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MASKSCORE_")}
-    ran = subprocess.run(
-        [sys.executable, "-m", "maskscore", "pool", "--workers", "1", *options],
-        cwd=tmp_path,
-        env={**clean, "MASKSCORE_REDIS_URL": "redis://127.0.0.1:1/0"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = {**without_settings(), "MASKSCORE_REDIS_URL": "redis://127.0.0.1:1/0"}
+    ran = run_command("pool", "--workers", "1", *options, environment=environment, folder=tmp_path)
     assert ran.returncode == 2
     assert ran.stderr.count(sentence) == 1

@@ -222,8 +222,7 @@ def test_ids_are_equal_where_they_are_equal_as_numbers(tmp_path: Path) -> None:
     assert [len(image.masks) for image in read_coco(written(tmp_path, fields))] == [3, 1]
 
 
-def test_images_are_found_as_other_tools_spell_them(tmp_path: Path) -> None:
-    objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
+def test_images_are_found_as_other_tools_spell_them(tmp_path: Path, objects: Objects) -> None:
     for name in ("a b.jpg", "val/a b.jpg", "cafe\u0301.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -239,7 +238,6 @@ def test_images_are_found_as_other_tools_spell_them(tmp_path: Path) -> None:
         found("train/a b.jpg", "test/a b.jpg")
     # A key is taken as it is, and nothing is asked.
     assert image_uris("s3://bucket/x/", ["val/a b.jpg"], objects) == ["s3://bucket/x/val/a b.jpg"]
-    objects.close()
 
 
 def test_a_missing_file_and_a_category_that_is_not_there_are_refused(tmp_path: Path) -> None:

@@ -30,21 +30,6 @@ def test_own_lists_and_objects() -> None:
         assert masks[1].upstream == {"predicted_iou": 0.5}
 
 
-def test_records_of_sams_generator_are_called_by_their_position() -> None:
-    record = {
-        "segmentation": RLE,
-        "area": 4,
-        "bbox": [0, 0, 1, 1],
-        "predicted_iou": 0.9,
-        "point_coords": [[1.0, 1.0]],
-        "stability_score": 0.8,
-        "crop_box": [0, 0, 2, 2],
-    }
-    masks = read([record, record])
-    assert [mask.id for mask in masks] == ["0", "1"]
-    assert masks[0].upstream == {name: value for name, value in record.items() if name != "segmentation"}
-
-
 def test_sa1b() -> None:
     image = {"image_id": 1, "width": 2, "height": 2, "file_name": "sa_1.jpg"}
     (mask,) = read({"image": image, "annotations": [{"id": 77, "segmentation": RLE, "stability_score": 1.0}]})

@@ -50,6 +50,7 @@ def test_sams_command_line_with_convert_to_rle(compressed: bool) -> None:
     assert detect(data).name == "sam"
     masks = read_masks(data, format="sam")
     assert_drawn(masks, shapes())
+    assert [mask.id for mask in masks] == ["0", "1", "2"]
     assert masks[0].upstream == SAM_FIELDS
 
 

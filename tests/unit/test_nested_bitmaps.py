@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def as_numbers(mask: Bits) -> list[list[int]]:
     return [[int(value) for value in row] for row in mask]
 
 
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[Bits], Any]] = {
     "booleans": lambda mask: mask.tolist(),
     "0 and 1": as_numbers,
     "0 and 255": lambda mask: (255 * mask.astype(np.uint8)).tolist(),
