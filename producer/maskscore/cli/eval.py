@@ -41,7 +41,11 @@ __all__ = ["eval_command"]
 )
 @scoring_options_of("alpha", "blur", "context")
 @click.option(
-    "--prompts", "prompts", multiple=True, default=("default",), help="A built-in set's name, or a file; repeatable."
+    "--prompts",
+    "prompts",
+    multiple=True,
+    default=("default",),
+    help="Name of a prompt set, or a file; repeatable.",
 )
 @click.option("--method", type=click.Choice(get_args(Method)), default="softmax", show_default=True)
 @click.option("--classes", type=click.Path(dir_okay=False, path_type=Path), help="YAML of `category: prompt`.")
