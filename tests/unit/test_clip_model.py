@@ -181,7 +181,7 @@ class Malice:
 def test_a_pickle_that_would_run_code_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALICE", str(tmp_path / "proof"))
     (folder / SAFETENSORS).unlink()
-    (folder / BIN).write_bytes(pickle.dumps({"logit_scale": Malice()}))
+    (folder / BIN).write_bytes(pickle.dumps({"logit_scale": Malice()}, protocol=2))
     with pytest.raises(WeightsError, match="cannot be read"):
         load(folder)
     assert not (tmp_path / "proof").exists()

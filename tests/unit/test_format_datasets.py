@@ -259,7 +259,8 @@ def test_annotations_of_hostile_shapes_cost_only_themselves(tmp_path: Path) -> N
     ).replace("DEEP", deep)
     path = tmp_path / "a.json"
     path.write_text(text)
-    (image,) = read_dataset(path, format="coco")
+    with pytest.warns(UserWarning, match="2 annotations are of no image that the file lists"):
+        (image,) = read_dataset(path, format="coco")
     assert image.image == "1"
     assert [(mask.id, type(mask)) for mask in image.masks] == [
         ("1", UnreadableMask),

@@ -29,6 +29,9 @@ from maskscore.formats.read_context import ReadContext
 from maskscore.imaging.decode_limits import MAX_PIECES, MAX_SCANS
 from maskscore_worker.inputs.images import DecodedImage, decode_image, header_size
 
+# Pillow warns of what is damaged before it refuses it, or reads the rest.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 HEIGHT, WIDTH = 20, 30
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # As ImageMagick writes it: three lines, then hexadecimal digits, here of a TIFF header and one entry.

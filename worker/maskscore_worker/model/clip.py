@@ -128,7 +128,8 @@ class ClipModel:
 
     def _encoded(self, tower: Callable[[torch.Tensor], torch.Tensor], images: Any) -> Features:
         if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.ascontiguousarray(images))
+            # PyTorch takes no array that cannot be written, though nothing is written here; batches can be.
+            images = torch.from_numpy(np.require(images, requirements=["C", "W"]))
         with torch.inference_mode():
             array: Features = tower(images.to(self.device)).cpu().numpy()
         return array
