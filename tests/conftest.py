@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
@@ -26,6 +26,51 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # every command that a test starts and interrupts. Python sets its own handler only where the signal was not ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+TESTS: Final = Path(__file__).parent
+LONGEST_FIRST: Final = (
+    "chaos",
+    "integration/test_pool_under_load.py",
+    "integration/test_scores_against_reference.py",
+    "integration/test_sentinel.py",
+    "integration/test_plan_memory.py",
+    "integration/test_documentation.py",
+    "integration/test_hostile_jobs.py",
+    "integration/test_cli_with_services.py",
+    "integration/test_doctor.py",
+    "integration/test_worker_inputs.py",
+    "integration/test_run.py",
+    "integration/test_report_and_compare.py",
+    "integration/test_async_client.py",
+    "integration/test_device_faults.py",
+    "integration/test_rescore.py",
+    "integration/test_service.py",
+    "integration",
+    "unit/test_device_cropper.py",
+    "unit/test_pairing.py",
+    "unit/test_clip_model.py",
+    "unit/test_report_browser.py",
+)
+"""What takes longest of the whole run, as measured (``make test ARGS=--durations=0``): a module or a folder's rest.
+
+The integration tests are together, so that a process keeps their services and their worker until it has run its last.
+"""
+
+
+def _turn(path: Path) -> int:
+    """Return the index in :data:`LONGEST_FIRST` of the module or of its folder; what is not there comes last."""
+    inside = path.relative_to(TESTS)
+    names = (str(inside), inside.parts[0])
+    return next((LONGEST_FIRST.index(name) for name in names if name in LONGEST_FIRST), len(LONGEST_FIRST))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``-n``, start with what takes longest: at the end, one process waits a few seconds for another."""
+    if hasattr(config, "workerinput"):
+        if missing := [name for name in LONGEST_FIRST if not (TESTS / name).exists()]:
+            raise pytest.UsageError(f"tests/conftest.py: LONGEST_FIRST names {missing}, which are not there.")
+        items.sort(key=lambda item: _turn(item.path))
 
 
 @pytest.hookimpl(optionalhook=True)

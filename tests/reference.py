@@ -5,6 +5,7 @@ It shares no code with the service: open_clip loads the weights and makes the tr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ class Reference:
     transform: Any
     tokenizer: Any
     texts: dict[tuple[str, ...], torch.Tensor] = field(default_factory=dict)
+    features: dict[tuple[object, ...], torch.Tensor] = field(default_factory=dict)
+    """Of crops, by what they were made of: the same are asked for in each of the service's modes."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> Reference:
@@ -52,8 +55,11 @@ class Reference:
     def image_feature(self, image: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: float) -> torch.Tensor:
         rows, columns = np.nonzero(mask)
         crop_box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-        crop = treated(image[crop_box], mask[crop_box], treatment, alpha)
-        return self.feature(crop)
+        crop, inside = np.ascontiguousarray(image[crop_box]), np.ascontiguousarray(mask[crop_box])
+        key = (hashlib.sha256(crop).digest(), hashlib.sha256(inside).digest(), inside.shape, treatment, alpha)
+        if key not in self.features:
+            self.features[key] = self.feature(treated(crop, inside, treatment, alpha))
+        return self.features[key]
 
     @torch.no_grad()
     def feature(self, crop: npt.NDArray[np.uint8]) -> torch.Tensor:

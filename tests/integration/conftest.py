@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,15 @@ def services() -> Iterator[LocalServices]:
 
 
 @pytest.fixture(scope="package")
-def demo_worker(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def demo_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of prompt sets of :func:`demo_worker`, empty at first."""
+    return tmp_path_factory.mktemp("prompts")
+
+
+@pytest.fixture(scope="package")
+def demo_worker(
+    services: LocalServices, demo_prompts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """What reaches a worker with the demo model and the defaults, which may read all buckets and pytest's folders.
 
     Several modules use it: a job's or a batch's id that is not made up has the module's name in it.
@@ -38,6 +47,7 @@ def demo_worker(services: LocalServices, tmp_path_factory: pytest.TempPathFactor
         **environment,
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
         "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_PROMPTS_DIR": str(demo_prompts),
         "MASKSCORE_BUCKETS": "*",
         "MASKSCORE_RESULT_BUCKETS": "*",
         "MASKSCORE_FILE_ROOTS": str(tmp_path_factory.getbasetemp()),

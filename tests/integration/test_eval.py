@@ -6,7 +6,6 @@ import json
 import subprocess
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from maskscore.ledger import Ledger
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore.storage import Objects
-from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
-from worker_process import start_worker
 
 DEMO = load_builtin("demo")
 
@@ -60,23 +57,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices, scenes: Path, photo_dataset: Path) -> Iterator[dict[str, str]]:
-    """A worker, and what a command needs to reach it."""
+def environment(services: LocalServices, demo_worker: dict[str, str], scenes: Path) -> dict[str, str]:
+    """What a command needs to reach a worker that may read the scenes, here and in a bucket."""
     services.create_bucket("eval")
     objects = Objects(buckets=None, result_buckets=None)
     for path in scenes.glob("*.png"):
         objects.write(f"s3://eval/scenes/{path.name}", path.read_bytes(), content_type="image/png")
     objects.close()
-    shared = {**services.environment(), "MASKSCORE_NAMESPACE": f"eval-{uuid.uuid4().hex[:8]}"}
-    worker = {
-        **shared,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_BUCKETS": "eval",
-        "MASKSCORE_FILE_ROOTS": f"{scenes},{photo_dataset}",
-        "MASKSCORE_PROMPTS": "demo",
-    }
-    with start_worker(worker):
-        yield shared
+    return demo_worker
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

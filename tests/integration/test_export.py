@@ -31,10 +31,8 @@ from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError, OutputError
 from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.masks import encode_mask
-from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from photo_dataset import MASKS
-from worker_process import start_worker
 
 DEMO = ScoringOptions(prompts="demo")
 POLYGONS = [[10.0, 10.0, 60.5, 12.0, 40.0, 55.0], [80.0, 80.0, 120.0, 80.0, 120.0, 110.0]]
@@ -42,17 +40,9 @@ Bits = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices, photo_dataset: Path) -> dict[str, str]:
+def environment(services: LocalServices, demo_worker: dict[str, str]) -> dict[str, str]:
     services.create_bucket("export")
-    return {
-        **services.environment(),
-        "MASKSCORE_NAMESPACE": f"export-{uuid.uuid4().hex[:8]}",
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_BUCKETS": "export",
-        "MASKSCORE_RESULT_BUCKETS": "export",
-        "MASKSCORE_FILE_ROOTS": str(photo_dataset),
-    }
+    return demo_worker
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +50,7 @@ def client(environment: dict[str, str]) -> Iterator[Client]:
     settings = ClientSettings(
         redis_url=environment["MASKSCORE_REDIS_URL"], namespace=environment["MASKSCORE_NAMESPACE"]
     )
-    with start_worker(environment), Client(settings) as client:
+    with Client(settings) as client:
         yield client
 
 
@@ -117,7 +107,7 @@ def batch(client: Client, services: LocalServices) -> tuple[Batch, Truth]:
     split = ScoringOptions(prompts="demo", split_components=True, top_k=2, embeddings=True)
     jobs.append({"job_id": "parts", "image": uri, "masks": polygons, "options": split})
     jobs.append({"job_id": "fails", "image": "s3://export/nowhere.png", "masks": polygons})
-    batch = client.submit_many([Job.model_validate({"options": DEMO, **job}) for job in jobs], batch_id="mixed")
+    batch = client.submit_many([Job.model_validate({"options": DEMO, **job}) for job in jobs], batch_id="export-mixed")
     counts = batch.wait(timeout=120)
     assert (counts.succeeded, counts.failed) == (4, 1)
     return batch, truth

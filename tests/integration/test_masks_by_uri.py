@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import subprocess
-import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,9 +24,7 @@ from maskscore import Client, ClientSettings, Job, JobFailed, MasksRef, ScoringO
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
 from maskscore.schema.job import MasksFormat
-from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from worker_process import start_worker
 
 DEMO = ScoringOptions(prompts="demo")
 SCENE = draw_scene(880_001)
@@ -44,25 +41,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def namespace() -> str:
-    return f"by-uri-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture(scope="module")
-def client(services: LocalServices, folder: Path, namespace: str) -> Iterator[Client]:
+def client(services: LocalServices, demo_worker: dict[str, str]) -> Iterator[Client]:
     services.create_bucket("by-uri")
     buffer = io.BytesIO()
     Image.fromarray(SCENE.image).save(buffer, "PNG")
     boto3.client("s3").put_object(Bucket="by-uri", Key="scene.png", Body=buffer.getvalue())
-    worker = {
-        **services.environment(),
-        "MASKSCORE_NAMESPACE": namespace,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_BUCKETS": "by-uri",
-        "MASKSCORE_FILE_ROOTS": str(folder),
-    }
-    with start_worker(worker), Client(ClientSettings(redis_url=services.redis.url, namespace=namespace)) as client:
+    settings = ClientSettings(redis_url=services.redis.url, namespace=demo_worker["MASKSCORE_NAMESPACE"])
+    with Client(settings) as client:
         yield client
 
 
@@ -213,16 +198,15 @@ def test_a_format_that_does_not_fit_is_the_jobs_failure(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("client")
-def test_the_command_line_takes_a_format(services: LocalServices, folder: Path, namespace: str) -> None:
+def test_the_command_line_takes_a_format(demo_worker: dict[str, str], folder: Path) -> None:
     Image.fromarray(SCENE.image).save(folder / "scene.png")
     (folder / "labels.txt").write_text("1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n")
     # Of one mask by what is said, of as many as there are values by what it looks like.
     boto3.client("s3").put_object(Bucket="by-uri", Key="map.png", Body=png(LABELS))
 
     def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**services.environment(), "MASKSCORE_NAMESPACE": namespace}
         command = ("submit", *arguments, "--prompts", "demo", "--wait", "--json")
-        return run_command(*command, environment=environment, folder=folder)
+        return run_command(*command, environment=demo_worker, folder=folder)
 
     by_uri = submit("--image", "scene.png", "--masks", "s3://by-uri/map.png", "--format", "png-binary")
     (component,) = json.loads(by_uri.stdout)["components"]

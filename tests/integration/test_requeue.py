@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,8 @@ from maskscore.devstack import LocalServices
 from maskscore.ledger import Ledger, new_token
 from maskscore.prompts import load_builtin
 from maskscore.schema.result import Failure
-from maskscore_worker.demo.run import DEMO_WEIGHTS
-from worker_process import start_worker
 
 IMAGES = 60
-
-
-@pytest.fixture(scope="module")
-def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prompts")
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("RGB", (32, 24), (number, 90, 90)).save(folder / f"{number:02}.png")
         (folder / f"{number:02}.json").write_text(json.dumps([{"id": "1", "segmentation": square}]))
     return folder
-
-
-@pytest.fixture(scope="module")
-def served(services: LocalServices, folder: Path, prompts: Path) -> Iterator[dict[str, str]]:
-    environment = {**services.environment(), "MASKSCORE_NAMESPACE": f"mended-{uuid.uuid4().hex[:8]}"}
-    worker = {
-        **environment,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_PROMPTS_DIR": str(prompts),
-        "MASKSCORE_FILE_ROOTS": str(folder),
-    }
-    with start_worker(worker):
-        yield environment
 
 
 @pytest.fixture
@@ -98,45 +76,46 @@ def end(environment: dict[str, str], code: str, *job_ids: str) -> None:
 
 
 def test_a_run_with_a_wrong_prompt_name_stops_early_and_goes_on_when_that_is_mended(
-    served: dict[str, str], folder: Path, prompts: Path
+    demo_worker: dict[str, str], folder: Path, demo_prompts: Path
 ) -> None:
-    run = ("run", str(folder), "--prompts", "shapes", "--batch-id", "shapes", "--json")
-    ran = maskscore({**served, "MASKSCORE_QUEUE_LIMIT": "25"}, *run, expect=1)
+    run = ("run", str(folder), "--prompts", "shapes", "--batch-id", "requeue-shapes", "--json")
+    ran = maskscore({**demo_worker, "MASKSCORE_QUEUE_LIMIT": "25"}, *run, expect=1)
     summary = json.loads(ran.stdout)
     assert summary["stopped_by"] == "prompt_set_unknown"
     assert summary["states"]["succeeded"] == 0
     assert "stopped early" in ran.stderr
     assert "--resume --retry-failed" in ran.stderr
-    own_prompts(prompts, "shapes")
-    document = json.loads(maskscore(served, *run, "--resume", "--retry-failed", expect=0).stdout)
+    own_prompts(demo_prompts, "shapes")
+    document = json.loads(maskscore(demo_worker, *run, "--resume", "--retry-failed", expect=0).stdout)
     assert document["states"]["succeeded"] == document["states"]["total"] == document["masks"] == IMAGES
     assert document["complete"] is True
     assert document["failures"] == {}
 
 
-def test_a_run_goes_on_with_other_options_for_what_was_not_scored(served: dict[str, str], folder: Path) -> None:
+def test_a_run_goes_on_with_other_options_for_what_was_not_scored(demo_worker: dict[str, str], folder: Path) -> None:
     place = folder / "other"
     place.mkdir()
     line = "0 0.1 0.1 0.6 0.1 0.6 0.8\n"
     for name, labels in (("a", line), ("b", line), ("background", "")):
         Image.new("RGB", (32, 24), (90, 90, 9)).save(place / f"{name}.png")
         (place / f"{name}.txt").write_text(labels)
-    run = ("run", str(place), "--prompts", "demo", "--batch-id", "other", "--json")
-    first = json.loads(maskscore(served, *run, "--limit", "1", expect=0).stdout)
+    run = ("run", str(place), "--prompts", "demo", "--batch-id", "requeue-other", "--json")
+    first = json.loads(maskscore(demo_worker, *run, "--limit", "1", expect=0).stdout)
     # An empty label file is an image without objects; a wrong format fails what is left.
-    ran = maskscore(served, *run, "--format", "sa1b", "--resume", expect=1)
+    ran = maskscore(demo_worker, *run, "--format", "sa1b", "--resume", expect=1)
     assert "format: none → sa1b" in ran.stderr
     summary = json.loads(ran.stdout)
     assert (summary["submitted"], summary["submitted_before"]) == (2, 1)
     assert summary["failures"]["masks_invalid"]["count"] == 2
-    ran = maskscore(served, *run, "--format", "yolo", "--treatment", "raw_crop", "--resume", expect=0)
+    ran = maskscore(demo_worker, *run, "--format", "yolo", "--treatment", "raw_crop", "--resume", expect=0)
     assert "format: sa1b → yolo; treatment: none → raw_crop" in ran.stderr
     summary = json.loads(ran.stdout)
     assert (summary["states"]["succeeded"], summary["states"]["total"], summary["masks"]) == (3, 3, 2)
     assert summary["failures"] == {}
-    with client_of(served) as client:
+    with client_of(demo_worker) as client:
         results = {
-            str(result.image and result.image.uri)[-5:]: result for result in client.batch("other").as_completed()
+            str(result.image and result.image.uri)[-5:]: result
+            for result in client.batch("requeue-other").as_completed()
         }
     assert {name: result.treatment for name, result in results.items()} == {
         "a.png": "original",
@@ -144,52 +123,56 @@ def test_a_run_goes_on_with_other_options_for_what_was_not_scored(served: dict[s
         "d.png": "raw_crop",
     }
     assert first["masks"] == 1
-    other = maskscore(served, "run", str(folder), "--batch-id", "other", "--resume", expect=2)
+    other = maskscore(demo_worker, "run", str(folder), "--batch-id", "requeue-other", "--resume", expect=2)
     assert "is of other images" in other.stderr
 
 
-def test_a_run_scores_again_what_was_read_in_a_wrong_way(served: dict[str, str], folder: Path) -> None:
+def test_a_run_scores_again_what_was_read_in_a_wrong_way(demo_worker: dict[str, str], folder: Path) -> None:
     place = folder / "wrong"
     place.mkdir()
     Image.new("RGB", (32, 24), (90, 90, 9)).save(place / "a.png")
     (place / "a.txt").write_text("0 0.5 0.5 0.2 0.3\n")
     polygon = [{"id": "1", "segmentation": [[4, 4, 20, 4, 20, 20]]}]
-    run = ("run", str(place), "--prompts", "demo", "--batch-id", "wrong", "--json")
+    run = ("run", str(place), "--prompts", "demo", "--batch-id", "requeue-wrong", "--json")
     # Boxes are no masks; and a masks file that is corrected is read as it is now.
-    summary = json.loads(maskscore(served, *run, expect=1).stdout)
+    summary = json.loads(maskscore(demo_worker, *run, expect=1).stdout)
     assert (summary["states"]["succeeded"], summary["no_mask_scored"]["count"]) == (1, 1)
     (place / "right").mkdir()
     (place / "right" / "a.json").write_text(json.dumps(polygon))
     again = (*run, "--masks", str(place / "right"), "--resume")
-    summary = json.loads(maskscore(served, *again, expect=0).stdout)
+    summary = json.loads(maskscore(demo_worker, *again, expect=0).stdout)
     assert (summary["states"]["total"], summary["masks"], summary["no_mask_scored"]["count"]) == (1, 1, 0)
 
 
 def test_jobs_whose_cause_is_mended_run_again_under_their_ids(
-    served: dict[str, str], folder: Path, prompts: Path
+    demo_worker: dict[str, str], folder: Path, demo_prompts: Path
 ) -> None:
     documents = [
-        {"image": (folder / f"0{n}.png").as_uri(), "masks": (folder / f"0{n}.json").as_uri(), "job_id": f"again-{n}"}
+        {
+            "image": (folder / f"0{n}.png").as_uri(),
+            "masks": (folder / f"0{n}.json").as_uri(),
+            "job_id": f"requeue-again-{n}",
+        }
         for n in range(3)
     ]
     jobs = folder.parent / "jobs.jsonl"
     jobs.write_text("".join(json.dumps({**each, "options": {"prompts": "late"}}) + "\n" for each in documents))
-    submit = ("submit", str(jobs), "--batch-id", "again", "--wait", "--json")
-    maskscore(served, *submit, expect=1)
-    own_prompts(prompts, "late")
+    submit = ("submit", str(jobs), "--batch-id", "requeue-again", "--wait", "--json")
+    maskscore(demo_worker, *submit, expect=1)
+    own_prompts(demo_prompts, "late")
     # The same jobs, submitted again, are what became of them; unless they shall run again.
-    maskscore(served, *submit, expect=1)
-    asked = maskscore(served, "requeue", "again-0", "again", "--code", "expired", expect=1)
-    assert "again-0 stays as it is: failed, prompt_set_unknown" in asked.stdout
-    assert "batch again: 0 of 3 jobs are queued again" in asked.stdout
-    asked = maskscore(served, "requeue", "again-0", "--code", "prompt_set_unknown", expect=0)
-    assert "again-0 is queued again" in asked.stdout
-    ran = maskscore(served, *submit, "--retry-failed", expect=0)
+    maskscore(demo_worker, *submit, expect=1)
+    asked = maskscore(demo_worker, "requeue", "requeue-again-0", "requeue-again", "--code", "expired", expect=1)
+    assert "requeue-again-0 stays as it is: failed, prompt_set_unknown" in asked.stdout
+    assert "batch requeue-again: 0 of 3 jobs are queued again" in asked.stdout
+    asked = maskscore(demo_worker, "requeue", "requeue-again-0", "--code", "prompt_set_unknown", expect=0)
+    assert "requeue-again-0 is queued again" in asked.stdout
+    ran = maskscore(demo_worker, *submit, "--retry-failed", expect=0)
     assert [json.loads(line)["state"] for line in ran.stdout.splitlines()] == ["succeeded"] * 3
-    with client_of(served) as client:
-        assert client.batch("again").counts() == BatchCounts(succeeded=3)
-    maskscore(served, "requeue", "again-0", expect=1)
-    maskscore(served, "requeue", "nothing-of-this-name", expect=5)
+    with client_of(demo_worker) as client:
+        assert client.batch("requeue-again").counts() == BatchCounts(succeeded=3)
+    maskscore(demo_worker, "requeue", "requeue-again-0", expect=1)
+    maskscore(demo_worker, "requeue", "nothing-of-this-name", expect=5)
     # Somebody waits, and there is a worker: nothing is said of workers.
     assert "worker" not in ran.stderr
 

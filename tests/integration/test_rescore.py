@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from command_line import run_command
+from in_process_pipeline import in_process_pipeline
 from maskscore import (
     Client,
     ClientSettings,
@@ -64,8 +65,23 @@ def masks(scene: Scene) -> list[Mask]:
     return [*drawn, *(mask.model_copy(update={"id": f"{mask.id}-again"}) for mask in drawn[:2])]
 
 
-def worker_environment(services: LocalServices, namespace: str, cache: str) -> dict[str, str]:
-    return {
+@pytest.fixture(scope="module", params=["disk", "redis", "none"])
+def service(
+    request: pytest.FixtureRequest,
+    services: LocalServices,
+    demo_worker: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, Client, dict[str, str]]]:
+    """A worker with each kind of cache, and one without."""
+    kind: str = request.param
+    if kind == "none":
+        settings = ClientSettings(redis_url=services.redis.url, namespace=demo_worker["MASKSCORE_NAMESPACE"])
+        with Client(settings) as client:
+            yield kind, client, demo_worker
+        return
+    namespace = f"rescore-{kind}-{uuid.uuid4().hex[:8]}"
+    place = {"disk": str(tmp_path_factory.mktemp("cache")), "redis": "redis"}[kind]
+    environment = {
         **services.environment(),
         "MASKSCORE_NAMESPACE": namespace,
         "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
@@ -73,19 +89,8 @@ def worker_environment(services: LocalServices, namespace: str, cache: str) -> d
         "MASKSCORE_BUCKETS": "rescore",
         "MASKSCORE_RESULT_BUCKETS": "rescore",
         "MASKSCORE_MAX_BATCH": "4",
-        "MASKSCORE_FEATURE_CACHE": cache,
+        "MASKSCORE_FEATURE_CACHE": place,
     }
-
-
-@pytest.fixture(scope="module", params=["disk", "redis", "none"])
-def service(
-    request: pytest.FixtureRequest, services: LocalServices, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Client, dict[str, str]]]:
-    """A worker with each kind of cache, and one without."""
-    kind: str = request.param
-    namespace = f"rescore-{kind}-{uuid.uuid4().hex[:8]}"
-    place = {"disk": str(tmp_path_factory.mktemp("cache")), "redis": "redis", "none": ""}[kind]
-    environment = worker_environment(services, namespace, place)
     settings = ClientSettings(redis_url=services.redis.url, namespace=namespace)
     with start_worker(environment), Client(settings) as client:
         yield kind, client, environment
@@ -157,7 +162,7 @@ def test_a_batch_is_rescored_whole_and_the_same_question_is_the_same_job(
     jobs = [Job(image=image, masks=masks[n : n + 3], options=options, result_uri="s3://rescore/out/") for n in range(5)]
     batch = client.submit_many(jobs)
     batch.wait(timeout=60)
-    again = client.rescore(batch, thresholds={"reject_neg_sum": 0.9}, batch_id=f"again-{kind}")
+    again = client.rescore(batch, thresholds={"reject_neg_sum": 0.9}, batch_id=f"rescore-again-{kind}")
     results = list(again.as_completed(timeout=60))
     assert len(results) == 5
     assert all(result.treatment == "soft_mask" for result in results)
@@ -165,7 +170,7 @@ def test_a_batch_is_rescored_whole_and_the_same_question_is_the_same_job(
         assert [(result.encoded, result.cached) for result in results] == [(0, 3)] * 5
     asked = client.job(results[0].job_id).options
     assert asked == options.model_copy(update={"thresholds": Thresholds(accept_pos_sum=0.3, reject_neg_sum=0.9)})
-    once_more = client.rescore(batch, thresholds={"reject_neg_sum": 0.9}, batch_id=f"again-{kind}")
+    once_more = client.rescore(batch, thresholds={"reject_neg_sum": 0.9}, batch_id=f"rescore-again-{kind}")
     assert sorted(once_more.job_ids()) == sorted(result.job_id for result in results)
     assert len(once_more) == 5
 
@@ -220,40 +225,34 @@ def test_the_command(
     else:
         expected = f"{len(masks)} masks scored: {len(masks)} from the cache, 0 encoded"
     assert expected in done.stderr
-    listed = run(next(batch.job_ids()), "--top-k", "2", "--batch-id", f"listed-{kind}")
-    assert listed.stdout.split() == list(client.batch(f"listed-{kind}").job_ids())
+    listed = run(next(batch.job_ids()), "--top-k", "2", "--batch-id", f"rescore-listed-{kind}")
+    assert listed.stdout.split() == list(client.batch(f"rescore-listed-{kind}").job_ids())
     assert run(batch.batch_id).returncode == 2
     assert run(batch.batch_id, "--thresholds", "reject").returncode == 2
     assert run(batch.batch_id, "--thresholds", "nothing=1").returncode == 2
     assert run("nobody", "--top-k", "2").returncode == 5
 
 
-def test_another_worker_finds_what_the_first_one_kept_in_redis(
-    services: LocalServices, image: str, masks: list[Mask]
-) -> None:
-    namespace = f"rescore-shared-{uuid.uuid4().hex[:8]}"
-    environment = worker_environment(services, namespace, "redis")
-    with Client(ClientSettings(redis_url=services.redis.url, namespace=namespace)) as client:
-        job = Job(image=image, masks=masks, options=ScoringOptions(prompts="demo", embeddings=True))
-        with start_worker(environment):
-            first = client.submit(job).wait(timeout=60)
-        with start_worker(environment):
-            again = only(client.rescore([job.job_id], method="cosine").as_completed(timeout=60))
+@pytest.mark.usefixtures("services")
+def test_another_worker_finds_what_the_first_one_kept_in_redis(image: str, masks: list[Mask]) -> None:
+    settings = {"namespace": f"rescore-{uuid.uuid4().hex[:8]}", "buckets": ("rescore",), "feature_cache": "redis"}
+    options = ScoringOptions(prompts="demo", embeddings=True)
+    with in_process_pipeline(**settings) as score:
+        first = score(Job(image=image, masks=masks, options=options))
+    with in_process_pipeline(**settings) as score:
+        again = score(Job(image=image, masks=masks, options=options.model_copy(update={"method": "cosine"})))
+    assert (first.encoded, first.cached) == (len(masks) - 2, 0)
     assert (again.encoded, again.cached) == (0, len(masks))
-    assert again.worker != first.worker
     assert [c.embedding for c in again.components] == [c.embedding for c in first.components]
 
 
+@pytest.mark.usefixtures("services")
 def test_a_cache_that_cannot_be_written_costs_no_job(
-    services: LocalServices, image: str, masks: list[Mask], tmp_path: Path
+    image: str, masks: list[Mask], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    namespace = f"rescore-broken-{uuid.uuid4().hex[:8]}"
-    settings = ClientSettings(redis_url=services.redis.url, namespace=namespace)
     job = Job(image=image, masks=masks, options=ScoringOptions(prompts="demo"))
-    environment = worker_environment(services, namespace, str(tmp_path / "cache"))
-    with start_worker(environment) as worker, Client(settings) as client:
-        client.submit(job).wait(timeout=60)
-        again = only(client.rescore([job.job_id], top_k=1).as_completed(timeout=60))
-        assert worker.log.read_text().count("the feature cache in") == 1
-    assert (again.encoded, again.cached) == (len(masks) - 2, 0)
+    with in_process_pipeline(buckets=("rescore",), feature_cache=str(tmp_path / "cache")) as score:
+        results = [score(job) for _ in range(2)]
+    assert caplog.text.count("the feature cache in") == 1
+    assert [(result.encoded, result.cached) for result in results] == [(len(masks) - 2, 0)] * 2

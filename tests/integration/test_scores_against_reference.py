@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +17,20 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from maskscore import Client, ClientSettings, Component, Job, JobState, Mask, ScoringOptions
+from in_process_pipeline import Score, in_process_pipeline
+from maskscore import Client, ClientSettings, Component, Job, Mask, ScoringOptions
 from maskscore.devstack import LocalServices
-from maskscore.ledger import Claim
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore.schema.prompt_set import PromptSet
-from maskscore.settings import WorkerSettings
 from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.pipeline import load_pipeline
-from maskscore_worker.telemetry.stage_timer import StageTimer
 from reference import Reference, decode, multiplier
-from worker_process import start_worker
 
 TREATMENTS = ("original", "raw_crop", "soft_mask")
-TOLERANCE = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
+TOLERANCE = {"service": 1e-3, "fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
+SEEDS = (880_001, 880_002)
 BoolMask = npt.NDArray[np.bool_]
 
 
@@ -44,34 +39,42 @@ def reference() -> Reference:
     return Reference.from_folder(DEMO_WEIGHTS)
 
 
-@pytest.fixture(scope="module", params=["fast", "reference", "bf16", "device"])
-def service(request: pytest.FixtureRequest, services: LocalServices) -> Iterator[tuple[str, Client]]:
-    """A worker process of its own in each crop mode, one in bf16, one whose crops the device makes; a client of it."""
+@pytest.fixture(scope="module", params=["service", "reference", "bf16", "device"])
+def scored(
+    request: pytest.FixtureRequest, services: LocalServices, demo_worker: dict[str, str]
+) -> Iterator[tuple[str, Score]]:
+    """A worker process with the defaults, and pipelines in the other crop mode, in bf16, with crops of the device."""
     mode: str = request.param
-    namespace = f"agreement-{mode}-{uuid.uuid4().hex[:8]}"
+    if mode == "service":
+        settings = ClientSettings(redis_url=services.redis.url, namespace=demo_worker["MASKSCORE_NAMESPACE"])
+        with Client(settings) as client:
+            yield mode, lambda job: client.submit(job).wait(timeout=300)
+        return
+    with in_process_pipeline(
+        buckets=("agreement",),
+        crop_mode="reference" if mode == "reference" else "fast",
+        crop_device="device" if mode == "device" else "cpu",
+        precision="bf16" if mode == "bf16" else "fp32",
+        max_batch=16,
+    ) as score:
+        yield mode, score
+
+
+@pytest.fixture(scope="module")
+def uploaded(services: LocalServices, photo_dataset: Path) -> dict[str, str]:
+    """The URIs of two drawn scenes and of the dataset's files, by their names."""
     services.create_bucket("agreement")
-    environment = {
-        **services.environment(),
-        "MASKSCORE_NAMESPACE": namespace,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_BUCKETS": "agreement",
-        "MASKSCORE_CROP_MODE": "reference" if mode == "reference" else "fast",
-        "MASKSCORE_CROP_DEVICE": "device" if mode == "device" else "cpu",
-        "MASKSCORE_PRECISION": "bf16" if mode == "bf16" else "fp32",
-        "MASKSCORE_MAX_BATCH": "16",
-    }
-    settings = ClientSettings(redis_url=services.redis.url, namespace=namespace)
-    with start_worker(environment), Client(settings) as client:
-        yield mode, client
-
-
-def upload(data: bytes, name: str) -> str:
     objects = Objects(buckets=None, result_buckets=None)
-    uri = f"s3://agreement/{uuid.uuid4().hex}/{name}"
-    objects.write(uri, data, content_type="application/octet-stream")
+    files = {path.name: path.read_bytes() for path in (photo_dataset / "images").iterdir()}
+    files["instances.json"] = (photo_dataset / "instances.json").read_bytes()
+    for seed in SEEDS:
+        encoded = io.BytesIO()
+        Image.fromarray(draw_scene(seed).image).save(encoded, "PNG")
+        files[f"{seed}.png"] = encoded.getvalue()
+    for name, data in files.items():
+        objects.write(f"s3://agreement/{name}", data, content_type="application/octet-stream")
     objects.close()
-    return uri
+    return {name: f"s3://agreement/{name}" for name in files}
 
 
 def check(
@@ -116,16 +119,16 @@ def check(
 
 @pytest.mark.parametrize("method", ["softmax", "cosine"])
 @pytest.mark.parametrize("treatment", TREATMENTS)
-def test_drawn_scenes(service: tuple[str, Client], reference: Reference, treatment: Any, method: Any) -> None:
-    mode, client = service
+def test_drawn_scenes(
+    scored: tuple[str, Score], reference: Reference, uploaded: dict[str, str], treatment: Any, method: Any
+) -> None:
+    mode, score = scored
     options = ScoringOptions(prompts="demo", treatment=treatment, method=method, alpha=0.3, top_k=5)
-    for seed in (880_001, 880_002):
+    for seed in SEEDS:
         scene = draw_scene(seed)
-        encoded = io.BytesIO()
-        Image.fromarray(scene.image).save(encoded, "PNG")
         masks = [Mask(id=mask.id, segmentation=encode_mask(mask.mask)) for mask in scene.masks]
-        job = Job.model_validate({"image": upload(encoded.getvalue(), "scene.png"), "masks": masks, "options": options})
-        result = client.submit(job).wait(timeout=120)
+        job = Job.model_validate({"image": uploaded[f"{seed}.png"], "masks": masks, "options": options})
+        result = score(job)
         assert [component.id for component in result.components] == [mask.id for mask in scene.masks]
         assert result.model is not None
         assert result.model.precision == ("bf16" if mode == "bf16" else "fp32")
@@ -142,25 +145,14 @@ def test_drawn_scenes(service: tuple[str, Client], reference: Reference, treatme
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
 def test_real_photos_with_all_their_masks(
-    service: tuple[str, Client], reference: Reference, treatment: Any, photo_dataset: Path
+    scored: tuple[str, Score], reference: Reference, uploaded: dict[str, str], treatment: Any, photo_dataset: Path
 ) -> None:
-    mode, client = service
+    mode, score = scored
     options = ScoringOptions(prompts="demo", treatment=treatment, top_k=5)
     document = json.loads((photo_dataset / "instances.json").read_text())
-    masks_uri = upload((photo_dataset / "instances.json").read_bytes(), "instances.json")
-    images = {image["id"]: image for image in document["images"]}
-    jobs = {}
-    for image in images.values():
-        data = (photo_dataset / "images" / image["file_name"]).read_bytes()
-        uri = upload(data, image["file_name"])
-        job = Job.model_validate(
-            {"image": uri, "masks": masks_uri, "options": options, "job_id": f"{image['id']}-{treatment}"}
-        )
-        jobs[job.job_id] = image
-        client.submit(job)
-    for result in client.as_completed([client.handle(job_id) for job_id in jobs], timeout=300):
-        assert result.state is JobState.SUCCEEDED, result.error
-        image = jobs[result.job_id]
+    masks = uploaded["instances.json"]
+    for image in document["images"]:
+        result = score(Job.model_validate({"image": uploaded[image["file_name"]], "masks": masks, "options": options}))
         annotations = [a for a in document["annotations"] if a["image_id"] == image["id"]]
         for component, annotation in zip(result.components, annotations, strict=True):
             assert component.id == str(annotation["id"])
@@ -184,10 +176,8 @@ def test_a_model_with_another_transform_is_given_its_own(tmp_path: Path) -> None
     masks = [Mask(id=mask.id, segmentation=encode_mask(mask.mask)) for mask in scene.masks]
     options = ScoringOptions(prompts="demo", top_k=5)
     job = Job.model_validate({"image": (tmp_path / "scene.png").as_uri(), "masks": masks, "options": options})
-    settings = WorkerSettings(weights=weights, device="cpu", prompts="demo", file_roots=(tmp_path,))
-    now = datetime.now(UTC)
-    with load_pipeline(settings, worker="here") as pipeline:
-        result = pipeline.score(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None, StageTimer())
+    with in_process_pipeline(weights=weights, file_roots=(tmp_path,)) as score:
+        result = score(job)
     assert result.model is not None
     assert result.model.crop_mode == "reference"
     plain = Reference.from_folder(weights)
@@ -196,37 +186,35 @@ def test_a_model_with_another_transform_is_given_its_own(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def full_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """ViT-B-32 at full size with generated weights, saved as the real file is."""
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Reference, PromptSet]]:
+    """ViT-B-32 at full size with generated weights, saved as the real file is; and a few of the default prompts."""
     folder = tmp_path_factory.mktemp("vit-b-32")
     torch.manual_seed(7)
-    model = open_clip.create_model("ViT-B-32", pretrained=None)
+    model, _, transform = open_clip.create_model_and_transforms("ViT-B-32", pretrained=None)
+    plain = Reference(model.eval(), transform, open_clip.get_tokenizer("ViT-B-32"))
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
-    yield folder
+    default = load_builtin("default")
+    # To encode all of them at full size takes longer than all that is asked here.
+    few = PromptSet(name="few", positive=default.positive[:4], negative=default.negative[:3])
+    (folder / "few.yaml").write_text(few.model_dump_json(exclude_defaults=True))
+    yield folder, plain, few
     (folder / "open_clip_model.safetensors").unlink()
 
 
 @pytest.mark.parametrize("mode", ["fast", "reference"])
-def test_the_real_architecture_at_full_size(full_size: Path, tmp_path: Path, mode: Any) -> None:
-    plain = Reference.from_architecture("ViT-B-32", full_size / "open_clip_model.safetensors")
+def test_the_real_architecture_at_full_size(
+    full_size: tuple[Path, Reference, PromptSet], tmp_path: Path, mode: Any
+) -> None:
+    folder, plain, prompts = full_size
     scene = draw_scene(880_003)
     Image.fromarray(scene.image).save(tmp_path / "scene.png")
     masks = [Mask(id=mask.id, segmentation=encode_mask(mask.mask)) for mask in scene.masks[:4]]
-    settings = WorkerSettings(weights=full_size, device="cpu", crop_mode=mode, file_roots=(tmp_path,))
-    now = datetime.now(UTC)
-    with load_pipeline(settings, worker="here") as pipeline:
+    bits = [mask.mask for mask in scene.masks[:4]]
+    settings = {"weights": folder, "prompts_dir": folder, "prompts": prompts.name, "file_roots": (tmp_path,)}
+    with in_process_pipeline(**settings, crop_mode=mode) as score:
         for treatment in TREATMENTS:
-            options = ScoringOptions(treatment=treatment, top_k=5)
+            options = ScoringOptions(prompts=prompts.name, treatment=treatment, top_k=5)
             job = Job.model_validate({"image": (tmp_path / "scene.png").as_uri(), "masks": masks, "options": options})
-            result = pipeline.score(job, Claim(job.job_id, "token", 1, 0, b"", now, now), lambda: None, StageTimer())
-            check(
-                result.components,
-                [mask.mask for mask in scene.masks[:4]],
-                scene.image,
-                plain,
-                load_builtin("default"),
-                options,
-                TOLERANCE[mode],
-            )
+            check(score(job).components, bits, scene.image, plain, prompts, options, TOLERANCE[mode])

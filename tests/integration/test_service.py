@@ -6,8 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command_line import run_command
 from maskscore import (
     Client,
     ClientSettings,
@@ -46,25 +45,10 @@ DEMO = ScoringOptions(prompts="demo")
 
 
 @pytest.fixture(scope="module")
-def environment(services: LocalServices) -> dict[str, str]:
-    for bucket in ("service", "results"):
-        services.create_bucket(bucket)
-    return {
-        **services.environment(),
-        "MASKSCORE_NAMESPACE": f"service-{uuid.uuid4().hex[:8]}",
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_BUCKETS": "service",
-        "MASKSCORE_RESULT_BUCKETS": "results",
-    }
-
-
-@pytest.fixture(scope="module")
-def client(environment: dict[str, str]) -> Iterator[Client]:
-    settings = ClientSettings(
-        redis_url=environment["MASKSCORE_REDIS_URL"], namespace=environment["MASKSCORE_NAMESPACE"]
-    )
-    with start_worker(environment), Client(settings) as client:
+def client(services: LocalServices, demo_worker: dict[str, str]) -> Iterator[Client]:
+    services.create_bucket("results")
+    settings = ClientSettings(redis_url=services.redis.url, namespace=demo_worker["MASKSCORE_NAMESPACE"])
+    with Client(settings) as client:
         yield client
 
 
@@ -127,7 +111,7 @@ def test_the_snippet_of_the_readme(client: Client, image: str, masks: list[Mask]
 
 
 def test_many_jobs_come_back_each_with_its_own_masks(client: Client, image: str, masks: list[Mask]) -> None:
-    jobs = [make_job(image, masks[n % len(masks) :], job_id=f"many-{n}") for n in range(60)]
+    jobs = [make_job(image, masks[n % len(masks) :], job_id=f"service-many-{n}") for n in range(60)]
     batch = client.submit_many(iter(jobs))
     assert len(batch) == 60
     alone = {c.id: c.p_pos_sum for c in client.submit(make_job(image, masks)).wait(timeout=60).components}
@@ -247,24 +231,6 @@ def test_a_redis_that_is_not_there_is_said_to_be() -> None:
             assert "secret" not in str(caught.value)
 
 
-def test_urgent_jobs_go_first(environment: dict[str, str], idle_client: Client, image: str) -> None:
-    jobs = [make_job(image, [], priority=priority) for priority in ("low", "normal", "high", "low", "high")]
-    idle_client.submit_many(jobs)
-    one_by_one = {
-        **environment,
-        "MASKSCORE_NAMESPACE": idle_client.settings.namespace,
-        "MASKSCORE_CONCURRENCY": "1",
-    }
-    with start_worker(one_by_one):
-        ended = {
-            result.job_id: result
-            for result in idle_client.as_completed(map(idle_client.handle, [j.job_id for j in jobs]), timeout=60)
-        }
-    started = {job_id: idle_client.status(job_id).claimed_at for job_id in ended}
-    order = sorted(jobs, key=lambda job: started[job.job_id])  # type: ignore[arg-type, return-value]
-    assert [job.priority for job in order] == ["high", "high", "normal", "low", "low"]
-
-
 def test_a_huge_job_does_not_starve_the_rest(client: Client, image: str, masks: list[Mask]) -> None:
     huge = rectangles(300 * len(masks))
     first = client.submit(make_job(image, huge))
@@ -274,30 +240,37 @@ def test_a_huge_job_does_not_starve_the_rest(client: Client, image: str, masks: 
     assert len(first.wait(timeout=240).components) == len(huge)
 
 
-def test_sigterm_finishes_what_runs(
-    environment: dict[str, str], idle_client: Client, image: str, masks: list[Mask]
+def test_urgent_jobs_go_first_and_sigterm_finishes_what_runs(
+    services: LocalServices, idle_client: Client, image: str, masks: list[Mask]
 ) -> None:
-    own = {**environment, "MASKSCORE_NAMESPACE": idle_client.settings.namespace, "MASKSCORE_CONCURRENCY": "2"}
-    many = rectangles(100 * len(masks))
-    with start_worker(own) as worker:
+    jobs = [make_job(image, [], priority=priority) for priority in ("low", "normal", "high", "low", "high")]
+    idle_client.submit_many(jobs)
+    one_by_one = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": idle_client.settings.namespace,
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_BUCKETS": "service",
+        "MASKSCORE_CONCURRENCY": "1",
+    }
+    many = rectangles(50 * len(masks))
+    with start_worker(one_by_one) as worker:
+        handles = [idle_client.handle(job.job_id) for job in jobs]
+        ended = [result.job_id for result in idle_client.as_completed(handles, timeout=60)]
         batch = idle_client.submit_many([make_job(image, many) for _ in range(6)])
         next(idle_client.as_completed(batch, timeout=60))
         os.kill(worker.pid, signal.SIGTERM)
+    started = {job_id: idle_client.status(job_id).claimed_at for job_id in ended}
+    order = sorted(jobs, key=lambda job: started[job.job_id])  # type: ignore[arg-type, return-value]
+    assert [job.priority for job in order] == ["high", "high", "normal", "low", "low"]
     states = [status.state for status in idle_client.statuses([handle.job_id for handle in batch])]
     # Nothing is left half done: what was taken is finished, what was not taken still waits.
     assert set(states) <= {JobState.SUCCEEDED, JobState.QUEUED}
     assert JobState.SUCCEEDED in states
 
 
-def test_a_worker_refuses_a_misspelt_setting(environment: dict[str, str]) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "maskscore", "worker"],
-        env={**os.environ, **environment, "MASKSCORE_CONCURENCY": "8"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode == 2
-    assert "MASKSCORE_CONCURENCY" in run.stderr
-    assert "MASKSCORE_CONCURRENCY" in run.stderr
+def test_a_worker_refuses_a_misspelt_setting() -> None:
+    ran = run_command("worker", environment={"MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS), "MASKSCORE_CONCURENCY": "8"})
+    assert ran.returncode == 2
+    assert "MASKSCORE_CONCURENCY" in ran.stderr
+    assert "MASKSCORE_CONCURRENCY" in ran.stderr

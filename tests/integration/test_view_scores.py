@@ -1,11 +1,10 @@
-"""Views, averages and sentences scored by real workers equal the plain code, with and without a cache."""
+"""Views, averages and sentences scored by the pipeline equal the plain code, with and without a cache."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from in_process_pipeline import Score, in_process_pipeline
 from maskscore import Client, ClientSettings, Component, Job, JobResult, Mask, PromptSet, ScoringOptions
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
@@ -24,7 +24,6 @@ from maskscore.storage import Objects
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
 from reference import Reference, viewed
-from worker_process import start_worker
 
 DEMO = load_builtin("demo")
 SIZE = 64
@@ -65,31 +64,25 @@ def image(services: LocalServices, scene: Scene) -> str:
 
 
 @pytest.fixture(scope="module", params=["fast", "reference", "bf16", "device"])
-def service(
+def pipeline(
     request: pytest.FixtureRequest, services: LocalServices, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Client]]:
+) -> Iterator[tuple[str, Score]]:
+    """In each crop mode, in bf16, and with crops of the device; each with a cache of its own."""
     mode: str = request.param
-    namespace = f"views-{mode}-{uuid.uuid4().hex[:8]}"
-    environment = {
-        **services.environment(),
-        "MASKSCORE_NAMESPACE": namespace,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_BUCKETS": "views",
-        "MASKSCORE_CROP_MODE": "reference" if mode == "reference" else "fast",
-        "MASKSCORE_CROP_DEVICE": "device" if mode == "device" else "cpu",
-        "MASKSCORE_PRECISION": "bf16" if mode == "bf16" else "fp32",
-        "MASKSCORE_MAX_BATCH": "4",
-        "MASKSCORE_FEATURE_CACHE": str(tmp_path_factory.mktemp("cache")),
-    }
-    settings = ClientSettings(redis_url=services.redis.url, namespace=namespace)
-    with start_worker(environment), Client(settings) as client:
-        yield mode, client
+    with in_process_pipeline(
+        buckets=("views",),
+        crop_mode="reference" if mode == "reference" else "fast",
+        crop_device="device" if mode == "device" else "cpu",
+        precision="bf16" if mode == "bf16" else "fp32",
+        max_batch=4,
+        feature_cache=str(tmp_path_factory.mktemp("cache")),
+    ) as score:
+        yield mode, score
 
 
-def scored(client: Client, image: str, masks: dict[str, npt.NDArray[np.bool_]], options: ScoringOptions) -> JobResult:
+def scored(score: Score, image: str, masks: dict[str, npt.NDArray[np.bool_]], options: ScoringOptions) -> JobResult:
     listed = [Mask(id=name, segmentation=encode_mask(mask)) for name, mask in masks.items()]
-    result = client.submit(Job.model_validate({"image": image, "masks": listed, "options": options})).wait(timeout=60)
+    result = score(Job.model_validate({"image": image, "masks": listed, "options": options}))
     assert [component.id for component in result.components] == list(masks)
     return result
 
@@ -97,21 +90,14 @@ def scored(client: Client, image: str, masks: dict[str, npt.NDArray[np.bool_]], 
 def plain_feature(
     reference: Reference, scene: Scene, mask: npt.NDArray[np.bool_], views: Sequence[View]
 ) -> torch.Tensor:
-    features = [
-        reference.feature(
-            viewed(
-                scene.image,
-                mask,
-                view.treatment,
-                view.frame,
-                SIZE,
-                alpha=view.alpha,
-                blur=view.blur,
-                context=view.context,
-            )
-        )
-        for view in views
-    ]
+    features = []
+    for view in views:
+        key = (hashlib.sha256(np.ascontiguousarray(mask)).digest(), view.text)
+        if key not in reference.features:
+            numbers = {"alpha": view.alpha, "blur": view.blur, "context": view.context}
+            picture = viewed(scene.image, mask, view.treatment, view.frame, SIZE, **numbers)
+            reference.features[key] = reference.feature(picture)
+        features.append(reference.features[key])
     return torch.nn.functional.normalize(torch.stack(features).mean(dim=0), dim=-1)
 
 
@@ -123,30 +109,30 @@ def check(component: Component, feature: torch.Tensor, texts: torch.Tensor, scal
 
 
 def test_every_recipe_gives_the_plain_codes_scores(
-    service: tuple[str, Client],
+    pipeline: tuple[str, Score],
     reference: Reference,
     scene: Scene,
     image: str,
     masks: dict[str, npt.NDArray[np.bool_]],
 ) -> None:
-    mode, client = service
+    mode, score = pipeline
     texts, scale = reference.text_features(DEMO.texts), float(reference.model.logit_scale.detach().exp())
     for view in NEW:
         options = ScoringOptions(prompts="demo", treatment=view.treatment, frame=view.frame, top_k=len(DEMO.texts))
-        result = scored(client, image, masks, options)
+        result = scored(score, image, masks, options)
         assert [(used.text, used.treatment_version, used.frame_version) for used in result.views] == [(view.text, 1, 1)]
         for component, mask in zip(result.components, masks.values(), strict=True):
             check(component, plain_feature(reference, scene, mask, [view]), texts, scale, TOLERANCE[mode])
 
 
 def test_averaged_views_and_the_cache(
-    service: tuple[str, Client],
+    pipeline: tuple[str, Score],
     reference: Reference,
     scene: Scene,
     image: str,
     masks: dict[str, npt.NDArray[np.bool_]],
 ) -> None:
-    mode, client = service
+    mode, score = pipeline
     texts, scale = reference.text_features(DEMO.texts), float(reference.model.logit_scale.detach().exp())
     views = (
         View(treatment="soft_mask", alpha=0.7),
@@ -156,12 +142,12 @@ def test_averaged_views_and_the_cache(
     options = ScoringOptions(
         prompts="demo", treatment="soft_mask", alpha=0.7, average_with=views[1:], top_k=len(DEMO.texts)
     )
-    result = scored(client, image, masks, options)
+    result = scored(score, image, masks, options)
     assert (result.encoded, result.cached) == (3 * len(masks), 0)
     assert [used.text for used in result.views] == ["soft_mask=0.7", "raw_crop/context=0.6", "blur=0.3/pad"]
     for component, mask in zip(result.components, masks.values(), strict=True):
         check(component, plain_feature(reference, scene, mask, views), texts, scale, TOLERANCE[mode])
-    again = next(iter(client.rescore([result.job_id], method="cosine").as_completed(timeout=60)))
+    again = scored(score, image, masks, options.model_copy(update={"method": "cosine"}))
     assert (again.encoded, again.cached) == (0, len(masks))
     assert again.views == result.views
     for component, mask in zip(again.components, masks.values(), strict=True):
@@ -169,31 +155,31 @@ def test_averaged_views_and_the_cache(
         assert component.s_pos == pytest.approx(cosines[: len(DEMO.positive)].max(), abs=TOLERANCE[mode])
     # One of the three is known by now, under whatever name it is asked for.
     alone = scored(
-        client, image, masks, ScoringOptions(prompts="demo", treatment="raw_crop", frame="context", context=0.6)
+        score, image, masks, ScoringOptions(prompts="demo", treatment="raw_crop", frame="context", context=0.6)
     )
     assert (alone.encoded, alone.cached) == (0, len(masks))
     partly = ScoringOptions(prompts="demo", treatment="soft_mask", alpha=0.9, average_with=views[2:])
-    result = scored(client, image, masks, partly)
+    result = scored(score, image, masks, partly)
     assert (result.encoded, result.cached) == (len(masks), 0)
 
 
 def test_the_specified_recipes_are_as_they_were(
-    service: tuple[str, Client], image: str, masks: dict[str, npt.NDArray[np.bool_]]
+    pipeline: tuple[str, Score], image: str, masks: dict[str, npt.NDArray[np.bool_]]
 ) -> None:
-    _, client = service
-    result = scored(client, image, masks, ScoringOptions(prompts="demo"))
+    _, score = pipeline
+    result = scored(score, image, masks, ScoringOptions(prompts="demo"))
     assert result.views == []
     assert '"views"' not in result.model_dump_json()
 
 
 def test_sentences_are_averaged_and_the_prompt_is_named(
-    service: tuple[str, Client],
+    pipeline: tuple[str, Score],
     reference: Reference,
     scene: Scene,
     image: str,
     masks: dict[str, npt.NDArray[np.bool_]],
 ) -> None:
-    mode, client = service
+    mode, score = pipeline
     prompts = PromptSet(
         name="sentences",
         positive=DEMO.positive,
@@ -201,7 +187,7 @@ def test_sentences_are_averaged_and_the_prompt_is_named(
         templates=("{}", "a photo of {}"),
         sentences={"sky": ("sky", "clouds", "blue")},
     )
-    result = scored(client, image, masks, ScoringOptions(prompts=prompts, top_k=len(DEMO.texts)))
+    result = scored(score, image, masks, ScoringOptions(prompts=prompts, top_k=len(DEMO.texts)))
     assert result.prompts is not None
     assert (result.prompts.digest, result.prompts.positive) == (prompts.digest, len(DEMO.positive))
     sentences = [prompts.sentences_of(text) for text in prompts.texts]
@@ -212,14 +198,15 @@ def test_sentences_are_averaged_and_the_prompt_is_named(
         check(component, plain_feature(reference, scene, mask, [View()]), texts, scale, TOLERANCE[mode])
 
 
-def test_the_report_says_which_views_were_scored(
-    service: tuple[str, Client], image: str, masks: dict[str, npt.NDArray[np.bool_]], tmp_path: Path
+def test_a_worker_scores_views_and_the_report_says_which(
+    services: LocalServices, demo_worker: dict[str, str], image: str, masks: dict[str, npt.NDArray[np.bool_]]
 ) -> None:
-    _, client = service
     options = ScoringOptions(
         prompts="demo", treatment="blur", frame="context", average_with=(View(treatment="raw_crop", frame="pad"),)
     )
-    result = scored(client, image, masks, options)
-    page = render(list(collect_entries(client, [result.job_id])), title="views")
+    settings = ClientSettings(redis_url=services.redis.url, namespace=demo_worker["MASKSCORE_NAMESPACE"])
+    with Client(settings) as client:
+        result = scored(lambda job: client.submit(job).wait(timeout=60), image, masks, options)
+        page = render(list(collect_entries(client, [result.job_id])), title="views")
     assert page.count("blur/context+raw_crop/pad") == 2
     assert page.count("crop of mask") == len(masks)
