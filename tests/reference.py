@@ -55,8 +55,9 @@ class Reference:
     def image_feature(self, image: npt.NDArray[np.uint8], mask: BoolMask, treatment: str, alpha: float) -> torch.Tensor:
         rows, columns = np.nonzero(mask)
         crop_box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-        crop, inside = np.ascontiguousarray(image[crop_box]), np.ascontiguousarray(mask[crop_box])
-        key = (hashlib.sha256(crop).digest(), hashlib.sha256(inside).digest(), inside.shape, treatment, alpha)
+        crop, inside = image[crop_box], mask[crop_box]
+        digests = [hashlib.sha256(pixels.tobytes()).digest() for pixels in (crop, inside)]
+        key = (*digests, inside.shape, treatment, alpha)
         if key not in self.features:
             self.features[key] = self.feature(treated(crop, inside, treatment, alpha))
         return self.features[key]

@@ -164,7 +164,7 @@ def test_jobs_whose_cause_is_mended_run_again_under_their_ids(
     maskscore(demo_worker, *submit, expect=1)
     asked = maskscore(demo_worker, "requeue", "requeue-again-0", "requeue-again", "--code", "expired", expect=1)
     assert "requeue-again-0 stays as it is: failed, prompt_set_unknown" in asked.stdout
-    assert "batch requeue-again: 0 of 3 jobs are queued again" in asked.stdout
+    assert "batch requeue-again: 0 of 3 jobs queued again" in asked.stdout
     asked = maskscore(demo_worker, "requeue", "requeue-again-0", "--code", "prompt_set_unknown", expect=0)
     assert "requeue-again-0 is queued again" in asked.stdout
     ran = maskscore(demo_worker, *submit, "--retry-failed", expect=0)

@@ -92,7 +92,7 @@ def plain_feature(
 ) -> torch.Tensor:
     features = []
     for view in views:
-        key = (hashlib.sha256(np.ascontiguousarray(mask)).digest(), view.text)
+        key = (hashlib.sha256(mask.tobytes()).digest(), view.text)
         if key not in reference.features:
             numbers = {"alpha": view.alpha, "blur": view.blur, "context": view.context}
             picture = viewed(scene.image, mask, view.treatment, view.frame, SIZE, **numbers)
