@@ -87,7 +87,9 @@ def is_master(server: LocalRedis) -> bool:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
     auth = {"masterauth": PASSWORD}
-    with RedisServer(tmp_path / "master", password=PASSWORD, config=auth) as master:
+    # Redis would wait five seconds for more replicas before the first copy.
+    at_once = {**auth, "repl-diskless-sync-delay": "0"}
+    with RedisServer(tmp_path / "master", password=PASSWORD, config=at_once) as master:
         follow = {**auth, "replicaof": f"127.0.0.1 {master.port}"}
         with (
             RedisServer(tmp_path / "replica", password=PASSWORD, config=follow) as replica,
