@@ -175,7 +175,7 @@ def test_what_cannot_be_compared_says_why(environment: dict[str, str], folder: P
     assert "0 waiting" in run(idle, folder, "top", "--once").stdout
 
 
-@pytest.mark.needs("Chromium", CHROMIUM)
+@pytest.mark.needs("Chromium", CHROMIUM, optional=True)
 def test_pages_of_the_real_service_fit_in_a_browser(environment: dict[str, str], folder: Path) -> None:
     assert run(environment, folder, *COMPARE, "-o", "look.html").returncode == 0
     with browser() as tab:

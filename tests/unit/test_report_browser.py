@@ -14,7 +14,7 @@ from maskscore.report.compare_page import write_comparison
 from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
 from maskscore.schema.job import Mask
 
-pytestmark = pytest.mark.needs("Chromium", CHROMIUM)
+pytestmark = pytest.mark.needs("Chromium", CHROMIUM, optional=True)
 
 
 @pytest.fixture(scope="module")
