@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         MasksRef,
         PromptSet,
         ScoringOptions,
+        SigmoidThresholds,
         Thresholds,
         View,
     )
@@ -71,6 +72,7 @@ __all__ = [
     "ResultUnavailable",
     "ScoringOptions",
     "ServiceUnavailable",
+    "SigmoidThresholds",
     "Thresholds",
     "TooManyBatches",
     "View",

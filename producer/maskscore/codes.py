@@ -162,6 +162,14 @@ class FailureCode(_Code):
         "prompt_too_long",
         About("a prompt has more tokens than the model's context", "shorten the prompt", stops_run="if all fail"),
     )
+    NO_LOGIT_BIAS = (
+        "no_logit_bias",
+        About(
+            'the job asks for `method="sigmoid"`, and the worker\'s model has no `logit_bias`',
+            "use `softmax`, or workers with a model that was trained with a sigmoid loss (SigLIP)",
+            stops_run="if all fail",
+        ),
+    )
     DOCUMENT_INVALID = (
         "document_invalid",
         About("the job document is invalid", "the message names the field"),

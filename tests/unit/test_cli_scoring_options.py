@@ -7,8 +7,9 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
-from maskscore import ScoringOptions
+from maskscore import ScoringOptions, SigmoidThresholds, Thresholds
 from maskscore.cli.compare import compare_command
 from maskscore.cli.rescore import rescore_command
 from maskscore.cli.run import run_command
@@ -23,7 +24,8 @@ def options(command: click.Command) -> dict[str | None, click.Parameter]:
 
 @pytest.mark.parametrize("command", [submit_command, run_command])
 def test_there_is_an_option_for_every_field(command: click.Command) -> None:
-    assert ScoringOptions.model_fields.keys() <= options(command).keys()
+    # Thresholds of both methods are given by the same option.
+    assert ScoringOptions.model_fields.keys() - {"sigmoid_thresholds"} <= options(command).keys()
 
 
 @pytest.mark.parametrize("command", [submit_command, run_command, rescore_command, compare_command])
@@ -49,6 +51,26 @@ def test_thresholds_that_are_not_given_stay_what_they_are() -> None:
         "accept_pos_sum": 0.4,
     }
     assert given() == {}
+
+
+def test_thresholds_go_to_the_method_that_they_are_of() -> None:
+    scoring = ScoringOptions.model_validate(given("--method", "sigmoid", "--thresholds", "fit=0.02"))
+    assert (scoring.sigmoid_thresholds.fit, scoring.sigmoid_thresholds.strong_pos) == (0.02, 0.1)
+    for method, name, of in (("sigmoid", "reject_neg_sum", "softmax"), ("cosine", "fit", "sigmoid")):
+        with pytest.raises(ValidationError, match=f"those of the method {of}"):
+            ScoringOptions.model_validate(given("--method", method, "--thresholds", f"{name}=0.3"))
+
+
+def test_rescoring_by_another_method_leaves_the_thresholds_of_the_one_before() -> None:
+    softmax = ScoringOptions(thresholds=Thresholds(reject_neg_sum=0.6))
+    sigmoid = ScoringChanges(method="sigmoid", thresholds={"fit": 0.02}).applied_to(softmax)
+    assert sigmoid == ScoringOptions(method="sigmoid", sigmoid_thresholds=SigmoidThresholds(fit=0.02))
+    stricter = ScoringChanges(thresholds={"strong_pos": 0.3}).applied_to(sigmoid)
+    assert stricter.sigmoid_thresholds == SigmoidThresholds(fit=0.02, strong_pos=0.3)
+    assert ScoringChanges(method="cosine").applied_to(stricter) == ScoringOptions(method="cosine")
+    assert ScoringChanges(top_k=2).applied_to(softmax).thresholds == softmax.thresholds
+    own = ScoringChanges(method="sigmoid", thresholds=SigmoidThresholds(fit=0.5)).applied_to(softmax)
+    assert own.sigmoid_thresholds.fit == 0.5
 
 
 @pytest.mark.parametrize(

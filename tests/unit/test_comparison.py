@@ -11,7 +11,7 @@ from drawn_entries import drawn_entries
 from maskscore.errors import InvalidDocumentError
 from maskscore.report.compare_page import write_comparison
 from maskscore.report.comparison import TREATMENTS, Comparison, comparison_jobs
-from maskscore.schema.job import Thresholds
+from maskscore.schema.job import SigmoidThresholds, Thresholds
 from maskscore.schema.result import Component, JobResult, JobState, Skipped
 
 
@@ -29,6 +29,17 @@ def test_every_treatment_is_asked_by_both_methods() -> None:
     assert all(
         (job.masks, job.image, job.options.prompts) == (entry.job.masks, entry.job.image, "demo") for job in jobs
     )
+
+
+def test_independent_probabilities_may_decide() -> None:
+    [entry] = drawn_entries(1)
+    assert entry.job is not None
+    options = entry.job.options.model_copy(
+        update={"method": "sigmoid", "sigmoid_thresholds": SigmoidThresholds(fit=0.02)}
+    )
+    first, second = comparison_jobs(entry.job.model_copy(update={"options": options}), ["raw_crop"])
+    assert (first.options.method, first.options.sigmoid_thresholds.fit) == ("sigmoid", 0.02)
+    assert second.options.method == "cosine"
 
 
 @pytest.mark.parametrize("text", ["polish", "", "soft_mask,alpha=3", "soft_mask,beta=1", "raw_crop,"])

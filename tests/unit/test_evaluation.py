@@ -391,3 +391,20 @@ def test_hand_made_masks_mean_what_cocos_code_says() -> None:
     image, drawn = labelled_image()
     rle = image.masks[0].mask.segmentation.model_dump()  # type: ignore[union-attr]
     assert coco.area(rle) == drawn[0].sum()
+
+
+def test_independent_probabilities_are_measured_by_the_best_positive_one() -> None:
+    collector = ScoreCollector({}, "sigmoid")
+    for image, kind, s_pos, s_neg in (
+        ("a", "object", 0.4, 0.39),
+        ("b", "object", 0.2, 0.1),
+        ("a", "background", 0.15, 0.0),
+        ("b", "fragment", 0.3, 0.3),
+    ):
+        component = Component(id="m", index=0, s_pos=s_pos, s_neg=s_neg)
+        collector.add(component, image=image, kind=kind, category="x")
+    areas = collector.measurements("original", "own", "").auroc
+    assert {name: area["all"] and area["all"].value for name, area in areas.items()} == {
+        "s_pos": 0.75,
+        "s_pos - s_neg": 0.5,
+    }

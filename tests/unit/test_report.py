@@ -232,6 +232,23 @@ def test_cosines_are_coloured_by_their_difference() -> None:
     assert "surely an object" not in page.text
 
 
+def test_independent_probabilities_have_no_sums_and_their_unclear_masks_fit_no_prompt() -> None:
+    components = [
+        scored(str(n), n, multiplier, (0, 0, 5, 5)).model_copy(
+            update={"s_pos": s_pos, "s_neg": 1e-4, "p_pos_sum": None, "p_neg_sum": None}
+        )
+        for n, (multiplier, s_pos) in enumerate(((2.0, 0.4), (0.5, 1e-6)))
+    ]
+    good = entry(ScoringOptions(method="sigmoid"), *components)
+    result = good.result.model_copy(update={"method": "sigmoid"})
+    page = Page(render([ReportEntry(good.job, result, good.image)], title="t"))
+    assert {"Σ pos", "Σ neg"}.isdisjoint(page.headings)
+    assert "multiplier" in page.headings
+    for words in ("no prompt fits", "log₁₀ s_pos", "s_pos − s_neg"):
+        assert words in page.text
+    assert "unclear" not in page.text
+
+
 def test_both_scales_are_explained_where_both_are_used() -> None:
     good = entry(ScoringOptions(), scored("m", 0, 2.0, (0, 0, 5, 5)))
     results = [good.result.model_copy(update={"method": method}) for method in ("softmax", "cosine")]

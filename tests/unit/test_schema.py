@@ -13,7 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from maskscore import Component, Job, JobResult, JobState, Mask, MasksRef, PromptSet, ScoringOptions, Thresholds
+from maskscore import (
+    Component,
+    Job,
+    JobResult,
+    JobState,
+    Mask,
+    MasksRef,
+    PromptSet,
+    ScoringOptions,
+    SigmoidThresholds,
+    Thresholds,
+)
 from maskscore.errors import JobError
 from maskscore.formats import FORMATS
 from maskscore.schema.document import pack, unpack
@@ -63,7 +74,13 @@ def prompt_sets(draw: st.DrawFn) -> PromptSet:
     return PromptSet(name="own", positive=tuple(prompts[:cut]), negative=tuple(prompts[cut:]))
 
 
-options = st.builds(
+sigmoid_options = st.builds(
+    ScoringOptions,
+    prompts=ids,
+    method=st.just("sigmoid"),
+    sigmoid_thresholds=st.builds(SigmoidThresholds, fit=shares, strong_pos=shares, strong_neg=shares),
+)
+options = sigmoid_options | st.builds(
     ScoringOptions,
     prompts=ids | prompt_sets(),
     treatment=st.sampled_from(["original", "raw_crop", "soft_mask"]),

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskscore.schema.job import ScoringOptions, Thresholds
+from maskscore.errors import JobError
+from maskscore.schema.job import ScoringOptions, SigmoidThresholds, Thresholds
 from maskscore.schema.prompt_set import PromptSet
-from maskscore_worker.scoring import Scores, score
+from maskscore_worker.scoring import Scores, check_method, score
 
 
 def up(value: float) -> float:
@@ -49,6 +50,26 @@ def test_other_thresholds_move_the_rules() -> None:
     thresholds = Thresholds(reject_neg_sum=0.9, strong_pos_sum=0.3, strong_neg_sum=0.8, accept_pos_sum=0.1)
     cases = [(0.05, 0.95), (0.35, 0.6), (0.2, 0.7), (0.05, 0.7)]
     assert [thresholds.multiplier(pos, neg) for pos, neg in cases] == [0.1, 2.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("pos", "neg", "expected"),
+    [
+        (0.0, 0.0, 0.5),
+        (0.01, 0.01, 0.5),
+        (down(0.01), 0.0, 0.5),
+        (up(0.01), 0.0, 1.0),
+        (0.0, up(0.01), 0.1),
+        (0.3, up(0.3), 0.1),
+        (0.3, 0.3, 1.0),
+        (0.1, 0.0, 1.0),
+        (up(0.1), down(0.01), 2.0),
+        (up(0.1), 0.01, 1.0),
+        (1.0, 1.0, 1.0),
+    ],
+)
+def test_the_rules_of_independent_probabilities_at_their_thresholds(pos: float, neg: float, expected: float) -> None:
+    assert SigmoidThresholds().multiplier(pos, neg) == expected
 
 
 def prompts(positive: int, negative: int, neutral: int = 0) -> PromptSet:
@@ -95,6 +116,43 @@ def test_softmax_scores_equal_torchs(positive: int, negative: int, neutral: int,
         assert all(
             entry.text[0] == {"positive": "p", "negative": "n", "neutral": "z"}[entry.group] for entry in scores.top_k
         )
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 3), st.floats(1, 100), st.floats(-20, 5))
+def test_sigmoid_scores_equal_torchs_and_do_not_depend_on_each_other(
+    positive: int, negative: int, neutral: int, scale: float, bias: float
+) -> None:
+    rng = np.random.default_rng(positive)
+    asked = prompts(positive, negative, neutral)
+    features, texts = unit(rng, 3), unit(rng, positive + negative + neutral)
+    options = ScoringOptions(method="sigmoid", top_k=100)
+    logits = (scale * torch.from_numpy(features).double()) @ torch.from_numpy(texts).double().T + bias
+    rows = score(features, texts, asked, scale, options, bias)
+    for row, scores in zip(logits.sigmoid(), rows, strict=True):
+        pos, neg = row[:positive], row[positive : positive + negative]
+        assert (scores.s_pos, scores.s_neg) == pytest.approx((float(pos.max()), float(neg.max())))
+        assert (scores.p_pos_sum, scores.p_neg_sum) == (None, None)
+        assert scores.semantic_multiplier == SigmoidThresholds().multiplier(scores.s_pos, scores.s_neg)
+        assert {entry.text: entry.score for entry in scores.top_k or ()} == pytest.approx(
+            dict(zip(asked.texts, row.tolist(), strict=True))
+        )
+    alone = score(features, texts[[0, positive]], prompts(1, 1), scale, options, bias)
+    first = {entry.text: entry.score for entry in rows[0].top_k or ()}
+    assert (alone[0].s_pos, alone[0].s_neg) == pytest.approx((first["p0"], first["n0"]))
+
+
+def test_a_probability_that_a_float_cannot_hold_is_a_zero_or_a_one() -> None:
+    feature, texts = np.ones((1, 1), np.float32), np.array([[1], [-1]], np.float32)
+    (scores,) = score(feature, texts, prompts(1, 1), 2000.0, ScoringOptions(method="sigmoid"), 0.0)
+    assert (scores.s_pos, scores.s_neg, scores.semantic_multiplier) == (1.0, 0.0, 2.0)
+
+
+def test_a_model_without_a_bias_refuses_sigmoid_and_nothing_else() -> None:
+    check_method(ScoringOptions(method="sigmoid"), -10.0, "SigLIP")
+    check_method(ScoringOptions(), None, "ViT-B-32")
+    with pytest.raises(JobError, match="ViT-B-32 has no logit_bias") as refused:
+        check_method(ScoringOptions(method="sigmoid"), None, "ViT-B-32")
+    assert refused.value.code == "no_logit_bias"
 
 
 def test_cosines_have_no_sums_and_no_multiplier() -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from maskscore.errors import FailureCode, JobError
 from maskscore.schema import PromptScore, PromptSet, ScoringOptions
 
-__all__ = ["Scores", "score"]
+__all__ = ["Scores", "check_method", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +27,34 @@ class Scores:
     top_k: list[PromptScore] | None
 
 
+def check_method(options: ScoringOptions, logit_bias: float | None, architecture: str) -> None:
+    """Raise :class:`~maskscore.errors.JobError` with ``no_logit_bias`` where a model cannot score by the method."""
+    if options.method == "sigmoid" and logit_bias is None:
+        raise JobError(
+            FailureCode.NO_LOGIT_BIAS,
+            f"{architecture} has no logit_bias: it was not trained with a sigmoid loss, so its cosines are no "
+            'probabilities of single prompts. Use method="softmax", or a worker with a SigLIP model.',
+        )
+
+
 def score(
     features: npt.NDArray[np.float32],
     prompt_features: npt.NDArray[np.float32],
     prompt_set: PromptSet,
     logit_scale: float,
     options: ScoringOptions,
+    logit_bias: float | None = None,
 ) -> list[Scores]:
     """Score image features against prompt features.
 
     ``features`` is ``(N, D)``, ``prompt_features`` ``(P, D)`` in the order of ``prompt_set.texts``, both float32 and
     L2-normalised; ``logit_scale`` is the factor itself (``exp`` already taken). ``softmax``:
     ``p = softmax(logit_scale · f @ T.T)`` over all prompts, then the groups' maxima and sums and the multiplier;
-    ``cosine``: the groups' largest ``f @ T.T``. The first of equal prompts wins.
+    ``sigmoid``: ``p = sigmoid(logit_scale · f @ T.T + logit_bias)`` of each prompt by itself (the SigLIP paper's
+    pairwise probability, arXiv 2303.15343, as open_clip's models with a ``logit_bias`` are used), then the groups'
+    maxima and the multiplier; ``cosine``: the groups' largest ``f @ T.T``. The first of equal prompts wins.
+
+    Raises :class:`ValueError` for ``sigmoid`` without a bias (see :func:`check_method`).
 
     Each row is computed by itself, so equal features have equal scores to the last bit, whatever is scored with them.
     """
@@ -49,14 +65,22 @@ def score(
     scores = []
     for feature in features:
         row[:] = feature
-        scores.append(_one(_values(texts @ row, logit_scale, options), prompt_set, options))
+        scores.append(_one(_values(texts @ row, logit_scale, logit_bias, options), prompt_set, options))
     return scores
 
 
-def _values(cosines: npt.NDArray[np.float64], logit_scale: float, options: ScoringOptions) -> npt.NDArray[np.float64]:
+def _values(
+    cosines: npt.NDArray[np.float64], logit_scale: float, logit_bias: float | None, options: ScoringOptions
+) -> npt.NDArray[np.float64]:
     if options.method == "cosine":
         return cosines
     logits = cosines * logit_scale
+    if options.method == "sigmoid":
+        if logit_bias is None:
+            raise ValueError("the method sigmoid needs a logit_bias")
+        # Of the logit's absolute value, so that nothing overflows.
+        small = np.exp(-np.abs(logits + logit_bias))
+        return np.where(logits + logit_bias < 0, small, 1.0) / (1.0 + small)
     exponentials = np.exp(logits - logits.max())
     probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum()
     return probabilities
@@ -71,6 +95,9 @@ def _one(values: npt.NDArray[np.float64], prompt_set: PromptSet, options: Scorin
     if options.method == "softmax":
         p_pos_sum, p_neg_sum = float(values[:positives].sum()), float(values[negatives].sum())
         multiplier = options.thresholds.multiplier(p_pos_sum, p_neg_sum)
+    elif options.method == "sigmoid":
+        best = float(values[best_positive]), float(values[positives + best_negative])
+        multiplier = options.sigmoid_thresholds.multiplier(*best)
     return Scores(
         s_pos=float(values[best_positive]),
         s_neg=float(values[positives + best_negative]),

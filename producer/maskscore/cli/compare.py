@@ -44,7 +44,7 @@ _NARROWEST: Final = 5
     help="A treatment to compare, such as soft_mask,alpha=0.7; may be repeated.  [default: original, raw_crop, "
     "soft_mask]",
 )
-@scoring_options_of("prompts", "thresholds", "min_area", "split_components")
+@scoring_options_of("prompts", "thresholds", "method", "min_area", "split_components")
 @click.option(
     "-o",
     "--output",
@@ -70,6 +70,10 @@ def compare_command(
     """
     with needs_extra("report"):
         from maskscore.report import TREATMENTS, Comparison, comparison_jobs, job_entries, write_comparison
+    if options["method"] == "cosine":
+        raise click.UsageError(
+            "--method says which probabilities decide, softmax or sigmoid; cosines stand beside them"
+        )
     named, output = output is not None, output or Path("compare.html")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"there is no folder {output.parent}")
@@ -101,7 +105,7 @@ def compare_command(
         write_comparison(output, comparison, jobs, entry, title=f"Treatments of {file_name_of(base.image.uri)}")
     if as_json:
         for mask in comparison.masks:
-            click.echo(json.dumps(_document(names, mask)))
+            click.echo(json.dumps(_document(names, mask, base.options.method)))
     else:
         _print(comparison)
     click.echo(str(output.absolute()), err=as_json)
@@ -135,11 +139,10 @@ def _cell(cell: Cell) -> str:
     scored = cell.probabilities
     if scored.skipped is not None:
         return scored.skipped.code
-    positive = (scored.p_pos_sum or 0.0) > (scored.p_neg_sum or 0.0)
-    return f"{cell.grade.name} {scored.s_pos_text if positive else scored.s_neg_text}"
+    return f"{cell.grade.name} {scored.s_pos_text if cell.leans_positive else scored.s_neg_text}"
 
 
-def _document(names: list[str], mask: ComparedMask) -> dict[str, Any]:
+def _document(names: list[str], mask: ComparedMask, method: str) -> dict[str, Any]:
     return {
         "id": mask.component.id,
         "part": mask.component.part,
@@ -147,7 +150,7 @@ def _document(names: list[str], mask: ComparedMask) -> dict[str, Any]:
         "methods_differ": mask.methods_differ,
         "treatments": {
             name: {
-                "softmax": cell.probabilities.model_dump(exclude={"id", "index", "part", "upstream", "embedding"}),
+                method: cell.probabilities.model_dump(exclude={"id", "index", "part", "upstream", "embedding"}),
                 "cosine": cell.cosines.model_dump(include={"s_pos", "s_neg", "s_pos_text", "s_neg_text", "top_k"}),
             }
             for name, cell in zip(names, mask.cells, strict=True)

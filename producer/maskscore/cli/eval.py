@@ -87,7 +87,7 @@ def eval_command(
     The running workers score the masks. The figures, for every --treatment with every --frame (without any: each
     treatment, cut), every --view, and every --prompts: whether a prompt of the true class is the best of the positive
     ones, or among the five best; and how well objects separate from background and from fragments (AUROC of p_pos_sum,
-    and of s_pos - s_neg).
+    with the method sigmoid of s_pos; and of s_pos - s_neg).
 
     Background is what the file calls so (--negatives, or categories with `isthing` 0). Where it has none, background
     and halves of objects are sampled.
@@ -173,8 +173,8 @@ def _print(about: dict[str, Any], measurements: list[Measurement]) -> None:
     console.print(rows)
     console.print(
         "\ntop-1, top-5: a prompt of the true class is the best positive one, or among the five best. AUROC of "
-        "p_pos_sum, objects against all negatives with half of its 95 % interval by image (±), against backgrounds "
-        "(bg) and fragments (frag) alone; diff: of s_pos - s_neg, against all."
+        f"{next(iter(first.auroc))}, objects against all negatives with half of its 95 % interval by image (±), "
+        "against backgrounds (bg) and fragments (frag) alone; diff: of s_pos - s_neg, against all."
     )
     for entry in measurements:
         for what, counts in (("masks skipped", entry.skipped), ("jobs failed", entry.failed)):

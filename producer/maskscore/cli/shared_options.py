@@ -9,12 +9,25 @@ from typing import Any, Final, get_args
 import click
 
 from maskscore.prompts import read_prompt_set
-from maskscore.schema import Frame, Method, Orientation, Priority, PromptSet, Thresholds, Treatment, View
+from maskscore.schema import (
+    Frame,
+    Method,
+    Orientation,
+    Priority,
+    PromptSet,
+    SigmoidThresholds,
+    Thresholds,
+    Treatment,
+    View,
+    thresholds_by_method,
+)
 from maskscore.text import did_you_mean
 
 __all__ = ["job_options", "prompts_named", "scoring_options", "scoring_options_of", "taken_job_fields", "taken_scoring"]
 
 Command = Callable[..., Any]
+
+_THRESHOLDS: Final = (*Thresholds.model_fields, *SigmoidThresholds.model_fields)
 
 
 def _thresholds(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, float] | None:
@@ -23,11 +36,10 @@ def _thresholds(_context: click.Context, _option: click.Parameter, text: str | N
     read: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
-        if name and name not in Thresholds.model_fields:
-            known = ", ".join(Thresholds.model_fields)
+        if name and name not in _THRESHOLDS:
             raise click.UsageError(
-                f"--thresholds: there is no threshold {name!r:.60}{did_you_mean(name, Thresholds.model_fields)} "
-                f"({known})"
+                f"--thresholds: there is no threshold {name!r:.60}{did_you_mean(name, _THRESHOLDS)} "
+                f"({', '.join(_THRESHOLDS)})"
             )
         if name in read:
             raise click.UsageError(f"--thresholds: {name} is given twice")
@@ -68,13 +80,16 @@ _SCORING: Final = {
         help="A further view, TREATMENT[/FRAME], whose features are averaged with the first one's; repeatable.",
     ),
     "method": click.option(
-        "--method", type=click.Choice(get_args(Method)), help="Probabilities, or the older cosines."
+        "--method",
+        type=click.Choice(get_args(Method)),
+        help="Probabilities of all prompts together (softmax), of each by itself (sigmoid: SigLIP), or cosines.",
     ),
     "thresholds": click.option(
         "--thresholds",
         metavar="NAME=VALUE,...",
         callback=_thresholds,
-        help=f"Thresholds of the multiplier: some of {', '.join(Thresholds.model_fields)}.",
+        help=f"Thresholds of the multiplier: some of {', '.join(Thresholds.model_fields)}; with --method sigmoid of "
+        f"{', '.join(SigmoidThresholds.model_fields)}.",
     ),
     "prompts": click.option("--prompts", help="Name of a prompt set, or a YAML file of one."),
     "top_k": click.option("--top-k", type=int, help="How many best prompts to return per mask."),
@@ -119,6 +134,8 @@ def taken_scoring(given: dict[str, Any]) -> dict[str, Any]:
     scoring = _taken(given, _SCORING)
     if "prompts" in scoring:
         scoring["prompts"] = prompts_named(scoring["prompts"])
+    if "thresholds" in scoring:
+        scoring |= thresholds_by_method(scoring.pop("thresholds"))
     if "average_with" in scoring:
         numbers = {name: scoring[name] for name in ("alpha", "blur", "context") if name in scoring}
         scoring["average_with"] = [View.parse(text, **numbers) for text in scoring["average_with"]]

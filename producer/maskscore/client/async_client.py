@@ -16,7 +16,7 @@ from maskscore.client.polling import Polling, async_pages
 from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.sync_client import full_queue_retries
 from maskscore.ledger import BatchSummary
-from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
+from maskscore.schema import Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
 
 __all__ = ["AsyncClient"]
 
@@ -72,7 +72,7 @@ class AsyncClient(AsyncJobClient):
         jobs: AsyncBatch | Iterable[str] | AsyncIterable[str],
         *,
         prompts: str | PromptSet | None = None,
-        thresholds: Thresholds | Mapping[str, float] | None = None,
+        thresholds: Thresholds | SigmoidThresholds | Mapping[str, float] | None = None,
         method: Method | None = None,
         top_k: int | None = None,
         result_uri: str | None = None,

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.schema import Job, Method, PromptSet, ScoringOptions, Thresholds
+from maskscore.schema import (
+    Job,
+    Method,
+    PromptSet,
+    ScoringOptions,
+    SigmoidThresholds,
+    Thresholds,
+    thresholds_by_method,
+)
 
 __all__ = ["Rescoring", "ScoringChanges"]
 
@@ -17,19 +25,27 @@ class ScoringChanges:
     """The options to change; ``None`` stays as it was in the job. None of them changes the image features."""
 
     prompts: str | PromptSet | None = None
-    thresholds: Thresholds | Mapping[str, float] | None = None
+    thresholds: Thresholds | SigmoidThresholds | Mapping[str, float] | None = None
     method: Method | None = None
     top_k: int | None = None
 
     def applied_to(self, options: ScoringOptions) -> ScoringOptions:
         """Return the options with the changes.
 
-        Of ``thresholds`` given by name the others stay. Raises :class:`pydantic.ValidationError` for bad values.
+        Of ``thresholds`` given by name the others stay; those of a method that is left behind do not. Raises
+        :class:`pydantic.ValidationError` for bad values.
         """
         changed = {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
+        kept = dict(options)
+        if self.method is not None and (self.method == "sigmoid") != (options.method == "sigmoid"):
+            del kept["thresholds"], kept["sigmoid_thresholds"]
         if isinstance(self.thresholds, Mapping):
-            changed["thresholds"] = {**options.thresholds.model_dump(), **self.thresholds}
-        return ScoringOptions.model_validate({**dict(options), **changed})
+            del changed["thresholds"]
+            for field, named in thresholds_by_method(self.thresholds).items():
+                changed[field] = {**(kept[field].model_dump() if field in kept else {}), **named}
+        elif isinstance(self.thresholds, SigmoidThresholds):
+            changed["sigmoid_thresholds"] = changed.pop("thresholds")
+        return ScoringOptions.model_validate({**kept, **changed})
 
 
 _NAMES = [field.name for field in fields(ScoringChanges)]

@@ -20,7 +20,7 @@ from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.submitter import Submitter
 from maskscore.errors import QueueFull
 from maskscore.ledger import BatchLedger, BatchSummary
-from maskscore.schema import Job, JobResult, Method, PromptSet, Thresholds
+from maskscore.schema import Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
 from maskscore.settings import ClientSettings
 from maskscore.storage import load_result_or_error
 
@@ -108,7 +108,7 @@ class Client(JobClient):
         jobs: Batch | Iterable[str],
         *,
         prompts: str | PromptSet | None = None,
-        thresholds: Thresholds | Mapping[str, float] | None = None,
+        thresholds: Thresholds | SigmoidThresholds | Mapping[str, float] | None = None,
         method: Method | None = None,
         top_k: int | None = None,
         result_uri: str | None = None,

@@ -20,7 +20,8 @@ _PANELS: Final = ("true class first", "AUROC: backgrounds", "AUROC: fragments")
 def draw(measurements: Sequence[Measurement]) -> str:
     """Return the SVG document: a row per candidate, a panel per measure, all from 0 to 1.
 
-    AUROC is that of ``p_pos_sum``, or of ``s_pos - s_neg`` where there are no probabilities.
+    AUROC is that of ``p_pos_sum`` (method sigmoid: ``s_pos``), or of ``s_pos - s_neg`` where there are no
+    probabilities.
     """
     height = _TOP + _ROW * len(measurements) + 50
     parts = [f'<text x="{_LEFT}" y="{height - 8}" fill="#57606a">{_NOTE}</text>']

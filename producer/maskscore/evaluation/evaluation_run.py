@@ -76,7 +76,7 @@ def evaluate(
 
     Raises :class:`~maskscore.errors.WaitTimeout`, and what :meth:`maskscore.Client.submit_many` raises.
     """
-    collectors = [ScoreCollector(candidate.classes.prompts) for candidate in candidates]
+    collectors = [ScoreCollector(candidate.classes.prompts, candidate.method) for candidate in candidates]
     asked: dict[str, tuple[ScoreCollector, str]] = {}
 
     def jobs() -> Iterator[Job]:

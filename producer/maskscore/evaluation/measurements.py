@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval
-from maskscore.schema import Component
+from maskscore.schema import Component, Method
 
-__all__ = ["AGAINST", "SCORES", "Estimate", "Measurement", "ScoreCollector"]
+__all__ = ["AGAINST", "Estimate", "Measurement", "ScoreCollector", "scores_of"]
 
 AGAINST: Final[Mapping[str, tuple[str, ...]]] = {
     "all": ("background", "fragment"),
@@ -19,7 +19,13 @@ AGAINST: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The kinds of negatives that objects are separated from, by name."""
 
-SCORES: Final = ("p_pos_sum", "s_pos - s_neg")
+_DIFFERENCE: Final = "s_pos - s_neg"
+
+
+def scores_of(method: Method) -> tuple[str, str]:
+    """Return what objects are separated by: the first is the method's own score, where it has one."""
+    return ("s_pos" if method == "sigmoid" else "p_pos_sum"), _DIFFERENCE
+
 
 _TOP: Final = 5
 
@@ -61,14 +67,17 @@ class ScoreCollector:
     """Collects the components of one candidate as they come in; keeps two numbers per mask, and its image."""
 
     accepted: Mapping[str, frozenset[str]]
-    scores: dict[str, dict[str, list[Scored]]] = field(
-        default_factory=lambda: {kind: {score: [] for score in SCORES} for kind in ("object", "background", "fragment")}
-    )
+    method: Method = "softmax"
+    scores: dict[str, dict[str, list[Scored]]] = field(init=False)
     kinds: Counter[str] = field(default_factory=Counter)
     ranks: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     """Per image, how many of its objects have which rank."""
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        names = scores_of(self.method)
+        self.scores = {kind: {name: [] for name in names} for kind in ("object", "background", "fragment")}
 
     def add(self, component: Component, *, image: str, kind: str, category: str) -> None:
         """Take a component of an image (by its id) that is known to be of this kind and category."""
@@ -77,9 +86,10 @@ class ScoreCollector:
             return
         self.kinds[kind] += 1
         scores = self.scores[kind]
-        scores[SCORES[1]].append((component.s_pos - component.s_neg, image))
-        if component.p_pos_sum is not None:
-            scores[SCORES[0]].append((component.p_pos_sum, image))
+        scores[_DIFFERENCE].append((component.s_pos - component.s_neg, image))
+        own, _ = scores_of(self.method)
+        if (value := getattr(component, own)) is not None:
+            scores[own].append((value, image))
         if kind == "object" and category in self.accepted:
             self.ranks[image][self._rank(component, self.accepted[category])] += 1
 
@@ -95,7 +105,10 @@ class ScoreCollector:
             ranked=sum(ranks.total() for ranks in self.ranks.values()),
             top_1=self._top(1),
             top_5=self._top(_TOP),
-            auroc={score: {name: self._area(score, kinds) for name, kinds in AGAINST.items()} for score in SCORES},
+            auroc={
+                score: {name: self._area(score, kinds) for name, kinds in AGAINST.items()}
+                for score in scores_of(self.method)
+            },
             skipped=dict(self.skipped),
             failed=dict(self.failed),
         )

@@ -26,16 +26,18 @@ class ExportedMask(Document):
     area: int | None = Field(None, description="Pixels in the mask.")
     rank_score: float | None = Field(None, description="What masks are ranked by; the larger, the better.")
     semantic_multiplier: float | None = Field(
-        None, description="2 surely an object, 1 probably, 0.5 unclear, 0.1 background or fragment."
+        None,
+        description="2 surely an object, 1 probably, 0.5 unclear (method sigmoid: no prompt fits), 0.1 background or "
+        "fragment.",
     )
     s_pos: float | None = Field(None, description="Probability (method cosine: cosine) of the best positive prompt.")
     s_neg: float | None = Field(None, description="Probability (method cosine: cosine) of the best negative prompt.")
     s_pos_text: str | None = Field(None, description="The best positive prompt.")
     s_neg_text: str | None = Field(None, description="The best negative prompt.")
-    p_pos_sum: float | None = Field(None, description="Probability of all positive prompts together.")
-    p_neg_sum: float | None = Field(None, description="Probability of all negative prompts together.")
+    p_pos_sum: float | None = Field(None, description="Probability of all positive prompts together (method softmax).")
+    p_neg_sum: float | None = Field(None, description="Probability of all negative prompts together (method softmax).")
     skipped: str | None = Field(None, description="Code of why the mask has no score.")
-    method: Method | None = Field(None, description="softmax or cosine.")
+    method: Method | None = Field(None, description="softmax, sigmoid or cosine.")
     treatment: Treatment | None = Field(None, description="How the crop was treated.")
     views: str | None = Field(None, description="Treatment and frame, and those averaged: blur/context+raw_crop.")
     prompts_digest: str | None = Field(None, description="Which prompts were asked: sha256 of their three groups.")

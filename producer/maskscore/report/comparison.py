@@ -14,14 +14,20 @@ from pydantic import ValidationError
 from maskscore.errors import InvalidDocumentError
 from maskscore.report.contact_sheet import score_margin
 from maskscore.report.score_colours import Grade, grade_of, in_order
-from maskscore.schema import SPECIFIED, Component, Job, JobResult, Method, ScoringOptions, explain
+from maskscore.schema import (
+    SPECIFIED,
+    Component,
+    Job,
+    JobResult,
+    ScoringOptions,
+    SigmoidThresholds,
+    explain,
+)
 
 __all__ = ["TREATMENTS", "Cell", "ComparedMask", "Comparison", "comparison_jobs", "treatment_options"]
 
 TREATMENTS: Final = SPECIFIED
 """What is compared unless something else is asked for."""
-
-_METHODS: Final[tuple[Method, ...]] = ("softmax", "cosine")
 
 
 def treatment_options(text: str) -> dict[str, Any]:
@@ -45,13 +51,15 @@ def treatment_options(text: str) -> dict[str, Any]:
 def comparison_jobs(job: Job, treatments: Iterable[str]) -> list[Job]:
     """Return, for each treatment, the job by probabilities and the one by cosines, with ids of their own.
 
-    Everything but the treatment and the method is ``job``'s. Raises as :func:`treatment_options` does.
+    Everything but the treatment is ``job``'s; so is the first one's method, if it is ``sigmoid``, and else it is
+    ``softmax``. Raises as :func:`treatment_options` does.
     """
     jobs = []
     for treatment in treatments:
         asked = treatment_options(treatment)
-        for method in _METHODS:
-            options = ScoringOptions.model_validate({**dict(job.options), **asked, "method": method})
+        method = "sigmoid" if job.options.method == "sigmoid" else "softmax"
+        for changes in ({"method": method}, {"method": "cosine", "sigmoid_thresholds": SigmoidThresholds()}):
+            options = ScoringOptions.model_validate({**dict(job.options), **asked, **changes})
             jobs.append(job.model_copy(update={"job_id": uuid.uuid4().hex, "options": options}))
     return jobs
 
@@ -69,8 +77,13 @@ class Cell:
         return grade_of(self.probabilities)
 
     @property
+    def leans_positive(self) -> bool:
+        """Whether the positive score is the larger one."""
+        return (score_margin(self.probabilities) or 0.0) > 0
+
+    @property
     def methods_differ(self) -> bool:
-        """Whether the larger sum of probabilities and the larger cosine are of different groups."""
+        """Whether the larger sum of probabilities (or probability) and the larger cosine are of different groups."""
         sums, cosines = score_margin(self.probabilities), score_margin(self.cosines)
         return sums is not None and cosines is not None and (sums > 0) != (cosines > 0)
 
@@ -100,9 +113,10 @@ class ComparedMask:
 
     @property
     def spread(self) -> float:
-        """The largest difference that a treatment makes in ``p_pos_sum``, 0 to 1."""
-        sums = [cell.probabilities.p_pos_sum or 0.0 for cell in self.cells]
-        return max(sums) - min(sums)
+        """The largest difference that a treatment makes in ``p_pos_sum`` (method sigmoid: ``s_pos``), 0 to 1."""
+        scored = [cell.probabilities for cell in self.cells]
+        values = [(c.s_pos if c.p_pos_sum is None else c.p_pos_sum) or 0.0 for c in scored]
+        return max(values) - min(values)
 
 
 class Comparison:

@@ -10,7 +10,7 @@ from typing import Final
 from maskscore.report.job_sections import Row, Section, mask_in_box
 from maskscore.report.page_pictures import mask_thumbnail
 from maskscore.report.score_colours import CLEAR_COSINE, Grade
-from maskscore.schema import Component
+from maskscore.schema import Component, SigmoidThresholds
 
 __all__ = ["Card", "ContactSheet", "Group", "score_margin"]
 
@@ -19,6 +19,8 @@ _CARDS: Final = 12
 _PER_IMAGE: Final = 3
 # A difference of the sums below this: neither has more than 0.8.
 _DOUBTFUL_SUMS: Final = 0.6
+# Of independent probabilities: neither fits, or both do.
+_DOUBTFUL_FITS: Final = SigmoidThresholds().fit
 
 _Key = tuple[float, float]
 
@@ -50,7 +52,7 @@ class Group:
 
 
 def score_margin(component: Component) -> float | None:
-    """Return how much the positive score exceeds the negative: ``p_pos_sum − p_neg_sum``, or the difference of cosines.
+    """Return how much the positive score exceeds the negative: ``p_pos_sum − p_neg_sum``, else ``s_pos − s_neg``.
 
     ``None`` for a component without scores.
     """
@@ -62,11 +64,11 @@ def score_margin(component: Component) -> float | None:
 
 
 class ContactSheet:
-    """Holds at most a dozen cards per group; ``method`` is the scores' ``softmax`` or ``cosine``."""
+    """Holds at most a dozen cards per group; ``method`` is the scores'."""
 
     def __init__(self, method: str) -> None:
-        bound = CLEAR_COSINE if method == "cosine" else _DOUBTFUL_SUMS
-        self.ordered_by = "s_pos − s_neg" if method == "cosine" else "Σ pos − Σ neg"
+        bound = {"cosine": CLEAR_COSINE, "sigmoid": _DOUBTFUL_FITS}.get(method, _DOUBTFUL_SUMS)
+        self.ordered_by = "Σ pos − Σ neg" if method == "softmax" else "s_pos − s_neg"
         self._groups = [
             _Best("Best", "furthest on the positive side", _positive),
             _Best("Worst", "furthest on the negative side", _negative),

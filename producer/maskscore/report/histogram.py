@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from markupsafe import Markup, escape
@@ -15,25 +16,43 @@ _BINS: Final = 20
 _WIDTH, _HEIGHT, _TOP, _BOTTOM, _SIDE = 400, 132, 18, 20, 8
 
 
+def _difference(component: Component) -> float | None:
+    return None if component.s_pos is None or component.s_neg is None else component.s_pos - component.s_neg
+
+
+def _logarithm(component: Component) -> float | None:
+    # A probability may be too small for a float.
+    return None if component.s_pos is None else math.log10(max(component.s_pos, 1e-300))
+
+
 class Histogram:
     """Counts of one number per component; what is out of range counts in the first or last bin."""
 
-    def __init__(self, name: str, low: float, high: float) -> None:
+    def __init__(
+        self, name: str, low: float, high: float, value: Callable[[Component], float | None], *, open_ended: bool = True
+    ) -> None:
         self.name = name
         self._low, self._high = low, high
+        self._value = value
+        self._open_ended = open_ended
         self.counts = [0] * _BINS
 
     @classmethod
     def of_method(cls, method: str) -> Histogram:
-        """Return the one that shows a method's scores best: the positive sum, or the difference of cosines."""
-        return cls("s_pos − s_neg (cosines)", -0.1, 0.1) if method == "cosine" else cls("p_pos_sum", 0.0, 1.0)
+        """Return the one that shows a method's scores best.
+
+        That is the positive sum; of independent probabilities, which lie between 1e-7 and 1, the logarithm of the best
+        positive; or the difference of cosines.
+        """
+        if method == "cosine":
+            return cls("s_pos − s_neg (cosines)", -0.1, 0.1, _difference)
+        if method == "sigmoid":
+            return cls("log₁₀ s_pos", -5.0, 0.0, _logarithm)
+        return cls("p_pos_sum", 0.0, 1.0, lambda component: component.p_pos_sum, open_ended=False)
 
     def add(self, component: Component) -> None:
         """Count a component; one without a score is not counted."""
-        value = component.p_pos_sum
-        if self._low < 0:
-            both = component.s_pos is not None and component.s_neg is not None
-            value = component.s_pos - component.s_neg if both else None  # type: ignore[operator]
+        value = self._value(component)
         if value is None or not math.isfinite(value):
             return
         step = math.floor((value - self._low) / (self._high - self._low) * _BINS)
@@ -79,9 +98,9 @@ class Histogram:
     def _range(self, step: int) -> str:
         size = (self._high - self._low) / _BINS
         start, end = self._low + step * size, self._low + (step + 1) * size
-        if self._low < 0 and step == 0:
+        if self._open_ended and step == 0:
             return f"below {self._tick(end)}"
-        if self._low < 0 and step == _BINS - 1:
+        if self._open_ended and step == _BINS - 1:
             return f"{self._tick(start)} and above"
         return f"{self._tick(start)} to {self._tick(end)}"
 

@@ -12,7 +12,7 @@ from typing import Final
 from maskscore.report.contact_sheet import ContactSheet
 from maskscore.report.histogram import Histogram
 from maskscore.report.job_sections import Section
-from maskscore.report.score_colours import COSINE_GRADES, MULTIPLIER_GRADES, NO_GRADE, Grade
+from maskscore.report.score_colours import COSINE_GRADES, MULTIPLIER_GRADES, NO_GRADE, SIGMOID_GRADES, Grade
 from maskscore.schema import JobResult
 
 __all__ = ["Bar", "Problem", "ReportSummary", "Scale"]
@@ -111,12 +111,14 @@ class ReportSummary:
         return sorted(self._skipped.values(), key=lambda problem: -problem.count)
 
     def scales(self) -> list[Scale]:
-        """Return the scale of the multiplier, that of cosines, or both, as the results ask."""
-        methods = [method for method in ("softmax", "cosine") if method in self._histograms] or ["softmax"]
+        """Return the scale of each method that the results have: the multiplier's, that of cosines."""
+        methods = [method for method in ("softmax", "sigmoid", "cosine") if method in self._histograms] or ["softmax"]
         scales = []
         for method in methods:
             name, grades = "multiplier", list(MULTIPLIER_GRADES.values())
-            if method == "cosine":
+            if method == "sigmoid":
+                name, grades = "multiplier (sigmoid)", list(SIGMOID_GRADES.values())
+            elif method == "cosine":
                 name, grades = "s_pos − s_neg (cosines)", list(COSINE_GRADES)
             if self._grades[NO_GRADE] and method == methods[-1]:
                 grades.append(NO_GRADE)

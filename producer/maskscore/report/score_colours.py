@@ -8,7 +8,16 @@ from typing import Final
 
 from maskscore.schema import Component
 
-__all__ = ["CLEAR_COSINE", "COSINE_GRADES", "MULTIPLIER_GRADES", "NO_GRADE", "Grade", "grade_of", "in_order"]
+__all__ = [
+    "CLEAR_COSINE",
+    "COSINE_GRADES",
+    "MULTIPLIER_GRADES",
+    "NO_GRADE",
+    "SIGMOID_GRADES",
+    "Grade",
+    "grade_of",
+    "in_order",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,13 @@ MULTIPLIER_GRADES: Final = {
     0.1: Grade("m01", "0.1", "background or fragment", _VERMILION),
 }
 
+SIGMOID_GRADES: Final = {
+    2.0: Grade("s20", "2.0", "surely an object", _BLUE),
+    1.0: Grade("s10", "1.0", "probably an object", _SKY),
+    0.5: Grade("s05", "0.5", "no prompt fits", _YELLOW),
+    0.1: Grade("s01", "0.1", "background or fragment", _VERMILION),
+}
+
 # CLIP's logit scale is 100 at most, so a difference of 0.02 is odds of e² (7 to 1) between the two best prompts.
 CLEAR_COSINE: Final = 0.02
 
@@ -43,7 +59,12 @@ COSINE_GRADES: Final = (
 
 NO_GRADE: Final = Grade("none", "–", "not scored", "#8a8a8a")
 
-_ORDER: Final = {grade: place for place, grade in enumerate((*MULTIPLIER_GRADES.values(), *COSINE_GRADES, NO_GRADE))}
+_ORDER: Final = {
+    grade: place
+    for place, grade in enumerate(
+        (*MULTIPLIER_GRADES.values(), *SIGMOID_GRADES.values(), *COSINE_GRADES, NO_GRADE),
+    )
+}
 
 
 def in_order(grades: Iterable[Grade]) -> list[Grade]:
@@ -54,7 +75,9 @@ def in_order(grades: Iterable[Grade]) -> list[Grade]:
 def grade_of(component: Component) -> Grade:
     """Return the grade by multiplier; cosine scores have none, so there the difference s_pos − s_neg decides."""
     if component.semantic_multiplier is not None:
-        return MULTIPLIER_GRADES.get(component.semantic_multiplier, NO_GRADE)
+        # Only softmax has sums.
+        grades = SIGMOID_GRADES if component.p_pos_sum is None else MULTIPLIER_GRADES
+        return grades.get(component.semantic_multiplier, NO_GRADE)
     if component.skipped is not None or component.s_pos is None or component.s_neg is None:
         return NO_GRADE
     difference = component.s_pos - component.s_neg

@@ -25,6 +25,7 @@ from maskscore.schema.job import (
     Polygons,
     Priority,
     ScoringOptions,
+    SigmoidThresholds,
     Thresholds,
     parse_fields,
     parse_job,
@@ -55,6 +56,7 @@ from maskscore.schema.rle_text import (
     counts_from_text,
     text_from_counts,
 )
+from maskscore.schema.scoring_options import thresholds_by_method
 from maskscore.schema.views import (
     SPECIFIED,
     Treatment,
@@ -90,6 +92,7 @@ __all__ = [
     "PromptSet",
     "PromptSetIdentity",
     "ScoringOptions",
+    "SigmoidThresholds",
     "Skipped",
     "Thresholds",
     "Timings",
@@ -105,5 +108,6 @@ __all__ = [
     "parse_job",
     "plain_id",
     "text_from_counts",
+    "thresholds_by_method",
     "unpack",
 ]

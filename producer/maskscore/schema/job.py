@@ -23,7 +23,7 @@ from pydantic_core import from_json
 from maskscore.errors import FailureCode, JobError
 from maskscore.schema.document import MOST_LEVELS, Document, deeper, explain
 from maskscore.schema.nested_bitmaps import rle_of_rows, rows_of_bitmap
-from maskscore.schema.scoring_options import Method, ScoringOptions, ShortText, Thresholds
+from maskscore.schema.scoring_options import Method, ScoringOptions, ShortText, SigmoidThresholds, Thresholds
 from maskscore.schema.views import Frame, Treatment, View
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Polygons",
     "Priority",
     "ScoringOptions",
+    "SigmoidThresholds",
     "Thresholds",
     "Treatment",
     "View",

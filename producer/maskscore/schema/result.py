@@ -75,7 +75,7 @@ class Skipped(Document):
 
 
 class PromptScore(Document):
-    """One prompt's score: a probability (``softmax``) or a cosine (``cosine``)."""
+    """One prompt's score: a probability (``softmax``, ``sigmoid``) or a cosine (``cosine``)."""
 
     text: str
     group: Literal["positive", "negative", "neutral"]
@@ -85,9 +85,11 @@ class PromptScore(Document):
 class Component(Document):
     """One mask, or with ``split_components`` one connected part of it.
 
-    With ``method="softmax"`` all scores are probabilities over all prompts together; with ``method="cosine"``,
-    ``s_pos`` and ``s_neg`` are the groups' largest cosines and the sums and the multiplier are ``None``. All scores
-    are ``None`` where ``skipped`` says why.
+    With ``method="softmax"`` all scores are probabilities over all prompts together. With ``method="sigmoid"`` each
+    prompt has a probability of its own, ``s_pos`` and ``s_neg`` are the groups' largest, and the sums, which would have
+    no meaning, are ``None``; a multiplier of 0.5 then says that no prompt fits. With ``method="cosine"``, ``s_pos`` and
+    ``s_neg`` are the groups' largest cosines and the sums and the multiplier are ``None``. All scores are ``None``
+    where ``skipped`` says why.
     """
 
     id: str

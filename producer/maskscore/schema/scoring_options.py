@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,9 +11,9 @@ from maskscore.schema.document import Document
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.views import ALPHA, BLUR, CONTEXT, Frame, Treatment, View
 
-__all__ = ["Method", "ScoringOptions", "ShortText", "Thresholds"]
+__all__ = ["Method", "ScoringOptions", "ShortText", "SigmoidThresholds", "Thresholds", "thresholds_by_method"]
 
-Method = Literal["softmax", "cosine"]
+Method = Literal["softmax", "sigmoid", "cosine"]
 ShortText = Annotated[str, Field(max_length=1024)]
 
 
@@ -33,6 +34,40 @@ class Thresholds(Document):
         if pos_sum > self.accept_pos_sum:
             return 1.0
         return 0.5
+
+
+class SigmoidThresholds(Document):
+    """The three numbers of the semantic multiplier of ``method="sigmoid"``, compared strictly (see ``multiplier``).
+
+    They are small because such a model is trained on one match among the tens of thousands of texts of a batch: it
+    gives an unrelated text 1e-6 to 1e-4, a good one often 0.1 to 0.5. ``docs/explanation/scoring.md`` has the sources.
+    """
+
+    fit: float = Field(0.01, ge=0, le=1, description="A prompt fits above this.")
+    strong_pos: float = Field(0.1, ge=0, le=1)
+    strong_neg: float = Field(0.01, ge=0, le=1)
+
+    def multiplier(self, s_pos: float, s_neg: float) -> float:
+        """Return the semantic multiplier for the best prompt of each group (independent probabilities, 0 to 1).
+
+        0.5 is "no prompt fits", and nothing else.
+        """
+        if max(s_pos, s_neg) <= self.fit:
+            return 0.5
+        if s_neg > s_pos:
+            return 0.1
+        if s_pos > self.strong_pos and s_neg < self.strong_neg:
+            return 2.0
+        return 1.0
+
+
+def thresholds_by_method(named: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return thresholds as the fields of :class:`ScoringOptions` that they belong to; no name is of both methods."""
+    parts: dict[str, dict[str, float]] = {}
+    for name, value in named.items():
+        field = "sigmoid_thresholds" if name in SigmoidThresholds.model_fields else "thresholds"
+        parts.setdefault(field, {})[name] = value
+    return parts
 
 
 class ScoringOptions(Document):
@@ -72,6 +107,11 @@ class ScoringOptions(Document):
     )
     method: Method = "softmax"
     thresholds: Thresholds = Thresholds()
+    sigmoid_thresholds: SigmoidThresholds = Field(
+        SigmoidThresholds(),
+        exclude_if=lambda thresholds: thresholds == SigmoidThresholds(),
+        description="Thresholds of the multiplier of the method `sigmoid`.",
+    )
     min_area: int = Field(1, ge=1, description="Masks (or components) of fewer pixels are skipped.")
     split_components: bool = Field(False, description="Score each 8-connected component of a mask by itself.")
     top_k: int = Field(0, ge=0, le=100, description="How many best prompts to return per component.")
@@ -84,6 +124,14 @@ class ScoringOptions(Document):
             if view.recipe in seen:
                 raise ValueError(f"the view {view.text} is given more than once, and would count twice")
             seen.append(view.recipe)
+        return self
+
+    @model_validator(mode="after")
+    def _thresholds_of_the_method(self) -> ScoringOptions:
+        if self.method == "sigmoid" and self.thresholds != Thresholds():
+            raise ValueError("`thresholds` are those of the method softmax; sigmoid takes `sigmoid_thresholds`")
+        if self.method != "sigmoid" and self.sigmoid_thresholds != SigmoidThresholds():
+            raise ValueError(f"`sigmoid_thresholds` are those of the method sigmoid, and the method is {self.method}")
         return self
 
     @property

@@ -49,7 +49,7 @@ class ClipModel:
     ``transform`` is open_clip's inference transform (Pillow image → normalised ``(3, S, S)`` tensor);
     ``standard_resize`` says whether it is the usual one (short side by bicubic, centre crop). ``stored_as`` names the
     types of the file's tensors (``float16``); ``precision`` is what the image tower computes in, whatever they are.
-    Texts are encoded in fp32, and features are normalised in it.
+    Texts are encoded in fp32, and features are normalised in it. ``logit_bias`` is a SigLIP model's, else ``None``.
     """
 
     def __init__(
@@ -89,6 +89,8 @@ class ClipModel:
             pack_linear_layers(model.visual)
         self._folded = fold_normalisation(model, self.mean, self.std)
         self.logit_scale = float(model.logit_scale.detach().exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias.detach())
         self._mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=device).view(1, 3, 1, 1)
 
@@ -164,6 +166,7 @@ class ClipModel:
             "image_size": self.image_size,
             "context_length": self.context_length,
             "logit_scale": self.logit_scale,
+            **({} if self.logit_bias is None else {"logit_bias": self.logit_bias}),
             "stored_as": self.stored_as,
             "precision": f"fp32, unless MASKSCORE_PRECISION says bf16. {BF16_ERROR}",
         }

@@ -26,7 +26,7 @@ from maskscore_worker.inputs import check_count, decode_image, fetch, read_job_m
 from maskscore_worker.masks import Region, check_sizes, find_regions
 from maskscore_worker.model import ClipModel, DeviceCheck
 from maskscore_worker.pipeline.job_result import build_components, build_result
-from maskscore_worker.scoring import score
+from maskscore_worker.scoring import check_method, score
 from maskscore_worker.telemetry import StageTimer
 
 __all__ = ["Pipeline"]
@@ -74,6 +74,7 @@ class Pipeline:
     ) -> JobResult:
         started = time.perf_counter()
         settings, options = self.settings, job.options
+        check_method(options, self.model.logit_bias, self.model.architecture)
         prompts = resolve_prompt_set(options.prompts, settings.prompts_dir)
         with timer.stage("encode"):
             prompt_features = self.prompt_features.get(prompts)
@@ -127,7 +128,10 @@ class Pipeline:
                     last=last,
                 )
                 with timer.stage("scoring"):
-                    scores = score(features, prompt_features, prompts, self.model.logit_scale, options)
+                    model = self.model
+                    scores = score(
+                        features, prompt_features, prompts, model.logit_scale, options, logit_bias=model.logit_bias
+                    )
             components += build_components(portion, masks.masks, scores, features if options.embeddings else None)
 
         return build_result(
