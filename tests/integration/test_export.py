@@ -29,7 +29,7 @@ from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOpti
 from maskscore.cli.export import export_command
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError, OutputError
-from maskscore.export import Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
+from maskscore.export import Labelling, Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
 from photo_dataset import MASKS
@@ -379,6 +379,108 @@ def test_the_command(client: Client, environment: dict[str, str], batch: tuple[B
         assert "Traceback" not in refused.stderr
 
 
+def test_labels(client: Client, environment: dict[str, str], batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    jobs, _ = batch
+    every = ranked(client, jobs, Selection())
+    prompts = sorted({row["s_pos_text"] for row in every})
+    middle = sorted(row["s_pos"] for row in every)[len(every) // 2]
+    labelled = ranked(client, jobs, Selection(labelling=Labelling(min_score=middle)))
+    good = [row for row in every if row["s_pos"] >= middle]
+    assert [{**row, "label": None} for row in labelled] == [{**row, "label": None} for row in good]
+    assert [row["label"] for row in labelled] == [row["s_pos_text"] for row in good]
+
+    # Several prompts are one class; the classes' order is that of the file, and one has no mask.
+    classes: dict[str, str | None] = {"none like it": "unseen", **dict.fromkeys(prompts, "shape"), prompts[0]: None}
+    (tmp_path / "classes.json").write_text(json.dumps(classes))
+    options = ["--label-from", "s_pos_text", "--classes", "classes.json", "--include-skipped"]
+    left = [row for row in every if row["s_pos_text"] != prompts[0]]
+    ended = [jobs.batch_id, *options, "--json"]
+    out = json.loads(run(environment, tmp_path, *ended, "-o", "coco.json").stdout)
+    assert out["labels"] == {"shape": len(left)}
+    assert out["unused_prompts"] == ["none like it"]
+    assert out["filtered"] == {"classes": len(every) - len(left), "skipped": 1}
+    coco = COCO(str(tmp_path / "coco.json"))
+    assert {number: entry["name"] for number, entry in coco.cats.items()} == {1: "unseen", 2: "shape"}
+    assert {annotation["category_id"] for annotation in coco.anns.values()} == {2}
+    kept_ids = {annotation["upstream_category_id"] for annotation in coco.anns.values() if annotation["mask_id"] == "7"}
+    assert kept_ids <= {3}
+    run(environment, tmp_path, *ended, "-o", "masks.parquet")
+    labels = pq.read_table(tmp_path / "masks.parquet", columns=["label", "skipped"]).to_pylist()
+    assert [row["label"] for row in labels] == [None if row["skipped"] else "shape" for row in labels]
+    assert len(labels) == len(left) + 1
+
+    (tmp_path / "few.yaml").write_text(f"{prompts[0][:-1]}: shape\n")
+    refused = run(environment, tmp_path, jobs.batch_id, *options[:2], "--classes", "few.yaml", "-o", "few.json")
+    assert refused.returncode == 2
+    assert f"no entry for {len(prompts)} prompts" in refused.stderr
+    assert repr(prompts[0]) in refused.stderr
+    assert f"did you mean `{prompts[0][:-1]}`?" in refused.stderr
+    assert not (tmp_path / "few.json").exists()
+
+
+def test_copies_and_parts(client: Client, environment: dict[str, str], services: LocalServices, tmp_path: Path) -> None:
+    image, masks, pixels = scene_masks(880_005)
+    whole = max(masks, key=lambda mask: int(pixels[mask["id"]].sum()))
+    half = pixels[whole["id"]].copy()
+    half[: int(np.nonzero(half)[0].mean())] = 0
+    size = half.shape
+    outline = {"id": "outline", "segmentation": POLYGONS, "predicted_iou": 0.3, "stability_score": 0.9}
+    copies = [
+        {**whole, "id": "copy", "predicted_iou": 0.1},
+        {**whole, "id": "half", "segmentation": encode_mask(half).model_dump()},
+        outline,
+        {**outline, "id": "filled", "segmentation": encode_mask(drawn(POLYGONS, size)).model_dump()},
+    ]
+    job = {"job_id": "copies", "image": put("copies.png", image), "masks": [*masks, *copies], "options": DEMO}
+    client.submit(Job.model_validate(job)).wait(timeout=60)
+
+    def exported(*options: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+        done = run(environment, tmp_path, "copies", *options, "-o", "copies.jsonl", "--json")
+        assert done.returncode == 0, done.stderr
+        rows = [json.loads(line) for line in (tmp_path / "copies.jsonl").read_text().splitlines()]
+        return {row["mask_id"]: row for row in rows}, json.loads(done.stdout)["filtered"]
+
+    every, _ = exported()
+    kept, filtered = exported("--nms", "0.9")
+    # The skipped mask's scores are the same, so the better upstream quality wins; of equals, the first.
+    assert every.keys() - kept.keys() == {"copy", "filled"}
+    assert filtered == {"nms": 2}
+    entry = {"job_id": "copies", "part": None, "rule": "nms", "overlap": 1.0}
+    assert kept[whole["id"]]["displaced"] == [{**entry, "mask_id": "copy"}]
+    assert kept["outline"]["displaced"] == [{**entry, "mask_id": "filled"}]
+    assert kept["half"]["displaced"] == []
+    assert {name: {**row, "displaced": 0} for name, row in kept.items()} == {
+        name: {**row, "displaced": 0} for name, row in every.items() if name in kept
+    }
+    parts, filtered = exported("--nms", "0.9", "--drop-parts", "0.95")
+    assert {"copy", "filled", "half"} <= every.keys() - parts.keys()
+    found = {entry["mask_id"]: entry for row in parts.values() for entry in row["displaced"]}
+    assert found["half"] == {"job_id": "copies", "mask_id": "half", "part": None, "rule": "drop-parts", "overlap": 1.0}
+    assert len(found) == sum(filtered.values()) == len(every) - len(parts)
+    wholes, _ = exported("--drop-wholes", "0.95")
+    assert "half" in wholes
+    assert whole["id"] not in wholes
+    best, filtered = exported("--nms", "0.9", "--top", "2")
+    assert filtered == {"nms": 2, "top": len(every) - 4}
+    assert list(best) == sorted(kept, key=lambda name: -kept[name]["rank_score"])[:2]
+
+    selection = Selection(nms=0.9)
+    counts = write_parquet(client, ["copies"], tmp_path / "copies.parquet", selection)
+    table = pq.read_table(tmp_path / "copies.parquet")
+    assert {row["mask_id"]: row["displaced"] for row in table.to_pylist()} == {
+        name: row["displaced"] for name, row in kept.items()
+    }
+    assert "nms 2" in str(counts)
+    write_coco(client, ["copies"], tmp_path / "copies.json", selection)
+    annotations = json.loads((tmp_path / "copies.json").read_text())["annotations"]
+    assert {entry["mask_id"]: entry["displaced"] for entry in annotations} == {
+        name: row["displaced"] for name, row in kept.items()
+    }
+    page = (Path(__file__).parents[2] / "docs/reference/export.md").read_text()
+    assert "`displaced`" in page
+    assert "`label`" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -388,6 +490,10 @@ def test_the_command(client: Client, environment: dict[str, str], batch: tuple[B
         ("x --min area", "'area' is not NAME=NUMBER"),
         ("x --rank-by area=large", "'area=large' is not NAME=NUMBER"),
         ("x -o x.json --no-segmentations", "--no-segmentations"),
+        ("x --min-score 0.5", "--label-from"),
+        ("x --drop-parts 0.9 --drop-wholes 0.9", "give one of them"),
+        ("x --nms 0.9 --no-segmentations", "leave out --no-segmentations"),
+        ("x --nms 0", "0<x<=1"),
         ("", "no batch and no job"),
     ],
 )

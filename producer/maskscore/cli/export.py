@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import IO
+from pathlib import Path
+from typing import IO, Final
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -18,9 +19,21 @@ from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console, text_column
 from maskscore.client import Client
-from maskscore.export import DEFAULT_WEIGHTS, JobSource, Ranking, Selection, export_format_of, write_export
+from maskscore.export import (
+    DEFAULT_WEIGHTS,
+    LABEL_SOURCES,
+    JobSource,
+    Labelling,
+    Ranking,
+    Selection,
+    export_format_of,
+    read_classes,
+    write_export,
+)
 
 __all__ = ["export_command"]
+
+_SHARE: Final = click.FloatRange(min=0, min_open=True, max=1)
 
 
 def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str, float]:
@@ -77,6 +90,16 @@ def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str,
 @click.option("--sort", is_flag=True, help="Best first, instead of the jobs' order.")
 @click.option("--top", type=click.IntRange(min=1), help="The best so many of all, best first.")
 @click.option("--top-per-image", type=click.IntRange(min=1), help="The best so many of each image.")
+@click.option("--label-from", type=click.Choice(list(LABEL_SOURCES)), help="Give each mask a label: its best prompt.")
+@click.option(
+    "--classes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --label-from: YAML or JSON of `prompt: class`; null leaves the prompt's masks out.",
+)
+@click.option("--min-score", type=float, help="With --label-from: least score of the label's prompt (s_pos).")
+@click.option("--nms", type=_SHARE, help="Leave out copies: masks of an image whose IoU with a better one is so large.")
+@click.option("--drop-parts", type=_SHARE, help="Leave out parts: masks with this share inside a larger one.")
+@click.option("--drop-wholes", type=_SHARE, help="Leave out wholes: masks with this share of a smaller one inside.")
 @click.option("--no-segmentations", is_flag=True, help="JSON Lines and Parquet: leave them out, which is faster.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as a JSON object on stdout.")
 def export_command(
@@ -95,6 +118,12 @@ def export_command(
     sort: bool,
     top: int | None,
     top_per_image: int | None,
+    label_from: str | None,
+    classes: Path | None,
+    min_score: float | None,
+    nms: float | None,
+    drop_parts: float | None,
+    drop_wholes: float | None,
     no_segmentations: bool,
     as_json: bool,
 ) -> None:
@@ -111,6 +140,10 @@ def export_command(
         raise click.UsageError(f"{'--json' if format_ == 'jsonl' else format_} needs a name to write to: -o NAME")
     if no_segmentations and format_ not in ("jsonl", "parquet"):
         raise click.UsageError(f"{format_} without segmentations is of no use: leave out --no-segmentations")
+    if label_from is None and (classes is not None or min_score is not None):
+        raise click.UsageError("--classes and --min-score go with --label-from, such as --label-from s_pos_text")
+    if drop_parts is not None and drop_wholes is not None:
+        raise click.UsageError("--drop-parts keeps the wholes, --drop-wholes the parts: give one of them")
     if format_ == "parquet":
         check_installed("pyarrow", "export")
     selection = Selection(
@@ -123,7 +156,15 @@ def export_command(
         sort=sort,
         top=top,
         top_per_image=top_per_image,
+        labelling=_labelling(label_from, classes, min_score),
+        nms=nms,
+        drop_parts=drop_parts,
+        drop_wholes=drop_wholes,
     )
+    if selection.compares_masks:
+        if no_segmentations:
+            raise click.UsageError("masks are compared by their pixels: leave out --no-segmentations")
+        check_installed("pycocotools", "export")
     with Client() as client:
         jobs = _job_source(client, names, listed)
         if wait_:
@@ -137,6 +178,12 @@ def export_command(
             click.echo(f"maskscore: {line}", err=True)
     if not counts.complete:
         sys.exit(Exit.NOT_SUCCEEDED)
+
+
+def _labelling(source: str | None, classes: Path | None, min_score: float | None) -> Labelling | None:
+    if source is None:
+        return None
+    return Labelling(source=source, classes=None if classes is None else read_classes(classes), min_score=min_score)
 
 
 def _job_source(client: Client, names: Iterable[str], listed: IO[str] | None) -> JobSource:

@@ -18,6 +18,7 @@ from maskscore.export.export_counts import ExportCounts
 from maskscore.export.export_run import JobSource, export_format_of, write_export
 from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.jsonl_writer import write_jsonl
+from maskscore.export.labels import LABEL_SOURCES, Labelling, read_classes
 from maskscore.export.parquet_writer import write_parquet
 from maskscore.export.ranking import DEFAULT_WEIGHTS, Ranking
 from maskscore.export.sa1b_writer import write_sa1b
@@ -25,12 +26,15 @@ from maskscore.export.selection import Selection
 
 __all__ = [
     "DEFAULT_WEIGHTS",
+    "LABEL_SOURCES",
     "ExportCounts",
     "ExportedMask",
     "JobSource",
+    "Labelling",
     "Ranking",
     "Selection",
     "export_format_of",
+    "read_classes",
     "write_coco",
     "write_export",
     "write_jsonl",

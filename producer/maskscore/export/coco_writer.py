@@ -10,7 +10,8 @@ from typing import IO, Any, Final
 
 from pydantic_core import from_json
 
-from maskscore.client import Batch, Client, load_categories, merge_categories
+from maskscore.client import Batch, Client
+from maskscore.export.categories import Categories, read_categories
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import read_jobs
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
@@ -34,6 +35,7 @@ _SCORES: Final = (
     "skipped",
     "top_k",
     "embedding",
+    "displaced",
 )
 # FiftyOne gives an annotation's further fields to its label as arguments, where these names mean something else:
 # https://docs.voxel51.com/api/fiftyone.core.labels.html#fiftyone.core.labels.Detection
@@ -52,7 +54,7 @@ _TAKEN: Final = frozenset(
         "filled",
     )
 )
-_OFTEN_ABSENT: Final = ("part", "skipped", "top_k", "embedding")
+_OFTEN_ABSENT: Final = ("part", "skipped", "top_k", "embedding", "displaced")
 
 
 def write_coco(
@@ -65,7 +67,8 @@ def write_coco(
 
     Images keep the ids that the upstream tool's files give them where all have one and no two the same; otherwise they
     are numbered. Annotations are numbered from 1 in the order that was asked for. ``category_id`` and ``iscrowd`` are
-    the upstream tool's; masks without a category are of one called ``object``.
+    the upstream tool's; masks without a category are of one called ``object``. With labels, the categories are the
+    labels, and an upstream ``category_id`` is kept as ``upstream_category_id``.
     """
     selection = selection or Selection()
     counts = ExportCounts()
@@ -75,8 +78,7 @@ def write_coco(
         open_mask_buffer(selection) as buffer,
     ):
         buffer.fill(found, counts)
-        kept = [load_categories(client.batch(batch_id)) or [] for batch_id in sorted(buffer.batches)]
-        categories = merge_categories(*kept, buffer.categories)
+        categories = read_categories(client, buffer, selection)
         with path.open("w", encoding="utf-8") as file:
             _write(file, buffer, categories)
     return counts
@@ -84,28 +86,25 @@ def write_coco(
 
 def scores_of(mask: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that an annotation gets beside its format's own; those that are rare, where they are."""
-    return {name: mask[name] for name in _SCORES if name not in _OFTEN_ABSENT or mask[name] is not None}
+    return {name: mask[name] for name in _SCORES if name not in _OFTEN_ABSENT or mask.get(name) is not None}
 
 
-def _write(file: IO[str], buffer: MaskBuffer, known: dict[int, dict[str, Any]]) -> None:
+def _write(file: IO[str], buffer: MaskBuffer, categories: Categories) -> None:
     info = {
         "description": "Segmentation masks with the scores of maskscore",
         "version": metadata.version("maskscore"),
         "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     kept_ids = buffer.image_ids_are_unique()
-    categories = {number: known.get(number, {"name": str(number)}) for number in buffer.category_ids()}
-    fallback = max(categories, default=0) + 1
-    if buffer.has_masks_without_category() or not categories:
-        categories[fallback] = {"name": "object"}
     file.write('{"info": ' + json.dumps(info))
     if buffer.licenses:
         file.write(', "licenses": ' + json.dumps(list(buffer.licenses.values())))
-    file.write(', "categories": ' + json.dumps([{**entry, "id": number} for number, entry in categories.items()]))
+    entries = [{**entry, "id": number} for number, entry in categories.entries.items()]
+    file.write(', "categories": ' + json.dumps(entries))
     file.write(',\n"images": [')
     _write_list(file, _images(buffer, kept_ids=kept_ids))
     file.write('],\n"annotations": [')
-    _write_list(file, _annotations(buffer, fallback, kept_ids=kept_ids))
+    _write_list(file, _annotations(buffer, categories, kept_ids=kept_ids))
     file.write("]}\n")
 
 
@@ -128,14 +127,15 @@ def _images(buffer: MaskBuffer, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
         }
 
 
-def _annotations(buffer: MaskBuffer, fallback: int, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
+def _annotations(buffer: MaskBuffer, categories: Categories, *, kept_ids: bool) -> Iterator[dict[str, Any]]:
+    taken = _TAKEN if categories.ids is None else _TAKEN | {"category_id"}
     for number, row in enumerate(buffer.masks(), start=1):
         mask = from_json(row.json)
         yield {
-            **{f"upstream_{name}" if name in _TAKEN else name: value for name, value in mask["upstream"].items()},
+            **{f"upstream_{name}" if name in taken else name: value for name, value in mask["upstream"].items()},
             "id": number,
             "image_id": row.image_id if kept_ids else row.image,
-            "category_id": fallback if row.category is None else row.category,
+            "category_id": categories.id_of(row),
             "segmentation": mask["segmentation"],
             "bbox": mask["box"],
             "area": mask["area"],

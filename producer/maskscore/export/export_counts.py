@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from maskscore.text import counted
+from maskscore.text import counted, one_line
 
 __all__ = ["ExportCounts"]
+
+_MOST_NAMED: Final = 10
 
 
 @dataclass(slots=True)
@@ -21,6 +23,8 @@ class ExportCounts:
     one of them why. ``without_result`` counts jobs by their code; ``not_ended`` and ``result_unavailable`` are two.
     ``ranked`` counts the masks that have each factor of the ranking. ``with_field`` counts all masks that have each
     upstream field by which they are filtered or ranked, ``known`` are the upstream fields of some of them.
+    ``labels`` counts the written masks by label, where labels were asked for; ``texts`` are what the labels were made
+    of, and ``unused_texts`` are those of the classes that no mask has.
     """
 
     jobs: int = 0
@@ -33,6 +37,9 @@ class ExportCounts:
     ranked: Counter[str] = field(default_factory=Counter)
     with_field: Counter[str] = field(default_factory=Counter)
     known_fields: set[str] = field(default_factory=set)
+    labels: Counter[str] = field(default_factory=Counter)
+    texts: set[str] = field(default_factory=set)
+    unused_texts: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -50,12 +57,20 @@ class ExportCounts:
             "ranked": dict(self.ranked),
             "unwritable": self.unwritable,
             "example": self.example,
+            **({"labels": dict(self.labels)} if self.labels else {}),
+            **({"unused_prompts": list(self.unused_texts)} if self.unused_texts else {}),
         }
 
     def __str__(self) -> str:
         lines = [f"{self.kept:,} of {counted(self.masks, 'mask')} kept; {counted(self.jobs, 'job')}"]
         if self.filtered:
             lines.append("filtered out: " + _listed(self.filtered))
+        if self.labels:
+            lines.append("labels: " + _listed(self.labels))
+        if self.unused_texts:
+            some = ", ".join(repr(one_line(text)) for text in self.unused_texts[:_MOST_NAMED])
+            more = ", ..." if len(self.unused_texts) > _MOST_NAMED else ""
+            lines.append(f"no mask has {counted(len(self.unused_texts), 'prompt')} of the classes: {some}{more}")
         if self.unwritable:
             lines.append(f"segmentation not readable: {counted(self.unwritable, 'mask')}; {self.example}")
         if self.without_result:
@@ -64,4 +79,4 @@ class ExportCounts:
 
 
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
+    return ", ".join(f"{one_line(name)} {count:,}" for name, count in counts.most_common())

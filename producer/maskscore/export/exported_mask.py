@@ -8,7 +8,17 @@ from pydantic import Field
 
 from maskscore.schema import Box, Component, Document, JobResult, Method, PromptScore, Treatment
 
-__all__ = ["ExportedMask", "exported_mask"]
+__all__ = ["DisplacedMask", "ExportedMask", "exported_mask"]
+
+
+class DisplacedMask(Document):
+    """A mask that was left out because of the one that is exported: a copy or a part of it, or its whole."""
+
+    job_id: str
+    mask_id: str
+    part: int | None = None
+    rule: str = Field(description="nms, drop-parts or drop-wholes.")
+    overlap: float = Field(description="IoU for nms; else the share of the smaller mask inside the larger one.")
 
 
 class ExportedMask(Document):
@@ -46,10 +56,19 @@ class ExportedMask(Document):
     embedding: str | None = Field(None, description="The feature where the job asked for it, fp16, little-endian.")
     segmentation: Any = Field(None, description="COCO RLE (size, compressed counts) or COCO polygons.")
     upstream: dict[str, Any] = Field(default_factory=dict, description="Further fields of the upstream tool.")
+    # Exports that do not ask for these are byte for byte what they were.
+    label: str | None = Field(
+        None, exclude_if=lambda label: label is None, description="The class, or the best prompt, with --label-from."
+    )
+    displaced: list[DisplacedMask] | None = Field(
+        None,
+        exclude_if=lambda masks: masks is None,
+        description="Masks that were left out because of this one, with --nms, --drop-parts or --drop-wholes.",
+    )
 
 
 def exported_mask(
-    result: JobResult, component: Component, *, rank_score: float | None, segmentation: Any
+    result: JobResult, component: Component, *, rank_score: float | None, segmentation: Any, label: str | None = None
 ) -> ExportedMask:
     """Return a component of a succeeded job's result as it is exported."""
     image = result.image
@@ -85,4 +104,5 @@ def exported_mask(
         embedding=component.embedding,
         segmentation=segmentation,
         upstream=component.upstream,
+        label=label,
     )

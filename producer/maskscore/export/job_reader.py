@@ -53,7 +53,8 @@ def read_jobs(
 
     ``segmentations`` are read only for jobs with kept masks; ``segmentation_required`` leaves out masks without one.
     ``with_file_metadata`` reads what masks objects say of their images. Raises
-    :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for,
+    :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for, or a mask's
+    prompt has no class,
     :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer, and
     :class:`~maskscore.errors.JobError` (transient) when the object store does not.
     """
@@ -75,6 +76,8 @@ def read_jobs(
                     yield job
     if counts.masks:
         selection.check_fields(counts.with_field, counts.known_fields)
+    if selection.labelling is not None:
+        counts.unused_texts = selection.labelling.check_texts(counts.texts)
 
 
 def _read(
@@ -101,6 +104,8 @@ def _read(
     for component in result.components:
         reason = selection.refused_by(component)
         if reason is None:
+            reason = _not_labelled(selection, component, counts)
+        if reason is None:
             kept.append(component)
         else:
             counts.filtered[reason] += 1
@@ -118,6 +123,18 @@ def _read(
     file_metadata = read_file_metadata(job, document) if with_file_metadata and job is not None else FileMetadata()
     image_id = image_id_of(file_metadata, job, kept[0].upstream)
     return ExportedJob(result.image, image_id, file_metadata, masks), counts
+
+
+def _not_labelled(selection: Selection, component: Component, counts: ExportCounts) -> str | None:
+    """Return the name of the filter that leaves out a mask without a label; a skipped mask needs none."""
+    labelling = selection.labelling
+    if labelling is None or component.skipped is not None:
+        return None
+    text = labelling.text_of(component)
+    if text is None:
+        return "min-score" if labelling.min_score is not None else "label-from"
+    counts.texts.add(text)
+    return "classes" if labelling.label_of(text) is None else None
 
 
 def _result(client: Client, record: JobRecord | None) -> tuple[JobResult | None, str]:
@@ -184,7 +201,11 @@ def _exported(
     factors = selection.ranking.values(component, pixels=pixels)
     score = None if component.skipped is not None else selection.ranking.score_of(factors)
     counts.ranked.update(factors.keys())
-    return exported_mask(result, component, rank_score=score, segmentation=segmentation)
+    text = None
+    if selection.labelling is not None and component.skipped is None:
+        text = selection.labelling.text_of(component)
+    label = None if selection.labelling is None or text is None else selection.labelling.label_of(text)
+    return exported_mask(result, component, rank_score=score, segmentation=segmentation, label=label)
 
 
 def _add(counts: ExportCounts, own: ExportCounts) -> None:
@@ -198,3 +219,4 @@ def _add(counts: ExportCounts, own: ExportCounts) -> None:
     if len(counts.known_fields) < _MOST_FIELDS:
         counts.known_fields |= own.known_fields
     counts.without_result.update(own.without_result)
+    counts.texts |= own.texts

@@ -45,6 +45,7 @@ def _lines(jobs: Iterator[ExportedJob], selection: Selection, counts: ExportCoun
     if not selection.needs_all:
         for job in jobs:
             counts.kept += len(job.masks)
+            counts.labels.update(mask.label for mask in job.masks if mask.label is not None)
             yield from (mask.model_dump_json() for mask in job.masks)
         return
     with open_mask_buffer(selection) as buffer:

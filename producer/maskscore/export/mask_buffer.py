@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from maskscore.export.copies import displaced_masks
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import ExportedJob
 from maskscore.export.selection import Selection
@@ -28,12 +31,17 @@ pragma synchronous = off;
 create table images (
     number integer primary key, uri text unique, width integer, height integer, image_id integer, stem text, entry text
 );
-create table masks (sequence integer primary key, image integer, rank real, category integer, mask text);
+create table masks (
+    sequence integer primary key, image integer, rank real, category integer, label text, mask text
+);
+create table left_out (sequence integer primary key);
+create table displaced (sequence integer primary key, masks text);
 begin;
 """
 # SQLite sorts null ranks, which skipped masks have, as the smallest.
 _BEST_FIRST = "rank desc, sequence"
 _SLACK = 10_000
+_COUNT_LABELS = "select label, count(*) from masks where label is not null group by label order by min(sequence)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,7 @@ class BufferedMask(NamedTuple):
     image: int
     image_id: int | None
     category: int | None
+    label: str | None
     json: str
 
 
@@ -72,12 +81,19 @@ class MaskBuffer:
         self.batches: set[str] = set()
 
     def fill(self, jobs: Iterable[ExportedJob], counts: ExportCounts) -> None:
-        """Add the masks of all jobs, and keep those that the selection's ``top`` and ``top_per_image`` allow."""
+        """Add the masks of all jobs, and keep those that the selection allows by comparing them.
+
+        These are ``nms``, ``drop_parts`` and ``drop_wholes``, for which pycocotools is needed, ``top`` and
+        ``top_per_image``.
+        """
         top, per_image = self._selection.top, self._selection.top_per_image
+        needs_others = per_image is not None or self._selection.compares_masks
         for job in jobs:
             self._add(job)
-            if top is not None and per_image is None and self._rows > 2 * top + _SLACK:
+            if top is not None and not needs_others and self._rows > 2 * top + _SLACK:
                 counts.filtered["top"] += self._keep_best(top)
+        if self._selection.compares_masks:
+            counts.filtered += self._leave_out_displaced()
         if per_image is not None:
             counts.filtered["top-per-image"] += self._delete(
                 "sequence in (select sequence from (select sequence, row_number() over "
@@ -89,6 +105,7 @@ class MaskBuffer:
         counts.filtered += Counter()  # without those that filtered nothing
         self._database.execute("delete from images where number not in (select image from masks)")
         counts.kept = self._rows
+        counts.labels = Counter(dict(self._database.execute(_COUNT_LABELS)))
 
     @property
     def categories(self) -> list[dict[str, Any]]:
@@ -121,14 +138,27 @@ class MaskBuffer:
         query = "select exists (select 1 from masks where category is null)"
         return bool(self._database.execute(query).fetchone()[0])
 
+    def has_masks_without_label(self) -> bool:
+        """Say whether there are masks without a label."""
+        query = "select exists (select 1 from masks where label is null)"
+        return bool(self._database.execute(query).fetchone()[0])
+
+    def labels(self) -> list[str]:
+        """Return the labels of the masks, in alphabetical order."""
+        return sorted(label for label, _ in self._database.execute(_COUNT_LABELS))
+
     def masks(self, *, by_image: bool = False) -> Iterator[BufferedMask]:
         """Yield the masks in the selection's order; with ``by_image``, image by image."""
         order = _BEST_FIRST if self._selection.best_first else "sequence"
         query = (
-            "select image, image_id, category, mask from masks join images on image = number order by "
-            f"{'image, ' if by_image else ''}{order}"
+            "select image, image_id, category, label, mask, displaced.masks from masks join images on image = number "
+            f"left join displaced using (sequence) order by {'image, ' if by_image else ''}{order}"
         )
-        return (BufferedMask(*row) for row in self._database.execute(query))
+        for image, image_id, category, label, mask, displaced in self._database.execute(query):
+            if self._selection.compares_masks:
+                # The JSON of an object with fields: what it was, and one more.
+                mask = f'{mask[:-1]},"displaced":{displaced or "[]"}}}'
+            yield BufferedMask(image, image_id, category, label, mask)
 
     def _add(self, job: ExportedJob) -> None:
         uri = job.image.uri
@@ -141,9 +171,15 @@ class MaskBuffer:
         else:
             number = known[0]
         self._database.executemany(
-            "insert into masks (image, rank, category, mask) values (?, ?, ?, ?)",
+            "insert into masks (image, rank, category, label, mask) values (?, ?, ?, ?, ?)",
             [
-                (number, mask.rank_score, _category(mask.upstream.get("category_id")), mask.model_dump_json())
+                (
+                    number,
+                    mask.rank_score,
+                    _category(mask.upstream.get("category_id")),
+                    mask.label,
+                    mask.model_dump_json(),
+                )
                 for mask in job.masks
             ],
         )
@@ -153,6 +189,31 @@ class MaskBuffer:
         self._categories |= {
             (id_key(entry["id"]), str(entry.get("name"))): entry for entry in job.file_metadata.categories
         }
+
+    def _leave_out_displaced(self) -> Counter[str]:
+        """Leave out copies and parts, or wholes, image by image; return how many by the rule."""
+        counts: Counter[str] = Counter()
+        query = f"select image, sequence, mask from masks where rank is not null order by image, {_BEST_FIRST}"
+        for _, rows in groupby(self._database.execute(query), key=itemgetter(0)):
+            sequences, masks = [], []
+            for _, sequence, mask in rows:
+                sequences.append(sequence)
+                masks.append(from_json(mask))
+            displaced: dict[int, list[dict[str, Any]]] = defaultdict(list)
+            for entry in displaced_masks(masks, self._selection):
+                counts[entry.rule] += 1
+                own = {name: masks[entry.mask][name] for name in ("job_id", "mask_id", "part")}
+                own |= {"rule": entry.rule, "overlap": entry.overlap}
+                # What a mask has displaced goes with it to the mask that displaces it.
+                gone = sequences[entry.mask]
+                displaced[sequences[entry.by]] += [own, *displaced.pop(gone, [])]
+                self._database.execute("insert into left_out values (?)", (gone,))
+            entries = [(sequence, json.dumps(found, separators=(",", ":"))) for sequence, found in displaced.items()]
+            self._database.executemany("insert into displaced values (?, ?)", entries)
+        self._rows -= self._database.execute(
+            "delete from masks where sequence in (select sequence from left_out)"
+        ).rowcount
+        return counts
 
     def _keep_best(self, top: int) -> int:
         return self._delete(

@@ -114,29 +114,29 @@ def write_parquet(
         open_mask_buffer(selection) as buffer,
     ):
         buffer.fill(found, counts)
-        _write(path, buffer)
+        _write(path, buffer, selection)
     return counts
 
 
-def _write(path: Path, buffer: MaskBuffer) -> None:
+def _write(path: Path, buffer: MaskBuffer, selection: Selection) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     upstream = UpstreamColumns()
     for mask in buffer.masks():
         upstream.see(from_json(mask.json)["upstream"])
-    schema = _schema(upstream)
+    schema = _schema(upstream, selection)
     rows = (_row(from_json(mask.json), upstream) for mask in buffer.masks())
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):
             writer.write_batch(pa.RecordBatch.from_pylist(group, schema=schema), row_group_size=_ROW_GROUP)
 
 
-def _schema(upstream: UpstreamColumns) -> pa.Schema:
+def _schema(upstream: UpstreamColumns, selection: Selection) -> pa.Schema:
     import pyarrow as pa
 
     fields = []
-    for name, about in _described():
+    for name, about in _described(selection):
         if name in _INTEGERS:
             kind = pa.int32()
         elif name == "area":
@@ -147,6 +147,9 @@ def _schema(upstream: UpstreamColumns) -> pa.Schema:
             kind = pa.binary()
         elif name == "top_k":
             kind = pa.list_(pa.struct([("text", pa.string()), ("group", pa.string()), ("score", pa.float64())]))
+        elif name == "displaced":
+            displaced = [("job_id", pa.string()), ("mask_id", pa.string()), ("part", pa.int32())]
+            kind = pa.list_(pa.struct([*displaced, ("rule", pa.string()), ("overlap", pa.float64())]))
         else:
             kind = pa.string()
         fields.append(pa.field(name, kind, metadata={"description": about} if about else None))
@@ -158,8 +161,11 @@ def _schema(upstream: UpstreamColumns) -> pa.Schema:
     return pa.schema(fields, metadata={"maskscore": json.dumps({"version": 1, "columns": described})})
 
 
-def _described() -> Iterator[tuple[str, str | None]]:
+def _described(selection: Selection) -> Iterator[tuple[str, str | None]]:
+    asked = {"label": selection.labelling is not None, "displaced": selection.compares_masks}
     for name, field in ExportedMask.model_fields.items():
+        if not asked.get(name, True):
+            continue
         if name == "box":
             yield from zip(_BOX, _ABOUT_BOX, strict=True)
         elif name == "segmentation":

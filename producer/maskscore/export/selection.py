@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from maskscore.errors import InvalidDocumentError
+from maskscore.export.labels import Labelling
 from maskscore.export.ranking import DEFAULT_WEIGHTS, OWN_VALUES, Ranking
 from maskscore.schema import Component
 from maskscore.text import did_you_mean
@@ -37,9 +38,17 @@ class Selection:
     sort: best first, instead of the order of the jobs and of their masks.
     top: only so many, the best of all; best first.
     top_per_image: only so many of each image (by its URI), the best.
+    labelling: give each mask a label; masks that get none are filtered out.
+    nms: leave out masks whose IoU with a better one of their image (by its URI) is at least this: copies.
+    drop_parts: leave out masks of which at least this share lies inside a larger one of their image.
+    drop_wholes: leave out masks in which at least this share of a smaller one of their image lies.
+
+    ``nms`` comes after the filters, ``drop_parts`` or ``drop_wholes`` after it, and the two ``top`` last.
+    :func:`maskscore.masks.arrays.find_displaced` says exactly which masks go.
 
     A mask that does not have a value that is asked for is filtered out; a field that no mask has is an error of the
-    export. Raises :class:`~maskscore.errors.InvalidDocumentError` for a ``top`` or ``top_per_image`` below 1.
+    export. Raises :class:`~maskscore.errors.InvalidDocumentError` for a ``top`` or ``top_per_image`` below 1, a
+    threshold that is not above 0 and at most 1, and ``drop_parts`` together with ``drop_wholes``.
     """
 
     min_multiplier: float | None = None
@@ -51,11 +60,20 @@ class Selection:
     sort: bool = False
     top: int | None = None
     top_per_image: int | None = None
+    labelling: Labelling | None = None
+    nms: float | None = None
+    drop_parts: float | None = None
+    drop_wholes: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("top", self.top), ("top_per_image", self.top_per_image)):
             if value is not None and value < 1:
                 raise InvalidDocumentError(f"{name} is {value}; it must be at least 1.")
+        for name, share in (("nms", self.nms), ("drop_parts", self.drop_parts), ("drop_wholes", self.drop_wholes)):
+            if share is not None and not 0 < share <= 1:
+                raise InvalidDocumentError(f"{name} is {share}; it must be above 0, and at most 1.")
+        if self.drop_parts is not None and self.drop_wholes is not None:
+            raise InvalidDocumentError("drop_parts keeps the wholes, drop_wholes the parts: give one of them.")
 
     @property
     def upstream_fields(self) -> tuple[str, ...]:
@@ -87,9 +105,14 @@ class Selection:
         return self.sort or self.top is not None
 
     @property
+    def compares_masks(self) -> bool:
+        """Whether masks of an image are compared, for which their segmentations are needed."""
+        return any(share is not None for share in (self.nms, self.drop_parts, self.drop_wholes))
+
+    @property
     def needs_all(self) -> bool:
         """Whether nothing can be written before every mask is known."""
-        return self.best_first or self.top_per_image is not None
+        return self.best_first or self.top_per_image is not None or self.compares_masks
 
     def refused_by(self, component: Component) -> str | None:
         """Return the name of the first filter that the mask does not pass; ``None`` for one to keep."""

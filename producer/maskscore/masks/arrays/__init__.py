@@ -1,7 +1,8 @@
-"""Masks as NumPy arrays: RLE, runs and polygons. For those who have NumPy: workers, and readers of arrays."""
+"""Masks as NumPy arrays: RLE, runs, polygons, overlaps. For those who have NumPy: workers, and readers of arrays."""
 
 from __future__ import annotations
 
+from maskscore.masks.arrays.overlaps import Displaced, find_displaced
 from maskscore.masks.arrays.polygons import MOST_CROSSINGS, TooMuchWork, filled_outline_runs, polygon_runs
 from maskscore.masks.arrays.rle import count_labels, read_counts, rle_in_box, rle_of_mask, rles_of_labels
 from maskscore.masks.arrays.runs import Bits, Ints, Runs, bits_in_box, box_of_runs, runs_of_bits, union
@@ -9,6 +10,7 @@ from maskscore.masks.arrays.runs import Bits, Ints, Runs, bits_in_box, box_of_ru
 __all__ = [
     "MOST_CROSSINGS",
     "Bits",
+    "Displaced",
     "Ints",
     "Runs",
     "TooMuchWork",
@@ -16,6 +18,7 @@ __all__ = [
     "box_of_runs",
     "count_labels",
     "filled_outline_runs",
+    "find_displaced",
     "polygon_runs",
     "read_counts",
     "rle_in_box",

@@ -1,0 +1,66 @@
+"""Files of classes, and which label a mask gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maskscore.errors import InvalidDocumentError
+from maskscore.export import Labelling, Selection, read_classes
+from maskscore.schema import Component
+
+
+def classes(folder: Path, text: str) -> dict[str, str | None]:
+    (folder / "classes.yaml").write_text(text)
+    return read_classes(folder / "classes.yaml")
+
+
+def test_a_file_of_classes(tmp_path: Path) -> None:
+    found = classes(tmp_path, "a photo of a dog: dog\n'a puppy': dog\na wall: null\na seven: 7\n")
+    assert found == {"a photo of a dog": "dog", "a puppy": "dog", "a wall": None, "a seven": "7"}
+    assert Labelling(classes=found).names == ("dog", "7")
+    assert classes(tmp_path, '{"a dog": "dog", "a cat": "cat"}') == {"a dog": "dog", "a cat": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no list of `prompt: class`"),
+        ("- a dog", "no list of `prompt: class`"),
+        ("a dog: [dog, animal]", r"line 1: the class of 'a dog' is \['dog', 'animal'\]; it must be text"),
+        ("a dog: dog\na yes: yes", "line 2: the class of 'a yes' is True; it must be text"),
+        ("a dog: ' '", "line 1: the class of 'a dog' is empty"),
+        ("no: dog", "the prompt False is not text; put it in quotes"),
+        ("a dog: null", "has no class, only null"),
+        ("a dog: dog\na dog: cat", "line 2: `a dog` is given a second time"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_classes_is_said(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InvalidDocumentError, match=said):
+        classes(tmp_path, text)
+
+
+def test_a_label_is_the_best_prompt_or_its_class() -> None:
+    mask = Component(id="1", index=0, s_pos=0.4, s_pos_text="a puppy")
+    assert Labelling().text_of(mask) == "a puppy"
+    assert Labelling(min_score=0.4).text_of(mask) == "a puppy"
+    assert Labelling(min_score=0.41).text_of(mask) is None
+    assert Labelling(min_score=0.1).text_of(Component(id="1", index=0)) is None
+    by_class = Labelling(classes={"a puppy": "dog", "a wall": None})
+    assert (by_class.label_of("a puppy"), by_class.label_of("a wall")) == ("dog", None)
+    assert by_class.check_texts(["a puppy"]) == ("a wall",)
+    with pytest.raises(InvalidDocumentError, match="no entry for 1 prompt that masks are labelled with: 'a pupy'"):
+        by_class.check_texts(["a pupy", "a wall"])
+    with pytest.raises(InvalidDocumentError, match="'s_pos_txt'; did you mean `s_pos_text`"):
+        Labelling(source="s_pos_txt")
+
+
+def test_thresholds_of_copies_and_parts_are_checked() -> None:
+    for wrong in ({"nms": 0.0}, {"drop_parts": 1.1}, {"drop_wholes": float("nan")}):
+        with pytest.raises(InvalidDocumentError, match="it must be above 0, and at most 1"):
+            Selection(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidDocumentError, match="give one of them"):
+        Selection(drop_parts=0.9, drop_wholes=0.9)
+    assert not Selection().needs_all
+    assert Selection(nms=0.8).needs_all
