@@ -19,18 +19,32 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import CliRunner
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from scipy import ndimage
 
 from command_line import run_command
 from maskscore import Batch, Client, ClientSettings, Job, JobResult, ScoringOptions
 from maskscore.cli.export import export_command
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError, OutputError
-from maskscore.export import Labelling, Ranking, Selection, write_coco, write_jsonl, write_parquet, write_sa1b
-from maskscore.masks import encode_mask
+from maskscore.export import (
+    Labelling,
+    Ranking,
+    Selection,
+    write_coco,
+    write_jsonl,
+    write_label_studio,
+    write_parquet,
+    write_sa1b,
+    write_yolo,
+)
+from maskscore.formats import read_dataset, read_masks
+from maskscore.masks import encode_mask, spans_of
+from maskscore.schema import RLE, Mask
 from maskscore_worker.demo.scenes import draw_scene
 from photo_dataset import MASKS
 
@@ -479,6 +493,84 @@ def test_copies_and_parts(client: Client, environment: dict[str, str], services:
     page = (Path(__file__).parents[2] / "docs/reference/export.md").read_text()
     assert "`displaced`" in page
     assert "`label`" in page
+
+
+def pixels_of(mask: object, size: tuple[int, int]) -> Bits:
+    """What a mask of our own readers takes of an image."""
+    assert isinstance(mask, Mask)
+    flat = np.zeros(size[0] * size[1], np.uint8)
+    for start, stop in spans_of(mask, *size):
+        flat[start:stop] = 1
+    return flat.reshape(size[::-1]).T
+
+
+def test_yolo(client: Client, environment: dict[str, str], batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    jobs, _ = batch
+    lines = io.StringIO()
+    write_jsonl(client, jobs, lines, Selection(labelling=Labelling()))
+    rows = [json.loads(line) for line in lines.getvalue().splitlines()]
+    done = run(environment, tmp_path, jobs.batch_id, "-f", "yolo", "-o", "yolo", "--label-from", "s_pos_text")
+    assert done.returncode == 1, done.stderr
+    assert sorted(path.name for path in (tmp_path / "yolo").iterdir()) == ["data.yaml", "labels"]
+    names = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text())["names"]
+    assert names == dict(enumerate(sorted({row["label"] for row in rows})))
+    files = sorted((tmp_path / "yolo/labels").iterdir())
+    assert [path.name[:5] for path in files] == ["scene", "scene"]
+    assert all(path.suffix == ".txt" for path in files)
+    exact = 0
+    for image in ("a", "b"):
+        (path,) = (path for path in files if (path.stem == "scene") == (image == "a"))
+        own = [row for row in rows if row["image"] == f"s3://export/{image}/scene.png"]
+        size = (own[0]["image_height"], own[0]["image_width"])
+        found = read_masks(path.read_bytes(), size=size, file_name=path.name)
+        assert len(found) == len(own)
+        for mask, row in zip(found, own, strict=True):
+            assert isinstance(mask, Mask)
+            assert names[mask.upstream["class"]] == row["label"]
+            drawn_back = pixels_of(mask, size)
+            form = row["segmentation"]
+            bits = drawn(form, size) if isinstance(form, list) else coco_mask.decode(form)
+            assert (drawn_back >= bits).all()
+            if ndimage.label(bits, np.ones((3, 3)))[1] == 1:
+                np.testing.assert_array_equal(drawn_back, bits)
+                exact += 1
+    assert exact > 4
+    # Without labels, the classes are the upstream tool's categories.
+    write_yolo(client, jobs, "s3://export/yolo/")
+    stored = {entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket="export", Prefix="yolo/")["Contents"]}
+    assert stored == {"yolo/data.yaml", *(f"yolo/labels/{path.name}" for path in files)}
+    body = boto3.client("s3").get_object(Bucket="export", Key="yolo/data.yaml")["Body"].read()
+    assert yaml.safe_load(body)["names"] == {0: "3", 1: "object"}
+
+
+def test_label_studio(client: Client, environment: dict[str, str], batch: tuple[Batch, Truth], tmp_path: Path) -> None:
+    jobs, _ = batch
+    options = ["-f", "label-studio", "-o", "tasks.json", "--label-from", "s_pos_text"]
+    assert run(environment, tmp_path, jobs.batch_id, *options).returncode == 1
+    lines = io.StringIO()
+    write_jsonl(client, jobs, lines)
+    rows = [json.loads(line) for line in lines.getvalue().splitlines()]
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["data"] for task in tasks] == [{"image": f"s3://export/{name}/scene.png"} for name in ("a", "b")]
+    assert [prediction["model_version"][:10] for task in tasks for prediction in task["predictions"]] == [
+        "maskscore "
+    ] * 2
+    for image, task in zip(read_dataset(tmp_path / "tasks.json"), tasks, strict=True):
+        own = [row for row in rows if row["image"] == image.image]
+        assert len(own) == len(image.masks)
+        size = (own[0]["image_height"], own[0]["image_width"])
+        assert image.size == size
+        assert task["predictions"][0]["score"] == pytest.approx(sum(row["s_pos"] for row in own) / len(own))
+        for mask, row in zip(image.masks, own, strict=True):
+            assert isinstance(mask, Mask)
+            assert isinstance(mask.segmentation, RLE)
+            form = row["segmentation"]
+            bits = drawn(form, size) if isinstance(form, list) else coco_mask.decode(form)
+            np.testing.assert_array_equal(pixels_of(mask, size), bits)
+            assert (mask.upstream["labels"], mask.upstream["score"]) == ([row["s_pos_text"]], row["s_pos"])
+            assert mask.id == row["mask_id"] + ("" if row["part"] is None else f".{row['part']}")
+    write_label_studio(client, ["fails"], tmp_path / "none.json")
+    assert json.loads((tmp_path / "none.json").read_text()) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from mask_files import Bits, brush, brush_of, cvat_runs, drawn
-from maskscore.formats import read_masks
+from maskscore.formats import encode_brush, read_masks
 from maskscore.formats.label_studio_brush import decode_brush
 from maskscore.masks import encode_mask
 from maskscore.masks.arrays import rle_in_box, rles_of_labels
@@ -51,6 +51,15 @@ def test_a_brush_is_read_whatever_its_blocks(case: tuple[Bits, list[int]]) -> No
 @given(masks)
 def test_a_brush_of_long_runs_is_read(mask: Bits) -> None:
     np.testing.assert_array_equal(decode_brush(bytes(brush_of(mask)), *mask.shape), mask)
+
+
+@given(
+    npst.arrays(
+        np.bool_, st.tuples(st.integers(1, 300), st.integers(1, 300)), elements=st.booleans(), fill=st.booleans()
+    )
+)
+def test_a_brush_is_written_as_it_is_read(mask: Bits) -> None:
+    np.testing.assert_array_equal(decode_brush(bytes(encode_brush(mask)), *mask.shape), mask)
 
 
 def test_a_brush_that_is_published() -> None:

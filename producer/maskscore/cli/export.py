@@ -1,4 +1,4 @@
-"""``export``: results of batches and jobs as JSON Lines, Parquet, COCO's JSON or SA-1B's."""
+"""``export``: results of batches and jobs in the formats of other tools."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from maskscore.cli.terminal import new_console, text_column
 from maskscore.client import Client
 from maskscore.export import (
     DEFAULT_WEIGHTS,
+    EXPORT_FORMATS,
     LABEL_SOURCES,
     JobSource,
     Labelling,
@@ -58,13 +59,13 @@ def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str,
     "--output",
     default="-",
     show_default=True,
-    help="File, new folder (SA-1B), or s3://bucket/key; `-` is stdout.",
+    help="File, new folder (SA-1B, YOLO), or s3://bucket/key; `-` is stdout.",
 )
 @click.option(
     "-f",
     "--format",
     "format_",
-    type=click.Choice(["jsonl", "parquet", "coco", "sa1b"]),
+    type=click.Choice(EXPORT_FORMATS),
     help="By default by the output's name: .jsonl, .parquet, .json is COCO's, a folder SA-1B's.",
 )
 @click.option("--wait", "wait_", is_flag=True, help="Wait until all jobs have ended, first.")
@@ -161,9 +162,9 @@ def export_command(
         drop_parts=drop_parts,
         drop_wholes=drop_wholes,
     )
-    if selection.compares_masks:
-        if no_segmentations:
-            raise click.UsageError("masks are compared by their pixels: leave out --no-segmentations")
+    if selection.compares_masks and no_segmentations:
+        raise click.UsageError("masks are compared by their pixels: leave out --no-segmentations")
+    if selection.compares_masks or format_ in ("yolo", "label-studio"):
         check_installed("pycocotools", "export")
     with Client() as client:
         jobs = _job_source(client, names, listed)

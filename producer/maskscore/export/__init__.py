@@ -6,8 +6,9 @@
 ...     best = Selection(min_multiplier=1.0, top=1000)
 ...     print(write_parquet(client, client.batch("nightly"), "masks.parquet", best))
 
-``write_jsonl``, ``write_parquet`` (needs ``maskscore[export]``), ``write_coco`` and ``write_sa1b`` take a client, a
-batch or the ids of jobs, the place to write to and a :class:`Selection`, and return :class:`ExportCounts`.
+``write_jsonl``, ``write_coco`` and ``write_sa1b``, and with ``maskscore[export]`` ``write_parquet``, ``write_yolo`` and
+``write_label_studio``, take a client, a batch or the ids of jobs, the place to write to and a :class:`Selection`, and
+return :class:`ExportCounts`.
 docs/reference/export.md describes the formats.
 """
 
@@ -15,17 +16,20 @@ from __future__ import annotations
 
 from maskscore.export.coco_writer import write_coco
 from maskscore.export.export_counts import ExportCounts
-from maskscore.export.export_run import JobSource, export_format_of, write_export
+from maskscore.export.export_run import EXPORT_FORMATS, JobSource, export_format_of, write_export
 from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.jsonl_writer import write_jsonl
+from maskscore.export.label_studio_writer import write_label_studio
 from maskscore.export.labels import LABEL_SOURCES, Labelling, read_classes
 from maskscore.export.parquet_writer import write_parquet
 from maskscore.export.ranking import DEFAULT_WEIGHTS, Ranking
 from maskscore.export.sa1b_writer import write_sa1b
 from maskscore.export.selection import Selection
+from maskscore.export.yolo_writer import write_yolo
 
 __all__ = [
     "DEFAULT_WEIGHTS",
+    "EXPORT_FORMATS",
     "LABEL_SOURCES",
     "ExportCounts",
     "ExportedMask",
@@ -38,6 +42,8 @@ __all__ = [
     "write_coco",
     "write_export",
     "write_jsonl",
+    "write_label_studio",
     "write_parquet",
     "write_sa1b",
+    "write_yolo",
 ]

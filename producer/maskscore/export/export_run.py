@@ -11,12 +11,15 @@ from maskscore.client import Batch, Client
 from maskscore.export.coco_writer import write_coco
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.jsonl_writer import write_jsonl
+from maskscore.export.label_studio_writer import write_label_studio
 from maskscore.export.parquet_writer import write_parquet
 from maskscore.export.sa1b_writer import write_sa1b
 from maskscore.export.selection import Selection
+from maskscore.export.yolo_writer import write_yolo
 
-__all__ = ["JobSource", "export_format_of", "write_export"]
+__all__ = ["EXPORT_FORMATS", "JobSource", "export_format_of", "write_export"]
 
+EXPORT_FORMATS: Final = ("jsonl", "parquet", "coco", "sa1b", "yolo", "label-studio")
 _FORMATS: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".json": "coco", "": "sa1b"}
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -54,10 +57,11 @@ def export_format_of(output: str) -> str | None:
 def write_export(
     client: Client, ids: Iterable[str], output: str, format_: str, selection: Selection, *, segmentations: bool
 ) -> ExportCounts:
-    """Write the selected masks of jobs as ``jsonl``, ``parquet``, ``coco`` or ``sa1b``; raises as the writer does."""
+    """Write the selected masks of jobs in a format of :data:`EXPORT_FORMATS`; raises as its writer does."""
     if format_ == "jsonl":
         place = sys.stdout if output == "-" else output
         return write_jsonl(client, ids, place, selection, segmentations=segmentations)
     if format_ == "parquet":
         return write_parquet(client, ids, output, selection, segmentations=segmentations)
-    return (write_coco if format_ == "coco" else write_sa1b)(client, ids, output, selection)
+    write = {"coco": write_coco, "sa1b": write_sa1b, "yolo": write_yolo, "label-studio": write_label_studio}[format_]
+    return write(client, ids, output, selection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections import Counter, defaultdict
@@ -123,10 +124,20 @@ class MaskBuffer:
         query = "select count(*) = count(distinct image_id) from images"
         return bool(self._database.execute(query).fetchone()[0])
 
-    def first_of_each_stem(self) -> dict[str, int]:
-        """Return the number of the first image of each file name (without its ending) that several images have."""
+    def masks_by_image(self) -> Iterator[tuple[BufferedImage, str, Iterator[BufferedMask]]]:
+        """Yield each image with a file name of its own, without an ending, and with its masks.
+
+        The name is the image's; of images in several folders that have the same name, all but the first have eight
+        digits of their URI's digest behind it.
+        """
         query = "select stem, min(number) from images group by stem having count(*) > 1"
-        return dict(self._database.execute(query))
+        firsts = dict(self._database.execute(query))
+        masks = groupby(self.masks(by_image=True), key=lambda mask: mask.image)
+        for image, (_, own) in zip(self.images(), masks, strict=True):
+            stem = PurePosixPath(file_name_of(image.uri)).stem
+            if firsts.get(stem, image.number) != image.number:
+                stem += "-" + hashlib.sha256(image.uri.encode()).hexdigest()[:8]
+            yield image, stem, own
 
     def category_ids(self) -> list[int]:
         """Return the integer category ids of the upstream tool."""

@@ -5,11 +5,10 @@ https://github.com/facebookresearch/segment-anything#dataset describes the layou
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from itertools import count, groupby
-from pathlib import Path, PurePosixPath
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
@@ -51,12 +50,7 @@ def write_sa1b(
 
 def _write(folder: Path, buffer: MaskBuffer) -> None:
     kept_ids = buffer.image_ids_are_unique()
-    firsts = buffer.first_of_each_stem()
-    masks = groupby(buffer.masks(by_image=True), key=lambda mask: mask.image)
-    for image, (_, own) in zip(buffer.images(), masks, strict=True):
-        stem = PurePosixPath(file_name_of(image.uri)).stem
-        if firsts.get(stem, image.number) != image.number:
-            stem += "-" + hashlib.sha256(image.uri.encode()).hexdigest()[:8]
+    for image, stem, own in buffer.masks_by_image():
         document = {
             "image": _image(image, kept_ids=kept_ids),
             "annotations": list(_annotations((mask.json for mask in own), image)),

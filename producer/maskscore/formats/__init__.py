@@ -9,6 +9,7 @@
 - :data:`FORMATS`: the formats by name, for ``--format``.
 - :func:`from_sam`, :func:`from_arrays`, :func:`from_ultralytics`, :func:`from_detectron2`: masks of what a segmenter
   has returned in this very process; they need NumPy.
+- :func:`encode_brush`: a mask as Label Studio keeps it; it needs NumPy.
 
 What cannot be used at all raises :class:`MasksDocumentError`; a single entry that is no mask is an
 :class:`UnreadableMask` in its place. JSON is read with the base install alone; arrays, PNG, XML and packed brushes need
@@ -24,6 +25,7 @@ from maskscore.formats.format import Format, formats_extra
 from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.image_names import best, composed, likeness, spellings
 from maskscore.formats.image_reading import read_masks
+from maskscore.formats.label_studio_brush import encode_brush
 from maskscore.formats.masks_from_entries import masks_of
 from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import FORMATS
@@ -45,6 +47,7 @@ __all__ = [
     "best",
     "composed",
     "detect",
+    "encode_brush",
     "entries_of_pictures",
     "formats_extra",
     "frame_of",

@@ -84,8 +84,10 @@ def output_folder(output: Output, objects: Objects, *, content_type: str) -> Ite
     if _is_s3(output):
         with output_errors(output), TemporaryDirectory(prefix="maskscore-output-") as folder:
             yield Path(folder)
-            for path in Path(folder).iterdir():
-                objects.upload(f"{str(output).rstrip('/')}/{path.name}", path, content_type=content_type)
+            for path in Path(folder).rglob("*"):
+                if path.is_file():
+                    name = path.relative_to(folder).as_posix()
+                    objects.upload(f"{str(output).rstrip('/')}/{name}", path, content_type=content_type)
         return
     with output_errors(output):
         final, there = _looked_up(Path(output))

@@ -1,7 +1,8 @@
-"""Masks as NumPy arrays: RLE, runs, polygons, overlaps. For those who have NumPy: workers, and readers of arrays."""
+"""Masks as NumPy arrays: RLE, runs, polygons, outlines, overlaps. For those who have NumPy, as workers do."""
 
 from __future__ import annotations
 
+from maskscore.masks.arrays.outlines import joined_outline
 from maskscore.masks.arrays.overlaps import Displaced, find_displaced
 from maskscore.masks.arrays.polygons import MOST_CROSSINGS, TooMuchWork, filled_outline_runs, polygon_runs
 from maskscore.masks.arrays.rle import count_labels, read_counts, rle_in_box, rle_of_mask, rles_of_labels
@@ -19,6 +20,7 @@ __all__ = [
     "count_labels",
     "filled_outline_runs",
     "find_displaced",
+    "joined_outline",
     "polygon_runs",
     "read_counts",
     "rle_in_box",
