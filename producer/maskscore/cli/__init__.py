@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "dead": "maskscore.cli.dead",
     "export": "maskscore.cli.export",
     "report": "maskscore.cli.report",
+    "review": "maskscore.cli.review",
     "compare": "maskscore.cli.compare",
     "eval": "maskscore.cli.eval",
     "worker": "maskscore.cli.worker",

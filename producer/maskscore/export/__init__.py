@@ -18,6 +18,7 @@ from maskscore.export.coco_writer import write_coco
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.export_run import EXPORT_FORMATS, JobSource, export_format_of, write_export
 from maskscore.export.exported_mask import ExportedMask
+from maskscore.export.job_reader import ExportedJob, read_jobs
 from maskscore.export.jsonl_writer import write_jsonl
 from maskscore.export.label_studio_writer import write_label_studio
 from maskscore.export.labels import LABEL_SOURCES, Labelling, read_classes
@@ -32,6 +33,7 @@ __all__ = [
     "EXPORT_FORMATS",
     "LABEL_SOURCES",
     "ExportCounts",
+    "ExportedJob",
     "ExportedMask",
     "JobSource",
     "Labelling",
@@ -39,6 +41,7 @@ __all__ = [
     "Selection",
     "export_format_of",
     "read_classes",
+    "read_jobs",
     "write_coco",
     "write_export",
     "write_jsonl",

@@ -18,16 +18,25 @@ S3_ERRORS: Final = (BotoCoreError, ClientError)
 """Whatever a call of a client may raise."""
 
 
-def s3_client(*, timeout_s: float, attempts: int, connect_timeout_s: float | None = None, pool_size: int = 10) -> Any:
+def s3_client(
+    *,
+    timeout_s: float,
+    attempts: int,
+    connect_timeout_s: float | None = None,
+    pool_size: int = 10,
+    signature_version: str | None = None,
+) -> Any:
     """Return a boto3 client with the address, region and credentials of boto3's own sources.
 
-    ``timeout_s`` is for each piece of an answer, and for connecting where there is no ``connect_timeout_s``. Raises
+    ``timeout_s`` is for each piece of an answer, and for connecting where there is no ``connect_timeout_s``;
+    ``signature_version`` is botocore's, where its own choice will not do. Raises
     :class:`ValueError` for an unusable ``AWS_ENDPOINT_URL``, and one of :data:`S3_ERRORS` for other wrong settings.
     """
     config = Config(
         connect_timeout=timeout_s if connect_timeout_s is None else connect_timeout_s,
         read_timeout=timeout_s,
         max_pool_connections=pool_size,
+        signature_version=signature_version,
         retries={"mode": "standard", "total_max_attempts": attempts},
         # Stores other than Amazon's do not all know the checksums that newer releases send by default.
         request_checksum_calculation="when_required",

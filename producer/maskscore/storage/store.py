@@ -67,15 +67,16 @@ class Objects:
         self._file_roots = [root.resolve() for root in file_roots]
         self._timeout_s = timeout_s
         self._pool_size = pool_size
-        self._client: Any = None
+        # By the version of the signature that was asked for.
+        self._clients: dict[str | None, Any] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
 
     def read(
         self, uri: str, *, what: ObjectRole, max_bytes: int, etag: str | None = None, version_id: str | None = None
@@ -118,6 +119,20 @@ class Objects:
                 return False
             raise
         return True
+
+    def presigned_url(self, uri: str, *, expires_s: int, version_id: str | None = None) -> str:
+        """Return a URL by which whoever has it may read an ``s3://`` object for ``expires_s`` seconds, at most 7 days.
+
+        The store is not asked, so the object need not be there. With temporary credentials the URL ends with them.
+        Raises :class:`~maskscore.errors.JobError`: ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable``.
+        """
+        bucket, key = self._readable(uri)
+        given = {} if version_id is None else {"VersionId": version_id}
+        with s3_errors(uri, bucket, "image"):
+            # botocore signs URLs of some regions by version 2 of the signature, which newer buckets do not take.
+            client = self._s3(signature_version="s3v4")
+            parameters = {"Bucket": bucket, "Key": key, **given}
+            return str(client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires_s))
 
     def download(self, uri: str, path: Path, *, what: ObjectRole) -> None:
         """Write an ``s3://`` object of any size into a file; raises as :meth:`read` does."""
@@ -184,15 +199,16 @@ class Objects:
                 # boto3 wraps what the store answered in an error of another family.
                 raise error.__cause__ or error.__context__ or error from None
 
-    def _s3(self) -> Any:
+    def _s3(self, signature_version: str | None = None) -> Any:
         with self._lock:
-            if self._client is None:
+            if signature_version not in self._clients:
                 try:
-                    self._client = s3_client(
+                    self._clients[signature_version] = s3_client(
                         timeout_s=self._timeout_s,
                         attempts=ATTEMPTS,
                         connect_timeout_s=min(self._timeout_s, 10.0),
                         pool_size=self._pool_size,
+                        signature_version=signature_version,
                     )
                 except (ValueError, *S3_ERRORS) as error:
                     raise JobError(
@@ -202,7 +218,7 @@ class Objects:
                         transient=False,
                         of_worker=True,
                     ) from error
-            return self._client
+            return self._clients[signature_version]
 
     def _readable(self, uri: str) -> tuple[str, str]:
         bucket, key = bucket_and_key(uri)
