@@ -134,6 +134,15 @@ class FailureCode(_Code):
         "too_many_masks",
         About("more masks or components than `MASKSCORE_MAX_MASKS`", "raise `MASKSCORE_MAX_MASKS`, or split the job"),
     )
+    UPSTREAM_SCORE_MISSING = (
+        "upstream_score_missing",
+        About(
+            "the job's `nms` is to keep the best of several copies, and no mask has `predicted_iou`, `score`, "
+            "`confidence` or `stability_score`",
+            "leave out `--nms`, and remove copies by the computed scores: `maskscore export --nms`",
+            stops_run="if all fail",
+        ),
+    )
     URI_NOT_ALLOWED = (
         "uri_not_allowed",
         About(
@@ -297,6 +306,13 @@ class SkipCode(_Code):
         "below_min_area",
         About(
             "fewer pixels than the job's `min_area`; with `split_components`, all smaller parts of a mask in one entry"
+        ),
+    )
+    DUPLICATE_MASK = (
+        "duplicate_mask",
+        About(
+            "a copy of a mask with a better upstream score: their IoU is at least the job's `nms`; the message names "
+            "that mask"
         ),
     )
 

@@ -16,6 +16,7 @@ from maskscore_worker.model.allocator import keep_freed_memory
 
 NAMES = (
     "crops",
+    "copies",
     "device",
     "forward",
     "threads",

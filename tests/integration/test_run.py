@@ -115,6 +115,42 @@ def test_the_layout_of_sa1b(environment: dict[str, str], folder: Path, client: C
     assert component["upstream"]["predicted_iou"] is not None
 
 
+def test_copies_are_not_scored(environment: dict[str, str], folder: Path, client: Client, tmp_path: Path) -> None:
+    """With ``--nms`` copies are skipped in favour of the best by the upstream score; all others score as without."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    copies = 0
+    for number in range(2):
+        name = name_of(number)
+        shutil.copy(folder / "images" / f"{name}.jpg", tmp_path / "images")
+        document = json.loads((folder / "sa1b" / f"{name}.json").read_text())
+        for annotation in list(document["annotations"]):
+            worse = {"id": annotation["id"] + 10**6, "predicted_iou": annotation["predicted_iou"] - 0.5}
+            # The copy comes first, so that it is not the order that decides.
+            document["annotations"].insert(0, {**annotation, **worse})
+            copies += 1
+        (tmp_path / "masks" / f"{name}.json").write_text(json.dumps(document))
+    command = ("run", "images", "--masks", "masks", "--prompts", "demo")
+    every, kept = (f"copies-{uuid.uuid4().hex[:8]}" for _ in range(2))
+    assert run(environment, tmp_path, *command, "--batch-id", every).returncode == 0
+    ran = run(environment, tmp_path, *command, "--batch-id", kept, "--nms", "0.999", "--json")
+    assert ran.returncode == 0, ran.stderr
+    document = summary(ran)
+    assert document["skipped"] == {"duplicate_mask": copies}
+    assert (document["masks"], document["forwards_saved"]) == (copies, 0.5)
+    again = run(environment, tmp_path, *command, "--batch-id", kept, "--nms", "0.999", "--resume")
+    assert f"nms       {copies} copies not scored: 50.0% of the forwards saved" in again.stdout
+    before = scores(client, every)
+    for name, components in scores(client, kept).items():
+        for component, other in zip(components, before[name], strict=True):
+            if int(component["id"]) < 10**6:
+                assert_same(component, other)
+            else:
+                assert component["skipped"]["code"] == "duplicate_mask"
+                assert repr(str(int(component["id"]) - 10**6)) in component["skipped"]["message"]
+                assert component["area"] == other["area"]
+
+
 def test_the_layout_of_coco(environment: dict[str, str], folder: Path, client: Client) -> None:
     ran = run(
         environment, folder, "run", "images", "--masks", "instances.json", "--prompts", "demo", "--batch-id", "coco",

@@ -94,6 +94,9 @@ def _summary_lines(summary: RunSummary, *, follow: bool) -> Iterator[str]:
         yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"
     if follow:
         yield f"masks     {result_counts.masks:,} scored{_by_code(result_counts.skipped, '; skipped: ')}"
+        if copies := result_counts.copies:
+            saved = f"{result_counts.copies_share:.1%} of the forwards saved"
+            yield f"nms       {counted(copies, 'copy')} not scored: {saved}"
         if result_counts.warnings:
             yield f"warnings  {_by_code(result_counts.warnings, '')}"
         if result_counts.masks:

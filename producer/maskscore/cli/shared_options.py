@@ -94,6 +94,11 @@ _SCORING: Final = {
     "prompts": click.option("--prompts", help="Name of a prompt set, or a YAML file of one."),
     "top_k": click.option("--top-k", type=int, help="How many best prompts to return per mask."),
     "min_area": click.option("--min-area", type=int, help="Skip masks of fewer pixels."),
+    "nms": click.option(
+        "--nms",
+        type=click.FloatRange(min=0, min_open=True, max=1),
+        help="Skip copies: masks whose IoU with one of a better predicted_iou (or score, confidence) is so large.",
+    ),
     "split_components": click.option(
         "--split-components", is_flag=True, default=None, help="Score each connected part by itself."
     ),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from maskscore.errors import ResultUnavailable
+from maskscore.errors import ResultUnavailable, SkipCode
 from maskscore.schema import JobResult
 
 __all__ = ["FailureCounts", "ResultCounts"]
@@ -64,6 +64,16 @@ class ResultCounts(BaseModel):
             self.masks += 1
             multiplier = component.semantic_multiplier
             _one_more(self.multipliers, "none" if multiplier is None else f"{multiplier:.1f}")
+
+    @property
+    def copies(self) -> int:
+        """How many masks were skipped as copies (``nms``)."""
+        return self.skipped.get(SkipCode.DUPLICATE_MASK, 0)
+
+    @property
+    def copies_share(self) -> float:
+        """Their share among these and the scored masks: the forwards that ``nms`` has saved."""
+        return self.copies / (self.masks + self.copies) if self.copies else 0.0
 
     def count_of(self, code: str) -> int:
         """Return how many jobs ended with a code."""

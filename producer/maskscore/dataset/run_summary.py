@@ -72,6 +72,7 @@ class RunSummary:
             "masks_left_out": self.submitted.left_out.count,
             "left_out_examples": [reason for _, reason in self.submitted.left_out.examples],
             "skipped": self.result_counts.skipped,
+            **({"forwards_saved": round(self.result_counts.copies_share, 4)} if self.result_counts.copies else {}),
             "warnings": self.result_counts.warnings,
             "no_mask_scored": self.result_counts.no_mask_scored.model_dump(),
             "failures": {code: failures.model_dump() for code, failures in self.failures.items()},

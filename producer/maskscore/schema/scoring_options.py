@@ -113,6 +113,13 @@ class ScoringOptions(Document):
         description="Thresholds of the multiplier of the method `sigmoid`.",
     )
     min_area: int = Field(1, ge=1, description="Masks (or components) of fewer pixels are skipped.")
+    nms: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        exclude_if=lambda nms: nms is None,
+        description="Masks whose IoU with one of a better upstream score is at least this are skipped as copies.",
+    )
     split_components: bool = Field(False, description="Score each 8-connected component of a mask by itself.")
     top_k: int = Field(0, ge=0, le=100, description="How many best prompts to return per component.")
     embeddings: bool = Field(False, description="Return the image features (fp16, base64).")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from maskscore.masks.arrays import (
 )
 from maskscore.schema import RLE, Box, Mask, Polygons
 
-__all__ = ["Region", "SkippedRegion", "check_sizes", "find_regions"]
+__all__ = ["AnyMask", "Region", "SkippedRegion", "Unusable", "check_sizes", "decode_mask", "find_regions"]
 
 AnyMask = Mask | UnreadableMask
 
@@ -73,7 +73,9 @@ class SkippedRegion:
     area: int | None = None
 
 
-class _Unusable(Exception):  # noqa: N818 - never leaves this module
+class Unusable(Exception):  # noqa: N818 - never leaves this district
+    """A mask that cannot be scored: a code of ``skipped``, and why."""
+
     def __init__(self, code: SkipCode, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -102,6 +104,7 @@ def find_regions(
     split_components: bool,
     check_count: Callable[[int], object] = lambda _: None,
     has_two_frames: bool = False,
+    duplicates: Mapping[int, str] | None = None,
 ) -> Iterator[Region | SkippedRegion]:
     """Yield the regions of the masks, in their order, one at a time.
 
@@ -110,19 +113,21 @@ def find_regions(
     applies to each; the smaller ones of a mask are one skipped region together, behind the others. ``check_count`` is
     called with how many regions there are, with those of the mask that comes next, before these are made; it may raise.
     ``has_two_frames`` says that the image has an EXIF orientation that swaps its sides, so that polygons may be in
-    pixels of the frame that was not taken.
+    pixels of the frame that was not taken. ``duplicates`` are positions of masks that are skipped as copies, with why.
     """
     count = 0
+    duplicates = duplicates or {}
     for index, mask in enumerate(masks):
         try:
-            if has_two_frames:
-                _check_frame(mask, height, width)
-            runs = _decode(mask, height, width)
-        except _Unusable as reason:
+            runs = decode_mask(mask, height, width, has_two_frames=has_two_frames)
+        except Unusable as reason:
             yield SkippedRegion(index, mask.id, reason.code, reason.message)
             continue
         whole = Region(index, mask.id, None, box_of_runs(runs, height), runs.area, height, runs)
-        if split_components:
+        if index in duplicates:
+            message = duplicates[index]
+            yield SkippedRegion(index, mask.id, SkipCode.DUPLICATE_MASK, message, None, whole.box, whole.area)
+        elif split_components:
             for region in _components(whole, min_area, count, check_count):
                 count += 1
                 yield region
@@ -135,16 +140,19 @@ def find_regions(
 
 def _check_frame(mask: AnyMask, height: int, width: int) -> None:
     if isinstance(mask, Mask) and mask.polygon_size == (width, height) and height != width:
-        raise _Unusable(
+        raise Unusable(
             SkipCode.MASK_SIZE_MISMATCH,
             f"The polygons are of an image of {height} x {width} pixels (width x height), which is scored as {width} x "
             f"{height}: they are of its other EXIF orientation (see `orientation`).",
         )
 
 
-def _decode(mask: AnyMask, height: int, width: int) -> Runs:
+def decode_mask(mask: AnyMask, height: int, width: int, *, has_two_frames: bool) -> Runs:
+    """Return the runs of a mask, at least one. Raises :class:`Unusable` for a mask that cannot be scored."""
+    if has_two_frames:
+        _check_frame(mask, height, width)
     if isinstance(mask, UnreadableMask):
-        raise _Unusable(SkipCode.MASK_INVALID, mask.message)
+        raise Unusable(SkipCode.MASK_INVALID, mask.message)
     if isinstance(mask.segmentation, RLE):
         return _decode_rle(mask.segmentation, height, width)
     return _decode_polygons(mask, mask.segmentation, height, width)
@@ -152,22 +160,22 @@ def _decode(mask: AnyMask, height: int, width: int) -> Runs:
 
 def _decode_rle(rle: RLE, height: int, width: int) -> Runs:
     if rle.size != (height, width):
-        raise _Unusable(
+        raise Unusable(
             SkipCode.MASK_SIZE_MISMATCH,
             f"The mask is of {rle.size[1]} x {rle.size[0]} pixels (width x height), the image of {width} x {height}.",
         )
     try:
         runs = read_counts(rle.counts, pixels=height * width)
     except ValueError as error:
-        raise _Unusable(SkipCode.MASK_INVALID, f"The RLE cannot be used: {error}.") from error
+        raise Unusable(SkipCode.MASK_INVALID, f"The RLE cannot be used: {error}.") from error
     if not len(runs.starts):
-        raise _Unusable(SkipCode.EMPTY_MASK, "The mask has no pixel.")
+        raise Unusable(SkipCode.EMPTY_MASK, "The mask has no pixel.")
     return runs
 
 
 def _decode_polygons(mask: Mask, polygons: Polygons, height: int, width: int) -> Runs:
     if not polygons:
-        raise _Unusable(SkipCode.MASK_INVALID, "The mask has no polygon.")
+        raise Unusable(SkipCode.MASK_INVALID, "The mask has no polygon.")
     kept = drawable(polygons)
     with_strays = len(kept) == len(polygons)
     parts = [
@@ -179,31 +187,31 @@ def _decode_polygons(mask: Mask, polygons: Polygons, height: int, width: int) ->
         draw = filled_outline_runs if mask.polygon_convention == "opencv" else polygon_runs
         runs = draw(parts, height, width)
     except TooMuchWork as error:
-        raise _Unusable(SkipCode.MASK_INVALID, f"The mask cannot be drawn: {error}.") from error
+        raise Unusable(SkipCode.MASK_INVALID, f"The mask cannot be drawn: {error}.") from error
     if not len(runs.starts):
         xs, ys = np.concatenate([part[0::2] for part in parts]), np.concatenate([part[1::2] for part in parts])
         if xs.max() <= 0 or ys.max() <= 0 or xs.min() >= width or ys.min() >= height:
-            raise _Unusable(SkipCode.OUTSIDE_IMAGE, f"The polygon lies outside the image of {width} x {height} pixels.")
-        raise _Unusable(SkipCode.EMPTY_MASK, "The polygon is so thin that it holds no pixel.")
+            raise Unusable(SkipCode.OUTSIDE_IMAGE, f"The polygon lies outside the image of {width} x {height} pixels.")
+        raise Unusable(SkipCode.EMPTY_MASK, "The polygon is so thin that it holds no pixel.")
     return runs
 
 
 def _checked(number: int, part: list[float], height: int, width: int) -> npt.NDArray[np.float64]:
     """Return one polygon as an array, if it is one that can be drawn."""
     if len(part) % 2:
-        raise _Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has {len(part)} numbers; x and y must come in pairs.")
+        raise Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has {len(part)} numbers; x and y must come in pairs.")
     if len(part) < 6:
-        raise _Unusable(
+        raise Unusable(
             SkipCode.MASK_INVALID,
             f"Polygon {number} has {len(part) // 2} points; it needs at least three points, as one flat list "
             "[x1, y1, x2, y2, ...].",
         )
     numbers = np.asarray(part, np.float64)
     if not np.isfinite(numbers).all():
-        raise _Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has a coordinate that is not finite.")
+        raise Unusable(SkipCode.MASK_INVALID, f"Polygon {number} has a coordinate that is not finite.")
     farthest = numbers[np.abs(numbers).argmax()]
     if abs(farthest) > _FAR * max(height, width, 100):
-        raise _Unusable(
+        raise Unusable(
             SkipCode.MASK_INVALID,
             f"Polygon {number} has a coordinate of {farthest:g}, far outside the image of {width} x {height}.",
         )

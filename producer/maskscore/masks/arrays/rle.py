@@ -16,7 +16,7 @@ import numpy.typing as npt
 from maskscore.masks.arrays.runs import Ints, Runs
 from maskscore.schema import RLE, counts_from_text
 
-__all__ = ["count_labels", "read_counts", "rle_in_box", "rle_of_mask", "rles_of_labels"]
+__all__ = ["count_labels", "read_counts", "rle_in_box", "rle_of_mask", "rle_of_runs", "rles_of_labels"]
 
 _FIRST, _MORE, _SIGN = 48, 0x20, 0x10
 # Seven groups of five bits hold every run of an image.
@@ -27,6 +27,15 @@ def rle_of_mask(mask: npt.NDArray[Any]) -> RLE:
     """Return the RLE of an ``(H, W)`` array; what is not zero is inside."""
     starts, ends = _spans(mask)
     return _rle_of_spans(starts, ends, mask.shape)
+
+
+def rle_of_runs(runs: Runs, height: int, width: int) -> RLE:
+    """Return the RLE of runs in an image of this size; runs that touch become one."""
+    if not len(runs.starts):
+        return _rle_of_spans(runs.starts, runs.stops, (height, width))
+    apart = np.flatnonzero(runs.starts[1:] > runs.stops[:-1])
+    starts, stops = runs.starts[np.concatenate([[0], apart + 1])], runs.stops[np.concatenate([apart, [-1]])]
+    return _rle_of_spans(starts, stops, (height, width))
 
 
 def rle_in_box(bits: npt.NDArray[Any], left: int, top: int, size: tuple[int, int]) -> RLE:
