@@ -217,7 +217,7 @@ def test_the_commands_for_jobs_take_batches(client: Client, services: LocalServi
     end(services, namespace, "j2")
     results = run(results_command, "early", "--json", expect=1)
     assert json.loads(results.splitlines()[0])["job_id"] == "j2"
-    assert "1 jobs have not ended" in results
+    assert "not ended yet: 1 job" in results
     with pytest.raises(AssertionError, match="WaitTimeout"):
         run(wait_command, "early", "--timeout", "0")
     assert "1 failed, 1 cancelled" in run(cancel_command, "early")

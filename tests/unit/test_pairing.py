@@ -202,9 +202,10 @@ def peak_bytes(count: int, objects: Objects) -> int:
 
 
 def test_memory_does_not_grow_with_the_number_of_images(objects: Objects) -> None:
-    few, many = peak_bytes(6_000, objects), peak_bytes(18_000, objects)
-    # A chunk of the listing is in memory, and no more of three times as many; SQLite's own cache is bounded.
-    assert many < few + 500_000, (few, many)
+    few, many = peak_bytes(6_000, objects), peak_bytes(24_000, objects)
+    # A chunk of the listing is in memory, and no more of four times as many; SQLite's own cache is bounded, and other
+    # threads of this process allocate a little, too.
+    assert many < 2 * few, (few, many)
 
 
 def test_a_name_says_what_a_file_is() -> None:
