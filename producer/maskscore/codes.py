@@ -179,6 +179,30 @@ class FailureCode(_Code):
             stops_run="if all fail",
         ),
     )
+    HEAD_UNKNOWN = (
+        "head_unknown",
+        About(
+            "there is no head with this name",
+            "name a head of `MASKSCORE_HEADS_DIR`, or include it in the job (`--head FILE.json`)",
+            stops_run="if all fail",
+        ),
+    )
+    HEAD_INVALID = (
+        "head_invalid",
+        About(
+            "the head's file cannot be read, or is no head",
+            "`maskscore heads check FILE`",
+            stops_run="if all fail",
+        ),
+    )
+    HEAD_MISMATCH = (
+        "head_mismatch",
+        About(
+            "the head was fitted to other weights, another view or other prompts, or reads what the masks do not have",
+            "fit a head to masks scored in this way, or score as the head needs it (`maskscore heads show`)",
+            stops_run="if all fail",
+        ),
+    )
     DOCUMENT_INVALID = (
         "document_invalid",
         About("the job document is invalid", "the message names the field"),
@@ -427,6 +451,20 @@ class ClientCode(_Code):
         About(
             "the object of the job's result holds another job's result: both had the same `result_uri`",
             "give each job a `result_uri` of its own",
+        ),
+    )
+    JUDGEMENTS_UNUSABLE = (
+        "judgements_unusable",
+        About(
+            "the file of judgements cannot be read, or nothing can be fitted to it: too few, or of one kind only",
+            "the message says what is missing",
+        ),
+    )
+    FIT_NOT_BETTER_THAN_CHANCE = (
+        "fit_not_better_than_chance",
+        About(
+            "the fitted head does not separate kept masks from dropped ones; it was not written",
+            "check that the judgements belong to these masks, judge more images, or score with embeddings",
         ),
     )
     WAIT_TIMEOUT = (

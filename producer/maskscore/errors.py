@@ -11,12 +11,17 @@ from maskscore.codes import ClientCode, FailureCode, SkipCode, WarningCode
 __all__ = [
     "BatchNotFound",
     "FailureCode",
+    "HeadInvalid",
+    "HeadMismatch",
+    "HeadUnknown",
     "InvalidDocumentError",
     "JobConflict",
     "JobError",
     "JobFailed",
     "JobNotFound",
+    "JudgementsError",
     "MaskscoreError",
+    "NotBetterThanChance",
     "NothingToScore",
     "OutputError",
     "PayloadTooLarge",
@@ -77,6 +82,36 @@ class InvalidDocumentError(MaskscoreError):
     """A job, prompt set or masks document that the caller gave does not fit the contract."""
 
     code: str = FailureCode.DOCUMENT_INVALID
+
+
+class HeadInvalid(InvalidDocumentError):  # noqa: N818
+    """A head's file cannot be read, or is no head."""
+
+    code: str = FailureCode.HEAD_INVALID
+
+
+class HeadUnknown(InvalidDocumentError):  # noqa: N818
+    """There is no head of this name."""
+
+    code: str = FailureCode.HEAD_UNKNOWN
+
+
+class HeadMismatch(InvalidDocumentError):  # noqa: N818
+    """A head was fitted to other weights, views or prompts than the masks were scored with, or reads what they lack."""
+
+    code: str = FailureCode.HEAD_MISMATCH
+
+
+class JudgementsError(InvalidDocumentError):
+    """Judgements cannot be read, or nothing can be fitted to them."""
+
+    code: str = ClientCode.JUDGEMENTS_UNUSABLE
+
+
+class NotBetterThanChance(JudgementsError):  # noqa: N818
+    """What was fitted does not tell kept masks from dropped ones better than chance."""
+
+    code: str = ClientCode.FIT_NOT_BETTER_THAN_CHANCE
 
 
 class NothingToScore(MaskscoreError):  # noqa: N818

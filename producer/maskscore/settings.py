@@ -146,6 +146,7 @@ class WorkerSettings(ClientSettings):
     prompts_dir: Path | None = Field(
         None, description="Folder of prompt sets `NAME.yaml` that jobs may name, in addition to the built-in ones."
     )
+    heads_dir: Path | None = Field(None, description="Folder of heads `NAME.json` that jobs and exports may name.")
     prompt_cache: int = Field(32, ge=1, description="Number of prompt sets whose features are kept in memory.")
     feature_cache: str | None = Field(
         None,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 import click
 
 from maskscore.client import Batch, Client
 from maskscore.errors import BatchNotFound, JobNotFound
 
-__all__ = ["batches_and_jobs", "find_batch"]
+__all__ = ["batches_and_jobs", "find_batch", "job_ids_of"]
 
 _PAGE = 1000
 
@@ -49,6 +49,16 @@ def find_batch(client: Client, name: str) -> Batch | None:
             ) from error
         return None
     return batch
+
+
+def job_ids_of(client: Client, names: Iterable[str]) -> Iterator[str]:
+    """Return the ids of the jobs of these batches, then those that are jobs themselves.
+
+    Raises :class:`~maskscore.errors.JobNotFound` for a name that is neither's, before the first id.
+    """
+    batches, job_ids = batches_and_jobs(client, dict.fromkeys(names))
+    client.statuses(job_ids)
+    return chain(*(batch.job_ids() for batch in batches), job_ids)
 
 
 def read_job_ids(given: Iterable[str]) -> list[str]:

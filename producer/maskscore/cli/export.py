@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from maskscore.cli.batch_or_job import find_batch
 from maskscore.cli.exit_codes import Exit
+from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console, text_column
@@ -80,13 +81,16 @@ def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str,
     metavar="NAME=NUMBER,...",
     help="Least values of upstream fields, such as predicted_iou=0.88.",
 )
+@click.option("--head", metavar="NAME|FILE.json", help="Decide with this head, on the results' scores or embeddings.")
+@click.option("--keep", is_flag=True, help="Only masks that the head keeps.")
+@click.option("--min-p-keep", type=click.FloatRange(0, 1), help="Least p_keep.")
 @click.option("--include-skipped", is_flag=True, help="Masks without a score, too.")
 @click.option(
     "--rank-by",
     default=",".join(DEFAULT_WEIGHTS),
     show_default=True,
     metavar="NAME[=WEIGHT],...",
-    help="Factors of the rank score with their exponents: multiplier, s_pos, p_pos_sum, area, or upstream fields.",
+    help="Factors of the rank score with exponents: multiplier, s_pos, p_pos_sum, p_keep, area, or upstream fields.",
 )
 @click.option("--sort", is_flag=True, help="Best first, instead of the jobs' order.")
 @click.option("--top", type=click.IntRange(min=1), help="The best so many of all, best first.")
@@ -114,6 +118,9 @@ def export_command(
     max_neg: float | None,
     min_area: int | None,
     at_least: tuple[str, ...],
+    head: str | None,
+    keep: bool,
+    min_p_keep: float | None,
     include_skipped: bool,
     rank_by: str,
     sort: bool,
@@ -152,6 +159,9 @@ def export_command(
         max_neg=max_neg,
         min_area=min_area,
         at_least=_numbers(",".join(at_least), option="--min") if at_least else {},
+        head=None if head is None else local_head(head),
+        keep=keep,
+        min_p_keep=min_p_keep,
         include_skipped=include_skipped,
         ranking=Ranking(_numbers(rank_by, option="--rank-by", alone=1.0)),
         sort=sort,

@@ -1,4 +1,4 @@
-"""``rescore``: jobs again, with other prompts or thresholds."""
+"""``rescore``: jobs again, with other prompts, thresholds or a head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import print_results
 from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.progress import shown_progress
-from maskscore.cli.shared_options import prompts_named, scoring_options_of
+from maskscore.cli.shared_options import head_named, prompts_named, scoring_options_of
 from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.errors import InvalidDocumentError
@@ -27,7 +27,7 @@ __all__ = ["rescore_command"]
 
 @click.command("rescore")
 @click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
-@scoring_options_of("prompts", "thresholds", "method", "top_k")
+@scoring_options_of("prompts", "thresholds", "method", "top_k", "head")
 @click.option("--result-uri", help="s3://bucket/prefix/ for the results.")
 @click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
@@ -39,6 +39,7 @@ def rescore_command(
     thresholds: dict[str, float] | None,
     method: Method | None,
     top_k: int | None,
+    head: str | None,
     result_uri: str | None,
     batch_id: str | None,
     wait_: bool,
@@ -47,14 +48,14 @@ def rescore_command(
 ) -> None:
     """Score earlier jobs again with other prompts or thresholds.
 
-    The method and top-k can be changed, too.
+    The method, top-k and the head can be changed, too.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. The new jobs' ids are printed, one per
     line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says
     how many did.
     """
-    if prompts is None and thresholds is None and method is None and top_k is None:
-        raise click.UsageError("say what is to be asked otherwise: --prompts, --thresholds, --method or --top-k")
+    if prompts is None and thresholds is None and method is None and top_k is None and head is None:
+        raise click.UsageError("say what is to be changed: --prompts, --thresholds, --method, --top-k or --head")
     prompt_set = None if prompts is None else prompts_named(prompts)
     tally, without_scores = _Tally(), JobsWithoutScores()
     with Client() as client:
@@ -67,6 +68,7 @@ def rescore_command(
                 thresholds=thresholds,
                 method=method,
                 top_k=top_k,
+                head=None if head is None else head_named(head),
                 result_uri=result_uri,
                 batch_id=batch_id or uuid.uuid4().hex,
                 wait_for_room=True,

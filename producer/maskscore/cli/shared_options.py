@@ -8,9 +8,11 @@ from typing import Any, Final, get_args
 
 import click
 
+from maskscore.heads import read_head
 from maskscore.prompts import read_prompt_set
 from maskscore.schema import (
     Frame,
+    Head,
     Method,
     Orientation,
     Priority,
@@ -23,7 +25,15 @@ from maskscore.schema import (
 )
 from maskscore.text import did_you_mean
 
-__all__ = ["job_options", "prompts_named", "scoring_options", "scoring_options_of", "taken_job_fields", "taken_scoring"]
+__all__ = [
+    "head_named",
+    "job_options",
+    "prompts_named",
+    "scoring_options",
+    "scoring_options_of",
+    "taken_job_fields",
+    "taken_scoring",
+]
 
 Command = Callable[..., Any]
 
@@ -59,6 +69,15 @@ def prompts_named(text: str) -> str | PromptSet:
     path = Path(text)
     is_path = path.suffix.lower() in (".yaml", ".yml") or len(path.parts) > 1
     return read_prompt_set(path) if is_path else text
+
+
+def head_named(text: str) -> str | Head:
+    """Return what ``--head`` means: the head of a file where the text is a path, else the name of a worker's head.
+
+    Raises :class:`~maskscore.errors.HeadInvalid` for a file that cannot be read, or is no head.
+    """
+    path = Path(text)
+    return read_head(path) if path.suffix.lower() == ".json" or len(path.parts) > 1 else text
 
 
 _SCORING: Final = {
@@ -103,6 +122,9 @@ _SCORING: Final = {
         "--split-components", is_flag=True, default=None, help="Score each connected part by itself."
     ),
     "embeddings": click.option("--embeddings", is_flag=True, default=None, help="Return the image features."),
+    "head": click.option(
+        "--head", metavar="NAME|FILE.json", help="Decide with a fitted head: adds p_keep and keep to each mask."
+    ),
 }
 _JOB: Final = {
     "orientation": click.option(
@@ -141,6 +163,8 @@ def taken_scoring(given: dict[str, Any]) -> dict[str, Any]:
         scoring["prompts"] = prompts_named(scoring["prompts"])
     if "thresholds" in scoring:
         scoring |= thresholds_by_method(scoring.pop("thresholds"))
+    if "head" in scoring:
+        scoring["head"] = head_named(scoring["head"])
     if "average_with" in scoring:
         numbers = {name: scoring[name] for name in ("alpha", "blur", "context") if name in scoring}
         scoring["average_with"] = [View.parse(text, **numbers) for text in scoring["average_with"]]

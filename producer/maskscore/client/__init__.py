@@ -13,6 +13,7 @@ from maskscore.client.job_client import JobHandle
 from maskscore.client.mask_documents import read_masks_document, scored_masks
 from maskscore.client.overview import Overview, read_overview
 from maskscore.client.polling import PAGE
+from maskscore.client.results_of_jobs import scored_results, views_text_of
 from maskscore.client.sync_client import Client
 
 __all__ = [
@@ -33,5 +34,7 @@ __all__ = [
     "read_overview",
     "save_categories",
     "scored_masks",
+    "scored_results",
+    "views_text_of",
     "with_content_id",
 ]

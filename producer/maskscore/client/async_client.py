@@ -16,7 +16,7 @@ from maskscore.client.polling import Polling, async_pages
 from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.sync_client import full_queue_retries
 from maskscore.ledger import BatchSummary
-from maskscore.schema import Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
+from maskscore.schema import Head, Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
 
 __all__ = ["AsyncClient"]
 
@@ -75,12 +75,13 @@ class AsyncClient(AsyncJobClient):
         thresholds: Thresholds | SigmoidThresholds | Mapping[str, float] | None = None,
         method: Method | None = None,
         top_k: int | None = None,
+        head: str | Head | None = None,
         result_uri: str | None = None,
         batch_id: str | None = None,
         wait_for_room: bool = False,
     ) -> AsyncBatch:
-        """Submit jobs again with other prompts, thresholds, method or top-k; see :meth:`maskscore.Client.rescore`."""
-        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k), result_uri)
+        """Submit jobs again with other prompts, thresholds, a head and so on; see :meth:`maskscore.Client.rescore`."""
+        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k, head), result_uri)
         pages = async_pages(jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs)
         again = (job async for page in pages for job in rescoring.jobs(await self._call(self._sync._jobs, page)))
         batch = await self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)

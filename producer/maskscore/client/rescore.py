@@ -1,4 +1,4 @@
-"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, method or top-k."""
+"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, method, top-k or head."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import (
+    Head,
     Job,
     Method,
     PromptSet,
@@ -28,6 +29,7 @@ class ScoringChanges:
     thresholds: Thresholds | SigmoidThresholds | Mapping[str, float] | None = None
     method: Method | None = None
     top_k: int | None = None
+    head: str | Head | None = None
 
     def applied_to(self, options: ScoringOptions) -> ScoringOptions:
         """Return the options with the changes.

@@ -20,7 +20,7 @@ from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.submitter import Submitter
 from maskscore.errors import QueueFull
 from maskscore.ledger import BatchLedger, BatchSummary
-from maskscore.schema import Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
+from maskscore.schema import Head, Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
 from maskscore.settings import ClientSettings
 from maskscore.storage import load_result_or_error
 
@@ -111,11 +111,12 @@ class Client(JobClient):
         thresholds: Thresholds | SigmoidThresholds | Mapping[str, float] | None = None,
         method: Method | None = None,
         top_k: int | None = None,
+        head: str | Head | None = None,
         result_uri: str | None = None,
         batch_id: str | None = None,
         wait_for_room: bool = False,
     ) -> Batch:
-        """Submit jobs again with other prompts, thresholds, method or top-k, as a new batch, and return it.
+        """Submit jobs again with other prompts, thresholds, method, top-k or head, as a new batch, and return it.
 
         ``jobs`` is a batch or the ids of jobs; what is not given stays as it was in each job. Workers with a cache of
         features (``MASKSCORE_FEATURE_CACHE``) need no forward for it: a result's ``cached`` counts the masks that came
@@ -125,7 +126,7 @@ class Client(JobClient):
         :class:`~maskscore.errors.InvalidDocumentError` where a result would overwrite an earlier one
         (``result_uri``), :class:`pydantic.ValidationError` for bad values, and as :meth:`submit_many` does.
         """
-        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k), result_uri)
+        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k, head), result_uri)
         ids = jobs.job_ids() if isinstance(jobs, Batch) else jobs
         again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs(page)))
         batch = self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)

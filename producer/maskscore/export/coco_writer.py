@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from maskscore.client import Batch, Client
 from maskscore.export.categories import Categories, read_categories
 from maskscore.export.export_counts import ExportCounts
+from maskscore.export.exported_mask import DECISIONS
 from maskscore.export.job_reader import read_jobs
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
 from maskscore.export.selection import Selection
@@ -32,6 +33,7 @@ _SCORES: Final = (
     "s_neg_text",
     "p_pos_sum",
     "p_neg_sum",
+    *DECISIONS,
     "skipped",
     "top_k",
     "embedding",
@@ -54,7 +56,7 @@ _TAKEN: Final = frozenset(
         "filled",
     )
 )
-_OFTEN_ABSENT: Final = ("part", "skipped", "top_k", "embedding", "displaced")
+_OFTEN_ABSENT: Final = (*DECISIONS, "part", "skipped", "top_k", "embedding", "displaced")
 
 
 def write_coco(

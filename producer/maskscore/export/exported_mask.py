@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
 from maskscore.schema import Box, Component, Document, JobResult, Method, PromptScore, Treatment
 
-__all__ = ["DisplacedMask", "ExportedMask", "exported_mask"]
+__all__ = ["DECISIONS", "DisplacedMask", "ExportedMask", "exported_mask"]
+
+
+DECISIONS: Final = ("p_keep", "keep", "head_class", "head")
+"""Fields that only masks have on which a head has decided."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class DisplacedMask(Document):
@@ -46,6 +54,14 @@ class ExportedMask(Document):
     s_neg_text: str | None = Field(None, description="The best negative prompt.")
     p_pos_sum: float | None = Field(None, description="Probability of all positive prompts together (method softmax).")
     p_neg_sum: float | None = Field(None, description="Probability of all negative prompts together (method softmax).")
+    p_keep: float | None = Field(
+        None, exclude_if=_is_none, description="Probability by a head that the mask is to be kept."
+    )
+    keep: bool | None = Field(None, exclude_if=_is_none, description="Whether p_keep reaches the head's threshold.")
+    head_class: str | None = Field(
+        None, exclude_if=_is_none, description="Most probable class, by a head that tells classes apart."
+    )
+    head: str | None = Field(None, exclude_if=_is_none, description="Name and digest of the head: NAME@sha256:...")
     skipped: str | None = Field(None, description="Code of why the mask has no score.")
     method: Method | None = Field(None, description="softmax, sigmoid or cosine.")
     treatment: Treatment | None = Field(None, description="How the crop was treated.")
@@ -94,6 +110,10 @@ def exported_mask(
         s_neg_text=component.s_neg_text,
         p_pos_sum=component.p_pos_sum,
         p_neg_sum=component.p_neg_sum,
+        p_keep=component.p_keep,
+        keep=component.keep,
+        head_class=component.head_class,
+        head=f"{result.head.name}@{result.head.digest}" if result.head and component.keep is not None else None,
         skipped=component.skipped.code if component.skipped else None,
         method=result.method,
         treatment=result.treatment,

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 
-from maskscore.client import Batch, Client, read_masks_document, scored_masks
-from maskscore.errors import FailureCode, JobError, JobNotFound, ResultUnavailable
+from maskscore.client import Batch, Client, read_masks_document, scored_masks, views_text_of
+from maskscore.errors import FailureCode, HeadMismatch, JobError, JobNotFound, ResultUnavailable
 from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import ExportedMask, exported_mask
@@ -53,6 +53,7 @@ def read_jobs(
 
     ``segmentations`` are read only for jobs with kept masks; ``segmentation_required`` leaves out masks without one.
     ``with_file_metadata`` reads what masks objects say of their images. Raises
+    :class:`~maskscore.errors.HeadMismatch` for a result that the selection's head does not hold for,
     :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for, or a mask's
     prompt has no class,
     :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer, and
@@ -95,6 +96,13 @@ def _read(
     if result is None or result.image is None:
         counts.without_result[code] += 1
         return None, counts
+    image = result.image
+    if selection.head is not None:
+        result = selection.head.of_result(result, views=views_text_of(client, result))
+    elif selection.needs_decisions and result.head is None and not result.no_mask_scored and result.components:
+        raise HeadMismatch(
+            f"The masks of job {result.job_id} have no p_keep: they were scored without a head. Give one with --head."
+        )
     counts.masks = len(result.components)
     for component in result.components:
         if len(counts.known_fields) < _MOST_FIELDS:
@@ -115,14 +123,14 @@ def _read(
     job, document, segment = _segmentation(client, job_id, result) if segmentations else (None, None, _none)
     masks = []
     for component in kept:
-        mask = _exported(selection, result, result.image, component, segment, counts)
+        mask = _exported(selection, result, image, component, segment, counts)
         if mask.segmentation is not None or not segmentation_required:
             masks.append(mask)
         elif mask.skipped is not None:
             counts.filtered["skipped"] += 1
     file_metadata = read_file_metadata(job, document) if with_file_metadata and job is not None else FileMetadata()
     image_id = image_id_of(file_metadata, job, kept[0].upstream)
-    return ExportedJob(result.image, image_id, file_metadata, masks), counts
+    return ExportedJob(image, image_id, file_metadata, masks), counts
 
 
 def _not_labelled(selection: Selection, component: Component, counts: ExportCounts) -> str | None:

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
 from maskscore.export.export_counts import ExportCounts
-from maskscore.export.exported_mask import ExportedMask
+from maskscore.export.exported_mask import DECISIONS, ExportedMask
 from maskscore.export.job_reader import read_jobs
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
 from maskscore.export.selection import Selection
@@ -87,7 +87,7 @@ _ROW_GROUP: Final = 8192
 _BOX: Final = ("box_x", "box_y", "box_width", "box_height")
 _ABOUT_BOX: Final = ("Left edge of the box, in pixels.", "Its upper edge.", "Its width.", "Its height.")
 _INTEGERS: Final = ("image_width", "image_height", "mask_index", "part", *_BOX)
-_FLOATS: Final = ("rank_score", "semantic_multiplier", "s_pos", "s_neg", "p_pos_sum", "p_neg_sum")
+_FLOATS: Final = ("rank_score", "semantic_multiplier", "s_pos", "s_neg", "p_pos_sum", "p_neg_sum", "p_keep")
 
 
 def write_parquet(
@@ -123,26 +123,33 @@ def _write(path: Path, buffer: MaskBuffer, selection: Selection) -> None:
     import pyarrow.parquet as pq
 
     upstream = UpstreamColumns()
+    decided: set[str] = set()
     for mask in buffer.masks():
-        upstream.see(from_json(mask.json)["upstream"])
-    schema = _schema(upstream, selection)
+        fields = from_json(mask.json)
+        upstream.see(fields["upstream"])
+        decided.update(name for name in DECISIONS if name in fields)
+    schema = _schema(upstream, selection, left_out=set(DECISIONS) - decided)
     rows = (_row(from_json(mask.json), upstream) for mask in buffer.masks())
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):
             writer.write_batch(pa.RecordBatch.from_pylist(group, schema=schema), row_group_size=_ROW_GROUP)
 
 
-def _schema(upstream: UpstreamColumns, selection: Selection) -> pa.Schema:
+def _schema(upstream: UpstreamColumns, selection: Selection, *, left_out: set[str]) -> pa.Schema:
     import pyarrow as pa
 
     fields = []
     for name, about in _described(selection):
+        if name in left_out:
+            continue
         if name in _INTEGERS:
             kind = pa.int32()
         elif name == "area":
             kind = pa.int64()
         elif name in _FLOATS:
             kind = pa.float64()
+        elif name == "keep":
+            kind = pa.bool_()
         elif name == "embedding":
             kind = pa.binary()
         elif name == "top_k":

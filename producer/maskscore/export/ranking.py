@@ -21,6 +21,7 @@ _SCORES: Final = {
     "multiplier": "semantic_multiplier",
     "s_pos": "s_pos",
     "p_pos_sum": "p_pos_sum",
+    "p_keep": "p_keep",
 }
 
 
@@ -31,9 +32,10 @@ OWN_VALUES: Final = (*_SCORES, "area")
 class Ranking:
     """A product of powers: each value raised to its weight.
 
-    ``weights`` are exponents by name. ``multiplier``, ``s_pos`` and ``p_pos_sum`` are the mask's own scores, ``area``
-    is its share of the image's pixels (0 to 1); every other name is a field of the upstream tool. A value that a mask
-    does not have, or that is no finite number, counts 1, and a negative one 0. A weight of 0 leaves its factor out.
+    ``weights`` are exponents by name. ``multiplier``, ``s_pos``, ``p_pos_sum`` and ``p_keep`` are the mask's own,
+    ``area`` is its share of the image's pixels (0 to 1); every other name is a field of the upstream tool. A value that
+    a mask does not have, or that is no finite number, counts 1, and a negative one 0. A weight of 0 leaves its factor
+    out.
     Raises
     :class:`~maskscore.errors.InvalidDocumentError` for a weight that is negative or not finite.
     """

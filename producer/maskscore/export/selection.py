@@ -9,6 +9,7 @@ from typing import Final
 from maskscore.errors import InvalidDocumentError
 from maskscore.export.labels import Labelling
 from maskscore.export.ranking import DEFAULT_WEIGHTS, OWN_VALUES, Ranking
+from maskscore.heads import HeadApplication
 from maskscore.schema import Component
 from maskscore.text import did_you_mean
 
@@ -33,6 +34,9 @@ class Selection:
         multiplier is made of.
     min_area: least pixels.
     at_least: least values of the upstream tool's fields by name, such as ``{"predicted_iou": 0.88}``.
+    head: decides on each mask first; its ``p_keep``, ``keep`` and ``head_class`` replace those of the results.
+    keep: only masks that the head, or the one of their job, keeps.
+    min_p_keep: least ``p_keep``.
     include_skipped: write masks that have no score, too; no filter but ``top`` and ``top_per_image`` is theirs.
     ranking: what the rank score is.
     sort: best first, instead of the order of the jobs and of their masks.
@@ -55,6 +59,9 @@ class Selection:
     max_neg: float | None = None
     min_area: int | None = None
     at_least: Mapping[str, float] = field(default_factory=dict)
+    head: HeadApplication | None = None
+    keep: bool = False
+    min_p_keep: float | None = None
     include_skipped: bool = False
     ranking: Ranking = field(default_factory=Ranking)
     sort: bool = False
@@ -100,6 +107,11 @@ class Selection:
             )
 
     @property
+    def needs_decisions(self) -> bool:
+        """Whether masks are asked for by what a head says of them."""
+        return self.keep or self.min_p_keep is not None
+
+    @property
     def best_first(self) -> bool:
         """Whether the order is that of the rank scores."""
         return self.sort or self.top is not None
@@ -124,6 +136,10 @@ class Selection:
             return "max-neg"
         if self.min_area is not None and not _reaches(component.area, self.min_area):
             return "min-area"
+        if self.keep and not component.keep:
+            return "keep"
+        if self.min_p_keep is not None and not _reaches(component.p_keep, self.min_p_keep):
+            return "min-p-keep"
         for name, least in self.at_least.items():
             if not _reaches(component.upstream.get(name), least):
                 return f"min {name}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from maskscore.schema.document import Document
+from maskscore.schema.head import HeadIdentity
 from maskscore.schema.job import DOCUMENT_VERSION, Frame, Method, Treatment, View
 
 if TYPE_CHECKING:
@@ -106,6 +107,15 @@ class Component(Document):
     semantic_multiplier: float | None = None
     top_k: list[PromptScore] | None = None
     embedding: str | None = Field(None, description="Base64 of the L2-normalised feature, little-endian fp16.")
+    p_keep: float | None = Field(
+        None, exclude_if=lambda value: value is None, description="Probability by the head that it is to be kept."
+    )
+    keep: bool | None = Field(
+        None, exclude_if=lambda value: value is None, description="Whether the head's threshold is reached."
+    )
+    head_class: str | None = Field(
+        None, exclude_if=lambda value: value is None, description="Most probable class, by a head by class."
+    )
     skipped: Skipped | None = None
     upstream: dict[str, Any] = Field(default_factory=dict, description="The mask's further fields, untouched.")
 
@@ -203,6 +213,9 @@ class JobResult(Document):
         description="What the features were made of; left out for the specification's `treatment` alone, cut.",
     )
     method: Method | None = None
+    head: HeadIdentity | None = Field(
+        None, exclude_if=lambda head: head is None, description="What made `p_keep` and `keep`."
+    )
     components: list[Component] = Field(default_factory=list)
     warnings: list[Notice] = Field(default_factory=list)
     encoded: int = Field(0, description="Crops that went through the model for this job; equal ones go once.")

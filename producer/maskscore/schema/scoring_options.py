@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from maskscore.schema.document import Document
+from maskscore.schema.head import HEAD_NAME_PATTERN, Head
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.views import ALPHA, BLUR, CONTEXT, Frame, Treatment, View
 
@@ -123,6 +124,11 @@ class ScoringOptions(Document):
     split_components: bool = Field(False, description="Score each 8-connected component of a mask by itself.")
     top_k: int = Field(0, ge=0, le=100, description="How many best prompts to return per component.")
     embeddings: bool = Field(False, description="Return the image features (fp16, base64).")
+    head: Annotated[str, Field(pattern=HEAD_NAME_PATTERN)] | Head | None = Field(
+        None,
+        exclude_if=lambda head: head is None,
+        description="A head's name on the workers, or a head of the job's own; gives `p_keep` and `keep`.",
+    )
 
     @model_validator(mode="after")
     def _different_views(self) -> ScoringOptions:
@@ -146,3 +152,8 @@ class ScoringOptions(Document):
         """The job's view, then those that it is averaged with."""
         own = View(treatment=self.treatment, frame=self.frame, alpha=self.alpha, blur=self.blur, context=self.context)
         return own, *self.average_with
+
+    @property
+    def views_text(self) -> str:
+        """The views in a word: ``original``, ``blur/context+raw_crop/pad``."""
+        return "+".join(view.text for view in self.views)

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from maskscore.errors import WarningCode
 from maskscore.formats import UnreadableMask
+from maskscore.heads import HeadApplication
 from maskscore.ledger import Claim
 from maskscore.schema import (
     Component,
+    HeadIdentity,
     ImageInfo,
     Job,
     JobResult,
@@ -43,11 +45,15 @@ def build_components(
     regions: Sequence[Region | SkippedRegion],
     masks: Sequence[Mask | UnreadableMask],
     scores: Sequence[Scores],
-    embeddings: npt.NDArray[np.float32] | None,
+    features: npt.NDArray[np.float32] | None,
+    *,
+    embeddings: bool,
+    head: HeadApplication | None,
 ) -> list[Component]:
     """Return the components of regions, in their order.
 
-    ``scores``, and ``embeddings`` ``(n, D)`` where they are wanted, are of those regions that are not skipped.
+    ``scores`` and ``features`` ``(n, D)`` are of those regions that are not skipped; features become ``embeddings``
+    where they are wanted. Raises :class:`~maskscore.errors.HeadMismatch` where the head cannot read the features.
     """
     components = []
     scored = 0
@@ -57,8 +63,10 @@ def build_components(
             outcome = {"skipped": Skipped(code=str(region.code), message=region.message)}
         else:
             outcome = {field.name: getattr(scores[scored], field.name) for field in fields(Scores)}
-            if embeddings is not None:
-                outcome["embedding"] = base64.b64encode(embeddings[scored].astype("<f2").tobytes()).decode()
+            if embeddings and features is not None:
+                outcome["embedding"] = base64.b64encode(features[scored].astype("<f2").tobytes()).decode()
+            if head is not None:
+                outcome |= head.decide(scores[scored], None if features is None else features[scored]).fields()
             scored += 1
         components.append(
             Component(
@@ -82,6 +90,7 @@ def build_result(
     image_object: FetchedObject,
     model: ModelIdentity,
     prompts: PromptSet,
+    head: HeadIdentity | None,
     components: list[Component],
     notices: list[Notice],
     encoded: int,
@@ -122,6 +131,7 @@ def build_result(
         treatment=job.options.treatment,
         views=[] if specified else [ViewUsed(**view.recipe) for view in views],
         method=job.options.method,
+        head=head,
         components=components,
         warnings=notices,
         encoded=encoded,

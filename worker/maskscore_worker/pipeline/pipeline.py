@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from maskscore.errors import FailureCode, HeadMismatch, InvalidDocumentError, JobError
+from maskscore.heads import HeadApplication, check_head_fits, find_head
 from maskscore.imaging import SWAPS_SIDES
 from maskscore.ledger import Claim
 from maskscore.masks import count_fitting
-from maskscore.schema import Component, Job, JobResult
+from maskscore.schema import Component, Head, Job, JobResult, ModelIdentity, PromptSet
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore.storage import Objects, StoredResult, store_result
 from maskscore_worker.batching import Batcher, BatchSource
@@ -76,6 +78,8 @@ class Pipeline:
         settings, options = self.settings, job.options
         check_method(options, self.model.logit_bias, self.model.architecture)
         prompts = resolve_prompt_set(options.prompts, settings.prompts_dir)
+        identity = self.model.identity(self.crop_mode)
+        head = self._head(job, prompts, identity)
         with timer.stage("encode"):
             prompt_features = self.prompt_features.get(prompts)
 
@@ -123,7 +127,6 @@ class Pipeline:
         )
         with timer.stage("crops"):
             image_crops = self.cropper.open(image.pixels)
-        identity = self.model.identity(self.crop_mode)
         extractor = FeatureExtractor(
             fetched.image.data, image.orientation_applied, options.views, identity, self.feature_cache
         )
@@ -146,7 +149,12 @@ class Pipeline:
                     scores = score(
                         features, prompt_features, prompts, model.logit_scale, options, logit_bias=model.logit_bias
                     )
-            components += build_components(portion, masks.masks, scores, features if options.embeddings else None)
+            try:
+                components += build_components(
+                    portion, masks.masks, scores, features, embeddings=options.embeddings, head=head
+                )
+            except HeadMismatch as error:
+                raise JobError(FailureCode.HEAD_MISMATCH, str(error)) from error
 
         return build_result(
             job,
@@ -155,6 +163,7 @@ class Pipeline:
             image_object=fetched.image,
             model=identity,
             prompts=prompts,
+            head=None if head is None else head.head.identity,
             components=components,
             notices=[*image.notices, *masks.notices],
             encoded=extractor.encoded,
@@ -163,3 +172,24 @@ class Pipeline:
             total_s=time.perf_counter() - started,
             worker=self.worker,
         )
+
+    def _head(self, job: Job, prompts: PromptSet, model: ModelIdentity) -> HeadApplication | None:
+        """Return the job's head, which holds for this model, these prompts and the job's view."""
+        options = job.options
+        if options.head is None:
+            return None
+        try:
+            if not isinstance(options.head, Head):
+                head = find_head(options.head, self.settings.heads_dir)
+            else:
+                head = options.head
+            check_head_fits(
+                head,
+                weights_digest=model.weights_digest,
+                views=options.views_text,
+                method=options.method,
+                prompts_digest=prompts.digest,
+            )
+            return HeadApplication(head)
+        except InvalidDocumentError as error:
+            raise JobError(FailureCode(error.code), str(error)) from error

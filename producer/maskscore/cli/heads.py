@@ -1,0 +1,122 @@
+"""``heads``: the heads of MASKSCORE_HEADS_DIR, and files of heads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from typing import Any
+
+import click
+
+from maskscore.cli.batch_or_job import job_ids_of
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import table
+from maskscore.cli.local_heads import local_head
+from maskscore.cli.terminal import new_console
+from maskscore.client import Client, scored_results, views_text_of
+from maskscore.errors import HeadInvalid, HeadMismatch
+from maskscore.heads import head_files, read_head
+from maskscore.schema import Head
+from maskscore.settings import WorkerSettings, load_settings
+from maskscore.text import counted
+
+__all__ = ["heads_command"]
+
+
+@click.group("heads")
+def heads_command() -> None:
+    """List, show and check fitted heads."""
+
+
+@heads_command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def _list(as_json: bool) -> None:
+    """List the heads of MASKSCORE_HEADS_DIR, which jobs and exports may name."""
+    folder = load_settings(WorkerSettings).heads_dir
+    rows = table("head", "kind", "precision", "view", "weights", "fitted")
+    broken = []
+    for name, path in head_files(folder):
+        try:
+            head = read_head(path)
+        except HeadInvalid as error:
+            broken.append(str(error))
+            continue
+        if as_json:
+            click.echo(json.dumps({"file": str(path), **_about(head), "name": name}))
+        precision = "" if head.precision is None else f"{head.precision:g}"
+        date = "" if head.created_at is None else f"{head.created_at:%Y-%m-%d}"
+        rows.add_row(name, head.kind, precision, head.views, head.weights_digest[:19], date)
+    if not as_json:
+        if rows.row_count:
+            new_console().print(rows)
+        else:
+            click.echo(f"maskscore: no heads in {folder or 'MASKSCORE_HEADS_DIR, which is not set'}", err=True)
+    for sentence in broken:
+        click.echo(f"maskscore: {sentence}", err=True)
+    if broken:
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+@heads_command.command("show")
+@click.argument("head", metavar="NAME|FILE.json")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def _show(head: str, as_json: bool) -> None:
+    """Show what a head is, what it holds for, and how well it did."""
+    shown = local_head(head).head
+    about = _about(shown)
+    if as_json:
+        click.echo(json.dumps(about))
+        return
+    console = new_console()
+    for name, value in about.items():
+        if name == "metrics":
+            for metric, estimate in value.items():
+                console.print(
+                    f"{metric:>16}  {estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+                )
+        elif name == "counts":
+            console.print(f"{'judgements':>16}  " + ", ".join(f"{count:,} {what}" for what, count in value.items()))
+        elif value not in (None, [], ()):
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            console.print(f"{name:>16}  {text}", soft_wrap=True)
+
+
+@heads_command.command("check")
+@click.argument("head", metavar="NAME|FILE.json")
+@click.argument("names", nargs=-1, metavar="[BATCH|JOB]...")
+def _check(head: str, names: tuple[str, ...]) -> None:
+    """Check that a head can be read, and that it holds for the masks of batches or jobs.
+
+    Exit code 1: it does not hold for some of them.
+    """
+    application = local_head(head)
+    name = application.head.name
+    click.echo(f"maskscore: {name}: a valid head of the kind {application.head.kind}", err=True)
+    if not names:
+        return
+    decided = kept = 0
+    wrong: list[str] = []
+    without_result: Counter[str] = Counter()
+    with Client() as client:
+        for result in scored_results(client, job_ids_of(client, names), without_result):
+            try:
+                components = application.of_result(result, views=views_text_of(client, result)).components
+            except HeadMismatch as error:
+                wrong.append(f"job {result.job_id}: {error}")
+                continue
+            decided += sum(component.keep is not None for component in components)
+            kept += sum(component.keep is True for component in components)
+    click.echo(f"{counted(decided, 'mask')} can be decided, {kept:,} of them kept")
+    if without_result:
+        click.echo(f"maskscore: {counted(without_result.total(), 'job')} without a result, not checked", err=True)
+    if wrong:
+        click.echo(f"maskscore: does not hold for {counted(len(wrong), 'job')}; {wrong[0]}", err=True)
+    if wrong or not decided:
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+def _about(head: Head) -> dict[str, Any]:
+    fields = head.model_dump(mode="json", exclude={"model"})
+    model = head.model.model_dump(mode="json", exclude={"weights", "biases", "scores", "probabilities"})
+    return {"name": head.name, "digest": head.digest, **model, **fields}
