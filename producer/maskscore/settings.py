@@ -209,9 +209,6 @@ class WorkerSettings(ClientSettings):
     grace_s: float = Field(
         25.0, ge=0, description="Seconds for running jobs to finish after SIGTERM; then they go back to the queue."
     )
-    stranded_after_s: float = Field(
-        10.0, gt=0, description="Seconds after which a job whose message was lost gets a new one."
-    )
     watchdog_s: float = Field(
         120.0, gt=0, description="Seconds without progress on available work after which a worker ends itself."
     )

@@ -6,7 +6,6 @@ of a few masks that nobody has looked at: no image is fetched, no forward is mad
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import redis
 
 from maskscore import ClientSettings, Component, JobResult, JobState
-from maskscore.broker.celery_queue import make_app, queue_keys
-from maskscore.ledger import Ledger, new_token
+from maskscore.broker import queue_keys
+from maskscore.ledger import Claim, Ledger, new_token
 from maskscore.schema.document import pack
 
 __all__ = ["main"]
@@ -30,20 +29,19 @@ def main() -> None:
     settings = ClientSettings(redis_url=sys.argv[1], namespace=sys.argv[2])
     server: Any = redis.Redis.from_url(settings.redis_url)
     ledger = Ledger(server, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-    keys = queue_keys(make_app(settings), settings.namespace)
+    keys = queue_keys(settings.namespace)
     components = [
         Component(id=str(n), index=n, s_pos=0.5, s_neg=0.5, semantic_multiplier=value)
         for n, value in enumerate(MULTIPLIERS)
     ]
     while True:
-        messages = [message for key in keys for message in server.rpop(key, _TAKEN_AT_ONCE) or ()]
-        for message in messages:
-            job_id = json.loads(message)["headers"]["id"]
-            claim = ledger.claim(job_id, token=new_token(), worker="stub", lease_s=60)
-            if not isinstance(claim, str):
-                result = JobResult(job_id=job_id, state=JobState.SUCCEEDED, components=components)
+        tickets = [ticket for key in keys for ticket in server.rpop(key, _TAKEN_AT_ONCE) or ()]
+        for _ in tickets:
+            claim = ledger.claim(token=new_token(), worker="stub", lease_s=60)
+            if isinstance(claim, Claim):
+                result = JobResult(job_id=claim.job_id, state=JobState.SUCCEEDED, components=components)
                 ledger.finish(claim, result=pack(result))
-        if not messages:
+        if not tickets:
             time.sleep(_PAUSE_S)
 
 

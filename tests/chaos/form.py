@@ -39,7 +39,6 @@ SHORT: Final = Form(
     settings={
         "MASKSCORE_LEASE_S": "3",
         "MASKSCORE_REDIS_TIMEOUT_S": "2",
-        "MASKSCORE_STRANDED_AFTER_S": "2",
         "MASKSCORE_WATCHDOG_S": "8",
         "MASKSCORE_GRACE_S": "10",
     },

@@ -13,6 +13,7 @@ import pytest
 import redis
 from PIL import Image
 
+from claims import claim_job
 from maskscore import (
     AsyncClient,
     Client,
@@ -29,7 +30,7 @@ from maskscore import (
 )
 from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port
-from maskscore.ledger import Ledger, new_token
+from maskscore.ledger import Ledger
 from maskscore.masks import encode_mask
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
@@ -68,8 +69,7 @@ def end(settings: ClientSettings, *job_ids: str) -> None:
     with redis.Redis.from_url(settings.redis_url) as connection:
         ledger = Ledger(connection, namespace=settings.namespace, ttl_s=60)
         for job_id in job_ids:
-            claim = ledger.claim(job_id, token=new_token(), worker="w", lease_s=60)
-            assert not isinstance(claim, str), claim
+            claim = claim_job(ledger, job_id)
             ledger.finish(claim, error=Failure(code="image_not_found", message="no such image"))
 
 

@@ -15,12 +15,13 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from claims import claim_job
 from command_line import run_command
 from maskscore import BatchCounts, BatchNotFound, Client, ClientSettings, Job, JobState, QueueFull, WaitTimeout
 from maskscore.cli.batch import batch_command
 from maskscore.cli.job_commands import cancel_command, results_command, status_command, wait_command
 from maskscore.devstack import LocalServices
-from maskscore.ledger import Ledger, new_token
+from maskscore.ledger import Ledger
 from maskscore.masks import encode_mask
 from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
@@ -49,8 +50,7 @@ def end(services: LocalServices, namespace: str, *job_ids: str) -> None:
     """Run jobs as a worker would, but for the scores."""
     ledger = Ledger(redis.Redis.from_url(services.redis.url), namespace=namespace, ttl_s=60)
     for job_id in job_ids:
-        claim = ledger.claim(job_id, token=new_token(), worker="w", lease_s=60)
-        assert not isinstance(claim, str), claim
+        claim = claim_job(ledger, job_id)
         ledger.finish(claim, error=Failure(code="image_not_found", message="no such image"))
 
 

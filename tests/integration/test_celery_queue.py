@@ -1,19 +1,19 @@
-"""Messages are put into the queue, also over connections that break."""
+"""Tickets are messages that Celery takes, in the lists that the worker and the ledger look at."""
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 
-from maskscore import ClientSettings, ServiceUnavailable
-from maskscore.broker import LANES
-from maskscore.broker.celery_queue import Sender, make_app, queue_keys
+from maskscore import ClientSettings
+from maskscore.broker import TASK_NAME, TICKET, make_app, queue_keys, queue_name, queued_tickets
 from maskscore.devstack import LocalServices
-from maskscore.devstack.ports import free_port
+from maskscore.ledger import Ledger, Submission
+from maskscore_worker.jobs.message_filter import rejection_reason
 
 
 @pytest.fixture
@@ -26,37 +26,34 @@ def server(services: LocalServices) -> Any:
     return redis.Redis.from_url(services.redis.url)
 
 
-@pytest.fixture
-def sender(settings: ClientSettings) -> Iterator[Sender]:
-    sender = Sender(make_app(settings))
-    yield sender
-    sender.close()
+@pytest.mark.parametrize("model", ["", "ViT-L-14"])
+def test_celery_looks_for_tickets_where_the_ledger_puts_them(settings: ClientSettings, server: Any, model: str) -> None:
+    app = make_app(settings)
+    ledger = Ledger(server, namespace=settings.namespace, ttl_s=60)
+    priorities: list[Any] = ["high", "normal", "low"]
+    ledger.submit([Submission(name, b"x", "d", None, name, None, model=model) for name in priorities])
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        queue = queue_name(settings.namespace, model)
+        assert channel._size(queue) == 3 == queued_tickets(server, queue_keys(settings.namespace, model))
+        taken = [channel._get(queue) for _ in priorities]
+    ids = [message["headers"]["id"] for message in taken]
+    # In the order of their priorities, and each with an id of its own.
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 3
+    assert all(rejection_reason(message) is None for message in taken)
+    app.close()
 
 
-def lengths(settings: ClientSettings, server: Any) -> list[int]:
-    return [server.llen(key) for key in queue_keys(make_app(settings), settings.namespace)]
-
-
-def test_each_lane_has_the_list_that_the_keeper_looks_at(settings: ClientSettings, server: Any, sender: Sender) -> None:
-    for count, lane in enumerate(LANES, start=1):
-        sender.send([(f"{lane}-{n}", lane) for n in range(count)])
-    assert lengths(settings, server) == [1, 2, 3, 4, 5, 6]
-
-
-def test_connections_that_break_between_messages_are_made_anew(
-    settings: ClientSettings, server: Any, sender: Sender
-) -> None:
-    for number in range(20):
-        server.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        sender.send([(str(number), "normal")])
-    assert lengths(settings, server)[LANES.index("normal")] == 20
-
-
-def test_a_broker_that_is_away_is_said_to_be_and_does_not_spoil_what_comes_later(
-    settings: ClientSettings, server: Any, sender: Sender
-) -> None:
-    port = free_port()
-    nowhere = Sender(make_app(ClientSettings(redis_url=f"redis://127.0.0.1:{port}/0", redis_timeout_s=1)))
-    for _ in range(3):
-        with pytest.raises(ServiceUnavailable, match="broker does not answer"):
-            nowhere.send([("a", "normal")])
+def test_a_ticket_has_what_celery_needs_of_its_own_message(settings: ClientSettings, server: Any) -> None:
+    app = make_app(settings)
+    app.send_task(TASK_NAME, args=["ticket"], task_id="1")
+    written = json.loads(server.lpop(queue_keys(settings.namespace)[0]))
+    ticket = json.loads(TICKET % ("1", "1"))
+    assert ticket.keys() == written.keys()
+    assert ticket["headers"].items() <= written["headers"].items()
+    for name in ("content-type", "content-encoding"):
+        assert ticket[name] == written[name]
+    assert ticket["properties"].keys() <= written["properties"].keys()
+    assert len(TICKET) < len(json.dumps(written)) / 3
+    app.close()

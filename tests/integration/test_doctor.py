@@ -18,11 +18,12 @@ import boto3
 import pytest
 import redis
 
+from claims import claim_job
 from maskscore import Client, Job, Mask
 from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port, free_port_pairs
 from maskscore.doctor import Cause, Finding, Verdict, examine
-from maskscore.ledger import Claim, Ledger, new_token
+from maskscore.ledger import Ledger
 from maskscore.schema.result import Failure
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
@@ -232,8 +233,7 @@ def test_jobs_that_wait_for_a_worker_that_is_not_there(services: LocalServices) 
     with Client(redis_url=settings.redis_url, namespace=settings.namespace) as client:
         batch = client.submit_many([Job(image="s3://doctor-photos/x", masks=[MASK]) for _ in range(3)])
         ledger = Ledger(client._redis, namespace=settings.namespace, ttl_s=60)
-        claim = ledger.claim(next(batch.job_ids()), token=new_token(), worker="w", lease_s=60)
-        assert isinstance(claim, Claim)
+        claim = claim_job(ledger, next(batch.job_ids()))
         ledger.finish(claim, error=Failure(code="storage_unavailable", message="The store is away."), dead_letter=True)
     findings = examined(settings)
     assert "2 waiting" in named(findings, "jobs").sentence
@@ -250,9 +250,7 @@ def test_entries_that_are_not_maskscores(services: LocalServices) -> None:
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=60)
         client.zadd(f"{settings.namespace}:dead", {"nobody": 1})
         client.set(f"{settings.namespace}:running", "text")
-        ledger.sweep(
-            sweeper="s", lock_s=0.001, max_attempts=3, stranded_after_s=60, queue_keys=[settings.namespace] * 6, limit=9
-        )
+        ledger.sweep(sweeper="s", lock_s=0.001, max_attempts=3, limit=9)
     found = named(examined(settings), "foreign entries")
     assert found.verdict is WARNING
     assert "2 were put aside" in found.sentence

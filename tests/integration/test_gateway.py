@@ -24,11 +24,12 @@ import pytest
 import redis
 from PIL import Image
 
+from claims import claim_job
 from gateway_process import TOKEN, Gateway, events, running_gateway
 from maskscore import BatchNotFound, Client, ClientSettings, Job, Mask, MasksRef, ScoringOptions
 from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port
-from maskscore.ledger import Ledger, new_token
+from maskscore.ledger import Ledger
 from maskscore.masks import encode_mask
 from maskscore.observability.metrics import METRICS
 from maskscore.schema.result import Failure
@@ -76,8 +77,7 @@ def end(settings: ClientSettings, *job_ids: str) -> None:
     with redis.Redis.from_url(settings.redis_url) as connection:
         ledger = Ledger(connection, namespace=settings.namespace, ttl_s=60)
         for job_id in job_ids:
-            claim = ledger.claim(job_id, token=new_token(), worker="w", lease_s=60)
-            assert not isinstance(claim, str), claim
+            claim = claim_job(ledger, job_id)
             ledger.finish(claim, error=Failure(code="image_not_found", message="no such image"))
 
 

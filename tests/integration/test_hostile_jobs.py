@@ -29,7 +29,6 @@ from hostile import (
     spoiled_fields,
 )
 from maskscore import Client, ClientSettings, JobResult, JobState
-from maskscore.broker.celery_queue import Sender, make_app
 from maskscore.broker.redis_connection import connect
 from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, SkipCode
@@ -182,7 +181,6 @@ def test_a_worker_survives_what_it_is_fed_and_does_not_grow(services: LocalServi
                     for job_id, document in every
                 ]
             )
-            Sender(make_app(settings)).send([(job_id, "normal") for job_id, _ in every])
             for result in client.as_completed([client.handle(job_id) for job_id, _ in every], timeout=600):
                 if result.job_id in good:
                     assert result.state is JobState.SUCCEEDED, result.error

@@ -27,42 +27,82 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from maskscore.broker import LANES
+from maskscore.broker import queue_keys
 from maskscore.devstack import LocalServices
-from maskscore.ledger import BatchLedger, Claim, Ledger, Submission, Submitted, new_token
+from maskscore.ledger import (
+    BatchLedger,
+    Claim,
+    Ledger,
+    Submission,
+    Submitted,
+    TenantLimits,
+    Unclaimed,
+    new_token,
+)
 from maskscore.schema.result import Failure, JobState
 
 MAX_ATTEMPTS, MAX_RETRIES = 2, 2
 GONE_S, LONG_S = 0.001, 3600.0
 # Few jobs and mostly short leases, so that attempts often meet.
-JOBS = st.sampled_from("ab")
+JOBS = st.sampled_from("abcde")
+# Whose each job is, and how urgent.
+TENANTS = {"a": "x", "b": "x", "c": "y", "d": "z", "e": "x"}
+PRIORITIES = {"a": "normal", "b": "normal", "c": "normal", "d": "normal", "e": "high"}
+WEIGHTS = {"x": 1, "y": 1, "z": 3}
 WHICH = st.integers(0, 3)
+PLACES = ("running", "delayed", "suspects:", *(f"queue:{PRIORITIES[job]}::{TENANTS[job]}" for job in "acde"))
 LAPSES = st.sampled_from([True, True, False])
 FAILURE = Failure(code="storage_unavailable", message="away")
 
 
 @dataclass
 class Modelled:
-    """What is known of a job: its state, whose it is, and what became of it."""
+    """What is known of a job: its state, whose it is, and what became of it.
 
+    ``number`` orders the waiting ones. ``reserved`` says of a suspect whether a worker waits until it is alone;
+    ``None``: it may have waited long enough.
+    """
+
+    job_id: str
     state: str = "waiting"
     holder: Claim | None = None
     attempts: int = 0
     retries: int = 0
     device_faults: int = 0
+    number: int = 0
     suspect: bool = False
+    reserved: bool | None = False
     cancelling: bool = False
     ends: list[str] = field(default_factory=list)
 
     def end(self, state: str) -> None:
-        self.state, self.holder, self.suspect, self.cancelling = state, None, False, False
+        self.state, self.holder, self.suspect, self.cancelling, self.number = state, None, False, False, 0
         self.ends.append(state)
 
-    def wait(self) -> None:
-        if self.cancelling:
-            self.end("cancelled")
-        else:
-            self.state = "waiting"
+
+class Turns:
+    """Start-time fair queueing among the tenants of one priority, as the ledger does it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.next: dict[str, float] = {}
+
+    def enter(self, tenant: str) -> None:
+        self.next.setdefault(tenant, self.now)
+
+    def leave(self, tenant: str, *, empty: bool) -> None:
+        if empty and self.next.get(tenant, 0.0) <= self.now:
+            self.next.pop(tenant, None)
+
+    def pick(self, waiting: dict[str, list[Modelled]]) -> Modelled | None:
+        while self.next:
+            tenant = min(self.next, key=lambda name: (self.next[name], name))
+            if waiting.get(tenant):
+                self.now = max(self.now, self.next[tenant])
+                self.next[tenant] = self.now + 1 / WEIGHTS[tenant]
+                return min(waiting[tenant], key=lambda job: job.number)
+            del self.next[tenant]
+        return None
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -78,9 +118,38 @@ class LedgerMachine(RuleBasedStateMachine):
         self.batches = BatchLedger(self.client, namespace=self.namespace)
         self.jobs: dict[str, Modelled] = {}
         self.claims: list[Claim] = []
-        for job_id in "ab":
-            self.submit(job_id, other=False)
+        self.turns = {"high": Turns(), "normal": Turns()}
+        self.last_number = 0
         self.lapsing: set[str] = set()
+        self.ledger.set_tenant("z", TenantLimits(weight=WEIGHTS["z"]))
+        for job_id in "abc":
+            self.submit(job_id, other=False)
+
+    def wait(self, job: Modelled) -> None:
+        if job.cancelling:
+            self.leave(job)
+            job.end("cancelled")
+            return
+        self.last_number += 1
+        if job.state != "waiting":
+            job.state, job.reserved = "waiting", False
+            job.number = job.number or self.last_number
+            if not job.suspect:
+                self.turns[PRIORITIES[job.job_id]].enter(TENANTS[job.job_id])
+
+    def queues(self, priority: str) -> dict[str, list[Modelled]]:
+        found: dict[str, list[Modelled]] = {}
+        for job in self.jobs.values():
+            if job.state == "waiting" and not job.suspect and PRIORITIES[job.job_id] == priority:
+                found.setdefault(TENANTS[job.job_id], []).append(job)
+        return found
+
+    def leave(self, job: Modelled) -> None:
+        """To be called before a waiting job's state changes, but for a claim."""
+        if job.state == "waiting" and not job.suspect:
+            tenant, priority = TENANTS[job.job_id], PRIORITIES[job.job_id]
+            others = [other for other in self.queues(priority)[tenant] if other is not job]
+            self.turns[priority].leave(tenant, empty=not others)
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
@@ -88,37 +157,51 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(job_id=JOBS, other=st.sampled_from([False, False, True]))
     def submit(self, job_id: str, other: bool) -> None:
-        submission = Submission(job_id, b"document", "other" if other else "digest", "batch", "normal", None)
+        priority: Any = PRIORITIES[job_id]
+        submission = Submission(
+            *(job_id, b"document", "other" if other else "digest", "batch", priority, None), tenant=TENANTS[job_id]
+        )
         known = self.jobs.get(job_id)
         if known is None:
             submission = replace(submission, digest="digest")
         (answer,) = self.ledger.submit([submission])
         if known is None:
-            self.jobs[job_id] = Modelled()
+            self.jobs[job_id] = Modelled(job_id, state="new")
+            self.wait(self.jobs[job_id])
             assert answer is Submitted.WAITING
         elif other:
             assert answer is Submitted.CONFLICT
         else:
             assert answer is (Submitted.WAITING if known.state == "waiting" else Submitted.KNOWN)
 
-    @rule(job_id=JOBS, alone=st.booleans(), lapses=LAPSES)
-    def claim(self, job_id: str, alone: bool, lapses: bool) -> None:
+    @rule(alone=st.sampled_from([False, False, True]), lapses=LAPSES)
+    def claim(self, alone: bool, lapses: bool) -> None:
         token = new_token()
-        answer = self.ledger.claim(job_id, token=token, worker="w", lease_s=GONE_S if lapses else LONG_S, alone=alone)
-        job = self.jobs.get(job_id)
-        if job is None:
-            assert answer == "unknown"
-        elif job.state != "waiting":
-            assert answer == job.state
-        elif job.suspect and not alone:
-            assert answer == "suspect"
+        answer = self.ledger.claim(token=token, worker="w", lease_s=GONE_S if lapses else LONG_S, alone=alone)
+        suspects = [job for job in self.jobs.values() if job.state == "waiting" and job.suspect]
+        if alone:
+            assert isinstance(answer, Claim) == bool(suspects)
         else:
-            assert isinstance(answer, Claim)
-            job.attempts += 1
-            job.state, job.holder = "running", answer
-            assert (answer.attempt, answer.retries) == (job.attempts, job.retries)
-            (self.lapsing.add if lapses else self.lapsing.discard)(job_id)
-            self.claims.append(answer)
+            if answer is Unclaimed.SUSPECT:
+                free = [job for job in suspects if job.reserved is not True]
+                assert free
+                # Which of them it was is not said.
+                for job in free:
+                    job.reserved = True if not lapses and len(free) == 1 else None
+                return
+            assert not any(job.reserved is False for job in suspects)
+            expected = next(filter(None, (turns.pick(self.queues(name)) for name, turns in self.turns.items())), None)
+            assert (expected.job_id if expected else None) == (answer.job_id if isinstance(answer, Claim) else None)
+        if not isinstance(answer, Claim):
+            assert answer is Unclaimed.EMPTY
+            return
+        job = self.jobs[answer.job_id]
+        assert (job.state, job.suspect) == ("waiting", alone)
+        job.attempts += 1
+        job.state, job.holder = "running", answer
+        assert (answer.attempt, answer.retries) == (job.attempts, job.retries)
+        (self.lapsing.add if lapses else self.lapsing.discard)(job.job_id)
+        self.claims.append(answer)
 
     def picked(self, which: int) -> Claim:
         """A claim of any age: the latest are the likeliest to be alive."""
@@ -139,6 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert answer == "lost"
             return
         assert answer == ("cancelled" if job.cancelling else "renewed")
+        self.leave(job)
         if job.state == "waiting":
             job.suspect = False
         job.state = "running"
@@ -156,6 +240,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if job is None:
             assert answer is None
             return
+        self.leave(job)
         job.end("cancelled" if job.cancelling else "succeeded" if succeeds else "failed")
         assert answer == JobState(job.state)
 
@@ -171,11 +256,13 @@ class LedgerMachine(RuleBasedStateMachine):
             assert answer is None
         elif job.cancelling:
             assert answer == "cancelled"
+            self.leave(job)
             job.end("cancelled")
         elif job.retries == MAX_RETRIES:
             assert answer == "exhausted"
         else:
             assert answer == "delayed"
+            self.leave(job)
             job.state, job.holder = "delayed", None
             job.attempts -= 1
             job.retries += 1
@@ -184,22 +271,23 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=WHICH, device_fault=st.sampled_from(["", "the device is broken"]))
     def release(self, which: int, device_fault: str) -> None:
         claim = self.picked(which)
-        lane = self.ledger.release(claim, device_fault=device_fault)
+        waits = self.ledger.release(claim, device_fault=device_fault)
         job = self.held(claim)
         if job is None:
-            assert lane is None
+            assert not waits
             return
         if device_fault and not job.cancelling:
             job.device_faults += 1
             if job.suspect and job.device_faults > 3:
+                self.leave(job)
                 job.end("failed")
-                assert lane is None
+                assert not waits
                 return
             job.suspect = job.suspect or job.device_faults == 3
         job.holder = None
         job.attempts -= 1
-        job.wait()
-        assert (lane is not None) == (job.state == "waiting")
+        self.wait(job)
+        assert waits == (job.state == "waiting")
 
     @rule(job_id=JOBS)
     def cancel(self, job_id: str) -> None:
@@ -208,6 +296,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if job is None:
             assert answer is None
         elif job.state in ("waiting", "delayed"):
+            self.leave(job)
             job.end("cancelled")
             assert answer is JobState.CANCELLED
         elif job.state == "running":
@@ -225,7 +314,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.drop(job_id)
         self.ledger.requeue(job_id)
         if job.state in ("failed", "cancelled"):
-            job.state, job.attempts, job.retries, job.device_faults, job.suspect = "waiting", 0, 0, 0, poisoned
+            job.attempts, job.retries, job.device_faults, job.suspect = 0, 0, 0, poisoned
+            self.wait(job)
 
     @rule(place=st.sampled_from(["waiting:normal", "waiting:low.again", "running", "delayed", "expiring", "dead"]))
     def leave_an_id_without_a_record(self, place: str) -> None:
@@ -233,11 +323,11 @@ class LedgerMachine(RuleBasedStateMachine):
         with contextlib.suppress(redis.ResponseError):
             self.client.zadd(f"{self.namespace}:{place}", {f"stray-{place}": 1})
 
-    @rule(key=st.sampled_from(["job:stray-running", "reached", "keeper", "dead", "expiring", "waiting:high"]))
+    @rule(key=st.sampled_from(["job:stray-running", "suspects:other", "keeper", "dead", "expiring", "waiting:high"]))
     def leave_a_key_of_another_type(self, key: str) -> None:
         # None of the model's jobs is in these: what was there is whoever's who replaced it.
         self.client.delete(f"{self.namespace}:{key}")
-        self.client.geoadd(f"{self.namespace}:{key}", [1, 1, "x"]) if key == "reached" else self.client.rpush(
+        self.client.geoadd(f"{self.namespace}:{key}", [1, 1, "x"]) if key == "suspects:other" else self.client.rpush(
             f"{self.namespace}:{key}", "x"
         )
 
@@ -250,24 +340,28 @@ class LedgerMachine(RuleBasedStateMachine):
         # `last` is up to a second old otherwise, by which what is due would be late.
         last = seconds * 1000 + micros // 1000 + int(self.client.hget(clock, "ahead") or 0) + later
         self.client.hset(clock, "last", last)
+        self.client.hincrby(clock, "sequence", later * 1000)
         with self.client.pipeline(transaction=False) as pipeline:
-            for place in ("running", "delayed", *(f"waiting:{lane}" for lane in LANES)):
+            for place in PLACES:
                 key = f"{self.namespace}:{place}"
                 if self.client.type(key) == b"zset":
                     for name, score in self.client.zrange(key, 0, -1, withscores=True):
-                        pipeline.zadd(key, {name: score + later})
+                        # The numbers of waiting jobs are microseconds.
+                        pipeline.zadd(key, {name: score + later * (1000 if place.startswith("queue") else 1)})
+            # The numbers of jobs that have left the queue and may come back.
+            for job_id in self.jobs:
+                if self.client.hexists(f"{self.namespace}:job:{job_id}", "number"):
+                    pipeline.hincrby(f"{self.namespace}:job:{job_id}", "number", later * 1000)
             pipeline.execute()
 
     @rule()
     def sweep(self) -> None:
         # The short leases and delays are over by Redis's clock, too.
         time.sleep(3 * GONE_S)
-        swept = self.ledger.sweep(
-            sweeper="k", lock_s=60, max_attempts=MAX_ATTEMPTS, stranded_after_s=LONG_S, queue_keys=LANES, limit=100
-        )
-        expected = set()
+        swept = self.ledger.sweep(sweeper="k", lock_s=60, max_attempts=MAX_ATTEMPTS, limit=100)
         lapsed = poisoned = 0
-        for job_id, job in self.jobs.items():
+        # Lapsed ones first, in any order, then those that are due.
+        for job_id, job in sorted(self.jobs.items(), key=lambda item: item[1].state, reverse=True):
             if job.state == "running" and job_id in self.lapsing:
                 lapsed += 1
                 if job.attempts >= MAX_ATTEMPTS and not job.cancelling:
@@ -277,17 +371,17 @@ class LedgerMachine(RuleBasedStateMachine):
                 job.suspect = True
             elif job.state != "delayed":
                 continue
-            job.wait()
-            if job.state == "waiting":
-                expected.add(job_id)
+            self.wait(job)
         assert (swept.held, swept.lapsed, swept.poisoned) == (True, lapsed, poisoned)
-        assert {job_id for job_id, _ in swept.messages} == expected
+        waiting = sum(job.state == "waiting" for job in self.jobs.values())
+        assert sum(self.client.llen(key) for key in queue_keys(self.namespace)) >= waiting
+        assert self.ledger.backlog().waiting == waiting
         assert all("stray" in str(stray) or not stray.job_id for stray in swept.strays), swept.strays
 
     @invariant()
     def every_job_is_in_the_one_place_that_its_state_names(self) -> None:
         places: dict[str, list[str]] = {}
-        sets = {"running": "running", "delayed": "delayed", **{f"waiting:{lane}": "waiting" for lane in LANES}}
+        sets = {place: place if place in ("running", "delayed") else "waiting" for place in PLACES}
         with self.client.pipeline(transaction=True) as pipeline:
             for key in sets:
                 # A key of another type holds no job.

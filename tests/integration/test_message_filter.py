@@ -53,7 +53,7 @@ class Site:
         return self.client.submit(job).wait(timeout=60).state
 
     def put_only(self) -> str:
-        """A job that waits without a message."""
+        """A job that is queued by the ledger alone."""
         job = self.job.model_copy(update={"job_id": uuid.uuid4().hex})
         ledger = Ledger(self.admin, namespace=NAMESPACE, ttl_s=60)
         ledger.submit([Submission(job.job_id, pack(job), job.job_id, None, "normal", None)])
@@ -91,7 +91,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "MASKSCORE_FILE_ROOTS": str(folder),
             "MASKSCORE_HTTP_PORT": str(port),
             "MASKSCORE_HTTP_HOST": "127.0.0.1",
-            "MASKSCORE_STRANDED_AFTER_S": "3600",
         }
         settings = ClientSettings(redis_url=environment["MASKSCORE_REDIS_URL"], namespace=NAMESPACE)
         app = make_app(settings)
@@ -223,10 +222,13 @@ def test_remote_control_that_is_no_message_ends_nothing(site: Site) -> None:
     ("command", "more"), [("revoke", {}), ("revoke", {"terminate": True}), ("terminate", {"signal": "KILL"})]
 )
 def test_revoking_a_job_is_cancelling_it(site: Site, command: str, more: dict[str, Any]) -> None:
+    site.control("cancel_consumer", queue=NAMESPACE)
+    until(lambda: get(site.port, "/readyz")[0] == 503, "the worker takes nothing")
     waits = site.put_only()
     (answer,) = site.control(command, task_id=[waits, "nobody"], **more)
     assert f"{waits} is cancelled, nobody is unknown" in answer["ok"]
     assert site.client.status(waits).state is JobState.CANCELLED
+    site.control("add_consumer", queue=NAMESPACE)
     # Queued again, it runs: Celery has not noted the id.
     assert site.client.requeue(waits) is JobState.QUEUED
     assert site.client.wait(waits, timeout=60).state is JobState.SUCCEEDED

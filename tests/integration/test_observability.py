@@ -24,11 +24,12 @@ import pytest
 import redis
 from PIL import Image
 
+from claims import claim_job
 from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
 from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port
-from maskscore.ledger import Claim, Ledger
+from maskscore.ledger import Ledger
 from maskscore.ledger.worker_registry import WORKER_TTL_S, WorkerRegistry
 from maskscore.masks import encode_mask
 from maskscore.observability.metrics import METRICS
@@ -374,7 +375,6 @@ def exporter(url: str, namespace: str, log: Path) -> Iterator[tuple[int, subproc
         **os.environ,
         "MASKSCORE_REDIS_URL": url,
         "MASKSCORE_NAMESPACE": namespace,
-        "MASKSCORE_STRANDED_AFTER_S": "1",
     }
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -401,14 +401,13 @@ def test_the_exporter_counts_and_keeps_without_any_worker(services: LocalService
     ):
         for name in ("lapses", "waits"):
             client.submit(Job(job_id=name, image="s3://b/i", masks="s3://b/m"))
-        ledger.claim("lapses", token="t", worker="gone", lease_s=60)
+        claim_job(ledger, "lapses", worker="gone")
         # A burst between two scrapes, of workers that nobody scrapes.
         before = scrape(port)
         for number in range(6):
             name = f"ends-{number}"
             client.submit(Job(job_id=name, image="s3://b/i", masks="s3://b/m"))
-            claim = ledger.claim(name, token="t", worker="gone", lease_s=60)
-            assert isinstance(claim, Claim)
+            claim = claim_job(ledger, name, worker="gone")
             error = Failure(code="image_not_found", message="gone") if number % 2 else None
             ledger.finish(claim, **({"error": error} if error else {"result": b""}))
         after = scrape(port)
@@ -437,10 +436,10 @@ def test_the_exporter_counts_and_keeps_without_any_worker(services: LocalService
         connection.zadd(f"{namespace}:running", {"lapses": 1})
         until(lambda: scrape(port)["maskscore_jobs{state=waiting}"] == 2, "the lapsed job waits again")
         assert scrape(port)["maskscore_keeper_lapsed_total"] == 1
-        # The messages are lost; the jobs are not.
+        # The tickets are lost; the jobs are not.
         for key in connection.scan_iter(f"{namespace}:celery:{namespace}*"):
             connection.delete(key)
-        until(lambda: scrape(port)["maskscore_keeper_stranded_total"] >= 1, "a job whose message was lost gets another")
+        until(lambda: scrape(port)["maskscore_keeper_stranded_total"] >= 1, "the tickets that are missing are sent")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 0
 

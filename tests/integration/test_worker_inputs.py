@@ -20,7 +20,6 @@ import pytest
 from PIL import Image
 
 from maskscore import Client, ClientSettings, JobResult, JobState
-from maskscore.broker.celery_queue import Sender, make_app
 from maskscore.broker.redis_connection import connect
 from maskscore.devstack import LocalServices
 from maskscore.ledger import Ledger, Submission
@@ -51,7 +50,6 @@ class Desk:
         job_id = uuid.uuid4().hex
         packed = zlib.compress(json.dumps({**document, "job_id": job_id}).encode())
         self.ledger.submit([Submission(job_id, packed, job_id, None, "normal", None)])
-        Sender(make_app(self.client.settings)).send([(job_id, "normal")])
         return next(self.client.as_completed([self.client.handle(job_id)], timeout=60))
 
 

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable
 
-import pytest
 import redis
 
 from maskscore.ledger import Ledger
@@ -20,7 +19,6 @@ def shutdown_of(grace_s: float, ended: Callable[[int], object]) -> Shutdown:
     return Shutdown(
         ledger,
         leases,
-        lambda *_: pytest.fail("nothing to send"),
         grace_s=grace_s,
         claim_timeout_s=60,
         exit_process=ended,

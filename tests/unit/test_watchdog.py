@@ -10,8 +10,8 @@ from maskscore_worker.monitoring.watchdog import Observation, StallDetector, Wat
 
 IDLE = BatcherStats(0, 0, 0.0, 0, 0, 64, 0.0)
 BUSY = replace(IDLE, encoding_crops=8)
-QUIET = Observation(IDLE, taken=0, room=True, oldest_start=None, waiting=0, oldest_waiting_s=0.0, messages=0)
-JOBS_WAIT = replace(QUIET, waiting=5, oldest_waiting_s=600.0, messages=5)
+QUIET = Observation(IDLE, taken=0, room=True, oldest_start=None, waiting=0, oldest_waiting_s=0.0, tickets=0)
+JOBS_WAIT = replace(QUIET, waiting=5, oldest_waiting_s=600.0, tickets=5)
 
 
 def verdicts(*seen: tuple[float, Observation]) -> list[str | None]:
@@ -47,8 +47,8 @@ def test_jobs_that_wait_with_good_reason() -> None:
     full = replace(JOBS_WAIT, room=False)
     fresh = replace(JOBS_WAIT, oldest_waiting_s=10.0)
     unknown = replace(JOBS_WAIT, waiting=None)
-    # What has lost its message is the sweeper's business: ending this worker would help nobody.
-    lost = replace(JOBS_WAIT, messages=0)
+    # What has no tickets is the sweeper's business: ending this worker would help nobody.
+    lost = replace(JOBS_WAIT, tickets=0)
     for reason in (full, fresh, unknown, lost):
         assert set(verdicts((0, QUIET), *((t, reason) for t in range(10, 1000, 10)))) == {None}
     taking = [(t, replace(JOBS_WAIT, taken=t)) for t in range(10, 1000, 90)]

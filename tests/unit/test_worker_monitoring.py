@@ -108,7 +108,6 @@ def shutdown() -> Iterator[Shutdown]:
     shutdown = Shutdown(
         ledger,
         Leases(ledger, lease_s=60, timeout_s=60),
-        lambda *_: pytest.fail("nothing to send"),
         grace_s=60,
         claim_timeout_s=60,
         exit_process=lambda _: None,
@@ -121,7 +120,7 @@ def shutdown() -> Iterator[Shutdown]:
 def test_liveness_is_what_the_watchdog_detects(shutdown: Shutdown) -> None:
     stalled = threading.Event()
     standstill = Observation(
-        stats(0, 0.0), taken=0, room=True, oldest_start=None, waiting=5, oldest_waiting_s=600.0, messages=5
+        stats(0, 0.0), taken=0, room=True, oldest_start=None, waiting=5, oldest_waiting_s=600.0, tickets=5
     )
     stall_detector = StallDetector(patience_s=0.05, job_timeout_s=900, now=time.monotonic())
     watchdog = Watchdog(lambda: standstill, stall_detector, lambda _: stalled.set(), every_s=0.005)

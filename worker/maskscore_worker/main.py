@@ -6,21 +6,21 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 from celery import Celery, signals
+from celery.worker import state as celery_state
 
 from maskscore.broker import (
     TASK_NAME,
-    Sender,
     connect,
     make_app,
     missing_right,
     public_url,
     queue_keys,
-    queued_messages,
+    queued_tickets,
     redis_errors,
     refuse_missing_rights,
 )
@@ -78,25 +78,21 @@ def run(settings: WorkerSettings) -> int:
         filter_messages(metrics.rejected)
         register_commands(ledger)
         app = make_app(settings)
-        sender = Sender(app)
-        stack.callback(sender.close)
         leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s, answered=metrics.renewed)
         shutdown = Shutdown(
             ledger,
             leases,
-            lambda *message: sender.send([message]),
             grace_s=settings.grace_s,
             claim_timeout_s=settings.redis_timeout_s,
             ready_file=settings.ready_file,
         )
         gate, faults = ExclusiveGate(), WorkerFaults(shutdown, most_s=min(30.0, settings.watchdog_s / 4))
         runner = JobRunner(settings, ledger, leases, gate, shutdown, faults, pipeline, metrics, tracing)
-        keys = queue_keys(app, settings.namespace)
         observer = WorkerObserver(
             concurrency=settings.concurrency,
             batcher=pipeline.batcher,
             ledger=ledger,
-            queued_messages=partial(queued_messages, client, keys),
+            queued_tickets=partial(queued_tickets, client, queue_keys(settings.namespace)),
             leases=leases,
             gate=gate,
             runner=runner,
@@ -113,23 +109,31 @@ def run(settings: WorkerSettings) -> int:
         )
         health.observe(watchdog, shutdown, heartbeat, faults, pipeline.device_check)
         pipeline.device_check.on_broken = shutdown.end_for_broken_device
-        sweeper = Sweeper(ledger, Sender(app), settings, name=name, queue_keys=keys, on_sweep=metrics.swept)
+        sweeper = Sweeper(ledger, settings, name=name, on_sweep=metrics.swept)
         for thread in (leases, shutdown, watchdog, heartbeat, sweeper):
             thread.start()
             stack.callback(thread.close)
-        exit_code = _consume(app, settings, runner.run, shutdown, health, name)
+        exit_code = _consume(app, settings, runner, shutdown, health, name)
         log.info("stopped; everything in flight was finished")
         return exit_code
 
 
 def _consume(
-    app: Celery, settings: WorkerSettings, run_job: Callable[[str], None], shutdown: Shutdown, health: Health, name: str
+    app: Celery, settings: WorkerSettings, runner: JobRunner, shutdown: Shutdown, health: Health, name: str
 ) -> int:
-    """Take messages until the shutdown is requested, and return when the jobs in flight have ended."""
+    """Take tickets until the shutdown is requested, and return when the jobs in flight have ended."""
 
-    @app.task(name=TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]
-    def score(job_id: str) -> None:
-        run_job(job_id)
+    @app.task(name=TASK_NAME, bind=True, ignore_result=True)  # type: ignore[untyped-decorator]
+    def score(task: Any, *_: object) -> str:
+        """Run the next job. What is returned is in Celery's log and events; messages of release 0 name a job."""
+
+        def began(job_id: str) -> None:
+            # What `inspect active` shows.
+            request = celery_state.requests.get(task.request.id)
+            if request is not None:
+                request._args = [job_id]
+
+        return runner.run(began)
 
     class Consumer(app.Worker):  # type: ignore[misc]
         """Celery's worker with the signal handlers of the shutdown."""

@@ -1,17 +1,8 @@
-"""Redis and the queue in it: connections, Sentinel, the least rights, Celery's application, and sending messages."""
+"""Redis and the queue in it: connections, Sentinel, the least rights, Celery's application, tickets."""
 
 from __future__ import annotations
 
-from maskscore.broker.celery_queue import (
-    LANES,
-    TASK_NAME,
-    UNREACHABLE_ERRORS,
-    Lane,
-    Sender,
-    make_app,
-    queue_keys,
-    queued_messages,
-)
+from maskscore.broker.celery_queue import UNREACHABLE_ERRORS, make_app
 from maskscore.broker.redaction import public_url, redacted
 from maskscore.broker.redis_connection import (
     ClusterModeError,
@@ -23,14 +14,14 @@ from maskscore.broker.redis_connection import (
 )
 from maskscore.broker.redis_rights import missing_right, refuse_missing_rights
 from maskscore.broker.sentinel import SentinelAddress, parse_sentinel_url
+from maskscore.broker.tickets import DEFAULT_MODEL, TASK_NAME, TICKET, queue_keys, queue_name, queued_tickets
 
 __all__ = [
-    "LANES",
+    "DEFAULT_MODEL",
     "TASK_NAME",
+    "TICKET",
     "UNREACHABLE_ERRORS",
     "ClusterModeError",
-    "Lane",
-    "Sender",
     "SentinelAddress",
     "connect",
     "is_transient",
@@ -39,7 +30,8 @@ __all__ = [
     "parse_sentinel_url",
     "public_url",
     "queue_keys",
-    "queued_messages",
+    "queue_name",
+    "queued_tickets",
     "redacted",
     "redis_errors",
     "redis_reason",

@@ -15,10 +15,10 @@ __all__ = ["digest_of", "with_content_id"]
 def digest_of(job: Job) -> str:
     """Return a SHA-256 (hexadecimal) of what makes a job this one; another document under its id is a conflict.
 
-    Which batch it comes in, how urgent it is and how long it may wait are not part of it: a pipeline that runs again
-    submits the same jobs.
+    Which batch it comes in, whose it is, how urgent it is and how long it may wait are not part of it: a pipeline that
+    runs again submits the same jobs.
     """
-    return _sha256(job, "batch_id", "priority", "expires_in")
+    return _sha256(job, "batch_id", "priority", "tenant", "expires_in")
 
 
 def with_content_id(job: Job, objects: Objects) -> Job:
@@ -35,7 +35,7 @@ def with_content_id(job: Job, objects: Objects) -> Job:
     if isinstance(job.masks, MasksRef) and job.masks.etag is None:
         etag = _etag(objects, job.masks.uri, "masks", None)
         job = job.model_copy(update={"masks": job.masks.model_copy(update={"etag": etag})})
-    digest = _sha256(job, "job_id", "batch_id", "priority", "expires_in")
+    digest = _sha256(job, "job_id", "batch_id", "priority", "tenant", "expires_in")
     return job.model_copy(update={"job_id": f"content-{digest[:40]}"})
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from maskscore.broker import Sender, connect, make_app, redis_errors
+from maskscore.broker import connect, redis_errors
 from maskscore.client.polling import Deadline, pages
 from maskscore.errors import JobFailed, JobNotFound, WaitTimeout
 from maskscore.ledger import (
@@ -69,7 +69,6 @@ class JobClient:
         self._redis = connect(settings)
         self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         self._registry = WorkerRegistry(self._redis, namespace=settings.namespace)
-        self._sender = Sender(make_app(settings))
         # The client reads and writes only where its own settings, jobs and results point.
         self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
 
@@ -82,7 +81,7 @@ class JobClient:
     def close(self) -> None:
         """Close the connections."""
         with ExitStack() as closing:
-            for part in (self._sender, self._redis, self.objects):
+            for part in (self._redis, self.objects):
                 closing.callback(part.close)
 
     def handle(self, job_id: str) -> JobHandle:
@@ -164,11 +163,8 @@ class JobClient:
         :class:`~maskscore.errors.JobNotFound`.
         """
         with redis_errors(self.settings):
-            before, lane = self._ledger.requeue(job_id)
-            if not before.ended or before is JobState.SUCCEEDED:
-                return before
-            self._sender.send([(job_id, lane)])
-        return JobState.QUEUED
+            before = self._ledger.requeue(job_id)
+        return before if not before.ended or before is JobState.SUCCEEDED else JobState.QUEUED
 
     def requeue_many(self, job_ids: Iterable[str], *, codes: Iterable[str] = ()) -> list[str]:
         """Run those of the jobs again that ended without a result, as :meth:`requeue` does; return their ids.
@@ -177,12 +173,10 @@ class JobClient:
         not ended, have succeeded or are unknown stay as they are.
         """
         codes = [str(code) for code in codes]
-        again = []
+        again: list[str] = []
         for page in pages(job_ids):
             with redis_errors(self.settings):
-                queued = self._ledger.requeue_many(page, codes=codes)
-                self._sender.send(queued)
-            again += [job_id for job_id, _ in queued]
+                again += self._ledger.requeue_many(page, codes=codes)
         return again
 
     def dead_letters(self, *, limit: int = 1000) -> list[DeadLetter]:

@@ -1,4 +1,4 @@
-"""Submitting jobs: their documents in the ledger, their masks spilled where they are too large, their messages sent."""
+"""Submitting jobs: their documents in the ledger, their masks spilled where they are too large."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from maskscore.broker import Sender, redis_errors
+from maskscore.broker import redis_errors
 from maskscore.client.content_id import digest_of
 from maskscore.errors import JobConflict, PayloadTooLarge, QueueFull, TooManyBatches
-from maskscore.ledger import Ledger, Submission, Submitted
+from maskscore.ledger import Ledger, Submission, Submitted, TenantLimits
 from maskscore.observability import open_tracing
 from maskscore.schema import Job, MasksRef, pack
 from maskscore.settings import ClientSettings
@@ -22,10 +22,9 @@ __all__ = ["Submitter"]
 class Submitter:
     """Submits a page of jobs at a time."""
 
-    def __init__(self, settings: ClientSettings, ledger: Ledger, sender: Sender, objects: Objects) -> None:
+    def __init__(self, settings: ClientSettings, ledger: Ledger, objects: Objects) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._sender = sender
         self._objects = objects
 
     def __call__(
@@ -52,8 +51,7 @@ class Submitter:
     def _send(self, jobs: list[Job], submissions: list[Submission], batch_id: str | None, retry_failed: bool) -> None:
         with redis_errors(self._settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self._settings.queue_limit)
-            pairs = list(zip(jobs, outcomes, strict=True))
-            self._sender.send((job.job_id, job.priority) for job, outcome in pairs if outcome is Submitted.WAITING)
+        pairs = list(zip(jobs, outcomes, strict=True))
         conflicts = [job.job_id for job, outcome in pairs if outcome is Submitted.CONFLICT]
         if conflicts:
             raise JobConflict(
@@ -66,18 +64,27 @@ class Submitter:
                 f"Job {', '.join(crowded[:5])} is in as many batches as a job may be, and did not join {batch_id}. "
                 "Give the job a new id, or read its result under its id."
             )
-        if Submitted.FULL in outcomes:
-            self._raise_full(batch_id)
+        for job, outcome in pairs:
+            if outcome in (Submitted.FULL, Submitted.TENANT_FULL):
+                self._raise_full(job, batch_id, of_tenant=outcome is Submitted.TENANT_FULL)
         if retry_failed:
             known = [job.job_id for job, outcome in pairs if outcome is Submitted.KNOWN]
             with redis_errors(self._settings):
-                self._sender.send(self._ledger.requeue_many(known))
+                self._ledger.requeue_many(known)
 
-    def _raise_full(self, batch_id: str | None) -> None:
+    def _raise_full(self, job: Job, batch_id: str | None, *, of_tenant: bool) -> None:
         with redis_errors(self._settings):
-            backlog = self._ledger.backlog()
+            backlog, limits = self._ledger.backlog(), self._ledger.tenants() if of_tenant else {}
         depth = backlog.waiting + backlog.delayed
         again = f"these jobs again under the batch {batch_id}" if batch_id else "again"
+        if of_tenant:
+            tenant = job.tenant or batch_id or ""
+            most = limits.get(tenant, TenantLimits()).most_queued
+            raise QueueFull(
+                f"The tenant {tenant!r} has as many jobs queued as it may, which is {most}. Submit {again} when there "
+                "are fewer; nothing is doubled.",
+                depth=depth,
+            )
         raise QueueFull(
             f"{depth:,} jobs are queued, and MASKSCORE_QUEUE_LIMIT is {self._settings.queue_limit:,}. Submit {again} "
             "when there are fewer; nothing is doubled.",
@@ -85,11 +92,18 @@ class Submitter:
         )
 
     def _submission(self, job: Job, batch_id: str | None, traceparent: str | None) -> Submission:
-        document = pack(job)
+        document = pack(job, preset=True)
         if len(document) > self._settings.max_document_bytes:
-            document = pack(self._spill(job, len(document)))
+            document = pack(self._spill(job, len(document)), preset=True)
         return Submission(
-            job.job_id, document, digest_of(job), batch_id, job.priority, job.expires_in, traceparent=traceparent
+            job.job_id,
+            document,
+            digest_of(job),
+            batch_id,
+            job.priority,
+            job.expires_in,
+            traceparent=traceparent,
+            tenant=job.tenant,
         )
 
     def _spill(self, job: Job, size: int) -> Job:

@@ -43,7 +43,7 @@ class Client(JobClient):
     def __init__(self, settings: ClientSettings | None = None, **overrides: Any) -> None:
         super().__init__(settings, **overrides)
         self._batches = BatchLedger(self._redis, namespace=self.settings.namespace)
-        self._submit = Submitter(self.settings, self._ledger, self._sender, self.objects)
+        self._submit = Submitter(self.settings, self._ledger, self.objects)
 
     def batch(self, batch_id: str) -> Batch:
         """Return a batch submitted before, perhaps by another process. Asks nothing yet."""

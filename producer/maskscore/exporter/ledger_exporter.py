@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from maskscore.broker import Sender, connect, make_app, public_url, queue_keys, redis_reason, refuse_cluster
+from maskscore.broker import connect, public_url, redis_reason, refuse_cluster
 from maskscore.errors import FailureCode
 from maskscore.exporter.http_endpoint import Endpoint
 from maskscore.exporter.prometheus import counter_family, gauge_family, new_registry, sweep_counters
@@ -51,17 +51,8 @@ def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Calla
         client = stack.enter_context(connect(settings))
         refuse_cluster(client, settings)
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
-        app = make_app(settings)
-        stack.callback(app.close)
         name = f"exporter-{socket.gethostname()}-{os.getpid()}"
-        sweeper = Sweeper(
-            ledger,
-            Sender(app),
-            settings,
-            name=name,
-            queue_keys=queue_keys(app, settings.namespace),
-            on_sweep=sweep_counters(registry),
-        )
+        sweeper = Sweeper(ledger, settings, name=name, on_sweep=sweep_counters(registry))
         registry.register(LedgerCollector(settings))
         probe = {"/healthz": lambda: None if sweeper.alive else "the sweeper has ended"}
         endpoint = Endpoint(settings.http_host, settings.http_port or DEFAULT_PORT, registry, probe)

@@ -16,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from maskscore.ledger import SweepResult
-from maskscore.observability.metrics import SWEEPER_LAPSED, SWEEPER_POISONED, SWEEPER_STRANDED, SWEEPER_STRAYS, Metric
+from maskscore.observability.metrics import SWEEPER_LAPSED, SWEEPER_MISSING, SWEEPER_POISONED, SWEEPER_STRAYS, Metric
 
 __all__ = ["counter", "counter_family", "gauge", "gauge_family", "histogram", "new_registry", "sweep_counters"]
 
@@ -61,13 +61,13 @@ def sweep_counters(registry: CollectorRegistry) -> Callable[[SweepResult], None]
     """Return a function that counts what the sweeper's rounds changed, for its ``on_sweep``."""
     lapsed = counter(SWEEPER_LAPSED, registry)
     poisoned = counter(SWEEPER_POISONED, registry)
-    stranded = counter(SWEEPER_STRANDED, registry)
+    missing = counter(SWEEPER_MISSING, registry)
     strays = counter(SWEEPER_STRAYS, registry)
 
     def count(swept: SweepResult) -> None:
         lapsed.inc(swept.lapsed)
         poisoned.inc(swept.poisoned)
-        stranded.inc(swept.stranded)
+        missing.inc(swept.missing)
         strays.inc(len(swept.strays))
 
     return count

@@ -1,6 +1,6 @@
 """The ledger: what guarantees that an accepted job ends visibly, whatever is killed, restarted or cut off.
 
-Celery delivers job ids; the ledger decides. Each transition is one Lua script in this folder, so that it happens whole
+Celery delivers tickets; the ledger decides. Each transition is one Lua script in this folder, so that it happens whole
 or not at all, by Redis's clock alone:
 
     submit ──▶ waiting ──claim──▶ running ──finish──▶ succeeded | failed | cancelled
@@ -9,9 +9,13 @@ or not at all, by Redis's clock alone:
                 │ ╰─────sweep─────────╯ the lease has lapsed: waiting again, or failed (poisoned) after the last attempt
                 ╰─claimed or swept too late──▶ expired
 
-``waiting`` (one set per lane of the queue, scored by when the job's message was sent), ``running`` (by the end of the
-lease) and ``delayed`` (by the time due) are sorted sets; a job is in exactly one of them until it ends. ``dead`` lists
-the failed jobs whose input may be fine. Documents and results are opaque bytes here.
+A ticket is a message in Celery's queue, one for each job that begins to wait. It names none: whoever takes it claims
+the next job. So a ticket that is lost is made good by counting (the sweeper does), and one too many finds nothing.
+
+Waiting jobs lie in a sorted set per priority, model and tenant (``queue:…``), by a number that only grows; ``turns:…``
+holds the tenants that have any, by their next turn, and ``suspects:…`` those that have ended a worker. ``running`` (by
+the end of the lease) and ``delayed`` (by the time due) are sorted sets, too; a job is in exactly one of them until it
+ends. ``dead`` lists the failed jobs whose input may be fine. Documents and results are opaque bytes here.
 
 What is due when goes by a clock that never goes back (``transition.lua``), also where Redis's own does. What a script
 finds in these keys that the ledger did not write is put aside and reported (:class:`Stray`); it stops nothing.
@@ -33,6 +37,8 @@ from maskscore.ledger.records import (
     Submission,
     Submitted,
     SweepResult,
+    TenantLimits,
+    Unclaimed,
 )
 from maskscore.ledger.sweeper import Sweeper
 from maskscore.ledger.transitions import Ledger, new_token
@@ -65,6 +71,8 @@ __all__ = [
     "Submitted",
     "SweepResult",
     "Sweeper",
+    "TenantLimits",
+    "Unclaimed",
     "WorkerHeartbeat",
     "WorkerRegistry",
     "WorkerReport",

@@ -10,7 +10,6 @@ from typing import Any
 
 import redis
 
-from maskscore.broker import LANES
 from maskscore.errors import JobNotFound
 from maskscore.ledger.records import (
     Backlog,
@@ -19,8 +18,10 @@ from maskscore.ledger.records import (
     JobStatus,
     Reason,
     Stray,
+    TenantLimits,
     from_milliseconds,
 )
+from maskscore.ledger.scripts import Scripts
 from maskscore.schema import Failure, JobState
 
 __all__ = ["LedgerReader", "job_state", "no_such_record", "parse_stray"]
@@ -30,6 +31,8 @@ _ENDED_WITHOUT_RESULT = {
     JobState.CANCELLED: Failure(code="cancelled", message="The job was cancelled by its submitter."),
     JobState.EXPIRED: Failure(code="expired", message="The job was still queued when its `expires_in` had passed."),
 }
+# As a whole, or in pieces: see `submit.lua`.
+_DOCUMENT_FIELDS = ("document", *(f"d{number}" for number in range(1, 10)))
 _STATUS_FIELDS = (
     "state",
     "attempts",
@@ -50,9 +53,10 @@ class LedgerReader:
     Parameters: see there. Every method raises :class:`redis.RedisError` when Redis does not answer.
     """
 
-    def __init__(self, client: redis.Redis, *, namespace: str) -> None:
+    def __init__(self, client: redis.Redis, *, namespace: str, ttl_s: float) -> None:
         self._redis: Any = client
         self._namespace = namespace
+        self._script = Scripts(client, namespace=namespace, ttl_ms=int(ttl_s * 1000))
 
     def statuses(self, job_ids: Iterable[str]) -> list[JobStatus | None]:
         """Return where the jobs are, in one round trip; ``None`` for unknown ones."""
@@ -98,8 +102,9 @@ class LedgerReader:
     def documents(self, job_ids: Sequence[str]) -> list[bytes]:
         """Return the jobs' documents, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
         documents = []
-        for job_id, (document,) in zip(job_ids, self._rows(job_ids, ["document"]), strict=True):
-            if document is None:
+        for job_id, parts in zip(job_ids, self._rows(job_ids, _DOCUMENT_FIELDS), strict=True):
+            document = b"".join(part for part in parts if part is not None)
+            if not document:
                 raise no_such_record(job_id)
             documents.append(document)
         return documents
@@ -127,20 +132,13 @@ class LedgerReader:
 
     def backlog(self) -> Backlog:
         """Count the jobs that have not ended, and the dead letters."""
-        waiting_keys = [f"{self._namespace}:waiting:{lane}" for lane in LANES]
-        with self._redis.pipeline(transaction=True) as pipeline:
-            for key in (*waiting_keys, *(f"{self._namespace}:{name}" for name in ("running", "delayed", "dead"))):
-                pipeline.zcard(key)
-            for key in waiting_keys:
-                pipeline.zrange(key, 0, 0, withscores=True)
-            # Where the ledger's clock is, see `transition.lua`.
-            pipeline.hget(f"{self._namespace}:clock", "ahead")
-            pipeline.time()
-            *answers, ahead, (seconds, micros) = pipeline.execute()
-        oldest = [first[0][1] for first in answers[len(LANES) + 3 :] if first]
-        age = seconds + micros / 1e6 + (float(ahead or 0) - min(oldest)) / 1000 if oldest else 0.0
-        running, delayed, dead = answers[len(LANES) : len(LANES) + 3]
-        return Backlog(sum(answers[: len(LANES)]), running, delayed, dead, max(0.0, age))
+        waiting, running, delayed, dead, oldest_ms = self._script("backlog")
+        return Backlog(waiting, running, delayed, dead, oldest_waiting_s=max(0.0, oldest_ms / 1000))
+
+    def tenants(self) -> dict[str, TenantLimits]:
+        """Return the tenants whose weight or limits were set."""
+        stored = self._redis.hgetall(f"{self._namespace}:tenants")
+        return {name.decode(): TenantLimits(**json.loads(text)) for name, text in stored.items()}
 
     def strays(self) -> list[Stray]:
         """Return what was put aside in the last 7 days, oldest first: 100 at most, and what is not logged yet."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
-from maskscore.broker import Lane
+from maskscore.broker import DEFAULT_MODEL
 from maskscore.schema import Failure, JobState, Priority
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "Submission",
     "Submitted",
     "SweepResult",
+    "TenantLimits",
+    "Unclaimed",
     "from_milliseconds",
 ]
 
@@ -39,7 +41,8 @@ class Submission:
 
     ``traceparent`` (W3C Trace Context) is of the span that submits it; the first submit's is kept. ``replaces`` says
     which job of this id another document replaces, to run anew: one that has ended without a result (``failed``), any
-    that has ended (``ended``), or none.
+    that has ended (``ended``), or none. ``tenant`` is who shares the workers with others by turns; ``None``: the
+    batch. ``model`` is the one whose workers take the job.
     """
 
     job_id: str
@@ -50,21 +53,46 @@ class Submission:
     expires_in_s: float | None
     traceparent: str | None = None
     replaces: Literal["failed", "ended"] | None = None
+    tenant: str | None = None
+    model: str = DEFAULT_MODEL
 
 
 class Submitted(StrEnum):
     """What became of a submission."""
 
     WAITING = "waiting"
-    """It waits, and needs a message in the queue."""
+    """It waits in the queue."""
     KNOWN = "known"
     """It was submitted before and needs nothing."""
     CONFLICT = "conflict"
     """Another document has this id; nothing was changed."""
     FULL = "full"
     """The queue holds as many jobs as it may; nothing was changed."""
+    TENANT_FULL = "tenant"
+    """Its tenant has as many jobs queued as it may; nothing was changed."""
     IN_TOO_MANY_BATCHES = "batches"
     """The job is in as many batches as it may be; it did not join another one."""
+
+
+class Unclaimed(StrEnum):
+    """Why a worker was given no job."""
+
+    EMPTY = "empty"
+    """None waits that it may run."""
+    SUSPECT = "suspect"
+    """Next is one that may end its worker: ask again when nothing else runs in the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """What is set for a tenant: turns it gets for each of another's, and the most jobs queued and running at a time.
+
+    The queue's limit counts jobs that wait.
+    """
+
+    weight: float = 1.0
+    most_queued: int | None = None
+    most_running: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +163,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The number of jobs in each state, and how long the oldest message in the queue has been there, in seconds."""
+    """The number of jobs in each state, and how long the one that has waited longest has waited, in seconds."""
 
     waiting: int
     running: int
@@ -162,10 +190,10 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What one round of the sweeper changed, and which jobs need a message; ``held`` is false where
-    another process sweeps.
+    """What one round of the sweeper changed; ``held`` is false where another process sweeps.
 
-    ``strays`` were put aside since the last round, by whatever script met them.
+    ``missing`` tickets were sent; ``more``: there is more to do at once. ``strays`` were put aside since the last
+    round, by whatever script met them.
     """
 
     held: bool
@@ -173,8 +201,8 @@ class SweepResult:
     poisoned: int = 0
     due: int = 0
     expired: int = 0
-    stranded: int = 0
-    messages: list[tuple[str, Lane]] = field(default_factory=list)
+    missing: int = 0
+    more: bool = False
     strays: list[Stray] = field(default_factory=list)
 
 

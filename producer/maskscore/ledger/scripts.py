@@ -1,4 +1,4 @@
-"""The Lua scripts of the folder `lua`, each with `transition.lua` inside, ready to be called."""
+"""The Lua scripts of the folder `lua`, each with a ticket's text and `transition.lua` inside, ready to be called."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from importlib import resources
 from typing import Any
 
 import redis
+
+from maskscore.broker import TICKET
 
 __all__ = ["Scripts"]
 
@@ -48,4 +50,6 @@ def _text(name: str) -> str:
     folder = resources.files(__package__) / "lua"
     # The first line, with its flags, must stay the first.
     flags, body = folder.joinpath(f"{name}.lua").read_text("utf-8").split("\n", 1)
-    return "\n".join([flags, folder.joinpath("transition.lua").read_text("utf-8"), body])
+    return "\n".join(
+        [flags, f"local TICKET = [=[{TICKET}]=]", folder.joinpath("transition.lua").read_text("utf-8"), body]
+    )

@@ -1,15 +1,13 @@
-"""The sweeper: handles lapsed leases, due retries and expiries in the ledger, and sends messages that were lost."""
+"""The sweeper: handles lapsed leases, due retries and expiries in the ledger, and sends missing tickets."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import redis
 
-from maskscore.broker import Sender
-from maskscore.errors import ServiceUnavailable
 from maskscore.ledger.records import SweepResult
 from maskscore.ledger.transitions import Ledger
 from maskscore.settings import WorkerSettings
@@ -21,7 +19,7 @@ log = logging.getLogger(__name__)
 _EVERY_S = 1.0
 _AFTER_FAULT_S = 5.0
 _LOCK_S = 5.0
-_PAGE = 200
+_PAGE = 500
 _SHOWN = 20
 
 
@@ -31,8 +29,6 @@ class Sweeper:
     Parameters
     ----------
     ledger: of the namespace that is swept.
-    sender: puts messages into its queue; closed with the thread.
-    queue_keys: the Redis lists that hold its queue's messages.
     name: of this process; the lock is held under it.
     on_sweep: called with what each round changed.
     """
@@ -40,19 +36,15 @@ class Sweeper:
     def __init__(
         self,
         ledger: Ledger,
-        sender: Sender,
         settings: WorkerSettings,
         *,
         name: str,
-        queue_keys: Sequence[str],
         on_sweep: Callable[[SweepResult], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
-        self._sender = sender
         self._settings = settings
         self._name = name
         self._on_sweep = on_sweep
-        self._queue_keys = list(queue_keys)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -64,7 +56,6 @@ class Sweeper:
         """Stop the thread. The lock lapses by itself."""
         self._closing.set()
         self._thread.join()
-        self._sender.close()
 
     @property
     def alive(self) -> bool:
@@ -72,29 +63,26 @@ class Sweeper:
         return self._thread.is_alive()
 
     def sweep(self) -> SweepResult:
-        """Do one round. Raises :class:`redis.RedisError` or :class:`~maskscore.errors.ServiceUnavailable`."""
+        """Do one round. Raises :class:`redis.RedisError`."""
         swept = self._ledger.sweep(
             sweeper=self._name,
             lock_s=_LOCK_S,
             max_attempts=self._settings.max_attempts,
-            stranded_after_s=self._settings.stranded_after_s,
-            queue_keys=self._queue_keys,
             limit=_PAGE,
         )
         self._on_sweep(swept)
-        if swept.lapsed or swept.stranded:
+        if swept.lapsed:
             log.warning(
-                "%d jobs had lost their worker (%d of them are given up), %d their message; they are sent again",
+                "%d jobs had lost their worker (%d of them are given up); the others are queued again",
                 swept.lapsed,
                 swept.poisoned,
-                swept.stranded,
             )
+        if swept.missing:
+            log.debug("%d tickets were missing", swept.missing)
         for stray in swept.strays[:_SHOWN]:
             log.warning("put aside, since the ledger did not write it: %s", stray)
         if len(swept.strays) > _SHOWN:
             log.warning("and %d more entries were put aside", len(swept.strays) - _SHOWN)
-        # What is not sent now, since the broker is away, counts as stranded later.
-        self._sender.send(swept.messages)
         return swept
 
     def _run(self) -> None:
@@ -102,11 +90,10 @@ class Sweeper:
         while not self._closing.wait(pause):
             pause = _EVERY_S
             try:
-                swept = self.sweep()
-                last_error = ""
-                if len(swept.messages) >= _PAGE:
+                if self.sweep().more:
                     pause = 0.05
-            except (redis.RedisError, ServiceUnavailable) as error:
+                last_error = ""
+            except redis.RedisError as error:
                 # The same error in every round would fill the log.
                 log.log(
                     logging.DEBUG if str(error) == last_error else logging.WARNING,

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from dataclasses import asdict
+from typing import Any
 
-import redis
-
-from maskscore.broker import (
-    Lane,
-)
+from maskscore.broker import DEFAULT_MODEL
 from maskscore.ledger.ledger_reader import LedgerReader, job_state, no_such_record, parse_stray
 from maskscore.ledger.records import (
     Claim,
     Submission,
     Submitted,
     SweepResult,
+    TenantLimits,
+    Unclaimed,
     from_milliseconds,
 )
-from maskscore.ledger.scripts import Scripts
 from maskscore.schema import Failure, JobState
 
 __all__ = ["Ledger"]
@@ -37,16 +36,12 @@ class Ledger(LedgerReader):
     Every method raises :class:`redis.RedisError` when Redis does not answer.
     """
 
-    def __init__(self, client: redis.Redis, *, namespace: str, ttl_s: float) -> None:
-        super().__init__(client, namespace=namespace)
-        self._script = Scripts(client, namespace=namespace, ttl_ms=int(ttl_s * 1000))
-
     def submit(self, submissions: Sequence[Submission], *, queue_limit: int | None = None) -> list[Submitted]:
         """Write down jobs, in one round trip, and return what became of each.
 
         A known id with the same document is the same job; where it brings another batch, it joins that one, too. One
-        that still waits gets another message, since its first submit may have died before sending it: a message too
-        many costs nothing. ``queue_limit`` is the most jobs that may be queued in the namespace.
+        that still waits gets another ticket: one too many costs nothing. ``queue_limit`` is the most jobs that may be
+        queued in the namespace.
         """
         answers = self._script.many(
             "submit",
@@ -61,25 +56,33 @@ class Ledger(LedgerReader):
                     "" if queue_limit is None else queue_limit,
                     job.traceparent or "",
                     job.replaces or "",
+                    job.tenant or "",
+                    job.model,
                 )
                 for job in submissions
             ],
         )
         return [_submitted(*answer) for answer in answers]
 
-    def claim(self, job_id: str, *, token: str, worker: str, lease_s: float, alone: bool = False) -> Claim | str:
-        """Take a job to run, or return why there is nothing to do.
+    def claim(
+        self, *, token: str, worker: str, lease_s: float, model: str = DEFAULT_MODEL, alone: bool = False
+    ) -> Claim | Unclaimed:
+        """Take the next job of a model to run, or return why there is none.
 
-        ``token`` is the caller's own for this attempt: asking again with it, after an answer that was lost, gives the
-        same claim. The reason is ``suspect`` for a job that may end its worker or break its device: it is given only
-        to a caller in whose process nothing else runs (``alone``). Otherwise it is ``unknown`` or the state it is in.
+        Next is the one of the highest priority; within it, of the tenant whose turn it is, by their weights; of it,
+        the oldest. ``token`` is the caller's own for this attempt: asking again with it, after an answer that was
+        lost, gives the same claim. ``Unclaimed.SUSPECT``: next is a job that may end its worker or break its device.
+        Such jobs are given only to a caller in whose process nothing else runs (``alone``), which is given no others.
         """
-        answer: list[Any] = self._script("claim", job_id, token, worker, int(lease_s * 1000), "1" if alone else "0")
+        arguments = (token, worker, int(lease_s * 1000), model, "1" if alone else "0")
+        answer: list[Any] = self._script("claim", *arguments)
+        while answer[0] == b"more":
+            answer = self._script("claim", *arguments)
         if answer[0] != b"claimed":
-            return str(answer[0].decode())
-        _, attempt, retries, now, submitted_at, document, trace = answer
+            return Unclaimed(answer[0].decode())
+        _, job_id, attempt, retries, now, submitted_at, trace, document = answer
         times = from_milliseconds(submitted_at), from_milliseconds(now)
-        return Claim(job_id, token, int(attempt), int(retries), document, *times, trace.decode() or None)
+        return Claim(job_id.decode(), token, int(attempt), int(retries), document, *times, trace.decode() or None)
 
     def renew(self, claims: Sequence[Claim], *, lease_s: float) -> list[str]:
         """Move the leases on; return for each ``renewed``, ``cancelled`` (stop soon) or ``lost`` (stop at once).
@@ -150,15 +153,15 @@ class Ledger(LedgerReader):
         )
         return answer.decode() or None
 
-    def release(self, claim: Claim, *, device_fault: str = "") -> Lane | None:
+    def release(self, claim: Claim, *, device_fault: str = "") -> bool:
         """Give a job back unfinished, which costs it no attempt; ``device_fault`` says how its worker's device broke.
 
         A job that three devices broke under is a suspect, and ``poisoned`` where the next breaks although it ran alone.
 
-        Returns the lane of the message that it needs; ``None`` where it needs none (it was cancelled, has expired or
-        is poisoned, or this attempt was not the current one any more).
+        Returns whether it waits for another worker now: not where it was cancelled, has expired or is poisoned, or
+        this attempt was not the current one any more.
         """
-        return _lane_if_waiting(*self._script("release", claim.job_id, claim.token, device_fault))
+        return bool(self._script("release", claim.job_id, claim.token, device_fault) == b"waiting")
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a job and return the state it is in now.
@@ -176,79 +179,57 @@ class Ledger(LedgerReader):
         answers = self._script.many("cancel", [(job_id,) for job_id in job_ids])
         return [job_state(after) if before else None for before, after in answers]
 
-    def requeue(self, job_id: str) -> tuple[JobState, Lane]:
+    def requeue(self, job_id: str) -> JobState:
         """Let a job that failed, was cancelled or expired wait again, with all its attempts and without an expiry.
 
-        Returns the state it was in before, and the lane of the message that it needs if that was an ended one
-        without a result; else nothing was changed. Raises :class:`~maskscore.errors.JobNotFound`.
+        Returns the state it was in before; where that was not an ended one without a result, nothing was changed.
+        Raises :class:`~maskscore.errors.JobNotFound`.
         """
-        before, lane, _ = self._script("requeue", job_id, "")
+        before, _ = self._script("requeue", job_id, "")
         if not before:
             raise no_such_record(job_id)
-        return job_state(before), cast(Lane, lane.decode())
+        return job_state(before)
 
-    def requeue_many(self, job_ids: Sequence[str], *, codes: Iterable[str] = ()) -> list[tuple[str, Lane]]:
+    def requeue_many(self, job_ids: Sequence[str], *, codes: Iterable[str] = ()) -> list[str]:
         """Let those of the jobs wait again that ended without a result, in one round trip.
 
-        With ``codes``, only those that ended with one of them. Returns the jobs that wait again, each with the lane
-        of the message that it needs; unknown ones are passed over.
+        With ``codes``, only those that ended with one of them. Returns the jobs that wait again; unknown ones are
+        passed over.
         """
         wanted = " ".join(codes)
         answers = self._script.many("requeue", [(job_id, wanted) for job_id in job_ids])
-        return [
-            (job_id, cast(Lane, lane.decode()))
-            for job_id, (_, lane, again) in zip(job_ids, answers, strict=True)
-            if again
-        ]
+        return [job_id for job_id, (_, again) in zip(job_ids, answers, strict=True) if again]
 
     def drop(self, job_id: str) -> bool:
         """Take a job off the list of dead letters; return whether it was there."""
         return bool(self._script("drop", job_id))
 
-    def sweep(
-        self,
-        *,
-        sweeper: str,
-        lock_s: float,
-        max_attempts: int,
-        stranded_after_s: float,
-        queue_keys: Sequence[str],
-        limit: int,
-    ) -> SweepResult:
-        """Handle lapsed leases, due retries, expiries and lost messages.
+    def sweep(self, *, sweeper: str, lock_s: float, max_attempts: int, limit: int) -> SweepResult:
+        """Handle lapsed leases, due retries and expiries, and send the tickets that are missing.
 
-        Only one ``sweeper`` at a time does it; the lock is its for ``lock_s`` seconds from its last round.
-        ``queue_keys`` are the Redis lists that hold the messages of each of the ``LANES``. At most ``limit`` jobs
-        per kind are handled in one round. The caller sends the messages; where it dies before, the jobs count as
-        stranded later.
+        Only one ``sweeper`` at a time does it; the lock is its for ``lock_s`` seconds from its last round. At most
+        ``limit`` jobs per kind are handled in one round.
         """
-        held, *rest = self._script(
-            "sweep", sweeper, int(lock_s * 1000), limit, max_attempts, int(stranded_after_s * 1000), *queue_keys
-        )
+        held, *rest = self._script("sweep", sweeper, int(lock_s * 1000), limit, max_attempts)
         if not held:
             return SweepResult(held=False)
-        lapsed, poisoned, due, expired, stranded, notes = rest[:6]
-        texts = [text.decode() for text in rest[6:]]
-        messages = [(job_id, cast(Lane, name)) for job_id, name in zip(texts[::2], texts[1::2], strict=True)]
-        return SweepResult(
-            True, lapsed, poisoned, due, expired, stranded, messages, [parse_stray(note) for note in notes]
-        )
+        lapsed, poisoned, due, expired, missing, more, notes = rest
+        strays = [parse_stray(note) for note in notes]
+        return SweepResult(True, lapsed, poisoned, due, expired, missing, bool(more), strays)
 
-    def resend(self, job_id: str) -> Lane | None:
-        """Let a job whose message was taken, but which was not begun, wait again.
-
-        Returns the lane of the message that it needs; ``None`` where it does not wait any more.
-        """
-        return _lane_if_waiting(*self._script("resend", job_id))
+    def set_tenant(self, tenant: str, limits: TenantLimits) -> None:
+        """Set a tenant's weight and limits; the defaults take it off the list of those that have any."""
+        key = f"{self._namespace}:tenants"
+        if limits == TenantLimits():
+            self._redis.hdel(key, tenant)
+        else:
+            given = {name: value for name, value in asdict(limits).items() if value is not None}
+            self._redis.hset(key, tenant, json.dumps(given))
 
 
 def new_token() -> str:
     """Return a token for one attempt."""
     return uuid.uuid4().hex
-
-
-def _lane_if_waiting(state: bytes, lane: bytes) -> Lane | None:
-    return cast(Lane, lane.decode()) if state == b"waiting" else None
 
 
 def _submitted(answer: bytes, state: bytes | int) -> Submitted:

@@ -70,7 +70,7 @@ OLDEST_WAITING: Final = Metric(
     "maskscore_oldest_waiting_seconds",
     "gauge",
     "exporter",
-    "Age of the oldest message in the queue; 0 when no job waits.",
+    "Age of the oldest waiting job; 0 when no job waits.",
 )
 WORKERS: Final = Metric(
     "maskscore_workers", "gauge", "exporter", "Workers that are taking jobs or draining, by their recent reports."
@@ -176,8 +176,11 @@ SWEEPER_POISONED: Final = Metric(
     "both",
     "Jobs that were given up as `poisoned` when a lease lapsed.",
 )
-SWEEPER_STRANDED: Final = Metric(
-    "maskscore_keeper_stranded_total", "counter", "both", "Jobs whose lost message was sent again."
+SWEEPER_MISSING: Final = Metric(
+    "maskscore_keeper_stranded_total",
+    "counter",
+    "both",
+    "Tickets that the sweeper sent, since fewer were queued than jobs: they were lost, or busy workers hold them.",
 )
 SWEEPER_STRAYS: Final = Metric(
     "maskscore_keeper_strays_total",
@@ -233,7 +236,7 @@ METRICS: Final = (
     MODEL_INFO,
     SWEEPER_LAPSED,
     SWEEPER_POISONED,
-    SWEEPER_STRANDED,
+    SWEEPER_MISSING,
     SWEEPER_STRAYS,
     MESSAGES_REJECTED,
     GATEWAY_REQUESTS,

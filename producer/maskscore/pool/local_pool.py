@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from maskscore.broker import Sender, connect, make_app, queue_keys, refuse_cluster
+from maskscore.broker import connect, refuse_cluster
 from maskscore.ledger import Ledger, Sweeper
 from maskscore.pool.backlog_observer import BacklogObserver
 from maskscore.pool.scaling import PoolLimits
@@ -33,10 +33,9 @@ def run_pool(settings: WorkerSettings, slots: Sequence[WorkerSlot], limits: Pool
         refuse_cluster(client, settings)
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         observer = BacklogObserver(ledger, every_s=every_s, keep_s=limits.cool_down_s)
-        # Without a worker, no other process sends the messages of jobs that are due again or were given back.
-        app = make_app(settings)
+        # Without a worker, no other process queues the jobs that are due again or have lost their worker.
         name = f"{socket.gethostname()}-{os.getpid()}-pool"
-        sweeper = Sweeper(ledger, Sender(app), settings, name=name, queue_keys=queue_keys(app, settings.namespace))
+        sweeper = Sweeper(ledger, settings, name=name)
         for thread in (observer, sweeper):
             thread.start()
             stack.callback(thread.close)

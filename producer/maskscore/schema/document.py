@@ -22,6 +22,20 @@ _LARGEST_RATIO: Final = 1032
 _MOST_FIELDS: Final = 100
 
 
+# A part of the format of what lies in Redis: it never changes.
+_PRESET: Final = (
+    b'"priority":"high""priority":"low""prompts":{"name":"","positive":[""],"negative":[""],"neutral":['
+    b'"frame":"""method":"cosine""treatment":"raw_crop""treatment":"soft_mask""format":"file://https://'
+    b'.png.webp.npz.masks.json"masks":[{"id":"0","segmentation":{"size":[1024,1024],"counts":""}},{"id":"1",'
+    b'"predicted_iou":0.9,"stability_score":0.9}],'
+    b'{"version":1,"job_id":"content-","batch_id":null,"image":{"uri":"s3://images/.jpg","etag":null,"version_id":null,'
+    b'"orientation":"auto"},"masks":{"uri":"s3://masks/.json","etag":null,"image_id":null},"options":{'
+    b'"prompts":"default","treatment":"original","alpha":0.4,"method":"softmax","thresholds":{"reject_neg_sum":0.5,'
+    b'"strong_pos_sum":0.7,"strong_neg_sum":0.2,"accept_pos_sum":0.4},"min_area":1,"split_components":false,"top_k":0,'
+    b'"embeddings":false},"priority":"normal","expires_in":null,"result_uri":null}'
+)
+
+
 class Document(BaseModel):
     """Base of the contract's models: unknown fields are an error, instances do not change."""
 
@@ -54,9 +68,16 @@ def explain(error: ValidationError, *, limit: int = 3) -> str:
     return "; ".join(parts)
 
 
-def pack(document: Document) -> bytes:
-    """Return the document as zlib-compressed JSON: how documents and results lie in Redis."""
-    return zlib.compress(document.model_dump_json().encode(), level=1)
+def pack(document: Document, *, preset: bool = False) -> bytes:
+    """Return the document as zlib-compressed JSON: how documents and results lie in Redis.
+
+    With ``preset``, zlib begins with what job documents have in common (RFC 1950, FDICT), so that a short one takes a
+    third of the bytes; release 0 cannot read it.
+    """
+    if not preset:
+        return zlib.compress(document.model_dump_json().encode(), level=1)
+    deflate = zlib.compressobj(level=6, zdict=_PRESET)
+    return deflate.compress(document.model_dump_json().encode()) + deflate.flush()
 
 
 def unpack(data: bytes, *, max_bytes: int = 64 * MIB) -> bytes:
@@ -67,7 +88,7 @@ def unpack(data: bytes, *, max_bytes: int = 64 * MIB) -> bytes:
     """
     if len(data) * _LARGEST_RATIO > max_bytes:
         _check_unpacked_size(data, max_bytes)
-    inflate = zlib.decompressobj()
+    inflate = zlib.decompressobj(zdict=_PRESET)
     try:
         document = inflate.decompress(data)
     except zlib.error as error:
@@ -79,7 +100,7 @@ def unpack(data: bytes, *, max_bytes: int = 64 * MIB) -> bytes:
 
 
 def _check_unpacked_size(data: bytes, max_bytes: int) -> None:
-    inflate = zlib.decompressobj()
+    inflate = zlib.decompressobj(zdict=_PRESET)
     size = 0
     try:
         while piece := inflate.decompress(data, MIB):

@@ -216,8 +216,10 @@ class Job(Document):
     """One image and its masks, to be scored together.
 
     ``job_id`` is made here, by the caller's side, so that a submit repeated after a lost answer is the same job.
-    ``expires_in`` (seconds) ends a job that is still queued then. ``result_uri`` (``s3://bucket/prefix/`` or
-    ``s3://bucket/key.json``) stores the result as an object; without it the result is kept in Redis.
+    ``tenant`` is who the job is run for: jobs of one priority are taken from the tenants by turns, from each the oldest
+    first; without one, the batch is the tenant. ``expires_in`` (seconds) ends a job that is still queued then.
+    ``result_uri`` (``s3://bucket/prefix/`` or ``s3://bucket/key.json``) stores the result as an object; without it the
+    result is kept in Redis.
 
     Raises :class:`pydantic.ValidationError` for unknown fields, bad values and duplicate mask ids.
     """
@@ -235,6 +237,8 @@ class Job(Document):
     ]
     options: ScoringOptions = ScoringOptions()
     priority: Priority = "normal"
+    # Documents without one stay byte for byte what earlier releases write and read.
+    tenant: JobId | None = Field(None, exclude_if=lambda name: name is None)
     expires_in: float | None = Field(None, gt=0, le=_LONGEST_S, allow_inf_nan=False)
     result_uri: Uri | None = None
 

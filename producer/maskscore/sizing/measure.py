@@ -18,7 +18,7 @@ import redis
 from maskscore.broker import connect
 from maskscore.client import Client
 from maskscore.devstack import RedisServer
-from maskscore.ledger import Ledger, new_token
+from maskscore.ledger import Claim, Ledger, new_token
 from maskscore.prompts import load_builtin
 from maskscore.schema import (
     RLE,
@@ -81,8 +81,8 @@ def _fill(url: str, count: int, masks: int, *, inline: bool) -> dict[str, float]
         document = b""
         for job in jobs:
             result = _result(job, masks, prompts, rng)
-            claim = ledger.claim(job.job_id, token=new_token(), worker="gpu-node-17-12345", lease_s=600)
-            assert not isinstance(claim, str), claim
+            claim = ledger.claim(token=new_token(), worker="gpu-node-17-12345", lease_s=600)
+            assert isinstance(claim, Claim), claim
             document = result.model_dump_json().encode()
             if kind == "stored":
                 ledger.finish(claim, result=pack(result))

@@ -1,11 +1,12 @@
-"""From a message of the queue to a job's outcome: gate, claim, lease, attempt, metrics, trace."""
+"""From a ticket of the queue to a job's outcome: gate, claim, lease, attempt, metrics, trace."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from maskscore.ledger import Claim, Ledger, new_token
+from maskscore.ledger import Claim, Ledger, Unclaimed, new_token
 from maskscore.observability import Tracing, job_id_logged
 from maskscore.settings import WorkerSettings
 from maskscore_worker.jobs.attempt import Attempts, Recorded, until_redis_answers
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """Runs the jobs whose messages come in; any thread may call :meth:`run`."""
+    """Runs a job for each ticket that comes in; any thread may call :meth:`run`."""
 
     def __init__(
         self,
@@ -46,55 +47,59 @@ class JobRunner:
         self._metrics = metrics
         self._tracing = tracing
         self._attempts = Attempts(settings, ledger, shutdown, faults, pipeline)
-        self.messages = 0
-        """Messages that came in, whatever became of them."""
+        self.tickets = 0
+        """Tickets that came in, whatever became of them."""
 
-    def run(self, job_id: str) -> None:
-        """Claim the job, unless there is nothing to do for it here, and bring it to an outcome."""
-        self.messages += 1
-        token = new_token()
+    def run(self, began: Callable[[str], None] = lambda _: None) -> str:
+        """Claim the next job, if there is one, and bring it to an outcome; return a line on what was done.
+
+        ``began`` is called with the job's id.
+        """
+        self.tickets += 1
         self._faults.wait()
-        with job_id_logged(job_id):
+        while True:
             with self._gate.shared():
-                answer = self._claim_and_run(job_id, token, alone=False)
-            if answer != "suspect":
-                return
-            log.info("job %s is run alone, since attempts of it ended with their worker or its device", job_id)
+                done = self._claim_and_run(began, alone=False)
+            if done is not Unclaimed.SUSPECT:
+                return done
             with self._gate.exclusive():
-                self._claim_and_run(job_id, token, alone=True)
+                done = self._claim_and_run(began, alone=True)
+            # Another worker may have been alone before.
+            if done is not Unclaimed.EMPTY:
+                return done
 
-    def _claim_and_run(self, job_id: str, token: str, *, alone: bool) -> str:
-        """Return the ledger's answer where it gave no claim, else ``done``."""
-        timer = StageTimer()
-        with ExitStack() as lease:
+    def _claim_and_run(self, began: Callable[[str], None], *, alone: bool) -> str:
+        timer, token = StageTimer(), new_token()
+        with ExitStack() as stack:
             with self._shutdown.claiming():
                 if self._shutdown.draining or self._pipeline.device_check.reason is not None:
-                    self._shutdown.pass_on(job_id)
-                    return "draining"
+                    # The sweeper counts, and sends another ticket.
+                    return "no job: this worker ends"
                 with timer.stage("claim"):
                     claim = until_redis_answers(
                         lambda: self._ledger.claim(
-                            job_id,
-                            token=token,
-                            worker=self._pipeline.worker,
-                            lease_s=self._settings.lease_s,
-                            alone=alone,
+                            token=token, worker=self._pipeline.worker, lease_s=self._settings.lease_s, alone=alone
                         ),
-                        f"claim job {job_id}",
+                        "claim a job",
                         self._shutdown,
                     )
-                if isinstance(claim, str):
-                    log.debug("job %s: nothing to do: %s", job_id, claim)
+                if isinstance(claim, Unclaimed):
                     return claim
                 self._metrics.claimed(claim)
-                holder = lease.enter_context(self._leases.hold(claim))
+                stack.enter_context(job_id_logged(claim.job_id))
+                holder = stack.enter_context(self._leases.hold(claim))
+            began(claim.job_id)
+            if alone:
+                log.info(
+                    "job %s is run alone, since attempts of it ended with their worker or its device", claim.job_id
+                )
             recorded = self._attempts.run(claim, holder, timer)
         self._metrics.ended(recorded.outcome, recorded.code, timer)
         if recorded.skipped is not None:
             self._metrics.scored(recorded.skipped, recorded.scored)
         if self._tracing:
             self._trace(self._tracing, claim, recorded, timer)
-        return "done"
+        return f"job {claim.job_id} {recorded.outcome}{f': {recorded.code}' if recorded.code else ''}"
 
     def _trace(self, tracing: Tracing, claim: Claim, recorded: Recorded, timer: StageTimer) -> None:
         tracing.attempt(

@@ -21,11 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import redis
 from celery.worker import state as celery_state
 
-from maskscore.broker import Lane
-from maskscore.errors import ServiceUnavailable
 from maskscore.ledger import Claim, Ledger
 from maskscore_worker.jobs.leases import Leases
 
@@ -39,7 +36,6 @@ class Shutdown:
 
     Parameters
     ----------
-    send: puts a message for a job into the queue; raises :class:`~maskscore.errors.ServiceUnavailable`.
     grace_s: seconds between the first request and the release of what still runs.
     claim_timeout_s: seconds that a broken device waits for claims that are under way.
     ready_file: removed before the process ends.
@@ -50,7 +46,6 @@ class Shutdown:
         self,
         ledger: Ledger,
         leases: Leases,
-        send: Callable[[str, Lane], None],
         *,
         grace_s: float,
         claim_timeout_s: float,
@@ -59,7 +54,6 @@ class Shutdown:
     ) -> None:
         self._ledger = ledger
         self._leases = leases
-        self._send = send
         self._grace_s = grace_s
         self._claim_timeout_s = claim_timeout_s
         self._ready_file = ready_file
@@ -113,7 +107,7 @@ class Shutdown:
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
-        """Mark a job that is between its message and its lease: a broken device waits for that before it releases."""
+        """Mark a job that is between its ticket and its lease: a broken device waits for that before it releases."""
         with self._changed:
             self._claiming += 1
         try:
@@ -123,27 +117,14 @@ class Shutdown:
                 self._claiming -= 1
                 self._changed.notify_all()
 
-    def pass_on(self, job_id: str) -> None:
-        """Send the message of a job that was not begun again, for another worker."""
-        try:
-            lane = self._ledger.resend(job_id)
-            if lane is not None:
-                self._send(job_id, lane)
-        except (redis.RedisError, ServiceUnavailable) as error:
-            # It counts as stranded in a few seconds.
-            log.warning("the message of job %s could not be passed on: %s", job_id, error)
-
     def release(self, claim: Claim, *, device_fault: str = "") -> bool:
         """Give a job back at no cost of an attempt; return whether it waits for another worker now."""
         try:
-            lane = self._ledger.release(claim, device_fault=device_fault)
-            if lane is not None:
-                self._send(claim.job_id, lane)
+            return self._ledger.release(claim, device_fault=device_fault)
         except Exception as error:
-            # Its lease lapses, or its message counts as lost; the others need not wait for that.
+            # Its lease lapses; the others need not wait for that.
             log.warning("job %s could not be given back at once: %s", claim.job_id, error)
             return False
-        return lane is not None
 
     def release_all(self, *, device_fault: str = "") -> int:
         """Release every job in flight; return how many wait for another worker now.
@@ -161,7 +142,7 @@ class Shutdown:
         log.critical("the worker ends itself: %s", reason)
         released = self.release_all(device_fault=reason)
         with self._changed:
-            # New messages are passed on once the device is known to be broken.
+            # None is claimed once the device is known to be broken.
             claimed = self._changed.wait_for(lambda: not self._claiming, self._claim_timeout_s)
         if claimed:
             released += self.release_all(device_fault=reason)

@@ -20,9 +20,9 @@ __all__ = ["Observation", "StallDetector", "Watchdog", "WorkerObserver"]
 class Observation:
     """The state of the worker at one moment.
 
-    ``taken`` counts the messages that came in; ``room``: one more job could begin; ``oldest_start`` is when the oldest
+    ``taken`` counts the tickets that came in; ``room``: one more job could begin; ``oldest_start`` is when the oldest
     of the jobs that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue (``None``:
-    Redis did not answer), ``oldest_waiting_s`` is the age of the oldest one, and ``messages`` counts the messages in
+    Redis did not answer), ``oldest_waiting_s`` is the age of the oldest one, and ``tickets`` counts those in
     the queue: where there are none, jobs wait for the ledger's sweeper and not for this worker.
     """
 
@@ -32,7 +32,7 @@ class Observation:
     oldest_start: float | None
     waiting: int | None
     oldest_waiting_s: float
-    messages: int
+    tickets: int
 
 
 class StallDetector:
@@ -69,7 +69,7 @@ class StallDetector:
     def _should_take(self, seen: Observation) -> bool:
         """Whether jobs have waited for long although this worker could take one of the queue's messages."""
         waited_long = seen.waiting is not None and seen.waiting > 0 and seen.oldest_waiting_s > self._patience_s / 2
-        return waited_long and seen.messages > 0 and seen.room
+        return waited_long and seen.tickets > 0 and seen.room
 
 
 def _busy(seen: Observation) -> bool:
@@ -123,12 +123,12 @@ class Watchdog:
 
 @dataclass(frozen=True, slots=True)
 class WorkerObserver:
-    """Observes this worker; ``queued_messages`` counts the messages in the queue."""
+    """Observes this worker; ``queued_tickets`` counts the tickets in the queue."""
 
     concurrency: int
     batcher: Batcher
     ledger: Ledger
-    queued_messages: Callable[[], int]
+    queued_tickets: Callable[[], int]
     leases: Leases
     gate: ExclusiveGate
     runner: JobRunner
@@ -138,17 +138,17 @@ class WorkerObserver:
         """Return the present observation; it may take as long as Redis does not answer."""
         held = self.leases.held()
         try:
-            backlog, queued = self.ledger.backlog(), self.queued_messages()
+            backlog, queued = self.ledger.backlog(), self.queued_tickets()
         except redis.RedisError:
             backlog, queued = None, 0
         consumer = self.consumer()
         takes_jobs = consumer is None or not consumer.cancelled
         return Observation(
             batcher=self.batcher.stats(),
-            taken=self.runner.messages,
+            taken=self.runner.tickets,
             room=self.gate.is_open and len(held) < self.concurrency and takes_jobs,
             oldest_start=min((holder.started for holder in held if holder.computing), default=None),
             waiting=backlog.waiting if backlog else None,
             oldest_waiting_s=backlog.oldest_waiting_s if backlog else 0.0,
-            messages=queued,
+            tickets=queued,
         )

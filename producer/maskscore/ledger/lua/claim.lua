@@ -1,27 +1,111 @@
 #!lua flags=allow-oom
--- A worker takes a job: waiting -> running, attempts + 1, a new lease.
--- ARGV[3..]: token of this attempt, worker, lease_ms, '1' where nothing else runs in the worker's process
--- Returns 'claimed', attempts, retries, now, submitted_at, document, traceparent; or why it was not claimed:
--- 'unknown', 'suspect' (claim it again when nothing else runs), or the state it is in.
-local id, token = ARGV[2], ARGV[3]
-local job = load(id)
-if not job then return {'unknown'} end
--- Asked again, since the first answer was lost on its way.
-local again = job.state == 'running' and job.token == token
-if not again then
-  if job.state ~= 'waiting' then return {job.state} end
-  if job.expires_at and job.expires_at <= now then
-    move(job, 'expired')
-    return {'expired'}
+-- A worker takes the next job of its model: waiting -> running, attempts + 1, a new lease.
+-- ARGV[2..]: token of this attempt, worker, lease_ms, model, '1' where nothing else runs in the worker's process
+-- Returns 'claimed', id, attempts, retries, now, submitted_at, traceparent, and the parts of the document; or 'empty',
+-- or 'suspect' (claim again when nothing else runs), or 'more' (claim again: only what could not run was found).
+local token, worker, lease_ms, model, alone = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
+local MOST, TOKEN_MS = 100, 600000
+
+local function give(job)
+  move(job, 'running', now + lease_ms)
+  local f = redis.call('HMGET', job.key, 'submitted_at', 'traceparent', unpack(PARTS))
+  local document = {}
+  for index = 3, #f do
+    if f[index] then document[#document + 1] = f[index] end
   end
-  if job.suspect and ARGV[6] ~= '1' then return {'suspect'} end
-  -- How far the queue has come: what was sent before and is still waiting has lost its message.
-  local sent = tonumber(redis.call('ZSCORE', waiting_key(job.lane), id) or 0)
-  local reached = tonumber(redis.call('HGET', prefix .. ':reached', job.lane) or 0)
-  if sent > reached then redis.call('HSET', prefix .. ':reached', job.lane, sent) end
-  job.attempts = redis.call('HINCRBY', job.key, 'attempts', 1)
-  redis.call('HSET', job.key, 'token', token, 'worker', ARGV[4], 'claimed_at', wall)
+  return {'claimed', job.id, job.attempts, job.retries, wall, f[1], f[2] or '', table.concat(document)}
 end
-move(job, 'running', now + ARGV[5])
-local rest = redis.call('HMGET', job.key, 'submitted_at', 'document', 'traceparent')
-return {'claimed', job.attempts, job.retries, wall, rest[1], rest[2], rest[3] or ''}
+
+-- Asked again, since the first answer was lost on its way.
+local asked = own(prefix .. ':claim:' .. token, 'string')
+local given = redis.call('GET', asked)
+if given then
+  local job = load(given)
+  if job and job.state == 'running' and job.token == token then return give(job) end
+end
+
+-- Whether the tenant has as many running as it may.
+local function at_limit(tenant, set)
+  if not set.most_running then return false end
+  local busy = busy_key(tenant)
+  if redis.call('ZCARD', busy) < set.most_running then return false end
+  for _, id in ipairs(redis.call('ZRANGE', busy, 0, -1)) do
+    if redis.call('HGET', prefix .. ':job:' .. id, 'state') ~= 'running' then redis.call('ZREM', busy, id) end
+  end
+  return redis.call('ZCARD', busy) >= set.most_running
+end
+
+-- The oldest job of the tenant whose turn it is. A turn costs the less the more weight a tenant has: start-time fair
+-- queueing, Goyal, Vin and Cheng 1996.
+local looked, blocked = 0, false
+local function next_entry()
+  for _, priority in ipairs(PRIORITIES) do
+    local tenants, rank = tenants_key(priority, model), 0
+    while looked < MOST do
+      looked = looked + 1
+      local found = redis.call('ZRANGE', tenants, rank, rank, 'WITHSCORES')
+      if not found[1] then break end
+      local tenant, turn = found[1], tonumber(found[2])
+      local queue, set = queue_key(priority, model, tenant), limits_of(tenant)
+      local id = redis.call('ZRANGE', queue, 0, 0)[1]
+      if not id then
+        redis.call('ZREM', tenants, tenant)
+      elseif at_limit(tenant, set) then
+        rank, blocked = rank + 1, true
+      else
+        return queue, id, function()
+          -- One that was at its limit has not saved up turns.
+          local field = 'turn:' .. priority .. ':' .. model
+          turn = math.max(turn, tonumber(redis.call('HGET', clock, field) or '') or 0)
+          redis.call('HSET', clock, field, turn)
+          redis.call('ZADD', tenants, turn + 1 / (set.weight or 1), tenant)
+          return set
+        end
+      end
+    end
+  end
+end
+
+local suspects = suspects_key(model)
+if not alone then
+  local suspect = redis.call('ZRANGEBYSCORE', suspects, '-inf', now, 'LIMIT', 0, 1)[1]
+  if suspect then
+    -- One worker at a time waits until it is alone.
+    redis.call('ZADD', suspects, now + lease_ms, suspect)
+    return {'suspect'}
+  end
+end
+while looked < MOST do
+  local queue, id, advance
+  if alone then
+    looked, queue, id = looked + 1, suspects, redis.call('ZRANGE', suspects, 0, 0)[1]
+  else
+    queue, id, advance = next_entry()
+  end
+  if not id then
+    if looked >= MOST then break end
+    if alone then return {'empty'} end
+    if take_over(MOST) == 0 then
+      -- What was counted is not there: somebody has removed it.
+      if not blocked and redis.call('ZCARD', suspects) == 0 then redis.call('HDEL', depth, model) end
+      return {'empty'}
+    end
+  else
+    local number = redis.call('ZSCORE', queue, id)
+    local job = entry_of(queue, id)
+    if not job then
+      redis.call('HINCRBY', depth, model, -1)
+    elseif job.expires_at and job.expires_at <= now then
+      move(job, 'expired')
+    else
+      local set = advance and advance() or {}
+      job.attempts = redis.call('HINCRBY', job.key, 'attempts', 1)
+      redis.call('HSET', job.key, 'token', token, 'worker', worker, 'claimed_at', wall)
+      if not job.suspect then redis.call('HSET', job.key, 'number', number) end
+      if set.most_running then redis.call('ZADD', busy_key(job.tenant), now, id) end
+      redis.call('SET', asked, id, 'PX', TOKEN_MS)
+      return give(job)
+    end
+  end
+end
+return {'more'}

@@ -4,7 +4,8 @@
 -- Returns 'renewed', 'cancelled' (renewed, but its submitter wants it to stop), or 'lost'.
 local job = load(ARGV[2])
 if not holds(job, ARGV[3]) then return 'lost' end
-if job.state == 'waiting' then redis.call('HDEL', job.key, 'suspect') end
+local waited = job.state == 'waiting'
 move(job, 'running', now + ARGV[4])
+if waited then redis.call('HDEL', job.key, 'suspect') end
 if job.cancel_requested then return 'cancelled' end
 return 'renewed'

@@ -1,53 +1,86 @@
 #!lua
--- A new job: its record, and its place in `waiting`; a known one only joins the batch.
+-- A new job: its record, its place in the queue, and a ticket; a known one only joins the batch.
 -- ARGV[3..]: digest, document, batch ('' = none), priority, expires_in_ms ('' = never), most jobs queued ('' = any),
 -- traceparent of the span that submits it ('' = none), which ended job another document replaces: '' (none), 'failed'
--- (one without a result), 'ended' (any)
+-- (one without a result), 'ended' (any), tenant ('' = the batch), model ('' = the default one)
 -- Returns 'new', or 'known' and its state, or 'conflict' where the document is another one, or 'full' and the depth, or
--- 'batches' and their number where it is in as many as a job may be.
+-- 'tenant' and the depth where the job's tenant has as many queued as it may, or 'batches' and their number where it is
+-- in as many as a job may be.
 local id, batch, MOST_BATCHES = ARGV[2], ARGV[5], 1000
+local tenant, model = ARGV[11] ~= '' and ARGV[11] or batch, ARGV[12]
 local job = load(id)
-if job then
-  if redis.call('HGET', job.key, 'digest') ~= ARGV[3] then
-    local may = ENDED[job.state] and (ARGV[10] == 'ended' or (ARGV[10] == 'failed' and job.state ~= 'succeeded'))
-    if not may then return {'conflict', job.state} end
-    redis.call('HSET', job.key, 'digest', ARGV[3], 'document', ARGV[4], 'lane', ARGV[6], 'attempts', 0, 'retries', 0)
-    redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'result',
-      'result_uri')
-    job.lane, job.expires_at = ARGV[6], false
-    if ARGV[7] ~= '' then
-      redis.call('HSET', job.key, 'expires_at', now + ARGV[7])
-      redis.call('ZADD', prefix .. ':expiring', now + ARGV[7], id)
+local known = job ~= nil
+
+local function write(key)
+  redis.call('HDEL', key, unpack(PARTS))
+  -- Redis keeps a hash compact as long as none of its values is longer than that.
+  if #ARGV[4] > 64 * (#PARTS - 1) then
+    redis.call('HSET', key, 'document', ARGV[4])
+  else
+    for index = 2, math.ceil(#ARGV[4] / 64) + 1 do
+      redis.call('HSET', key, PARTS[index], string.sub(ARGV[4], 64 * index - 127, 64 * index - 64))
     end
-    move(job, 'waiting', now)
   end
-  if ENDED[job.state] then keep_longer(job, batch) end
-  -- Its place may have been lost.
-  local home = place(job.state, job.lane)
-  if home then redis.call('ZADD', home, 'NX', now, id) end
-else
-  if ARGV[8] ~= '' then
-    local depth = redis.call('ZCARD', prefix .. ':delayed')
-    for _, lane in ipairs(LANES) do depth = depth + redis.call('ZCARD', waiting_key(lane)) end
-    if depth >= tonumber(ARGV[8]) then return {'full', depth} end
-  end
-  local key = prefix .. ':job:' .. id
-  redis.call('HSET', key, 'state', 'waiting', 'digest', ARGV[3], 'document', ARGV[4], 'lane', ARGV[6],
-    'submitted_at', wall, 'attempts', 0, 'retries', 0)
-  if ARGV[9] ~= '' then redis.call('HSET', key, 'traceparent', ARGV[9]) end
+  redis.call('HSET', key, 'digest', ARGV[3], 'lane', ARGV[6], 'attempts', 0, 'retries', 0)
   if ARGV[7] ~= '' then
     redis.call('HSET', key, 'expires_at', now + ARGV[7])
     redis.call('ZADD', prefix .. ':expiring', now + ARGV[7], id)
   end
-  redis.call('ZADD', waiting_key(ARGV[6]), now, id)
 end
-local known = job ~= nil
-job = job or load(id)
-if batch ~= '' and not string.find(' ' .. job.batches .. ' ', ' ' .. batch .. ' ', 1, true) then
+
+if job then
+  if redis.call('HGET', job.key, 'digest') ~= ARGV[3] then
+    local may = ENDED[job.state] and (ARGV[10] == 'ended' or (ARGV[10] == 'failed' and job.state ~= 'succeeded'))
+    if not may then return {'conflict', job.state} end
+    redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'result',
+      'result_uri')
+    write(job.key)
+    job.priority, job.expires_at = ARGV[6], false
+    wait(job)
+  elseif job.state == 'waiting' then
+    -- Its place may have been lost, and its ticket, too.
+    local number = next_number()
+    wait_in_queue(job, number)
+    send_ticket(job.model, job.priority, number)
+  elseif job.home then
+    redis.call('ZADD', job.home, 'NX', now, id)
+  end
+  if ENDED[job.state] then keep_longer(job, batch) end
+else
+  if ARGV[8] ~= '' then
+    local queued, counts = redis.call('ZCARD', prefix .. ':delayed'), redis.call('HGETALL', depth)
+    for index = 2, #counts, 2 do queued = queued + counts[index] end
+    if queued >= tonumber(ARGV[8]) then return {'full', queued} end
+  end
+  local most = limits_of(tenant).most_queued
+  if most then
+    local queued = 0
+    for _, priority in ipairs(PRIORITIES) do
+      queued = queued + redis.call('ZCARD', queue_key(priority, model, tenant))
+    end
+    if queued >= most then return {'tenant', queued} end
+  end
+  local key = prefix .. ':job:' .. id
+  redis.call('HSET', key, 'state', 'waiting', 'submitted_at', wall)
+  write(key)
+  if ARGV[9] ~= '' then redis.call('HSET', key, 'traceparent', ARGV[9]) end
+  -- Where it is not that of the first batch.
+  if tenant ~= batch or batch == '' then redis.call('HSET', key, 'tenant', tenant) end
+  if model ~= '' then redis.call('HSET', key, 'model', model) end
+  if batch ~= '' then redis.call('HSET', key, 'batches', batch) end
+  job = load(id)
+  wait_in_queue(job, next_number())
+  send_ticket(model, job.priority, latest)
+end
+if batch ~= '' and not (known and string.find(' ' .. job.batches .. ' ', ' ' .. batch .. ' ', 1, true)) then
   -- Each change of the job is told to each of them, in one script, while everybody else waits.
   local _, spaces = string.gsub(job.batches, ' ', '')
   if spaces + 1 >= MOST_BATCHES then return {'batches', spaces + 1} end
-  redis.call('HSET', job.key, 'batches', job.batches == '' and batch or job.batches .. ' ' .. batch)
+  if known then
+    -- Where it waits is decided when it is submitted first.
+    if job.batches == '' then redis.call('HSETNX', job.key, 'tenant', job.tenant) end
+    redis.call('HSET', job.key, 'batches', job.batches == '' and batch or job.batches .. ' ' .. batch)
+  end
   local _, jobs = batch_keys(batch)
   redis.call('RPUSH', jobs, id)
   tell(batch, job, nil, job.state)

@@ -1,45 +1,42 @@
 #!lua flags=allow-oom
--- The sweeper's round, by one sweeper at a time: what time alone changes, and whose message has to be sent (again).
--- ARGV[2..]: sweeper, lock_ms, most jobs per step, most attempts, stranded_after_ms, the queue's keys by lane
--- Returns whether this sweeper held the lock, the numbers of jobs whose lease had lapsed, that were poisoned, due,
--- expired and stranded, the notes on what was put aside, and then id and lane of each job that needs a message.
-local sweeper, lock, limit = ARGV[2], prefix .. ':keeper', ARGV[4]
-local most_attempts, stranded_after = tonumber(ARGV[5]), tonumber(ARGV[6])
-local reached = prefix .. ':reached'
+-- The sweeper's round, by one sweeper at a time: what time alone changes, and the tickets that are missing.
+-- ARGV[2..]: sweeper, lock_ms, most jobs per step, most attempts
+-- Returns whether this sweeper held the lock, the numbers of jobs whose lease had lapsed, that were poisoned, due and
+-- expired, and of tickets that were missing, whether there is more to do at once, and the notes on what was put aside.
+local sweeper, lock, limit, most_attempts = ARGV[2], prefix .. ':keeper', tonumber(ARGV[4]), tonumber(ARGV[5])
 -- An entry that could not be handled is looked at again after so many milliseconds, behind the others.
 local LATER = 60000
+-- Tickets beyond the waiting jobs end by themselves; so many are left to it. Tenants are counted one by one up to this.
+local SPARE, MOST_COUNTED = 1000, 1000
+-- Release 0 sends messages that name a job, in its own order; its sweepers find this one's name there, and do nothing.
+local KIND = 'tickets '
 own(lock, 'string')
 -- By the ledger's clock, too: a time to live is counted by Redis's, which may be put back.
 local holder, held_until = redis.call('GET', lock), tonumber(redis.call('HGET', clock, 'held_until') or '')
-if holder and holder ~= sweeper and (not held_until or now < held_until) then return {0} end
-redis.call('SET', lock, sweeper, 'PX', ARGV[3])
+local held = holder and string.sub(holder, 1, #KIND) == KIND and holder ~= KIND .. sweeper
+if held and (not held_until or now < held_until) then return {0} end
+redis.call('SET', lock, KIND .. sweeper, 'PX', ARGV[3])
 redis.call('HSET', clock, 'held_until', now + ARGV[3])
-local lapsed, poisoned, due, expired, stranded = 0, 0, 0, 0, 0
-local send = {}
-
-local function ready(job)
-  wait_again(job)
-  if job.state == 'waiting' then
-    send[#send + 1] = job.id
-    send[#send + 1] = job.lane
-  end
-end
+local lapsed, poisoned, due, expired, missing = 0, 0, 0, 0, 0
 
 -- What goes wrong with one entry is told, and does not keep the others from being handled.
-local function handle(set, id, step)
-  local done, why = pcall(step, id)
-  if done then return end
-  redis.call('ZADD', set, 'XX', now + LATER, id)
-  report(set, id, 'it could not be handled: ' .. tostring(type(why) == 'table' and why.err or why))
-end
-
 local function each(name, step)
   local set = prefix .. ':' .. name
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, limit)) do handle(set, id, step) end
+  local ids = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    local done, why = pcall(step, id, set)
+    if not done then
+      redis.call('ZADD', set, 'XX', now + LATER, id)
+      report(set, id, 'it could not be handled: ' .. tostring(type(why) == 'table' and why.err or why))
+    end
+  end
+  return #ids >= limit
 end
 
-each('running', function(id)
-  local job = entry_of(prefix .. ':running', id)
+local more = take_over(limit) >= limit
+
+more = each('running', function(id, set)
+  local job = entry_of(set, id)
   if not job then return end
   lapsed = lapsed + 1
   remember(job, job.worker, 'worker_lost',
@@ -50,27 +47,27 @@ each('running', function(id)
       'alone in its process, so this job probably kills it: look at its image and masks, and at the log of ' ..
       job.worker .. '. It is kept as a dead letter; `maskscore dead requeue` runs it again.')
   else
-    redis.call('HSET', job.key, 'suspect', 1)
-    ready(job)
+    suspect(job)
+    wait(job)
   end
-end)
+end) or more
 
-each('delayed', function(id)
-  local job = entry_of(prefix .. ':delayed', id)
+more = each('delayed', function(id, set)
+  local job = entry_of(set, id)
   if not job then return end
   due = due + 1
-  ready(job)
-end)
+  wait(job)
+end) or more
 
-each('expiring', function(id)
+more = each('expiring', function(id, set)
   local job = load(id)
-  redis.call('ZREM', prefix .. ':expiring', id)
-  if not job then return report(prefix .. ':expiring', id, 'it has no record') end
+  redis.call('ZREM', set, id)
+  if not job then return report(set, id, 'it has no record') end
   if job.state == 'waiting' or job.state == 'delayed' then
     expired = expired + 1
     move(job, 'expired')
   end
-end)
+end) or more
 
 -- Dead letters have no time at which they are looked at: a few in each round, all in turn.
 local dead, from = prefix .. ':dead', tonumber(redis.call('HGET', clock, 'dead_from') or '') or 0
@@ -84,26 +81,57 @@ for _, id in ipairs(letters) do
 end
 if #letters > 0 or from > 0 then redis.call('HSET', clock, 'dead_from', #letters == 20 and from + 20 or 0) end
 
--- Messages of one lane come out in the order they went in. So a job that still waits, although one sent later was
--- taken a while ago, has lost its message; and so has one that waits for a while beside an empty queue. `reached` is
--- how far claims have come now, `seen` at the time `seen_at`, `passed` at least stranded_after before now.
-for number, lane in ipairs(LANES) do
-  local marks = redis.call('HMGET', reached, lane, lane .. ':seen', lane .. ':seen_at', lane .. ':passed')
-  local passed = tonumber(marks[4] or 0)
-  if not marks[3] or now - marks[3] >= stranded_after then
-    passed = tonumber(marks[2] or 0)
-    redis.call('HSET', reached, lane .. ':seen', marks[1] or 0, lane .. ':seen_at', now, lane .. ':passed', passed)
+-- The jobs of a model that wait: as counted with each change, and counted anew where that is little work, since others
+-- may have changed the sets.
+local function count_waiting(model, counted)
+  local tenants, anew = 0, redis.call('ZCARD', suspects_key(model))
+  for _, priority in ipairs(PRIORITIES) do tenants = tenants + redis.call('ZCARD', tenants_key(priority, model)) end
+  if tenants > MOST_COUNTED then return math.max(counted, 1) end
+  for _, priority in ipairs(PRIORITIES) do
+    for _, tenant in ipairs(redis.call('ZRANGE', tenants_key(priority, model), 0, -1)) do
+      anew = anew + redis.call('ZCARD', queue_key(priority, model, tenant))
+    end
   end
-  local empty = redis.call('LLEN', ARGV[6 + number]) == 0
-  local old = redis.call('ZRANGEBYSCORE', waiting_key(lane), '-inf', now - stranded_after, 'WITHSCORES', 'LIMIT', 0, limit)
-  for index = 1, #old, 2 do
-    if not empty and tonumber(old[index + 1]) >= passed then break end
-    handle(waiting_key(lane), old[index], function(id)
-      local job = entry_of(waiting_key(lane), id)
-      if not job then return end
-      stranded = stranded + 1
-      ready(job)
-    end)
+  if anew ~= counted then redis.call('HSET', depth, model, anew) end
+  return anew
+end
+
+-- Those that could not be taken now, since their tenant has as many running as it may: they need no tickets yet.
+local function count_blocked(model)
+  local blocked, settings = 0, redis.call('HGETALL', limits)
+  for index = 1, #settings, 2 do
+    local most, queued = limits_of(settings[index]).most_running, 0
+    if most then
+      for _, priority in ipairs(PRIORITIES) do
+        queued = queued + redis.call('ZCARD', queue_key(priority, model, settings[index]))
+      end
+      local free = math.max(0, most - redis.call('ZCARD', busy_key(settings[index])))
+      blocked = blocked + math.max(0, queued - free)
+    end
+  end
+  return blocked
+end
+
+local counts = redis.call('HGETALL', depth)
+for index = 1, #counts, 2 do
+  local model = counts[index]
+  local needed = count_waiting(model, tonumber(counts[index + 1]) or 0) - count_blocked(model)
+  local there = 0
+  -- Those that workers have taken ahead are not among them. They may be late, or lost; one too many costs little.
+  for number = 0, 5 do there = there + redis.call('LLEN', own(queue_list(model, number), 'list')) end
+  for _ = there + 1, math.min(needed, there + limit) do
+    send_ticket(model, 'normal', next_number())
+    missing = missing + 1
+  end
+  more = more or needed > there + limit
+  local spare = there - needed - SPARE
+  for number = 5, 0, -1 do
+    if spare > 0 then
+      local list = queue_list(model, number)
+      local length = redis.call('LLEN', list)
+      if length > spare then redis.call('LTRIM', list, 0, length - 1 - spare) else redis.call('DEL', list) end
+      spare = spare - length
+    end
   end
 end
 
@@ -116,4 +144,4 @@ if #notes > 0 then
   redis.call('EXPIRE', noted, 7 * 86400)
   redis.call('DEL', strays)
 end
-return {1, lapsed, poisoned, due, expired, stranded, notes, unpack(send)}
+return {1, lapsed, poisoned, due, expired, missing, more and 1 or 0, notes}

@@ -1,6 +1,7 @@
--- Goes before every script: the clock, the record, and the one place where a job changes its state.
+-- Goes before every script: the clock, the record, the waiting jobs, and the one place where a job changes its state.
 -- KEYS[1]: the namespace. The other keys are made from it, which Redis Cluster would not allow; Celery's transport does
 -- not work there either. ARGV[1]: milliseconds that ended jobs are kept. ARGV[2]: the job's id, where there is one.
+-- TICKET is a Celery message with two gaps for its id.
 local prefix, ttl_ms = KEYS[1], ARGV[1]
 local strays = prefix .. ':stray'
 local time = redis.call('TIME')
@@ -17,21 +18,21 @@ end
 -- A key of another type than the ledger writes is somebody else's: it is renamed, or no command on it would work.
 local function own(key, kind)
   local found = redis.call('TYPE', key).ok
-  if found == kind or found == 'none' then return end
+  if found == kind or found == 'none' then return key end
   local aside = strays .. ':' .. wall .. ':' .. string.sub(key, #prefix + 2)
   redis.call('RENAME', key, aside)
   report(key, '', 'it was a ' .. found .. ' where the ledger keeps a ' .. kind .. ', and is ' .. aside .. ' now')
+  return key
 end
 own(strays, 'list')
 
 -- The ledger's clock, which decides what is due when, never goes back. Where Redis's own does (it was corrected, or a
 -- replica with another clock became the master), `ahead` grows by the step. `last` is written once a second: a step of
 -- less delays what is due by as much.
-local clock = prefix .. ':clock'
-own(clock, 'hash')
-local marks = redis.call('HMGET', clock, 'last', 'ahead')
+local clock = own(prefix .. ':clock', 'hash')
+local marks = redis.call('HMGET', clock, 'last', 'ahead', 'sequence')
 local last, ahead = tonumber(marks[1] or 0) or 0, tonumber(marks[2] or 0) or 0
-local now = wall + ahead
+local now, latest = wall + ahead, tonumber(marks[3] or 0) or 0
 if now < last then
   now, ahead = last, last - wall
   redis.call('HSET', clock, 'ahead', ahead)
@@ -39,55 +40,64 @@ elseif now - last >= 1000 then
   redis.call('HSET', clock, 'last', now)
 end
 
--- In the order in which their messages are served. What was queued before goes ahead of what has not been, so that a
--- long queue does not make a job wait all over again.
-local LANES = {'high.again', 'high', 'normal.again', 'normal', 'low.again', 'low'}
+-- A number greater than all before, and about the microseconds of the ledger's clock: it orders jobs, and tells how long
+-- one has waited.
+local function next_number()
+  latest = math.max(latest + 1, now * 1000)
+  redis.call('HSET', clock, 'sequence', latest)
+  return latest
+end
+
+-- The fields that hold a document: as a whole, or in pieces.
+local PARTS = {'document', 'd1', 'd2', 'd3', 'd4', 'd5', 'd6', 'd7', 'd8', 'd9'}
+-- In the order in which they are served, with the priorities that their tickets have as Celery's messages.
+local PRIORITIES, CELERY_PRIORITY = {'high', 'normal', 'low'}, {high = 1, normal = 3, low = 5}
 local ENDED = {succeeded = true, failed = true, cancelled = true, expired = true}
 local GOING = {waiting = true, running = true, delayed = true}
-local IS_LANE = {}
-for _, lane in ipairs(LANES) do IS_LANE[lane] = true end
-
-local function waiting_key(lane) return prefix .. ':waiting:' .. lane end
 
 -- Before the first change: a script that fails half-way has changed what came before.
 for _, name in ipairs({'running', 'delayed', 'expiring', 'dead'}) do own(prefix .. ':' .. name, 'zset') end
-for _, lane in ipairs(LANES) do own(waiting_key(lane), 'zset') end
-own(prefix .. ':reached', 'hash')
+local depth, limits = own(prefix .. ':depth', 'hash'), own(prefix .. ':tenants', 'hash')
 
--- The sorted set that holds the jobs of a state; none for those that have ended.
-local function place(state, lane)
-  if state == 'waiting' then return waiting_key(lane) end
+-- A sorted set per priority, model and tenant holds its waiting jobs by their numbers. Another one per priority and
+-- model holds the tenants by their next turn. Suspects wait apart, by the time from which a worker may look at them.
+local function tenants_key(priority, model) return own(prefix .. ':turns:' .. priority .. ':' .. model, 'zset') end
+local function queue_key(priority, model, tenant)
+  return own(prefix .. ':queue:' .. priority .. ':' .. model .. ':' .. tenant, 'zset')
+end
+local function suspects_key(model) return own(prefix .. ':suspects:' .. model, 'zset') end
+local function busy_key(tenant) return own(prefix .. ':busy:' .. tenant, 'zset') end
+
+-- The sorted set that holds a job in a state; none for those that have ended.
+local function place(job, state)
+  if state == 'waiting' then
+    return job.suspect and suspects_key(job.model) or queue_key(job.priority, job.model, job.tenant)
+  end
   if state == 'running' or state == 'delayed' then return prefix .. ':' .. state end
 end
 
 -- The record of a job; nil where there is none. What is in its place and is no record is renamed.
 local function load(id)
-  local key = prefix .. ':job:' .. id
-  own(key, 'hash')
+  local key = own(prefix .. ':job:' .. id, 'hash')
   local f = redis.call('HMGET', key, 'state', 'lane', 'batches', 'token', 'attempts', 'retries', 'suspect',
-    'expires_at', 'cancel_requested', 'worker', 'reasons')
+    'expires_at', 'cancel_requested', 'worker', 'reasons', 'tenant', 'model', 'number')
   if not f[1] then return nil end
   local attempts, retries = tonumber(f[5] or ''), tonumber(f[6] or '')
-  if not (ENDED[f[1]] or GOING[f[1]]) or not IS_LANE[f[2]] or not attempts or not retries then
+  -- Release 0 wrote `normal.again` for what had been queued before.
+  local priority = string.match(f[2] or '', '^%a+')
+  if not (ENDED[f[1]] or GOING[f[1]]) or not CELERY_PRIORITY[priority] or not attempts or not retries then
     local aside = strays .. ':' .. wall .. ':job:' .. id
     redis.call('RENAME', key, aside)
     report(key, id, 'its state, lane or counts are damaged; the record is ' .. aside .. ' now')
     return nil
   end
-  return {id = id, key = key, state = f[1], lane = f[2], batches = f[3] or '', token = f[4], attempts = attempts,
-    retries = retries, suspect = f[7], cancel_requested = f[9], expires_at = f[8] and tonumber(f[8]),
-    worker = f[10] or '', reasons = f[11] or ''}
-end
-
--- The job of an entry of a sorted set; nil where the entry does not belong there, and then it is gone from there.
-local function entry_of(set, id)
-  local job = load(id)
-  local home = job and place(job.state, job.lane)
-  if home == set then return job end
-  redis.call('ZREM', set, id)
-  -- Due now: whoever looks there next finds out what is to be done.
-  if home then redis.call('ZADD', home, 'NX', now, id) end
-  report(set, id, job and 'its record says ' .. job.state or 'it has no record')
+  local batches = f[3] or ''
+  local job = {id = id, key = key, state = f[1], priority = priority, batches = batches, token = f[4],
+    attempts = attempts, retries = retries, suspect = f[7], cancel_requested = f[9],
+    expires_at = f[8] and tonumber(f[8]), worker = f[10] or '', reasons = f[11] or '',
+    tenant = f[12] or string.match(batches, '^%S*'), model = f[13] or '', number = tonumber(f[14] or '')}
+  job.home = place(job, job.state)
+  return job
 end
 
 local function public(state)
@@ -97,11 +107,8 @@ end
 
 local function batch_keys(batch)
   local key = prefix .. ':batch:'
-  local counts, jobs, events = key .. 'counts:' .. batch, key .. 'jobs:' .. batch, key .. 'events:' .. batch
-  own(counts, 'hash')
-  own(jobs, 'list')
-  own(events, 'stream')
-  return counts, jobs, events
+  return own(key .. 'counts:' .. batch, 'hash'), own(key .. 'jobs:' .. batch, 'list'),
+    own(key .. 'events:' .. batch, 'stream')
 end
 
 -- An ended job's record and batch are kept as long again as from its end: somebody wants them.
@@ -109,8 +116,7 @@ local function keep_longer(job, batch)
   -- A dead letter has no time to live, and gets none.
   if redis.call('PTTL', job.key) >= 0 then redis.call('PEXPIRE', job.key, ttl_ms) end
   if batch == '' then return end
-  local counts, jobs, events = batch_keys(batch)
-  for _, key in ipairs({counts, jobs, events}) do
+  for _, key in ipairs({batch_keys(batch)}) do
     if redis.call('PTTL', key) >= 0 then redis.call('PEXPIRE', key, ttl_ms) end
   end
 end
@@ -133,24 +139,82 @@ end
 
 -- How many jobs failed with which code in each minute, for an hour.
 local function count_failure(job)
-  local key = prefix .. ':failures:' .. math.floor(wall / 60000)
-  own(key, 'hash')
+  local key = own(prefix .. ':failures:' .. math.floor(wall / 60000), 'hash')
   redis.call('HINCRBY', key, redis.call('HGET', job.key, 'error_code') or '', 1)
   redis.call('EXPIRE', key, 3600)
 end
 
+-- A ticket entitles the worker that takes it to the next job of a model, whichever that is. `pcall`: one that is not
+-- sent is made good by the sweeper, which counts.
+local function queue_list(model, number)
+  local queue = prefix .. (model == '' and '' or '.' .. model)
+  return prefix .. ':celery:' .. queue .. (number == 0 and '' or '\6\22' .. number)
+end
+local function send_ticket(model, priority, number)
+  local id = string.format('%.0f', number)
+  redis.pcall('LPUSH', queue_list(model, CELERY_PRIORITY[priority]), string.format(TICKET, id, id))
+end
+
+-- What is set for a tenant: its weight, and the most jobs it may have queued and running.
+local function limits_of(tenant)
+  local text = redis.call('HGET', limits, tenant)
+  local done, found = pcall(cjson.decode, text or '{}')
+  return done and type(found) == 'table' and found or {}
+end
+
+local function wait_in_queue(job, score)
+  if redis.call('ZADD', job.home, 'NX', score, job.id) == 0 then return end
+  redis.call('HINCRBY', depth, job.model, 1)
+  if job.suspect then return end
+  -- A new tenant begins at the present turn: it neither waits for those before it, nor has saved up turns.
+  local turn = redis.call('HGET', clock, 'turn:' .. job.priority .. ':' .. job.model)
+  redis.call('ZADD', tenants_key(job.priority, job.model), 'NX', tonumber(turn or '') or 0, job.tenant)
+end
+
+-- The job of an entry of a sorted set; nil where the entry does not belong there, and then it is gone from there.
+local function entry_of(set, id)
+  local job = load(id)
+  if job and job.home == set then return job end
+  redis.call('ZREM', set, id)
+  if job and job.state == 'waiting' then
+    wait_in_queue(job, job.suspect and now or next_number())
+  elseif job and job.home then
+    -- Due now: whoever looks there next finds out what is to be done.
+    redis.call('ZADD', job.home, 'NX', now, id)
+  end
+  report(set, id, job and 'its record says ' .. job.state or 'it has no record')
+end
+
+local function leave_queue(job)
+  if redis.call('ZREM', job.home, job.id) == 0 then return end
+  redis.call('HINCRBY', depth, job.model, -1)
+  if job.suspect or redis.call('ZCARD', job.home) > 0 then return end
+  -- One whose next turn is still to come stays until then, or it could come back for another turn at once.
+  local tenants = tenants_key(job.priority, job.model)
+  local turn = tonumber(redis.call('HGET', clock, 'turn:' .. job.priority .. ':' .. job.model) or '') or 0
+  if (tonumber(redis.call('ZSCORE', tenants, job.tenant) or '') or 0) <= turn then
+    redis.call('ZREM', tenants, job.tenant)
+  end
+end
+
 -- Another state, and with it another place, the counts and events of the batches, and the time to live. `score`
--- orders the job in its new place: when its message was sent (waiting), when the lease ends (running), when it is due
--- (delayed).
+-- orders the job in its new place: its number (waiting), when the lease ends (running), when it is due (delayed).
 local function move(job, after, score)
-  local left, entered = place(job.state, job.lane), place(after, job.lane)
-  if left and left ~= entered then redis.call('ZREM', left, job.id) end
-  if entered then redis.call('ZADD', entered, score, job.id) end
+  local home = place(job, after)
+  if job.home and job.home ~= home then
+    if job.state == 'waiting' then leave_queue(job) else redis.call('ZREM', job.home, job.id) end
+    if job.state == 'running' and redis.call('ZREM', busy_key(job.tenant), job.id) == 1 then
+      -- Its tenant may have had as many running as it may, and no tickets for the others.
+      send_ticket(job.model, job.priority, next_number())
+    end
+  end
+  job.home = home
+  if after == 'waiting' then wait_in_queue(job, score) elseif home then redis.call('ZADD', home, score, job.id) end
   redis.call('HSET', job.key, 'state', after)
   if ENDED[after] then
     redis.call('HSET', job.key, 'finished_at', wall)
     if after == 'failed' then count_failure(job) end
-    redis.call('HDEL', job.key, 'token', 'cancel_requested', 'suspect')
+    redis.call('HDEL', job.key, 'token', 'cancel_requested', 'suspect', 'number')
     -- All ends there ever were, for the exporter. `pcall`: a count that fails must not keep a job from ending.
     local code = after == 'failed' and redis.call('HGET', job.key, 'error_code') or ''
     redis.pcall('HINCRBY', prefix .. ':totals', after .. ':' .. code, 1)
@@ -169,21 +233,54 @@ local function move(job, after, score)
   job.state = after
 end
 
--- Into the queue again; a job whose time in the queue is over is not run any more.
-local function wait_again(job)
+-- Into the queue, and a ticket with it. One that was there before has its old number, and goes ahead of what came later;
+-- one whose time in the queue is over is not run any more.
+local function wait(job)
   if job.cancel_requested then return move(job, 'cancelled') end
   if job.expires_at and job.expires_at <= now then return move(job, 'expired') end
-  local left = place(job.state, job.lane)
-  if left then redis.call('ZREM', left, job.id) end
-  job.lane = string.match(job.lane, '^%a+') .. '.again'
-  redis.call('HSET', job.key, 'lane', job.lane)
-  move(job, 'waiting', now)
+  local number = next_number()
+  move(job, 'waiting', job.suspect and now or job.number or number)
+  send_ticket(job.model, job.priority, number)
+end
+
+-- Jobs that release 0 queued lie in sets of their own, by when their message was sent. Returns how many were taken over.
+local OLD_SETS = {}
+for _, lane in ipairs({'high.again', 'high', 'normal.again', 'normal', 'low.again', 'low'}) do
+  OLD_SETS[#OLD_SETS + 1] = prefix .. ':waiting:' .. lane
+end
+local function take_over(most)
+  local taken = 0
+  for _, set in ipairs(OLD_SETS) do
+    own(set, 'zset')
+    local entries = redis.call('ZRANGE', set, 0, most - taken - 1, 'WITHSCORES')
+    for index = 1, #entries, 2 do
+      local job = load(entries[index])
+      redis.call('ZREM', set, entries[index])
+      taken = taken + 1
+      if job and job.state == 'waiting' then
+        wait_in_queue(job, job.suspect and now or entries[index + 1] * 1000)
+      else
+        report(set, entries[index], job and 'its record says ' .. job.state or 'it has no record')
+      end
+    end
+    if taken >= most then break end
+  end
+  return taken
 end
 
 -- Whether the attempt that the token stands for may still speak for the job: it runs, or its lease has lapsed and
 -- nobody else has taken it (fencing: a worker that was frozen cannot overwrite a newer attempt).
 local function holds(job, token)
   return job and (job.state == 'running' or job.state == 'waiting') and job.token == token
+end
+
+-- What may end its worker or break its device runs alone from now on.
+local function suspect(job)
+  if job.suspect then return end
+  -- Where it waits as another, it leaves before.
+  if job.state == 'waiting' then leave_queue(job) end
+  redis.call('HSET', job.key, 'suspect', 1)
+  job.suspect = '1'
 end
 
 -- Why an attempt did not end its job, for whoever looks at it later.
