@@ -163,6 +163,7 @@ def test_json_lines(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) 
     names = ("job_id", "mask_id", "part", "s_pos", "p_neg_sum", "semantic_multiplier", "upstream")
     assert [tuple(row[name] for name in names) for row in rows] == expected
     first = rows[0]
+    assert first.keys().isdisjoint({"label", "displaced"})
     assert first["rank_score"] == pytest.approx(first["semantic_multiplier"] * 1.0 * 0.9)
     assert found["inline"].prompts is not None
     assert first["prompts_digest"] == found["inline"].prompts.digest
@@ -203,6 +204,7 @@ def test_parquet(client: Client, batch: tuple[Batch, Truth], tmp_path: Path) -> 
     embedding = next(row["embedding"] for row in rows if row["job_id"] == "parts")
     np.testing.assert_array_equal(np.frombuffer(embedding, "<f2"), vector)
     schema = pq.read_schema(path)
+    assert {"label", "displaced"}.isdisjoint(schema.names)
     assert str(schema.field("upstream_predicted_iou").type) == "double"
     assert str(schema.field("upstream_iscrowd").type) == "int64"
     assert b"background" in schema.field("semantic_multiplier").metadata[b"description"]

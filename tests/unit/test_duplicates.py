@@ -12,7 +12,7 @@ from maskscore.export.copies import pycocotools_rle
 from maskscore.formats import UnreadableMask
 from maskscore.masks import encode_mask
 from maskscore.masks.arrays import find_displaced
-from maskscore.schema import Mask
+from maskscore.schema import Mask, text_from_counts
 from maskscore_worker.masks import Region, SkippedRegion, find_duplicates, find_regions
 
 HEIGHT, WIDTH = 40, 60
@@ -88,11 +88,12 @@ def test_masks_without_a_score_cannot_be_compared() -> None:
 def test_runs_of_no_pixel_are_no_end() -> None:
     """pycocotools compares two masks up to where such runs of both meet."""
     pixels = HEIGHT * WIDTH
-    first = {"size": [HEIGHT, WIDTH], "counts": [0, 10, 0, 0, 0, 30, pixels - 40]}
-    second = {"size": [HEIGHT, WIDTH], "counts": [0, 10, 0, 0, 0, 10, pixels - 20]}
+    first: dict[str, Any] = {"size": [HEIGHT, WIDTH], "counts": [0, 10, 0, 0, 0, 30, pixels - 40]}
+    second: dict[str, Any] = {"size": [HEIGHT, WIDTH], "counts": [0, 10, 0, 0, 0, 10, pixels - 20]}
     masks = [mask_of("long", first, score=1), mask_of("short", second, score=0.5)]
     assert duplicates(masks, nms=0.5).keys() == {1}
     assert duplicates(masks, nms=0.51) == {}
-    rles = [pycocotools_rle(rle, HEIGHT, WIDTH) for rle in (first, second)]
+    texts = [{**rle, "counts": text_from_counts(rle["counts"])} for rle in (first, second)]
+    rles = [pycocotools_rle(rle, HEIGHT, WIDTH) for rle in texts]
     (found,) = find_displaced(rles, [40, 20], [(0, 0, 1, 40), (0, 0, 1, 20)], nms=0.5)
     assert found.overlap == 0.5

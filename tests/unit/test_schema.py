@@ -90,6 +90,7 @@ options = sigmoid_options | st.builds(
         Thresholds, reject_neg_sum=shares, strong_pos_sum=shares, strong_neg_sum=shares, accept_pos_sum=shares
     ),
     min_area=st.integers(1, 99),
+    nms=st.none() | st.floats(0, 1, exclude_min=True),
     split_components=st.booleans(),
     top_k=st.integers(0, 100),
     embeddings=st.booleans(),

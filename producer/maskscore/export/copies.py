@@ -44,10 +44,9 @@ def pycocotools_rle(segmentation: Any, height: int, width: int) -> dict[str, Any
     """Return an exported segmentation, RLE or COCO polygons, as pycocotools' compressed RLE."""
     from pycocotools import mask as coco
 
-    from maskscore.masks.arrays import read_counts, rle_of_runs
+    from maskscore.masks.arrays import without_empty_runs
 
     if not isinstance(segmentation, list):
-        # Encoded anew: pycocotools stops early where runs of no pixel meet, which others' counts may have.
-        runs = read_counts(segmentation["counts"], pixels=height * width)
-        return rle_of_runs(runs, height, width).model_dump()
+        counts = without_empty_runs(segmentation["counts"], height=height, width=width)
+        return {"size": [height, width], "counts": counts}
     return dict(coco.merge(coco.frPyObjects(segmentation, height, width)))

@@ -16,7 +16,15 @@ import numpy.typing as npt
 from maskscore.masks.arrays.runs import Ints, Runs
 from maskscore.schema import RLE, counts_from_text
 
-__all__ = ["count_labels", "read_counts", "rle_in_box", "rle_of_mask", "rle_of_runs", "rles_of_labels"]
+__all__ = [
+    "count_labels",
+    "read_counts",
+    "rle_in_box",
+    "rle_of_mask",
+    "rle_of_runs",
+    "rles_of_labels",
+    "without_empty_runs",
+]
 
 _FIRST, _MORE, _SIGN = 48, 0x20, 0x10
 # Seven groups of five bits hold every run of an image.
@@ -133,6 +141,19 @@ def read_counts(counts: str | list[int], *, pixels: int) -> Runs:
     starts, stops = ends[0:-1:2], ends[1::2]
     inside = stops > starts
     return Runs(starts[inside], stops[inside])
+
+
+def without_empty_runs(counts: str, *, height: int, width: int) -> str:
+    """Return compressed text whose runs, but for the first, have pixels: the text itself where it is so.
+
+    pycocotools compares two masks only up to where empty runs of both meet. Raises ValueError as :func:`read_counts`.
+    """
+    lengths = _lengths_of_text(counts)
+    if lengths[1:].all() and lengths.min() >= 0 and lengths.sum() == height * width:
+        return counts
+    text = rle_of_runs(read_counts(counts, pixels=height * width), height, width).counts
+    assert isinstance(text, str)
+    return text
 
 
 def _lengths_of_text(text: str) -> Ints:
