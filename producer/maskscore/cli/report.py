@@ -37,7 +37,10 @@ _MOST_IN_ONE_FILE: Final = 50
     f"{_MOST_IN_ONE_FILE} images the folder report/]",
 )
 @click.option("--title", default="maskscore report", show_default=True)
-def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Path | None, title: str) -> None:
+@click.option("--judge", is_flag=True, help="Pages on which masks are judged (keep, drop), and the judgements saved.")
+def report_command(
+    names: tuple[str, ...], batches: tuple[str, ...], output: Path | None, title: str, judge: bool
+) -> None:
     """Write the results of jobs as HTML pages.
 
     The pages have a contact sheet, histograms, the masks over their images, scores and crops.
@@ -74,9 +77,9 @@ def report_command(names: tuple[str, ...], batches: tuple[str, ...], output: Pat
         entries = shown_progress((entry for source in sources for entry in source.entries), count, doing="drawing")
         entries = without_scores.count_in_items(entries, lambda entry: entry.result)
         if one_file:
-            write_report(output, entries, title=title)
+            write_report(output, entries, title=title, judge=judge)
         else:
-            output = write_folder(output, entries, title=title)
+            output = write_folder(output, entries, title=title, judge=judge)
     click.echo(str(output.absolute()))
     without_scores.print_examples()
     if without_scores:

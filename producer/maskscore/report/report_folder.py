@@ -28,18 +28,21 @@ _INDEX: Final = "index.html"
 _OURS: Final = re.compile(r"(page|list)-\d{4,}\.html")
 
 
-def write_folder(folder: Path, entries: Iterable[ReportEntry], *, title: str, note: str | None = None) -> Path:
+def write_folder(
+    folder: Path, entries: Iterable[ReportEntry], *, title: str, note: str | None = None, judge: bool = False
+) -> Path:
     """Write ``index.html``, ``page-0001.html`` and so on, and return the index.
 
     The index has the contact sheet, the histograms, what failed, and the images as thumbnails, 1,000 of them; further
     ones are in ``list-0002.html`` and so on. Each page shows 20 images with all of their masks. No page needs another
     file, and at most a page's worth of entries is in memory. The folder is made where it is not there; pages of an
-    earlier report that would not belong to this one are removed, other files are left alone. Raises
+    earlier report that would not belong to this one are removed, other files are left alone. ``judge`` gives the pages
+    of images what masks are judged with, as in :func:`~maskscore.report.render`. Raises
     :class:`~maskscore.errors.OutputError` when something cannot be written.
     """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        writer = _Writer(folder, title)
+        writer = _Writer(folder, title, judge)
         for number, entry in enumerate(entries, 1):
             writer.add(make_section(entry, number, LIGHT))
         return writer.finish(note)
@@ -70,8 +73,8 @@ class _Item:
 class _Writer:
     """Writes a page as soon as it is known whether another one follows."""
 
-    def __init__(self, folder: Path, title: str) -> None:
-        self._folder, self._title = folder, title
+    def __init__(self, folder: Path, title: str, judge: bool) -> None:
+        self._folder, self._title, self._judge = folder, title, judge
         self._summary = ReportSummary()
         self._page: list[Markup] = []
         self._page_grades: set[Grade] = set()
@@ -87,7 +90,7 @@ class _Writer:
             self._write_list(last=False)
         page = _page_name(self._pages)
         self._summary.add(section, page)
-        self._page.append(section_markup(section))
+        self._page.append(section_markup(section, judge=self._judge))
         grades = Counter(row.grade for row in section.rows)
         self._page_grades |= set(grades)
         self._items.append(_item(section, page, grades))
@@ -117,6 +120,7 @@ class _Writer:
             grades=in_order(self._page_grades),
             previous=_page_name(self._pages - 1) if self._pages > 1 else None,
             following=None if last else _page_name(self._pages + 1),
+            judge=self._judge,
         )
         self._write(_page_name(self._pages), text)
         self._page, self._page_grades = [], set()

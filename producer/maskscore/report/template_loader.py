@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -36,8 +35,8 @@ def _environment() -> Environment:
     environment.filters["number"] = number
     environment.filters["counted"] = _counted
     environment.filters["breakable"] = _breakable
-    shared: dict[str, Any] = {"style": Markup(_text("page.css")), "script": Markup(_text("page.js"))}
-    environment.globals.update(shared)
+    shared = {"style": "page.css", "script": "page.js", "judge_style": "judge.css", "judge_script": "judge.js"}
+    environment.globals.update({name: Markup(_text(file)) for name, file in shared.items()})
     return environment
 
 
