@@ -16,7 +16,7 @@ from torch import nn
 
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model.clip import load_model
-from maskscore_worker.model.cpu_kernels import pack_linear_layers
+from maskscore_worker.model.cpu_kernels import pack_layers
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.precision import BF16_ERROR, choose_precision, cpu_has_bf16
 
@@ -77,19 +77,13 @@ def test_packed_layers_give_what_the_plain_ones_give(tower: Any, dtype: torch.dt
     if dtype is torch.bfloat16:
         # Without AVX512 (or a limit on what may be used of it) oneDNN has no such product.
         expected_here = expected_here and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert pack_linear_layers(packed) == expected_here
+    assert pack_layers(packed, normalised(grey_values(1)).to(dtype)) == expected_here
     assert any(isinstance(module, nn.MultiheadAttention) for module in packed.modules()) != expected_here
     values = normalised(grey_values())
     for some in (values, values[:1]):
         expected = plain(some)
         scale = float(expected.abs().max())
         torch.testing.assert_close(packed(some.to(dtype)).float(), expected, atol=tolerance * scale, rtol=0)
-
-
-def test_other_towers_are_not_packed() -> None:
-    assert not pack_linear_layers(nn.Sequential(nn.Linear(4, 4)))
-    odd = nn.MultiheadAttention(8, 2, batch_first=False)
-    assert not pack_linear_layers(odd)
 
 
 @pytest.mark.parametrize("convolution", ["folded", "not folded"])

@@ -20,7 +20,7 @@ from maskscore.errors import FailureCode, JobError, WeightsError
 from maskscore.schema import ModelIdentity
 from maskscore.settings import CropMode
 from maskscore_worker.model.checkpoint import dtypes_of, load_checkpoint, read_checkpoint
-from maskscore_worker.model.cpu_kernels import pack_linear_layers
+from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.precision import BF16_ERROR, DTYPES
 from maskscore_worker.weights import CONFIG_FILE, digest_of, weights_file
@@ -82,11 +82,9 @@ class ClipModel:
         self.precision = precision
         self._dtype = DTYPES[precision]
         self._parameters = sum(parameter.numel() for parameter in model.parameters())
-        self._model = model.eval().to(device)
+        model.visual = fast_tower(model.eval().visual, image_size=self.image_size, dtype=self._dtype, device=device)
+        self._model = model.to(device)
         self._tokenizer = tokenizer
-        model.visual.to(self._dtype)
-        if device.type == "cpu":
-            pack_linear_layers(model.visual)
         self._folded = fold_normalisation(model, self.mean, self.std)
         self.logit_scale = float(model.logit_scale.detach().exp())
         bias = getattr(model, "logit_bias", None)

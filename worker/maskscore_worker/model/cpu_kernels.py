@@ -1,73 +1,177 @@
-"""CPU kernels of the image tower: its matrix products by oneDNN, with weights in oneDNN's own layout.
+"""CPU kernels of the image tower: its products and convolutions by oneDNN, with weights in oneDNN's own layout.
 
 PyTorch gives fp32 products to MKL, which on AMD's processors uses half of what they can do; oneDNN, which PyTorch
-carries too, is as exact and uses all of it. These operators are what ``torch.compile`` makes of a frozen model on a
-CPU; used directly they need no C++ compiler, no minute of compiling and no fixed batch size.
+carries too, is as exact and uses all of it. With packed weights a convolution's images are channels-last, and what
+follows a layer pointwise (its bias, GELU, ReLU) is computed while its output is still in the cache. These operators are
+what ``torch.compile`` makes of a frozen model on a CPU; used directly they need no C++ compiler, no minute of compiling
+and no fixed batch size.
 """
 
 from __future__ import annotations
 
 import logging
 import platform
-from typing import Any
+from typing import Any, Final
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
+from timm.layers import GELU, GELUTanh
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["pack_linear_layers"]
+from maskscore_worker.model.cpu_threads import CROPS_PER_PASS
+from maskscore_worker.model.layer_trace import TOLERANCE, replace_layer, trace_layers, unit_features
+
+__all__ = ["pack_layers"]
 
 log = logging.getLogger(__name__)
 
-# The rows that the layout is chosen for: the tokens of a slice of crops. It is right for any number.
-_ROWS = 400
+# A vision transformer has one convolution, its patch embedding; ViTamin and the hybrids more.
+_FEW_CONVOLUTIONS: Final = 3
+# By bf16's rounding of what is added in another order.
+_TOLERANCES: Final = {torch.bfloat16: 3e-2}
+
+# oneDNN's name of what follows a layer pointwise, and of its variant.
+_PostOp = tuple[str, str]
+_NO_POST_OP: Final = ("none", "")
+_ACTIVATIONS: Final = (nn.ReLU, nn.GELU, GELU, GELUTanh)
 
 
-def pack_linear_layers(tower: nn.Module) -> bool:
-    """Replace the linear layers of a tower's transformer blocks, in place; return whether that was done.
+def pack_layers(tower: nn.Module, images: torch.Tensor) -> bool:
+    """Replace a tower's dense layers, in place; return whether that was done.
 
-    The tower must be on the CPU and in evaluation. Only open_clip's plain blocks are known, on x86, and only where the
-    packed layer gives what the plain one gives.
+    Packed are linear layers, the self-attention of open_clip's blocks, and the convolutions of a tower that has more
+    than a patch embedding. The tower must be on the CPU and in evaluation. It stays as it was on other processors than
+    x86, and where the features of ``images``, normalised ``(N, 3, S, S)`` of the tower's type, differ then.
     """
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    blocks: list[Any] = [
-        module for module in tower.modules() if type(module) is ResidualAttentionBlock and _is_plain(module.attn)
-    ]
+    packed: dict[str, Any] = {}
+    activations: dict[str, nn.Module] = {}
+    expected = unit_features(tower, images)
     try:
-        if not blocks or not _matches_plain(blocks[0].mlp.c_fc):
-            return False
+        _pack_calls(tower, images, packed, activations)
+        _pack_attentions(tower, images, packed)
+        difference = float((unit_features(tower, images) - expected).abs().max())
+        # A difference that is no number is none to accept.
+        if difference <= _TOLERANCES.get(images.dtype, TOLERANCE):
+            return bool(packed)
+        log.warning("the image tower's layers stay PyTorch's: packed, they move a feature by %.2g", difference)
     except Exception as error:  # the operators are PyTorch's own, but not promised to stay
-        log.warning("linear layers stay PyTorch's: %s: %s", type(error).__name__, error)
-        return False
-    for block in blocks:
-        block.attn = _PackedAttention(block.attn)
-        block.mlp.c_fc = _PackedLinear(block.mlp.c_fc.weight, block.mlp.c_fc.bias)
-        block.mlp.c_proj = _PackedLinear(block.mlp.c_proj.weight, block.mlp.c_proj.bias)
-    return True
+        log.warning("the image tower's layers stay PyTorch's: %s: %s", type(error).__name__, error)
+    for name, layer in packed.items():
+        replace_layer(tower, name, layer.unpacked())
+    for name, activation in activations.items():
+        replace_layer(tower, name, activation)
+    return False
+
+
+def _pack_calls(
+    tower: nn.Module, images: torch.Tensor, packed: dict[str, Any], activations: dict[str, nn.Module]
+) -> None:
+    calls = trace_layers(tower, images, (nn.Linear, nn.Conv2d, *_ACTIVATIONS))
+    following = {call.follows: call for call in calls if type(call.layer) in _ACTIVATIONS}
+    convolutional = sum(type(call.layer) is nn.Conv2d for call in calls) > _FEW_CONVOLUTIONS
+    while calls:  # so that no more than one layer is held twice
+        call = calls.pop(0)
+        activation = following.get(call.name)
+        post_op = _NO_POST_OP if activation is None else _post_op_of(activation.layer)
+        if type(call.layer) is nn.Linear:
+            rows = call.shape.numel() // call.shape[-1] // len(images) * CROPS_PER_PASS
+            layer: nn.Module = _PackedLinear(call.layer.weight, call.layer.bias, rows, post_op)
+        elif convolutional and _is_plain_convolution(call.layer):
+            layer = _PackedConvolution(call.layer, call.shape, post_op)
+        else:
+            continue
+        packed[call.name] = layer
+        replace_layer(tower, call.name, layer)
+        if activation is not None:
+            activations[activation.name] = activation.layer
+            replace_layer(tower, activation.name, nn.Identity())
+
+
+def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, Any]) -> None:
+    # 14 x 14 patches are as good as any number: the layout differs between a row and many.
+    rows = CROPS_PER_PASS * 197
+    for name, block in list(tower.named_modules()):
+        if type(block) is ResidualAttentionBlock and _is_plain(block.attn):
+            path = f"{name}.attn" if name else "attn"
+            packed[path] = _PackedAttention(block.attn, rows)
+            block.attn = packed[path]
 
 
 class _PackedLinear(nn.Module):
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, rows: int, post_op: _PostOp) -> None:
         super().__init__()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
-        self._bias = bias.detach()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
+        self._bias = None if bias is None else bias.detach()
+        self._post_op = post_op
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return ``values @ weight.T + bias``."""
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values, self._weight, self._bias, "none", [], "")
+        """Return ``values @ weight.T + bias``, and what follows it pointwise."""
+        kind, algorithm = self._post_op
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            values, self._weight, self._bias, kind, [], algorithm
+        )
         return product
+
+    def unpacked(self) -> nn.Linear:
+        """Return PyTorch's layer with the same weights."""
+        outs, ins = self._weight.shape
+        layer = nn.Linear(ins, outs, bias=self._bias is not None, device="meta")
+        _give(layer, weight=self._weight.to_dense(), bias=self._bias)
+        return layer
+
+
+class _PackedConvolution(nn.Module):
+    """A convolution whose output is channels-last."""
+
+    def __init__(self, plain: nn.Conv2d, shape: torch.Size, post_op: _PostOp) -> None:
+        super().__init__()
+        padding = (0, 0) if plain.padding == "valid" else plain.padding
+        self._how = (list(padding), list(plain.stride), list(plain.dilation), plain.groups)
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+            plain.weight.detach(), *self._how, [CROPS_PER_PASS, *shape[1:]]
+        )
+        self._shape = plain.weight.shape
+        self._bias = None if plain.bias is None else plain.bias.detach()
+        self._post_op = post_op
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what the convolution returns, and what follows it pointwise."""
+        kind, algorithm = self._post_op
+        convolved: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
+            values, self._weight, self._bias, *self._how, kind, [], algorithm
+        )
+        return convolved
+
+    def unpacked(self) -> nn.Conv2d:
+        """Return PyTorch's layer with the same weights."""
+        padding, stride, dilation, groups = self._how
+        outs, ins, *kernel = self._shape
+        layer = nn.Conv2d(
+            ins * groups,
+            outs,
+            tuple(kernel),  # type: ignore[arg-type]
+            padding=tuple(padding),  # type: ignore[arg-type]
+            stride=tuple(stride),  # type: ignore[arg-type]
+            dilation=tuple(dilation),  # type: ignore[arg-type]
+            groups=groups,
+            bias=self._bias is not None,
+            device="meta",
+        )
+        _give(layer, weight=self._weight.to_dense().reshape(self._shape), bias=self._bias)
+        return layer
 
 
 class _PackedAttention(nn.Module):
     """Self-attention with the signature in which open_clip's blocks call :class:`torch.nn.MultiheadAttention`."""
 
-    def __init__(self, attention: nn.MultiheadAttention) -> None:
+    def __init__(self, plain: nn.MultiheadAttention, rows: int) -> None:
         super().__init__()
-        self._heads = attention.num_heads
-        self._in = _PackedLinear(attention.in_proj_weight, attention.in_proj_bias)
-        self._out = _PackedLinear(attention.out_proj.weight, attention.out_proj.bias)
+        self._heads = plain.num_heads
+        self._in = _PackedLinear(plain.in_proj_weight, plain.in_proj_bias, rows, _NO_POST_OP)
+        self._out = _PackedLinear(plain.out_proj.weight, plain.out_proj.bias, rows, _NO_POST_OP)
 
     def forward(
         self, query: torch.Tensor, key: Any, value: Any, *, need_weights: bool, attn_mask: torch.Tensor | None
@@ -77,6 +181,20 @@ class _PackedAttention(nn.Module):
         parts = self._in(query).view(count, length, 3, self._heads, width // self._heads).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=attn_mask)
         return self._out(attended.transpose(1, 2).reshape(count, length, width)), None
+
+    def unpacked(self) -> nn.MultiheadAttention:
+        """Return PyTorch's layer with the same weights."""
+        into, out = self._in.unpacked(), self._out.unpacked()
+        layer = nn.MultiheadAttention(into.in_features, self._heads, batch_first=True, device="meta")
+        _give(layer, in_proj_weight=into.weight, in_proj_bias=into.bias)
+        _give(layer.out_proj, weight=out.weight, bias=out.bias)
+        return layer
+
+
+def _give(layer: nn.Module, **tensors: torch.Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        setattr(layer, name, None if tensor is None else nn.Parameter(tensor.detach(), requires_grad=False))
+    layer.eval()
 
 
 def _is_plain(attention: Any) -> bool:
@@ -90,9 +208,16 @@ def _is_plain(attention: Any) -> bool:
     )
 
 
-def _matches_plain(layer: Any) -> bool:
-    values = torch.linspace(-1, 1, 2 * layer.in_features).view(2, -1).to(layer.weight.dtype)
-    with torch.inference_mode():
-        plain, packed = layer(values).float(), _PackedLinear(layer.weight, layer.bias)(values).float()
-    tolerance = 1e-4 if layer.weight.dtype == torch.float32 else 5e-2
-    return bool(torch.allclose(plain, packed, rtol=tolerance, atol=tolerance * float(plain.abs().max())))
+def _is_plain_convolution(layer: Any) -> bool:
+    return type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and layer.padding != "same"
+
+
+def _post_op_of(activation: nn.Module) -> _PostOp:
+    """Return how oneDNN calls one of :data:`_ACTIVATIONS`."""
+    if type(activation) is nn.ReLU:
+        return "relu", ""
+    if type(activation) is GELUTanh:
+        return "gelu", "tanh"
+    if type(activation) is nn.GELU:
+        return "gelu", str(activation.approximate)
+    return "gelu", "none"

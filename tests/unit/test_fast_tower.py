@@ -1,0 +1,119 @@
+"""Image towers in their faster form give open_clip's features; a step that would change them is taken back."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from torch import nn
+from torch.nn import functional
+
+from maskscore_worker.model import cpu_kernels, simplification
+from maskscore_worker.model.fast_tower import fast_tower
+
+CPU = torch.device("cpu")
+SIDE = 64
+PACKED_HERE = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+_vit: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 2, "img_size": SIDE, "num_classes": 0}
+TOWERS: dict[str, Callable[[], Any]] = {
+    "resnet": lambda: ModifiedResNet((1, 1, 1, 1), output_dim=32, heads=4, image_size=SIDE, width=16),
+    "siglip": lambda: timm.create_model("vit_base_patch16_siglip_224", **_vit),
+    "pe-core": lambda: timm.create_model("vit_pe_core_tiny_patch16_384", **_vit),
+    "eva02": lambda: timm.create_model("eva02_base_patch16_clip_224", **_vit),
+    "convnext": lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(16, 16, 32, 32), num_classes=24),
+    "mobileclip": lambda: timm.create_model(
+        "fastvit_mci0", layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 64), num_classes=24
+    ),
+}
+
+
+def made(kind: str) -> Any:
+    torch.manual_seed(4)
+    tower = TOWERS[kind]().eval()
+    norms: list[Any] = [layer for layer in tower.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.running_mean.normal_(0, 0.2)
+        layer.running_var.uniform_(0.5, 1.5)
+        nn.init.uniform_(layer.weight, 0.5, 1.5)
+    return tower
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn((count, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(8))
+
+
+def features(tower: Any, values: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return functional.normalize(tower(values).float(), dim=-1)
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_the_faster_tower_gives_the_same_features(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    plain = made(kind)
+    fast = fast_tower(copy.deepcopy(plain), image_size=SIDE, dtype=torch.float32, device=CPU)
+    assert caplog.messages == []
+    for count in (1, 3):
+        values = images(count)
+        torch.testing.assert_close(features(fast, values), features(plain, values), atol=1e-5, rtol=0)
+    if PACKED_HERE:
+        remaining = [type(layer) for layer in fast.modules()]
+        assert remaining.count(nn.Linear) <= (4 if kind == "resnet" else 0)  # the pool reads their weights itself
+        assert nn.BatchNorm2d not in remaining or kind == "mobileclip"  # where an attention's norm follows a sum
+        if kind in ("resnet", "convnext", "mobileclip"):
+            assert nn.Conv2d not in remaining
+
+
+def test_merged_branches_are_one_convolution() -> None:
+    tower = made("mobileclip")
+    simple = simplification.simplify_tower(copy.deepcopy(tower), images(1))
+    norms = [sum(isinstance(layer, nn.BatchNorm2d) for layer in one.modules()) for one in (tower, simple)]
+    assert norms[1] < norms[0] / 4
+
+
+class _ReadsTwice(nn.Module):
+    """A tower in which others read what a convolution and a linear layer put out, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.fc, self.act = nn.Linear(8, 8), nn.GELU()
+        nn.init.uniform_(self.bn.weight, 0.5, 1.5)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        values = self.conv(values)
+        values = (values + self.bn(values)).mean(dim=(2, 3))
+        values = self.fc(values)
+        total: torch.Tensor = values + self.act(values)
+        return total
+
+
+def test_what_would_change_features_is_taken_back_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    plain = _ReadsTwice().eval()
+    fast = fast_tower(copy.deepcopy(plain), image_size=SIDE, dtype=torch.float32, device=CPU)
+    assert torch.equal(features(fast, images(2)), features(plain, images(2)))
+    assert [type(layer) for layer in fast.children()] == [type(layer) for layer in plain.children()]
+    assert "batch norms stay" in caplog.messages[0]
+    assert [" stay PyTorch's" in message for message in caplog.messages[1:]] == [True] * PACKED_HERE
+
+
+@pytest.mark.parametrize("kind", ["resnet", "siglip"])
+def test_layers_are_unpacked_where_the_operators_fail(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> torch.Tensor:
+        raise RuntimeError("no such product")
+
+    tower = made(kind)
+    before = features(tower, images(2))
+    monkeypatch.setattr(cpu_kernels._PackedLinear, "forward", broken)
+    monkeypatch.setattr(cpu_kernels._PackedConvolution, "forward", broken)
+    assert not cpu_kernels.pack_layers(tower, images(1))
+    assert ("no such product" in caplog.text) == PACKED_HERE
+    torch.testing.assert_close(features(tower, images(2)), before, atol=1e-6, rtol=0)
