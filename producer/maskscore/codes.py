@@ -453,20 +453,6 @@ class ClientCode(_Code):
             "give each job a `result_uri` of its own",
         ),
     )
-    JUDGEMENTS_UNUSABLE = (
-        "judgements_unusable",
-        About(
-            "the file of judgements cannot be read, or nothing can be fitted to it: too few, or of one kind only",
-            "the message says what is missing",
-        ),
-    )
-    FIT_NOT_BETTER_THAN_CHANCE = (
-        "fit_not_better_than_chance",
-        About(
-            "the fitted head does not separate kept masks from dropped ones; it was not written",
-            "check that the judgements belong to these masks, judge more images, or score with embeddings",
-        ),
-    )
     WAIT_TIMEOUT = (
         "wait_timeout",
         About("the job did not end within the timeout; it continues", "wait again, or cancel the job"),

@@ -19,9 +19,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobNotFound",
-    "JudgementsError",
     "MaskscoreError",
-    "NotBetterThanChance",
     "NothingToScore",
     "OutputError",
     "PayloadTooLarge",
@@ -100,18 +98,6 @@ class HeadMismatch(InvalidDocumentError):  # noqa: N818
     """A head was fitted to other weights, views or prompts than the masks were scored with, or reads what they lack."""
 
     code: str = FailureCode.HEAD_MISMATCH
-
-
-class JudgementsError(InvalidDocumentError):
-    """Judgements cannot be read, or nothing can be fitted to them."""
-
-    code: str = ClientCode.JUDGEMENTS_UNUSABLE
-
-
-class NotBetterThanChance(JudgementsError):  # noqa: N818
-    """What was fitted does not tell kept masks from dropped ones better than chance."""
-
-    code: str = ClientCode.FIT_NOT_BETTER_THAN_CHANCE
 
 
 class NothingToScore(MaskscoreError):  # noqa: N818

@@ -96,6 +96,25 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(correlation: float)
     assert (held["as if independent"] / rounds < 0.9) == (correlation == 0.5)
 
 
+def test_intervals_hold_the_truth_where_one_image_in_six_has_nearly_all_masks() -> None:
+    rng, rounds = random.Random(0), 150
+    held = {"area": 0, "share": 0}
+    for _ in range(rounds):
+        sides: list[list[Scored]] = [[], []]
+        for image in range(20):
+            masks = rng.choice([1, 1, 1, 2, 3, 60])
+            for side, mean in zip(sides, (1.0, 0.0), strict=True):
+                shift = rng.gauss(mean, 0.5**0.5)
+                side += [(rng.gauss(shift, 0.5**0.5), image) for _ in range(masks)]
+        low, high = auroc_interval(*sides)
+        held["area"] += low <= 0.760250 <= high
+        hits = Counter(image for score, image in sides[0] if score > 0)
+        low, high = share_interval([(hits[image], n) for image, n in Counter(i for _, i in sides[0]).items()])
+        held["share"] += low <= 0.841345 <= high
+    assert held["area"] / rounds >= 0.92
+    assert held["share"] / rounds >= 0.9
+
+
 def test_intervals_of_masks_that_each_have_an_image_of_their_own() -> None:
     # Wilson's example, 0 of 10, with Student's t in place of 1.96: t² / (n + t²), t = 2.262.
     assert share_interval([(0, 1)] * 10) == pytest.approx((0.0, 2.262**2 / (10 + 2.262**2)), abs=1e-4)

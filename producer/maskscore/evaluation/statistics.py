@@ -2,17 +2,19 @@
 
 Masks of one image are alike: they share its light, its sharpness and its scene. So the intervals are of images: each
 begins as if masks were independent, and the number of masks is then divided by the *design effect*, how many times the
-estimate varies more because they come image by image (Kish, Survey Sampling, 1965). Few images make the design effect
-itself uncertain, hence Student's t with one degree of freedom less than there are images, in place of the normal
-distribution's quantile.
+estimate varies more because they come image by image (Kish, Survey Sampling, 1965). That variance is the jackknife's,
+which leaves out one image at a time (Efron and Stein, Annals of Statistics 9, 1981): it does not understate what an
+image with most of the masks contributes. Few images, or a few that hold most masks, make the design effect itself
+uncertain, hence Student's t in place of the normal distribution's quantile, with one degree of freedom
+less than the *effective* number of images, ``(Σn)² / Σn²`` for ``n`` masks per image.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
 
 __all__ = ["Scored", "auroc", "auroc_interval", "share_interval", "t_quantile"]
@@ -69,7 +71,8 @@ def auroc_interval(positives: Sequence[Scored], negatives: Sequence[Scored]) -> 
     Newcombe's fifth method (Statistics in Medicine 25, 2006): the areas from which the one that was found is not
     farther than a quantile of standard errors by Hanley and McNeil (Radiology 143, 1982), with the mean of both counts
     in place of each. Unlike theirs it has a width at an area of 1. The counts are divided by the design effect: the
-    area's variance with images as clusters (Obuchowski, Biometrics 53, 1997) over that with every mask by itself
+    area's variance by the jackknife over images (by Obuchowski, Biometrics 53, 1997, where one image holds all of a
+    side) over that with every mask by itself
     (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988), and 1 at least. Where no mask is on the wrong side, the
     data do not tell how alike the masks of an image are, and the counts are those of images. From one image follows
     nothing about others: the interval is 0 to 1.
@@ -83,11 +86,11 @@ def auroc_interval(positives: Sequence[Scored], negatives: Sequence[Scored]) -> 
     if area in (0.0, 1.0):
         objects, others = (float(len({image for _, image in side})) for side in (positives, negatives))
     else:
-        clustered = _variance(above, below, [image for _, image in positives], [image for _, image in negatives])
+        clustered = _jackknife_variance(positives, negatives, above, below)
         alone = _variance(above, below, list(range(len(above))), [-1 - number for number in range(len(below))])
         effect = max(1.0, clustered / alone) if alone else 1.0
         objects, others = len(above) / effect, len(below) / effect
-    quantile = t_quantile(images - 1)
+    quantile = t_quantile(_degrees(Counter(image for _, image in (*positives, *negatives)).values()))
 
     def apart(truth: float) -> bool:
         more = max(0.0, (objects + others) / 2 - 1) * ((1 - truth) / (2 - truth) + truth / (1 + truth))
@@ -112,9 +115,10 @@ def share_interval(hits_by_image: Sequence[tuple[int, int]]) -> tuple[float, flo
     if hits in (0, masks):
         count = float(images)
     else:
-        spread = sum((own - number * share) ** 2 for own, number in by_image) * images / (images - 1)
-        count = masks / max(1.0, spread / (masks * share * (1 - share)))
-    square = t_quantile(images - 1) ** 2
+        without = [(hits - own) / (masks - number) for own, number in by_image]
+        variance = (images - 1) / images * sum((other - share) ** 2 for other in without)
+        count = masks / max(1.0, variance * masks / (share * (1 - share)))
+    square = t_quantile(_degrees([number for _, number in by_image])) ** 2
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = (
         math.sqrt(square) / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
@@ -126,6 +130,37 @@ def _placements(scores: Sequence[float], others: Sequence[float]) -> list[float]
     """Return for each score the share of the others that it is above, ties counted half."""
     ordered = sorted(others)
     return [(bisect_left(ordered, score) + bisect_right(ordered, score)) / 2 / len(ordered) for score in scores]
+
+
+def _degrees(masks_per_image: Iterable[int]) -> int:
+    """Return the degrees of freedom: the effective number of images less one, and 1 at least."""
+    counts = list(masks_per_image)
+    # A product of integers, and so no rounding where all images have as many masks.
+    return max(1, sum(counts) ** 2 // sum(count * count for count in counts) - 1)
+
+
+def _jackknife_variance(
+    positives: Sequence[Scored], negatives: Sequence[Scored], above: Sequence[float], below: Sequence[float]
+) -> float:
+    """Return the variance of an area by leaving out one image at a time; ``below`` as in :func:`_variance`."""
+    own: dict[Hashable, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    lost: dict[Hashable, float] = defaultdict(float)
+    for (score, image), share in zip(positives, above, strict=True):
+        own[image][0].append(score)
+        lost[image] += share * len(negatives)
+    for (score, image), share in zip(negatives, below, strict=True):
+        own[image][1].append(score)
+        lost[image] += share * len(positives)
+    if any(len(first) == len(positives) or len(second) == len(negatives) for first, second in own.values()):
+        return _variance(above, below, [image for _, image in positives], [image for _, image in negatives])
+    area = sum(above) / len(above)
+    total = sum(above) * len(negatives)
+    squares = 0.0
+    for image, (first, second) in own.items():
+        within = sum(_placements(first, second)) * len(second) if second else 0.0
+        left = (len(positives) - len(first)) * (len(negatives) - len(second))
+        squares += ((total - lost[image] + within) / left - area) ** 2
+    return (len(own) - 1) / len(own) * squares
 
 
 def _variance(

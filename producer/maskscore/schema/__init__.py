@@ -12,7 +12,6 @@ from maskscore.schema.document import (
 )
 from maskscore.schema.head import (
     HEAD_NAME_PATTERN,
-    SCORE_NAMES,
     Head,
     HeadEstimate,
     HeadIdentity,
@@ -81,7 +80,6 @@ __all__ = [
     "JOB_ID_PATTERN",
     "MOST_LEVELS",
     "RLE",
-    "SCORE_NAMES",
     "SPECIFIED",
     "Box",
     "Component",

@@ -12,7 +12,6 @@ from maskscore.schema.document import Document
 
 __all__ = [
     "HEAD_NAME_PATTERN",
-    "SCORE_NAMES",
     "Head",
     "HeadEstimate",
     "HeadIdentity",
@@ -27,8 +26,7 @@ __all__ = [
 HEAD_NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 HeadKind = Literal["threshold", "platt", "isotonic", "probe"]
 ScoreName = Literal["p_pos_sum", "-p_neg_sum", "s_pos", "s_pos - s_neg"]
-SCORE_NAMES: Final[tuple[ScoreName, ...]] = ("p_pos_sum", "s_pos - s_neg", "s_pos", "-p_neg_sum")
-"""The values that a head of scores may read; each is the larger, the more a mask is an object."""
+"""Values that a head of scores may read; each is the larger, the more a mask is an object."""
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
 
