@@ -414,6 +414,13 @@ class ClientCode(_Code):
             "`maskscore weights check FOLDER`",
         ),
     )
+    PRETRAINED_UNSET = (
+        "pretrained_unset",
+        About(
+            "a weights folder has no configuration, and the preprocessing of its architecture depends on the weights",
+            "set `MASKSCORE_PRETRAINED` to the tag of the weights, or fetch them with `maskscore weights pull`",
+        ),
+    )
     SERVICE_UNAVAILABLE = (
         "service_unavailable",
         About("Redis or the object store did not answer", "`maskscore doctor` says which, and why"),

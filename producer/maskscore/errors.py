@@ -23,6 +23,7 @@ __all__ = [
     "NothingToScore",
     "OutputError",
     "PayloadTooLarge",
+    "PretrainedUnset",
     "QueueFull",
     "ResultOfAnotherJob",
     "ResultUnavailable",
@@ -122,6 +123,12 @@ class WeightsError(MaskscoreError):
     """A weights folder is missing, incomplete or does not fit the architecture."""
 
     code: str = ClientCode.WEIGHTS_INVALID
+
+
+class PretrainedUnset(WeightsError):  # noqa: N818
+    """A folder of weights has no configuration, and which preprocessing they need depends on which they are."""
+
+    code: str = ClientCode.PRETRAINED_UNSET
 
 
 class ServiceUnavailable(MaskscoreError):  # noqa: N818 - a state of the world, named as users say it

@@ -107,6 +107,11 @@ class WorkerSettings(ClientSettings):
         "ViT-B-32",
         description="open_clip architecture; a folder with its own `open_clip_config.json` overrides it.",
     )
+    pretrained: str | None = Field(
+        None,
+        description="open_clip's tag of the weights (`maskscore weights list`), which gives a folder without "
+        "`open_clip_config.json` its preprocessing. Needed only where the architecture's weights differ in it.",
+    )
     device: str = Field(
         "auto",
         description="`cuda:N`, `cuda` or `cpu`; `auto`: `cuda:4` if it exists, else the first GPU, else the CPU.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from huggingface_hub import close_session, constants
 
 from command_line import run_command
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.weights import download, find_pretrained
+from maskscore_worker.weights.pretrained import architecture_config
 
 REPO = "someone/some-model"
 COMMIT = "5" * 40
@@ -34,6 +37,10 @@ class Hub:
     digest: str = DIGEST
     cut_after: int | None = None
     name: str = WEIGHTS
+    others: dict[str, bytes] = field(default_factory=lambda: {CONFIG: (DEMO_WEIGHTS / CONFIG).read_bytes()})
+    """The files that are small; a name may begin with another repository, as ``someone/tokenizer:vocab.txt``."""
+    first: str = CONFIG
+    """The one that is asked for by the branch's name, which says the commit of the rest."""
     tokens: set[str | None] = field(default_factory=set)
     ranges: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
@@ -53,11 +60,12 @@ def hub() -> Iterator[Hub]:
             self.answer(body=True)
 
         def answer(self, *, body: bool) -> None:
-            _, _, revision_and_name = self.path.partition(f"{REPO}/resolve/")
+            repo, _, revision_and_name = self.path.removeprefix("/").partition("/resolve/")
             revision, _, name = revision_and_name.partition("/")
-            data = {CONFIG: (DEMO_WEIGHTS / CONFIG).read_bytes(), state.name: state.weights}.get(name)
+            name = name if repo == REPO else f"{repo}:{name}"
+            data = {**state.others, state.name: state.weights}.get(name)
             # The branch moves on at once: what is asked for by its name later would be of another commit.
-            if revision != ("main" if name == CONFIG else COMMIT):
+            if repo == REPO and revision != ("main" if name == state.first else COMMIT):
                 data = None
             if data is None:
                 self.send_response(404)
@@ -78,7 +86,8 @@ def hub() -> Iterator[Hub]:
             self.send_header("Content-Length", str(len(data) - start))
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{state.digest if name == state.name else "1" * 40}"')
+            blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            self.send_header("ETag", f'"{state.digest if name == state.name else blob}"')
             self.end_headers()
             if body:
                 cut = state.cut_after if name == state.name else None
@@ -145,7 +154,7 @@ def test_pulled_weights_are_checked_shown_and_fit(hub: Hub, tmp_path: Path) -> N
     again = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address, token="hf_secret")
     assert again.returncode == 0, again.stderr
     assert f"sha256:{DIGEST}" in again.stdout
-    assert hub.fetched == [CONFIG, WEIGHTS, CONFIG]
+    assert hub.fetched == [CONFIG, WEIGHTS]
     assert hub.tokens == {None, "Bearer hf_secret"}
 
 
@@ -189,6 +198,86 @@ def test_pickled_weights_are_fetched_where_there_are_no_others(hub: Hub, tmp_pat
     refused = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert refused.returncode == 1
     assert "which would be read in its place" in refused.stderr
+
+
+@pytest.fixture
+def as_tag(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The hub, where it holds what open_clip lists as ViT-B-16-SigLIP:webli."""
+    row = find_pretrained("ViT-B-16-SigLIP")
+    monkeypatch.setattr(download, "find_pretrained", lambda name: replace(row, hub=f"{REPO}/"))
+    hub.first = WEIGHTS
+    hub.others = {
+        "tokenizer.json": b"{}",
+        "tokenizer_config.json": b'{"tokenizer_class": "T5Tokenizer"}',
+        "vocab.txt": b"of no use beside tokenizer.json",
+        CONFIG: b"the repository's own, which names no preprocessing",
+    }
+    return hub
+
+
+def test_a_tag_comes_with_its_own_preprocessing_and_the_tokenizers_files(as_tag: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    pulled = weights("pull", "ViT-B-16-SigLIP:webli", str(folder), endpoint=as_tag.address)
+    assert pulled.returncode == 0, pulled.stderr
+    assert "ViT-B-16-SigLIP:webli, licence apache-2.0; squash bicubic, mean 0.5, 0.5, 0.5" in pulled.stdout
+    assert as_tag.fetched == ["tokenizer.json", "tokenizer_config.json", WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        CONFIG,
+        WEIGHTS,
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    written = json.loads((folder / CONFIG).read_text())
+    assert written["model_cfg"] == architecture_config("ViT-B-16-SigLIP")
+    assert written["preprocess_cfg"] == {
+        "size": 224,
+        "mode": "RGB",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+        "fill_color": 0,
+    }
+    assert weights("pull", "ViT-B-16-SigLIP", str(folder), endpoint=as_tag.address).returncode == 0
+    assert len(as_tag.fetched) == 3
+
+
+def test_a_tokenizer_of_another_repository(as_tag: Hub, tmp_path: Path) -> None:
+    as_tag.others = {"timm/ViT-B-16-SigLIP:spiece.model": b"pieces"}
+    pulled = weights("pull", "ViT-B-16-SigLIP", str(tmp_path), endpoint=as_tag.address)
+    assert pulled.returncode == 0, pulled.stderr
+    assert (tmp_path / "spiece.model").read_bytes() == b"pieces"
+    as_tag.others = {}
+    refused = weights("pull", "ViT-B-16-SigLIP", str(tmp_path / "other"), endpoint=as_tag.address)
+    assert refused.returncode == 1
+    assert "holds a tokenizer" in refused.stderr
+
+
+def test_a_damaged_small_file_is_not_kept(as_tag: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_hub_digest", lambda path, like: "0" * len(like))
+    refused = weights("pull", "ViT-B-16-SigLIP", str(tmp_path), endpoint=as_tag.address)
+    assert refused.returncode == 1
+    assert "sent as tokenizer.json has the digest git:0000" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["ViT-B-33", "d"], 1, "did you mean `ViT-B-32`?"),
+        (["ViT-B-16", "d"], 1, "has several weights; name one of openai, laion400m_e31"),
+        (["ViT-B-32:laion5b", "d"], 1, "has no weights 'laion5b'; name one of openai"),
+        (["ViT-B-32", "d", "--repo", REPO], 2, "exclude each other"),
+        (["a", "b", "c"], 2, "at most NAME[:TAG] and DIR"),
+    ],
+)
+def test_what_is_no_weights_of_open_clips_is_refused_with_what_there_is(
+    arguments: list[str], code: int, words: str, tmp_path: Path
+) -> None:
+    refused = run_command("weights", "pull", *arguments, folder=tmp_path)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (code, False)
+    assert words in " ".join(refused.stderr.split())
+    assert not (tmp_path / "d").exists()
 
 
 def test_weights_that_the_hub_names_no_digest_of_are_not_fetched(hub: Hub, tmp_path: Path) -> None:

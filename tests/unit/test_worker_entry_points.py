@@ -13,7 +13,15 @@ from maskscore.worker_entry_points import worker_part
 
 def test_what_the_workers_half_offers_is_there() -> None:
     names = {entry.name for entry in entry_points(group="maskscore.worker")}
-    assert names == {"run", "demo-weights", "pull-weights", "check-weights", "examinations", "token-counter"}
+    assert names == {
+        "run",
+        "demo-weights",
+        "list-weights",
+        "pull-weights",
+        "check-weights",
+        "examinations",
+        "token-counter",
+    }
     assert all(worker_part(name) is not None for name in names)
 
 
@@ -23,7 +31,7 @@ def test_what_nobody_offers_is_a_module_that_is_missing() -> None:
     assert error.value.name == "maskscore_worker"
 
 
-@pytest.mark.parametrize("name", ["demo-weights", "pull-weights"])
+@pytest.mark.parametrize("name", ["demo-weights", "list-weights", "pull-weights"])
 def test_what_needs_no_model_is_loaded_without_pytorch(name: str) -> None:
     """PyTorch takes seconds to import, in which a command could say nothing."""
     load = (

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -85,8 +86,13 @@ def show_command(name: str, as_json: bool) -> None:
 @prompts_command.command("check")
 @click.argument("name", metavar="NAME|FILE")
 @click.option("--model", help="Architecture whose tokens are counted.  [MASKSCORE_MODEL]")
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of weights whose own tokenizer counts; its configuration overrides --model.",
+)
 @_json
-def check_command(name: str, model: str | None, as_json: bool) -> None:
+def check_command(name: str, model: str | None, weights: Path | None, as_json: bool) -> None:
     """Say what is wrong with a prompt set, and what the number of its prompts does to the sums.
 
     Blank and repeated prompts, also such that differ in case, spaces or the article alone, and prompts that are too
@@ -95,7 +101,7 @@ def check_command(name: str, model: str | None, as_json: bool) -> None:
     settings = load_settings(WorkerSettings, model=model)
     source = find_prompt_set(name, settings.prompts_dir)
     fields = source.fields()
-    counter = token_counter(settings.model)
+    counter = token_counter(settings.model, weights)
     problems = check_prompts(fields, counter)
     if not problems:
         # Misspelt fields, and whatever else no worker would take.

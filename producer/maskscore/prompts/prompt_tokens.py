@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from maskscore.worker_entry_points import worker_part
@@ -28,8 +29,10 @@ class TokenCounter:
     why_estimated: str | None = None
 
 
-def token_counter(architecture: str) -> TokenCounter:
-    """Return what counts the tokens of an open_clip architecture; fetches nothing.
+def token_counter(architecture: str, weights: Path | None = None) -> TokenCounter:
+    """Return what counts the tokens of the model in the folder ``weights``, else of an open_clip architecture.
+
+    Fetches nothing.
 
     Raises :class:`~maskscore.errors.SettingsError` for an architecture that open_clip does not know.
     """
@@ -37,7 +40,7 @@ def token_counter(architecture: str) -> TokenCounter:
         of_architecture = worker_part("token-counter")
     except ModuleNotFoundError as error:
         return TokenCounter(CLIP_CONTEXT, estimate_tokens, f"{error.name} is not installed here")
-    counter: TokenCounter = of_architecture(architecture)
+    counter: TokenCounter = of_architecture(architecture, weights)
     return counter
 
 

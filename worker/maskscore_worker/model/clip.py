@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,24 +18,17 @@ from maskscore.errors import FailureCode, JobError, WeightsError
 from maskscore.schema import ModelIdentity
 from maskscore.settings import CropMode
 from maskscore_worker.model.checkpoint import dtypes_of, load_checkpoint, read_checkpoint
+from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.precision import BF16_ERROR, DTYPES
-from maskscore_worker.weights import CONFIG_FILE, digest_of, weights_file
+from maskscore_worker.model.tokens import count_tokens, load_tokenizer
+from maskscore_worker.weights import digest_of, weights_file
 
 __all__ = ["ClipModel", "load_model"]
 
 log = logging.getLogger(__name__)
 
-# What transformers' tokenizers are saved as: the fast ones, SentencePiece, WordPiece, byte-level BPE.
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    "vocab.txt",
-    "vocab.json",
-)
 _TEXTS_PER_FORWARD = 256
 
 Features = npt.NDArray[np.float32]
@@ -141,7 +132,7 @@ class ClipModel:
         open_clip itself would cut it off.
         """
         for text in texts:
-            tokens = self._count_tokens(text)
+            tokens = count_tokens(self._tokenizer, text)
             if tokens > self.context_length:
                 shown = text if len(text) <= 60 else text[:57] + "..."
                 raise JobError(
@@ -169,13 +160,6 @@ class ClipModel:
             "precision": f"fp32, unless MASKSCORE_PRECISION says bf16. {BF16_ERROR}",
         }
 
-    def _count_tokens(self, text: str) -> int:
-        if hasattr(self._tokenizer, "encode"):
-            return len(self._tokenizer.encode(text)) + 2  # start and end
-        own_marks = self._tokenizer.tokenizer_mode == "clips"  # start, end and class, added by open_clip
-        encoded = self._tokenizer.tokenizer(self._tokenizer.clean_fn(text), add_special_tokens=not own_marks)
-        return len(encoded["input_ids"]) + (3 if own_marks else 0)
-
 
 def _normalised(features: torch.Tensor) -> torch.Tensor:
     features = features.float()
@@ -184,7 +168,12 @@ def _normalised(features: torch.Tensor) -> torch.Tensor:
 
 
 def load_model(
-    folder: Path, *, architecture: str, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32"
+    folder: Path,
+    *,
+    architecture: str,
+    device: torch.device,
+    pretrained: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> ClipModel:
     """Load the model of a folder; nothing is fetched from anywhere.
 
@@ -194,26 +183,23 @@ def load_model(
     architecture could only be made with what is on a hub. Turns TF32 off for the whole process.
     """
     path = weights_file(folder)
-    configured = (folder / CONFIG_FILE).is_file()
-    # Asked by name only: for `hf-hub:…` open_clip would go to the hub.
-    if not configured and architecture not in open_clip.list_models():
-        raise WeightsError(
-            f"open_clip knows no architecture {architecture!r}, and {folder} has no {CONFIG_FILE}. "
-            "Correct MASKSCORE_MODEL; `python -c 'import open_clip; print(open_clip.list_models())'` lists the names."
-        )
-    config = _configuration_of(folder) if configured else open_clip.get_model_config(architecture)
-    name = _name_of(config) if configured else architecture
-    source = f"local-dir:{folder}" if configured else architecture
-    own_tokenizer = _tokenizer_of(config, name, folder, configured=configured)
+    configuration = read_configuration(folder, architecture=architecture, pretrained=pretrained)
+    name = configuration.name
+    tokenizer = load_tokenizer(configuration, folder)
     # By default cuDNN rounds a convolution's inputs to TF32, so that "fp32" would not be true of the patch embedding.
     torch.backends.cudnn.allow_tf32 = False
     try:
         # open_clip says at every start that no pretrained weights are loaded: that is the point.
         logging.getLogger().addFilter(_without_open_clip)
         model = open_clip.create_model(
-            source, pretrained=None, load_weights=False, pretrained_image=False, pretrained_text=False
+            configuration.source,
+            pretrained=None,
+            load_weights=False,
+            pretrained_image=False,
+            pretrained_text=False,
+            force_quick_gelu=bool(configuration.model.get("quick_gelu")),
+            force_preprocess_cfg=configuration.preprocessing,
         )
-        tokenizer = open_clip.get_tokenizer(source, **own_tokenizer)
     except Exception as error:
         raise WeightsError(
             f"The architecture {name} of {folder} could not be made: {type(error).__name__}: {error}"
@@ -235,51 +221,3 @@ def load_model(
 
 def _without_open_clip(record: logging.LogRecord) -> bool:
     return "open_clip" not in record.pathname or record.levelno >= logging.ERROR
-
-
-def _configuration_of(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))["model_cfg"]
-        if not all(isinstance(config[part], dict) for part in ("vision_cfg", "text_cfg")):
-            raise TypeError("vision_cfg and text_cfg must be objects")
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{folder / CONFIG_FILE} is not an open_clip configuration (JSON with `model_cfg`): {error!r}."
-        ) from error
-    return dict(config)
-
-
-def _name_of(config: dict[str, Any]) -> str:
-    """Name a folder's own configuration: the open_clip architecture it equals, else its digest."""
-    for name in open_clip.list_models():
-        if open_clip.get_model_config(name) == config:
-            return str(name)
-    return "custom-" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _tokenizer_of(config: dict[str, Any], name: str, folder: Path, *, configured: bool) -> dict[str, bool]:
-    """Return the arguments with which open_clip makes the tokenizer without a network.
-
-    open_clip would ask a hub for three things: a text tower's configuration, a timm model's, and a tokenizer. The
-    first two are refused; the tokenizer is taken from the folder's own files, and none of the folder's code is run.
-    """
-    text, vision = config["text_cfg"], config["vision_cfg"]
-    tower = text.get("hf_model_name")
-    if tower and not Path(str(tower)).is_dir():
-        raise WeightsError(
-            f"The text tower of {name} is defined by {tower!r} on a hub, and a worker fetches nothing. Use an "
-            "architecture whose text tower is open_clip's own."
-        )
-    if ":" in str(vision.get("timm_model_name", "")):
-        raise WeightsError(
-            f"The image tower of {name} is defined by {vision['timm_model_name']!r} on a hub, and a worker fetches "
-            "nothing. Name timm's own architecture."
-        )
-    if not text.get("hf_tokenizer_name"):
-        return {}
-    if not configured or not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise WeightsError(
-            f"The tokenizer of {name} is {text['hf_tokenizer_name']!r} from a hub, and a worker fetches nothing. Put "
-            f"its files (tokenizer.json, tokenizer_config.json) and the model's {CONFIG_FILE} into {folder}."
-        )
-    return {"local_files_only": True, "trust_remote_code": False}

@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
+from maskscore.errors import WeightsError
 from maskscore_worker.model.clip import load_model
+from maskscore_worker.model.configuration import read_configuration
+from maskscore_worker.model.tokens import missing_tokenizer
 from maskscore_worker.weights import weights_file
 
 __all__ = ["WeightsReport", "check_weights"]
@@ -25,11 +28,33 @@ class WeightsReport:
     details: dict[str, Any]
 
 
-def check_weights(folder: Path, *, architecture: str) -> WeightsReport:
+def check_weights(folder: Path, *, architecture: str, pretrained: str | None = None) -> WeightsReport:
     """Load the folder's model on the CPU, strictly, and describe it.
 
-    Raises :class:`~maskscore.errors.WeightsError` as :func:`~maskscore_worker.model.clip.load_model` does.
+    Raises :class:`~maskscore.errors.WeightsError` as :func:`~maskscore_worker.model.clip.load_model` does, but at once
+    for all that the folder lacks.
     """
+    _refuse_incomplete(folder, architecture, pretrained)
     path = weights_file(folder)
-    model = load_model(folder, architecture=architecture, device=torch.device("cpu"))
+    model = load_model(folder, architecture=architecture, pretrained=pretrained, device=torch.device("cpu"))
     return WeightsReport(path, path.stat().st_size, model.weights_digest, model.architecture, model.describe())
+
+
+def _refuse_incomplete(folder: Path, architecture: str, pretrained: str | None) -> None:
+    problems: list[WeightsError] = []
+    try:
+        weights_file(folder)
+    except WeightsError as error:
+        problems.append(error)
+    if folder.is_dir():
+        try:
+            found = read_configuration(folder, architecture=architecture, pretrained=pretrained)
+        except WeightsError as error:
+            problems.append(error)
+        else:
+            if missing := missing_tokenizer(found, folder):
+                problems.append(WeightsError(missing))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise WeightsError(f"{folder} lacks {len(problems)} things. " + " ".join(str(problem) for problem in problems))

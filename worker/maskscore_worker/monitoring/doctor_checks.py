@@ -62,7 +62,7 @@ def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
         )
         return
     try:
-        report = check_weights(settings.weights, architecture=settings.model)
+        report = check_weights(settings.weights, architecture=settings.model, pretrained=settings.pretrained)
     except WeightsError as error:
         yield failed_by("weights", Cause.SETTINGS, error, f"maskscore weights pull {settings.weights}")
         return

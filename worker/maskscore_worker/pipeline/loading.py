@@ -56,7 +56,13 @@ def load_pipeline(
         torch.set_num_threads(settings.torch_threads)
     started = time.perf_counter()
     precision = choose_precision(settings.precision, device)
-    model = load_model(settings.weights, architecture=settings.model, device=device, precision=precision)
+    model = load_model(
+        settings.weights,
+        architecture=settings.model,
+        pretrained=settings.pretrained,
+        device=device,
+        precision=precision,
+    )
     prompt_features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
     if warning := demo_warning(prompt_set, [model.weights_digest]):

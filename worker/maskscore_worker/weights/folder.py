@@ -8,11 +8,32 @@ from typing import Final
 
 from maskscore.errors import WeightsError
 
-__all__ = ["CONFIG_FILE", "PICKLED", "SAFETENSORS", "digest_of", "weights_file"]
+__all__ = [
+    "CONFIG_FILE",
+    "PICKLED",
+    "SAFETENSORS",
+    "TOKENIZER_SETTINGS",
+    "VOCABULARIES",
+    "digest_of",
+    "has_tokenizer",
+    "weights_file",
+]
 
 CONFIG_FILE: Final = "open_clip_config.json"
 SAFETENSORS: Final = "open_clip_model.safetensors"
 PICKLED: Final = "open_clip_pytorch_model.bin"
+
+# As transformers saves tokenizers: all in one file; of SentencePiece; of WordPiece; of byte pairs.
+VOCABULARIES: Final = (
+    "tokenizer.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+)
+# What goes with them, where there is such a file: the kind and its options, special tokens, and byte pairs.
+TOKENIZER_SETTINGS: Final = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
 
 
 def weights_file(folder: Path) -> Path:
@@ -24,6 +45,11 @@ def weights_file(folder: Path) -> Path:
     raise WeightsError(
         f"{folder} {what} {SAFETENSORS} {other} {PICKLED}. Fetch the weights with `maskscore weights pull {folder}`."
     )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether the folder holds the files of a tokenizer of its own."""
+    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def digest_of(path: Path) -> str:

@@ -1,0 +1,79 @@
+"""A folder of weights without a configuration, or with a tokenizer of its own: what a worker makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+from open_clip.tokenizer import HFTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from command_line import run_command
+from maskscore.errors import PretrainedUnset, WeightsError
+from maskscore_worker.model.configuration import read_configuration
+from maskscore_worker.model.tokens import count_tokens, load_tokenizer, token_counter
+from maskscore_worker.model.weights_check import check_weights
+
+SIGLIP2 = "ViT-B-32-SigLIP2-256"
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> Path:
+    """A folder with a small tokenizer, which ends a text with a mark, as SigLIP's do."""
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "cat": 4, "dog": 5}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", None, [("</s>", 1)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    kind = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(kind))
+    return tmp_path
+
+
+def test_an_architecture_with_one_preprocessing_gets_it_and_another_is_refused(tmp_path: Path) -> None:
+    found = read_configuration(tmp_path, architecture="MobileCLIP2-S0")
+    assert (found.preprocessing["mean"], found.preprocessing["interpolation"]) == ((0.0,) * 3, "bilinear")
+    with pytest.raises(PretrainedUnset, match="MASKSCORE_PRETRAINED"):
+        read_configuration(tmp_path, architecture="ViT-L-14")
+    chosen = read_configuration(tmp_path, architecture="ViT-L-14", pretrained="dfn2b")
+    assert (chosen.name, chosen.preprocessing["resize_mode"]) == ("ViT-L-14-quickgelu", "shortest")
+
+
+def test_a_configuration_and_a_tag_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {"mean": [0.5] * 3}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    assert read_configuration(tmp_path, architecture="").name == "ViT-B-32"
+    with pytest.raises(WeightsError, match="contradict each other in mean"):
+        read_configuration(tmp_path, architecture="", pretrained="openai")
+
+
+def test_a_folders_own_tokenizer_is_read_and_counted_as_open_clip_does(tokenizer_folder: Path) -> None:
+    tokenizer = load_tokenizer(read_configuration(tokenizer_folder, architecture=SIGLIP2), tokenizer_folder)
+    theirs = HFTokenizer(str(tokenizer_folder), context_length=64, clean="canonicalize", local_files_only=True)
+    assert tokenizer(["a cat.", "dog"]).tolist() == theirs(["a cat.", "dog"]).tolist()
+    assert count_tokens(tokenizer, "a cat") == 3
+    counter = token_counter(SIGLIP2, tokenizer_folder)
+    assert (counter.context_length, counter.why_estimated) == (64, None)
+    assert [counter.count(" ".join(["cat"] * words)) for words in (63, 64)] == [64, 65]
+
+
+def test_all_that_a_folder_lacks_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"lacks 2 things\..*open_clip_model.safetensors.*tokenizer.json"):
+        check_weights(tmp_path, architecture=SIGLIP2)
+
+
+def test_prompts_are_checked_with_the_folders_own_tokenizer(tokenizer_folder: Path) -> None:
+    texts = [" ".join(["cat"] * words) for words in (63, 64)]
+    prompts = tokenizer_folder / "cats.yaml"
+    prompts.write_text(json.dumps({"name": "cats", "positive": texts, "negative": ["a dog"]}))
+    options = ("--model", SIGLIP2, "--weights", str(tokenizer_folder), "--json")
+    checked = json.loads(run_command("prompts", "check", str(prompts), *options).stdout)
+    assert (checked["estimated"], checked["context_length"]) == (None, 64)
+    assert [problem["prompts"] for problem in checked["problems"] if problem["code"] == "too_long"] == [[texts[1]]]
