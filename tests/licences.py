@@ -24,12 +24,14 @@ _NOT_DISTRIBUTED = {"dev", "docs", "bench"}
 _SPDX = {
     "3-clause bsd license": "BSD-3-Clause",
     "apache 2.0": "Apache-2.0",
+    "apache 2.0 license": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "bsd": "BSD-3-Clause",
     "bsd license": "BSD-3-Clause",
     "dual license": "Apache-2.0 OR BSD-3-Clause",
     "freebsd": "BSD-2-Clause",
+    "isc license": "ISC",
     "mit license": "MIT",
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "new bsd": "BSD-3-Clause",
@@ -70,8 +72,8 @@ COMPATIBLE = {
 _INTRODUCTION = """\
 # Licences
 
-maskscore has the Apache License 2.0 (file `LICENSE`). The wheel contains its own code and the weights of the demo
-model, which was trained for it on drawn scenes. The container images also contain the packages below. Each licence
+maskscore has the Apache License 2.0 (file `LICENSE`). The wheel contains its own code, the weights of the demo
+model, which was trained for it on drawn scenes, and a table of figures from open_clip (MIT). The container images also contain the packages below. Each licence
 allows distribution together with Apache-2.0; a test compares the table with the installed packages. `MPL-2.0` applies
 per file, and the packages are used unchanged. Only PyTorch's CUDA builds include NVIDIA's libraries, whose licence
 allows applications that need them to redistribute them.
