@@ -72,11 +72,11 @@ COMPATIBLE = {
 _INTRODUCTION = """\
 # Licences
 
-maskscore has the Apache License 2.0 (file `LICENSE`). The wheel contains its own code, the weights of the demo
-model, which was trained for it on drawn scenes, and a table of figures from open_clip (MIT). The container images also contain the packages below. Each licence
-allows distribution together with Apache-2.0; a test compares the table with the installed packages. `MPL-2.0` applies
-per file, and the packages are used unchanged. Only PyTorch's CUDA builds include NVIDIA's libraries, whose licence
-allows applications that need them to redistribute them.
+maskscore has the Apache License 2.0 (file `LICENSE`). The wheel contains its own code, the weights of the demo model,
+which was trained for it on drawn scenes, and a table of figures from open_clip (MIT). The container images also contain
+the packages below. Each licence allows distribution together with Apache-2.0; a test compares the table with the
+installed packages. `MPL-2.0` applies per file, and the packages are used unchanged. Only PyTorch's CUDA builds include
+NVIDIA's libraries, whose licence allows applications that need them to redistribute them.
 """
 
 
