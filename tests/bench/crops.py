@@ -18,6 +18,7 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import COCO_MINI, jpeg, masks, photograph
 from bench.turns import in_turn
+from maskscore.imaging import ClipTransform
 from maskscore.masks import count_fitting, encode_mask
 from maskscore.schema.job import Mask, View
 from maskscore_worker.crops.cpu_cropper import make_crop, treat
@@ -120,7 +121,7 @@ def _treated(pixels: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.ui
 def _crop(
     pixels: npt.NDArray[np.uint8], region: Region, size: int = SIZE, *, exact: bool = True
 ) -> npt.NDArray[np.uint8]:
-    return make_crop(pixels, region.box, region.bits, View(), size=size, exact=exact)
+    return make_crop(pixels, region.box, region.bits, View(), transform=ClipTransform(size), exact=exact)
 
 
 def crops_of(pictures: list[Picture], size: int = SIZE, *, exact: bool = True) -> Crops:

@@ -26,6 +26,7 @@ from rich.table import Table
 from bench.figures import Figures
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.turns import in_turn
+from maskscore.imaging import ClipTransform
 from maskscore.ledger import Claim
 from maskscore.masks import encode_mask
 from maskscore.schema.job import Job, Mask, ScoringOptions, View
@@ -96,12 +97,12 @@ def _crops(console: Console, figures: Figures, device: torch.device, scale: Scal
     found = find_regions(drawn, height=shape[0], width=shape[1], min_area=0, split_components=False)
     regions = [region for region in found if isinstance(region, Region)]
     view = View()
-    cropper, plain = DeviceCropper(SIZE, device), DeviceCropper(SIZE, device)
+    cropper, plain = DeviceCropper(ClipTransform(SIZE), device), DeviceCropper(ClipTransform(SIZE), device)
     plain.make_crops = torch_ops.make_crops
     opened = cropper.open(pixels)
     makers: dict[str, Callable[[], Any]] = {
-        "CPU path, fp32": _maker(CpuCropper(SIZE, exact=True).open(pixels), regions, view),
-        "CPU path, bf16": _maker(CpuCropper(SIZE, exact=False).open(pixels), regions, view),
+        "CPU path, fp32": _maker(CpuCropper(ClipTransform(SIZE), exact=True).open(pixels), regions, view),
+        "CPU path, bf16": _maker(CpuCropper(ClipTransform(SIZE), exact=False).open(pixels), regions, view),
         "device, PyTorch": _maker(plain.open(pixels), regions, view),
     }
     if cropper.make_crops is not torch_ops.make_crops:

@@ -106,7 +106,8 @@ def _compiled(tower: Any) -> Any:
 
 
 def _plain_call(tower: Any, model: ClipModel, crops: Crops) -> Callable[[], Any]:
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (model.mean, model.std))
+    preprocessing = model.preprocessing
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     dtype = next(tower.parameters()).dtype
     values = ((torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - mean) / std).to(dtype).contiguous()
 

@@ -15,6 +15,7 @@ from bench.forward import load_full_size
 from bench.material import full_size_weights, jpeg, masks, photograph
 from bench.stack import BUCKET, running_services, running_worker, upload
 from maskscore import Job, Mask, ScoringOptions
+from maskscore.imaging import ClipTransform
 from maskscore.masks import encode_mask
 from maskscore.storage import Objects
 from maskscore_worker.crops.cpu_cropper import make_crop
@@ -76,5 +77,5 @@ def _alone(objects: Objects, model: ClipModel, image: str, mask: Mask) -> None:
     height, width = decoded.pixels.shape[:2]
     for region in find_regions([mask], height=height, width=width, min_area=0, split_components=False):
         if isinstance(region, Region):
-            crop = make_crop(decoded.pixels, region.box, region.bits, OPTIONS.views[0], size=224)
+            crop = make_crop(decoded.pixels, region.box, region.bits, OPTIONS.views[0], transform=ClipTransform(224))
             model.encode_images(np.stack([crop]))

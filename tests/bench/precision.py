@@ -94,8 +94,10 @@ def _scored(model: ClipModel, features: Features, prompts: PromptSet, scale: flo
 
 
 def _features(model: ClipModel, masks: Masks, view: View) -> Features:
-    size, exact = model.image_size, model.precision == "fp32"
-    crops = np.stack([make_crop(pixels, box, bits, view, size=size, exact=exact) for pixels, box, bits in masks])
+    transform, exact = model.preprocessing.known, model.precision == "fp32"
+    crops = np.stack(
+        [make_crop(pixels, box, bits, view, transform=transform, exact=exact) for pixels, box, bits in masks]
+    )
     return np.concatenate([model.encode_images(crops[at : at + 64]) for at in range(0, len(crops), 64)])
 
 

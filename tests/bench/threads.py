@@ -17,6 +17,7 @@ from bench.figures import Figures
 from bench.forward import load_full_size
 from bench.material import masks, photograph
 from maskscore import Mask
+from maskscore.imaging import ClipTransform
 from maskscore.masks import encode_mask
 from maskscore.schema.job import View
 from maskscore_worker.batching import Batcher
@@ -45,7 +46,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
 
     def crop(at: int) -> Any:
         region = regions[at % len(regions)]
-        return make_crop(pixels, region.box, region.bits, View(), size=SIZE, exact=False)
+        return make_crop(pixels, region.box, region.bits, View(), transform=ClipTransform(SIZE), exact=False)
 
     ways: dict[str, tuple[int, Callable[[], Batcher]]] = {}
     for tasks in (1, 2, 4, 8):

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from maskscore.errors import JobError, WeightsError
+from maskscore.imaging import ClipTransform
 from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
@@ -71,7 +72,9 @@ def crops(count: int, size: int) -> Any:
 
 
 def test_the_demo_model_is_what_its_folder_says(demo: ClipModel) -> None:
-    assert (demo.image_size, demo.context_length, demo.precision, demo.standard_resize) == (64, 32, "fp32", True)
+    assert (demo.image_size, demo.context_length, demo.precision) == (64, 32, "fp32")
+    assert demo.preprocessing.known == ClipTransform(64)
+    assert demo.preprocessing.foreign is None
     assert demo.architecture.startswith("custom-")
     assert demo.weights_digest == digest_of(DEMO_WEIGHTS / SAFETENSORS)
     assert 1 <= demo.logit_scale <= 100
@@ -101,7 +104,7 @@ def test_a_crop_that_is_off_by_a_few_pixels_shows(demo: ClipModel) -> None:
 
 def test_uint8_crops_and_the_transform_agree(demo: ClipModel) -> None:
     images = crops(5, 64)
-    tensors = torch.stack([demo.transform(Image.fromarray(image)) for image in images]).numpy()
+    tensors = torch.stack([demo.preprocessing.transform(Image.fromarray(image)) for image in images]).numpy()
     np.testing.assert_allclose(demo.encode_images(images), demo.encode_tensors(tensors), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(demo.encode_images(images), axis=1), 1, atol=1e-5)
 
@@ -232,7 +235,9 @@ def test_mean_std_and_resize_are_the_configurations(folder: Path, demo: ClipMode
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     reconfigure(folder, preprocess_cfg={"mean": mean, "std": std, "resize_mode": "squash"})
     model = load(folder)
-    assert (model.mean, model.std, model.standard_resize) == (mean, std, False)
+    assert (model.preprocessing.mean, model.preprocessing.std) == (mean, std)
+    assert model.preprocessing.known == ClipTransform(64, "squash")
+    assert model.preprocessing.foreign is None
     images = crops(2, 64)
     values = (images.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
     expected = demo.encode_tensors(values.transpose(0, 3, 1, 2))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from maskscore.imaging import ClipTransform
 from maskscore_worker.crops.cpu_cropper import CpuCropper
 from maskscore_worker.crops.device_cropper import DeviceCropper
 from maskscore_worker.crops.reference_cropper import ReferenceCropper
@@ -22,14 +23,14 @@ def model(request: pytest.FixtureRequest) -> ClipModel:
 
 @pytest.mark.parametrize("setting", ["auto", "cpu"])
 def test_a_model_on_the_cpu_has_its_crops_made_there(model: ClipModel, setting: Any) -> None:
-    expected = CpuCropper(64, exact=model.precision == "fp32")
+    expected = CpuCropper(ClipTransform(64), exact=model.precision == "fp32")
     assert choose_cropper(setting, model, crop_mode="fast") == expected
 
 
 def test_the_device_path_can_be_asked_for_on_the_cpu(model: ClipModel) -> None:
     cropper = choose_cropper("device", model, crop_mode="fast")
     assert isinstance(cropper, DeviceCropper)
-    assert (cropper.size, cropper.device) == (64, model.device)
+    assert (cropper.transform, cropper.device) == (ClipTransform(64), model.device)
 
 
 @pytest.mark.parametrize("setting", ["auto", "cpu", "device"])

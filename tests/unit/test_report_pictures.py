@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from pycocotools import mask as coco
 
 from in_memory_files import image_file
+from maskscore.imaging import ClipTransform
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks import encode_mask
 from maskscore.masks.polygons import polygon_runs
@@ -113,8 +114,8 @@ def crops(treatment: Treatment, height: int, width: int) -> tuple[npt.NDArray[np
     mask_picture = np.random.default_rng(7).random((height, width)) < 0.7
     picture = Image.fromarray(mask_picture * np.uint8(255))
     view = View(treatment=treatment, alpha=0.3)
-    ours = crop_picture(Image.fromarray(pixels), picture, box, view=view, size=64)
-    theirs = make_crop(pixels, box, mask_picture, view, size=64)
+    ours = crop_picture(Image.fromarray(pixels), picture, box, view=view, transform=ClipTransform(64))
+    theirs = make_crop(pixels, box, mask_picture, view, transform=ClipTransform(64))
     return np.asarray(ours), theirs
 
 

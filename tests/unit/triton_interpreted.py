@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from maskscore.imaging.treatments import treatment_tables
+from maskscore.imaging import ClipTransform, treatment_tables
+from maskscore.schema import View
 from maskscore_worker.crops import torch_ops, triton_ops
 from maskscore_worker.crops.crop_plan import plan_crops
 from maskscore_worker.masks.regions import Region
 
 SIZE = 6
+CASES = (
+    (View(treatment="soft_mask"), ClipTransform(SIZE)),
+    (View(treatment="mean_fill", frame="pad"), ClipTransform(SIZE, "squash", "bilinear")),
+    (View(treatment="raw_crop"), ClipTransform(SIZE, "longest", fill=(1, 120, 250))),
+)
 
 
 def main() -> None:
@@ -23,13 +29,12 @@ def main() -> None:
         bits = rng.random((box[3], box[2])) < 0.6
         bits[0, 0] = True
         regions.append(Region(0, "", None, box, int(bits.sum()), 19, bits))
-    soft, mean = treatment_tables("soft_mask", 0.4), treatment_tables("mean_fill", 0.4)
-    assert soft is not None
-    assert mean is not None
-    drawn = [torch.tensor([list(each.outside), list(each.inside)], dtype=torch.uint8) for each in (soft, mean)]
-    for tables in (*drawn, None):
-        plan = plan_crops(regions, SIZE, masked=tables is not None).to(torch.device("cpu"))
-        ours, theirs = (make(image, plan, tables, SIZE) for make in (triton_ops.make_crops, torch_ops.make_crops))
+    for view, transform in CASES:
+        drawn = treatment_tables(view.treatment, view.alpha)
+        sides = None if drawn is None else [list(drawn.outside), list(drawn.inside)]
+        tables = None if sides is None else torch.tensor(sides, dtype=torch.uint8)
+        plan = plan_crops(regions, view, transform).to(torch.device("cpu"))
+        ours, theirs = (make(image, plan, tables) for make in (triton_ops.make_crops, torch_ops.make_crops))
         assert len(torch.unique(theirs)) > 20
         print("equal" if torch.equal(ours, theirs) else "different")
 

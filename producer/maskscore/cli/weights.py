@@ -193,4 +193,6 @@ def check_command(folder: Path, model: str | None, pretrained: str | None) -> No
     }
     for name, value in rows.items():
         click.echo(f"{name:<18} {f'{value:,}' if isinstance(value, int) else value}")
+    if report.warning is not None:
+        click.echo(f"warning: crops are slow: {report.warning}", err=True)
     click.echo("The weights fit.")

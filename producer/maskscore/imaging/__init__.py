@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from maskscore.imaging.clip_transform import centre_offset, enlarge_middle, is_sliver, resized_size
+from maskscore.imaging.clip_transform import RESAMPLING, SUPPORT, ClipTransform, Placement, transform_of
 from maskscore.imaging.decode_limits import TooCostlyError, check_layout, sanitized
-from maskscore.imaging.frames import framed, window
+from maskscore.imaging.frames import frame_fill, frame_placement, framed, window
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.imaging.rgb import SWAPS_SIDES, TURNS, open_picture, orientation_of, size_of, to_rgb
 from maskscore.imaging.treatments import FILL, GAIN, MEAN, blurred, treat_picture, treatment_tables
@@ -13,22 +13,25 @@ __all__ = [
     "FILL",
     "GAIN",
     "MEAN",
+    "RESAMPLING",
+    "SUPPORT",
     "SWAPS_SIDES",
     "TURNS",
+    "ClipTransform",
+    "Placement",
     "TooCostlyError",
     "blurred",
-    "centre_offset",
     "check_layout",
     "component_bits",
-    "enlarge_middle",
+    "frame_fill",
+    "frame_placement",
     "framed",
-    "is_sliver",
     "open_picture",
     "orientation_of",
-    "resized_size",
     "sanitized",
     "size_of",
     "to_rgb",
+    "transform_of",
     "treat_picture",
     "treatment_tables",
     "window",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from maskscore.imaging.clip_transform import square
+from maskscore.imaging.clip_transform import Placement, place
 from maskscore.imaging.treatments import border_colour
 from maskscore.schema import View
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from maskscore.imaging.clip_transform import ClipTransform
     from maskscore.schema import Box
 
-__all__ = ["fitted_size", "framed", "window"]
+__all__ = ["fitted_size", "frame_fill", "frame_placement", "framed", "window"]
 
 
 def window(box: Box, view: View, image_size: tuple[int, int]) -> Box:
@@ -33,22 +34,32 @@ def window(box: Box, view: View, image_size: tuple[int, int]) -> Box:
     return x, y, width, height
 
 
-def framed(crop: Image.Image, view: View, size: int) -> Image.Image:
-    """Return the ``size`` × ``size`` picture of a treated crop.
+def framed(crop: Image.Image, view: View, transform: ClipTransform) -> Image.Image:
+    """Return the square picture of a treated crop.
 
-    ``cut``: see :func:`maskscore.imaging.clip_transform.square`. ``pad`` and ``context``: the longer side becomes
-    ``size`` by the same antialiased bicubic, and what is missing on the shorter one is filled with
-    :func:`~maskscore.imaging.treatments.border_colour`, half of it on each side (an odd pixel on the right or below).
+    ``cut``: the model's own transform, see :meth:`maskscore.imaging.clip_transform.ClipTransform.square`. ``pad`` and
+    ``context``: the longer side becomes the square's by the transform's interpolation, and what is missing on the
+    shorter one is filled with :func:`~maskscore.imaging.treatments.border_colour`, half of it on each side (an odd
+    pixel on the right or below).
     """
     if view.frame == "cut":
-        return square(crop, size)
-    width, height = fitted_size(crop.width, crop.height, size)
-    resized = crop.resize((width, height), Image.Resampling.BICUBIC)
-    if width == height == size:
-        return resized
-    picture = Image.new("RGB", (size, size), border_colour(view.treatment))
-    picture.paste(resized, ((size - width) // 2, (size - height) // 2))
-    return picture
+        return transform.square(crop)
+    placement = frame_placement(crop.width, crop.height, view, transform)
+    return place(crop, placement, transform, frame_fill(view, transform))
+
+
+def frame_placement(width: int, height: int, view: View, transform: ClipTransform) -> Placement:
+    """Return where a crop of ``width`` × ``height`` pixels lands in the square under a view."""
+    if view.frame == "cut":
+        return transform.placement(width, height)
+    size = transform.size
+    wide, high = fitted_size(width, height, size)
+    return Placement(wide, high, -((size - wide) // 2), -((size - high) // 2))
+
+
+def frame_fill(view: View, transform: ClipTransform) -> tuple[int, int, int]:
+    """Return what a square is filled up with under a view, RGB."""
+    return transform.fill if view.frame == "cut" else border_colour(view.treatment)
 
 
 def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskscore.imaging import transform_of
 from maskscore.report.comparison import Cell, ComparedMask, Comparison
 from maskscore.report.job_sections import Section, make_section, mask_in_box
 from maskscore.report.page_pictures import crop_picture, crop_uri, mask_thumbnail
@@ -49,7 +50,7 @@ def _shown(number: int, mask: ComparedMask, comparison: Comparison, jobs: Sequen
     mask_picture = mask_in_box(section.entry, mask.component, photo) if photo is not None else None
     if photo is not None and mask_picture is not None and box is not None and model is not None:
         thumbnail = mask_thumbnail(photo, mask_picture, box, mask.cells[0].grade.colour)
-        size = model.image_size
+        transform = transform_of(model)
         views = [job.options.views[0] for job in jobs[0::2]]
-        crops = [crop_uri(crop_picture(photo, mask_picture, box, view=view, size=size)) for view in views]
+        crops = [crop_uri(crop_picture(photo, mask_picture, box, view=view, transform=transform)) for view in views]
     return _Shown(number, mask, thumbnail, list(zip(comparison.treatments, mask.cells, crops, strict=True)))

@@ -7,7 +7,7 @@ from typing import Final
 
 from PIL import Image
 
-from maskscore.imaging import component_bits
+from maskscore.imaging import component_bits, transform_of
 from maskscore.report.page_pictures import PhotoError, crop_picture, crop_uri, data_uri, layer, open_photo
 from maskscore.report.report_entry import ReportEntry
 from maskscore.report.score_colours import Grade, grade_of
@@ -142,7 +142,7 @@ def _pictures(
     mask_picture = mask_in_box(entry, component, photo)
     if mask_picture is None:
         return None
-    crop = crop_picture(photo, mask_picture, box, view=job.options.views[0], size=model.image_size)
+    crop = crop_picture(photo, mask_picture, box, view=job.options.views[0], transform=transform_of(model))
     if detail.crop_side is not None and crop.width > detail.crop_side:
         crop = crop.resize((detail.crop_side, detail.crop_side), Image.Resampling.LANCZOS)
     return Pictures(

@@ -9,7 +9,7 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageOps
 
-from maskscore.imaging import TURNS, framed, open_picture, to_rgb, treat_picture, window
+from maskscore.imaging import TURNS, ClipTransform, framed, open_picture, to_rgb, treat_picture, window
 from maskscore.schema import Box, ImageInfo, View
 
 __all__ = [
@@ -74,8 +74,10 @@ def layer(mask_picture: Image.Image, colour: str, scale: float, *, fill: float =
     return picture.quantize(64, method=Image.Quantize.FASTOCTREE)
 
 
-def crop_picture(photo: Image.Image, mask_picture: Image.Image, box: Box, *, view: View, size: int) -> Image.Image:
-    """Return the ``size`` × ``size`` crop that the model saw under a view, before it was normalised.
+def crop_picture(
+    photo: Image.Image, mask_picture: Image.Image, box: Box, *, view: View, transform: ClipTransform
+) -> Image.Image:
+    """Return the square crop that the model saw under a view, before it was normalised.
 
     ``mask_picture`` is the mask within its box, ``L`` with 0 and 255. The result equals the worker's crop to the bit:
     treatment at full resolution, then the frame.
@@ -84,7 +86,7 @@ def crop_picture(photo: Image.Image, mask_picture: Image.Image, box: Box, *, vie
     crop = photo.crop((x, y, x + width, y + height))
     inside = Image.new("L", crop.size)
     inside.paste(mask_picture, (box[0] - x, box[1] - y))
-    return framed(treat_picture(crop, inside, view, longer_side=max(box[2:])), view, size)
+    return framed(treat_picture(crop, inside, view, longer_side=max(box[2:])), view, transform)
 
 
 def crop_uri(crop: Image.Image, *, most_bytes: int = _MOST_PNG_BYTES, quality: int = 88) -> str:

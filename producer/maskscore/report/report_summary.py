@@ -140,6 +140,8 @@ class ReportSummary:
             self._count("Batch", result.batch_id, "")
         if model := result.model:
             text = f"{model.architecture}, {model.image_size} px, {model.precision}, {model.crop_mode} crops"
+            if model.resize is not None:
+                text += f", {model.resize.mode} by {model.resize.interpolation}"
             self._count("Model", text, model.weights_digest)
         if used := result.prompts:
             text = f"{used.name}: {used.positive} positive, {used.negative} negative"

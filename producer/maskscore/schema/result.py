@@ -23,12 +23,15 @@ __all__ = [
     "Component",
     "Failure",
     "ImageInfo",
+    "Interpolation",
     "JobResult",
     "JobState",
     "ModelIdentity",
     "Notice",
     "PromptScore",
     "PromptSetIdentity",
+    "ResizeMode",
+    "ResizeUsed",
     "Skipped",
     "Timings",
     "ViewUsed",
@@ -36,6 +39,13 @@ __all__ = [
 
 Box = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels; the smallest box that holds the mask."""
+
+
+ResizeMode = Literal["shortest", "squash", "longest"]
+"""What open_clip's transform does with a crop that is not square: cut its ends off, distort it, or fill it up."""
+
+Interpolation = Literal["bicubic", "bilinear"]
+"""How open_clip's transform resizes; both with antialiasing."""
 
 
 class JobState(StrEnum):
@@ -141,6 +151,14 @@ class ImageInfo(Document):
     orientation_applied: bool = Field(False, description="Whether the image was turned as its EXIF tag says.")
 
 
+class ResizeUsed(Document):
+    """How the model's transform makes a crop square."""
+
+    mode: ResizeMode
+    interpolation: Interpolation
+    fill: tuple[int, int, int] = Field((0, 0, 0), description="RGB that `longest` fills up with.")
+
+
 class ModelIdentity(Document):
     """What computed the features; two results are comparable when this and the prompts' digest are equal."""
 
@@ -149,6 +167,16 @@ class ModelIdentity(Document):
     image_size: int = Field(description="Side of the square crop, in pixels.")
     precision: str
     crop_mode: str
+    crop_mode_reason: str | None = Field(
+        None,
+        exclude_if=lambda reason: reason is None,
+        description="Why crops of this model are made in the mode `reference` alone; else left out.",
+    )
+    resize: ResizeUsed | None = Field(
+        None,
+        exclude_if=lambda resize: resize is None,
+        description="How a crop is made square; left out for `shortest` by `bicubic`.",
+    )
 
 
 class PromptSetIdentity(Document):

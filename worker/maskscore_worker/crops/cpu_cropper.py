@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskscore.imaging import framed, treat_picture, window
+from maskscore.imaging import ClipTransform, framed, treat_picture, window
 from maskscore.schema import Box, View
 from maskscore_worker.crops.cropper import CropsOneByOne, ImageCrops
 from maskscore_worker.crops.resize import resize_square
@@ -24,7 +24,7 @@ Bits = npt.NDArray[np.bool_]
 class CpuCropper:
     """Crops ``(n, size, size, 3)`` uint8 by :func:`make_crop`."""
 
-    size: int
+    transform: ClipTransform
     exact: bool
 
     def open(self, pixels: Pixels) -> ImageCrops:
@@ -32,7 +32,7 @@ class CpuCropper:
         return CropsOneByOne(lambda region, view: self._crop(pixels, region, view))
 
     def _crop(self, pixels: Pixels, region: Region, view: View) -> Pixels:
-        return make_crop(pixels, region.box, region.bits, view, size=self.size, exact=self.exact)
+        return make_crop(pixels, region.box, region.bits, view, transform=self.transform, exact=self.exact)
 
 
 def make_crop(
@@ -41,23 +41,23 @@ def make_crop(
     bits: Bits,
     view: View,
     *,
-    size: int,
+    transform: ClipTransform,
     exact: bool = True,
 ) -> npt.NDArray[np.uint8]:
     """Crop, treat, make square.
 
     ``pixels`` is ``(H, W, 3)`` uint8 RGB, ``box`` is XYWH, ``bits`` ``(h, w)`` bool. Returns ``(size, size, 3)`` uint8;
-    with the frame ``cut`` it is what open_clip's inference transform gives before it normalises (torchvision's
-    ``Resize`` of the short side by Pillow's antialiased bicubic, then ``CenterCrop``). To the bit where it is to be
-    ``exact``, but for thin, long masks (see :func:`maskscore.imaging.is_sliver`); else within two grey levels and in
-    half the time. The other frames, which are Pillow's in any case, are in :mod:`maskscore.imaging.frames`.
+    with the frame ``cut`` it is what open_clip's inference transform gives before it normalises. To the bit where it is
+    to be ``exact``, but for thin, long masks (see :meth:`~maskscore.imaging.ClipTransform.is_sliver`); else within two
+    grey levels and in half the time. The other frames, which are Pillow's in any case, are in
+    :mod:`maskscore.imaging.frames`.
     """
     x, y, width, height = seen = window(box, view, (pixels.shape[1], pixels.shape[0]))
     inside = widened(bits, box, seen)
     treated = treat(pixels[y : y + height, x : x + width], inside, view, longer_side=max(box[2:]))
     if view.frame == "cut" and not exact:
-        return resize_square(treated, size)
-    return np.asarray(framed(Image.fromarray(np.ascontiguousarray(treated)), view, size))
+        return resize_square(treated, transform)
+    return np.asarray(framed(Image.fromarray(np.ascontiguousarray(treated)), view, transform))
 
 
 def treat(

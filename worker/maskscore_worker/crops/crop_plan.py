@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from maskscore.imaging import centre_offset, resized_size
+from maskscore.imaging import ClipTransform, frame_fill, frame_placement
+from maskscore.schema import Interpolation, View
 from maskscore_worker.crops.resampling import most_taps, reach
-from maskscore_worker.crops.resize import pillow_goes_down_first
+from maskscore_worker.crops.resize import goes_down_first
 from maskscore_worker.masks import Region
 
 __all__ = ["Column", "CropPlan", "DevicePlan", "plan_crops"]
@@ -52,10 +53,16 @@ class Column(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CropPlan:
-    """``table`` is ``(columns, n)`` int64; ``edges`` are where runs start and stop in turn, crop after crop."""
+    """``table`` is ``(columns, n)`` int64; ``edges`` are where runs start and stop in turn, crop after crop.
+
+    ``fill`` is the colour, RGB, of what no crop reaches of a square.
+    """
 
     table: Ints
     edges: Ints
+    size: int
+    interpolation: Interpolation
+    fill: tuple[int, int, int]
 
     def __len__(self) -> int:
         return int(self.table.shape[1])
@@ -68,6 +75,14 @@ class CropPlan:
     def pixels(self) -> int:
         """Pixels of all crops together that any window looks at."""
         return int((self[Column.LINES] * self[Column.LENGTH]).sum())
+
+    @property
+    def filled_up(self) -> bool:
+        """Whether a crop does not reach all of its square."""
+        sides = ((Column.ALONG_OFFSET, Column.ALONG_RESIZED), (Column.DOWN_OFFSET, Column.DOWN_RESIZED))
+        return any(
+            bool(((self[offset] < 0) | (self[offset] + self.size > self[resized])).any()) for offset, resized in sides
+        )
 
     @property
     def lines(self) -> int:
@@ -95,16 +110,19 @@ class DevicePlan:
         return self.table[column]
 
 
-def plan_crops(regions: Sequence[Region], size: int, *, masked: bool) -> CropPlan:
-    """Plan the crops of at least one region; their runs are taken along where they are to be ``masked``."""
+def plan_crops(regions: Sequence[Region], view: View, transform: ClipTransform) -> CropPlan:
+    """Plan the crops of at least one region; what is cropped for a region is its box.
+
+    Their runs are taken along unless the view's treatment is ``raw_crop``, for which masks do not matter.
+    """
+    size, interpolation = transform.size, transform.interpolation
     boxes = np.array([region.box for region in regions], np.int64).T
-    resized = np.array([resized_size(region.box[2], region.box[3], size) for region in regions], np.int64).T
-    offsets = np.array([[centre_offset(int(side), size) for side in sides] for sides in resized], np.int64)
     lengths = boxes[2:]
-    # The order of Pillow's passes: see maskscore_worker.crops.resize.
-    turned = (lengths[1] > 2 * lengths[0]) & (resized[1] < lengths[1]) & pillow_goes_down_first()
-    first, last = reach(lengths, resized, offsets, size)
-    taps = most_taps(lengths, resized)
+    placements = [frame_placement(region.box[2], region.box[3], view, transform) for region in regions]
+    resized, offsets = np.array(placements, np.int64).T.reshape(2, 2, len(regions))
+    turned = goes_down_first(*lengths, *resized)
+    first, last = reach(lengths, resized, offsets, size, interpolation)
+    taps = most_taps(lengths, resized, interpolation)
     table = np.zeros((len(Column), len(regions)), np.int64)
     table[Column.X], table[Column.Y] = boxes[:2] + first
     table[Column.TURNED] = turned
@@ -113,15 +131,16 @@ def plan_crops(regions: Sequence[Region], size: int, *, masked: bool) -> CropPla
         table[Column.DOWN_SIZE + start] = np.where(turned, values[0], values[1])
     table[Column.PIXEL_START] = _starts(table[Column.LINES] * table[Column.LENGTH])
     table[Column.LINE_START] = _starts(table[Column.LINES])
-    if not masked:
-        return CropPlan(table, np.zeros(0, np.int64))
+    fill = frame_fill(view, transform)
+    if view.treatment == "raw_crop":
+        return CropPlan(table, np.zeros(0, np.int64), size, interpolation, fill)
     runs = [region.runs for region in regions]
     table[Column.EDGES] = [2 * len(run.starts) for run in runs]
     table[Column.EDGE_START] = _starts(table[Column.EDGES])
     edges = np.empty(int(table[Column.EDGES].sum()), np.int64)
     edges[0::2] = np.concatenate([run.starts for run in runs])
     edges[1::2] = np.concatenate([run.stops for run in runs])
-    return CropPlan(table, edges)
+    return CropPlan(table, edges, size, interpolation, fill)
 
 
 def _starts(counts: Ints) -> Ints:

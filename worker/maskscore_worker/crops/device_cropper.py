@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from maskscore.imaging import treatment_tables, window
+from maskscore.imaging import ClipTransform, treatment_tables, window
 from maskscore.masks.arrays import Runs
 from maskscore.schema import Treatment, View
 from maskscore_worker.crops import torch_ops
@@ -27,7 +27,7 @@ __all__ = ["DeviceCropper"]
 log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
-MakeCrops = Callable[[torch.Tensor, DevicePlan, torch.Tensor | None, int], torch.Tensor]
+MakeCrops = Callable[[torch.Tensor, DevicePlan, torch.Tensor | None], torch.Tensor]
 
 # Boxes of one call, in pixels; a crop that is larger is made alone.
 _MOST_PIXELS: Final = 1 << 26
@@ -36,19 +36,18 @@ _MOST_PIXELS: Final = 1 << 26
 class DeviceCropper:
     """Crops ``(n, size, size, 3)`` uint8 as tensors on ``device``; equal to Pillow's to the bit.
 
-    The device makes what is the square of a picture treated by tables: the frame ``cut``, and ``context`` where the
-    square lies within the image. A blur, and a picture that does not fill its square, are made on the CPU by
+    The device makes what is treated by tables. A blur is made on the CPU by
     :class:`~maskscore_worker.crops.cpu_cropper.CpuCropper`.
 
     Each thread has a stream of its own, before the forward's in priority, so that a job's upload and crops run beside
     another's forward. What does not fit the device's memory is made on the CPU instead.
     """
 
-    def __init__(self, size: int, device: torch.device) -> None:
-        self.size = size
+    def __init__(self, transform: ClipTransform, device: torch.device) -> None:
+        self.transform = transform
         self.device = device
-        self.make_crops = _best_for(device)
-        self.host = CpuCropper(size, exact=True)
+        self.make_crops = _best_for(device, transform)
+        self.host = CpuCropper(transform, exact=True)
         self._own = threading.local()
 
     def open(self, pixels: Pixels) -> ImageCrops:
@@ -84,33 +83,19 @@ class _DeviceImage:
 
     def make(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
         """See :class:`~maskscore_worker.crops.cropper.ImageCrops`."""
-        planned = [self._within_window(region, view) for region in regions]
-        here = [position for position, region in enumerate(planned) if region is not None]
-        made = None
-        if here:
-            try:
-                made = self._on_device([region for region in planned if region is not None], view, check)
-            except torch.OutOfMemoryError:
-                log.warning("%d crops are made on the CPU: the device's memory is full", len(here))
-        if made is None:
+        if view.treatment == "blur":
             return self._on_host(regions, view, check)
-        if len(here) == len(regions):
-            return made
-        elsewhere = [position for position, region in enumerate(planned) if region is None]
-        crops = torch.empty((len(regions), *made.shape[1:]), dtype=torch.uint8)
-        crops[here] = made.cpu()
-        crops[elsewhere] = self._on_host([regions[position] for position in elsewhere], view, check)
-        return crops
+        try:
+            return self._on_device([self._within_window(region, view) for region in regions], view, check)
+        except torch.OutOfMemoryError:
+            log.warning("%d crops are made on the CPU: the device's memory is full", len(regions))
+        return self._on_host(regions, view, check)
 
-    def _within_window(self, region: Region, view: View) -> Region | None:
-        """Return the region within the part of the image that is cropped; ``None`` where the device cannot crop it."""
-        if view.treatment == "blur" or view.frame == "pad":
-            return None
-        if view.frame == "cut":
+    def _within_window(self, region: Region, view: View) -> Region:
+        """Return the region within the part of the image that is cropped."""
+        if view.frame != "context":
             return region
         box = window(region.box, view, (self._pixels.shape[1], self._pixels.shape[0]))
-        if box[2] != box[3]:
-            return None
         return Region(region.index, region.id, region.part, box, region.area, region.image_height, region.runs)
 
     def _on_host(self, regions: Sequence[Region], view: View, check: Callable[[], None]) -> torch.Tensor:
@@ -125,8 +110,8 @@ class _DeviceImage:
             tables = _tables(view.treatment, view.alpha, cropper.device)
             for some in _portions(regions):
                 check()
-                plan = plan_crops(some, cropper.size, masked=tables is not None).to(cropper.device)
-                parts.append(cropper.make_crops(self._image, plan, tables, cropper.size))
+                plan = plan_crops(some, view, cropper.transform).to(cropper.device)
+                parts.append(cropper.make_crops(self._image, plan, tables))
             crops = parts[0] if len(parts) == 1 else torch.cat(parts)
             # Only finished crops are handed on: nobody then needs to know of this stream, nor of its memory.
             cropper.wait()
@@ -158,14 +143,14 @@ def _tables(treatment: Treatment, alpha: float, device: torch.device) -> torch.T
     return torch.from_numpy(both).to(device)
 
 
-def _best_for(device: torch.device) -> MakeCrops:
+def _best_for(device: torch.device, transform: ClipTransform) -> MakeCrops:
     """Return Triton's kernels on CUDA where they run and give what PyTorch's operations give, else these."""
     if device.type != "cuda":
         return torch_ops.make_crops
     try:
         from maskscore_worker.crops import triton_ops
 
-        if _agrees(triton_ops.make_crops, device):
+        if _agrees(triton_ops.make_crops, device, transform):
             return triton_ops.make_crops
         log.warning("crops are made by PyTorch's operations: Triton's kernels give others on %s", device)
     except Exception as error:  # no Triton, no C compiler, a GPU that it does not know
@@ -173,7 +158,7 @@ def _best_for(device: torch.device) -> MakeCrops:
     return torch_ops.make_crops
 
 
-def _agrees(make_crops: MakeCrops, device: torch.device) -> bool:
+def _agrees(make_crops: MakeCrops, device: torch.device, transform: ClipTransform) -> bool:
     """Compare with PyTorch's operations; what is compiled for most jobs is compiled by that, too."""
     rng = np.random.default_rng(0)
     height, width = 300, 200
@@ -181,13 +166,19 @@ def _agrees(make_crops: MakeCrops, device: torch.device) -> bool:
     boxes = ((0, 0, width, height), (10, 20, 60, 250), (3, 5, 7, 4), (100, 0, 90, 40))
     here = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     with torch.inference_mode(), here:
-        for treatment, count in (("soft_mask", 50), ("mean_fill", 500), ("raw_crop", 50)):
+        for treatment, frame, count in (
+            ("soft_mask", "cut", 50),
+            ("mean_fill", "cut", 500),
+            ("raw_crop", "cut", 50),
+            ("mean_fill", "pad", 50),
+        ):
+            view = View(treatment=treatment, frame=frame)
             starts = np.sort(rng.choice(height * width // 7, count, replace=False)) * 7
             runs = Runs(starts, starts + 3)
             regions = [Region(0, "", None, box, runs.area, height, runs) for box in boxes]
             tables = _tables(treatment, 0.4, device)
-            plan = plan_crops(regions, 64, masked=tables is not None).to(device)
-            ours, theirs = (make(image, plan, tables, 64) for make in (make_crops, torch_ops.make_crops))
+            plan = plan_crops(regions, view, transform).to(device)
+            ours, theirs = (make(image, plan, tables) for make in (make_crops, torch_ops.make_crops))
             if not torch.equal(ours, theirs):
                 return False
     return True

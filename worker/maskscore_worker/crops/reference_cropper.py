@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from maskscore.imaging import FILL, GAIN, MEAN, blurred, enlarge_middle, is_sliver, window
+from maskscore.imaging import FILL, GAIN, MEAN, RESAMPLING, ClipTransform, blurred, window
 from maskscore.schema import Box, View
 from maskscore_worker.crops.cropper import CropsOneByOne, ImageCrops
 from maskscore_worker.masks import Region
@@ -32,13 +32,14 @@ class ReferenceCropper:
     """Normalised crops ``(n, 3, size, size)`` float32 by the specification's own code."""
 
     transform: Callable[[Image.Image], torch.Tensor]
+    known: ClipTransform
 
     def open(self, pixels: Pixels) -> ImageCrops:
         """See :class:`~maskscore_worker.crops.cropper.Cropper`."""
         return CropsOneByOne(lambda region, view: self._crop(pixels, region, view))
 
     def _crop(self, pixels: Pixels, region: Region, view: View) -> npt.NDArray[Any]:
-        return reference_crop(pixels, region.box, region.bits, view, self.transform).numpy()
+        return reference_crop(pixels, region.box, region.bits, view, self.transform, self.known).numpy()
 
 
 def reference_crop(
@@ -47,12 +48,13 @@ def reference_crop(
     bits: npt.NDArray[np.bool_],
     view: View,
     transform: Callable[[Image.Image], torch.Tensor],
+    known: ClipTransform,
 ) -> torch.Tensor:
     """Return the normalised crop, ``(3, S, S)`` float32; arguments as for :func:`~maskscore_worker.crops.make_crop`.
 
-    ``transform`` is open_clip's inference transform of the model. With ``cut``, a mask more than 200 times as long as
-    wide, for which it would take gigabytes, is given to it with its ends cut off already. The other frames give it a
-    square of its own size, which it only normalises.
+    ``transform`` is open_clip's inference transform of the model, and ``known`` what is known of it. With ``cut``, a
+    mask more than 200 times as long as wide, for which it would take gigabytes, or raise, is given to it as the square
+    already. The other frames give it a square of its own size, which it only normalises.
     """
     x, y, width, height = window(box, view, (pixels.shape[1], pixels.shape[0]))
     inside = np.zeros((height, width, 1), bool)
@@ -60,16 +62,11 @@ def reference_crop(
     crop = _treated(pixels[y : y + height, x : x + width], inside, view, sigma=view.blur * max(box[2:]))
     image = Image.fromarray(np.ascontiguousarray(crop))
     if view.frame != "cut":
-        return transform(_padded(image, _side(transform), view))
-    if max(width, height) > _LONGEST * min(width, height):
-        size = _side(transform)
-        if is_sliver(width, height, size):
-            image = enlarge_middle(image, size)
+        return transform(_padded(image, known, view))
+    is_long = max(width, height) > _LONGEST * min(width, height)
+    if is_long and (known.is_sliver(width, height) or known.resize_mode == "longest"):
+        image = known.square(image)
     return transform(image)
-
-
-def _side(transform: Callable[[Image.Image], torch.Tensor]) -> int:
-    return transform(Image.new("RGB", (1, 1))).shape[-1]
 
 
 def _treated(crop: Pixels, inside: npt.NDArray[np.bool_], view: View, *, sigma: float) -> Pixels:
@@ -88,12 +85,12 @@ def _treated(crop: Pixels, inside: npt.NDArray[np.bool_], view: View, *, sigma: 
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def _padded(image: Image.Image, size: int, view: View) -> Image.Image:
-    longer = max(image.size)
+def _padded(image: Image.Image, known: ClipTransform, view: View) -> Image.Image:
+    size, longer = known.size, max(image.size)
     width, height = (max(1, int(size * side / longer + 0.5)) for side in image.size)
     canvas = np.empty((size, size, 3), np.uint8)
     canvas[...] = FILL if view.treatment in ("original", "soft_mask") else MEAN
     left, top = (size - width) // 2, (size - height) // 2
-    resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    resized = np.asarray(image.resize((width, height), RESAMPLING[known.interpolation]))
     canvas[top : top + height, left : left + width] = resized
     return Image.fromarray(canvas)

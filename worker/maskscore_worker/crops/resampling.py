@@ -1,4 +1,4 @@
-"""The source pixels and weights of each resized pixel: Pillow's bicubic windows, for many crops at once.
+"""The source pixels and weights of each resized pixel: Pillow's windows, for many crops at once.
 
 The arithmetic is Pillow's own (``precompute_coeffs`` and ``normalize_coeffs_8bpc`` in its ``Resample.c``): weights in
 double precision, then rounded to whole numbers of 2⁻²², so that what is summed with them is the same on every device.
@@ -12,49 +12,62 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["PRECISION_BITS", "bicubic_windows", "most_taps", "reach"]
+from maskscore.imaging import SUPPORT
+from maskscore.schema import Interpolation
+
+__all__ = ["PRECISION_BITS", "most_taps", "reach", "resampling_windows"]
 
 PRECISION_BITS: Final = 22
 """A weight of one is ``1 << 22``."""
 
-_SUPPORT: Final = 2.0
-
 Ints = npt.NDArray[np.int64]
 
 
-def most_taps(lengths: Ints, resized: Ints) -> Ints:
+def most_taps(lengths: Ints, resized: Ints, interpolation: Interpolation) -> Ints:
     """Return how many pixels a window has at most, ``(n,)`` int64, where ``lengths`` become ``resized`` pixels."""
-    taps: Ints = np.ceil(_SUPPORT * np.maximum(lengths / resized, 1.0)).astype(np.int64) * 2 + 1
+    support = SUPPORT[interpolation] * np.maximum(lengths / resized, 1.0)
+    taps: Ints = np.ceil(support).astype(np.int64) * 2 + 1
     return taps
 
 
-def reach(lengths: Ints, resized: Ints, offsets: Ints, size: int) -> tuple[Ints, Ints]:
-    """Return the first pixel, and the one after the last, that ``size`` resized pixels from ``offsets`` on look at."""
+def reach(lengths: Ints, resized: Ints, offsets: Ints, size: int, interpolation: Interpolation) -> tuple[Ints, Ints]:
+    """Return the first pixel, and the one after the last, that ``size`` resized pixels from ``offsets`` on look at.
+
+    What lies before the first resized pixel or after the last one, where a square is filled up, looks at none.
+    """
     scale = lengths / resized
-    support = _SUPPORT * np.maximum(scale, 1.0)
-    first = (offsets + 0.5) * scale - support + 0.5
-    last = (offsets + size - 1 + 0.5) * scale + support + 0.5
+    support = SUPPORT[interpolation] * np.maximum(scale, 1.0)
+    first = (np.maximum(offsets, 0) + 0.5) * scale - support + 0.5
+    last = (np.minimum(offsets + size, resized) - 1 + 0.5) * scale + support + 0.5
     return np.maximum(first, 0.0).astype(np.int64), np.minimum(last.astype(np.int64), lengths)
 
 
-def bicubic_windows(
-    lengths: torch.Tensor, resized: torch.Tensor, offsets: torch.Tensor, *, size: int, taps: int
+def resampling_windows(
+    lengths: torch.Tensor,
+    resized: torch.Tensor,
+    offsets: torch.Tensor,
+    *,
+    size: int,
+    taps: int,
+    interpolation: Interpolation,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return where windows start, ``(n, size)`` int32, and their weights, ``(n, size, taps)`` int32.
 
     ``lengths``, ``resized`` and ``offsets`` are ``(n,)`` int64 on one device: a side's pixels, how many they become,
-    and the first of the ``size`` of these that are wanted. ``taps`` is no less than :func:`most_taps` says for any;
-    what a window has not, weighs nothing.
+    and the first of the ``size`` of these that are wanted; one that is not there gets the window of the nearest.
+    ``taps`` is no less than :func:`most_taps` says for any; what a window has not, weighs nothing.
     """
     scale = (lengths.double() / resized.double())[:, None]
     filter_scale = scale.clamp(min=1.0)
-    support = _SUPPORT * filter_scale
-    steps = torch.arange(size, device=lengths.device)
-    centre = ((offsets[:, None] + steps).double() + 0.5) * scale
+    support = SUPPORT[interpolation] * filter_scale
+    wanted = offsets[:, None] + torch.arange(size, device=lengths.device)
+    wanted = torch.minimum(wanted.clamp(min=0), resized[:, None] - 1)
+    centre = (wanted.double() + 0.5) * scale
     first = (centre - support + 0.5).clamp(min=0.0).long()
     last = torch.minimum((centre + support + 0.5).long(), lengths[:, None])
     places = first[..., None] + torch.arange(taps, device=lengths.device)
-    weights = _bicubic((places.double() - centre[..., None] + 0.5) * (1.0 / filter_scale)[..., None])
+    distances = (places.double() - centre[..., None] + 0.5) * (1.0 / filter_scale)[..., None]
+    weights = _bicubic(distances) if interpolation == "bicubic" else (1.0 - distances.abs()).clamp(min=0.0)
     weights = weights.masked_fill_(places >= last[..., None], 0.0)
     weights = weights / weights.sum(dim=-1, keepdim=True)
     scaled = weights * (1 << PRECISION_BITS)

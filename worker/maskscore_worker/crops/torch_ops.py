@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from maskscore_worker.crops.crop_plan import Column, DevicePlan
-from maskscore_worker.crops.resampling import PRECISION_BITS, bicubic_windows
+from maskscore_worker.crops.resampling import PRECISION_BITS, resampling_windows
 
 __all__ = ["Windows", "make_crops", "windows_of"]
 
@@ -23,21 +23,24 @@ _CHUNK: Final = 1 << 22
 Windows = tuple[torch.Tensor, torch.Tensor]
 
 
-def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | None, size: int) -> torch.Tensor:
+def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | None) -> torch.Tensor:
     """Return the crops of a plan, ``(n, size, size, 3)`` uint8, on the image's device.
 
     ``image`` is ``(H, W, 3)`` uint8, ``tables`` ``(2, 3, 256)`` uint8: what becomes of a channel's value outside and
     inside the mask; ``None`` leaves all as it is.
     """
-    along, down = windows_of(plan, size)
+    size = plan.host.size
+    along, down = windows_of(plan)
     lines = _resize_across(_treated_pixels(image, plan, tables), plan, along, size)
     crops = _resize_down(lines, plan, down, size)
+    if plan.host.filled_up:
+        _fill_up(crops, plan)
     if not plan.host[Column.TURNED].any():
         return crops
     return torch.where(plan[Column.TURNED].bool().view(-1, 1, 1, 1), crops.transpose(1, 2), crops)
 
 
-def windows_of(plan: DevicePlan, size: int) -> tuple[Windows, Windows]:
+def windows_of(plan: DevicePlan) -> tuple[Windows, Windows]:
     """Return the windows along lines and down them: starts within what the plan keeps of a crop, and weights."""
     count = len(plan.host)
     taps = int(max(plan.host[Column.ALONG_TAPS].max(), plan.host[Column.DOWN_TAPS].max()))
@@ -45,7 +48,9 @@ def windows_of(plan: DevicePlan, size: int) -> tuple[Windows, Windows]:
     sides = [
         torch.cat([plan[Column(Column.ALONG_SIZE + step)], plan[Column(Column.DOWN_SIZE + step)]]) for step in range(4)
     ]
-    starts, weights = bicubic_windows(sides[0], sides[1], sides[2], size=size, taps=taps)
+    starts, weights = resampling_windows(
+        sides[0], sides[1], sides[2], size=plan.host.size, taps=taps, interpolation=plan.host.interpolation
+    )
     starts -= sides[3][:, None]
     return (starts[:count], weights[:count]), (starts[count:], weights[count:])
 
@@ -114,6 +119,21 @@ def _resize_down(lines: torch.Tensor, plan: DevicePlan, windows: Windows, size: 
             values = lines[places.clamp_(max=len(lines) - 1)]
             resized[crop, own] = _weighted(values, weights[crop, own, :taps, None, None], dim=1)
     return resized
+
+
+def _fill_up(crops: torch.Tensor, plan: DevicePlan) -> None:
+    """Put the plan's colour where a crop does not reach, in place; ``crops`` are ``(n, down, along, 3)``."""
+    steps = torch.arange(plan.host.size, device=crops.device)
+
+    def outside(offset: Column, resized: Column) -> torch.Tensor:
+        places = plan[offset][:, None] + steps
+        return (places < 0) | (places >= plan[resized][:, None])
+
+    down = outside(Column.DOWN_OFFSET, Column.DOWN_RESIZED)
+    along = outside(Column.ALONG_OFFSET, Column.ALONG_RESIZED)
+    empty = down[:, :, None] | along[:, None, :]
+    for channel, level in enumerate(plan.host.fill):
+        crops[..., channel].masked_fill_(empty, level)
 
 
 def _weighted(values: torch.Tensor, weights: torch.Tensor, *, dim: int) -> torch.Tensor:

@@ -23,7 +23,11 @@ _X = tl.constexpr(int(Column.X))
 _Y = tl.constexpr(int(Column.Y))
 _TURNED = tl.constexpr(int(Column.TURNED))
 _LENGTH = tl.constexpr(int(Column.LENGTH))
+_ALONG_RESIZED = tl.constexpr(int(Column.ALONG_RESIZED))
+_ALONG_OFFSET = tl.constexpr(int(Column.ALONG_OFFSET))
 _ALONG_TAPS = tl.constexpr(int(Column.ALONG_TAPS))
+_DOWN_RESIZED = tl.constexpr(int(Column.DOWN_RESIZED))
+_DOWN_OFFSET = tl.constexpr(int(Column.DOWN_OFFSET))
 _DOWN_TAPS = tl.constexpr(int(Column.DOWN_TAPS))
 _PIXEL_START = tl.constexpr(int(Column.PIXEL_START))
 _LINE_START = tl.constexpr(int(Column.LINE_START))
@@ -33,16 +37,16 @@ _BITS = tl.constexpr(PRECISION_BITS)
 _HALF = tl.constexpr(1 << (PRECISION_BITS - 1))
 
 # Numbers that change from batch to batch: a kernel of their own for multiples of 16 would be compiled amid a job.
-_PLAIN = ["crops", "height", "width", "pixels", "lines", "most"]
+_PLAIN = ["crops", "height", "width", "pixels", "lines", "most", "fill"]
 
 
-def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | None, size: int) -> torch.Tensor:
+def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | None) -> torch.Tensor:
     """Return what :func:`maskscore_worker.crops.torch_ops.make_crops` returns."""
-    count, lines, pixels = len(plan.host), plan.host.lines, plan.host.pixels
+    count, lines, pixels, size = len(plan.host), plan.host.lines, plan.host.pixels, plan.host.size
     device = image.device
     owner = torch.arange(count, dtype=torch.int32, device=device)
     owner = owner.repeat_interleave(plan[Column.LINES], output_size=lines)
-    along, down = windows_of(plan, size)
+    along, down = windows_of(plan)
     # For one tap, neighbours in the picture are neighbours in memory.
     starts, weights = zip(*((side[0], side[1].transpose(1, 2).contiguous()) for side in (along, down)), strict=True)
     taps = weights[0].shape[1]
@@ -70,7 +74,21 @@ def make_crops(image: torch.Tensor, plan: DevicePlan, tables: torch.Tensor | Non
     across: Any = _across[(lines, triton.cdiv(size, 64))]
     across(treated, resized, owner, plan.table, starts[0], weights[0], count, pixels, size, taps, BLOCK=64)
     downwards: Any = _down[(count * size, triton.cdiv(size * 3, 256))]
-    downwards(resized, crops, plan.table, starts[1], weights[1], count, lines, size, taps, BLOCK=256)
+    red, green, blue = plan.host.fill
+    downwards(
+        resized,
+        crops,
+        plan.table,
+        starts[1],
+        weights[1],
+        count,
+        lines,
+        size,
+        taps,
+        red | green << 8 | blue << 16,
+        FILLED_UP=plan.host.filled_up,
+        BLOCK=256,
+    )
     return crops
 
 
@@ -172,6 +190,8 @@ def _down(  # type: ignore[no-untyped-def]
     lines,
     size,
     most,
+    fill,
+    FILLED_UP: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
 ):
     """One program per row of a crop and stretch of it; writes crops whose lines were columns turned back."""
@@ -190,5 +210,11 @@ def _down(  # type: ignore[no-untyped-def]
         total += value.to(tl.int32) * weight
     level = tl.minimum(tl.maximum(total >> _BITS, 0), 255)
     column, channel = place // 3, place % 3
+    if FILLED_UP:
+        down = row + tl.load(table + _DOWN_OFFSET * crops + crop)
+        along = column + tl.load(table + _ALONG_OFFSET * crops + crop)
+        reached = (down >= 0) & (down < tl.load(table + _DOWN_RESIZED * crops + crop))
+        reached = reached & (along >= 0) & (along < tl.load(table + _ALONG_RESIZED * crops + crop))
+        level = tl.where(reached, level, (fill >> (channel * 8)) & 255)
     target = tl.where(turned != 0, column * size + row, row * size + column)
     tl.store(finished + (crop * size * size + target) * 3 + channel, level.to(tl.uint8), mask=here)

@@ -21,6 +21,7 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from maskscore.imaging import ClipTransform
 from maskscore.prompts import load_builtin
 from maskscore.schema import SPECIFIED, PromptSet, Treatment, View
 from maskscore_worker.crops import make_crop
@@ -44,7 +45,7 @@ def crop_of(scene: Scene, mask: SceneMask, treatment: Treatment) -> npt.NDArray[
     top, left = int(rows.min()), int(columns.min())
     box = (left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
     bits = mask.mask[top : top + box[3], left : left + box[2]]
-    return make_crop(scene.image, box, bits, View(treatment=treatment), size=_SIDE)
+    return make_crop(scene.image, box, bits, View(treatment=treatment), transform=ClipTransform(_SIDE))
 
 
 def crops_of(
@@ -121,7 +122,7 @@ def _save(model: Any, tokens: torch.Tensor, out: Path) -> None:
     state.pop("attn_mask", None)
     out.mkdir(parents=True, exist_ok=True)
     save_file(state, out / "open_clip_model.safetensors")
-    preprocess = PreprocessCfg(size=_SIDE)
+    preprocess = PreprocessCfg(transform=ClipTransform(_SIDE))
     config = {
         "model_cfg": MODEL_CFG,
         "preprocess_cfg": {

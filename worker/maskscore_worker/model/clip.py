@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 
 from maskscore.errors import FailureCode, JobError, WeightsError
-from maskscore.schema import ModelIdentity
+from maskscore.imaging import ClipTransform
+from maskscore.schema import ModelIdentity, ResizeUsed
 from maskscore.settings import CropMode
 from maskscore_worker.model.checkpoint import dtypes_of, load_checkpoint, read_checkpoint
 from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.precision import BF16_ERROR, DTYPES
+from maskscore_worker.model.preprocessing import Preprocessing, normalise, read_preprocessing
 from maskscore_worker.model.tokens import count_tokens, load_tokenizer
 from maskscore_worker.weights import digest_of, weights_file
 
@@ -37,10 +37,9 @@ Features = npt.NDArray[np.float32]
 class ClipModel:
     """A loaded model on its device. Made by :func:`load_model`.
 
-    ``transform`` is open_clip's inference transform (Pillow image → normalised ``(3, S, S)`` tensor);
-    ``standard_resize`` says whether it is the usual one (short side by bicubic, centre crop). ``stored_as`` names the
-    types of the file's tensors (``float16``); ``precision`` is what the image tower computes in, whatever they are.
-    Texts are encoded in fp32, and features are normalised in it. ``logit_bias`` is a SigLIP model's, else ``None``.
+    ``preprocessing`` says how a crop becomes what the image tower takes. ``stored_as`` names the types of the file's
+    tensors (``float16``); ``precision`` is what the image tower computes in, whatever they are. Texts are encoded in
+    fp32, and features are normalised in it. ``logit_bias`` is a SigLIP model's, else ``None``.
     """
 
     def __init__(
@@ -54,21 +53,12 @@ class ClipModel:
         device: torch.device,
         precision: Literal["fp32", "bf16"],
     ) -> None:
-        preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
-        sides = {preprocess.size} if isinstance(preprocess.size, int) else set(preprocess.size)
-        if len(sides) != 1:
-            raise WeightsError(
-                f"{architecture} takes images of {preprocess.size} pixels; only square ones are supported."
-            )
+        self.preprocessing = preprocessing = read_preprocessing(model.visual.preprocess_cfg, architecture)
         self.architecture = architecture
         self.weights_digest = weights_digest
         self.stored_as = stored_as
         self.device = device
-        self.image_size = int(sides.pop())
-        self.mean: tuple[float, ...] = tuple(preprocess.mean)
-        self.std: tuple[float, ...] = tuple(preprocess.std)
-        self.standard_resize = (preprocess.resize_mode, preprocess.interpolation) == ("shortest", "bicubic")
-        self.transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(preprocess, is_train=False)
+        self.image_size = preprocessing.known.size
         self.context_length = int(tokenizer.context_length)
         self.precision = precision
         self._dtype = DTYPES[precision]
@@ -76,21 +66,25 @@ class ClipModel:
         model.visual = fast_tower(model.eval().visual, image_size=self.image_size, dtype=self._dtype, device=device)
         self._model = model.to(device)
         self._tokenizer = tokenizer
-        self._folded = fold_normalisation(model, self.mean, self.std)
+        self._folded = fold_normalisation(model, preprocessing.mean, preprocessing.std)
         self.logit_scale = float(model.logit_scale.detach().exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias.detach())
-        self._mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(self.std, device=device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
 
     def identity(self, crop_mode: CropMode) -> ModelIdentity:
         """Return what identifies the features that this model gives of crops made in ``crop_mode``."""
+        known = self.preprocessing.known
+        resize = ResizeUsed(mode=known.resize_mode, interpolation=known.interpolation, fill=known.fill)
         return ModelIdentity(
             architecture=self.architecture,
             weights_digest=self.weights_digest,
             image_size=self.image_size,
             precision=self.precision,
             crop_mode=crop_mode,
+            crop_mode_reason=self.preprocessing.foreign,
+            resize=None if known == ClipTransform(known.size) else resize,
         )
 
     def encode_images(self, crops: npt.NDArray[np.uint8] | torch.Tensor) -> Features:
@@ -101,7 +95,7 @@ class ClipModel:
         return self._encoded(self.image_tower, crops)
 
     def encode_tensors(self, tensors: npt.NDArray[np.float32] | torch.Tensor) -> Features:
-        """Return the features of ``(N, 3, S, S)`` float32 images that :attr:`transform` has normalised."""
+        """Return the features of ``(N, 3, S, S)`` float32 images that open_clip's transform has normalised."""
         return self._encoded(self.tensor_tower, tensors)
 
     def image_tower(self, crops: torch.Tensor) -> torch.Tensor:
@@ -109,8 +103,7 @@ class ClipModel:
         pixels = crops.permute(0, 3, 1, 2)
         if self._folded is not None:
             return _normalised(self._folded.encode_image(pixels.to(self._dtype).sub_(MIDDLE)))
-        values = pixels.to(torch.float32).div(255).sub_(self._mean).div_(self._std)
-        return self.tensor_tower(values.contiguous())
+        return self.tensor_tower(normalise(pixels, self._mean, self._std).contiguous())
 
     def tensor_tower(self, values: torch.Tensor) -> torch.Tensor:
         """Return what :meth:`encode_tensors` returns, for images on the model's device, there; in inference mode."""
@@ -153,6 +146,9 @@ class ClipModel:
             "parameters": self._parameters,
             "feature_dimension": self.encode_texts(["a"]).shape[1],
             "image_size": self.image_size,
+            "resize": str(self.preprocessing.known),
+            "mean_and_std": _listed(self.preprocessing),
+            "crops": "reference" if self.preprocessing.foreign else "fast",
             "context_length": self.context_length,
             "logit_scale": self.logit_scale,
             **({} if self.logit_bias is None else {"logit_bias": self.logit_bias}),
@@ -165,6 +161,10 @@ def _normalised(features: torch.Tensor) -> torch.Tensor:
     features = features.float()
     lengths: torch.Tensor = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     return features / lengths
+
+
+def _listed(preprocessing: Preprocessing) -> str:
+    return "; ".join(" ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
 
 
 def load_model(

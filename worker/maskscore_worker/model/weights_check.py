@@ -19,13 +19,17 @@ __all__ = ["WeightsReport", "check_weights"]
 
 @dataclass(frozen=True, slots=True)
 class WeightsReport:
-    """What a folder holds; ``size`` is in bytes, ``details`` the model's own description (parameters, image size)."""
+    """What a folder holds; ``size`` is in bytes, ``details`` the model's own description (parameters, image size).
+
+    ``warning`` says why a worker takes the slow path for it, and is ``None`` where it does not.
+    """
 
     file: Path
     size: int
     digest: str
     architecture: str
     details: dict[str, Any]
+    warning: str | None = None
 
 
 def check_weights(folder: Path, *, architecture: str, pretrained: str | None = None) -> WeightsReport:
@@ -37,7 +41,10 @@ def check_weights(folder: Path, *, architecture: str, pretrained: str | None = N
     _refuse_incomplete(folder, architecture, pretrained)
     path = weights_file(folder)
     model = load_model(folder, architecture=architecture, pretrained=pretrained, device=torch.device("cpu"))
-    return WeightsReport(path, path.stat().st_size, model.weights_digest, model.architecture, model.describe())
+    foreign = model.preprocessing.foreign
+    return WeightsReport(
+        path, path.stat().st_size, model.weights_digest, model.architecture, model.describe(), warning=foreign
+    )
 
 
 def _refuse_incomplete(folder: Path, architecture: str, pretrained: str | None) -> None:

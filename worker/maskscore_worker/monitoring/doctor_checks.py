@@ -15,6 +15,12 @@ from maskscore_worker.model import check_weights, choose_device
 __all__ = ["EXAMINATIONS"]
 
 
+_FOREIGN: Final = (
+    "Scores are right. For the fast croppers, take the releases of open_clip_torch, torchvision and Pillow that "
+    "maskscore was tested with, or other weights."
+)
+
+
 def _examine_device(deployment: Deployment) -> Iterator[Finding]:
     """Choose the device as a worker does, and compute something on it."""
     setting = deployment.settings.device
@@ -67,7 +73,11 @@ def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
         yield failed_by("weights", Cause.SETTINGS, error, f"maskscore weights pull {settings.weights}")
         return
     size = f"{report.size / 2**20:,.1f} MiB"
-    yield ok("weights", f"{report.file}: {report.architecture}, {size}, {report.digest[:19]}…")
+    found = f"{report.file}: {report.architecture}, {size}, {report.digest[:19]}…"
+    if report.warning is not None:
+        yield warning("weights", f"{found}. Crops are slow: {report.warning}.", _FOREIGN)
+        return
+    yield ok("weights", found)
 
 
 EXAMINATIONS: Final[dict[str, Callable[[Deployment], Iterator[Finding]]]] = {

@@ -70,8 +70,8 @@ def load_pipeline(
     dimensions = prompt_features.get(prompt_set).shape[1]
     cache = open_feature_cache(settings, dimensions=dimensions)
     crop_mode = settings.crop_mode
-    if crop_mode == "fast" and not model.standard_resize:
-        log.info("%s has a transform of its own; its crops are made by it, in the mode `reference`", model.architecture)
+    if crop_mode == "fast" and model.preprocessing.foreign is not None:
+        log.warning("Crops are made in the mode `reference`: %s.", model.preprocessing.foreign)
         crop_mode = "reference"
     cropper = choose_cropper(settings.crop_device, model, crop_mode=crop_mode)
     device_check, batcher = _batcher(settings, model, encoded, reference=crop_mode == "reference")
@@ -113,11 +113,11 @@ def choose_cropper(setting: CropDevice, model: ClipModel, *, crop_mode: CropMode
     In the mode ``reference`` crops are always made on the CPU.
     """
     if crop_mode == "reference":
-        return ReferenceCropper(model.transform)
+        return ReferenceCropper(model.preprocessing.transform, model.preprocessing.known)
     if setting == "device" or (setting == "auto" and model.device.type == "cuda"):
-        return DeviceCropper(model.image_size, model.device)
+        return DeviceCropper(model.preprocessing.known, model.device)
     # Two grey levels move a probability by half a percent at most: less than bf16 does, more than fp32 may.
-    return CpuCropper(model.image_size, exact=model.precision == "fp32")
+    return CpuCropper(model.preprocessing.known, exact=model.precision == "fp32")
 
 
 def _batcher(
