@@ -53,7 +53,7 @@ def plain_transform(transform: ClipTransform) -> Any:
         std=(1, 1, 1),
         interpolation=transform.interpolation,
         resize_mode=transform.resize_mode,
-        fill_color=transform.fill,  # type: ignore[arg-type]  # a colour is taken, too
+        fill_color=transform.fill,  # a colour is taken, too
     )
     return image_transform_v2(config, is_train=False)
 

@@ -60,7 +60,7 @@ def by_reference(pixels: Pixels, box: Box, bits: Bits, view: View, transform: Cl
         std=(1, 1, 1),
         interpolation=transform.interpolation,
         resize_mode=transform.resize_mode,
-        fill_color=transform.fill,  # type: ignore[arg-type]  # a colour is taken, too
+        fill_color=transform.fill,  # a colour is taken, too
     )
     plain = image_transform_v2(config, is_train=False)
     made = reference_crop(pixels, box, bits, view, plain, transform).numpy()
