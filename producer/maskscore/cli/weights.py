@@ -61,7 +61,7 @@ def list_command(
 
     NAME is a part of the architecture's name or tag. GFLOPs are those of one crop; accuracy is zero-shot top-1 on
     ImageNet-1k as open_clip publishes it, M are millions of parameters. Path `fast`: crops are made by maskscore's own
-    code; `reference`: by open_clip's, mask by mask; `none`: no worker can serve it.
+    code; `none`: no worker can serve it.
     """
     with needs_extra("worker"):
         rows: Sequence[Any] = worker_part("list-weights")()

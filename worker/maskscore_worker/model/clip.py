@@ -21,7 +21,7 @@ from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.precision import BF16_ERROR, DTYPES
-from maskscore_worker.model.preprocessing import Preprocessing, normalise, read_preprocessing
+from maskscore_worker.model.preprocessing import ModelTransform, normalise, read_preprocessing
 from maskscore_worker.model.tokens import count_tokens, load_tokenizer
 from maskscore_worker.weights import digest_of, weights_file
 
@@ -163,7 +163,7 @@ def _normalised(features: torch.Tensor) -> torch.Tensor:
     return features / lengths
 
 
-def _listed(preprocessing: Preprocessing) -> str:
+def _listed(preprocessing: ModelTransform) -> str:
     return "; ".join(" ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
 
 

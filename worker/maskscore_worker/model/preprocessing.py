@@ -14,11 +14,11 @@ from PIL import Image
 from maskscore.errors import WeightsError
 from maskscore.imaging import ClipTransform
 
-__all__ = ["Preprocessing", "normalise", "read_preprocessing"]
+__all__ = ["ModelTransform", "normalise", "read_preprocessing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Preprocessing:
+class ModelTransform:
     """A model's preprocessing.
 
     ``transform`` is open_clip's own inference transform (Pillow image → normalised ``(3, S, S)`` tensor), ``known``
@@ -33,7 +33,7 @@ class Preprocessing:
     foreign: str | None
 
 
-def read_preprocessing(config: dict[str, Any], architecture: str) -> Preprocessing:
+def read_preprocessing(config: dict[str, Any], architecture: str) -> ModelTransform:
     """Return the preprocessing of an open_clip ``preprocess_cfg``.
 
     Whether ``known`` is ``transform`` is tried, on pictures of noise that are made smaller, larger, wider and taller:
@@ -61,7 +61,7 @@ def read_preprocessing(config: dict[str, Any], architecture: str) -> Preprocessi
             f"open_clip's transform of {architecture} ({known}, {known.size} pixels) gives other pixels than the fast "
             "croppers, so it makes the crops itself, one by one on the CPU"
         )
-    return Preprocessing(transform, known, mean, std, foreign)
+    return ModelTransform(transform, known, mean, std, foreign)
 
 
 def normalise(crops: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:

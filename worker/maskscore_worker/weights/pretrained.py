@@ -34,7 +34,7 @@ _QUICK_GELU: Final = "-quickgelu"
 _OPENAI_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
-CropPath = Literal["fast", "reference", "none"]
+CropPath = Literal["fast", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,8 @@ class Pretrained:
 
     @property
     def path(self) -> CropPath:
-        """How a worker makes this model's crops; ``none``: it cannot serve it."""
-        if not self.own_text_tower:
-            return "none"
-        preprocessing = (self.preprocessing.resize_mode, self.preprocessing.interpolation)
-        return "fast" if preprocessing == ("shortest", "bicubic") else "reference"
+        """How a worker makes this model's crops: all of open_clip's are ``fast``; ``none``: it cannot serve it."""
+        return "fast" if self.own_text_tower else "none"
 
 
 @cache
