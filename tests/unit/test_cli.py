@@ -104,6 +104,7 @@ def test_importing_maskscore_loads_nothing_heavy() -> None:
         ("torch", "pool", "worker"),
         ("huggingface_hub", "weights pull x", "worker"),
         ("PIL", "report x", "report"),
+        ("sklearn", "fit x --judged y.csv -o z.json", "fit"),
         ("prometheus_client", "exporter", "metrics"),
         ("fastapi", "gateway", "gateway"),
         ("uvicorn", "gateway", "gateway"),

@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
     "export": "maskscore.cli.export",
+    "fit": "maskscore.cli.fit",
     "heads": "maskscore.cli.heads",
     "report": "maskscore.cli.report",
     "review": "maskscore.cli.review",

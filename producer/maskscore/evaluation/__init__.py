@@ -11,6 +11,7 @@ from maskscore.evaluation.image_locations import image_uris
 from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask, read_coco
 from maskscore.evaluation.measurements import Estimate, Measurement
 from maskscore.evaluation.negative_sampling import sample_negatives
+from maskscore.evaluation.statistics import auroc, auroc_interval, share_interval, t_quantile
 
 __all__ = [
     "Candidate",
@@ -20,11 +21,15 @@ __all__ = [
     "LabelledImage",
     "LabelledMask",
     "Measurement",
+    "auroc",
+    "auroc_interval",
     "draw",
     "evaluate",
     "image_uris",
     "read_classes",
     "read_coco",
     "sample_negatives",
+    "share_interval",
+    "t_quantile",
     "views_of",
 ]

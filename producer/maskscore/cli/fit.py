@@ -1,0 +1,214 @@
+"""``fit``: a head from masks that people have judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from maskscore.cli.batch_or_job import job_ids_of
+from maskscore.cli.exit_codes import Exit
+from maskscore.cli.job_tables import table
+from maskscore.cli.optional_dependencies import check_installed, needs_extra
+from maskscore.cli.terminal import new_console
+from maskscore.client import Client, scored_results, views_text_of
+from maskscore.errors import HeadMismatch
+from maskscore.heads import HeadApplication, write_head
+from maskscore.schema import HEAD_NAME_PATTERN, HeadKind
+from maskscore.storage import check_output, write_text
+from maskscore.text import counted
+
+if TYPE_CHECKING:
+    from maskscore.evaluation import Estimate
+    from maskscore.fitting import Fit, JudgedMasks
+
+__all__ = ["fit_command"]
+
+
+@dataclasses.dataclass(slots=True)
+class _Kept:
+    """How many masks the head decides, and keeps; ``undecided`` are of jobs that it does not hold for."""
+
+    decided: int = 0
+    kept: int = 0
+    undecided: int = 0
+
+
+@click.command("fit")
+@click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
+@click.option(
+    "--judged",
+    "judged_files",
+    multiple=True,
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Judgements: CSV, Parquet, COCO, Label Studio's export of a review, or a report's saved file; repeatable.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", *get_args(HeadKind)]),
+    default="auto",
+    show_default=True,
+    help="auto: the smallest kind that is not significantly worse than the best.",
+)
+@click.option("--by-class", is_flag=True, help="A probe that tells the judged classes apart.")
+@click.option("--drop-class", "drop_classes", multiple=True, metavar="NAME", help="A class to be dropped; repeatable.")
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Keep as many as have this precision, by the lower bound of its interval.  [default: p_keep of 0.5]",
+)
+@click.option("--name", help="Name of the head.  [default: the file's]")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="HEAD.json", help="Where the head goes."
+)
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the charts here.")
+@click.option("--strict", is_flag=True, help="Fit nothing where a judgement cannot be used.")
+@click.option("--force", is_flag=True, help="Write a head that is not better than chance or misses the precision.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def fit_command(
+    names: tuple[str, ...],
+    judged_files: tuple[Path, ...],
+    kind: str,
+    by_class: bool,
+    drop_classes: tuple[str, ...],
+    precision: float | None,
+    name: str | None,
+    output: Path,
+    svg: Path | None,
+    strict: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Fit a head to masks that people have judged.
+
+    The judged masks are found among those of the batches and jobs by image and mask id; their scores and, where the
+    jobs had --embeddings, their features are in the results. All figures are out of fold, and no fold divides the masks
+    of an image.
+
+    Exits with 1, and writes nothing, where the head is not better than chance or no threshold has the --precision
+    (unless --force), and where judgements cannot be used and --strict is given.
+    """
+    check_installed("sklearn", "fit")
+    if any(path.suffix.lower() == ".parquet" for path in judged_files):
+        check_installed("pyarrow", "export")
+    with needs_extra("fit"):
+        from maskscore.fitting import FitOptions, draw_fit, fit_head, join, read_judged
+    if by_class and kind not in ("auto", "probe"):
+        raise click.UsageError(f"--by-class needs a probe; a {kind} does not tell classes apart")
+    name = name or output.stem
+    if not re.fullmatch(HEAD_NAME_PATTERN, name):
+        raise click.UsageError(f"{name!r:.120} cannot be a head's name: letters, digits, `.`, `_` and `-`; give --name")
+    for path in filter(None, (output, svg)):
+        check_output(path)
+    judgements = [judgement for path in judged_files for judgement in read_judged(path)]
+    kinds: tuple[HeadKind, ...] = get_args(HeadKind)
+    wanted = "probe" if by_class else next((one for one in kinds if one == kind), None)
+    options = FitOptions(name, wanted, by_class, drop_classes, precision)
+    without_result: Counter[str] = Counter()
+    with Client() as client:
+        masks = join(
+            judgements,
+            scored_results(client, job_ids_of(client, names), without_result),
+            views_of=lambda result: views_text_of(client, result),
+            by_class=by_class,
+            drop_classes=drop_classes,
+            features_only=wanted == "probe",
+        )
+        _print_problems(masks, without_result)
+        if strict and (masks.problems or without_result):
+            click.echo("maskscore: nothing was fitted (--strict)", err=True)
+            sys.exit(Exit.NOT_SUCCEEDED)
+        fit = fit_head(masks, options)
+        kept = _kept(client, fit, names)
+    refused = fit.refusal is not None and not force
+    if as_json:
+        _print_json(fit, masks, kept, written=not refused)
+    else:
+        _print(fit, kept)
+    for warning in fit.warnings:
+        click.echo(f"maskscore: warning: {warning}", err=True)
+    if fit.refusal is not None:
+        click.echo(f"maskscore: {fit.refusal}", err=True)
+    if refused:
+        click.echo("maskscore: nothing was written; --force writes the head all the same", err=True)
+        sys.exit(Exit.NOT_SUCCEEDED)
+    write_head(fit.head, output)
+    if svg is not None:
+        write_text(svg, draw_fit(fit))
+
+
+def _kept(client: Client, fit: Fit, names: tuple[str, ...]) -> _Kept:
+    """Apply the head to all masks of the batches and jobs; results are read once more, since features are large."""
+    application, counts = HeadApplication(fit.head), _Kept()
+    for result in scored_results(client, job_ids_of(client, names), Counter()):
+        try:
+            components = application.of_result(result, views=views_text_of(client, result)).components
+        except HeadMismatch:
+            counts.undecided += sum(component.skipped is None for component in result.components)
+            continue
+        counts.decided += sum(component.keep is not None for component in components)
+        counts.kept += sum(component.keep is True for component in components)
+    return counts
+
+
+def _print_problems(masks: JudgedMasks, without_result: Counter[str]) -> None:
+    for kind, problem in masks.problems.items():
+        click.echo(f"maskscore: left out: {counted(problem.count, 'judgement')} {kind}: {problem}", err=True)
+    if without_result:
+        listed = ", ".join(f"{code} {count:,}" for code, count in without_result.items())
+        click.echo(f"maskscore: jobs without a result: {listed}", err=True)
+
+
+def _print_json(fit: Fit, masks: JudgedMasks, kept: _Kept, *, written: bool) -> None:
+    document = dataclasses.asdict(dataclasses.replace(fit, head=None))  # type: ignore[arg-type]
+    document["head"] = fit.head.model_dump(mode="json", exclude={"model"}) | {"kind": fit.head.kind}
+    document["written"] = written
+    document["left_out"] = {kind: problem.count for kind, problem in masks.problems.items()}
+    document["batch"] = dataclasses.asdict(kept)
+    click.echo(json.dumps(document))
+
+
+def _print(fit: Fit, kept: _Kept) -> None:
+    console, head = new_console(), fit.head
+    counts = head.counts
+    console.print(
+        f"{counted(counts['judgements'], 'judged mask')} of {counted(counts['images'], 'image')}: {counts['keep']:,} "
+        f"to keep, {counts['drop']:,} to drop; the figures are of {fit.measured:,}.\n"
+    )
+    rows = table("kind", "Brier", "AUROC", "95 %", "")
+    for one in fit.kinds:
+        area = ("", "") if one.auroc is None else _estimate(one.auroc)
+        rows.add_row(one.kind, f"{one.brier:.4f}", *area, "chosen" if one.kind == head.kind else "")
+    console.print(rows)
+    rows = table("threshold", "kept", "precision", "95 %", "recall", "95 %", "")
+    step = max(1, len(fit.curve) // 10)
+    points = [*fit.curve[::step], *([fit.point] if fit.point is not None else [])]
+    for point in sorted({one.threshold: one for one in points}.values(), key=lambda one: -one.threshold):
+        mark = "chosen" if fit.point is not None and point.threshold == head.threshold else ""
+        rows.add_row(
+            f"{point.threshold:.6g}", f"{point.kept:,}", *_estimate(point.precision), *_estimate(point.recall), mark
+        )
+    console.print()
+    console.print(rows)
+    rows = table("p_keep", "masks", "to be kept", "95 %")
+    for one_bin in fit.reliability:
+        rows.add_row(f"{one_bin.p_keep:.3f}", f"{one_bin.masks:,}", *_estimate(one_bin.share))
+    console.print()
+    console.print(rows)
+    console.print(
+        f"\nThe head keeps {kept.kept:,} of {counted(kept.decided, 'mask')} of these batches and jobs."
+        + (f" {counted(kept.undecided, 'mask')} cannot be decided by it." if kept.undecided else "")
+        + f" Some {fit.to_halve:,} more judgements would halve the intervals."
+    )
+
+
+def _estimate(estimate: Estimate) -> tuple[str, str]:
+    return f"{estimate.value:.3f}", f"{estimate.low:.3f}-{estimate.high:.3f}"

@@ -1,0 +1,321 @@
+"""The fit of a head: kinds cross-validated and compared, the threshold chosen, and what is known of the result."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from maskscore.errors import InvalidDocumentError
+from maskscore.evaluation import Estimate, auroc, auroc_interval, share_interval, t_quantile
+from maskscore.fitting.cross_validation import (
+    KINDS,
+    CrossValidated,
+    cross_validate,
+    make_folds,
+    smallest_sufficient,
+    threshold_model,
+)
+from maskscore.fitting.judged_masks import JudgedMasks
+from maskscore.schema import Head, HeadEstimate, HeadKind, ThresholdModel
+from maskscore.text import counted
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["FEWEST", "Fit", "FitOptions", "KindFigures", "OperatingPoint", "ReliabilityBin", "fit_head"]
+
+FEWEST: Final = 20
+"""Judgements below which nothing is fitted."""
+_ENOUGH_RANDOM: Final = 50
+_POINTS: Final = 30
+_BINS: Final = 10
+_IN_A_BIN: Final = 20
+_FEW_NEGATIVES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What is asked for; ``kind`` is ``None`` for the smallest kind that is sufficient."""
+
+    name: str
+    kind: HeadKind | None = None
+    by_class: bool = False
+    drop_classes: Sequence[str] = ()
+    precision: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """A kind of head out of fold."""
+
+    kind: HeadKind
+    brier: float
+    auroc: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """Precision and recall out of fold, with 95 % intervals by image, where masks from a threshold on are kept."""
+
+    threshold: float
+    kept: int
+    precision: Estimate
+    recall: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Masks of like ``p_keep``: the mean of it, and how many of them really are to be kept."""
+
+    masks: int
+    p_keep: float
+    share: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fitted head and what is known of it.
+
+    ``measured`` counts the judgements that the figures are of: the random share where it is large enough, else all.
+    ``to_halve`` is how many more would halve the intervals. ``refusal`` says why the head should not be used.
+    """
+
+    head: Head
+    kinds: list[KindFigures]
+    curve: list[OperatingPoint]
+    point: OperatingPoint | None
+    reliability: list[ReliabilityBin]
+    measured: int
+    to_halve: int
+    warnings: list[str] = field(default_factory=list)
+    refusal: str | None = None
+
+
+def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
+    """Fit a head to judged masks.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` for too few judgements, judgements of one kind alone, and
+    a kind that reads what the masks do not have.
+    """
+    _check(masks, options)
+    folds = make_folds(masks.images, masks.decisions)
+    kinds: tuple[HeadKind, ...] = ("probe",) if options.by_class else (options.kind,) if options.kind else KINDS
+    fitted = cross_validate(masks, kinds, folds, by_class=options.by_class, drop_classes=options.drop_classes)
+    if not fitted:
+        if kinds == ("probe",):
+            raise InvalidDocumentError(
+                "A probe reads embeddings, and not every judged mask has one of the same size: score the masks with "
+                "--embeddings, or again by `rescore` from jobs that had it."
+            )
+        raise InvalidDocumentError("The judged masks have no score that a head can read.")
+    chosen = smallest_sufficient(fitted, masks.images)
+    sample, warnings = _sample(masks, chosen)
+    positives = np.array(
+        [one not in (options.drop_classes if options.by_class else ("drop",)) for one in masks.decisions]
+    )
+    images = np.array(masks.images)[sample]
+    values, hits, wanted = chosen.values[sample], chosen.hits[sample], positives[sample]
+    curve = _curve(images, values, hits, wanted)
+    area = _area(chosen, masks.images, sample)
+    refusal = _no_better_than_chance(chosen, masks, area, sample)
+    threshold = chosen.threshold
+    reached = options.precision is None
+    if options.precision is not None:
+        reaching = [point for point in curve if point.precision.low >= options.precision]
+        if reaching:
+            threshold, reached = min(point.threshold for point in reaching), True
+        elif refusal is None:
+            refusal = _out_of_reach(options.precision, curve)
+    point = _point(threshold, images, values, hits, wanted)
+    model = chosen.model
+    if isinstance(model, ThresholdModel):
+        model = threshold_model(model.score, chosen.values, chosen.hits, threshold)
+    probe = chosen.kind == "probe"
+    figures = {"precision": point.precision, "recall": point.recall} if point else {}
+    if area is not None:
+        figures["auroc"] = area
+    head = Head(
+        name=options.name,
+        model=model,
+        classes=chosen.classes,
+        drop_classes=tuple(options.drop_classes) if options.by_class else (),
+        threshold=threshold,
+        weights_digest=masks.origin.weights_digest,
+        views=masks.origin.views,
+        method=None if probe else masks.origin.method,
+        prompts_digest=None if probe else masks.origin.prompts_digest,
+        precision=options.precision if reached else None,
+        metrics={name: HeadEstimate(value=one.value, low=one.low, high=one.high) for name, one in figures.items()},
+        counts={
+            "judgements": len(masks.decisions),
+            "images": len(set(masks.images)),
+            "keep": int(positives.sum()),
+            "drop": int((~positives).sum()),
+        },
+        created_at=datetime.now(UTC),
+        maskscore=metadata.version("maskscore"),
+    )
+    return Fit(
+        head=head,
+        kinds=[KindFigures(one.kind, one.brier, _area(one, masks.images, sample)) for one in fitted],
+        curve=curve,
+        point=point,
+        reliability=_reliability(images, chosen.p_keep[sample], hits),
+        measured=len(values),
+        # The width of an interval falls with the root of their number.
+        to_halve=3 * len(values),
+        warnings=warnings,
+        refusal=refusal,
+    )
+
+
+def _check(masks: JudgedMasks, options: FitOptions) -> None:
+    counts = Counter(masks.decisions)
+    if len(masks.decisions) < FEWEST:
+        raise InvalidDocumentError(
+            f"There are {counted(len(masks.decisions), 'judged mask')} with scores; a fit needs {FEWEST} at least, and "
+            "some hundred are better."
+        )
+    if len(counts) < 2:
+        raise InvalidDocumentError(
+            f"All {len(masks.decisions):,} judged masks are judged {next(iter(counts))}; a head needs others, too."
+        )
+    unknown = set(options.drop_classes) - set(counts) if options.by_class else set()
+    if unknown:
+        raise InvalidDocumentError(
+            f"--drop-class: no mask is judged {', '.join(sorted(unknown))[:300]}. There are "
+            f"{', '.join(sorted(counts))[:300]}."
+        )
+    if options.by_class and set(options.drop_classes) >= set(counts):
+        raise InvalidDocumentError("--drop-class names every class, so no mask would be kept.")
+
+
+def _sample(masks: JudgedMasks, chosen: CrossValidated) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    """Return which judgements the figures are of, and the warnings."""
+    warnings = []
+    everything = np.ones(len(masks.decisions), dtype=bool)
+    drawn = int(masks.random.sum())
+    both = len(set(chosen.hits[masks.random].tolist())) == 2
+    if drawn >= _ENOUGH_RANDOM and both:
+        sample = masks.random
+    else:
+        sample = everything
+        if not drawn:
+            warnings.append(
+                "No judgement says that its mask was drawn at random: the figures hold for masks that are chosen as "
+                "these were."
+            )
+        elif drawn < len(everything):
+            warnings.append(
+                f"Only {drawn:,} of the masks were drawn at random ({_ENOUGH_RANDOM} are needed, some kept and some "
+                "dropped), so the figures are of all judgements: they hold for masks that are chosen as these were."
+            )
+    wrong = int((~chosen.hits[sample]).sum())
+    if wrong < _FEW_NEGATIVES:
+        warnings.append(
+            f"Too few negatives: only {wrong:,} of {counted(int(sample.sum()), 'measured mask')} "
+            f"{'are' if wrong != 1 else 'is'} not to be kept, so little is known of what the head lets pass."
+        )
+    image, most = Counter(masks.images).most_common(1)[0]
+    if most * 2 > len(masks.images):
+        warnings.append(f"One image holds {most / len(masks.images):.0%} of the judged masks: {image}.")
+    return sample, warnings
+
+
+def _area(one: CrossValidated, images: Sequence[str], sample: npt.NDArray[np.bool_]) -> Estimate | None:
+    rows = np.flatnonzero(sample).tolist()
+    positives = [(float(one.values[row]), images[row]) for row in rows if one.hits[row]]
+    negatives = [(float(one.values[row]), images[row]) for row in rows if not one.hits[row]]
+    area = auroc([score for score, _ in positives], [score for score, _ in negatives])
+    return None if area is None else Estimate(area, *auroc_interval(positives, negatives))
+
+
+def _no_better_than_chance(
+    chosen: CrossValidated, masks: JudgedMasks, area: Estimate | None, sample: npt.NDArray[np.bool_]
+) -> str | None:
+    if chosen.classes:
+        name, most = Counter(masks.decisions).most_common(1)[0]
+        common = most / len(masks.decisions)
+        right = _share(np.array(masks.images), chosen.hits)
+        if right.low > common or (chosen.hits.all() and right.value > common):
+            return None
+        return (
+            f"The head is not better than chance: it names the class of {right.value:.1%} of the masks (95 % interval "
+            f"{right.low:.1%} to {right.high:.1%}), and {common:.1%} are {name}."
+        )
+    if area is not None and area.low > 0.5:
+        return None
+    shown = (
+        "no AUROC"
+        if area is None
+        else f"an AUROC of {area.value:.3f} (95 % interval {area.low:.3f} to {area.high:.3f})"
+    )
+    return f"The head is not better than chance: it has {shown} on images that it was not fitted to."
+
+
+def _out_of_reach(precision: float, curve: Sequence[OperatingPoint]) -> str:
+    best = max(curve, key=lambda point: point.precision.low)
+    images = math.ceil(t_quantile(1000) ** 2 * precision / (1 - precision)) if precision < 1 else 0
+    least = f" Even without an error this takes kept masks of some {images:,} images." if images else ""
+    return (
+        f"No threshold has a precision of {precision:g} for certain: the lower bound of the 95 % interval is "
+        f"{best.precision.low:.3f} at most, where {counted(best.kept, 'judged mask')} would be kept.{least} Judge "
+        "more, or ask for less."
+    )
+
+
+def _share(images: npt.NDArray[np.str_], hits: npt.NDArray[np.bool_]) -> Estimate:
+    by_image: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for image, hit in zip(images.tolist(), hits.tolist(), strict=True):
+        by_image[image][0] += hit
+        by_image[image][1] += 1
+    return Estimate(float(hits.mean()), *share_interval([(own[0], own[1]) for own in by_image.values()]))
+
+
+def _point(
+    threshold: float,
+    images: npt.NDArray[np.str_],
+    values: npt.NDArray[np.float64],
+    hits: npt.NDArray[np.bool_],
+    wanted: npt.NDArray[np.bool_],
+) -> OperatingPoint | None:
+    kept = values >= threshold
+    if not kept.any() or not wanted.any():
+        return None
+    precision = _share(images[kept], hits[kept])
+    return OperatingPoint(threshold, int(kept.sum()), precision, _share(images[wanted], (hits & kept)[wanted]))
+
+
+def _curve(
+    images: npt.NDArray[np.str_],
+    values: npt.NDArray[np.float64],
+    hits: npt.NDArray[np.bool_],
+    wanted: npt.NDArray[np.bool_],
+) -> list[OperatingPoint]:
+    """Return points from the highest threshold to the lowest, at most :data:`_POINTS`."""
+    ordered = np.sort(values)[::-1]
+    ranks = np.unique(np.linspace(0, len(ordered) - 1, _POINTS + 1).round().astype(int)[1:])
+    thresholds = sorted({float(ordered[rank]) for rank in ranks}, reverse=True)
+    points = (_point(threshold, images, values, hits, wanted) for threshold in thresholds)
+    return [point for point in points if point is not None]
+
+
+def _reliability(
+    images: npt.NDArray[np.str_], p_keep: npt.NDArray[np.float64], hits: npt.NDArray[np.bool_]
+) -> list[ReliabilityBin]:
+    """Return bins of about as many masks each, in the order of ``p_keep``; equal ones are in one bin."""
+    number = max(1, min(_BINS, len(p_keep) // _IN_A_BIN))
+    edges = np.unique(np.quantile(p_keep, np.linspace(0, 1, number + 1)[1:-1]))
+    bins = np.searchsorted(edges, p_keep, side="right")
+    found = []
+    for one in np.unique(bins):
+        rows = bins == one
+        found.append(ReliabilityBin(int(rows.sum()), float(p_keep[rows].mean()), _share(images[rows], hits[rows])))
+    return found

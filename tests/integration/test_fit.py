@@ -1,0 +1,102 @@
+"""``maskscore fit`` over a real batch with embeddings: judgements → head → the masks that an export keeps."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from command_line import run_command
+from in_memory_files import image_file
+from maskscore import Client, Job
+from maskscore.devstack import LocalServices
+from maskscore.masks import encode_mask
+from maskscore_worker.demo.scenes import draw_scene
+from surroundings import surroundings
+
+SCENES = [draw_scene(820_001 + number) for number in range(16)]
+BATCH = "fit"
+
+
+@pytest.fixture(scope="module")
+def environment(services: LocalServices, demo_worker: dict[str, str]) -> dict[str, str]:
+    services.create_bucket("fit")
+    jobs: list[dict[str, Any]] = []
+    for number, scene in enumerate(SCENES):
+        boto3.client("s3").put_object(Bucket="fit", Key=f"in/scene-{number}.png", Body=image_file(scene.image))
+        masks = []
+        for mask in scene.masks:
+            masks.append({"id": mask.id, "segmentation": encode_mask(mask.mask).model_dump()})
+        options = {"prompts": "demo", "embeddings": True}
+        jobs.append({"image": f"s3://fit/in/scene-{number}.png", "masks": masks, "options": options})
+    with surroundings(demo_worker), Client() as client:
+        client.submit_many(map(Job.model_validate, jobs), batch_id=BATCH).wait(240)
+    return demo_worker
+
+
+def judgements(folder: Path) -> Path:
+    """Keep what is drawn as an object, and be wrong about every tenth mask."""
+    rows: list[list[str]] = []
+    for number, scene in enumerate(SCENES):
+        for mask in scene.masks:
+            keep = (mask.kind == "object") != (len(rows) % 10 == 9)
+            rows.append([f"scene-{number}.png", mask.id, "keep" if keep else "drop"])
+    path = folder / "judged.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["image", "mask_id", "keep"], *rows])
+    return path
+
+
+def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[str, str], tmp_path: Path) -> None:
+    judged = judgements(tmp_path)
+    asked = ("fit", BATCH, "--judged", str(judged))
+    shown = run_command(*asked, "-o", "keep-v1.json", "--svg", "fit.svg", environment=environment, folder=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "drawn at random" in shown.stderr
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert (tmp_path / "fit.svg").read_text("utf-8").startswith("<svg")
+    for kind in ("threshold", "probe"):
+        head = f"{kind}.json"
+        fitted = run_command(*asked, "--kind", kind, "-o", head, "--json", environment=environment, folder=tmp_path)
+        assert fitted.returncode == 0, fitted.stderr
+        document = json.loads(fitted.stdout)
+        assert document["head"]["kind"] == kind
+        assert document["written"]
+        exported = run_command("export", BATCH, "--head", head, "--keep", environment=environment, folder=tmp_path)
+        assert exported.returncode == 0, exported.stderr
+        kept = [json.loads(line) for line in exported.stdout.splitlines()]
+        assert len(kept) == document["batch"]["kept"] > 0
+        assert all(mask["keep"] for mask in kept)
+    objects = {
+        (f"scene-{number}.png", mask.id)
+        for number, scene in enumerate(SCENES)
+        for mask in scene.masks
+        if mask.kind == "object"
+    }
+    names = {(mask["image"].rsplit("/", 1)[-1], mask["mask_id"]) for mask in kept}
+    assert len(names & objects) > 0.7 * len(names | objects)
+
+
+def test_judgements_of_unknown_masks_are_said_and_refused_if_strict(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    judged = judgements(tmp_path)
+    with judged.open("a", encoding="utf-8") as file:
+        file.write("scene-0.png,nobody,keep\nnever.png,1,drop\n")
+    asked = ("fit", BATCH, "--judged", str(judged), "-o", "head.json")
+    refused = run_command(*asked, "--strict", environment=environment, folder=tmp_path)
+    assert refused.returncode == 1, refused.stderr
+    assert "1 judgement of masks that were not scored here: mask nobody of scene-0.png" in refused.stderr
+    assert "1 judgement of images that were not scored here: mask 1 of never.png" in refused.stderr
+    assert not (tmp_path / "head.json").exists()
+    assert run_command(*asked, environment=environment, folder=tmp_path).returncode == 0
+    unreachable = (*asked[:-1], "sure.json", "--precision", "0.999")
+    wished = run_command(*unreachable, environment=environment, folder=tmp_path)
+    assert (wished.returncode, "No threshold has a precision of 0.999" in wished.stderr) == (1, True), wished.stderr
+    assert not (tmp_path / "sure.json").exists()
+    assert run_command(*unreachable, "--force", environment=environment, folder=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "sure.json").read_text("utf-8"))["precision"] is None
