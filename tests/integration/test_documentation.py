@@ -22,9 +22,11 @@ from typing import Any, Final
 import boto3
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from maskscore.devstack import LocalServices
+from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from surroundings import surroundings
 from worker_process import start_worker
@@ -52,6 +54,7 @@ pytestmark = [pytest.mark.needs(program, shutil.which(program)) for program in (
 LEFT_OUT: Final = {
     "make ": "the whole project's own targets; the demo and the tests run them",
     ".venv/bin/maskscore weights pull": "downloads real weights",
+    "maskscore weights pull": "downloads real weights",
     ".venv/bin/maskscore up": "is what the test stands in for; test_cli_with_services.py runs it",
     "source .venv/bin/activate": "the test's environment is active",
     ".venv/bin/python": "starts Python for the block that follows",
@@ -137,6 +140,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("own", "other"):
         text = f"name: {name}\npositive:\n- a dog\n- a circle\nnegative:\n- grass\n- a wall\n"
         (folder / f"{name}.yaml").write_text(text)
+    prompts = [*load_builtin("demo").positive, *load_builtin("default").positive, "a dog", "a circle"]
+    classes = dict.fromkeys(prompts, "thing")
+    (folder / "classes.yaml").write_text(yaml.safe_dump(classes))
     # What goes wrong is an exit code.
     (folder / ".curlrc").write_text("fail-with-body\nretry-connrefused\nretry=20\nretry-delay=1\n")
     return folder

@@ -30,7 +30,7 @@ def test_sa_1b_in_a_day() -> None:
     assert plan.read_bytes_per_s == pytest.approx(plan.read_bytes / (plan.hours * 3600))
     assert plan.reads_per_s == pytest.approx(2 * plan.images_per_s)
     assert plan.cost == pytest.approx(2.0 * 6 * plan.hours)
-    assert plan.redis_queued_bytes == 1_000_000 * 2220
+    assert plan.redis_queued_bytes == 1_000_000 * 840
 
 
 @given(
@@ -57,7 +57,7 @@ def test_the_deadline_is_kept_with_no_worker_too_many(
 
 def test_what_is_kept_is_what_ended_within_the_time_to_live() -> None:
     slow = make_plan(SA_1B, dataclasses.replace(MEANS, workers=1, deadline_s=None, kept_s=3600.0))
-    assert slow.redis_ended_bytes == pytest.approx(11_000_000 * 1490 / slow.hours, rel=1e-6)
+    assert slow.redis_ended_bytes == pytest.approx(11_000_000 * 850 / slow.hours, rel=1e-6)
 
 
 def test_the_slowest_rate_of_the_service_is_taken_unless_one_is_named(tmp_path: Path) -> None:
