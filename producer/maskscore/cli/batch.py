@@ -34,7 +34,13 @@ def batch_command() -> None:
 
 @batch_command.command("list")
 @_json
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Most batches, the latest.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Maximum number of batches, the latest first.",
+)
 def _list(as_json: bool, limit: int) -> None:
     """List the batches that are kept, the latest first, with their jobs by state."""
     with Client() as client:
@@ -88,7 +94,7 @@ def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
 @_batch_id
 @_json
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs go on after that.")
-@click.option("--reader", help="Go on where the reader of this name stopped.")
+@click.option("--reader", help="Continue where the reader of this name stopped.")
 def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | None) -> None:
     """Print results as the jobs end, until all have. Exits with 1 if one has no result, or no mask of it was scored."""
     failed = False

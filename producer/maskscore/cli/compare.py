@@ -49,7 +49,7 @@ _NARROWEST: Final = 5
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="HTML file to write; it is replaced.  [default: compare.html, which is not]",
+    help="HTML file to write; an existing file is replaced.  [default: compare.html, only if it does not exist]",
 )
 @click.option("--timeout", type=float, help="Seconds to wait at most; the jobs are cancelled after that.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per mask instead of the table.")

@@ -37,9 +37,9 @@ def dead_command() -> None:
 
 @dead_command.command("list")
 @_json
-@click.option("--limit", default=1000, show_default=True, help="Most letters shown, the latest first.")
+@click.option("--limit", default=1000, show_default=True, help="Maximum number of dead letters shown.")
 def _list(as_json: bool, limit: int) -> None:
-    """List them, the latest first."""
+    """List dead letters, the latest first."""
     with Client() as client:
         letters = client.dead_letters(limit=limit)
     if as_json:
@@ -62,7 +62,7 @@ def _list(as_json: bool, limit: int) -> None:
 @click.argument("job_id")
 @_json
 def _show(job_id: str, as_json: bool) -> None:
-    """Show one: why it died, every attempt that did not end it, and its document."""
+    """Show a dead letter: its error, the failure of every attempt, and the job document."""
     with Client() as client:
         letter = client.dead_letter(job_id)
         document = client.job(job_id).model_dump(mode="json", exclude_defaults=True)
@@ -84,7 +84,11 @@ def _show(job_id: str, as_json: bool) -> None:
 @_ids
 @_all
 def _requeue(job_ids: tuple[str, ...], every: bool) -> None:
-    """Run them again, with all their attempts; what has ended workers runs alone in its process."""
+    """Queue dead letters again.
+
+    They start with all their attempts and retries again. A job that killed workers runs in a worker process without
+    other jobs.
+    """
     with Client() as client:
         for job_id in _chosen(client, job_ids, every):
             client.dead_letter(job_id)
@@ -96,7 +100,10 @@ def _requeue(job_ids: tuple[str, ...], every: bool) -> None:
 @_ids
 @_all
 def _drop(job_ids: tuple[str, ...], every: bool) -> None:
-    """Take them off the list; they stay failed, and are forgotten in time as any other job."""
+    """Remove dead letters from the list.
+
+    The jobs stay failed, and are deleted after MASKSCORE_RESULT_TTL_S like other failed jobs.
+    """
     missing = False
     with Client() as client:
         for job_id in _chosen(client, job_ids, every):

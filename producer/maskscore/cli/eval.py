@@ -34,8 +34,16 @@ __all__ = ["eval_command"]
 @click.command("eval")
 @click.argument("coco", type=click.Path(dir_okay=False, path_type=Path), metavar="COCO.json")
 @click.option("--images", required=True, metavar="DIR|s3://...", help="Where the workers find the file's images.")
-@click.option("--treatment", "treatments", multiple=True, type=click.Choice(get_args(Treatment)), help="Repeatable.")
-@click.option("--frame", "frames", multiple=True, type=click.Choice(get_args(Frame)), help="Repeatable.")
+@click.option(
+    "--treatment",
+    "treatments",
+    multiple=True,
+    type=click.Choice(get_args(Treatment)),
+    help="Treatment to measure; repeatable.",
+)
+@click.option(
+    "--frame", "frames", multiple=True, type=click.Choice(get_args(Frame)), help="Frame to measure; repeatable."
+)
 @click.option(
     "--view", "views", multiple=True, metavar="VIEW[+VIEW...]", help="TREATMENT[/FRAME], or some averaged; repeatable."
 )
@@ -47,20 +55,22 @@ __all__ = ["eval_command"]
     default=("default",),
     help="Name of a prompt set, or a file; repeatable.",
 )
-@click.option("--method", type=click.Choice(get_args(Method)), default="softmax", show_default=True)
-@click.option("--classes", type=click.Path(dir_okay=False, path_type=Path), help="YAML of `category: prompt`.")
-@click.option("--negatives", multiple=True, metavar="CATEGORY", help="A category that is background; repeatable.")
+@click.option(
+    "--method", type=click.Choice(get_args(Method)), default="softmax", show_default=True, help="Scoring method."
+)
+@click.option("--classes", type=click.Path(dir_okay=False, path_type=Path), help="YAML file of `category: prompt`.")
+@click.option("--negatives", multiple=True, metavar="CATEGORY", help="Category that counts as background; repeatable.")
 @click.option(
     "--crowds",
     type=click.Choice(["ignore", "objects"]),
     default="ignore",
     show_default=True,
-    help="What `iscrowd` annotations are; CVAT marks every mask so.",
+    help="What `iscrowd` annotations count as; CVAT sets iscrowd on every mask.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Images at most, the file's first.")
-@click.option("--seed", type=int, default=0, show_default=True, help="For the negatives that are sampled.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of images, from the start of the file.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampled negatives.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture here.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write the chart to this file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def eval_command(
     coco: Path,

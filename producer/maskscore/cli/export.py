@@ -67,24 +67,24 @@ def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str,
     "--format",
     "format_",
     type=click.Choice(EXPORT_FORMATS),
-    help="By default by the output's name: .jsonl, .parquet, .json is COCO's, a folder SA-1B's.",
+    help="Output format.  [default: by the output's name: .jsonl, .parquet, .json for COCO, a folder for SA-1B]",
 )
-@click.option("--wait", "wait_", is_flag=True, help="Wait until all jobs have ended, first.")
+@click.option("--wait", "wait_", is_flag=True, help="Wait first until all jobs have ended.")
 @click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
-@click.option("--min-multiplier", type=float, help="Least semantic_multiplier.")
-@click.option("--max-neg", type=float, help="Most p_neg_sum.")
-@click.option("--min-area", type=int, help="Least pixels.")
+@click.option("--min-multiplier", type=float, help="Minimum semantic_multiplier.")
+@click.option("--max-neg", type=float, help="Maximum p_neg_sum.")
+@click.option("--min-area", type=int, help="Minimum area in pixels.")
 @click.option(
     "--min",
     "at_least",
     multiple=True,
     metavar="NAME=NUMBER,...",
-    help="Least values of upstream fields, such as predicted_iou=0.88.",
+    help="Minimum values of upstream fields, such as predicted_iou=0.88.",
 )
 @click.option("--head", metavar="NAME|FILE.json", help="Decide with this head, on the results' scores or embeddings.")
 @click.option("--keep", is_flag=True, help="Only masks that the head keeps.")
-@click.option("--min-p-keep", type=click.FloatRange(0, 1), help="Least p_keep.")
-@click.option("--include-skipped", is_flag=True, help="Masks without a score, too.")
+@click.option("--min-p-keep", type=click.FloatRange(0, 1), help="Minimum p_keep.")
+@click.option("--include-skipped", is_flag=True, help="Also write masks without a score.")
 @click.option(
     "--rank-by",
     default=",".join(DEFAULT_WEIGHTS),
@@ -92,20 +92,30 @@ def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str,
     metavar="NAME[=WEIGHT],...",
     help="Factors of the rank score with exponents: multiplier, s_pos, p_pos_sum, p_keep, area, or upstream fields.",
 )
-@click.option("--sort", is_flag=True, help="Best first, instead of the jobs' order.")
-@click.option("--top", type=click.IntRange(min=1), help="The best so many of all, best first.")
-@click.option("--top-per-image", type=click.IntRange(min=1), help="The best so many of each image.")
+@click.option("--sort", is_flag=True, help="Sort by rank score, best first, instead of in the jobs' order.")
+@click.option("--top", metavar="N", type=click.IntRange(min=1), help="Keep only the N best masks of all, best first.")
+@click.option(
+    "--top-per-image", metavar="N", type=click.IntRange(min=1), help="Keep only the N best masks of each image."
+)
 @click.option("--label-from", type=click.Choice(list(LABEL_SOURCES)), help="Give each mask a label: its best prompt.")
 @click.option(
     "--classes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --label-from: YAML or JSON of `prompt: class`; null leaves the prompt's masks out.",
 )
-@click.option("--min-score", type=float, help="With --label-from: least score of the label's prompt (s_pos).")
-@click.option("--nms", type=_SHARE, help="Leave out copies: masks of an image whose IoU with a better one is so large.")
-@click.option("--drop-parts", type=_SHARE, help="Leave out parts: masks with this share inside a larger one.")
-@click.option("--drop-wholes", type=_SHARE, help="Leave out wholes: masks with this share of a smaller one inside.")
-@click.option("--no-segmentations", is_flag=True, help="JSON Lines and Parquet: leave them out, which is faster.")
+@click.option("--min-score", type=float, help="With --label-from: minimum score of the label's prompt (s_pos).")
+@click.option(
+    "--nms", type=_SHARE, help="Leave out duplicates: masks of an image whose IoU with a better one is at least this."
+)
+@click.option(
+    "--drop-parts", type=_SHARE, help="Leave out parts: masks of whose area at least this share lies in a larger one."
+)
+@click.option(
+    "--drop-wholes", type=_SHARE, help="Leave out wholes: masks that contain at least this share of a smaller one."
+)
+@click.option(
+    "--no-segmentations", is_flag=True, help="JSON Lines and Parquet: leave out the segmentations, which is faster."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as a JSON object on stdout.")
 def export_command(
     names: tuple[str, ...],
@@ -138,8 +148,8 @@ def export_command(
     """Write masks and their scores to a file for other tools.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Jobs without a result are counted and
-    left out; then, or when a mask's segmentation cannot be read any more, the exit code is 1. The output is there whole
-    or not at all.
+    left out; then, or when a mask's segmentation cannot be read any more, the exit code is 1. A failed export leaves no
+    incomplete output.
     """
     format_ = format_ or export_format_of(output)
     if format_ is None:

@@ -25,14 +25,14 @@ __all__ = ["gateway_command"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="File with a NAME=TOKEN per line.  [MASKSCORE_GATEWAY_TOKENS_FILE]",
 )
-@click.option("--no-auth", is_flag=True, help="Ask nobody for a token.  [MASKSCORE_GATEWAY_AUTH=false]")
-@click.option("--openapi", is_flag=True, help="Print the OpenAPI document and end.")
+@click.option("--no-auth", is_flag=True, help="Serve without tokens.  [MASKSCORE_GATEWAY_AUTH=false]")
+@click.option("--openapi", is_flag=True, help="Print the OpenAPI document and exit.")
 def gateway_command(host: str | None, port: int | None, tokens_file: Path | None, no_auth: bool, openapi: bool) -> None:
     """Serve the client's operations over HTTP, for other languages.
 
-    Callers send one of the tokens of MASKSCORE_GATEWAY_TOKENS (NAME=TOKEN,...) or of a file. Without any, it listens
-    on this machine alone. /openapi.json describes what there is; /livez, /readyz and /metrics need no token.
-    `maskscore settings` lists its limits. SIGTERM or Ctrl-C ends it.
+    Requests carry one of the tokens of MASKSCORE_GATEWAY_TOKENS (NAME=TOKEN,...) or of a file. Without tokens, the
+    gateway listens only on this machine. /openapi.json describes every path; /livez, /readyz and /metrics need no
+    token. `maskscore settings` lists its limits. SIGTERM or Ctrl-C ends it.
     """
     with needs_extra("gateway"):
         log_json_early()

@@ -73,7 +73,8 @@ def wait_command(names: tuple[str, ...], as_json: bool, timeout: float | None) -
 def results_command(names: tuple[str, ...], as_json: bool) -> None:
     """Print the scores of jobs that have ended. Exits with 1 if one has no result, or no mask of it was scored.
 
-    Those of a batch come in the order in which they ended; jobs of it that have not ended are counted on stderr.
+    The results of a batch are printed in the order in which its jobs ended. The number of its unfinished jobs is
+    printed on stderr.
     """
     without_scores, failed = JobsWithoutScores(), False
 

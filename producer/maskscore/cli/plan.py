@@ -1,4 +1,4 @@
-"""``plan``: what scoring so many images takes."""
+"""``plan``: what scoring a number of images takes."""
 
 from __future__ import annotations
 
@@ -44,28 +44,44 @@ def worker_rate(masks_per_s: float | None, rates: Path | None, name: str | None)
 
 @click.command("plan")
 @click.option("--images", type=click.IntRange(min=1), required=True, help="Images, each a job.")
-@click.option("--masks-per-image", type=click.FloatRange(min=0, min_open=True), required=True, help="On average.")
-@click.option("--image-bytes", type=click.IntRange(min=0), default=1_000_000, show_default=True, help="On average.")
+@click.option(
+    "--masks-per-image", type=click.FloatRange(min=0, min_open=True), required=True, help="Average per image."
+)
+@click.option(
+    "--image-bytes", type=click.IntRange(min=0), default=1_000_000, show_default=True, help="Average size of an image."
+)
 @click.option(
     "--mask-bytes",
     type=click.IntRange(min=0),
     default=650,
     show_default=True,
-    help="Of one mask in the masks' object; JSON with COCO RLE.",
+    help="Average size of one mask in the masks' object; the default is that of COCO RLE in JSON.",
 )
-@click.option("--inline", is_flag=True, help="The masks are in the jobs, and not in objects.")
-@click.option("--results", type=click.Choice(["redis", "s3"]), default="redis", show_default=True)
-@click.option("--deadline", callback=duration, metavar="TIME", help="Such as 24h: how many workers finish in time?")
-@click.option("--workers", type=click.IntRange(min=1), help="Instead of --deadline: how long do so many take?")
-@click.option("--masks-per-s", type=click.FloatRange(min=0, min_open=True), help="Rate of one worker.")
-@click.option("--rates", type=click.Path(path_type=Path), help="File with the rates that `make bench` has measured.")
-@click.option("--rate", "name", help="Name of the rate in that file.  [default: the whole service's slowest]")
+@click.option("--inline", is_flag=True, help="The masks are inside the job documents, not in objects of their own.")
 @click.option(
+    "--results", type=click.Choice(["redis", "s3"]), default="redis", show_default=True, help="Where results go."
+)
+@click.option(
+    "--deadline", callback=duration, metavar="TIME", help="Time limit, such as 24h: estimate the workers that it takes."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of workers, instead of --deadline: estimate the time."
+)
+@click.option("--masks-per-s", type=click.FloatRange(min=0, min_open=True), help="Measured rate of one worker.")
+@click.option(
+    "--rates",
+    type=click.Path(path_type=Path),
+    help="File of rates that `make bench` has written, instead of --masks-per-s.",
+)
+@click.option("--rate", "name", help="Name of the rate in that file.  [default: the slowest of the whole service]")
+@click.option(
+    "--utilization",
     "--counted-on",
+    "utilization",
     type=click.FloatRange(min=0, max=1, min_open=True),
     default=0.8,
     show_default=True,
-    help="Share of the rate that is counted on: starts, restarts and slow storage take the rest.",
+    help="Share of the rate that is reached on average; starts, restarts and slow storage cost the rest.",
 )
 @click.option(
     "--worker-cost-per-hour",
@@ -87,13 +103,14 @@ def plan_command(
     masks_per_s: float | None,
     rates: Path | None,
     name: str | None,
-    counted_on: float,
+    utilization: float,
     cost: float | None,
     as_json: bool,
 ) -> None:
     """Estimate workers, hours, traffic, memory and cost of a dataset.
 
-    The rate of one worker is yours to measure (`make bench`); the rest is arithmetic, and its assumptions are listed.
+    Give the rate of one worker, as `make bench` measures it on your machine. Everything else is calculated from it; the
+    assumptions are printed.
     """
     if deadline is not None and workers is not None:
         raise click.UsageError("give either --deadline or --workers")
@@ -102,7 +119,7 @@ def plan_command(
     work = Workload(images, masks_per_image, image_bytes, mask_bytes, inline, results == "redis")
     capacity = Capacity(
         masks_per_s=rate,
-        counted_on=counted_on,
+        utilization=utilization,
         deadline_s=deadline,
         workers=workers or (1 if deadline is None else None),
         queue_limit=settings.queue_limit,
@@ -163,8 +180,8 @@ def _assumptions(work: Workload, capacity: Capacity, origin: str) -> list[str]:
     masks = "inline in the jobs" if work.inline else f"an object per image, {work.mask_bytes:,} bytes per mask"
     where = "in Redis" if work.results_in_redis else "an object per image"
     return [
-        f"One worker scores {capacity.masks_per_s:,.5g} masks/s ({origin}); {capacity.counted_on:.0%} of that is "
-        "counted on. The rate is that of its machine: its GPU, its cores, its way to the storage.",
+        f"One worker scores {capacity.masks_per_s:,.5g} masks/s ({origin}); {capacity.utilization:.0%} of that is "
+        "assumed to be reached. The rate is that of its machine: its GPU, its cores, its way to the storage.",
         f"All workers are there from the beginning; {work.masks_per_image:g} masks and {work.image_bytes:,} bytes per "
         f"image, on average; masks: {masks}.",
         f"Results: {where}. What has ended is kept for {capacity.kept_s / 86400:g} days (MASKSCORE_RESULT_TTL_S); "

@@ -22,24 +22,30 @@ log = logging.getLogger("maskscore.pool")
 
 
 @click.command("pool")
-@click.option("--devices", help="cuda:0,cuda:1 and so on: one worker for each; `auto`: every GPU.  [default: auto]")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Instead of --devices: so many CPU workers, each with its own cores."
+    "--devices", help="Devices with one worker each, such as cuda:0,cuda:1; auto: every GPU.  [default: auto]"
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of CPU workers, each with its own cores; instead of --devices.",
 )
 @click.option("--weights", metavar="DIR", help="Weights folder; demo: the small demo model.  [MASKSCORE_WEIGHTS]")
-@click.option("--min", "least", type=click.IntRange(min=0), default=1, show_default=True, help="Fewest workers.")
-@click.option("--max", "most", type=click.IntRange(min=1), help="Most workers.  [default: one for each device]")
+@click.option(
+    "--min", "least", type=click.IntRange(min=0), default=1, show_default=True, help="Minimum number of workers."
+)
+@click.option("--max", "most", type=click.IntRange(min=1), help="Maximum number of workers.  [default: one per device]")
 @click.option(
     "--jobs-per-worker",
     type=click.IntRange(min=1),
-    help="One worker for so many jobs that have not ended.  [default: twice MASKSCORE_CONCURRENCY]",
+    help="Unfinished jobs per worker: sets how many workers a backlog needs.  [default: twice MASKSCORE_CONCURRENCY]",
 )
 @click.option(
     "--cool-down",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Seconds that fewer workers must have been enough, before some are ended.",
+    help="Seconds for which fewer workers must suffice before surplus workers are stopped.",
 )
 @click.option(
     "--every",

@@ -36,7 +36,7 @@ _MOST_IN_ONE_FILE: Final = 50
     help="NAME.html for one file, or a folder.  [default: report.html; of more than "
     f"{_MOST_IN_ONE_FILE} images the folder report/]",
 )
-@click.option("--title", default="maskscore report", show_default=True)
+@click.option("--title", default="maskscore report", show_default=True, help="Title of the pages.")
 @click.option("--judge", is_flag=True, help="Pages on which masks are judged (keep, drop), and the judgements saved.")
 def report_command(
     names: tuple[str, ...], batches: tuple[str, ...], output: Path | None, title: str, judge: bool

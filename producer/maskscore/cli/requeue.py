@@ -30,10 +30,10 @@ __all__ = ["requeue_command"]
 def requeue_command(names: tuple[str, ...], codes: tuple[str, ...], as_json: bool) -> None:
     """Run failed, cancelled or expired jobs again, under the same ids.
 
-    They have all their attempts again.
+    Each requeued job starts with all its attempts and retries again. Remove the cause of the failures before.
 
-    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Of a batch, jobs with a result stay as
-    they are. Mend the cause first. Exits with 1 if a job that was named is not queued again.
+    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Jobs of a batch that have a
+    result are not requeued. Exits with 1 if a job that was named is not queued again.
     """
     stayed = 0
     with Client() as client:

@@ -37,22 +37,26 @@ __all__ = ["run_command"]
     "format_",
     type=click.Choice(list(FORMATS)),
     metavar="NAME",
-    help="Layout of the masks (docs/reference/formats), such as coco; else their content says.",
+    help="Format of the masks (docs/reference/formats), such as coco.  [default: detected]",
 )
-@click.option("--image-suffix", metavar="END", help="Images are files that end so, such as _leftImg8bit.png.")
-@click.option("--masks-suffix", metavar="END", help="Masks files are those that end so, such as _mask.png.")
-@click.option("--upload", metavar="S3_URI", help="s3://bucket/prefix/ where local files are put for the workers.")
+@click.option("--image-suffix", metavar="ENDING", help="Ending of the image files' names, such as _leftImg8bit.png.")
+@click.option("--masks-suffix", metavar="ENDING", help="Ending of the mask files' names, such as _mask.png.")
+@click.option(
+    "--upload", metavar="S3_URI", help="Upload local files to this s3://bucket/prefix/, for the workers to read."
+)
 @scoring_options
 @job_options
 @click.option("--result-uri", help="s3://bucket/prefix/ for the results; without it they stay in Redis.")
-@click.option("--batch-id", help="Id of the batch.  [default: made of the dataset and the options]")
-@click.option("--content-id", is_flag=True, help="Make the jobs' ids of the content: the same work is done once.")
-@click.option("--limit", type=click.IntRange(min=1), help="Take so many images at most.")
+@click.option("--batch-id", help="Id of the batch.  [default: derived from the dataset and options]")
+@click.option("--content-id", is_flag=True, help="Derive job ids from the content, so that the same work is done once.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of images.")
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
-@click.option("--resume", is_flag=True, help="Go on with an earlier run; other options are for what was not scored.")
-@click.option("--retry-failed", is_flag=True, help="With --resume: run failed jobs again, too.")
+@click.option(
+    "--resume", is_flag=True, help="Continue an earlier run. Changed options apply only to images without a result."
+)
+@click.option("--retry-failed", is_flag=True, help="With --resume: also run failed jobs again.")
 @click.option("--follow/--no-follow", default=True, help="Wait for the results, or only submit.  [default: follow]")
-@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run_command(
     images: str,
     masks: str | None,
@@ -75,8 +79,8 @@ def run_command(
     Pairs the images with their masks, submits them, and follows the jobs.
 
     IMAGES is a folder or an s3://bucket/prefix/. A local folder's files are read by the workers as file:// (their
-    MASKSCORE_FILE_ROOTS must allow it), or are put into a bucket with --upload. Ctrl-C stops submitting; --resume goes
-    on, and scores nothing twice. Exits with 1 if an image has no result.
+    MASKSCORE_FILE_ROOTS must allow it), or are put into a bucket with --upload. Ctrl-C stops submitting; --resume
+    continues, and scores nothing twice. Exits with 1 if an image has no result.
     """
     if retry_failed and not resume:
         raise click.UsageError("--retry-failed goes with --resume")

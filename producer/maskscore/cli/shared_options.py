@@ -116,7 +116,8 @@ _SCORING: Final = {
     "nms": click.option(
         "--nms",
         type=click.FloatRange(min=0, min_open=True, max=1),
-        help="Skip copies: masks whose IoU with one of a better predicted_iou (or score, confidence) is so large.",
+        help="Skip duplicates: masks whose IoU with a mask of better predicted_iou (or score, confidence) is at least "
+        "this.",
     ),
     "split_components": click.option(
         "--split-components", is_flag=True, default=None, help="Score each connected part by itself."

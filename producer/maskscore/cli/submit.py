@@ -37,13 +37,13 @@ __all__ = ["job_from_options", "submit_command"]
     "format_",
     metavar="NAME",
     type=click.Choice([name for name, known in FORMATS.items() if known.scope != "folder"]),
-    help="Layout of the masks; else their content says.",
+    help="Format of the masks (docs/reference/formats).  [default: detected]",
 )
 @scoring_options
 @job_options
 @click.option("--result-uri", help="s3://bucket/prefix/ or s3://bucket/key.json for the result.")
 @click.option("--job-id", help="Id of the job; submitting the same again is the same job.")
-@click.option("--content-id", is_flag=True, help="Make the ids of the content: the same work is done once.")
+@click.option("--content-id", is_flag=True, help="Derive job ids from the content, so that the same work is done once.")
 @click.option("--batch-id", help="Id of the batch; running again under it submits what is missing.")
 @click.option("--retry-failed", is_flag=True, help="Run jobs again that were submitted before and have no result.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")

@@ -29,7 +29,7 @@ __all__ = ["top_command"]
 @click.option(
     "--minutes", type=click.IntRange(1, 60), default=10, show_default=True, help="How far back failures are counted."
 )
-@click.option("--once", is_flag=True, help="Print one reading and end.")
+@click.option("--once", is_flag=True, help="Print one reading and exit.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per reading, one per line.")
 def top_command(every: float, minutes: int, once: bool, as_json: bool) -> None:
     """Show the queue, the workers and recent failures, live.

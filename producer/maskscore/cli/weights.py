@@ -42,11 +42,13 @@ def weights_command() -> None:
 
 @weights_command.command("list")
 @click.argument("name", required=False)
-@click.option("--max-gflops", type=click.FloatRange(min=0), help="Only those with at most so many GFLOPs per crop.")
-@click.option("--min-accuracy", type=click.FloatRange(0, 100), help="Only those with this accuracy, in percent.")
-@click.option("--licence", help="Only those whose licence contains this, such as mit; `unknown` is one, too.")
-@click.option("--sort", "order", type=click.Choice(list(_ORDERS)), default="accuracy", show_default=True)
-@click.option("--wide", is_flag=True, help="One line each and more columns, however wide that is.")
+@click.option("--max-gflops", type=click.FloatRange(min=0), help="Only weights with at most this many GFLOPs per crop.")
+@click.option(
+    "--min-accuracy", type=click.FloatRange(0, 100), help="Only weights with at least this accuracy, in percent."
+)
+@click.option("--licence", help="Only weights whose licence contains this, such as mit; or `unknown`.")
+@click.option("--sort", "order", type=click.Choice(list(_ORDERS)), default="accuracy", show_default=True, help="Order.")
+@click.option("--wide", is_flag=True, help="Print one long line per entry, with more columns.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines, for scripts.")
 def list_command(
     name: str | None,
@@ -153,7 +155,7 @@ def _cells(row: Any) -> tuple[str, ...]:
 @click.option("--repo", help="Repository on the Hugging Face hub, instead of a name.")
 @click.option("--revision", help="Branch, tag or commit of it.")
 def pull_command(arguments: tuple[str, ...], repo: str | None, revision: str | None) -> None:
-    """Fetch weights from the Hugging Face hub into DIR; a download that was cut off is gone on with.
+    """Download weights from the Hugging Face hub into DIR; resumes an interrupted download.
 
     NAME is an architecture of open_clip's, TAG one of its weights (`maskscore weights list`); without them it is
     ViT-B-32:laion2b_s34b_b79k. With the weights come their configuration and, where they have one of their own, their

@@ -209,7 +209,7 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
         code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-        detail = f"{status.phrase}. /openapi.json describes what there is."
+        detail = f"{status.phrase}. /openapi.json describes every path."
         return answer(ProblemError(status, code, detail, headers=dict(error.headers or {})))
 
     async def defect(_: Request, __: Exception) -> Response:

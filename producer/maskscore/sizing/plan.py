@@ -30,13 +30,13 @@ class Workload:
 class Capacity:
     """The workers, and the time or number of them.
 
-    ``masks_per_s`` is the measured rate of one worker, of which the share ``counted_on`` is counted on. Either
+    ``masks_per_s`` is the measured rate of one worker, of which the share ``utilization`` is reached on average. Either
     ``deadline_s`` or ``workers`` is given. At most ``queue_limit`` jobs are queued, and results are kept for
     ``kept_s`` seconds. ``cost_per_hour`` is that of one worker, in any currency.
     """
 
     masks_per_s: float
-    counted_on: float
+    utilization: float
     deadline_s: float | None
     workers: int | None
     queue_limit: int
@@ -77,7 +77,7 @@ class Plan:
 def make_plan(work: Workload, capacity: Capacity) -> Plan:
     """Return what the work takes with this capacity."""
     masks = math.ceil(work.images * work.masks_per_image)
-    rate = capacity.masks_per_s * capacity.counted_on
+    rate = capacity.masks_per_s * capacity.utilization
     if capacity.workers is not None:
         workers = capacity.workers
     elif capacity.deadline_s is not None:
