@@ -66,6 +66,7 @@ def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[st
         document = json.loads(fitted.stdout)
         assert document["head"]["kind"] == kind
         assert document["written"]
+        assert document["to_halve"] == 3 * document["measured"]
         exported = run_command("export", BATCH, "--head", head, "--keep", environment=environment, folder=tmp_path)
         assert exported.returncode == 0, exported.stderr
         kept = [json.loads(line) for line in exported.stdout.splitlines()]

@@ -170,6 +170,7 @@ def _print_problems(masks: JudgedMasks, without_result: Counter[str]) -> None:
 def _print_json(fit: Fit, masks: JudgedMasks, kept: _Kept, *, written: bool) -> None:
     document = dataclasses.asdict(dataclasses.replace(fit, head=None))  # type: ignore[arg-type]
     document["head"] = fit.head.model_dump(mode="json", exclude={"model"}) | {"kind": fit.head.kind}
+    document["to_halve"] = fit.to_halve
     document["written"] = written
     document["left_out"] = {kind: problem.count for kind, problem in masks.problems.items()}
     document["batch"] = dataclasses.asdict(kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.evaluation import Estimate, auroc, auroc_interval, share_interval, t_quantile
+from maskscore.evaluation import Estimate, t_quantile
 from maskscore.fitting.cross_validation import (
     KINDS,
     CrossValidated,
@@ -22,6 +22,16 @@ from maskscore.fitting.cross_validation import (
     smallest_sufficient,
     threshold_model,
 )
+from maskscore.fitting.fit_figures import (
+    KindFigures,
+    OperatingPoint,
+    ReliabilityBin,
+    area_under_roc,
+    operating_curve,
+    operating_point,
+    reliability_bins,
+    share_of_hits,
+)
 from maskscore.fitting.judged_masks import JudgedMasks
 from maskscore.schema import Head, HeadEstimate, HeadKind, ThresholdModel
 from maskscore.text import counted
@@ -29,14 +39,11 @@ from maskscore.text import counted
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["FEWEST", "Fit", "FitOptions", "KindFigures", "OperatingPoint", "ReliabilityBin", "fit_head"]
+__all__ = ["FEWEST", "Fit", "FitOptions", "fit_head"]
 
 FEWEST: Final = 20
 """Judgements below which nothing is fitted."""
 _ENOUGH_RANDOM: Final = 50
-_POINTS: Final = 30
-_BINS: Final = 10
-_IN_A_BIN: Final = 20
 _FEW_NEGATIVES: Final = 20
 
 
@@ -52,39 +59,11 @@ class FitOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class KindFigures:
-    """A kind of head out of fold."""
-
-    kind: HeadKind
-    brier: float
-    auroc: Estimate | None
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """Precision and recall out of fold, with 95 % intervals by image, where masks from a threshold on are kept."""
-
-    threshold: float
-    kept: int
-    precision: Estimate
-    recall: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Masks of like ``p_keep``: the mean of it, and how many of them really are to be kept."""
-
-    masks: int
-    p_keep: float
-    share: Estimate
-
-
-@dataclass(frozen=True, slots=True)
 class Fit:
     """A fitted head and what is known of it.
 
     ``measured`` counts the judgements that the figures are of: the random share where it is large enough, else all.
-    ``to_halve`` is how many more would halve the intervals. ``refusal`` says why the head should not be used.
+    ``refusal`` says why the head should not be used.
     """
 
     head: Head
@@ -93,9 +72,13 @@ class Fit:
     point: OperatingPoint | None
     reliability: list[ReliabilityBin]
     measured: int
-    to_halve: int
     warnings: list[str] = field(default_factory=list)
     refusal: str | None = None
+
+    @property
+    def to_halve(self) -> int:
+        """How many more judgements would halve the intervals, whose width falls with the root of their number."""
+        return 3 * self.measured
 
 
 def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
@@ -122,8 +105,8 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     )
     images = np.array(masks.images)[sample]
     values, hits, wanted = chosen.values[sample], chosen.hits[sample], positives[sample]
-    curve = _curve(images, values, hits, wanted)
-    area = _area(chosen, masks.images, sample)
+    curve = operating_curve(images, values, hits, wanted)
+    area = area_under_roc(chosen, masks.images, sample)
     refusal = _no_better_than_chance(chosen, masks, area, sample)
     threshold = chosen.threshold
     reached = options.precision is None
@@ -133,7 +116,7 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
             threshold, reached = min(point.threshold for point in reaching), True
         elif refusal is None:
             refusal = _out_of_reach(options.precision, curve)
-    point = _point(threshold, images, values, hits, wanted)
+    point = operating_point(threshold, images, values, hits, wanted)
     model = chosen.model
     if isinstance(model, ThresholdModel):
         model = threshold_model(model.score, chosen.values, chosen.hits, threshold)
@@ -164,13 +147,11 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     )
     return Fit(
         head=head,
-        kinds=[KindFigures(one.kind, one.brier, _area(one, masks.images, sample)) for one in fitted],
+        kinds=[KindFigures(one.kind, one.brier, area_under_roc(one, masks.images, sample)) for one in fitted],
         curve=curve,
         point=point,
-        reliability=_reliability(images, chosen.p_keep[sample], hits),
+        reliability=reliability_bins(images, chosen.p_keep[sample], hits),
         measured=len(values),
-        # The width of an interval falls with the root of their number.
-        to_halve=3 * len(values),
         warnings=warnings,
         refusal=refusal,
     )
@@ -229,21 +210,13 @@ def _sample(masks: JudgedMasks, chosen: CrossValidated) -> tuple[npt.NDArray[np.
     return sample, warnings
 
 
-def _area(one: CrossValidated, images: Sequence[str], sample: npt.NDArray[np.bool_]) -> Estimate | None:
-    rows = np.flatnonzero(sample).tolist()
-    positives = [(float(one.values[row]), images[row]) for row in rows if one.hits[row]]
-    negatives = [(float(one.values[row]), images[row]) for row in rows if not one.hits[row]]
-    area = auroc([score for score, _ in positives], [score for score, _ in negatives])
-    return None if area is None else Estimate(area, *auroc_interval(positives, negatives))
-
-
 def _no_better_than_chance(
     chosen: CrossValidated, masks: JudgedMasks, area: Estimate | None, sample: npt.NDArray[np.bool_]
 ) -> str | None:
     if chosen.classes:
         name, most = Counter(masks.decisions).most_common(1)[0]
         common = most / len(masks.decisions)
-        right = _share(np.array(masks.images), chosen.hits)
+        right = share_of_hits(np.array(masks.images), chosen.hits)
         if right.low > common or (chosen.hits.all() and right.value > common):
             return None
         return (
@@ -269,53 +242,3 @@ def _out_of_reach(precision: float, curve: Sequence[OperatingPoint]) -> str:
         f"{best.precision.low:.3f} at most, where {counted(best.kept, 'judged mask')} would be kept.{least} Judge "
         "more, or ask for less."
     )
-
-
-def _share(images: npt.NDArray[np.str_], hits: npt.NDArray[np.bool_]) -> Estimate:
-    by_image: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for image, hit in zip(images.tolist(), hits.tolist(), strict=True):
-        by_image[image][0] += hit
-        by_image[image][1] += 1
-    return Estimate(float(hits.mean()), *share_interval([(own[0], own[1]) for own in by_image.values()]))
-
-
-def _point(
-    threshold: float,
-    images: npt.NDArray[np.str_],
-    values: npt.NDArray[np.float64],
-    hits: npt.NDArray[np.bool_],
-    wanted: npt.NDArray[np.bool_],
-) -> OperatingPoint | None:
-    kept = values >= threshold
-    if not kept.any() or not wanted.any():
-        return None
-    precision = _share(images[kept], hits[kept])
-    return OperatingPoint(threshold, int(kept.sum()), precision, _share(images[wanted], (hits & kept)[wanted]))
-
-
-def _curve(
-    images: npt.NDArray[np.str_],
-    values: npt.NDArray[np.float64],
-    hits: npt.NDArray[np.bool_],
-    wanted: npt.NDArray[np.bool_],
-) -> list[OperatingPoint]:
-    """Return points from the highest threshold to the lowest, at most :data:`_POINTS`."""
-    ordered = np.sort(values)[::-1]
-    ranks = np.unique(np.linspace(0, len(ordered) - 1, _POINTS + 1).round().astype(int)[1:])
-    thresholds = sorted({float(ordered[rank]) for rank in ranks}, reverse=True)
-    points = (_point(threshold, images, values, hits, wanted) for threshold in thresholds)
-    return [point for point in points if point is not None]
-
-
-def _reliability(
-    images: npt.NDArray[np.str_], p_keep: npt.NDArray[np.float64], hits: npt.NDArray[np.bool_]
-) -> list[ReliabilityBin]:
-    """Return bins of about as many masks each, in the order of ``p_keep``; equal ones are in one bin."""
-    number = max(1, min(_BINS, len(p_keep) // _IN_A_BIN))
-    edges = np.unique(np.quantile(p_keep, np.linspace(0, 1, number + 1)[1:-1]))
-    bins = np.searchsorted(edges, p_keep, side="right")
-    found = []
-    for one in np.unique(bins):
-        rows = bins == one
-        found.append(ReliabilityBin(int(rows.sum()), float(p_keep[rows].mean()), _share(images[rows], hits[rows])))
-    return found

@@ -69,7 +69,6 @@ class JudgedMasks:
     scores: dict[ScoreName, npt.NDArray[np.float64]]
     features: npt.NDArray[np.float64] | None
     problems: dict[str, Problem]
-    masks: int
 
 
 def join(
@@ -100,9 +99,7 @@ def join(
     seen: set[tuple[str, str, int | None]] = set()
     used: set[tuple[str, str, int | None]] = set()
     origins: dict[Origin, str] = {}
-    masks = 0
     for result in results:
-        masks += sum(component.skipped is None for component in result.components)
         if result.image is None:
             continue
         uri = result.image.uri
@@ -158,7 +155,7 @@ def join(
             f"The judged masks were scored in {len(origins)} ways ({ways}). A head holds for one; name batches that "
             "were scored alike, or score masks again by `rescore`."
         )
-    return _table(rows, next(iter(origins)), dict(problems), masks)
+    return _table(rows, next(iter(origins)), dict(problems))
 
 
 def _decisions(
@@ -227,9 +224,7 @@ def _finite(component: Component) -> bool:
     return all(map(math.isfinite, values)) and (feature is None or bool(np.isfinite(feature).all()))
 
 
-def _table(
-    rows: list[tuple[str, str, bool, Component]], origin: Origin, problems: dict[str, Problem], masks: int
-) -> JudgedMasks:
+def _table(rows: list[tuple[str, str, bool, Component]], origin: Origin, problems: dict[str, Problem]) -> JudgedMasks:
     scores: dict[ScoreName, npt.NDArray[np.float64]] = {}
     for name in get_args(ScoreName):
         values = [value for *_, component in rows if (value := score_value(name, component)) is not None]
@@ -245,5 +240,4 @@ def _table(
         scores=scores,
         features=np.array(vectors, dtype=np.float64) if whole else None,
         problems=problems,
-        masks=masks,
     )
