@@ -7,7 +7,6 @@ from typing import Any
 
 from maskscore.client import Client, load_categories, merge_categories
 from maskscore.export.mask_buffer import BufferedMask, MaskBuffer
-from maskscore.export.selection import Selection
 
 __all__ = ["Categories", "read_categories"]
 
@@ -36,7 +35,7 @@ class Categories:
         return str(self.entries[category].get("name"))
 
 
-def read_categories(client: Client, buffer: MaskBuffer, selection: Selection) -> Categories:
+def read_categories(client: Client, buffer: MaskBuffer) -> Categories:
     """Return the categories of the masks in a buffer.
 
     With labels they are numbered from 1: all classes in the order of their file, or else the labels that masks have, in
@@ -46,13 +45,14 @@ def read_categories(client: Client, buffer: MaskBuffer, selection: Selection) ->
     Raises :class:`~maskscore.errors.InvalidDocumentError` where the masks are of files that give one category's id
     different names.
     """
-    if selection.labelling is None:
+    labelling = buffer.selection.labelling
+    if labelling is None:
         kept = [load_categories(client.batch(batch_id)) or [] for batch_id in sorted(buffer.batches)]
         known = merge_categories(*kept, buffer.categories)
         entries = {number: known.get(number, {"name": str(number)}) for number in buffer.category_ids()}
         ids, has_others = None, buffer.has_masks_without_category()
     else:
-        names = selection.labelling.names or buffer.labels()
+        names = labelling.names or buffer.labels()
         ids = {name: number for number, name in enumerate(names, start=1)}
         entries, has_others = {number: {"name": name} for name, number in ids.items()}, buffer.has_masks_without_label()
     fallback = max(entries, default=0) + 1

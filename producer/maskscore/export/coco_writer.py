@@ -11,11 +11,11 @@ from typing import IO, Any, Final
 from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
+from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.categories import Categories, read_categories
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import DECISIONS
-from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
+from maskscore.export.mask_buffer import MaskBuffer
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, file_name_of, output_file
 
@@ -72,15 +72,9 @@ def write_coco(
     the upstream tool's; masks without a category are of one called ``object``. With labels, the categories are the
     labels, and an upstream ``category_id`` is kept as ``upstream_category_id``.
     """
-    selection = selection or Selection()
-    counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, segmentation_required=True, with_file_metadata=True)
-    with (
-        output_file(output, client.objects, content_type="application/json") as path,
-        open_mask_buffer(selection) as buffer,
-    ):
-        buffer.fill(found, counts)
-        categories = read_categories(client, buffer, selection)
+    place = output_file(output, client.objects, content_type="application/json")
+    with buffered_masks(client, jobs, selection, place) as (path, buffer, counts):
+        categories = read_categories(client, buffer)
         with path.open("w", encoding="utf-8") as file:
             _write(file, buffer, categories)
     return counts

@@ -13,11 +13,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
+from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.categories import Categories, read_categories
 from maskscore.export.copies import pycocotools_rle
 from maskscore.export.export_counts import ExportCounts
-from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import BufferedImage, BufferedMask, open_mask_buffer
+from maskscore.export.mask_buffer import BufferedImage, BufferedMask
 from maskscore.export.selection import Selection
 from maskscore.formats import encode_brush
 from maskscore.storage import Output, output_file
@@ -35,15 +35,9 @@ def write_label_studio(
     Needs NumPy and pycocotools (``pip install "maskscore[export]"``). Raises as :func:`maskscore.export.write_coco`
     does.
     """
-    selection = selection or Selection()
-    counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, segmentation_required=True, with_file_metadata=True)
-    with (
-        output_file(output, client.objects, content_type="application/json") as path,
-        open_mask_buffer(selection) as buffer,
-    ):
-        buffer.fill(found, counts)
-        categories = read_categories(client, buffer, selection)
+    place = output_file(output, client.objects, content_type="application/json")
+    with buffered_masks(client, jobs, selection, place) as (path, buffer, counts):
+        categories = read_categories(client, buffer)
         with path.open("w", encoding="utf-8") as file:
             separator = "[\n"
             for image, _, own in buffer.masks_by_image():

@@ -70,12 +70,13 @@ class BufferedMask(NamedTuple):
 class MaskBuffer:
     """The masks to export and their images.
 
-    ``licenses`` are those of the upstream files, by id; ``batches`` are the ids of the masks' batches.
+    ``selection`` says which masks are exported, and in which order; ``licenses`` are those of the upstream files, by
+    id; ``batches`` are the ids of the masks' batches.
     """
 
     def __init__(self, database: sqlite3.Connection, selection: Selection) -> None:
         self._database = database
-        self._selection = selection
+        self.selection = selection
         self._rows = 0
         self._categories: dict[tuple[str | None, str], dict[str, Any]] = {}
         self.licenses: dict[int, dict[str, Any]] = {}
@@ -87,13 +88,13 @@ class MaskBuffer:
         These are ``nms``, ``drop_parts`` and ``drop_wholes``, for which pycocotools is needed, ``top`` and
         ``top_per_image``.
         """
-        top, per_image = self._selection.top, self._selection.top_per_image
-        needs_others = per_image is not None or self._selection.compares_masks
+        top, per_image = self.selection.top, self.selection.top_per_image
+        needs_others = per_image is not None or self.selection.compares_masks
         for job in jobs:
             self._add(job)
             if top is not None and not needs_others and self._rows > 2 * top + _SLACK:
                 counts.filtered["top"] += self._keep_best(top)
-        if self._selection.compares_masks:
+        if self.selection.compares_masks:
             counts.filtered += self._leave_out_displaced()
         if per_image is not None:
             counts.filtered["top-per-image"] += self._delete(
@@ -160,13 +161,13 @@ class MaskBuffer:
 
     def masks(self, *, by_image: bool = False) -> Iterator[BufferedMask]:
         """Yield the masks in the selection's order; with ``by_image``, image by image."""
-        order = _BEST_FIRST if self._selection.best_first else "sequence"
+        order = _BEST_FIRST if self.selection.best_first else "sequence"
         query = (
             "select image, image_id, category, label, mask, displaced.masks from masks join images on image = number "
             f"left join displaced using (sequence) order by {'image, ' if by_image else ''}{order}"
         )
         for image, image_id, category, label, mask, displaced in self._database.execute(query):
-            if self._selection.compares_masks:
+            if self.selection.compares_masks:
                 # The JSON of an object with fields: what it was, and one more.
                 mask = f'{mask[:-1]},"displaced":{displaced or "[]"}}}'
             yield BufferedMask(image, image_id, category, label, mask)
@@ -211,7 +212,7 @@ class MaskBuffer:
                 sequences.append(sequence)
                 masks.append(from_json(mask))
             displaced: dict[int, list[dict[str, Any]]] = defaultdict(list)
-            for entry in displaced_masks(masks, self._selection):
+            for entry in displaced_masks(masks, self.selection):
                 counts[entry.rule] += 1
                 own = {name: masks[entry.mask][name] for name in ("job_id", "mask_id", "part")}
                 own |= {"rule": entry.rule, "overlap": entry.overlap}

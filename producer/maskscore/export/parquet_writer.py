@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
+from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import DECISIONS, ExportedMask
-from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
+from maskscore.export.mask_buffer import MaskBuffer
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, output_file
 
@@ -106,19 +106,14 @@ def write_parquet(
     """
     import pyarrow  # noqa: F401 - to say so before anything is read
 
-    selection = selection or Selection()
-    counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, segmentations=segmentations)
-    with (
-        output_file(output, client.objects, content_type="application/vnd.apache.parquet") as path,
-        open_mask_buffer(selection) as buffer,
-    ):
-        buffer.fill(found, counts)
-        _write(path, buffer, selection)
+    place = output_file(output, client.objects, content_type="application/vnd.apache.parquet")
+    options = {"segmentations": segmentations, "segmentation_required": False, "with_file_metadata": False}
+    with buffered_masks(client, jobs, selection, place, **options) as (path, buffer, counts):
+        _write(path, buffer)
     return counts
 
 
-def _write(path: Path, buffer: MaskBuffer, selection: Selection) -> None:
+def _write(path: Path, buffer: MaskBuffer) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -128,7 +123,7 @@ def _write(path: Path, buffer: MaskBuffer, selection: Selection) -> None:
         fields = from_json(mask.json)
         upstream.see(fields["upstream"])
         decided.update(name for name in DECISIONS if name in fields)
-    schema = _schema(upstream, selection, left_out=set(DECISIONS) - decided)
+    schema = _schema(upstream, buffer.selection, left_out=set(DECISIONS) - decided)
     rows = (_row(from_json(mask.json), upstream) for mask in buffer.masks())
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):

@@ -14,11 +14,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
+from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.coco_segmentation import rle_of
 from maskscore.export.coco_writer import scores_of
 from maskscore.export.export_counts import ExportCounts
-from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import BufferedImage, MaskBuffer, open_mask_buffer
+from maskscore.export.mask_buffer import BufferedImage, MaskBuffer
 from maskscore.export.selection import Selection
 from maskscore.schema import plain_id
 from maskscore.storage import Output, file_name_of, output_folder
@@ -36,14 +36,8 @@ def write_sa1b(
     name in several folders, all but the first have eight digits of their URI's digest in the name. Raises as
     :func:`maskscore.export.write_jsonl` does; ``output`` must not exist, or be an empty folder.
     """
-    selection = selection or Selection()
-    counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, segmentation_required=True, with_file_metadata=True)
-    with (
-        output_folder(output, client.objects, content_type="application/json") as folder,
-        open_mask_buffer(selection) as buffer,
-    ):
-        buffer.fill(found, counts)
+    place = output_folder(output, client.objects, content_type="application/json")
+    with buffered_masks(client, jobs, selection, place) as (folder, buffer, counts):
         _write(folder, buffer)
     return counts
 

@@ -14,11 +14,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
+from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.categories import Categories, read_categories
 from maskscore.export.copies import pycocotools_rle
 from maskscore.export.export_counts import ExportCounts
-from maskscore.export.job_reader import read_jobs
-from maskscore.export.mask_buffer import BufferedImage, MaskBuffer, open_mask_buffer
+from maskscore.export.mask_buffer import BufferedImage, MaskBuffer
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, output_folder
 
@@ -42,15 +42,9 @@ def write_yolo(
     pycocotools (``pip install "maskscore[export]"``). Raises as :func:`maskscore.export.write_coco` does; ``output``
     must not exist, or be an empty folder.
     """
-    selection = selection or Selection()
-    counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, segmentation_required=True, with_file_metadata=True)
-    with (
-        output_folder(output, client.objects, content_type="text/plain") as folder,
-        open_mask_buffer(selection) as buffer,
-    ):
-        buffer.fill(found, counts)
-        _write(folder, buffer, read_categories(client, buffer, selection))
+    place = output_folder(output, client.objects, content_type="text/plain")
+    with buffered_masks(client, jobs, selection, place) as (folder, buffer, counts):
+        _write(folder, buffer, read_categories(client, buffer))
     return counts
 
 
