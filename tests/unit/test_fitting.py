@@ -105,6 +105,7 @@ def test_the_smallest_kind_is_chosen_unless_a_larger_one_is_better() -> None:
     assert fit_head(drawn(1, 100, nonlinear=True), FitOptions("a")).head.kind == "probe"
     fit = fit_head(drawn(1, 100), FitOptions("a"))
     assert [one.kind for one in fit.kinds] == ["threshold", "platt", "isotonic", "probe"]
+    assert fit.kinds[0].auroc == fit.kinds[1].auroc == fit.kinds[2].auroc != fit.kinds[3].auroc
     best = min(one.brier for one in fit.kinds)
     chosen = next(one for one in fit.kinds if one.kind == fit.head.kind)
     assert chosen.brier <= best * 1.3
@@ -163,6 +164,9 @@ def test_figures_are_of_the_random_share() -> None:
     warnings = fit_head(masks, FitOptions("a")).warnings
     assert any("No judgement says" in warning for warning in warnings)
     assert any("One image holds 67% of the judged masks: s3://b/one.png" in warning for warning in warnings)
+    rarely_kept = fit_head(drawn(7, 60, apart=0.3, kept=0.1), FitOptions("a", "platt"))
+    assert rarely_kept.point is None
+    assert any("No measured mask reaches the threshold 0.5" in warning for warning in rarely_kept.warnings)
     rare = fit_head(drawn(7, 60, kept=0.95), FitOptions("a")).warnings
     assert any("Too few negatives" in warning for warning in rare)
 

@@ -45,20 +45,26 @@ Model = ThresholdModel | PlattModel | IsotonicModel | ProbeModel
 class CrossValidated:
     """A kind of head: ``model`` is fitted to all N judgements, the arrays of N are out of fold.
 
-    ``values`` are compared with the head's threshold, ``p_keep`` are its probabilities. ``hits`` are the masks that are
-    rightly kept wherever they are kept: those to be kept, by class those whose class is named. ``errors`` are squared
-    errors of the probabilities (Brier, 1950), by class summed over the classes. ``threshold`` is that of an even
-    chance.
+    ``p_keep`` are its probabilities. The AUROC is of ``ranks``: of the score where the head reads one, since a rising
+    curve does not change the order of the masks, but the curves of several folds together do; else of ``p_keep``.
+    ``hits`` are the masks that are rightly kept wherever they are kept: those to be kept, by class those whose class is
+    named. ``errors`` are squared errors of the probabilities (Brier, 1950), by class summed over the classes.
+    ``threshold`` is that of an even chance.
     """
 
     kind: HeadKind
     model: Model
-    values: Numbers
+    ranks: Numbers
     p_keep: Numbers
     hits: npt.NDArray[np.bool_]
     errors: Numbers
     threshold: float
     classes: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> Numbers:
+        """What the head's threshold is compared with."""
+        return self.ranks if self.kind == "threshold" else self.p_keep
 
     @property
     def brier(self) -> float:
@@ -195,7 +201,7 @@ def _platt(score: ScoreName, values: Numbers, keep: npt.NDArray[np.bool_], folds
     return CrossValidated(
         "platt",
         PlattModel(score=score, slope=slope, intercept=intercept),
-        p_keep,
+        values,
         p_keep,
         keep,
         (p_keep - keep) ** 2,
@@ -214,7 +220,7 @@ def _isotonic(score: ScoreName, values: Numbers, keep: npt.NDArray[np.bool_], fo
     final = regression().fit(values, keep.astype(float))
     scores, probabilities = final.X_thresholds_, np.maximum.accumulate(np.clip(final.y_thresholds_, 0, 1))
     model = IsotonicModel(score=score, scores=tuple(scores.tolist()), probabilities=tuple(probabilities.tolist()))
-    return CrossValidated("isotonic", model, p_keep, p_keep, keep, (p_keep - keep) ** 2, 0.5)
+    return CrossValidated("isotonic", model, values, p_keep, keep, (p_keep - keep) ** 2, 0.5)
 
 
 _OF_SCORE: Final[dict[str, Callable[[ScoreName, Numbers, npt.NDArray[np.bool_], Folds], CrossValidated]]] = {

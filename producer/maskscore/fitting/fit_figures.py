@@ -63,8 +63,8 @@ class ReliabilityBin:
 def area_under_roc(one: CrossValidated, images: Sequence[str], sample: npt.NDArray[np.bool_]) -> Estimate | None:
     """Return the AUROC of the hits among the masks of ``sample``; ``None`` where all are hits or none is."""
     rows = np.flatnonzero(sample).tolist()
-    positives = [(float(one.values[row]), images[row]) for row in rows if one.hits[row]]
-    negatives = [(float(one.values[row]), images[row]) for row in rows if not one.hits[row]]
+    positives = [(float(one.ranks[row]), images[row]) for row in rows if one.hits[row]]
+    negatives = [(float(one.ranks[row]), images[row]) for row in rows if not one.hits[row]]
     area = auroc([score for score, _ in positives], [score for score, _ in negatives])
     return None if area is None else Estimate(area, *auroc_interval(positives, negatives))
 

@@ -117,6 +117,11 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
         elif refusal is None:
             refusal = _out_of_reach(options.precision, curve)
     point = operating_point(threshold, images, values, hits, wanted)
+    if point is None:
+        warnings.append(
+            f"No measured mask reaches the threshold {threshold:g}, so the head keeps hardly any; --precision "
+            "chooses another."
+        )
     model = chosen.model
     if isinstance(model, ThresholdModel):
         model = threshold_model(model.score, chosen.values, chosen.hits, threshold)
