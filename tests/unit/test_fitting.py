@@ -237,8 +237,14 @@ def test_parts_are_judged_each() -> None:
     said = [Judgement("s3://b/x.png", "a", 1, keep=True), Judgement("s3://b/x.png", "b", keep=False)]
     found = joined(said, [result("s3://b/x.png", [*parts, alone])])
     assert (found.decisions, found.scores["s_pos"].tolist()) == (["keep", "drop"], [0.1, 0.9])
+    unsaid = Judgement("s3://b/x.png", "a", keep=True)
+    found = joined([*said, unsaid], [result("s3://b/x.png", [*parts, alone])])
+    assert len(found.decisions) == 2
+    assert {kind: str(problem) for kind, problem in found.problems.items()} == {
+        "that do not say which part of a mask": "mask a of s3://b/x.png"
+    }
     with pytest.raises(InvalidDocumentError, match="None of 1 judgement is of a scored mask"):
-        joined([Judgement("s3://b/x.png", "a", keep=True)], [result("s3://b/x.png", parts)])
+        joined([unsaid], [result("s3://b/x.png", parts)])
 
 
 def test_results_that_do_not_go_together_are_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, get_args
@@ -98,6 +98,7 @@ def join(
     contradicted: set[tuple[str, str, int | None]] = set()
     seen: set[tuple[str, str, int | None]] = set()
     used: set[tuple[str, str, int | None]] = set()
+    in_parts: set[tuple[str, str]] = set()
     origins: dict[Origin, str] = {}
     for result in results:
         if result.image is None:
@@ -105,14 +106,15 @@ def join(
         uri = result.image.uri
         for name in sorted(_names_of(uri) & names):
             uris_of[name].add(uri)
-            parts: dict[str, int] = defaultdict(int)
-            for component in result.components:
-                parts[component.id] += 1
+            parts = Counter(component.id for component in result.components)
             before = len(rows)
             for component in result.components:
                 one = wanted.get((name, component.id), {})
                 part = component.part if component.part in one else None
-                if part not in one or (part is None and component.part is not None and parts[component.id] > 1):
+                if part not in one:
+                    continue
+                if part is None and component.part is not None and parts[component.id] > 1:
+                    in_parts.add((name, component.id))
                     continue
                 used.add((name, component.id, part))
                 key = (uri, component.id, component.part)
@@ -137,9 +139,11 @@ def join(
         for part in one:
             if (name, mask_id, part) not in used:
                 label = f"mask {mask_id}" if part is None else f"part {part} of mask {mask_id}"
-                kind = (
-                    "of masks that were not scored here" if name in uris_of else "of images that were not scored here"
-                )
+                if part is None and (name, mask_id) in in_parts:
+                    kind = "that do not say which part of a mask"
+                else:
+                    what = "masks" if name in uris_of else "images"
+                    kind = f"of {what} that were not scored here"
                 problems[kind].add(f"{label} of {name}")
     rows = [row for row in rows if (row[0], row[3].id, row[3].part) not in contradicted]
     if not rows:
