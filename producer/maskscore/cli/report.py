@@ -16,10 +16,10 @@ from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import shown_progress
 from maskscore.client import Batch, Client
 from maskscore.storage import OutputError, check_output
+from maskscore.text import counted
 
 if TYPE_CHECKING:
     from maskscore.report import ReportEntry
-from maskscore.text import counted
 
 __all__ = ["report_command"]
 

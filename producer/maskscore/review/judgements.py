@@ -1,7 +1,7 @@
 """What people decided about masks: read from an export of Label Studio, and from the file that a report's page saves.
 
 Label Studio keeps the ``data`` of a task and the ids of its regions as they were imported, so a task of
-:func:`maskscore.review.write_tasks` says in ``data.maskscore`` which mask each region is. The choice per region is a
+:func:`maskscore.review.write_review` says in ``data.maskscore`` which mask each region is. The choice per region is a
 result of the type ``choices`` with the region's id (https://labelstud.io/guide/task_format).
 """
 

@@ -98,7 +98,7 @@ def write_review(
     person stops early still holds a random share. ``progress`` passes the ids of the batch's jobs on, while they are
     read.
 
-    Raises as :func:`~maskscore.review.sample_masks`, :func:`~maskscore.export.read_jobs`,
+    Raises as :func:`~maskscore.review.mask_sampling.sample_masks`, :func:`~maskscore.export.read_jobs`,
     :meth:`ImageUrls.url_of` and :func:`~maskscore.storage.output_file` do.
     """
     configuration = check_review_output(output, options.classes, named=True)
