@@ -378,6 +378,9 @@ def test_the_command(client: Client, environment: dict[str, str], batch: tuple[B
         assert not (tmp_path / "misspelt.jsonl").exists()
     assert "--max-neg" in run(environment, tmp_path, "inline", "--min", "p_neg_sum=0.5").stderr
     assert run(environment, tmp_path, "inline", "--rank-by", "multiplier,nothing=0").returncode == 0
+    undecided = run(environment, tmp_path, "inline", "--rank-by", "p_keep", "--top", "1")
+    assert (undecided.returncode, undecided.stdout) == (2, "")
+    assert "have no p_keep: they were scored without a head" in undecided.stderr
     stored = run(environment, tmp_path, "inline", "-o", "s3://export/out/masks.parquet")
     assert stored.returncode == 0, stored.stderr
     body = boto3.client("s3").get_object(Bucket="export", Key="out/masks.parquet")["Body"].read()

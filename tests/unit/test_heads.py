@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from in_process_pipeline import Score, in_process_pipeline
 from maskscore import Component, Job, JobResult, ScoringOptions
-from maskscore.errors import HeadInvalid, HeadMismatch, HeadUnknown, JobError
-from maskscore.export import Selection
+from maskscore.errors import HeadInvalid, HeadMismatch, HeadUnknown, InvalidDocumentError, JobError
+from maskscore.export import Ranking, Selection
 from maskscore.heads import HeadApplication, find_head, head_files, read_head, write_head
 from maskscore.prompts import load_builtin
 from maskscore.schema import Head, ModelIdentity, PromptSetIdentity
@@ -177,6 +177,11 @@ def test_a_selection_by_what_a_head_says() -> None:
     assert Selection(min_p_keep=0.7).refused_by(dropped) == "min-p-keep"
     assert Selection(min_p_keep=0.6).refused_by(dropped) is None
     assert Selection(min_p_keep=0.1).refused_by(component()) == "min-p-keep"
+    needing = Selection(keep=True), Selection(min_p_keep=0.1), Selection(ranking=Ranking({"p_keep": 1}))
+    assert all(selection.needs_decisions for selection in needing)
+    assert not Selection(ranking=Ranking({"p_keep": 0})).needs_decisions
+    with pytest.raises(InvalidDocumentError, match="--min-p-keep is for it"):
+        Selection(at_least={"p_keep": 0.5}).check_fields({}, [])
 
 
 @pytest.fixture(scope="module")

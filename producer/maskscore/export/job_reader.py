@@ -53,9 +53,9 @@ def read_jobs(
 
     ``segmentations`` are read only for jobs with kept masks; ``segmentation_required`` leaves out masks without one.
     ``with_file_metadata`` reads what masks objects say of their images. Raises
-    :class:`~maskscore.errors.HeadMismatch` for a result that the selection's head does not hold for,
-    :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for, or a mask's
-    prompt has no class,
+    :class:`~maskscore.errors.HeadMismatch` for a result that the selection's head does not hold for, or that no head
+    has decided on where decisions are asked for, :class:`~maskscore.errors.InvalidDocumentError` in the end where no
+    mask has a field that is asked for, or a mask's prompt has no class,
     :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer, and
     :class:`~maskscore.errors.JobError` (transient) when the object store does not.
     """

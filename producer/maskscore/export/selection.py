@@ -20,6 +20,7 @@ _OPTIONS: Final = {
     "multiplier": "--min-multiplier",
     "semantic_multiplier": "--min-multiplier",
     "area": "--min-area",
+    "p_keep": "--min-p-keep",
 }
 
 
@@ -108,8 +109,8 @@ class Selection:
 
     @property
     def needs_decisions(self) -> bool:
-        """Whether masks are asked for by what a head says of them."""
-        return self.keep or self.min_p_keep is not None
+        """Whether masks are filtered or ranked by what a head says of them."""
+        return self.keep or self.min_p_keep is not None or "p_keep" in self.ranking.weights
 
     @property
     def best_first(self) -> bool:
