@@ -372,7 +372,7 @@ def test_a_job_that_waited_too_long_expires_unrun(ledger: Ledger, client: redis.
     assert ledger.backlog().waiting == 0
 
 
-def test_one_keeper_at_a_time(ledger: Ledger) -> None:
+def test_one_sweeper_at_a_time(ledger: Ledger) -> None:
     assert sweep(ledger, sweeper="one").held
     assert not sweep(ledger, sweeper="two").held
     assert sweep(ledger, sweeper="one", lock_s=0.001).held
@@ -476,6 +476,56 @@ def test_a_tenant_has_so_many_jobs_queued_and_running_at_most(
     ledger.finish(first, result=b"r")
     assert tickets(client, namespace) == 1
     claimed(ledger, "b")
+
+
+def test_any_number_of_tenants_at_their_limit_keep_nobody_waiting(ledger: Ledger) -> None:
+    for number in range(120):
+        ledger.set_tenant(f"t{number}", TenantLimits(most_running=1))
+    ledger.submit([submission(f"{name}{number}", tenant=f"t{number}") for name in "ab" for number in range(120)])
+    assert all(isinstance(next_job(ledger), Claim) for _ in range(120))
+    assert next_job(ledger) is Unclaimed.EMPTY
+    ledger.submit([submission("z", tenant="z", priority="low")])
+    claimed(ledger, "z")
+
+
+def test_a_suspect_and_a_renewed_job_count_among_those_that_their_tenant_has_running(ledger: Ledger) -> None:
+    ledger.set_tenant("t", TenantLimits(most_running=1))
+    ledger.submit([submission(name, tenant="t") for name in "ab"])
+    lapsed = claimed(ledger, lease_s=0.001)
+    swept(ledger, "lapsed")
+    assert ledger.renew([lapsed], lease_s=0.001) == ["renewed"]
+    assert next_job(ledger) is Unclaimed.EMPTY
+    swept(ledger, "lapsed")
+    suspect = claimed(ledger, alone=True)
+    assert next_job(ledger) is Unclaimed.EMPTY
+    ledger.finish(suspect, result=b"r")
+    claimed(ledger, "b")
+
+
+def test_a_job_that_is_gone_does_not_keep_its_tenants_others_waiting(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.set_tenant("t", TenantLimits(most_running=1))
+    ledger.submit([submission(name, tenant="t") for name in "abc"])
+    claimed(ledger)
+    client.set(f"{namespace}:job:a", "somebody else's")
+    # None is left with which a worker could find out.
+    client.delete(*queue_keys(namespace))
+    assert sweep(ledger).missing == 1
+    claimed(ledger, "b")
+
+
+@pytest.mark.parametrize("text", ["x", '{"weight": "x"}', '{"weight": 0}', '{"most_running": null}'])
+def test_limits_that_the_ledger_did_not_write_are_removed_and_reported(
+    ledger: Ledger, client: redis.Redis, namespace: str, text: str
+) -> None:
+    client.hset(f"{namespace}:tenants", "t", text)
+    ledger.submit([submission(tenant="t")])
+    claimed(ledger)
+    (stray,) = sweep(ledger).strays
+    assert stray.job_id == "t"
+    assert text in str(stray)
+    assert ledger.tenants() == {}
 
 
 def test_models_have_jobs_of_their_own(ledger: Ledger) -> None:
@@ -714,6 +764,23 @@ def test_a_job_whose_place_was_lost_comes_back_when_it_is_submitted_again(
     claimed(ledger, "b")
 
 
+@pytest.mark.parametrize("place", ["suspects:", "turns:normal:"])
+def test_a_suspect_and_a_tenants_turn_come_back_when_the_job_is_submitted_again(
+    ledger: Ledger, client: redis.Redis, namespace: str, place: str
+) -> None:
+    ledger.submit([submission()])
+    suspicious = place == "suspects:"
+    if suspicious:
+        claimed(ledger, lease_s=0.001)
+        swept(ledger, "lapsed")
+    client.delete(f"{namespace}:{place}")
+    assert next_job(ledger) is Unclaimed.EMPTY
+    ledger.submit([submission()])
+    if suspicious:
+        assert next_job(ledger) is Unclaimed.SUSPECT
+    claimed(ledger, alone=suspicious)
+
+
 def put_back(client: redis.Redis, namespace: str, *, hours: int) -> None:
     """Let all that the ledger wrote be so much later than Redis's clock, as when that is put back."""
     later = hours * 3_600_000
@@ -757,7 +824,7 @@ def test_what_is_due_comes_back_although_redis_clock_was_put_back(
         assert abs(ledger.record(late).status.submitted_at.timestamp() - seconds) < 60
 
 
-def test_the_lock_of_a_keeper_that_is_gone_lapses_although_redis_clock_was_put_back(
+def test_the_lock_of_a_sweeper_that_is_gone_lapses_although_redis_clock_was_put_back(
     ledger: Ledger, client: redis.Redis, namespace: str
 ) -> None:
     assert sweep(ledger, sweeper="gone", lock_s=0.02).held

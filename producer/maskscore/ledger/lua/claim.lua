@@ -24,17 +24,6 @@ if given then
   if job and job.state == 'running' and job.token == token then return give(job) end
 end
 
--- Whether the tenant has as many running as it may.
-local function at_limit(tenant, set)
-  if not set.most_running then return false end
-  local busy = busy_key(tenant)
-  if redis.call('ZCARD', busy) < set.most_running then return false end
-  for _, id in ipairs(redis.call('ZRANGE', busy, 0, -1)) do
-    if redis.call('HGET', prefix .. ':job:' .. id, 'state') ~= 'running' then redis.call('ZREM', busy, id) end
-  end
-  return redis.call('ZCARD', busy) >= set.most_running
-end
-
 -- The oldest job of the tenant whose turn it is. A turn costs the less the more weight a tenant has: start-time fair
 -- queueing, Goyal, Vin and Cheng 1996.
 local looked, blocked = 0, false
@@ -42,15 +31,16 @@ local function next_entry()
   for _, priority in ipairs(PRIORITIES) do
     local tenants, rank = tenants_key(priority, model), 0
     while looked < MOST do
-      looked = looked + 1
       local found = redis.call('ZRANGE', tenants, rank, rank, 'WITHSCORES')
       if not found[1] then break end
       local tenant, turn = found[1], tonumber(found[2])
-      local queue, set = queue_key(priority, model, tenant), limits_of(tenant)
+      local queue, limit = queue_key(priority, model, tenant), limits_of(tenant)
       local id = redis.call('ZRANGE', queue, 0, 0)[1]
       if not id then
+        looked = looked + 1
         redis.call('ZREM', tenants, tenant)
-      elseif at_limit(tenant, set) then
+      elseif limit.most_running and count_running(tenant, limit.most_running) >= limit.most_running then
+        -- It stays where it is, so that looking again would find it again: it is passed, and not counted as looked at.
         rank, blocked = rank + 1, true
       else
         return queue, id, function()
@@ -58,8 +48,7 @@ local function next_entry()
           local field = 'turn:' .. priority .. ':' .. model
           turn = math.max(turn, tonumber(redis.call('HGET', clock, field) or '') or 0)
           redis.call('HSET', clock, field, turn)
-          redis.call('ZADD', tenants, turn + 1 / (set.weight or 1), tenant)
-          return set
+          redis.call('ZADD', tenants, turn + 1 / limit.weight, tenant)
         end
       end
     end
@@ -76,9 +65,10 @@ if not alone then
   end
 end
 while looked < MOST do
+  looked = looked + 1
   local queue, id, advance
   if alone then
-    looked, queue, id = looked + 1, suspects, redis.call('ZRANGE', suspects, 0, 0)[1]
+    queue, id = suspects, redis.call('ZRANGE', suspects, 0, 0)[1]
   else
     queue, id, advance = next_entry()
   end
@@ -98,11 +88,10 @@ while looked < MOST do
     elseif job.expires_at and job.expires_at <= now then
       move(job, 'expired')
     else
-      local set = advance and advance() or {}
+      if advance then advance() end
       job.attempts = redis.call('HINCRBY', job.key, 'attempts', 1)
       redis.call('HSET', job.key, 'token', token, 'worker', worker, 'claimed_at', wall)
       if not job.suspect then redis.call('HSET', job.key, 'number', number) end
-      if set.most_running then redis.call('ZADD', busy_key(job.tenant), now, id) end
       redis.call('SET', asked, id, 'PX', TOKEN_MS)
       return give(job)
     end

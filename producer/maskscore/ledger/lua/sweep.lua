@@ -100,12 +100,13 @@ end
 local function count_blocked(model)
   local blocked, settings = 0, redis.call('HGETALL', limits)
   for index = 1, #settings, 2 do
-    local most, queued = limits_of(settings[index]).most_running, 0
+    local tenant, queued = settings[index], 0
+    local most = limits_of(tenant).most_running
     if most then
       for _, priority in ipairs(PRIORITIES) do
-        queued = queued + redis.call('ZCARD', queue_key(priority, model, settings[index]))
+        queued = queued + redis.call('ZCARD', queue_key(priority, model, tenant))
       end
-      local free = math.max(0, most - redis.call('ZCARD', busy_key(settings[index])))
+      local free = math.max(0, most - count_running(tenant, most))
       blocked = blocked + math.max(0, queued - free)
     end
   end

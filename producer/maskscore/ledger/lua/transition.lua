@@ -158,13 +158,38 @@ end
 -- What is set for a tenant: its weight, and the most jobs it may have queued and running.
 local function limits_of(tenant)
   local text = redis.call('HGET', limits, tenant)
-  local done, found = pcall(cjson.decode, text or '{}')
-  return done and type(found) == 'table' and found or {}
+  if not text then return {weight = 1} end
+  local readable, set = pcall(cjson.decode, text)
+  readable = readable and type(set) == 'table'
+  for _, value in pairs(readable and set or {}) do readable = readable and type(value) == 'number' end
+  if not (readable and (set.weight or 1) > 0) then
+    redis.call('HDEL', limits, tenant)
+    report(limits, tenant, 'these are no limits of a tenant, and are removed: ' .. string.sub(text, 1, 200))
+    return {weight = 1}
+  end
+  set.weight = set.weight or 1
+  return set
 end
 
-local function wait_in_queue(job, score)
-  if redis.call('ZADD', job.home, 'NX', score, job.id) == 0 then return end
-  redis.call('HINCRBY', depth, job.model, 1)
+-- How many jobs of a tenant run, `most` of which may. Where it has as many, those that were counted and do not run any
+-- more are taken off. `pcall`: what is in a record's place may be none.
+local function count_running(tenant, most)
+  local busy = busy_key(tenant)
+  local running = redis.call('ZCARD', busy)
+  if running < most then return running end
+  for _, id in ipairs(redis.call('ZRANGE', busy, 0, -1)) do
+    if redis.pcall('HGET', prefix .. ':job:' .. id, 'state') ~= 'running' then
+      running = running - redis.call('ZREM', busy, id)
+    end
+  end
+  return running
+end
+
+-- A suspect waits by the time from which a worker may look at it: at once.
+local function wait_in_queue(job, number)
+  if redis.call('ZADD', job.home, 'NX', job.suspect and now or number, job.id) == 1 then
+    redis.call('HINCRBY', depth, job.model, 1)
+  end
   if job.suspect then return end
   -- A new tenant begins at the present turn: it neither waits for those before it, nor has saved up turns.
   local turn = redis.call('HGET', clock, 'turn:' .. job.priority .. ':' .. job.model)
@@ -177,7 +202,7 @@ local function entry_of(set, id)
   if job and job.home == set then return job end
   redis.call('ZREM', set, id)
   if job and job.state == 'waiting' then
-    wait_in_queue(job, job.suspect and now or next_number())
+    wait_in_queue(job, next_number())
   elseif job and job.home then
     -- Due now: whoever looks there next finds out what is to be done.
     redis.call('ZADD', job.home, 'NX', now, id)
@@ -207,6 +232,9 @@ local function move(job, after, score)
       -- Its tenant may have had as many running as it may, and no tickets for the others.
       send_ticket(job.model, job.priority, next_number())
     end
+  end
+  if after == 'running' and job.state ~= after and limits_of(job.tenant).most_running then
+    redis.call('ZADD', busy_key(job.tenant), now, job.id)
   end
   job.home = home
   if after == 'waiting' then wait_in_queue(job, score) elseif home then redis.call('ZADD', home, score, job.id) end
@@ -239,7 +267,7 @@ local function wait(job)
   if job.cancel_requested then return move(job, 'cancelled') end
   if job.expires_at and job.expires_at <= now then return move(job, 'expired') end
   local number = next_number()
-  move(job, 'waiting', job.suspect and now or job.number or number)
+  move(job, 'waiting', job.number or number)
   send_ticket(job.model, job.priority, number)
 end
 
@@ -258,7 +286,7 @@ local function take_over(most)
       redis.call('ZREM', set, entries[index])
       taken = taken + 1
       if job and job.state == 'waiting' then
-        wait_in_queue(job, job.suspect and now or entries[index + 1] * 1000)
+        wait_in_queue(job, entries[index + 1] * 1000)
       else
         report(set, entries[index], job and 'its record says ' .. job.state or 'it has no record')
       end
