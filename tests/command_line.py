@@ -17,7 +17,7 @@ from subprocess import CompletedProcess
 from click.testing import CliRunner
 
 from maskscore.cli import main
-from surroundings import surroundings
+from process_environment import patched_environment
 
 __all__ = ["run_command", "without_settings"]
 
@@ -37,7 +37,7 @@ def run_command(
     variables = {"COLUMNS": "80", **(environment or {})}
     handler, given = signal.getsignal(signal.SIGTERM), sys.argv
     with (
-        surroundings({}),
+        patched_environment({}),
         warnings.catch_warnings(),
         chdir(folder or Path.cwd()),
         CliRunner().isolation(input=stdin, env=variables) as (out, err, _),

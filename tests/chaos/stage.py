@@ -23,7 +23,7 @@ from chaos.scenario import Load, Redelivery, Resumption
 from maskscore import Client, ClientSettings, Job
 from maskscore.devstack import LocalRedis, LocalServices, RedisServer
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from surroundings import surroundings
+from process_environment import patched_environment
 
 __all__ = ["WORKERS", "Stage", "open_stage", "own_worker"]
 
@@ -39,7 +39,7 @@ class Stage:
         self._stack = stack
         self._services = stack.enter_context(LocalServices(directory / "services"))
         self._redis: LocalRedis = self._services.redis
-        stack.enter_context(surroundings(self._services.environment()))
+        stack.enter_context(patched_environment(self._services.environment()))
         self._services.create_bucket(BUCKET)
         self.redis_proxy = stack.enter_context(TcpProxy(self._redis.port))
         self.s3_proxy = stack.enter_context(S3FaultProxy(urlsplit(self._services.s3.endpoint_url).port or 0))

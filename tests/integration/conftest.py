@@ -10,8 +10,8 @@ import pytest
 
 from maskscore.devstack import LocalServices
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from process_environment import patched_environment
 from required_parts import require_servers
-from surroundings import surroundings
 from worker_process import start_worker
 
 
@@ -24,7 +24,7 @@ def server_programs() -> None:
 @pytest.fixture(scope="package")
 def services() -> Iterator[LocalServices]:
     """A private Redis and S3; the environment of this process points to them."""
-    with LocalServices() as running, surroundings(running.environment()):
+    with LocalServices() as running, patched_environment(running.environment()):
         yield running
 
 

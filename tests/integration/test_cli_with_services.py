@@ -20,7 +20,7 @@ from PIL import Image
 from command_line import run_command
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
-from surroundings import ignoring
+from process_environment import ignoring_signal
 from waiting import until
 
 
@@ -150,7 +150,7 @@ def test_waiting_can_be_interrupted(environment: dict[str, str], folder: Path) -
 def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Path) -> None:
     up = subprocess.Popen(
         # As a script starts it in the background: Ctrl-C is to end it there, too.
-        ignoring("INT", sys.executable, "-m", "maskscore", "up", "--bucket", "pictures"),
+        ignoring_signal("INT", sys.executable, "-m", "maskscore", "up", "--bucket", "pictures"),
         env={**os.environ, "TMPDIR": str(tmp_path)},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -184,7 +184,7 @@ def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Pat
 
 def test_the_demo_can_be_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
     demo = subprocess.Popen(
-        ignoring("INT", sys.executable, "-m", "maskscore_worker.demo", "--images", "200"),
+        ignoring_signal("INT", sys.executable, "-m", "maskscore_worker.demo", "--images", "200"),
         env={**os.environ, "TMPDIR": str(tmp_path)},
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from maskscore.devstack import LocalServiceError, LocalServices, RedisServer, S3Server, binaries, ports
 from maskscore.devstack.server_process import ServerProcess
 from maskscore.processes.signals import deferred_signals
-from surroundings import surroundings
+from process_environment import patched_environment
 from waiting import until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -296,7 +296,7 @@ def test_ports_and_passwords_are_those_of_an_earlier_start_where_that_is_asked_f
     with LocalServices(tmp_path, same_address=True) as first:
         first.create_bucket("photos")
         before = first.environment()
-        with surroundings(before):
+        with patched_environment(before):
             s3 = boto3.client("s3")
             s3.put_object(Bucket="photos", Key="a", Body=b"kept")
             # A misspelt bucket is an error, as with any other S3.
@@ -307,7 +307,7 @@ def test_ports_and_passwords_are_those_of_an_earlier_start_where_that_is_asked_f
     assert (tmp_path / "services.json").stat().st_mode & 0o777 == 0o600
     with LocalServices(tmp_path, same_address=True) as second:
         assert second.environment() == before
-        with surroundings(before):
+        with patched_environment(before):
             assert boto3.client("s3").get_object(Bucket="photos", Key="a")["Body"].read() == b"kept"
         assert redis.Redis.from_url(second.redis.url).get("kept") == b"too"
     (tmp_path / "services.json").write_text("{}")

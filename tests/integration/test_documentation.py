@@ -28,7 +28,7 @@ from PIL import Image
 from maskscore.devstack import LocalServices
 from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from surroundings import surroundings
+from process_environment import patched_environment
 from worker_process import start_worker
 
 ROOT: Final = Path(__file__).parents[2]
@@ -154,7 +154,7 @@ def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str
         services.create_bucket(bucket)
     exported = {**services.environment(), "MASKSCORE_NAMESPACE": f"pages-{uuid.uuid4().hex[:8]}"}
     exported["MASKSCORE_BUCKETS"] = "*"
-    with surroundings(exported):
+    with patched_environment(exported):
         s3 = boto3.client("s3")
         for name in ("a", "b"):
             s3.upload_file(str(folder / "a.jpg"), "photos", f"{name}.jpg")
@@ -256,7 +256,7 @@ def test_everything_on_the_pages_works_as_typed(environment: dict[str, str], fol
             before = Path.cwd()
             os.chdir(folder)
             try:
-                with surroundings(environment):
+                with patched_environment(environment):
                     run_python(block, names)
             finally:
                 os.chdir(before)

@@ -16,7 +16,7 @@ from maskscore import Client, Job
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
-from surroundings import surroundings
+from process_environment import patched_environment
 
 SCENES = [draw_scene(820_001 + number) for number in range(16)]
 BATCH = "fit"
@@ -33,7 +33,7 @@ def environment(services: LocalServices, demo_worker: dict[str, str]) -> dict[st
             masks.append({"id": mask.id, "segmentation": encode_mask(mask.mask).model_dump()})
         options = {"prompts": "demo", "embeddings": True}
         jobs.append({"image": f"s3://fit/in/scene-{number}.png", "masks": masks, "options": options})
-    with surroundings(demo_worker), Client() as client:
+    with patched_environment(demo_worker), Client() as client:
         client.submit_many(map(Job.model_validate, jobs), batch_id=BATCH).wait(240)
     return demo_worker
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from hostile import (
+from fuzz_inputs import (
     ROUNDS,
     encoded,
     hostile_documents,
     hostile_segmentations,
     masks_documents,
+    mutated_bytes,
+    mutated_document,
     real_images,
-    spoiled,
-    spoiled_fields,
 )
 from maskscore import Client, ClientSettings, JobResult, JobState
 from maskscore.broker.redis_connection import connect
@@ -74,18 +74,18 @@ class Supply:
     def good(self) -> dict[str, Any]:
         return {"image": self.good_image, "masks": self.good_masks, "options": {"prompts": "demo"}}
 
-    def spoilt_image(self) -> Document:
-        data = spoiled(self.random, self.random.choice(list(self.images.values())), list(self.images.values()))
+    def mutated_image(self) -> Document:
+        data = mutated_bytes(self.random, self.random.choice(list(self.images.values())), list(self.images.values()))
         return {**self.good(), "image": self.file(data)}
 
-    def spoilt_masks(self) -> Document:
+    def mutated_masks(self) -> Document:
         return {
             **self.good(),
-            "masks": self.file(spoiled(self.random, self.random.choice(self.documents), self.documents)),
+            "masks": self.file(mutated_bytes(self.random, self.random.choice(self.documents), self.documents)),
         }
 
-    def spoilt_entries(self) -> Document:
-        document = spoiled_fields(self.random, {"d": self.random.choice(list(self.layouts.values()))}).get("d")
+    def mutated_entries(self) -> Document:
+        document = mutated_document(self.random, {"d": self.random.choice(list(self.layouts.values()))}).get("d")
         return {**self.good(), "masks": self.file(json.dumps(document).encode())}
 
     def hostile_entries(self) -> Document:
@@ -96,13 +96,13 @@ class Supply:
     def hostile_job(self) -> Document:
         return dict(self.random.choice(self.jobs))
 
-    def spoilt_job(self) -> Document:
+    def mutated_job(self) -> Document:
         options = {"prompts": "demo", "alpha": 0.4, "treatment": "soft_mask", "top_k": 2, "split_components": True}
-        return dict(spoiled_fields(self.random, {**self.good(), "version": 1, "options": options}))
+        return dict(mutated_document(self.random, {**self.good(), "version": 1, "options": options}))
 
-    def spoilt_bytes(self) -> Document:
+    def mutated_bytes(self) -> Document:
         packed = zlib.compress(json.dumps(self.good()).encode())
-        return self.bomb if self.random.random() < 0.05 else spoiled(self.random, packed, [packed])
+        return self.bomb if self.random.random() < 0.05 else mutated_bytes(self.random, packed, [packed])
 
     def own_prompts(self) -> Document:
         words = [f"{self.random.getrandbits(64):x} {n}" for n in range(4)]
@@ -119,15 +119,15 @@ class Supply:
 
     def next(self) -> Document:
         kinds: list[Callable[[], Document]] = [
-            self.spoilt_image,
-            self.spoilt_image,
-            self.spoilt_image,
-            self.spoilt_masks,
-            self.spoilt_entries,
+            self.mutated_image,
+            self.mutated_image,
+            self.mutated_image,
+            self.mutated_masks,
+            self.mutated_entries,
             self.hostile_entries,
             self.hostile_job,
-            self.spoilt_job,
-            self.spoilt_bytes,
+            self.mutated_job,
+            self.mutated_bytes,
             self.own_prompts,
         ]
         return self.random.choice(kinds)()

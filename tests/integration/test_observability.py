@@ -26,6 +26,7 @@ from PIL import Image
 
 from claims import claim_job
 from command_line import run_command
+from distinct_masks import distinct_masks
 from maskscore import Client, ClientSettings, Job, JobState, Mask, ScoringOptions
 from maskscore.devstack import LocalServices, RedisServer
 from maskscore.devstack.ports import free_port
@@ -37,9 +38,8 @@ from maskscore.schema.result import Failure
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from otlp import Received, Span, receive_traces
-from rectangles import rectangles
+from process_environment import ignoring_signal
 from scrape import get, scrape
-from surroundings import ignoring
 from waiting import until
 from worker_process import WorkerProcess, start_worker
 
@@ -127,7 +127,7 @@ def test_the_worker_serves_what_is_declared_and_nothing_else(watched: Watched) -
 
 def long_job(watched: Watched, job_id: str) -> Job:
     """A job that runs for long enough to be seen."""
-    return watched.job.model_copy(update={"job_id": job_id, "masks": rectangles(5000)})
+    return watched.job.model_copy(update={"job_id": job_id, "masks": distinct_masks(5000)})
 
 
 def test_leases_and_in_flight_are_seen_while_a_job_runs(watched: Watched) -> None:
@@ -471,7 +471,10 @@ def test_a_worker_is_not_ready_while_it_loads_or_drains_or_redis_is_away(tmp_pat
     with (tmp_path / "log").open("wb") as log:
         with RedisServer(tmp_path / "redis", port=redis_port, password=""):
             worker = subprocess.Popen(
-                ignoring("HUP", sys.executable, "-m", "maskscore", "worker"), env=environment, stdout=log, stderr=log
+                ignoring_signal("HUP", sys.executable, "-m", "maskscore", "worker"),
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
             seen: list[tuple[int, str]] = []
             while not seen or seen[-1][0] != 200:

@@ -18,7 +18,7 @@ from command_line import run_command
 from maskscore import Client, Job
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.scenes import draw_scene
-from surroundings import surroundings
+from process_environment import patched_environment
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def job(folder: Path, number: int, image: str | None = None) -> Job:
 def test_a_batch_of_few_images_is_one_file_and_of_many_a_folder(environment: dict[str, str], folder: Path) -> None:
     few = [job(folder, 0), job(folder, 1), job(folder, 2, image="nothing.png")]
     many = [job(folder, number % 3) for number in range(51)]
-    with surroundings(environment), Client() as client:
+    with patched_environment(environment), Client() as client:
         client.submit_many(few, batch_id="few").wait(60)
         client.submit_many(many, batch_id="many").wait(120)
     small = run(environment, folder, "report", "few")
@@ -97,7 +97,7 @@ def test_a_batch_of_few_images_is_one_file_and_of_many_a_folder(environment: dic
 
 def test_what_has_not_ended_is_shown_as_what_it_is(environment: dict[str, str], folder: Path) -> None:
     idle = {**environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
-    with surroundings(idle), Client() as client:
+    with patched_environment(idle), Client() as client:
         client.submit_many([job(folder, 0), job(folder, 1)], batch_id="waits")
     shown = run(idle, folder, "report", "--batch", "waits", "-o", "waits.html")
     assert shown.returncode == 0, shown.stderr
@@ -170,7 +170,7 @@ def test_what_cannot_be_compared_says_why(environment: dict[str, str], folder: P
     idle = {**environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
     late = run(idle, folder, *COMPARE, "--timeout", "0.1", "-o", "late.html")
     assert late.returncode == 3
-    with surroundings(idle), Client() as client:
+    with patched_environment(idle), Client() as client:
         assert client.dead_letters() == []
     assert "0 waiting" in run(idle, folder, "top", "--once").stdout
 

@@ -21,7 +21,7 @@ from maskscore.formats.label_studio_brush import decode_brush
 from maskscore.masks import encode_mask
 from maskscore.review import read_judgements
 from maskscore_worker.demo.scenes import Scene, draw_scene
-from surroundings import surroundings
+from process_environment import patched_environment
 
 SCENES = [draw_scene(810_001 + number) for number in range(4)]
 MASKS = sum(len(scene.masks) for scene in SCENES)
@@ -53,7 +53,7 @@ def in_s3(environment: dict[str, str]) -> str:
         key = f"scene {number}+.png"
         boto3.client("s3").put_object(Bucket="review", Key=key, Body=image_file(scene.image))
         jobs.append({"image": f"s3://review/{key}", "masks": masks_of(scene), "options": {"prompts": "demo"}})
-    with surroundings(environment), Client() as client:
+    with patched_environment(environment), Client() as client:
         client.submit_many(map(Job.model_validate, jobs), batch_id="review-s3").wait(120)
     return "review-s3"
 
@@ -64,7 +64,7 @@ def in_files(environment: dict[str, str], folder: Path) -> str:
         {"image": path.as_uri(), "masks": masks_of(scene), "options": {"prompts": "demo"}}
         for path, scene in zip(sorted(folder.iterdir()), SCENES, strict=True)
     ]
-    with surroundings(environment), Client() as client:
+    with patched_environment(environment), Client() as client:
         client.submit_many(map(Job.model_validate, jobs), batch_id="review-files").wait(120)
     return "review-files"
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_shown_is_left_out_and_said(environment: dict[str, str], 
             {"image": f"s3://review/gone-{number}.png", "masks": masks_of(scene), "options": {"prompts": "demo"}}
         )
     jobs.append({**jobs[0], "image": "s3://review/never.png"})
-    with surroundings(environment), Client() as client:
+    with patched_environment(environment), Client() as client:
         client.submit_many(map(Job.model_validate, jobs), batch_id="review-gone").wait(120)
     bucket.delete_object(Bucket="review", Key="gone-0.png")
     bucket.put_object(Bucket="review", Key="gone-1.png", Body=image_file(SCENES[3].image))
@@ -177,7 +177,7 @@ def test_a_batch_without_scores_or_of_no_jobs_says_so(environment: dict[str, str
     assert (unknown.returncode, "review-unknown" in unknown.stderr) == (5, True), unknown.stderr
     idle = {**environment, "MASKSCORE_NAMESPACE": f"idle-{uuid.uuid4().hex[:8]}"}
     job = {"image": "s3://review/scene 0+.png", "masks": masks_of(SCENES[0]), "options": {"prompts": "demo"}}
-    with surroundings(idle), Client() as client:
+    with patched_environment(idle), Client() as client:
         client.submit_many([Job.model_validate(job)], batch_id="review-idle")
     waiting = run_command("review", "review-idle", environment=idle, folder=tmp_path)
     assert waiting.returncode == 1

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from command_line import run_command
+from distinct_masks import distinct_masks
 from maskscore import (
     Client,
     ClientSettings,
@@ -38,7 +39,6 @@ from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import Scene, draw_scene
-from rectangles import rectangles
 from worker_process import start_worker
 
 DEMO = ScoringOptions(prompts="demo")
@@ -232,7 +232,7 @@ def test_a_redis_that_is_not_there_is_said_to_be() -> None:
 
 
 def test_a_huge_job_does_not_starve_the_rest(client: Client, image: str, masks: list[Mask]) -> None:
-    huge = rectangles(300 * len(masks))
+    huge = distinct_masks(300 * len(masks))
     first = client.submit(make_job(image, huge))
     small = client.submit_many([make_job(image, masks[:1]) for _ in range(20)])
     small.wait(timeout=120)
@@ -253,7 +253,7 @@ def test_urgent_jobs_go_first_and_sigterm_finishes_what_runs(
         "MASKSCORE_BUCKETS": "service",
         "MASKSCORE_CONCURRENCY": "1",
     }
-    many = rectangles(50 * len(masks))
+    many = distinct_masks(50 * len(masks))
     with start_worker(one_by_one) as worker:
         handles = [idle_client.handle(job.job_id) for job in jobs]
         ended = [result.job_id for result in idle_client.as_completed(handles, timeout=60)]

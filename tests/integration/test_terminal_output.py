@@ -28,7 +28,7 @@ from maskscore.schema.document import pack
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.result import Component, Failure, ImageInfo, JobResult, JobState, Notice
 from maskscore.settings import ClientSettings
-from surroundings import surroundings
+from process_environment import patched_environment
 
 EVIL = "x\x1b]0;owned\x07\x1b[2J\x9b2J[red]y\u202e\u2028"
 FORGED = f"{EVIL}\nFORGED maskscore: all went well\r\n"
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ended(services: LocalServices, folder: Path) -> Iterator[None]:
     """A job with a result, one that has failed, and a dead letter, all as hostile as they may be."""
     environment = {**services.environment(), "MASKSCORE_NAMESPACE": f"terminal-{uuid.uuid4().hex[:8]}"}
-    with surroundings(environment), Client() as client:
+    with patched_environment(environment), Client() as client:
         settings: ClientSettings = client.settings
         options = ScoringOptions(prompts=PromptSet(name="evil", positive=[FORGED], negative=["sky"]))
         jobs = [

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostile import (
+from fuzz_inputs import (
     HEIGHT,
     ROUNDS,
     WIDTH,
@@ -22,9 +22,9 @@ from hostile import (
     hostile_documents,
     hostile_segmentations,
     masks_documents,
+    mutated_bytes,
+    mutated_document,
     real_images,
-    spoiled,
-    spoiled_fields,
 )
 from maskscore.errors import FailureCode, JobError, SkipCode
 from maskscore.formats import MasksDocumentError, Orphans, UnreadableMask, read_masks
@@ -89,12 +89,12 @@ def test_the_whole_files_are_images() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_spoilt_images_give_pixels_or_a_code(seed: int) -> None:
+def test_mutated_images_give_pixels_or_a_code(seed: int) -> None:
     random = Random(seed)
     names, files = list(IMAGES), list(IMAGES.values())
     codes = set()
     for _ in range(2500 * ROUNDS):
-        codes.add(image_or_code(spoiled(random, IMAGES[random.choice(names)], files)))
+        codes.add(image_or_code(mutated_bytes(random, IMAGES[random.choice(names)], files)))
     assert {"ok", "image_undecodable", "image_truncated"} <= codes
 
 
@@ -149,21 +149,21 @@ DOCUMENTS = {name: json.dumps(document).encode() for name, document in masks_doc
 
 
 @pytest.mark.parametrize("layout", DOCUMENTS)
-def test_spoilt_masks_documents_give_regions_or_a_code(layout: str) -> None:
+def test_mutated_masks_documents_give_regions_or_a_code(layout: str) -> None:
     random = Random(3)
     others = [*DOCUMENTS.values(), b'[[[[{{{{""""', b"\xff\xfe\x00\x01", b"1e999,NaN,-Infinity,\\ud800,\\u0000"]
     assert masks_or_refusal(DOCUMENTS[layout])
-    outcomes = {masks_or_refusal(spoiled(random, DOCUMENTS[layout], others)) for _ in range(400 * ROUNDS)}
+    outcomes = {masks_or_refusal(mutated_bytes(random, DOCUMENTS[layout], others)) for _ in range(400 * ROUNDS)}
     assert outcomes == {True, False}
 
 
 @pytest.mark.parametrize("layout", DOCUMENTS)
-def test_spoilt_entries_give_regions_or_a_code(layout: str) -> None:
+def test_mutated_entries_give_regions_or_a_code(layout: str) -> None:
     random = Random(4)
     document = masks_documents()[layout]
     wrapped = {"document": document}
     outcomes = [
-        masks_or_refusal(json.dumps(spoiled_fields(random, wrapped).get("document")).encode())
+        masks_or_refusal(json.dumps(mutated_document(random, wrapped).get("document")).encode())
         for _ in range(400 * ROUNDS)
     ]
     assert sum(outcomes) > len(outcomes) / 2
@@ -250,13 +250,13 @@ JOB = {
 }
 
 
-def test_spoilt_job_documents_give_a_job_or_a_code() -> None:
+def test_mutated_job_documents_give_a_job_or_a_code() -> None:
     random = Random(6)
     data = json.dumps(JOB).encode()
     assert job_or_code(data) is not None
     for _ in range(1000 * ROUNDS):
-        job_or_code(spoiled(random, data, [data, *DOCUMENTS.values()]))
-        job_or_code(json.dumps(spoiled_fields(random, JOB)))
+        job_or_code(mutated_bytes(random, data, [data, *DOCUMENTS.values()]))
+        job_or_code(json.dumps(mutated_document(random, JOB)))
 
 
 @pytest.mark.parametrize("case", hostile_documents("s3://a/b", []))
@@ -311,8 +311,8 @@ def test_packed_documents_have_an_end_and_nothing_behind_it() -> None:
         refusal(data[:end])
     random = Random(8)
     for _ in range(500 * ROUNDS):
-        spoilt = spoiled(random, data, [data])
-        unpacked = outcome(lambda spoilt=spoilt: unpack(spoilt))  # type: ignore[misc]
+        mutated = mutated_bytes(random, data, [data])
+        unpacked = outcome(lambda mutated=mutated: unpack(mutated))  # type: ignore[misc]
         if isinstance(unpacked, JobError):
             assert_code(unpacked, FailureCode.DOCUMENT_INVALID)
 

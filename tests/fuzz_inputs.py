@@ -1,4 +1,4 @@
-"""Real files, and ways to spoil them: what the hostile-input tests share."""
+"""Inputs for fuzzing: valid files, random mutations of them, and hand-made hostile segmentations and documents."""
 
 from __future__ import annotations
 
@@ -101,35 +101,35 @@ def _only_read() -> dict[str, bytes]:
     }
 
 
-def spoiled(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+def mutated_bytes(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """Return the bytes with a few flips, cuts, repeats and pieces of other files; more often near the beginning."""
-    spoilt = bytearray(data)
+    mutated = bytearray(data)
     for _ in range(random.choice((1, 1, 2, 4, 16))):
-        if not spoilt:
+        if not mutated:
             break
-        place = random.randrange(min(len(spoilt), 200) if random.random() < 0.5 else len(spoilt))
+        place = random.randrange(min(len(mutated), 200) if random.random() < 0.5 else len(mutated))
         kind = random.randrange(8)
         if kind < 2:
-            spoilt[place] ^= 1 << random.randrange(8)
+            mutated[place] ^= 1 << random.randrange(8)
         elif kind == 2:
-            spoilt[place] = random.choice((0, 127, 128, 255, random.randrange(256)))
+            mutated[place] = random.choice((0, 127, 128, 255, random.randrange(256)))
         elif kind == 3:
             extremes = (b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\x7f", b"\1\0\0\0")
-            spoilt[place : place + 4] = random.choice(extremes)
+            mutated[place : place + 4] = random.choice(extremes)
         elif kind == 4:
-            del spoilt[place : place + random.choice((1, 2, 8, 64))]
+            del mutated[place : place + random.choice((1, 2, 8, 64))]
         elif kind == 5:
-            start = random.randrange(len(spoilt))
-            spoilt[place:place] = spoilt[start : start + random.choice((1, 4, 64, 512))]
+            start = random.randrange(len(mutated))
+            mutated[place:place] = mutated[start : start + random.choice((1, 4, 64, 512))]
         elif kind == 6:
-            del spoilt[place:]
+            del mutated[place:]
         else:
             other = random.choice(others)
             start = random.randrange(len(other))
-            spoilt[place : place + random.choice((4, 64, 100_000))] = other[
+            mutated[place : place + random.choice((4, 64, 100_000))] = other[
                 start : start + random.choice((4, 64, 4096))
             ]
-    return bytes(spoilt)
+    return bytes(mutated)
 
 
 def blob(seed: int) -> npt.NDArray[np.bool_]:
@@ -255,7 +255,7 @@ def hostile_documents(image: str, masks: object) -> dict[str, Any]:
     }
 
 
-def spoiled_fields(random: Random, document: Mapping[str, Any]) -> Any:
+def mutated_document(random: Random, document: Mapping[str, Any]) -> Any:
     """Return the document with one value somewhere in it replaced, removed or doubled."""
     copy = json.loads(json.dumps(document))
     odd: tuple[Any, ...] = (
