@@ -86,6 +86,7 @@ def test_tasks_have_the_masks_and_urls_of_their_images(environment: dict[str, st
     assert (shown.returncode, shown.stdout) == (0, f"{tmp_path / 'tasks.json'}\n"), shown.stderr
     assert f"of {MASKS} scored masks: {MASKS - 9} doubtful, with a margin within" in shown.stderr
     assert "paste tasks.xml" in shown.stderr
+    assert f"maskscore fit {in_s3} --judged EXPORT.json -o HEAD.json" in shown.stderr
     tasks = json.loads((tmp_path / "tasks.json").read_text("utf-8"))
     assert {path.name for path in tmp_path.iterdir()} == {"tasks.json", "tasks.xml"}
     seen = []

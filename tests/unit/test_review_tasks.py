@@ -100,8 +100,12 @@ def test_doubt_is_by_any_number() -> None:
     cosine = scored(0, None, method="cosine", s_pos=0.3, s_neg=0.25)
     assert MARGIN.value_of(cosine) == pytest.approx(0.05)
     assert DoubtMeasure("s_pos", 0.2).value_of(cosine) == 0.3
-    with pytest.raises(InvalidDocumentError, match="No mask has a number 'predicted_uio'"):
+    decided = scored(0, 0.0, p_keep=0.4, keep=False)
+    assert DoubtMeasure("p_keep", 0.5).value_of(decided) == 0.4
+    with pytest.raises(InvalidDocumentError, match=r"No mask has a number 'predicted_uio'.*predicted_iou"):
         sample_masks(masks, DoubtMeasure("predicted_uio", 0.5), doubtful=7, random=0, seed=0)
+    with pytest.raises(InvalidDocumentError, match=r"'p_pos_sum'\. There are margin, s_neg, s_pos"):
+        sample_masks([cosine], DoubtMeasure("p_pos_sum", 0.5), doubtful=7, random=0, seed=0)
 
 
 def test_random_tasks_are_spread_evenly_among_the_doubtful() -> None:

@@ -45,6 +45,7 @@ def _measure(_context: click.Context, _option: click.Parameter, text: str) -> Do
 class _Steps:
     """What the next steps depend on."""
 
+    batch_id: str
     document_root: Path
     s3_uris: bool
     expires_days: float
@@ -70,7 +71,7 @@ class _Steps:
     metavar="NAME=THRESHOLD",
     callback=_measure,
     help="The number and the threshold whose distance is the doubt: margin (p_pos_sum - p_neg_sum; of cosines "
-    "s_pos - s_neg), another score, or a number of the upstream tool.",
+    "s_pos - s_neg), another score, p_keep of the batch's head, or a number of the upstream tool.",
 )
 @click.option(
     "--class",
@@ -148,7 +149,7 @@ def review_command(
         click.echo("maskscore: no chosen mask can be shown, so there are no tasks", err=True)
         sys.exit(Exit.NOT_SUCCEEDED)
     _print_summary(counts, measure)
-    _print_next_steps(counts, tasks, configuration, _Steps(document_root, s3_uris, expires_days, classes))
+    _print_next_steps(counts, tasks, configuration, _Steps(batch_id, document_root, s3_uris, expires_days, classes))
     click.echo(str(tasks.absolute()))
     if counts.unavailable or counts.without_result:
         sys.exit(Exit.NOT_SUCCEEDED)
@@ -196,6 +197,8 @@ def _print_next_steps(counts: ReviewCounts, tasks: Path, configuration: Path, op
         f"Import {tasks}.",
         f"In each task select each region and choose {choice}; then submit.",
         "Export as JSON.",
+        f"Fit a head: maskscore fit {options.batch_id} --judged EXPORT.json"
+        f"{' --by-class' if options.classes else ''} -o HEAD.json",
     ]
     if counts.s3_images and not options.s3_uris:
         end = datetime.now(UTC) + timedelta(days=options.expires_days)

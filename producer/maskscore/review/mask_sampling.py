@@ -16,15 +16,15 @@ from maskscore.text import did_you_mean
 __all__ = ["MARGIN", "DoubtMeasure", "MaskSample", "SampledMask", "sample_masks", "sampling_key"]
 
 MARGIN: Final = "margin"
-_SCORES: Final = ("s_pos", "s_neg", "p_pos_sum", "p_neg_sum", "semantic_multiplier")
+_SCORES: Final = ("s_pos", "s_neg", "p_pos_sum", "p_neg_sum", "semantic_multiplier", "p_keep")
 
 
 @dataclass(frozen=True, slots=True)
 class DoubtMeasure:
     """Doubt is the distance of a number of the mask from a threshold; the smaller, the more doubtful.
 
-    ``name`` is ``margin`` (``p_pos_sum − p_neg_sum``; of cosines ``s_pos − s_neg``), another score, or a number among
-    the upstream tool's fields.
+    ``name`` is ``margin`` (``p_pos_sum − p_neg_sum``; of cosines ``s_pos − s_neg``), another score, ``p_keep`` of the
+    head that the mask was scored with, or a number among the upstream tool's fields.
     """
 
     name: str = MARGIN
@@ -104,12 +104,13 @@ def sample_masks(
             measured += 1
             nearest.offer((doubt, key), SampledMask(mask, False, value, doubt, key))
         elif len(fields) < 30:
-            fields |= mask.upstream.keys()
+            fields |= mask.upstream.keys() | {name for name in _SCORES if getattr(mask, name) is not None}
+            if DoubtMeasure().value_of(mask) is not None:
+                fields.add(MARGIN)
     if scored and not measured:
-        known = (MARGIN, *_SCORES, *sorted(fields))
         raise InvalidDocumentError(
-            f"No mask has a number {measure.name!r:.60}{did_you_mean(measure.name, known) or '.'} There are "
-            f"{', '.join(known)}."
+            f"No mask has a number {measure.name!r:.60}{did_you_mean(measure.name, fields) or '.'} There are "
+            f"{', '.join(sorted(fields))}."
         )
     taken = {(item.key, item.mask.job_id) for item in drawn.items()}
     rest = [item for item in nearest.items() if (item.key, item.mask.job_id) not in taken]
