@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.export import Labelling, Selection, read_classes
+from maskscore.export.categories import Categories
+from maskscore.export.mask_buffer import open_mask_buffer
+from maskscore.export.yolo_writer import _write as write_files
 from maskscore.schema import Component
 
 
@@ -54,6 +59,16 @@ def test_a_label_is_the_best_prompt_or_its_class() -> None:
         by_class.check_texts(["a pupy", "a wall"])
     with pytest.raises(InvalidDocumentError, match="'s_pos_txt'; did you mean `s_pos_text`"):
         Labelling(source="s_pos_txt")
+
+
+def test_names_of_classes_come_back_from_the_yaml_of_yolo(tmp_path: Path) -> None:
+    named = ["yes", "3", "a: b", "\N{DOG FACE} \N{LATIN SMALL LETTER O WITH DIAERESIS}", "a\x85b\x7f", "long " * 40]
+    entries: dict[int, dict[str, Any]] = {number: {"name": name} for number, name in enumerate(named, start=7)}
+    categories = Categories(entries | {90: {"supercategory": "animal"}}, fallback=91, ids=None)
+    with open_mask_buffer(Selection()) as buffer:
+        write_files(tmp_path, buffer, categories)
+    dataset = yaml.safe_load((tmp_path / "data.yaml").read_text(encoding="utf-8"))
+    assert dataset == {"train": "images", "val": "images", "names": dict(enumerate([*named, "90"]))}
 
 
 def test_thresholds_of_copies_and_parts_are_checked() -> None:

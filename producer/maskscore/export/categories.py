@@ -31,8 +31,8 @@ class Categories:
         return self.fallback if mask.category is None else mask.category
 
     def name_of(self, category: int) -> str:
-        """Return a category's name."""
-        return str(self.entries[category].get("name"))
+        """Return a category's name; its id where the upstream file does not name it."""
+        return str(self.entries[category].get("name", category))
 
 
 def read_categories(client: Client, buffer: MaskBuffer) -> Categories:

@@ -74,11 +74,11 @@ class ExportedMask(Document):
     upstream: dict[str, Any] = Field(default_factory=dict, description="Further fields of the upstream tool.")
     # Exports that do not ask for these are byte for byte what they were.
     label: str | None = Field(
-        None, exclude_if=lambda label: label is None, description="The class, or the best prompt, with --label-from."
+        None, exclude_if=_is_none, description="The class, or the best prompt, with --label-from."
     )
     displaced: list[DisplacedMask] | None = Field(
         None,
-        exclude_if=lambda masks: masks is None,
+        exclude_if=_is_none,
         description="Masks that were left out because of this one, with --nms, --drop-parts or --drop-wholes.",
     )
 

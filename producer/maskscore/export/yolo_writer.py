@@ -6,11 +6,11 @@ the sides of the image as 1; Ultralytics draws it with ``cv2.fillPoly``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
@@ -54,12 +54,12 @@ def _write(folder: Path, buffer: MaskBuffer, categories: Categories) -> None:
     for image, stem, own in buffer.masks_by_image():
         lines = [_line(classes[categories.id_of(mask)], from_json(mask.json), image) for mask in own]
         (folder / "labels" / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
-    # A text in JSON is one in YAML, too.
-    names = "".join(f"  {place}: {json.dumps(categories.name_of(number))}\n" for number, place in classes.items())
+    names = {place: categories.name_of(number) for number, place in classes.items()}
+    dataset = {"train": "images", "val": "images", "names": names}
     (folder / "data.yaml").write_text(
         "# The images belong into images/ beside labels/, under the names of the label files.\n"
         "# All are for training and validation here: Ultralytics wants both.\n"
-        f"train: images\nval: images\nnames:\n{names}",
+        + yaml.safe_dump(dataset, allow_unicode=True, sort_keys=False),
         encoding="utf-8",
     )
 
