@@ -22,7 +22,7 @@ __all__ = ["exporter_command"]
 def exporter_command(host: str | None, port: int | None) -> None:
     """Serve the ledger's metrics to Prometheus at /metrics.
 
-    The exporter also sweeps the ledger: lapsed leases, due retries, lost messages.
+    The exporter also sweeps the ledger: lapsed leases, due retries, lost tickets.
 
     One per namespace is enough; it works with no worker there, and goes on while Redis is away. /healthz says whether
     it lives. SIGTERM or Ctrl-C ends it.

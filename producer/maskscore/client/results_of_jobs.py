@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from maskscore.client.job_client import JobClient
-from maskscore.client.polling import PAGE
+from maskscore.client.polling import pages
 from maskscore.errors import FailureCode, JobNotFound
 from maskscore.schema import JobResult, JobState
 from maskscore.storage import load_result_or_error
@@ -21,8 +20,7 @@ def scored_results(client: JobClient, job_ids: Iterable[str], without_result: Co
     Jobs that have not ended are counted as ``not_ended``. Raises :class:`~maskscore.errors.ServiceUnavailable` when
     Redis does not answer, and :class:`~maskscore.errors.ResultUnavailable` while a result's store does not.
     """
-    ids = iter(job_ids)
-    while page := list(islice(ids, PAGE)):
+    for page in pages(job_ids):
         for record in client.records(page):
             if record is None:
                 without_result[FailureCode.RESULT_EXPIRED] += 1

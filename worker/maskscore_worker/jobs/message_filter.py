@@ -1,7 +1,7 @@
 """The filter on the queue: only maskscore's own messages reach Celery.
 
 Celery and kombu parse a message in many places, and an unexpected one ends the worker. So each message is checked
-first, and one that is not maskscore's is dropped, logged and counted. The ledger sends a job's message again if needed.
+first, and one that is not maskscore's is dropped, logged and counted. The sweeper sends the tickets that are missing.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ def rejection_reason(message: object) -> str | None:
         return "its body is damaged"
     if not isinstance(arguments, list) or len(arguments) != 3 or not isinstance(arguments[2], dict | None):
         return "its body is damaged"
+    # A ticket's argument is one word; messages of release 0 name a job there.
     positional, named, _ = arguments
     if named != {} or not isinstance(positional, list) or len(positional) != 1:
-        return "it does not name one job"
+        return "it has not the one argument of a ticket"
     try:
         _JOB_ID.validate_python(positional[0], strict=True)
     except ValidationError:
-        return "what it names cannot be a job"
+        return "its argument is not that of a ticket"
     return None
 
 

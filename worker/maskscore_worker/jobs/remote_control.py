@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def register_commands(ledger: Ledger) -> None:
     """Replace Celery's ``revoke`` and ``terminate`` by maskscore's.
 
-    Celery's own would drop the message of a job that still waits in the ledger, again and again.
+    Celery's own know only tickets, which name no job: the sweeper would send another one, and the job would run.
     """
 
     def cancel(task_id: str | list[str]) -> dict[str, str]:

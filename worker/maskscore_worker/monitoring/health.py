@@ -18,7 +18,7 @@ _MISSED_HEARTBEATS = 5
 class Health:
     """The probes of one worker. They never block: other threads keep up to date what they report.
 
-    ``consuming`` is set once messages are taken, after the model was loaded and a batch was encoded.
+    ``consuming`` is set once tickets are taken, after the model was loaded and a batch was encoded.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:

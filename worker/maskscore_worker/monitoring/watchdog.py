@@ -36,7 +36,7 @@ class Observation:
 
 
 class StallDetector:
-    """Detects that batches, messages or a job have made no progress for too long.
+    """Detects that batches, tickets or a job have made no progress for too long.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class StallDetector:
         return None
 
     def _should_take(self, seen: Observation) -> bool:
-        """Whether jobs have waited for long although this worker could take one of the queue's messages."""
+        """Whether jobs have waited for long although this worker could take one of the queue's tickets."""
         waited_long = seen.waiting is not None and seen.waiting > 0 and seen.oldest_waiting_s > self._patience_s / 2
         return waited_long and seen.tickets > 0 and seen.room
 
