@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.schema import PromptScore, PromptSet, ScoringOptions
@@ -78,9 +79,7 @@ def _values(
     if options.method == "sigmoid":
         if logit_bias is None:
             raise ValueError("the method sigmoid needs a logit_bias")
-        # Of the logit's absolute value, so that nothing overflows.
-        small = np.exp(-np.abs(logits + logit_bias))
-        return np.where(logits + logit_bias < 0, small, 1.0) / (1.0 + small)
+        return np.asarray(expit(logits + logit_bias))
     exponentials = np.exp(logits - logits.max())
     probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum()
     return probabilities
