@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from maskscore.errors import InvalidDocumentError, OutputError
-from maskscore.export import ExportCounts, Selection
+from maskscore.export import ExportCounts, Labelling, Selection
 from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.file_metadata import FileMetadata, image_id_of
 from maskscore.export.job_reader import ExportedJob
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
-from maskscore.export.parquet_writer import MOST_COLUMNS, UpstreamColumns
+from maskscore.export.parquet_writer import MOST_COLUMNS, UpstreamColumns, _schema
 from maskscore.schema.result import ImageInfo
 from maskscore.storage import Objects
 from maskscore.storage.output import output_file, output_folder
@@ -141,5 +143,15 @@ def test_an_empty_folder_is_used_and_a_missing_parent_is_said(tmp_path: Path) ->
         pass
 
 
-def test_every_field_is_described() -> None:
-    assert [name for name, field in ExportedMask.model_fields.items() if not field.description] == []
+def kind_of(column: pa.DataType) -> str:
+    """A column's type as the page says it."""
+    if pa.types.is_list(column):
+        return "list of " + ", ".join(field.name for field in column.value_type)
+    return str(column)
+
+
+def test_the_page_lists_the_columns_of_parquet_as_the_file_describes_them() -> None:
+    schema = _schema(UpstreamColumns(), Selection(labelling=Labelling(), nms=0.5), left_out=set())
+    page = (Path(__file__).parents[2] / "docs/reference/export.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", page.partition("## Parquet")[2].partition("\n## ")[0], re.M)
+    assert listed == [(field.name, kind_of(field.type), field.metadata[b"description"].decode()) for field in schema]
