@@ -72,6 +72,17 @@ def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[st
         kept = [json.loads(line) for line in exported.stdout.splitlines()]
         assert len(kept) == document["batch"]["kept"] > 0
         assert all(mask["keep"] for mask in kept)
+    checked = run_command("heads", "check", head, BATCH, environment=environment, folder=tmp_path)
+    masks = document["batch"]["decided"]
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout == f"{masks} masks can be decided, {len(kept)} of them kept\n"
+    square = {"id": "1", "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]}
+    lost = Job.model_validate({"image": "s3://fit/never.png", "masks": [square], "options": {"prompts": "demo"}})
+    with patched_environment(environment), Client() as client:
+        client.submit_many([lost], batch_id="lost").wait(240)
+    unchecked = run_command("heads", "check", head, BATCH, "lost", environment=environment, folder=tmp_path)
+    assert unchecked.stdout == checked.stdout
+    assert (unchecked.returncode, "1 job without a result, not checked" in unchecked.stderr) == (1, True)
     objects = {
         (f"scene-{number}.png", mask.id)
         for number, scene in enumerate(SCENES)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from pydantic import ValidationError
 
 from in_process_pipeline import Score, in_process_pipeline
 from maskscore import Component, Job, JobResult, ScoringOptions
+from maskscore.cli.heads import heads_command
 from maskscore.errors import HeadInvalid, HeadMismatch, HeadUnknown, InvalidDocumentError, JobError
 from maskscore.export import Ranking, Selection
 from maskscore.heads import HeadApplication, find_head, head_files, read_head, write_head
@@ -88,8 +92,6 @@ def test_a_head_by_class_names_the_most_probable_class_that_is_kept() -> None:
 
 def test_embeddings_of_a_result_decide_as_the_feature_does() -> None:
     features = np.random.default_rng(0).normal(size=3).astype(np.float32)
-    import base64
-
     embedding = base64.b64encode(features.astype("<f2").tobytes()).decode()
     application = HeadApplication(head(PROBE))
     of_result = application.of_result(result(component(embedding=embedding)), views="original").components[0]
@@ -157,6 +159,25 @@ def test_files_of_heads(tmp_path: Path) -> None:
         read_head(tmp_path / "bad.json")
     with pytest.raises(HeadInvalid, match="cannot be read"):
         read_head(tmp_path / "none.json")
+
+
+def test_heads_are_listed_shown_and_checked(tmp_path: Path) -> None:
+    auroc = {"value": 0.9, "low": 0.8, "high": 0.95}
+    write_head(head(PLATT, metrics={"auroc": auroc}, precision=0.95), tmp_path / "keep-v1.json")
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(heads_command, arguments, env={"MASKSCORE_HEADS_DIR": str(tmp_path)})
+
+    assert run("list").exit_code == 0
+    assert re.search(r"keep-v1 +platt +0\.95 +original", run("list").stdout)
+    assert json.loads(run("show", "keep-v1", "--json").stdout)["digest"] == head(PLATT).digest
+    assert "0.900 (0.800 to 0.950)" in run("show", str(tmp_path / "keep-v1.json")).stdout
+    assert "a valid head of the kind platt" in run("check", "keep-v1").stderr
+    (tmp_path / "bad.json").write_text("{}")
+    listed = run("list", "--json")
+    assert (listed.exit_code, json.loads(listed.stdout)["name"]) == (1, "keep-v1")
+    assert "bad.json is not valid" in listed.stderr
+    assert isinstance(run("check", "bad").exception, HeadInvalid)
 
 
 def test_the_digest_is_of_what_decides_and_not_of_the_name() -> None:

@@ -88,7 +88,7 @@ def _show(head: str, as_json: bool) -> None:
 def _check(head: str, names: tuple[str, ...]) -> None:
     """Check that a head can be read, and that it holds for the masks of batches or jobs.
 
-    Exit code 1: it does not hold for some of them.
+    Exit code 1: it does not hold for some of them, or jobs have no result and cannot be checked.
     """
     application = local_head(head)
     name = application.head.name
@@ -112,7 +112,7 @@ def _check(head: str, names: tuple[str, ...]) -> None:
         click.echo(f"maskscore: {counted(without_result.total(), 'job')} without a result, not checked", err=True)
     if wrong:
         click.echo(f"maskscore: does not hold for {counted(len(wrong), 'job')}; {wrong[0]}", err=True)
-    if wrong or not decided:
+    if wrong or without_result or not decided:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

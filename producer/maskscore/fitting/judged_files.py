@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.review import Judgement, read_judgements
+from maskscore.review import Judgement, judgements_in
 from maskscore.schema import plain_id
 
 __all__ = ["read_judged"]
@@ -44,7 +44,7 @@ def read_judged(path: Path) -> list[Judgement]:
         raise InvalidDocumentError(f"{path} is not JSON, and its name does not end in .csv or .parquet.") from error
     if isinstance(document, dict) and "annotations" in document and "images" in document:
         return list(_of_coco(document, path))
-    return list(read_judgements(path))
+    return list(judgements_in(document, path))
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maskscore.review.image_urls import ImageUrls, open_image_urls
-from maskscore.review.judgements import Judgement, read_judgements
+from maskscore.review.judgements import Judgement, judgements_in, read_judgements
 from maskscore.review.mask_sampling import MARGIN, DoubtMeasure
 from maskscore.review.review_run import ReviewCounts, ReviewOptions, check_review_output, write_review
 
@@ -15,6 +15,7 @@ __all__ = [
     "ReviewCounts",
     "ReviewOptions",
     "check_review_output",
+    "judgements_in",
     "open_image_urls",
     "read_judgements",
     "write_review",

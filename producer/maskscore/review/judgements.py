@@ -27,6 +27,7 @@ __all__ = [
     "Judgement",
     "ReviewedImage",
     "ReviewedMask",
+    "judgements_in",
     "read_judgements",
 ]
 
@@ -93,7 +94,7 @@ class _Saved(Document):
 
 
 def read_judgements(path: Path) -> Iterator[Judgement]:
-    """Yield the judgements of a file: Label Studio's JSON export of a review, or what ``report --judge`` saves.
+    """Return the judgements of a file: Label Studio's JSON export of a review, or what ``report --judge`` saves.
 
     A region without a choice was not judged and is left out, as are annotations that were skipped. A task with several
     annotations gives each one's. A region that a person has drawn is a judgement of a mask with the region's id, which
@@ -101,7 +102,11 @@ def read_judgements(path: Path) -> Iterator[Judgement]:
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` for a file that cannot be read or is neither of the two.
     """
-    document = _document(path)
+    return judgements_in(_document(path), path)
+
+
+def judgements_in(document: Any, path: Path) -> Iterator[Judgement]:
+    """Yield the judgements of a parsed file, as :func:`read_judgements` does; ``path`` names it in errors."""
     if isinstance(document, dict) and document.get("kind") == SAVED_KIND:
         yield from _of_page(document, path)
         return
