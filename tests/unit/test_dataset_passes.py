@@ -11,7 +11,7 @@ import pytest
 
 from maskscore.dataset import Dataset
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import MasksDocumentError, detect, read_dataset
+from maskscore.formats import DatasetFile, MasksDocumentError, detect, read_dataset
 from maskscore.storage import Objects
 
 # What the detection of the format may read before the file is read.
@@ -76,6 +76,17 @@ def test_a_file_without_annotations_is_not_taken_for_coco_by_its_first_bytes(tmp
     with pytest.raises(MasksDocumentError, match="no known layout"):
         detect(file)
     assert len(list(read_dataset(coco(tmp_path, 3000, annotations=[])))) == 3000
+
+
+def test_a_file_that_is_cut_off_has_no_part_that_a_second_reading_takes_for_the_whole(tmp_path: Path) -> None:
+    file = coco(tmp_path, 3)
+    file.write_bytes(file.read_bytes()[:-5])
+    with DatasetFile(file, format="coco") as dataset:
+        for _ in range(2):
+            with pytest.raises(MasksDocumentError, match="not JSON that can be read"):
+                list(dataset)
+            with pytest.raises(MasksDocumentError, match="not JSON that can be read"):
+                list(dataset.categories())
 
 
 def test_a_file_that_is_cut_off_is_refused_before_a_job_is_made(tmp_path: Path, objects: Objects) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,16 @@ class DatasetFile:
 
     def _group(self, grouping: Grouping) -> Grouped:
         if self._grouped is None:
-            self._grouped = Grouped()
-            grouping.fill(self.path, self._grouped)
-            self._grouped.index()
-            if self._is_guess and not self._grouped.has_annotations:
-                # The head alone does not say whether there is a list of annotations; the whole file does.
-                detect(self.path)
+            with ExitStack() as unless_done:
+                grouped = Grouped()
+                unless_done.callback(grouped.close)
+                grouping.fill(self.path, grouped)
+                grouped.index()
+                if self._is_guess and not grouped.has_annotations:
+                    # The head alone does not say whether there is a list of annotations; the whole file does.
+                    detect(self.path)
+                unless_done.pop_all()
+            self._grouped = grouped
         return self._grouped
 
 
