@@ -418,7 +418,8 @@ class ClientCode(_Code):
         "pretrained_unset",
         About(
             "a weights folder has no configuration, and the preprocessing of its architecture depends on the weights",
-            "set `MASKSCORE_PRETRAINED` to the tag of the weights, or fetch them with `maskscore weights pull`",
+            "set `MASKSCORE_PRETRAINED` to the tag of the weights, or fetch them with "
+            "`maskscore weights pull NAME:TAG DIR`",
         ),
     )
     SERVICE_UNAVAILABLE = (

@@ -70,7 +70,11 @@ def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
     try:
         report = check_weights(settings.weights, architecture=settings.model, pretrained=settings.pretrained)
     except WeightsError as error:
-        yield failed_by("weights", Cause.SETTINGS, error, f"maskscore weights pull {settings.weights}")
+        advice = (
+            "Correct MASKSCORE_MODEL, MASKSCORE_PRETRAINED or the folder's files; "
+            f"`maskscore weights pull NAME:TAG {settings.weights}` fetches all of them again."
+        )
+        yield failed_by("weights", Cause.SETTINGS, error, advice)
         return
     size = f"{report.size / 2**20:,.1f} MiB"
     found = f"{report.file}: {report.architecture}, {size}, {report.digest[:19]}…"

@@ -43,7 +43,8 @@ def weights_file(folder: Path) -> Path:
             return folder / name
     what, other = ("holds neither", "nor") if folder.is_dir() else ("is not a folder; it should hold", "or")
     raise WeightsError(
-        f"{folder} {what} {SAFETENSORS} {other} {PICKLED}. Fetch the weights with `maskscore weights pull {folder}`."
+        f"{folder} {what} {SAFETENSORS} {other} {PICKLED}. `maskscore weights pull {folder}` fetches ViT-B-32's, "
+        f"`maskscore weights pull NAME:TAG {folder}` others."
     )
 
 

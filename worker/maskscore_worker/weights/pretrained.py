@@ -156,7 +156,8 @@ def preprocessing_of(architecture: str, tag: str | None) -> Preprocessing:
         )
         raise PretrainedUnset(
             f"The preprocessing of {architecture} depends on the weights ({choices}). Set MASKSCORE_PRETRAINED to the "
-            "tag of yours, or put their open_clip_config.json into the folder; `maskscore weights pull` fetches both."
+            "tag of yours, or put their open_clip_config.json into the folder; "
+            f"`maskscore weights pull {architecture}:TAG DIR` fetches both."
         )
     return next(iter(different), Preprocessing())
 
