@@ -29,12 +29,15 @@ CARD = "the model card on the hub"
 # By repository on the hub, the first that fits; what open_clip, the model's card or its makers' repository states.
 # Where no statement was found there is none here, and it is shown as unknown: a family's other cards prove nothing.
 LICENCES = {
-    "timm/*metaclip*": ("cc-by-nc-4.0", PUBLISHED),
+    "timm/vit_base_patch16_clip_224.metaclip_*": ("cc-by-nc-4.0", CARD),
+    "timm/vit_huge_patch14_clip_224.metaclip_2pt5b/": ("cc-by-nc-4.0", CARD),
+    "timm/*.metaclip_altogether/": ("cc-by-nc", "https://github.com/facebookresearch/MetaCLIP"),
+    "timm/*.metaclip_*": ("cc-by-nc", PUBLISHED),
     "timm/eva*": ("mit", PUBLISHED),
     "timm/ViT-*SigLIP2*": ("apache-2.0", CARD),
     "timm/ViT-*SigLIP*": ("apache-2.0", PUBLISHED),
     "timm/PE-Core-*": ("apache-2.0", "https://github.com/facebookresearch/perception_models"),
-    "timm/MobileCLIP2-*": ("apple-amlr", "https://huggingface.co/apple/MobileCLIP2-S3"),
+    "timm/MobileCLIP2-*": ("apple-amlr", "https://github.com/apple/ml-mobileclip"),
     "apple/MobileCLIP-*": ("apple-amlr", CARD),
     "apple/DFN*": ("apple-amlr", CARD),
     "visheratin/*": ("cc-by-nc", PUBLISHED),
@@ -68,6 +71,11 @@ def tags() -> list[dict[str, Any]]:
         if not architecture.endswith(QUICK_GELU)
         for tag, about in of_architecture.items()
     ]
+
+
+def licence(hub: str) -> tuple[str | None, str | None]:
+    """Return the licence of a repository's weights and who states it, from :data:`LICENCES`."""
+    return next((known for pattern, known in LICENCES.items() if fnmatch.fnmatch(hub, pattern)), (None, None))
 
 
 def counted(architecture: str) -> tuple[int, float]:
@@ -110,8 +118,7 @@ def main(docs: Path) -> None:
         names = [row["architecture"] + QUICK_GELU] if row["quick_gelu"] else []
         found = [results[name, row["tag"]] for name in (*names, row["architecture"]) if (name, row["tag"]) in results]
         row["imagenet"] = float(found[0]["ImageNet 1k"]) if found else None
-        licences = [known for pattern, known in LICENCES.items() if fnmatch.fnmatch(row["hub"], pattern)]
-        row["licence"], row["licence_from"] = licences[0] if licences else (None, None)
+        row["licence"], row["licence_from"] = licence(row["hub"])
     architectures = {}
     for name in dict.fromkeys(row["architecture"] for row in rows):
         architectures[name] = about_architecture(name, profile)

@@ -12,7 +12,7 @@ from command_line import run_command
 from maskscore.errors import PretrainedUnset, WeightsError
 from maskscore_worker.weights import Preprocessing, find_pretrained, preprocessing_of, pretrained_models, tags_of
 from maskscore_worker.weights.pretrained import open_clip_config
-from pretrained_table import counted, tags
+from pretrained_table import counted, licence, tags
 
 
 def listed(*arguments: str) -> list[dict[str, object]]:
@@ -37,6 +37,8 @@ def test_the_table_is_the_installed_open_clips() -> None:
         for row in pretrained_models()
     ]
     assert rows == tags()
+    for row in pretrained_models():
+        assert (row.licence, row.licence_from) == licence(row.hub), row.name
     for architecture, of_architecture in _PRETRAINED.items():
         assert [row.tag for row in tags_of(architecture)] == list(of_architecture)
 
