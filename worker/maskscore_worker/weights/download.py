@@ -98,11 +98,13 @@ def _pull_row(folder: Path, row: Pretrained, config: Mapping[str, Any], revision
     owner, name, *file = row.hub.split("/")
     pulling = _Pull(folder, f"{owner}/{name}", revision)
     weights = pulling.weights(file[0] if file and file[0] else PICKLED)
+    pulling.tokenizer(config)
+    digest = pulling.fetch(weights)
+    # Last: beside other weights of the same architecture it would be believed, with another mean or activation.
     part = folder / f".{CONFIG_FILE}.part"
     part.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     part.replace(folder / CONFIG_FILE)
-    pulling.tokenizer(config)
-    return pulling.fetch(weights)
+    return digest
 
 
 @dataclass(frozen=True, slots=True)
