@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
+import torch
 from open_clip.tokenizer import HFTokenizer
+from PIL import Image
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from command_line import run_command
 from maskscore.errors import PretrainedUnset, WeightsError
+from maskscore_worker.model.clip import load_model
 from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.tokens import count_tokens, load_tokenizer, token_counter
 from maskscore_worker.model.weights_check import check_weights
@@ -40,7 +45,7 @@ def tokenizer_folder(tmp_path: Path) -> Path:
 def test_an_architecture_with_one_preprocessing_gets_it_and_another_is_refused(tmp_path: Path) -> None:
     found = read_configuration(tmp_path, architecture="MobileCLIP2-S0")
     assert (found.preprocessing["mean"], found.preprocessing["interpolation"]) == ((0.0,) * 3, "bilinear")
-    with pytest.raises(PretrainedUnset, match="MASKSCORE_PRETRAINED"):
+    with pytest.raises(PretrainedUnset, match=r"MASKSCORE_PRETRAINED.*`maskscore weights pull ViT-L-14:TAG DIR`"):
         read_configuration(tmp_path, architecture="ViT-L-14")
     chosen = read_configuration(tmp_path, architecture="ViT-L-14", pretrained="dfn2b")
     assert (chosen.name, chosen.preprocessing["resize_mode"]) == ("ViT-L-14-quickgelu", "shortest")
@@ -62,6 +67,30 @@ def test_a_folders_own_tokenizer_is_read_and_counted_as_open_clip_does(tokenizer
     counter = token_counter(SIGLIP2, tokenizer_folder)
     assert (counter.context_length, counter.why_estimated) == (64, None)
     assert [counter.count(" ".join(["cat"] * words)) for words in (63, 64)] == [64, 65]
+
+
+def test_a_siglip_folder_gives_open_clips_features_and_its_bias(tokenizer_folder: Path) -> None:
+    """All of SigLIP's parts, small: timm's tower with attention pooling, no causal mask, a tokenizer of its own."""
+    config = open_clip.get_model_config("ViT-B-16-SigLIP")
+    config["embed_dim"] = 96
+    config["vision_cfg"] |= {"timm_model_name": "test_vit3", "image_size": 160}
+    config["text_cfg"] |= {"vocab_size": 6, "width": 32, "heads": 2, "layers": 2}
+    preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bicubic"}
+    document = {"model_cfg": config, "preprocess_cfg": preprocessing}
+    (tokenizer_folder / "open_clip_config.json").write_text(json.dumps(document))
+    theirs, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tokenizer_folder}", load_weights=False)
+    theirs.eval()
+    save_file(theirs.state_dict(), tokenizer_folder / "open_clip_model.safetensors")
+    model = load_model(tokenizer_folder, architecture="", device=torch.device("cpu"))
+    assert (model.logit_bias, model.context_length, model.preprocessing.foreign) == (-10, 64, None)
+    picture, texts = Image.effect_noise((90, 70), 90).convert("RGB"), ["a cat", "A dog."]
+    tokens = open_clip.get_tokenizer(f"local-dir:{tokenizer_folder}")(texts)
+    with torch.inference_mode():
+        images = theirs.encode_image(torch.stack([transform(picture)]), normalize=True)
+        prompts = theirs.encode_text(tokens, normalize=True)
+    crop = np.asarray(model.preprocessing.known.square(picture))
+    np.testing.assert_allclose(model.encode_images(crop[None]), images, atol=1e-5)
+    np.testing.assert_allclose(model.encode_texts(texts), prompts, atol=1e-5)
 
 
 def test_all_that_a_folder_lacks_is_said_at_once(tmp_path: Path) -> None:
