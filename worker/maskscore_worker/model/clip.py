@@ -208,12 +208,14 @@ def load_model(
         logging.getLogger().removeFilter(_without_open_clip)
     tensors = read_checkpoint(path)
     load_checkpoint(model, tensors, path, name)
+    stored_as = dtypes_of(tensors)
+    del tensors  # before packing takes memory, too
     return ClipModel(
         model,
         tokenizer,
         architecture=name,
         weights_digest=digest_of(path),
-        stored_as=dtypes_of(tensors),
+        stored_as=stored_as,
         device=device,
         precision=precision,
     )
