@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from maskscore.errors import JobError
-from maskscore.storage import Objects
+from maskscore.storage import ObjectRole, Objects
 from maskscore.storage.uris import path_of
 
 
@@ -53,6 +54,16 @@ def test_everything_else_is_refused(root: Path, name: str, code: str) -> None:
     with pytest.raises(JobError) as caught:
         read(root, f"file://{root}/{name}")
     assert caught.value.code == code
+
+
+def test_whether_a_file_exists_is_said_of_every_role(root: Path) -> None:
+    objects = Objects(buckets=(), result_buckets=(), file_roots=[root])
+    for role in get_args(ObjectRole):
+        assert objects.exists((root / "a photo#1.bin").as_uri(), what=role)
+        assert not objects.exists((root / "nothing").as_uri(), what=role)
+        with pytest.raises(JobError) as caught:
+            objects.exists((root / "link").as_uri(), what=role)
+        assert caught.value.code == "uri_not_allowed"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from boto3.exceptions import S3UploadFailedError
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.storage.failures import ATTEMPTS, CUT_OFF, ObjectRole, changed, check_size, error_code, s3_errors
+from maskscore.storage.failures import ATTEMPTS, CODES, CUT_OFF, ObjectRole, changed, check_size, error_code, s3_errors
 from maskscore.storage.files import file_etag, open_file
 from maskscore.storage.s3_clients import S3_ERRORS, S3Refusal, s3_client
 from maskscore.storage.uris import bucket_and_key
@@ -115,7 +115,7 @@ class Objects:
         try:
             self.etag(uri, what=what)
         except JobError as error:
-            if error.code == f"{what}_not_found":
+            if error.code == CODES[what].not_found:
                 return False
             raise
         return True
