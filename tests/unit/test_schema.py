@@ -154,6 +154,13 @@ results = st.builds(
 def test_a_job_survives_json(job: Job) -> None:
     assert parse_job(job.model_dump_json()) == job
     assert parse_job(unpack(pack(job))) == job
+    assert parse_job(unpack(pack(job, preset=True))) == job
+
+
+def test_what_zlib_begins_with_never_changes() -> None:
+    """Documents that wait in Redis name it by its checksum (RFC 1950, DICTID), and no other unpacks them."""
+    job = Job.model_validate({"job_id": "a", "image": "s3://images/a.jpg", "masks": "s3://masks/a.json"})
+    assert pack(job, preset=True)[2:6].hex() == "08a61df7"
 
 
 @given(results)
