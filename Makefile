@@ -35,7 +35,7 @@ demo: $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-demo)
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder $(ARGS)
 
-# The short form of these is a part of `make test`.
+# The short profile of these is a part of `make test`.
 chaos: $(VENV)/.installed-dev
 	MASKSCORE_CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)
 

@@ -1,4 +1,4 @@
-"""One stage for all chaos tests, and the table of what they found."""
+"""One deployment for all chaos tests, and the table of what they found."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from chaos.form import FORM
+from chaos.deployment import Deployment, open_deployment
+from chaos.profile import PROFILE
 from chaos.scenario import Record, Row
-from chaos.stage import Stage, open_stage
 from required_parts import require_servers
 
 _ROWS = pytest.StashKey[list[Row]]()
 
 
 @pytest.fixture(scope="session")
-def whole_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def whole_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     require_servers()
-    with open_stage(tmp_path_factory.mktemp("chaos")) as stage:
-        yield stage
+    with open_deployment(tmp_path_factory.mktemp("chaos")) as deployment:
+        yield deployment
 
 
 @pytest.fixture
-def stage(whole_stage: Stage) -> Iterator[Stage]:
-    """The stage, whole again after each test."""
-    whole_stage.heal()
-    yield whole_stage
-    whole_stage.redis_proxy.pass_on()
-    whole_stage.s3_proxy.pass_on()
+def deployment(whole_deployment: Deployment) -> Iterator[Deployment]:
+    """The deployment, whole again after each test."""
+    whole_deployment.heal()
+    yield whole_deployment
+    whole_deployment.redis_proxy.pass_on()
+    whole_deployment.s3_proxy.pass_on()
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=0,
-        title=f"Faults ({FORM.name} form, leases of {FORM.lease_s:g} s)",
+        title=f"Faults ({PROFILE.name} profile, leases of {PROFILE.lease_s:g} s)",
         title_justify="left",
         caption="recovery: from a worker's death until others have taken its jobs;\n"
         "from the end of an outage until each worker has done a job again",

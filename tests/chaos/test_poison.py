@@ -13,10 +13,10 @@ import time
 import boto3
 import pytest
 
-from chaos.form import FORM
+from chaos.deployment import WORKERS, Deployment
 from chaos.jobs import BUCKET
+from chaos.profile import PROFILE
 from chaos.scenario import Record, Row
-from chaos.stage import WORKERS, Stage
 
 _JOBS = 200
 _POISONED = 70
@@ -25,49 +25,49 @@ _ATTEMPTS = 3
 
 
 @pytest.mark.timeout(1800)
-def test_poison(stage: Stage, record: Record) -> None:
+def test_poison(deployment: Deployment, record: Record) -> None:
     healthy = boto3.client("s3").get_object(Bucket=BUCKET, Key="scene-0.png")["Body"].read()
     boto3.client("s3").put_object(Bucket=BUCKET, Key=_KEY, Body=healthy)
-    image = stage.documents[0].image.model_copy(update={"uri": f"s3://{BUCKET}/{_KEY}"})
-    poison = stage.documents[0].model_copy(update={"image": image})
+    image = deployment.documents[0].image.model_copy(update={"uri": f"s3://{BUCKET}/{_KEY}"})
+    poison = deployment.documents[0].model_copy(update={"image": image})
     killed: list[tuple[float, int]] = []
 
     def kill_who_asks(path: str, port: int) -> bool:
         if _KEY not in path:
             return True
-        worker = stage.fleet.owner_of(port)
+        worker = deployment.fleet.owner_of(port)
         if worker is not None:
             worker.signal(signal.SIGKILL)
             killed.append((time.monotonic(), worker.pid))
         return False
 
-    with stage.load("poison", special={_POISONED: poison}) as load:
-        stage.s3_proxy.watch = kill_who_asks
+    with deployment.load("poison", special={_POISONED: poison}) as load:
+        deployment.s3_proxy.watch = kill_who_asks
         load.start(_JOBS)
         load.wait_accepted(_JOBS)
         moved = time.monotonic()
         seen = -1
-        while (now := load.ended() + len(killed)) < _JOBS + _ATTEMPTS and time.monotonic() - moved < FORM.patience_s:
+        while (now := load.ended() + len(killed)) < _JOBS + _ATTEMPTS and time.monotonic() - moved < PROFILE.patience_s:
             if now != seen:
                 seen, moved = now, time.monotonic()
-            for worker in list(stage.fleet.workers):
+            for worker in list(deployment.fleet.workers):
                 if not worker.alive():
-                    stage.fleet.replace(worker)
+                    deployment.fleet.replace(worker)
             time.sleep(0.05)
         ended = time.monotonic()
-        outcome = load.finish(FORM.patience_s)
-        stage.say(f"the poisoned image killed {len(killed)} workers: {', '.join(str(pid) for _, pid in killed)}")
+        outcome = load.finish(PROFILE.patience_s)
+        deployment.say(f"the poisoned image killed {len(killed)} workers: {', '.join(str(pid) for _, pid in killed)}")
         after = [ended - killed[-1][0]] if killed else []
         record(Row(f"1 poison job among {_JOBS}", outcome, after))
         outcome.check(failed={"poisoned": 1})
         assert len(killed) == _ATTEMPTS
         poisoned = load.job_id(_POISONED)
-        assert [letter.status.job_id for letter in stage.client.dead_letters()] == [poisoned]
+        assert [letter.status.job_id for letter in deployment.client.dead_letters()] == [poisoned]
         # The cause is gone: requeued, the very same job succeeds.
-        stage.s3_proxy.pass_on()
-        stage.fleet.bring_to(WORKERS)
-        stage.client.requeue(poisoned)
-        result = stage.client.wait(poisoned, timeout=120)
-        assert not stage.corpus.wrong(0, result)
-        assert list(stage.client.dead_letters()) == []
-    stage.say("requeued, it succeeded")
+        deployment.s3_proxy.pass_on()
+        deployment.fleet.bring_to(WORKERS)
+        deployment.client.requeue(poisoned)
+        result = deployment.client.wait(poisoned, timeout=120)
+        assert not deployment.corpus.wrong(0, result)
+        assert list(deployment.client.dead_letters()) == []
+    deployment.say("requeued, it succeeded")

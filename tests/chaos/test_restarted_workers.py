@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from chaos.form import FORM
+from chaos.deployment import WORKERS, Deployment
 from chaos.jobs import slow_job
+from chaos.profile import PROFILE
 from chaos.scenario import Record, Redelivery, Row
-from chaos.stage import WORKERS, Stage
 from maskscore import JobState
 
 # The default grace period and some seconds to load off what was imported.
@@ -18,26 +18,26 @@ _GONE_S = 60.0
 
 
 @pytest.mark.timeout(900)
-def test_rolling_restart(stage: Stage, record: Record) -> None:
+def test_rolling_restart(deployment: Deployment, record: Record) -> None:
     handed_back: list[Redelivery] = []
-    # At most as many jobs as leave the machine room for loading; the short form has all replacements load at once.
-    with stage.load("rolling", per_s=40) as load:
+    # At most as many jobs as leave the machine room for loading; the short profile has all replacements load at once.
+    with deployment.load("rolling", per_s=40) as load:
         load.start()
-        load.wait_ended(30, FORM.patience_s)
-        old_ones = list(stage.fleet.workers)
-        if FORM.name == "short":
-            stage.fleet.bring_to(2 * WORKERS)
+        load.wait_ended(30, PROFILE.patience_s)
+        old_ones = list(deployment.fleet.workers)
+        if PROFILE.name == "short":
+            deployment.fleet.bring_to(2 * WORKERS)
         for old in old_ones:
-            if FORM.name == "long":
-                stage.fleet.add().wait()
+            if PROFILE.name == "long":
+                deployment.fleet.add().wait()
             old.signal(signal.SIGTERM)
-            handed_back.append(stage.redelivery(old.name))
+            handed_back.append(deployment.redelivery(old.name))
             gone = old.wait_gone(_GONE_S)
-            stage.say(f"worker {old.pid}: SIGTERM with {len(handed_back[-1].jobs)} jobs in hand, ended: {gone}")
+            deployment.say(f"worker {old.pid}: SIGTERM with {len(handed_back[-1].jobs)} jobs in hand, ended: {gone}")
             assert gone, f"the worker did not end after SIGTERM:\n{old.log_tail()}"
-            stage.fleet.drop(old)
-        load.wait_ended(load.ended() + 30, FORM.patience_s)
-        outcome = load.finish(FORM.patience_s)
+            deployment.fleet.drop(old)
+        load.wait_ended(load.ended() + 30, PROFILE.patience_s)
+        outcome = load.finish(PROFILE.patience_s)
     record(Row("SIGTERM, rolling restart", outcome))
     outcome.check()
     # Nothing is repeated: what was running was finished, or handed back without costing an attempt.
@@ -45,29 +45,29 @@ def test_rolling_restart(stage: Stage, record: Record) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_second_sigterm_gives_back_what_runs(stage: Stage, record: Record) -> None:
+def test_second_sigterm_gives_back_what_runs(deployment: Deployment, record: Record) -> None:
     """A job that would outlast the grace period is with another worker long before its lease ends."""
-    slow = slow_job(stage.s3_proxy, 15.0)
-    with stage.load("hurry", special={0: slow}) as load:
+    slow = slow_job(deployment.s3_proxy, 15.0)
+    with deployment.load("hurry", special={0: slow}) as load:
         load.start(1)
         load.wait_accepted(1)
-        while (held := stage.observer.status(load.job_id(0))).state is not JobState.RUNNING:
+        while (held := deployment.observer.status(load.job_id(0))).state is not JobState.RUNNING:
             time.sleep(0.02)
-        holder = next(worker for worker in stage.fleet.workers if worker.name == held.worker)
+        holder = next(worker for worker in deployment.fleet.workers if worker.name == held.worker)
         holder.signal(signal.SIGTERM)
         # A worker that drains may still swallow messages for a second; they are sent again somewhat later.
         time.sleep(3.0)
         assert holder.alive(), "the worker did not wait for the job that it had begun"
-        given_back = stage.redelivery(holder.name)
+        given_back = deployment.redelivery(holder.name)
         holder.signal(signal.SIGTERM)
-        longest = given_back.wait(FORM.patience_s)
+        longest = given_back.wait(PROFILE.patience_s)
         gone = holder.wait_gone(_GONE_S)
-        stage.say(f"SIGTERM twice to the worker of a long job: it went on elsewhere after {longest:.1f} s")
-        stage.s3_proxy.pass_on()
-        outcome = load.finish(FORM.patience_s)
+        deployment.say(f"SIGTERM twice to the worker of a long job: it went on elsewhere after {longest:.1f} s")
+        deployment.s3_proxy.pass_on()
+        outcome = load.finish(PROFILE.patience_s)
     record(Row("SIGTERM twice during a long job", outcome, list(given_back.seconds.values())))
     assert gone
     outcome.check()
     # Not by its lease, and at no cost.
-    assert longest < FORM.lease_s
+    assert longest < PROFILE.lease_s
     assert set(outcome.attempts) == {1}

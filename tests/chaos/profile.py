@@ -1,4 +1,4 @@
-"""The two forms of the chaos tests: short for ``make test``, long with the default settings for ``make chaos``."""
+"""The two profiles of the chaos tests: short for ``make test``, long with the default settings for ``make chaos``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["FORM", "Form"]
+__all__ = ["PROFILE", "Profile"]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """Numbers of one form; ``settings`` are the workers' variables, beside the defaults."""
+class Profile:
+    """Numbers of one profile; ``settings`` are the workers' variables, beside the defaults."""
 
     name: str
     kills: int
@@ -26,7 +26,7 @@ class Form:
     settings: dict[str, str] = field(default_factory=dict)
 
 
-SHORT: Final = Form(
+SHORT: Final = Profile(
     name="short",
     kills=3,
     jobs=400,
@@ -44,7 +44,7 @@ SHORT: Final = Form(
     },
 )
 
-LONG: Final = Form(
+LONG: Final = Profile(
     name="long",
     kills=20,
     jobs=6000,
@@ -56,4 +56,4 @@ LONG: Final = Form(
     patience_s=150.0,
 )
 
-FORM: Final = LONG if os.environ.get("MASKSCORE_CHAOS") == "long" else SHORT
+PROFILE: Final = LONG if os.environ.get("MASKSCORE_CHAOS") == "long" else SHORT

@@ -1,4 +1,4 @@
-"""What all chaos tests play on: Redis and S3 behind proxies, three workers, a client, the undisturbed results."""
+"""The deployment of all chaos tests: Redis and S3 behind proxies, three workers, a client, the undisturbed results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import redis
 
 from chaos.fleet import Fleet
-from chaos.form import FORM
 from chaos.jobs import BUCKET, Corpus, make_corpus, make_documents
+from chaos.profile import PROFILE
 from chaos.proxy import TcpProxy
 from chaos.s3_faults import S3FaultProxy
 from chaos.scenario import Load, Redelivery, Resumption
@@ -25,14 +25,14 @@ from maskscore.devstack import LocalRedis, LocalServices, RedisServer
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from process_environment import patched_environment
 
-__all__ = ["WORKERS", "Stage", "open_stage", "own_worker"]
+__all__ = ["WORKERS", "Deployment", "open_deployment", "own_worker"]
 
 WORKERS: Final = 3
 _DISTINCT = 24
 
 
-class Stage:
-    """See :func:`open_stage`. ``server`` and ``observer`` reach Redis past its proxy; ``client`` and workers do not."""
+class Deployment:
+    """See :func:`open_deployment`. ``server`` and ``observer`` reach Redis directly, ``client`` and workers do not."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self._directory = directory
@@ -58,7 +58,7 @@ class Stage:
             "MASKSCORE_CONCURRENCY": "4",
             "MASKSCORE_TORCH_THREADS": "1",
             "OMP_NUM_THREADS": "1",
-            **FORM.settings,
+            **PROFILE.settings,
         }
         self.client = stack.enter_context(self.new_client())
         self.observer = stack.enter_context(self.new_client(url=self._redis.url))
@@ -83,19 +83,19 @@ class Stage:
         return self._redis.pid
 
     def new_client(self, namespace: str | None = None, *, url: str | None = None) -> Client:
-        """A client of the stage's namespace or another one, through the proxy or to another URL."""
+        """A client of the deployment's namespace or another one, through the proxy or to another URL."""
         return Client(
             ClientSettings(
                 redis_url=url or self.redis_url,
                 namespace=namespace or self.environment["MASKSCORE_NAMESPACE"],
-                redis_timeout_s=FORM.redis_timeout_s,
+                redis_timeout_s=PROFILE.redis_timeout_s,
             )
         )
 
     def load(
         self, name: str, *, ahead: int = 150, per_s: float = math.inf, special: Mapping[int, Job] | None = None
     ) -> Load:
-        """A load of the stage's corpus, in a batch of its own; see :class:`~chaos.scenario.Load`."""
+        """A load of the deployment's corpus, in a batch of its own; see :class:`~chaos.scenario.Load`."""
         return Load(
             self.client,
             self.observer,
@@ -141,10 +141,10 @@ class Stage:
 
 
 @contextmanager
-def open_stage(directory: Path) -> Iterator[Stage]:
+def open_deployment(directory: Path) -> Iterator[Deployment]:
     """Start everything; at the end of the block nothing of it is left."""
     with ExitStack() as stack:
-        yield Stage(directory, stack)
+        yield Deployment(directory, stack)
 
 
 def _is_zombie(pid: int) -> bool:
@@ -153,10 +153,10 @@ def _is_zombie(pid: int) -> bool:
 
 
 @contextmanager
-def own_worker(stage: Stage, folder: Path, **settings: str) -> Iterator[tuple[Fleet, Client]]:
+def own_worker(deployment: Deployment, folder: Path, **settings: str) -> Iterator[tuple[Fleet, Client]]:
     """One worker with a namespace and settings of its own, and a client of it."""
-    namespace = f"{stage.environment['MASKSCORE_NAMESPACE']}-{folder.name[:20]}"
-    environment = {**stage.environment, "MASKSCORE_NAMESPACE": namespace, **settings}
-    with Fleet(environment, folder / "fleet") as fleet, stage.new_client(namespace) as client:
+    namespace = f"{deployment.environment['MASKSCORE_NAMESPACE']}-{folder.name[:20]}"
+    environment = {**deployment.environment, "MASKSCORE_NAMESPACE": namespace, **settings}
+    with Fleet(environment, folder / "fleet") as fleet, deployment.new_client(namespace) as client:
         fleet.bring_to(1)
         yield fleet, client
