@@ -11,7 +11,7 @@ import click
 from maskscore.client import Batch, Client
 from maskscore.errors import BatchNotFound, JobNotFound
 
-__all__ = ["batches_and_jobs", "find_batch", "job_ids_of"]
+__all__ = ["batches_and_jobs", "find_batch", "job_ids_of", "read_job_ids"]
 
 _PAGE = 1000
 

@@ -22,10 +22,10 @@ from maskscore.cli.worker_warnings import warn_of_demo_model
 from maskscore.client import Client
 from maskscore.schema import JobState
 from maskscore.storage import check_output, file_name_of
+from maskscore.text import counted
 
 if TYPE_CHECKING:
     from maskscore.report import Cell, ComparedMask, Comparison
-from maskscore.text import counted
 
 __all__ = ["compare_command"]
 

@@ -18,9 +18,9 @@ RUN_NOTE = "run"
 
 @dataclass(frozen=True, slots=True)
 class RunNote:
-    """What a batch was begun with: kept with it, so that a run that goes on knows what is asked otherwise now.
+    """The dataset and options of a batch's first run (``fingerprint``), from which a resumed run may differ.
 
-    ``corrected``: a run has gone on with other options than the first one, which ``fingerprint`` has.
+    ``corrected``: the batch was resumed with other options than these.
     """
 
     fingerprint: str
@@ -28,41 +28,41 @@ class RunNote:
 
     @classmethod
     def kept(cls, text: str | None, fingerprint: str) -> RunNote:
-        """Read a note; ``fingerprint`` stands in for one that is not there."""
+        """Read a stored note; where it has no fingerprint, ``fingerprint`` is taken."""
         fields = json.loads(text) if text else {}
         return cls(fields.get("made_of", fingerprint), fields.get("corrected", False))
 
     def changes(self, fingerprint: str) -> list[str]:
-        """Return which options are others now, each as ``name: before → now``."""
+        """Return the options that differ from the first run's, each as ``name: before → now``."""
         before, now = _options(self.fingerprint), _options(fingerprint)
         names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
         return [f"{name}: {_word(before.get(name))} → {_word(now.get(name))}" for name in names]
 
     def check(self, fingerprint: str, batch_id: str) -> None:
-        """Raise :class:`~maskscore.errors.InvalidDocumentError` where it is other work.
+        """Raise :class:`~maskscore.errors.InvalidDocumentError` where the batch cannot be resumed so.
 
-        That is of other images, or with jobs' ids that are made of their content, where the content has changed.
+        A batch keeps its images; where its job ids derive from the content, it keeps all its options.
         """
         before, now = _options(self.fingerprint), _options(fingerprint)
         other_images = before.get("images") != now.get("images")
         if before == now or not (other_images or before.get("content_id") or now.get("content_id")):
             return
-        why = "is of other images" if other_images else "makes the jobs' ids of their content (--content-id)"
+        why = "is of other images" if other_images else "derives job ids from their content (--content-id)"
         raise InvalidDocumentError(
             f"The batch {batch_id} was begun with other options, and {why}: {'; '.join(self.changes(fingerprint))}. "
             "Give the same ones, or another --batch-id."
         )
 
     def text(self) -> str:
-        """Return the text that is kept."""
+        """Return the text to store."""
         return json.dumps({"made_of": self.fingerprint, **({"corrected": True} if self.corrected else {})})
 
 
 def check_batch(client: Client, batch_id: str, fingerprint: str, *, resume: bool) -> RunNote | None:
-    """Return the note of the batch, if it is there already and may be gone on with: with which options it was begun.
+    """Return the note of an existing batch that may be resumed; ``None`` for a new batch.
 
-    Raises :class:`~maskscore.errors.InvalidDocumentError` where it is there and ``resume`` is not asked for, or is of
-    other images than ``fingerprint``.
+    Raises :class:`~maskscore.errors.InvalidDocumentError` where the batch exists and ``resume`` is false, and as
+    :meth:`RunNote.check` does.
     """
     batch = client.batch(batch_id)
     try:

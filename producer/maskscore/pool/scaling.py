@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskscore.errors import SettingsError
+from maskscore.text import counted
 
 __all__ = ["BacklogSample", "PoolLimits", "pool_limits", "workers_for", "workers_wanted"]
 
@@ -22,7 +23,7 @@ class PoolLimits:
 
 
 def pool_limits(least: int, most: int | None, jobs_per_worker: int, cool_down_s: float, *, slots: int) -> PoolLimits:
-    """Return the limits of a pool with so many slots; ``most`` is their number where it is ``None``.
+    """Return the limits of a pool with this number of slots, which is also the default of ``most``.
 
     Raises :class:`~maskscore.errors.SettingsError` where they do not fit.
     """
@@ -31,7 +32,7 @@ def pool_limits(least: int, most: int | None, jobs_per_worker: int, cool_down_s:
         raise SettingsError("--devices: no device is named. Give cuda:0,cuda:1 or the like, or auto.")
     if not least <= most <= slots:
         raise SettingsError(
-            f"--min {least} and --max {most} do not fit {slots} devices: 0 <= min <= max <= devices. "
+            f"--min {least} and --max {most} do not fit {counted(slots, 'device')}: 0 <= min <= max <= devices. "
             "A device that is named twice holds two workers."
         )
     return PoolLimits(least, most, jobs_per_worker, cool_down_s)
