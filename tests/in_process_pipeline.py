@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from maskscore import Job, JobResult
 from maskscore.ledger import Claim
@@ -14,9 +14,20 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.pipeline import load_pipeline
 from maskscore_worker.telemetry import StageTimer
 
-__all__ = ["Score", "in_process_pipeline"]
+__all__ = ["PIPELINE_MODES", "TOLERANCE", "Score", "in_process_pipeline"]
 
 Score = Callable[[Job], JobResult]
+
+PIPELINE_MODES: Final[Mapping[str, Mapping[str, str]]] = {
+    "fast": {"crop_device": "cpu"},
+    "reference": {"crop_mode": "reference"},
+    "bf16": {"crop_device": "cpu", "precision": "bf16"},
+    "device": {"crop_device": "device"},
+}
+"""The settings of a pipeline by crop mode, in bf16, and with crops made on the device."""
+
+TOLERANCE: Final[Mapping[str, float]] = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
+"""By how much a probability of each mode may differ from the specification's plain code."""
 
 
 @contextmanager

@@ -41,7 +41,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 CODES = set(map(str, FailureCode)) - {"internal_error", "poisoned", "cancelled", "expired", "storage_unavailable"}
 SKIPS = set(map(str, SkipCode))
-# In so many rounds on end a worker may grow by so much: a leak of 15 kB per job grows by more in every five rounds.
+# Memory is stable once the worker grows by less than GROWTH_KB in CALM_ROUNDS rounds on end: with a leak of 15 kB per
+# job, it grows by more in any five rounds.
 CALM_ROUNDS, GROWTH_KB = 5, 8 * 1024
 MOST_ROUNDS = 40
 

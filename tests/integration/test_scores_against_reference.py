@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from in_process_pipeline import Score, in_process_pipeline
+from in_process_pipeline import PIPELINE_MODES, TOLERANCE, Score, in_process_pipeline
 from maskscore import Client, ClientSettings, Component, Job, Mask, ScoringOptions
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
@@ -30,7 +30,6 @@ from maskscore_worker.demo.scenes import draw_scene
 from reference import Reference, decode, multiplier
 
 TREATMENTS = ("original", "raw_crop", "soft_mask")
-TOLERANCE = {"service": 1e-3, "fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
 SEEDS = (880_001, 880_002)
 BoolMask = npt.NDArray[np.bool_]
 
@@ -49,15 +48,10 @@ def scored(
     if mode == "service":
         settings = ClientSettings(redis_url=services.redis.url, namespace=demo_worker["MASKSCORE_NAMESPACE"])
         with Client(settings) as client:
-            yield mode, lambda job: client.submit(job).wait(timeout=300)
+            # The defaults on a CPU.
+            yield "fast", lambda job: client.submit(job).wait(timeout=300)
         return
-    with in_process_pipeline(
-        buckets=("agreement",),
-        crop_mode="reference" if mode == "reference" else "fast",
-        crop_device="device" if mode == "device" else "cpu",
-        precision="bf16" if mode == "bf16" else "fp32",
-        max_batch=16,
-    ) as score:
+    with in_process_pipeline(buckets=("agreement",), max_batch=16, **PIPELINE_MODES[mode]) as score:
         yield mode, score
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from in_process_pipeline import Score, in_process_pipeline
-from maskscore import Client, ClientSettings, Component, Job, JobResult, Mask, PromptSet, ScoringOptions
+from in_process_pipeline import PIPELINE_MODES, TOLERANCE, Score, in_process_pipeline
+from maskscore import Client, ClientSettings, Job, JobResult, Mask, PromptSet, ScoringOptions
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
@@ -27,7 +28,6 @@ from reference import Reference, viewed
 
 DEMO = load_builtin("demo")
 SIZE = 64
-TOLERANCE = {"fast": 1e-3, "reference": 1e-5, "bf16": 3e-2, "device": 1e-3}
 VIEWS = [View(treatment=treatment, frame=frame) for treatment in get_args(Treatment) for frame in get_args(Frame)]
 NEW = [view for view in VIEWS if not view.specified]
 
@@ -63,23 +63,6 @@ def image(services: LocalServices, scene: Scene) -> str:
     return "s3://views/scene.png"
 
 
-@pytest.fixture(scope="module", params=["fast", "reference", "bf16", "device"])
-def pipeline(
-    request: pytest.FixtureRequest, services: LocalServices, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Score]]:
-    """In each crop mode, in bf16, and with crops of the device; each with a cache of its own."""
-    mode: str = request.param
-    with in_process_pipeline(
-        buckets=("views",),
-        crop_mode="reference" if mode == "reference" else "fast",
-        crop_device="device" if mode == "device" else "cpu",
-        precision="bf16" if mode == "bf16" else "fp32",
-        max_batch=4,
-        feature_cache=str(tmp_path_factory.mktemp("cache")),
-    ) as score:
-        yield mode, score
-
-
 def scored(score: Score, image: str, masks: dict[str, npt.NDArray[np.bool_]], options: ScoringOptions) -> JobResult:
     listed = [Mask(id=name, segmentation=encode_mask(mask)) for name, mask in masks.items()]
     result = score(Job.model_validate({"image": image, "masks": listed, "options": options}))
@@ -87,53 +70,73 @@ def scored(score: Score, image: str, masks: dict[str, npt.NDArray[np.bool_]], op
     return result
 
 
-def plain_feature(
-    reference: Reference, scene: Scene, mask: npt.NDArray[np.bool_], views: Sequence[View]
-) -> torch.Tensor:
-    features = []
-    for view in views:
+@dataclass(frozen=True)
+class Comparison:
+    """A pipeline with the masks that it scores, and the plain code that scores the same."""
+
+    score: Score
+    tolerance: float
+    reference: Reference
+    scene: Scene
+    image: str
+    masks: dict[str, npt.NDArray[np.bool_]]
+
+    def scored(self, options: ScoringOptions) -> JobResult:
+        return scored(self.score, self.image, self.masks, options)
+
+    def plain_features(self, views: Sequence[View]) -> Iterator[torch.Tensor]:
+        """Yield the mean feature of the views, of each mask."""
+        for mask in self.masks.values():
+            features = [self._plain_feature(mask, view) for view in views]
+            yield torch.nn.functional.normalize(torch.stack(features).mean(dim=0), dim=-1)
+
+    def _plain_feature(self, mask: npt.NDArray[np.bool_], view: View) -> torch.Tensor:
+        known = self.reference.features
         key = (hashlib.sha256(mask.tobytes()).digest(), view.text)
-        if key not in reference.features:
+        if key not in known:
             numbers = {"alpha": view.alpha, "blur": view.blur, "context": view.context}
-            picture = viewed(scene.image, mask, view.treatment, view.frame, SIZE, **numbers)
-            reference.features[key] = reference.feature(picture)
-        features.append(reference.features[key])
-    return torch.nn.functional.normalize(torch.stack(features).mean(dim=0), dim=-1)
+            picture = viewed(self.scene.image, mask, view.treatment, view.frame, SIZE, **numbers)
+            known[key] = self.reference.feature(picture)
+        return known[key]
+
+    def check(self, result: JobResult, views: Sequence[View], texts: torch.Tensor | None = None) -> None:
+        """Compare the probabilities of all demo prompts; ``texts`` are their features, where these are not plain."""
+        texts = self.reference.text_features(DEMO.texts) if texts is None else texts
+        scale = float(self.reference.model.logit_scale.detach().exp())
+        for component, feature in zip(result.components, self.plain_features(views), strict=True):
+            expected = (scale * feature @ texts.T).softmax(dim=-1)[0].numpy()
+            given = {entry.text: entry.score for entry in component.top_k or []}
+            assert len(given) == len(DEMO.texts)
+            assert given == pytest.approx(dict(zip(DEMO.texts, expected, strict=True)), abs=self.tolerance)
 
 
-def check(component: Component, feature: torch.Tensor, texts: torch.Tensor, scale: float, tolerance: float) -> None:
-    expected = (scale * feature @ texts.T).softmax(dim=-1)[0].numpy()
-    given = {entry.text: entry.score for entry in component.top_k or []}
-    assert len(given) == len(DEMO.texts)
-    assert given == pytest.approx(dict(zip(DEMO.texts, expected, strict=True)), abs=tolerance)
-
-
-def test_every_recipe_gives_the_plain_codes_scores(
-    pipeline: tuple[str, Score],
+@pytest.fixture(scope="module", params=list(PIPELINE_MODES))
+def comparison(
+    request: pytest.FixtureRequest,
+    services: LocalServices,
+    tmp_path_factory: pytest.TempPathFactory,
     reference: Reference,
     scene: Scene,
     image: str,
     masks: dict[str, npt.NDArray[np.bool_]],
-) -> None:
-    mode, score = pipeline
-    texts, scale = reference.text_features(DEMO.texts), float(reference.model.logit_scale.detach().exp())
+) -> Iterator[Comparison]:
+    """In each mode, with a cache of its own."""
+    mode: str = request.param
+    cache = str(tmp_path_factory.mktemp("cache"))
+    with in_process_pipeline(buckets=("views",), max_batch=4, feature_cache=cache, **PIPELINE_MODES[mode]) as score:
+        yield Comparison(score, TOLERANCE[mode], reference, scene, image, masks)
+
+
+def test_every_view_gives_the_plain_codes_scores(comparison: Comparison) -> None:
     for view in NEW:
         options = ScoringOptions(prompts="demo", treatment=view.treatment, frame=view.frame, top_k=len(DEMO.texts))
-        result = scored(score, image, masks, options)
+        result = comparison.scored(options)
         assert [(used.text, used.treatment_version, used.frame_version) for used in result.views] == [(view.text, 1, 1)]
-        for component, mask in zip(result.components, masks.values(), strict=True):
-            check(component, plain_feature(reference, scene, mask, [view]), texts, scale, TOLERANCE[mode])
+        comparison.check(result, [view])
 
 
-def test_averaged_views_and_the_cache(
-    pipeline: tuple[str, Score],
-    reference: Reference,
-    scene: Scene,
-    image: str,
-    masks: dict[str, npt.NDArray[np.bool_]],
-) -> None:
-    mode, score = pipeline
-    texts, scale = reference.text_features(DEMO.texts), float(reference.model.logit_scale.detach().exp())
+def test_averaged_views_and_the_cache(comparison: Comparison) -> None:
+    count = len(comparison.masks)
     views = (
         View(treatment="soft_mask", alpha=0.7),
         View(treatment="raw_crop", frame="context", context=0.6),
@@ -142,44 +145,31 @@ def test_averaged_views_and_the_cache(
     options = ScoringOptions(
         prompts="demo", treatment="soft_mask", alpha=0.7, average_with=views[1:], top_k=len(DEMO.texts)
     )
-    result = scored(score, image, masks, options)
-    assert (result.encoded, result.cached) == (3 * len(masks), 0)
+    result = comparison.scored(options)
+    assert (result.encoded, result.cached) == (3 * count, 0)
     assert [used.text for used in result.views] == ["soft_mask=0.7", "raw_crop/context=0.6", "blur=0.3/pad"]
-    for component, mask in zip(result.components, masks.values(), strict=True):
-        check(component, plain_feature(reference, scene, mask, views), texts, scale, TOLERANCE[mode])
-    again = scored(score, image, masks, options.model_copy(update={"method": "cosine"}))
-    assert (again.encoded, again.cached) == (0, len(masks))
+    comparison.check(result, views)
+    again = comparison.scored(options.model_copy(update={"method": "cosine"}))
+    assert (again.encoded, again.cached) == (0, count)
     assert again.views == result.views
-    for component, mask in zip(again.components, masks.values(), strict=True):
-        cosines = (plain_feature(reference, scene, mask, views) @ texts.T)[0].numpy()
-        assert component.s_pos == pytest.approx(cosines[: len(DEMO.positive)].max(), abs=TOLERANCE[mode])
+    texts = comparison.reference.text_features(DEMO.positive)
+    for component, feature in zip(again.components, comparison.plain_features(views), strict=True):
+        assert component.s_pos == pytest.approx((feature @ texts.T).max().item(), abs=comparison.tolerance)
     # One of the three is known by now, under whatever name it is asked for.
-    alone = scored(
-        score, image, masks, ScoringOptions(prompts="demo", treatment="raw_crop", frame="context", context=0.6)
-    )
-    assert (alone.encoded, alone.cached) == (0, len(masks))
+    alone = comparison.scored(ScoringOptions(prompts="demo", treatment="raw_crop", frame="context", context=0.6))
+    assert (alone.encoded, alone.cached) == (0, count)
     partly = ScoringOptions(prompts="demo", treatment="soft_mask", alpha=0.9, average_with=views[2:])
-    result = scored(score, image, masks, partly)
-    assert (result.encoded, result.cached) == (len(masks), 0)
+    result = comparison.scored(partly)
+    assert (result.encoded, result.cached) == (count, 0)
 
 
-def test_the_specified_recipes_are_as_they_were(
-    pipeline: tuple[str, Score], image: str, masks: dict[str, npt.NDArray[np.bool_]]
-) -> None:
-    _, score = pipeline
-    result = scored(score, image, masks, ScoringOptions(prompts="demo"))
+def test_the_specified_views_are_not_listed(comparison: Comparison) -> None:
+    result = comparison.scored(ScoringOptions(prompts="demo"))
     assert result.views == []
     assert '"views"' not in result.model_dump_json()
 
 
-def test_sentences_are_averaged_and_the_prompt_is_named(
-    pipeline: tuple[str, Score],
-    reference: Reference,
-    scene: Scene,
-    image: str,
-    masks: dict[str, npt.NDArray[np.bool_]],
-) -> None:
-    mode, score = pipeline
+def test_sentences_are_averaged_and_the_prompt_is_named(comparison: Comparison) -> None:
     prompts = PromptSet(
         name="sentences",
         positive=DEMO.positive,
@@ -187,15 +177,12 @@ def test_sentences_are_averaged_and_the_prompt_is_named(
         templates=("{}", "a photo of {}"),
         sentences={"sky": ("sky", "clouds", "blue")},
     )
-    result = scored(score, image, masks, ScoringOptions(prompts=prompts, top_k=len(DEMO.texts)))
+    result = comparison.scored(ScoringOptions(prompts=prompts, top_k=len(DEMO.texts)))
     assert result.prompts is not None
     assert (result.prompts.digest, result.prompts.positive) == (prompts.digest, len(DEMO.positive))
     sentences = [prompts.sentences_of(text) for text in prompts.texts]
-    means = torch.cat([reference.text_features(own).mean(dim=0, keepdim=True) for own in sentences])
-    texts = torch.nn.functional.normalize(means, dim=-1)
-    scale = float(reference.model.logit_scale.detach().exp())
-    for component, mask in zip(result.components, masks.values(), strict=True):
-        check(component, plain_feature(reference, scene, mask, [View()]), texts, scale, TOLERANCE[mode])
+    means = torch.cat([comparison.reference.text_features(own).mean(dim=0, keepdim=True) for own in sentences])
+    comparison.check(result, [View()], torch.nn.functional.normalize(means, dim=-1))
 
 
 def test_a_worker_scores_views_and_the_report_says_which(
