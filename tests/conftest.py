@@ -75,14 +75,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``-n``, a file's tests stay in one process, for their fixtures, and all chaos tests, for their stage."""
+    """With ``-n``, the tests of a file stay in one process, and so do all chaos tests: they share fixtures."""
     from xdist.scheduler import LoadFileScheduling
 
-    class ByFileAndStage(LoadFileScheduling):  # type: ignore[misc]
+    class ByFileAndDeployment(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> Any:
             return "chaos" if nodeid.startswith("tests/chaos/") else super()._split_scope(nodeid)
 
-    return ByFileAndStage(config, log)
+    return ByFileAndDeployment(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

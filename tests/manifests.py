@@ -1,4 +1,4 @@
-"""What the tests read of ``deploy/`` and ``docker/``, rendered as an operator would render it."""
+"""The manifests of ``deploy/``, rendered by ``kubectl kustomize``, and look-ups in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Manifest = dict[str, Any]
 
 
 def rendered(folder: Path) -> list[Manifest]:
-    """What ``kubectl kustomize`` makes of a folder. Raises :class:`subprocess.CalledProcessError` with its words."""
+    """What ``kubectl kustomize`` makes of a folder; fails with its error output."""
     kubectl = Path(sys.executable).with_name("kubectl")
     done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

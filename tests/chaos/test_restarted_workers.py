@@ -12,6 +12,7 @@ from chaos.jobs import slow_job
 from chaos.profile import PROFILE
 from chaos.scenario import Record, Redelivery, Row
 from maskscore import JobState
+from waiting import until
 
 # The default grace period and some seconds to load off what was imported.
 _GONE_S = 60.0
@@ -54,10 +55,14 @@ def test_second_sigterm_gives_back_what_runs(deployment: Deployment, record: Rec
         while (held := deployment.observer.status(load.job_id(0))).state is not JobState.RUNNING:
             time.sleep(0.02)
         holder = next(worker for worker in deployment.fleet.workers if worker.name == held.worker)
+
+        def draining() -> bool:
+            assert holder.alive(), "the worker did not wait for the job that it had begun"
+            reports = [worker.report for worker in deployment.observer.workers()]
+            return any(report.name == holder.name and report.state == "draining" for report in reports)
+
         holder.signal(signal.SIGTERM)
-        # A worker that drains may still swallow messages for a second; they are sent again somewhat later.
-        time.sleep(3.0)
-        assert holder.alive(), "the worker did not wait for the job that it had begun"
+        until(draining, "the worker drains")
         given_back = deployment.redelivery(holder.name)
         holder.signal(signal.SIGTERM)
         longest = given_back.wait(PROFILE.patience_s)
