@@ -83,6 +83,9 @@ def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[st
     unchecked = run_command("heads", "check", head, BATCH, "lost", environment=environment, folder=tmp_path)
     assert unchecked.stdout == checked.stdout
     assert (unchecked.returncode, "1 job without a result, not checked" in unchecked.stderr) == (1, True)
+    nowhere = run_command("fit", "lost", *asked[2:], "-o", "none.json", environment=environment, folder=tmp_path)
+    assert "jobs without a result: image_not_found 1" in nowhere.stderr
+    assert (nowhere.returncode, "is of a scored mask" in nowhere.stderr) == (2, True)
     objects = {
         (f"scene-{number}.png", mask.id)
         for number, scene in enumerate(SCENES)

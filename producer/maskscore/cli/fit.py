@@ -70,7 +70,7 @@ class _Kept:
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="HEAD.json", help="Where the head goes."
 )
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the charts here.")
-@click.option("--strict", is_flag=True, help="Fit nothing where a judgement cannot be used.")
+@click.option("--strict", is_flag=True, help="Fit nothing where a judgement cannot be used, or a job has no result.")
 @click.option("--force", is_flag=True, help="Write a head that is not better than chance or misses the precision.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def fit_command(
@@ -94,7 +94,7 @@ def fit_command(
     of an image.
 
     Exits with 1, and writes nothing, where the head is not better than chance or no threshold has the --precision
-    (unless --force), and where judgements cannot be used and --strict is given.
+    (unless --force), and with --strict where judgements cannot be used or jobs have no result.
     """
     check_installed("sklearn", "fit")
     if any(path.suffix.lower() == ".parquet" for path in judged_files):
@@ -114,15 +114,22 @@ def fit_command(
     options = FitOptions(name, wanted, by_class, drop_classes, precision)
     without_result: Counter[str] = Counter()
     with Client() as client:
-        masks = join(
-            judgements,
-            scored_results(client, job_ids_of(client, names), without_result),
-            views_of=lambda result: views_text_of(client, result),
-            by_class=by_class,
-            drop_classes=drop_classes,
-            features_only=wanted == "probe",
-        )
-        _print_problems(masks, without_result)
+        try:
+            masks = join(
+                judgements,
+                scored_results(client, job_ids_of(client, names), without_result),
+                views_of=lambda result: views_text_of(client, result),
+                by_class=by_class,
+                drop_classes=drop_classes,
+                features_only=wanted == "probe",
+            )
+        finally:
+            # Also where no judged mask is found: it may be one of theirs.
+            if without_result:
+                listed = ", ".join(f"{code} {count:,}" for code, count in without_result.items())
+                click.echo(f"maskscore: jobs without a result: {listed}", err=True)
+        for what, problem in masks.problems.items():
+            click.echo(f"maskscore: left out: {counted(problem.count, 'judgement')} {what}: {problem}", err=True)
         if strict and (masks.problems or without_result):
             click.echo("maskscore: nothing was fitted (--strict)", err=True)
             sys.exit(Exit.NOT_SUCCEEDED)
@@ -157,14 +164,6 @@ def _kept(client: Client, fit: Fit, names: tuple[str, ...]) -> _Kept:
         counts.decided += sum(component.keep is not None for component in components)
         counts.kept += sum(component.keep is True for component in components)
     return counts
-
-
-def _print_problems(masks: JudgedMasks, without_result: Counter[str]) -> None:
-    for kind, problem in masks.problems.items():
-        click.echo(f"maskscore: left out: {counted(problem.count, 'judgement')} {kind}: {problem}", err=True)
-    if without_result:
-        listed = ", ".join(f"{code} {count:,}" for code, count in without_result.items())
-        click.echo(f"maskscore: jobs without a result: {listed}", err=True)
 
 
 def _print_json(fit: Fit, masks: JudgedMasks, kept: _Kept, *, written: bool) -> None:

@@ -9,9 +9,9 @@ from maskscore.evaluation.coco_evaluation import CocoEvaluation, views_of
 from maskscore.evaluation.evaluation_run import Candidate, evaluate
 from maskscore.evaluation.image_locations import image_uris
 from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask, read_coco
-from maskscore.evaluation.measurements import Estimate, Measurement
+from maskscore.evaluation.measurements import Measurement
 from maskscore.evaluation.negative_sampling import sample_negatives
-from maskscore.evaluation.statistics import auroc, auroc_interval, share_interval, t_quantile
+from maskscore.evaluation.statistics import Estimate, t_quantile
 
 __all__ = [
     "Candidate",
@@ -21,15 +21,12 @@ __all__ = [
     "LabelledImage",
     "LabelledMask",
     "Measurement",
-    "auroc",
-    "auroc_interval",
     "draw",
     "evaluate",
     "image_uris",
     "read_classes",
     "read_coco",
     "sample_negatives",
-    "share_interval",
     "t_quantile",
     "views_of",
 ]

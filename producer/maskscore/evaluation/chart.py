@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from maskscore.evaluation.measurements import Estimate, Measurement
+from maskscore.evaluation.measurements import Measurement
+from maskscore.evaluation.statistics import Estimate
 
 __all__ = ["draw"]
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval
+from maskscore.evaluation.statistics import Estimate, Scored
 from maskscore.schema import Component, Method
 
-__all__ = ["AGAINST", "Estimate", "Measurement", "ScoreCollector", "scores_of"]
+__all__ = ["AGAINST", "Measurement", "ScoreCollector", "scores_of"]
 
 AGAINST: Final[Mapping[str, tuple[str, ...]]] = {
     "all": ("background", "fragment"),
@@ -28,15 +28,6 @@ def scores_of(method: Method) -> tuple[str, str]:
 
 
 _TOP: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value from 0 to 1 with its 95 % confidence interval, clustered by image."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +113,9 @@ class ScoreCollector:
         by_image = [
             (sum(ranks[place] for place in range(1, places + 1)), ranks.total()) for ranks in self.ranks.values()
         ]
-        if not by_image:
-            return None
-        hits, count = (sum(column) for column in zip(*by_image, strict=True))
-        return Estimate(hits / count, *share_interval(by_image))
+        return Estimate.of_share(by_image) if by_image else None
 
     def _area(self, score: str, kinds: Sequence[str]) -> Estimate | None:
         positives = self.scores["object"][score]
         negatives = [scored for kind in kinds for scored in self.scores[kind][score]]
-        area = auroc([value for value, _ in positives], [value for value, _ in negatives])
-        return None if area is None else Estimate(area, *auroc_interval(positives, negatives))
+        return Estimate.of_auroc(positives, negatives)

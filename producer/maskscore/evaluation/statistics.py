@@ -15,12 +15,35 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["Scored", "auroc", "auroc_interval", "share_interval", "t_quantile"]
+__all__ = ["Estimate", "Scored", "auroc", "auroc_interval", "share_interval", "t_quantile"]
 
 Scored = tuple[float, Hashable]
 """A mask's score, and the image that the mask is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value from 0 to 1 with its 95 % confidence interval, clustered by image."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of_share(cls, hits_by_image: Sequence[tuple[int, int]]) -> Estimate:
+        """Return the share of hits, as :func:`share_interval` counts them, of one mask or more."""
+        hits, count = (sum(column) for column in zip(*hits_by_image, strict=True))
+        return cls(hits / count, *share_interval(hits_by_image))
+
+    @classmethod
+    def of_auroc(cls, positives: Sequence[Scored], negatives: Sequence[Scored]) -> Estimate | None:
+        """Return the area under the ROC curve; ``None`` where one side has no mask."""
+        area = auroc([score for score, _ in positives], [score for score, _ in negatives])
+        return None if area is None else cls(area, *auroc_interval(positives, negatives))
+
 
 _Z = 1.959964
 # From here on Student's t is the normal distribution to three places.

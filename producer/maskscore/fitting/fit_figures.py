@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from maskscore.evaluation import Estimate, auroc, auroc_interval, share_interval
+from maskscore.evaluation import Estimate
 from maskscore.fitting.cross_validation import CrossValidated
 from maskscore.schema import HeadKind
 
@@ -65,8 +65,7 @@ def area_under_roc(one: CrossValidated, images: Sequence[str], sample: npt.NDArr
     rows = np.flatnonzero(sample).tolist()
     positives = [(float(one.ranks[row]), images[row]) for row in rows if one.hits[row]]
     negatives = [(float(one.ranks[row]), images[row]) for row in rows if not one.hits[row]]
-    area = auroc([score for score, _ in positives], [score for score, _ in negatives])
-    return None if area is None else Estimate(area, *auroc_interval(positives, negatives))
+    return Estimate.of_auroc(positives, negatives)
 
 
 def share_of_hits(images: npt.NDArray[np.str_], hits: npt.NDArray[np.bool_]) -> Estimate:
@@ -75,7 +74,7 @@ def share_of_hits(images: npt.NDArray[np.str_], hits: npt.NDArray[np.bool_]) -> 
     for image, hit in zip(images.tolist(), hits.tolist(), strict=True):
         by_image[image][0] += hit
         by_image[image][1] += 1
-    return Estimate(float(hits.mean()), *share_interval([(own[0], own[1]) for own in by_image.values()]))
+    return Estimate.of_share([(own[0], own[1]) for own in by_image.values()])
 
 
 def operating_point(
