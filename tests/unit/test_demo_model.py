@@ -12,14 +12,23 @@ from maskscore.prompts import load_builtin
 from maskscore.prompts.demo_model import DEMO_DIGEST, demo_warning
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.settings import WorkerSettings
+from maskscore_worker.demo import train
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.weights import digest_of
+from maskscore_worker.model import check_weights
+from maskscore_worker.weights import CONFIG_FILE, digest_of
 
 OTHER = "sha256:" + "0" * 64
 
 
 def test_its_digest_is_that_of_its_weights() -> None:
     assert digest_of(DEMO_WEIGHTS / "open_clip_model.safetensors") == DEMO_DIGEST
+
+
+def test_it_can_be_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_accuracy", lambda *_: 0.0)  # over hundreds of crops
+    train.train(tmp_path, scenes=1, epochs=1, seed=1)
+    assert check_weights(tmp_path, architecture="").details["stored_as"] == "float16"
+    assert (tmp_path / CONFIG_FILE).read_text("utf-8") == (DEMO_WEIGHTS / CONFIG_FILE).read_text("utf-8")
 
 
 def test_what_it_does_not_know_is_said_where_that_can_be_known() -> None:

@@ -122,7 +122,7 @@ def _save(model: Any, tokens: torch.Tensor, out: Path) -> None:
     state.pop("attn_mask", None)
     out.mkdir(parents=True, exist_ok=True)
     save_file(state, out / "open_clip_model.safetensors")
-    preprocess = PreprocessCfg(transform=ClipTransform(_SIDE))
+    preprocess = PreprocessCfg()
     config = {
         "model_cfg": MODEL_CFG,
         "preprocess_cfg": {
