@@ -80,7 +80,7 @@ class _Steps:
     metavar="NAME",
     help="A class to choose from, instead of keep and drop; repeatable.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random share.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random sample.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=f"Where the tasks go.  [default: {_TASKS}]")
 @click.option(
     "--expires-days",
