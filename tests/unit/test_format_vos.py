@@ -119,3 +119,10 @@ def test_a_run_of_one_video(tmp_path: Path, per_object: Path, objects: Objects) 
     with Dataset(str(tmp_path / "frames"), str(per_object / "sav_1")).opened(objects) as opened:
         found = {pair.image: pair.pictures for pair in opened.pairing}
     assert found == {name: (f"000/{name[:5]}.png", f"001/{name[:5]}.png") for name in ("00000.jpg", "00004.jpg")}
+
+
+def test_a_background_that_may_be_a_mask_is_reported_with_frame_and_object(tmp_path: Path) -> None:
+    labels = np.where(MASKS[0], np.uint8(1), np.uint8(3))
+    write(tmp_path / "video" / "000" / "5.png", png(labels))
+    with pytest.warns(UserWarning, match="video/5: object 000: The value 3 is all around the picture"):
+        list(read_dataset(tmp_path, format="vos"))

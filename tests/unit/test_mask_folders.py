@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from maskscore.dataset.mask_folders import read_folder
+from maskscore.dataset.mask_folders import read_folder, read_pictures
 from maskscore.dataset.storage_roots import FolderRoot
 from maskscore.errors import MaskscoreError
 from maskscore.schema.job import RLE, Mask
@@ -75,3 +75,18 @@ def test_the_format_that_is_said_goes_before_the_content(tmp_path: Path, root: F
     (tmp_path / "a" / "metadata.csv").unlink()
     with pytest.raises(MaskscoreError, match=r"no metadata\.csv"):
         read_folder(root, "a", "sam-folder")
+
+
+def test_a_background_that_may_be_a_mask_is_reported_with_its_file(tmp_path: Path, root: FolderRoot) -> None:
+    labels = np.full((9, 12), 3, dtype=np.uint8)
+    labels[2, 2:7] = 1
+    for name in ("a/0.png", "a/1.png", "video/000/5.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(tmp_path / name)
+    with pytest.warns(UserWarning, match="around the picture") as of_folder:
+        read_folder(root, "a")
+    with pytest.warns(UserWarning, match="around the picture") as of_frame:
+        read_pictures(root, ["video/000/5.png"])
+    starts = ["a/0.png: The value 3", "a/1.png: The value 3", "video/5.png: object 000: The value 3"]
+    given = [str(warning.message) for warning in (*of_folder, *of_frame)]
+    assert [text[: len(start)] for text, start in zip(given, starts, strict=True)] == starts

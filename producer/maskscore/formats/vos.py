@@ -8,6 +8,7 @@ values are the objects.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def entries_of_pictures(
     """Return the entries of a frame's pictures, ``(object, bytes)`` each; an object that is not seen there has none.
 
     ``layout`` is the pictures' own, where their content does not say. A mask is called by its object's number; where
-    a picture has several values, with a dash and the value.
+    a picture has several values, with a dash and the value. Doubts about a picture begin with its object.
     """
     from maskscore.formats.picture_masks import entries_of_picture, picture_of
 
@@ -45,12 +46,14 @@ def entries_of_pictures(
     entries: list[Any] = []
     for name, data in pictures:
         number = str(int(name)) if name.isdecimal() else name
+        doubts_before = len(context.doubts)
         try:
             picture = picture_of(data, context)
             found = entries_of_picture(picture, layout or picture.format_name, context)
         except MasksDocumentError as error:
             entries.append(UnreadableMask(number, f"The picture of the object {name} cannot be read: {error}"))
             continue
+        context.doubts[doubts_before:] = [f"object {name}: {doubt}" for doubt in context.doubts[doubts_before:]]
         several = len(found) > 1
         for entry in found:
             if isinstance(entry, UnreadableMask):
@@ -98,14 +101,16 @@ def _of_objects(video: str, objects: list[Path]) -> Iterator[ImageMasks]:
 def _image(name: str, pictures: list[tuple[str, Path]]) -> ImageMasks:
     from maskscore.formats.picture_masks import entries_of_picture, picture_of
 
+    context = ReadContext()
     if len(pictures) == 1 and not pictures[0][0]:
         try:
-            context = ReadContext()
             entries = entries_of_picture(picture_of(pictures[0][1].read_bytes(), context), "png-labels", context)
         except MasksDocumentError as error:
             raise MasksDocumentError(f"{pictures[0][1]}: {error}") from error
     else:
-        entries = entries_of_pictures([(number, path.read_bytes()) for number, path in pictures], ReadContext())
+        entries = entries_of_pictures([(number, path.read_bytes()) for number, path in pictures], context)
+        for doubt in context.doubts:
+            warnings.warn(f"{name}: {doubt}", stacklevel=2)
     sizes = [entry["segmentation"].size for entry in entries if isinstance(entry, dict)]
     return ImageMasks(name, masks_of(entries), size=sizes[0] if sizes else None)
 
