@@ -261,6 +261,15 @@ def test_a_damaged_small_file_is_not_kept(as_tag: Hub, tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_pull_that_fails_leaves_the_configuration_of_the_weights_there(as_tag: Hub, tmp_path: Path) -> None:
+    as_tag.digest = "0" * 64
+    for name in (CONFIG, WEIGHTS):
+        (tmp_path / name).write_bytes(b"what was there before")
+    refused = weights("pull", "ViT-B-16-SigLIP", str(tmp_path), endpoint=as_tag.address)
+    assert refused.returncode == 1
+    assert {(tmp_path / name).read_bytes() for name in (CONFIG, WEIGHTS)} == {b"what was there before"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
