@@ -337,9 +337,10 @@ class LedgerMachine(RuleBasedStateMachine):
         later = hours * 3_600_000
         seconds, micros = self.client.time()
         clock = f"{self.namespace}:clock"
-        # `last` is up to a second old otherwise, by which what is due would be late.
-        last = seconds * 1000 + micros // 1000 + int(self.client.hget(clock, "ahead") or 0) + later
-        self.client.hset(clock, "last", last)
+        # `last` is up to a second old otherwise, by which what is due would be late. Where no script has run since the
+        # clock was last put back, `last` is ahead of it.
+        now = seconds * 1000 + micros // 1000 + int(self.client.hget(clock, "ahead") or 0)
+        self.client.hset(clock, "last", max(now, int(self.client.hget(clock, "last") or 0)) + later)
         self.client.hincrby(clock, "sequence", later * 1000)
         with self.client.pipeline(transaction=False) as pipeline:
             for place in PLACES:
@@ -348,10 +349,11 @@ class LedgerMachine(RuleBasedStateMachine):
                     for name, score in self.client.zrange(key, 0, -1, withscores=True):
                         # The numbers of waiting jobs are microseconds.
                         pipeline.zadd(key, {name: score + later * (1000 if place.startswith("queue") else 1)})
-            # The numbers of jobs that have left the queue and may come back.
+            # The numbers of jobs that have left the queue and may come back, and when they met their first fault.
             for job_id in self.jobs:
-                if self.client.hexists(f"{self.namespace}:job:{job_id}", "number"):
-                    pipeline.hincrby(f"{self.namespace}:job:{job_id}", "number", later * 1000)
+                for name, step in (("number", later * 1000), ("first_fault_at", later)):
+                    if self.client.hexists(f"{self.namespace}:job:{job_id}", name):
+                        pipeline.hincrby(f"{self.namespace}:job:{job_id}", name, step)
             pipeline.execute()
 
     @rule()
