@@ -781,6 +781,19 @@ def test_a_suspect_and_a_tenants_turn_come_back_when_the_job_is_submitted_again(
     claimed(ledger, alone=suspicious)
 
 
+def test_a_count_that_somebody_else_has_written_stops_nothing(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.submit([submission(), submission("b")])
+    client.hset(f"{namespace}:depth", "", "x")
+    assert ledger.backlog().waiting == 0
+    claimed(ledger)
+    assert ledger.submit([submission("c")], queue_limit=9) == [Submitted.WAITING]
+    sweep(ledger)
+    assert ledger.backlog().waiting == 2
+    claimed(ledger, "b")
+
+
 def put_back(client: redis.Redis, namespace: str, *, hours: int) -> None:
     """Let all that the ledger wrote be so much later than Redis's clock, as when that is put back."""
     later = hours * 3_600_000

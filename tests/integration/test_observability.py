@@ -142,7 +142,7 @@ def test_leases_and_in_flight_are_seen_while_a_job_runs(watched: Watched) -> Non
     assert scrape(watched.port)["maskscore_leases_total{outcome=cancelled}"] >= 1
 
 
-def test_a_lost_lease_is_counted_and_so_is_the_keepers_work(watched: Watched) -> None:
+def test_a_lost_lease_is_counted_and_so_is_the_sweepers_work(watched: Watched) -> None:
     handle = watched.client.submit(long_job(watched, "lost"))
     until(lambda: handle.status().state is JobState.RUNNING, "the job runs")
     # As if another worker had taken it, and had been killed.

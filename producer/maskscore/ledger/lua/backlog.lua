@@ -5,7 +5,7 @@ local waiting, oldest, MOST = 0, now, 1000
 local counts = redis.call('HGETALL', depth)
 for index = 1, #counts, 2 do
   local model = counts[index]
-  waiting = waiting + counts[index + 1]
+  waiting = waiting + (tonumber(counts[index + 1]) or 0)
   for _, priority in ipairs(PRIORITIES) do
     for _, tenant in ipairs(redis.call('ZRANGE', tenants_key(priority, model), 0, MOST - 1)) do
       local first = redis.call('ZRANGE', queue_key(priority, model, tenant), 0, 0, 'WITHSCORES')

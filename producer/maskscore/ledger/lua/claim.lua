@@ -84,7 +84,7 @@ while looked < MOST do
     local number = redis.call('ZSCORE', queue, id)
     local job = entry_of(queue, id)
     if not job then
-      redis.call('HINCRBY', depth, model, -1)
+      count_waiting(model, -1)
     elseif job.expires_at and job.expires_at <= now then
       move(job, 'expired')
     else

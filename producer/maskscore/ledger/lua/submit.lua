@@ -49,7 +49,7 @@ if job then
 else
   if ARGV[8] ~= '' then
     local queued, counts = redis.call('ZCARD', prefix .. ':delayed'), redis.call('HGETALL', depth)
-    for index = 2, #counts, 2 do queued = queued + counts[index] end
+    for index = 2, #counts, 2 do queued = queued + (tonumber(counts[index]) or 0) end
     if queued >= tonumber(ARGV[8]) then return {'full', queued} end
   end
   local most = limits_of(tenant).most_queued

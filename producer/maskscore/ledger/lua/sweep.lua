@@ -83,7 +83,7 @@ if #letters > 0 or from > 0 then redis.call('HSET', clock, 'dead_from', #letters
 
 -- The jobs of a model that wait: as counted with each change, and counted anew where that is little work, since others
 -- may have changed the sets.
-local function count_waiting(model, counted)
+local function recount_waiting(model, counted)
   local tenants, anew = 0, redis.call('ZCARD', suspects_key(model))
   for _, priority in ipairs(PRIORITIES) do tenants = tenants + redis.call('ZCARD', tenants_key(priority, model)) end
   if tenants > MOST_COUNTED then return math.max(counted, 1) end
@@ -116,7 +116,7 @@ end
 local counts = redis.call('HGETALL', depth)
 for index = 1, #counts, 2 do
   local model = counts[index]
-  local needed = count_waiting(model, tonumber(counts[index + 1]) or 0) - count_blocked(model)
+  local needed = recount_waiting(model, tonumber(counts[index + 1]) or 0) - count_blocked(model)
   local there = 0
   -- Those that workers have taken ahead are not among them. They may be late, or lost; one too many costs little.
   for number = 0, 5 do there = there + redis.call('LLEN', own(queue_list(model, number), 'list')) end

@@ -185,10 +185,13 @@ local function count_running(tenant, most)
   return running
 end
 
+-- `pcall`: where somebody else has written, the sweeper counts anew.
+local function count_waiting(model, change) redis.pcall('HINCRBY', depth, model, change) end
+
 -- A suspect waits by the time from which a worker may look at it: at once.
 local function wait_in_queue(job, number)
   if redis.call('ZADD', job.home, 'NX', job.suspect and now or number, job.id) == 1 then
-    redis.call('HINCRBY', depth, job.model, 1)
+    count_waiting(job.model, 1)
   end
   if job.suspect then return end
   -- A new tenant begins at the present turn: it neither waits for those before it, nor has saved up turns.
@@ -212,7 +215,7 @@ end
 
 local function leave_queue(job)
   if redis.call('ZREM', job.home, job.id) == 0 then return end
-  redis.call('HINCRBY', depth, job.model, -1)
+  count_waiting(job.model, -1)
   if job.suspect or redis.call('ZCARD', job.home) > 0 then return end
   -- One whose next turn is still to come stays until then, or it could come back for another turn at once.
   local tenants = tenants_key(job.priority, job.model)
