@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maskscore.errors import SettingsError
-from maskscore.schema import explain
+from maskscore.schema import ModelName, explain
 from maskscore.text import closest
 
 __all__ = [
@@ -111,6 +111,11 @@ class WorkerSettings(ClientSettings):
         None,
         description="open_clip's tag of the weights (`maskscore weights list`), which gives a folder without "
         "`open_clip_config.json` its preprocessing. Needed only where the architecture's weights differ in it.",
+    )
+    model_name: ModelName | None = Field(
+        None,
+        description="Name of the model that this worker serves: it takes the jobs whose `options.model` is this name, "
+        "and no others. Unset, or `default`: the jobs that ask for no model.",
     )
     device: str = Field(
         "auto",

@@ -538,6 +538,34 @@ def test_models_have_jobs_of_their_own(ledger: Ledger) -> None:
     claimed(ledger, "b")
 
 
+def test_a_job_stays_its_models_through_retries_lost_workers_and_dead_letters(ledger: Ledger) -> None:
+    ledger.submit([submission(model="m")])
+    for give_back in ("retry", "release", "lapse", "poisoned"):
+        assert next_job(ledger) is Unclaimed.EMPTY
+        claim = next_job(ledger, model="m", lease_s=0.001, alone=give_back == "poisoned")
+        assert isinstance(claim, Claim)
+        if give_back == "retry":
+            assert ledger.retry(claim, PASSING, worker="w", delay_s=0, max_retries=9, retry_for_s=60) == "delayed"
+            swept(ledger, "due")
+        elif give_back == "release":
+            assert ledger.release(claim)
+        else:
+            swept(ledger, "lapsed", max_attempts=2)
+    assert [letter.status.job_id for letter in ledger.dead_letters()] == ["a"]
+    assert ledger.requeue("a") is JobState.FAILED
+    assert next_job(ledger, alone=True) is Unclaimed.EMPTY
+    assert isinstance(next_job(ledger, model="m", alone=True), Claim)
+
+
+def test_another_document_may_ask_for_another_model(ledger: Ledger) -> None:
+    for model, others in (("m", "n"), ("n", ""), ("", "m")):
+        ledger.submit([submission(digest=f"digest of {model}", model=model, replaces="ended")])
+        assert next_job(ledger, model=others) is Unclaimed.EMPTY
+        claim = next_job(ledger, model=model)
+        assert isinstance(claim, Claim)
+        assert ledger.finish(claim, result=b"r") is JobState.SUCCEEDED
+
+
 def release_0(client: redis.Redis, namespace: str, job_id: str, lane: str, **fields: Any) -> None:
     """A job that release 0 has queued."""
     untyped: Any = client
@@ -552,6 +580,8 @@ def test_jobs_of_release_0_are_taken_over(ledger: Ledger, client: redis.Redis, n
     release_0(client, namespace, "a", "normal.again", batches="batch")
     release_0(client, namespace, "b", "normal")
     release_0(client, namespace, "c", "high")
+    # Its jobs ask for no model: they are the default one's.
+    assert next_job(ledger, model="m") is Unclaimed.EMPTY
     # Its sweeper lives.
     client.set(f"{namespace}:keeper", "old", px=60_000)
     assert ledger.backlog().waiting == 3

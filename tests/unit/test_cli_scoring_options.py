@@ -73,6 +73,13 @@ def test_rescoring_by_another_method_leaves_the_thresholds_of_the_one_before() -
     assert own.sigmoid_thresholds.fit == 0.5
 
 
+def test_rescoring_keeps_the_model_unless_another_is_named() -> None:
+    named = ScoringOptions(model="large")
+    assert ScoringChanges(top_k=2).applied_to(named).model == "large"
+    assert ScoringChanges(model="small").applied_to(named).model == "small"
+    assert ScoringChanges(model="default").applied_to(named) == ScoringOptions()
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

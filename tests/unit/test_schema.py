@@ -94,6 +94,7 @@ options = sigmoid_options | st.builds(
     split_components=st.booleans(),
     top_k=st.integers(0, 100),
     embeddings=st.booleans(),
+    model=st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
 )
 jobs = st.builds(
     Job,
@@ -266,3 +267,17 @@ def test_the_embedding_comes_back_as_half_floats() -> None:
     assert vector is not None
     np.testing.assert_array_equal(vector, feature)
     assert Component(id="1", index=0).embedding_vector() is None
+
+
+def test_a_model_is_written_only_where_one_is_asked_for_and_default_asks_for_none() -> None:
+    plain = ScoringOptions()
+    assert "model" not in plain.model_dump_json()
+    assert ScoringOptions.model_validate({"model": "default"}) == plain
+    asked = ScoringOptions(model="siglip-b16")
+    assert ScoringOptions.model_validate_json(asked.model_dump_json()) == asked != plain
+
+
+@pytest.mark.parametrize("name", ["", "a:b", ".hidden", "two words", "x" * 65, "a\n", "ä"])
+def test_names_of_models_fit_into_keys_and_queues(name: str) -> None:
+    with pytest.raises(ValidationError):
+        ScoringOptions(model=name)

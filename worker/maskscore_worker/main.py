@@ -14,6 +14,7 @@ from celery import Celery, signals
 from celery.worker import state as celery_state
 
 from maskscore.broker import (
+    DEFAULT_MODEL,
     TASK_NAME,
     connect,
     make_app,
@@ -27,6 +28,7 @@ from maskscore.broker import (
 from maskscore.exporter import Endpoint
 from maskscore.ledger import Ledger, Sweeper, WorkerHeartbeat, WorkerRegistry
 from maskscore.observability import log_to_stderr, open_tracing
+from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import WorkerSettings
 from maskscore_worker.jobs import (
     ConsumerState,
@@ -60,7 +62,7 @@ def run(settings: WorkerSettings) -> int:
     with redis_errors(settings):
         client.ping()
         refuse_missing_rights(client, settings.namespace)
-    name = f"{socket.gethostname()}-{os.getpid()}"
+    name, model = f"{socket.gethostname()}-{os.getpid()}", settings.model_name or DEFAULT_MODEL
     metrics, health = WorkerMetrics(), Health(settings)
     with ExitStack() as stack:
         if settings.ready_file:
@@ -77,7 +79,7 @@ def run(settings: WorkerSettings) -> int:
         ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
         filter_messages(metrics.rejected)
         register_commands(ledger)
-        app = make_app(settings)
+        app = make_app(settings, model)
         leases = Leases(ledger, lease_s=settings.lease_s, timeout_s=settings.job_timeout_s, answered=metrics.renewed)
         shutdown = Shutdown(
             ledger,
@@ -92,7 +94,7 @@ def run(settings: WorkerSettings) -> int:
             concurrency=settings.concurrency,
             batcher=pipeline.batcher,
             ledger=ledger,
-            queued_tickets=partial(queued_tickets, client, queue_keys(settings.namespace)),
+            queued_tickets=partial(queued_tickets, client, queue_keys(settings.namespace, model)),
             leases=leases,
             gate=gate,
             runner=runner,
@@ -144,7 +146,8 @@ def _consume(
     def ready(**_: object) -> None:
         health.consuming = True
         log.info(
-            "taking jobs from %s, namespace %r, %d at a time",
+            "taking jobs of the model %s from %s, namespace %r, %d at a time",
+            settings.model_name or DEFAULT_MODEL_NAME,
             public_url(settings.redis_url),
             settings.namespace,
             settings.concurrency,
@@ -162,6 +165,6 @@ def _consume(
         without_mingle=True,
         quiet=True,
     )
-    health.consumer_state = ConsumerState(lambda: getattr(worker, "consumer", None), settings.namespace)
+    health.consumer_state = ConsumerState(lambda: getattr(worker, "consumer", None), app.conf.task_default_queue)
     worker.start()
     return int(worker.exitcode or 0)

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 
 from maskscore.broker.redis_connection import KEEPALIVE
 from maskscore.broker.sentinel import parse_sentinel_url
-from maskscore.broker.tickets import PRIORITY_STEPS, TASK_NAME, queue_name
+from maskscore.broker.tickets import DEFAULT_MODEL, PRIORITY_STEPS, TASK_NAME, queue_name
 from maskscore.settings import ClientSettings
 
 __all__ = ["UNREACHABLE_ERRORS", "make_app"]
@@ -19,13 +19,17 @@ UNREACHABLE_ERRORS: Final = (redis.ConnectionError, redis.TimeoutError, Operatio
 """What redis-py and Celery raise where Redis does not answer."""
 
 
-def make_app(settings: ClientSettings) -> Celery:
-    """Return the Celery application: JSON only, no result backend, early acknowledgement, one message ahead."""
+def make_app(settings: ClientSettings, model: str = DEFAULT_MODEL) -> Celery:
+    """Return the Celery application: JSON only, no result backend, early acknowledgement, one message ahead.
+
+    Its queue, and the route of its task, is that of the model's tickets.
+    """
+    queue = queue_name(settings.namespace, model)
     sentinel = parse_sentinel_url(settings.redis_url)
     app = Celery("maskscore", broker=sentinel.kombu_url if sentinel else settings.redis_url, set_as_current=False)
     app.conf.update(
-        task_default_queue=queue_name(settings.namespace),
-        task_routes={TASK_NAME: {"queue": queue_name(settings.namespace)}},
+        task_default_queue=queue,
+        task_routes={TASK_NAME: {"queue": queue}},
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,

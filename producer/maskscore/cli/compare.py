@@ -18,7 +18,7 @@ from maskscore.cli.progress import wait_for
 from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.submit import job_from_options
 from maskscore.cli.terminal import new_console
-from maskscore.cli.worker_warnings import warn_of_demo_model
+from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
 from maskscore.schema import JobState
 from maskscore.storage import check_output, file_name_of
@@ -44,7 +44,7 @@ _NARROWEST: Final = 5
     help="A treatment to compare, such as soft_mask,alpha=0.7; may be repeated.  [default: original, raw_crop, "
     "soft_mask]",
 )
-@scoring_options_of("prompts", "thresholds", "method", "min_area", "split_components")
+@scoring_options_of("prompts", "thresholds", "method", "min_area", "split_components", "model")
 @click.option(
     "-o",
     "--output",
@@ -83,7 +83,7 @@ def compare_command(
     jobs = comparison_jobs(base, names)
     ids = [job.job_id for job in jobs]
     with Client() as client:
-        warn_of_demo_model(client, base.options.prompts)
+        warn_of_workers(client, base.options.model, base.options.prompts)
         batch = client.submit_many(jobs, wait_for_room=True)
         try:
             results = wait_for(client, ids, timeout)

@@ -17,7 +17,7 @@ from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.terminal import new_console
-from maskscore.cli.worker_warnings import warn_of_demo_model
+from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
 from maskscore.prompts import find_prompt_set
 from maskscore.schema import Frame, Method, Treatment
@@ -124,7 +124,7 @@ def eval_command(
     )
     with Client() as client:
         for prompt_set in sets:
-            warn_of_demo_model(client, prompt_set)
+            warn_of_workers(client, None, prompt_set)
         progress = partial(shown_progress, client=client)
         measurements = evaluation.measure(client, images, timeout=timeout, progress=progress)
     about = evaluation.document()

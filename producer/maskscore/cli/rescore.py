@@ -1,4 +1,4 @@
-"""``rescore``: jobs again, with other prompts, thresholds or a head."""
+"""``rescore``: jobs again, with other prompts, thresholds, a head or model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maskscore.cli.job_tables import print_results
 from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.shared_options import head_named, prompts_named, scoring_options_of
-from maskscore.cli.worker_warnings import warn_of_demo_model
+from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import JobResult, Method, explain
@@ -27,7 +27,7 @@ __all__ = ["rescore_command"]
 
 @click.command("rescore")
 @click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
-@scoring_options_of("prompts", "thresholds", "method", "top_k", "head")
+@scoring_options_of("prompts", "thresholds", "method", "top_k", "head", "model")
 @click.option("--result-uri", help="s3://bucket/prefix/ for the results.")
 @click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
@@ -40,6 +40,7 @@ def rescore_command(
     method: Method | None,
     top_k: int | None,
     head: str | None,
+    model: str | None,
     result_uri: str | None,
     batch_id: str | None,
     wait_: bool,
@@ -48,19 +49,21 @@ def rescore_command(
 ) -> None:
     """Score earlier jobs again with other prompts or thresholds.
 
-    The method, top-k and the head can be changed, too.
+    The method, top-k, the head and the model can be changed, too.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. The new jobs' ids are printed, one per
     line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says
     how many did.
     """
-    if prompts is None and thresholds is None and method is None and top_k is None and head is None:
-        raise click.UsageError("say what is to be changed: --prompts, --thresholds, --method, --top-k or --head")
+    if all(value is None for value in (prompts, thresholds, method, top_k, head, model)):
+        raise click.UsageError(
+            "say what is to be changed: --prompts, --thresholds, --method, --top-k, --head or --model"
+        )
     prompt_set = None if prompts is None else prompts_named(prompts)
     tally, without_scores = _Tally(), JobsWithoutScores()
     with Client() as client:
-        if prompt_set is not None:
-            warn_of_demo_model(client, prompt_set)
+        if prompt_set is not None or model is not None:
+            warn_of_workers(client, model, prompt_set)
         try:
             batch = client.rescore(
                 _job_ids(client, read_job_ids(names)),
@@ -69,6 +72,7 @@ def rescore_command(
                 method=method,
                 top_k=top_k,
                 head=None if head is None else head_named(head),
+                model=model,
                 result_uri=result_uri,
                 batch_id=batch_id or uuid.uuid4().hex,
                 wait_for_room=True,

@@ -18,7 +18,7 @@ from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import RunProgressDisplay
 from maskscore.cli.run_output import print_dry_run, print_summary
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.worker_warnings import warn_of_demo_model
+from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
 from maskscore.dataset import Dataset, RunOptions, default_batch_id, run_dataset
 from maskscore.errors import InvalidDocumentError
@@ -106,7 +106,7 @@ def run_command(
         batch_id = batch_id or default_batch_id(run_options.fingerprint(dataset.identity(client.objects)))
         again = _command_to_resume(batch_id)
         click.echo(f"maskscore: batch {batch_id}", err=True)
-        warn_of_demo_model(client, run_options.options.prompts)
+        warn_of_workers(client, run_options.options.model, run_options.options.prompts)
         with progress:
             summary = run_dataset(
                 client,

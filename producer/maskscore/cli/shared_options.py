@@ -126,6 +126,9 @@ _SCORING: Final = {
     "head": click.option(
         "--head", metavar="NAME|FILE.json", help="Decide with a fitted head: adds p_keep and keep to each mask."
     ),
+    "model": click.option(
+        "--model", metavar="NAME", help="Name of the model that scores; its workers have it as MASKSCORE_MODEL_NAME."
+    ),
 }
 _JOB: Final = {
     "orientation": click.option(

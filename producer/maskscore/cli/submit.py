@@ -6,7 +6,7 @@ import json
 import sys
 import uuid
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from maskscore.cli.job_tables import print_results
 from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.progress import wait_for
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
-from maskscore.cli.worker_warnings import warn_of_demo_model
+from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client, save_categories, with_content_id
 from maskscore.dataset import job_of_image, read_jobs
 from maskscore.errors import QueueFull
@@ -76,9 +76,6 @@ def submit_command(
         jobs = read_jobs(files) if files else iter([job_from_options(image, masks, options, format_=format_)])
         batch_id = batch_id or uuid.uuid4().hex
         ids: list[str] = []
-        first, jobs = _peek(jobs)
-        if first is not None:
-            warn_of_demo_model(client, first.options.prompts)
         for job_id in _submit(client, jobs, batch_id, content_id, retry_failed):
             ids.append(job_id)
             if not wait_:
@@ -98,7 +95,12 @@ def submit_command(
 
 
 def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool, retry_failed: bool) -> Iterator[str]:
+    seen: set[str | None] = set()
     while chunk := list(islice(jobs, 200)):
+        for model, options in {job.options.model: job.options for job in reversed(chunk)}.items():
+            if model not in seen:
+                seen.add(model)
+                warn_of_workers(client, model, options.prompts)
         if content_id:
             chunk = [with_content_id(job, client.objects) for job in chunk]
         try:
@@ -107,12 +109,6 @@ def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool
             click.echo(f"maskscore: waiting for room in the queue: {full}", err=True)
             client.submit_many(chunk, batch_id=batch_id, wait_for_room=True, retry_failed=retry_failed)
         yield from (job.job_id for job in chunk)
-
-
-def _peek(jobs: Iterator[Job]) -> tuple[Job | None, Iterator[Job]]:
-    """Return the first of the jobs, and all of them."""
-    first = next(jobs, None)
-    return first, jobs if first is None else chain([first], jobs)
 
 
 def job_from_options(

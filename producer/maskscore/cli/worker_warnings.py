@@ -1,4 +1,4 @@
-"""Warnings about the workers: none is alive, or all have the demo model."""
+"""Warnings about the workers: none is alive, none serves a model, or all have the demo model."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import click
 from maskscore.client import Client
 from maskscore.errors import ServiceUnavailable
 from maskscore.prompts import demo_warning
-from maskscore.schema import PromptSet
+from maskscore.schema import DEFAULT_MODEL_NAME, PromptSet
 
-__all__ = ["warn_of_demo_model", "warn_without_worker"]
+__all__ = ["warn_of_workers", "warn_without_worker"]
 
 # What has ended already is read within the first second, and needs no worker.
 _FIRST_S = 1.0
@@ -52,8 +52,18 @@ def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[
         thread.join()
 
 
-def warn_of_demo_model(client: Client, prompts: str | PromptSet) -> None:
-    """Warn on stderr where all live workers have the demo model, and the prompts are not its own."""
-    warning = demo_warning(prompts, (worker.report.weights_digest for worker in client.workers()))
-    if warning:
+def warn_of_workers(client: Client, model: str | None, prompts: str | PromptSet | None = None) -> None:
+    """Warn on stderr of what jobs for a model (``None``: the default one) will meet.
+
+    That is no live worker that serves it, where it was asked for or others are alive, or the demo model on all that do
+    and ``prompts`` that are not its own.
+    """
+    workers = client.workers()
+    serving = [worker.report for worker in workers if worker.report.model == (model or DEFAULT_MODEL_NAME)]
+    warnings = []
+    if not serving and (workers or model is not None):
+        warnings.append(client.no_worker(model))
+    if prompts is not None:
+        warnings.append(demo_warning(prompts, (report.weights_digest for report in serving)))
+    for warning in filter(None, warnings):
         click.echo(f"maskscore: warning: {warning}", err=True)

@@ -164,9 +164,9 @@ class AsyncJobClient:
         """Return the workers of the namespace that are alive; see :meth:`maskscore.Client.workers`."""
         return await self._call(self._sync.workers)
 
-    async def no_worker(self) -> str | None:
+    async def no_worker(self, *models: str | None) -> str | None:
         """Return a sentence that says that no worker is alive; see :meth:`maskscore.Client.no_worker`."""
-        return await self._call(self._sync.no_worker)
+        return await self._call(self._sync.no_worker, *models)
 
     async def _call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         # The caller's context goes along: it has the span that a submit belongs to.

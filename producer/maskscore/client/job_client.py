@@ -19,8 +19,9 @@ from maskscore.ledger import (
     LiveWorker,
     WorkerRegistry,
     no_worker_sentence,
+    unserved_sentence,
 )
-from maskscore.schema import Job, JobResult, JobState, parse_job, unpack
+from maskscore.schema import DEFAULT_MODEL_NAME, Job, JobResult, JobState, parse_job, unpack
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 from maskscore.storage import Objects, load_result
 
@@ -208,10 +209,19 @@ class JobClient:
         with redis_errors(self.settings):
             return self._registry.workers()
 
-    def no_worker(self) -> str | None:
-        """Return a sentence that says that no worker is alive, and what to do; ``None`` while there is one."""
+    def no_worker(self, *models: str | None) -> str | None:
+        """Return a sentence that says that no worker is alive, and what to do; ``None`` while there is one.
+
+        With the names of ``models`` (``None`` or ``default``: that of workers without a name) each of them needs one.
+        """
         with redis_errors(self.settings):
-            return None if self._registry.count() else no_worker_sentence(self.settings.namespace)
+            if not models:
+                return None if self._registry.count() else no_worker_sentence(self.settings.namespace)
+            served = {worker.report.model for worker in self._registry.workers()}
+        unserved = {model or DEFAULT_MODEL_NAME for model in models} - served
+        if unserved == {DEFAULT_MODEL_NAME} and not served:
+            return no_worker_sentence(self.settings.namespace)
+        return unserved_sentence(unserved, served) if unserved else None
 
     def _wait_timeout(self, message: str) -> WaitTimeout:
         """Return the error for what had not ended in time, with the cause where there is no worker at all."""

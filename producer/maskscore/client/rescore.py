@@ -1,4 +1,4 @@
-"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, method, top-k or head."""
+"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, method, top-k, head or model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ __all__ = ["Rescoring", "ScoringChanges"]
 
 @dataclass(frozen=True, slots=True)
 class ScoringChanges:
-    """The options to change; ``None`` stays as it was in the job. None of them changes the image features."""
+    """The options to change; ``None`` stays as it was in the job. Only the model changes the image features."""
 
     prompts: str | PromptSet | None = None
     thresholds: Thresholds | SigmoidThresholds | Mapping[str, float] | None = None
     method: Method | None = None
     top_k: int | None = None
     head: str | Head | None = None
+    model: str | None = None
 
     def applied_to(self, options: ScoringOptions) -> ScoringOptions:
         """Return the options with the changes.

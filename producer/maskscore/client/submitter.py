@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from maskscore.broker import redis_errors
+from maskscore.broker import DEFAULT_MODEL, redis_errors
 from maskscore.client.content_id import digest_of
 from maskscore.errors import JobConflict, PayloadTooLarge, QueueFull, TooManyBatches
 from maskscore.ledger import Ledger, Submission, Submitted, TenantLimits
@@ -104,6 +104,7 @@ class Submitter:
             job.expires_in,
             traceparent=traceparent,
             tenant=job.tenant,
+            model=job.options.model or DEFAULT_MODEL,
         )
 
     def _spill(self, job: Job, size: int) -> Job:

@@ -112,21 +112,23 @@ class Client(JobClient):
         method: Method | None = None,
         top_k: int | None = None,
         head: str | Head | None = None,
+        model: str | None = None,
         result_uri: str | None = None,
         batch_id: str | None = None,
         wait_for_room: bool = False,
     ) -> Batch:
-        """Submit jobs again with other prompts, thresholds, method, top-k or head, as a new batch, and return it.
+        """Submit jobs again with other prompts, thresholds, a head and so on, as a new batch, and return it.
 
-        ``jobs`` is a batch or the ids of jobs; what is not given stays as it was in each job. Workers with a cache of
-        features (``MASKSCORE_FEATURE_CACHE``) need no forward for it: a result's ``cached`` counts the masks that came
-        from there. The same question is the same job, so that a rescore that was interrupted can be repeated.
+        ``jobs`` is a batch or the ids of jobs; what is not given stays as it was in each job, the ``model``, too
+        (``default``: that of workers without a name). Workers with a cache of features (``MASKSCORE_FEATURE_CACHE``)
+        need no forward for it: a result's ``cached`` counts the masks that came from there. The same question is the
+        same job, so that a rescore that was interrupted can be repeated.
 
         Raises :class:`~maskscore.errors.JobNotFound` for a job whose record is gone,
         :class:`~maskscore.errors.InvalidDocumentError` where a result would overwrite an earlier one
         (``result_uri``), :class:`pydantic.ValidationError` for bad values, and as :meth:`submit_many` does.
         """
-        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k, head), result_uri)
+        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k, head, model), result_uri)
         ids = jobs.job_ids() if isinstance(jobs, Batch) else jobs
         again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs(page)))
         batch = self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)

@@ -33,6 +33,8 @@ class RunOptions:
     def fingerprint(self, dataset: dict[str, Any]) -> str:
         """Return the dataset and the options as JSON: equal text means equal work."""
         options = {name: getattr(self.options, name) for name in self.options.model_fields_set}
+        if self.options.model is None:
+            options.pop("model", None)
         options |= {
             name: f"{value.name} {value.digest}" if isinstance(value, PromptSet) else _plain(value)
             for name, value in options.items()

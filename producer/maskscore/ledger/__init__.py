@@ -49,6 +49,7 @@ from maskscore.ledger.worker_registry import (
     WorkerRegistry,
     WorkerReport,
     no_worker_sentence,
+    unserved_sentence,
 )
 
 __all__ = [
@@ -79,4 +80,5 @@ __all__ = [
     "listen_for_ends",
     "new_token",
     "no_worker_sentence",
+    "unserved_sentence",
 ]

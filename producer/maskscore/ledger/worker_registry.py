@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -18,7 +18,17 @@ from typing import Any, Final, Literal
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["WORKER_TTL_S", "LiveWorker", "WorkerHeartbeat", "WorkerRegistry", "WorkerReport", "no_worker_sentence"]
+from maskscore.schema import DEFAULT_MODEL_NAME
+
+__all__ = [
+    "WORKER_TTL_S",
+    "LiveWorker",
+    "WorkerHeartbeat",
+    "WorkerRegistry",
+    "WorkerReport",
+    "no_worker_sentence",
+    "unserved_sentence",
+]
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +48,23 @@ def no_worker_sentence(namespace: str) -> str:
     )
 
 
+def unserved_sentence(unserved: Collection[str], served: Collection[str]) -> str:
+    """Say which models no live worker serves, and what to do; ``served`` are those that some do."""
+    names = ", ".join(repr(name) for name in sorted(unserved)[:5]) + (", ..." if len(unserved) > 5 else "")
+    one = min(unserved)
+    option = "" if one == DEFAULT_MODEL_NAME else f" --model-name {one}"
+    others = f"live workers serve {', '.join(sorted(served))}" if served else "no worker is alive"
+    return (
+        f"No live worker serves the model{'s' if len(unserved) > 1 else ''} {names}, so jobs for "
+        f"{'them' if len(unserved) > 1 else 'it'} wait ({others}). Start one with "
+        f"`maskscore worker{option} --weights DIR`, or ask for another --model."
+    )
+
+
 class WorkerReport(BaseModel):
     """What a worker reports about itself.
 
+    ``model`` is the name of the model that it serves.
     ``jobs_done`` counts attempts that ended, ``masks_done`` the masks of succeeded jobs, both since the start;
     ``masks_per_s`` and ``batch_fill`` (0 to 1) are of the last 10 s. The GPU's figures are ``None`` on a CPU, or where
     the driver does not say. Readers ignore fields that they do not know: workers of two releases may run side by side.
@@ -57,6 +81,7 @@ class WorkerReport(BaseModel):
     concurrency: int
     architecture: str
     weights_digest: str
+    model: str = DEFAULT_MODEL_NAME
     started_at: datetime
     state: Literal["running", "draining"] = "running"
     jobs_done: int = 0

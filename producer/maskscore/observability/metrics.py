@@ -156,6 +156,7 @@ MODEL_INFO: Final = Metric(
     "worker",
     "1, with the identity of the model as labels; absent until the model is loaded.",
     {
+        "model": "the name under which the worker serves it; `default` without one",
         "architecture": "of open_clip",
         "weights_digest": "`sha256:...` of the weights file",
         "precision": "of the forward pass",

@@ -71,7 +71,11 @@ from maskscore.schema.rle_text import (
     counts_from_text,
     text_from_counts,
 )
-from maskscore.schema.scoring_options import thresholds_by_method
+from maskscore.schema.scoring_options import (
+    DEFAULT_MODEL_NAME,
+    ModelName,
+    thresholds_by_method,
+)
 from maskscore.schema.views import (
     SPECIFIED,
     Treatment,
@@ -79,6 +83,7 @@ from maskscore.schema.views import (
 )
 
 __all__ = [
+    "DEFAULT_MODEL_NAME",
     "HEAD_NAME_PATTERN",
     "JOB_ID_PATTERN",
     "MOST_LEVELS",
@@ -106,6 +111,7 @@ __all__ = [
     "MasksRef",
     "Method",
     "ModelIdentity",
+    "ModelName",
     "Notice",
     "Orientation",
     "PlattModel",

@@ -160,7 +160,10 @@ class ResizeUsed(Document):
 
 
 class ModelIdentity(Document):
-    """What computed the features; two results are comparable when this and the prompts' digest are equal."""
+    """What computed the features.
+
+    Two results are comparable when this, but for the ``name``, and the prompts' digest are equal.
+    """
 
     architecture: str
     weights_digest: str = Field(description="`sha256:…` of the weights file.")
@@ -176,6 +179,11 @@ class ModelIdentity(Document):
         None,
         exclude_if=lambda resize: resize is None,
         description="How a crop is made square; left out for `shortest` by `bicubic`.",
+    )
+    name: str | None = Field(
+        None,
+        exclude_if=lambda name: name is None,
+        description="Name under which the worker serves the model; left out for the default model.",
     )
 
 

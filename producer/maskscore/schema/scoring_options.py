@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from maskscore.schema.document import Document
 from maskscore.schema.head import HEAD_NAME_PATTERN, Head
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.views import ALPHA, BLUR, CONTEXT, Frame, Treatment, View
 
-__all__ = ["Method", "ScoringOptions", "ShortText", "SigmoidThresholds", "Thresholds", "thresholds_by_method"]
+__all__ = [
+    "DEFAULT_MODEL_NAME",
+    "Method",
+    "ModelName",
+    "ScoringOptions",
+    "ShortText",
+    "SigmoidThresholds",
+    "Thresholds",
+    "thresholds_by_method",
+]
 
 Method = Literal["softmax", "sigmoid", "cosine"]
 ShortText = Annotated[str, Field(max_length=1024)]
+DEFAULT_MODEL_NAME: Final = "default"
+"""What people call the model of workers that have no name, and of jobs that ask for none."""
+
+
+def _no_default(name: str) -> str | None:
+    return None if name == DEFAULT_MODEL_NAME else name
+
+
+# No colon: the name is a part of the ledger's keys. `default` is read as no name, so that both are the same job.
+ModelName = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), AfterValidator(_no_default)]
+"""The name under which workers serve a model; ``default`` becomes ``None``."""
 
 
 class Thresholds(Document):
@@ -128,6 +148,12 @@ class ScoringOptions(Document):
         None,
         exclude_if=lambda head: head is None,
         description="A head's name on the workers, or a head of the job's own; gives `p_keep` and `keep`.",
+    )
+    model: ModelName | None = Field(
+        None,
+        exclude_if=lambda model: model is None,
+        description="Name of the model (`MASKSCORE_MODEL_NAME` of its workers) that is to score; left out, or "
+        "`default`: the model of workers without a name.",
     )
 
     @model_validator(mode="after")

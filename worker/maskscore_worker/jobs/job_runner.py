@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from maskscore.broker import DEFAULT_MODEL
 from maskscore.ledger import Claim, Ledger, Unclaimed, new_token
 from maskscore.observability import Tracing, job_id_logged
 from maskscore.settings import WorkerSettings
@@ -78,7 +79,11 @@ class JobRunner:
                 with timer.stage("claim"):
                     claim = until_redis_answers(
                         lambda: self._ledger.claim(
-                            token=token, worker=self._pipeline.worker, lease_s=self._settings.lease_s, alone=alone
+                            token=token,
+                            worker=self._pipeline.worker,
+                            lease_s=self._settings.lease_s,
+                            model=self._settings.model_name or DEFAULT_MODEL,
+                            alone=alone,
                         ),
                         "claim a job",
                         self._shutdown,

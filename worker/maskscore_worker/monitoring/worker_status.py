@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from maskscore.ledger import WorkerReport
+from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import WorkerSettings
 from maskscore_worker.batching import BatcherStats
 from maskscore_worker.jobs import Leases, Shutdown
@@ -87,9 +88,11 @@ class WorkerStatus:
             concurrency=settings.concurrency,
             architecture=model.architecture,
             weights_digest=model.weights_digest,
+            model=settings.model_name or DEFAULT_MODEL_NAME,
             started_at=datetime.now(UTC),
         )
         metrics.show_model(
+            model=self._fixed.model,
             architecture=model.architecture,
             weights_digest=model.weights_digest,
             precision=model.precision,

@@ -161,7 +161,7 @@ class Pipeline:
             claim,
             image=image,
             image_object=fetched.image,
-            model=identity,
+            model=identity.model_copy(update={"name": settings.model_name}),
             prompts=prompts,
             head=None if head is None else head.head.identity,
             components=components,

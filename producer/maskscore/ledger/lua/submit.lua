@@ -35,7 +35,9 @@ if job then
     redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'result',
       'result_uri')
     write(job.key)
-    job.priority, job.expires_at = ARGV[6], false
+    job.priority, job.expires_at, job.model = ARGV[6], false, model
+    redis.call('HDEL', job.key, 'model')
+    if model ~= '' then redis.call('HSET', job.key, 'model', model) end
     wait(job)
   elseif job.state == 'waiting' then
     -- Its place may have been lost, and its ticket, too.
