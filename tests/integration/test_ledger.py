@@ -21,6 +21,7 @@ from maskscore.ledger import (
     BatchLedger,
     Claim,
     Ledger,
+    ModelBacklog,
     Submission,
     Submitted,
     SweepResult,
@@ -555,6 +556,33 @@ def test_a_job_stays_its_models_through_retries_lost_workers_and_dead_letters(le
     assert ledger.requeue("a") is JobState.FAILED
     assert next_job(ledger, alone=True) is Unclaimed.EMPTY
     assert isinstance(next_job(ledger, model="m", alone=True), Claim)
+
+
+def test_the_backlog_counts_by_model_also_after_somebody_has_changed_the_counts(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.submit([submission(name, model="m") for name in "abc"] + [submission(name) for name in "de"])
+    claims = [next_job(ledger, model=model) for model in ("m", "m", "")]
+    assert isinstance(claims[0], Claim)
+    ledger.retry(claims[0], PASSING, worker="w", delay_s=60, max_retries=9, retry_for_s=60)
+    expected = {"default": ModelBacklog(1, 1, 0), "m": ModelBacklog(1, 1, 1)}
+    assert ledger.backlog().models == expected
+    untyped: Any = client
+    untyped.hset(f"{namespace}:going", mapping={"running:m": 7, "delayed:other": 2, "x": "y"})
+    sweep(ledger)
+    assert ledger.backlog().models == expected
+
+
+def test_a_model_that_nobody_serves_leaves_nothing_when_its_jobs_are_cancelled(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.submit([submission(name, model="no-such") for name in "abc"])
+    assert ledger.cancel_many("abc") == [JobState.CANCELLED] * 3
+    sweep(ledger)
+    untyped: Any = client
+    assert not [key for key in untyped.keys(f"{namespace}:*") if b"no-such" in key]
+    for name in ("depth", "going", "clock"):
+        assert b"no-such" not in b"".join(untyped.hkeys(f"{namespace}:{name}"))
 
 
 def test_another_document_may_ask_for_another_model(ledger: Ledger) -> None:

@@ -33,6 +33,7 @@ from maskscore.ledger import (
     BatchLedger,
     Claim,
     Ledger,
+    ModelBacklog,
     Submission,
     Submitted,
     TenantLimits,
@@ -44,13 +45,17 @@ from maskscore.schema.result import Failure, JobState
 MAX_ATTEMPTS, MAX_RETRIES = 2, 2
 GONE_S, LONG_S = 0.001, 3600.0
 # Few jobs and mostly short leases, so that attempts often meet.
-JOBS = st.sampled_from("abcde")
-# Whose each job is, and how urgent.
-TENANTS = {"a": "x", "b": "x", "c": "y", "d": "z", "e": "x"}
-PRIORITIES = {"a": "normal", "b": "normal", "c": "normal", "d": "normal", "e": "high"}
+JOBS = st.sampled_from("abcdef")
+# Whose each job is, how urgent, and of which model.
+TENANTS = {"a": "x", "b": "x", "c": "y", "d": "z", "e": "x", "f": "x"}
+PRIORITIES = {"a": "normal", "b": "normal", "c": "normal", "d": "normal", "e": "high", "f": "normal"}
+MODELS = {"a": "", "b": "", "c": "", "d": "", "e": "", "f": "m"}
 WEIGHTS = {"x": 1, "y": 1, "z": 3}
 WHICH = st.integers(0, 3)
-PLACES = ("running", "delayed", "suspects:", *(f"queue:{PRIORITIES[job]}::{TENANTS[job]}" for job in "acde"))
+PLACES = (
+    *("running", "delayed", "suspects:", "suspects:m"),
+    *(f"queue:{PRIORITIES[job]}:{MODELS[job]}:{TENANTS[job]}" for job in "acdef"),
+)
 LAPSES = st.sampled_from([True, True, False])
 FAILURE = Failure(code="storage_unavailable", message="away")
 
@@ -81,7 +86,7 @@ class Modelled:
 
 
 class Turns:
-    """Start-time fair queueing among the tenants of one priority, as the ledger does it."""
+    """Start-time fair queueing among the tenants of one priority and model, as the ledger does it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -105,6 +110,11 @@ class Turns:
         return None
 
 
+def lane(job: Modelled) -> tuple[str, str]:
+    """The priority and the model, whose tenants take turns."""
+    return PRIORITIES[job.job_id], MODELS[job.job_id]
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Workers claim with a lease that lapses at once or not at all, so that time is the machine's to decide."""
 
@@ -118,7 +128,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.batches = BatchLedger(self.client, namespace=self.namespace)
         self.jobs: dict[str, Modelled] = {}
         self.claims: list[Claim] = []
-        self.turns = {"high": Turns(), "normal": Turns()}
+        self.turns = {(name, model): Turns() for model in ("", "m") for name in ("high", "normal")}
         self.last_number = 0
         self.lapsing: set[str] = set()
         self.ledger.set_tenant("z", TenantLimits(weight=WEIGHTS["z"]))
@@ -135,21 +145,21 @@ class LedgerMachine(RuleBasedStateMachine):
             job.state, job.reserved = "waiting", False
             job.number = job.number or self.last_number
             if not job.suspect:
-                self.turns[PRIORITIES[job.job_id]].enter(TENANTS[job.job_id])
+                self.turns[lane(job)].enter(TENANTS[job.job_id])
 
-    def queues(self, priority: str) -> dict[str, list[Modelled]]:
+    def queues(self, wanted: tuple[str, str]) -> dict[str, list[Modelled]]:
         found: dict[str, list[Modelled]] = {}
         for job in self.jobs.values():
-            if job.state == "waiting" and not job.suspect and PRIORITIES[job.job_id] == priority:
+            if job.state == "waiting" and not job.suspect and lane(job) == wanted:
                 found.setdefault(TENANTS[job.job_id], []).append(job)
         return found
 
     def leave(self, job: Modelled) -> None:
         """To be called before a waiting job's state changes, but for a claim."""
         if job.state == "waiting" and not job.suspect:
-            tenant, priority = TENANTS[job.job_id], PRIORITIES[job.job_id]
-            others = [other for other in self.queues(priority)[tenant] if other is not job]
-            self.turns[priority].leave(tenant, empty=not others)
+            tenant = TENANTS[job.job_id]
+            others = [other for other in self.queues(lane(job))[tenant] if other is not job]
+            self.turns[lane(job)].leave(tenant, empty=not others)
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
@@ -159,7 +169,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def submit(self, job_id: str, other: bool) -> None:
         priority: Any = PRIORITIES[job_id]
         submission = Submission(
-            *(job_id, b"document", "other" if other else "digest", "batch", priority, None), tenant=TENANTS[job_id]
+            *(job_id, b"document", "other" if other else "digest", "batch", priority, None),
+            tenant=TENANTS[job_id],
+            model=MODELS[job_id],
         )
         known = self.jobs.get(job_id)
         if known is None:
@@ -174,11 +186,13 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert answer is (Submitted.WAITING if known.state == "waiting" else Submitted.KNOWN)
 
-    @rule(alone=st.sampled_from([False, False, True]), lapses=LAPSES)
-    def claim(self, alone: bool, lapses: bool) -> None:
-        token = new_token()
-        answer = self.ledger.claim(token=token, worker="w", lease_s=GONE_S if lapses else LONG_S, alone=alone)
-        suspects = [job for job in self.jobs.values() if job.state == "waiting" and job.suspect]
+    @rule(alone=st.sampled_from([False, False, True]), lapses=LAPSES, model=st.sampled_from(["", "", "", "m"]))
+    def claim(self, alone: bool, lapses: bool, model: str) -> None:
+        token, lease_s = new_token(), GONE_S if lapses else LONG_S
+        answer = self.ledger.claim(token=token, worker="w", lease_s=lease_s, model=model, alone=alone)
+        suspects = [
+            job for job in self.jobs.values() if job.state == "waiting" and job.suspect and MODELS[job.job_id] == model
+        ]
         if alone:
             assert isinstance(answer, Claim) == bool(suspects)
         else:
@@ -190,7 +204,8 @@ class LedgerMachine(RuleBasedStateMachine):
                     job.reserved = True if not lapses and len(free) == 1 else None
                 return
             assert not any(job.reserved is False for job in suspects)
-            expected = next(filter(None, (turns.pick(self.queues(name)) for name, turns in self.turns.items())), None)
+            lanes = [(name, model) for name in ("high", "normal")]
+            expected = next(filter(None, (self.turns[each].pick(self.queues(each)) for each in lanes)), None)
             assert (expected.job_id if expected else None) == (answer.job_id if isinstance(answer, Claim) else None)
         if not isinstance(answer, Claim):
             assert answer is Unclaimed.EMPTY
@@ -375,9 +390,13 @@ class LedgerMachine(RuleBasedStateMachine):
                 continue
             self.wait(job)
         assert (swept.held, swept.lapsed, swept.poisoned) == (True, lapsed, poisoned)
-        waiting = sum(job.state == "waiting" for job in self.jobs.values())
-        assert sum(self.client.llen(key) for key in queue_keys(self.namespace)) >= waiting
-        assert self.ledger.backlog().waiting == waiting
+        backlog = self.ledger.backlog()
+        for model, counts in (("", backlog.models["default"]), ("m", backlog.models.get("m", ModelBacklog()))):
+            states = Counter(job.state for job in self.jobs.values() if MODELS[job.job_id] == model)
+            assert counts == ModelBacklog(states["waiting"], states["running"], states["delayed"])
+            queued = sum(self.client.llen(key) for key in queue_keys(self.namespace, model))
+            assert queued >= counts.waiting
+        assert backlog.waiting == sum(counts.waiting for counts in backlog.models.values())
         assert all("stray" in str(stray) or not stray.job_id for stray in swept.strays), swept.strays
 
     @invariant()

@@ -15,7 +15,8 @@ the next job. So a ticket that is lost is made good by counting (the sweeper doe
 Waiting jobs lie in a sorted set per priority, model and tenant (``queue:…``), by a number that only grows; ``turns:…``
 holds the tenants that have any, by their next turn, and ``suspects:…`` those that have ended a worker. ``running`` (by
 the end of the lease) and ``delayed`` (by the time due) are sorted sets, too; a job is in exactly one of them until it
-ends. ``dead`` lists the failed jobs whose input may be fine. Documents and results are opaque bytes here.
+ends. ``depth`` counts the waiting jobs by model, ``going`` those in the last two by named model. ``dead`` lists the
+failed jobs whose input may be fine. Documents and results are opaque bytes here.
 
 What is due when goes by a clock that never goes back (``transition.lua``), also where Redis's own does. What a script
 finds in these keys that the ledger did not write is put aside and reported (:class:`Stray`); it stops nothing.
@@ -32,6 +33,7 @@ from maskscore.ledger.records import (
     DeadLetter,
     JobRecord,
     JobStatus,
+    ModelBacklog,
     Reason,
     Stray,
     Submission,
@@ -66,6 +68,7 @@ __all__ = [
     "JobStatus",
     "Ledger",
     "LiveWorker",
+    "ModelBacklog",
     "Reason",
     "Stray",
     "Submission",

@@ -16,13 +16,14 @@ from maskscore.ledger.records import (
     DeadLetter,
     JobRecord,
     JobStatus,
+    ModelBacklog,
     Reason,
     Stray,
     TenantLimits,
     from_milliseconds,
 )
 from maskscore.ledger.scripts import Scripts
-from maskscore.schema import Failure, JobState
+from maskscore.schema import DEFAULT_MODEL_NAME, Failure, JobState
 
 __all__ = ["LedgerReader", "job_state", "no_such_record", "parse_stray"]
 
@@ -132,8 +133,11 @@ class LedgerReader:
 
     def backlog(self) -> Backlog:
         """Count the jobs that have not ended, and the dead letters."""
-        waiting, running, delayed, dead, oldest_ms = self._script("backlog")
-        return Backlog(waiting, running, delayed, dead, oldest_waiting_s=max(0.0, oldest_ms / 1000))
+        waiting, running, delayed, dead, oldest_ms, rows = self._script("backlog")
+        models = {DEFAULT_MODEL_NAME: ModelBacklog()}
+        for name, *counts in zip(*[iter(rows)] * 4, strict=True):
+            models[name.decode("utf-8", "replace") or DEFAULT_MODEL_NAME] = ModelBacklog(*counts)
+        return Backlog(waiting, running, delayed, dead, max(0.0, oldest_ms / 1000), models)
 
     def tenants(self) -> dict[str, TenantLimits]:
         """Return the tenants whose weight or limits were set."""

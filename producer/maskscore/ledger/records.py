@@ -19,6 +19,7 @@ __all__ = [
     "DeadLetter",
     "JobRecord",
     "JobStatus",
+    "ModelBacklog",
     "Reason",
     "Stray",
     "Submission",
@@ -162,14 +163,32 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelBacklog:
+    """The number of a model's jobs in each state in which they have not ended."""
+
+    waiting: int = 0
+    running: int = 0
+    delayed: int = 0
+
+    @property
+    def unfinished(self) -> int:
+        """All of them: what workers are scaled by."""
+        return self.waiting + self.running + self.delayed
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
-    """The number of jobs in each state, and how long the one that has waited longest has waited, in seconds."""
+    """The number of jobs in each state, and how long the one that has waited longest has waited, in seconds.
+
+    ``models`` has the same by the model's name, for the default one (``default``) and each of which there are any.
+    """
 
     waiting: int
     running: int
     delayed: int
     dead: int
     oldest_waiting_s: float
+    models: dict[str, ModelBacklog] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,10 +113,20 @@ local function count_blocked(model)
   return blocked
 end
 
+-- Anybody may ask for any name: of a model without jobs and turns nothing is kept.
+local function forget(model)
+  for _, priority in ipairs(PRIORITIES) do
+    if redis.call('EXISTS', tenants_key(priority, model)) == 1 then return end
+  end
+  redis.call('HDEL', depth, model)
+  for _, priority in ipairs(PRIORITIES) do redis.call('HDEL', clock, 'turn:' .. priority .. ':' .. model) end
+end
+
 local counts = redis.call('HGETALL', depth)
 for index = 1, #counts, 2 do
   local model = counts[index]
-  local needed = recount_waiting(model, tonumber(counts[index + 1]) or 0) - count_blocked(model)
+  local waiting = recount_waiting(model, tonumber(counts[index + 1]) or 0)
+  local needed = waiting - count_blocked(model)
   local there = 0
   -- Those that workers have taken ahead are not among them. They may be late, or lost; one too many costs little.
   for number = 0, 5 do there = there + redis.call('LLEN', own(queue_list(model, number), 'list')) end
@@ -125,7 +135,9 @@ for index = 1, #counts, 2 do
     missing = missing + 1
   end
   more = more or needed > there + limit
-  local spare = there - needed - SPARE
+  local idle = model ~= '' and waiting == 0
+  -- Of a named model there may be no worker that ends them.
+  local spare = there - needed - (idle and 0 or SPARE)
   for number = 5, 0, -1 do
     if spare > 0 then
       local list = queue_list(model, number)
@@ -134,6 +146,25 @@ for index = 1, #counts, 2 do
       spare = spare - length
     end
   end
+  if idle then forget(model) end
+end
+
+-- The jobs of named models that run or are delayed are counted anew, too, where they are few.
+local function recount_going(state)
+  local set, counted = prefix .. ':' .. state, {}
+  if redis.call('ZCARD', set) > MOST_COUNTED then return end
+  for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+    local model = redis.pcall('HGET', prefix .. ':job:' .. id, 'model')
+    if type(model) == 'string' and model ~= '' then counted[model] = (counted[model] or 0) + 1 end
+  end
+  for _, field in ipairs(redis.call('HKEYS', going)) do
+    if string.match(field, '^%a+') == state then redis.call('HDEL', going, field) end
+  end
+  for model, count in pairs(counted) do redis.call('HSET', going, state .. ':' .. model, count) end
+end
+if redis.call('HLEN', going) > 0 then
+  recount_going('running')
+  recount_going('delayed')
 end
 
 -- The latest notes are kept for whoever looks into the ledger later.

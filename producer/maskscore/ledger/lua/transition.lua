@@ -185,6 +185,14 @@ local function count_running(tenant, most)
   return running
 end
 
+-- The jobs of named models that run or are delayed, by `state:model`; the others in those sets are the default one's.
+local going = own(prefix .. ':going', 'hash')
+local function count_going(model, state, change)
+  if model == '' or not (state == 'running' or state == 'delayed') then return end
+  local field = state .. ':' .. model
+  if redis.pcall('HINCRBY', going, field, change) == 0 then redis.call('HDEL', going, field) end
+end
+
 -- `pcall`: where somebody else has written, the sweeper counts anew.
 local function count_waiting(model, change) redis.pcall('HINCRBY', depth, model, change) end
 
@@ -240,6 +248,10 @@ local function move(job, after, score)
     redis.call('ZADD', busy_key(job.tenant), now, job.id)
   end
   job.home = home
+  if job.state ~= after then
+    count_going(job.model, job.state, -1)
+    count_going(job.model, after, 1)
+  end
   if after == 'waiting' then wait_in_queue(job, score) elseif home then redis.call('ZADD', home, score, job.id) end
   redis.call('HSET', job.key, 'state', after)
   if ENDED[after] then
