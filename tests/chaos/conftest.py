@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.deployment import Deployment, open_deployment
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.scenario import Record, Row
 from required_parts import require_servers
 

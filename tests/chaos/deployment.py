@@ -16,7 +16,7 @@ import redis
 
 from chaos.fleet import Fleet
 from chaos.jobs import BUCKET, Corpus, make_corpus, make_documents
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.proxy import TcpProxy
 from chaos.s3_faults import S3FaultProxy
 from chaos.scenario import Load, Redelivery, Resumption

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from chaos.deployment import Deployment
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.scenario import Record, Row
 
 

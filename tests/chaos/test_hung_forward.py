@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.deployment import Deployment
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.scenario import Record, Row
 
 

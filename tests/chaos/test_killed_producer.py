@@ -12,7 +12,7 @@ import pytest
 from chaos import produce
 from chaos.deployment import Deployment
 from chaos.fleet import bare_environment
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.proxy import TcpProxy
 from chaos.scenario import Record, Row
 

@@ -10,7 +10,7 @@ import pytest
 
 from chaos.deployment import Deployment, own_worker
 from chaos.jobs import slow_job
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.scenario import Load, Record, Redelivery, Row
 from maskscore import JobState
 

@@ -15,7 +15,7 @@ import pytest
 
 from chaos.deployment import WORKERS, Deployment
 from chaos.jobs import BUCKET
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.scenario import Record, Row
 
 _JOBS = 200

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from chaos.deployment import WORKERS, Deployment
-from chaos.profile import PROFILE
+from chaos.chaos_profile import PROFILE
 from chaos.scenario import Load, Record, Row
 from maskscore import ServiceUnavailable
 
