@@ -11,8 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from chaos.deployment import Deployment, open_deployment
 from chaos.chaos_profile import PROFILE
+from chaos.deployment import Deployment, open_deployment
 from chaos.scenario import Record, Row
 from required_parts import require_servers
 

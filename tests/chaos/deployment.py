@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import redis
 
+from chaos.chaos_profile import PROFILE
 from chaos.fleet import Fleet
 from chaos.jobs import BUCKET, Corpus, make_corpus, make_documents
-from chaos.chaos_profile import PROFILE
 from chaos.proxy import TcpProxy
 from chaos.s3_faults import S3FaultProxy
 from chaos.scenario import Load, Redelivery, Resumption

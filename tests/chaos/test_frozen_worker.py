@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from chaos.deployment import Deployment
 from chaos.chaos_profile import PROFILE
+from chaos.deployment import Deployment
 from chaos.scenario import Record, Row
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.deployment import Deployment
 from chaos.chaos_profile import PROFILE
+from chaos.deployment import Deployment
 from chaos.scenario import Record, Row
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from chaos import produce
+from chaos.chaos_profile import PROFILE
 from chaos.deployment import Deployment
 from chaos.fleet import bare_environment
-from chaos.chaos_profile import PROFILE
 from chaos.proxy import TcpProxy
 from chaos.scenario import Record, Row
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from chaos.deployment import WORKERS, Deployment
 from chaos.chaos_profile import PROFILE
+from chaos.deployment import WORKERS, Deployment
 from chaos.scenario import Record, Redelivery, Row
 
 # The promise with the default lease of 30 s; a sweeper's round and a busy machine come on top of the lease.

@@ -13,9 +13,9 @@ import time
 import boto3
 import pytest
 
+from chaos.chaos_profile import PROFILE
 from chaos.deployment import WORKERS, Deployment
 from chaos.jobs import BUCKET
-from chaos.chaos_profile import PROFILE
 from chaos.scenario import Record, Row
 
 _JOBS = 200

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from chaos.deployment import WORKERS, Deployment
 from chaos.chaos_profile import PROFILE
+from chaos.deployment import WORKERS, Deployment
 from chaos.scenario import Load, Record, Row
 from maskscore import ServiceUnavailable
 

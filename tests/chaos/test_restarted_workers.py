@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from chaos.chaos_profile import PROFILE
 from chaos.deployment import WORKERS, Deployment
 from chaos.jobs import slow_job
-from chaos.chaos_profile import PROFILE
 from chaos.scenario import Record, Redelivery, Row
 from maskscore import JobState
 from waiting import until

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from chaos.chaos_profile import PROFILE
 from chaos.deployment import Deployment, own_worker
 from chaos.jobs import slow_job
-from chaos.chaos_profile import PROFILE
 from chaos.scenario import Load, Record, Row
 from maskscore import JobState
 
