@@ -23,13 +23,14 @@ from maskscore.evaluation import ClassPrompts, LabelledImage, LabelledMask, draw
 from maskscore.evaluation.image_locations import image_uris
 from maskscore.evaluation.measurements import Measurement, ScoreCollector
 from maskscore.evaluation.negative_sampling import encode_picture, sample_negatives
-from maskscore.evaluation.statistics import Scored, auroc, auroc_interval, share_interval, t_quantile
 from maskscore.formats import Orphans
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore.schema.job import Mask
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.result import Component, PromptScore, Skipped
+from maskscore.statistics import Scored, t_quantile
+from maskscore.statistics.intervals import auroc, auroc_interval, share_interval
 from maskscore.storage import Objects
 from maskscore.storage.uris import path_of
 from photo_dataset import CATEGORIES

@@ -22,11 +22,12 @@ from maskscore.client import Client
 from maskscore.prompts import find_prompt_set
 from maskscore.schema import Frame, Method, Treatment
 from maskscore.settings import WorkerSettings, load_settings
+from maskscore.statistics import Estimate
 from maskscore.storage import check_output, write_text
 from maskscore.text import counted
 
 if TYPE_CHECKING:
-    from maskscore.evaluation import Estimate, Measurement
+    from maskscore.evaluation import Measurement
 
 __all__ = ["eval_command"]
 

@@ -21,11 +21,11 @@ from maskscore.client import Client, scored_results, views_text_of
 from maskscore.errors import HeadMismatch
 from maskscore.heads import HeadApplication, write_head
 from maskscore.schema import HEAD_NAME_PATTERN, HeadKind
+from maskscore.statistics import Estimate
 from maskscore.storage import check_output, write_text
 from maskscore.text import counted
 
 if TYPE_CHECKING:
-    from maskscore.evaluation import Estimate
     from maskscore.fitting import Fit, JudgedMasks
 
 __all__ = ["fit_command"]

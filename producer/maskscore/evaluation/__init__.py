@@ -11,13 +11,11 @@ from maskscore.evaluation.image_locations import image_uris
 from maskscore.evaluation.labelled_coco import LabelledImage, LabelledMask, read_coco
 from maskscore.evaluation.measurements import Measurement
 from maskscore.evaluation.negative_sampling import sample_negatives
-from maskscore.evaluation.statistics import Estimate, t_quantile
 
 __all__ = [
     "Candidate",
     "ClassPrompts",
     "CocoEvaluation",
-    "Estimate",
     "LabelledImage",
     "LabelledMask",
     "Measurement",
@@ -27,6 +25,5 @@ __all__ = [
     "read_classes",
     "read_coco",
     "sample_negatives",
-    "t_quantile",
     "views_of",
 ]

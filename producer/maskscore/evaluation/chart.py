@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from maskscore.evaluation.measurements import Measurement
-from maskscore.evaluation.statistics import Estimate
+from maskscore.statistics import Estimate
 
 __all__ = ["draw"]
 

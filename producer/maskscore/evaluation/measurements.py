@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from maskscore.evaluation.statistics import Estimate, Scored
 from maskscore.schema import Component, Method
+from maskscore.statistics import Estimate, Scored
 
 __all__ = ["AGAINST", "Measurement", "ScoreCollector", "scores_of"]
 

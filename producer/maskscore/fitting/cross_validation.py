@@ -6,7 +6,6 @@ all judgements; everything else is fitted within the folds.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -20,9 +19,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.evaluation import t_quantile
 from maskscore.fitting.judged_masks import JudgedMasks
 from maskscore.schema import HeadKind, IsotonicModel, PlattModel, ProbeModel, ScoreName, ThresholdModel
+from maskscore.statistics import clustered_mean, t_quantile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -131,16 +130,11 @@ def smallest_sufficient(fitted: Sequence[CrossValidated], images: Sequence[str])
     The difference is paired by mask and its variance is that of a mean of clusters, the images.
     """
     best = min(fitted, key=lambda one: one.brier)
-    _, groups = np.unique(np.array(images), return_inverse=True)
-    number = int(groups.max()) + 1
     for one in fitted:
         if one is best:
             break
-        difference = one.errors - best.errors
-        mean = float(difference.mean())
-        sums = np.bincount(groups, weights=difference - mean, minlength=number)
-        error = math.sqrt(number / (number - 1) * float((sums**2).sum())) / len(difference)
-        if mean <= t_quantile(number - 1) * error:
+        mean, error, degrees = clustered_mean((one.errors - best.errors).tolist(), images)
+        if mean <= t_quantile(degrees) * error:
             return one
     return best
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.evaluation import Estimate, t_quantile
 from maskscore.fitting.cross_validation import (
     KINDS,
     CrossValidated,
@@ -22,18 +21,17 @@ from maskscore.fitting.cross_validation import (
     smallest_sufficient,
     threshold_model,
 )
-from maskscore.fitting.fit_figures import (
-    KindFigures,
+from maskscore.fitting.judged_masks import JudgedMasks
+from maskscore.schema import Head, HeadEstimate, HeadKind, ThresholdModel
+from maskscore.statistics import (
+    Estimate,
     OperatingPoint,
     ReliabilityBin,
-    area_under_roc,
     operating_curve,
     operating_point,
     reliability_bins,
-    share_of_hits,
+    t_quantile,
 )
-from maskscore.fitting.judged_masks import JudgedMasks
-from maskscore.schema import Head, HeadEstimate, HeadKind, ThresholdModel
 from maskscore.text import counted
 
 if TYPE_CHECKING:
@@ -56,6 +54,15 @@ class FitOptions:
     by_class: bool = False
     drop_classes: Sequence[str] = ()
     precision: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """A kind of head out of fold."""
+
+    kind: HeadKind
+    brier: float
+    auroc: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +110,10 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     positives = np.array(
         [one not in (options.drop_classes if options.by_class else ("drop",)) for one in masks.decisions]
     )
-    images = np.array(masks.images)[sample]
-    values, hits, wanted = chosen.values[sample], chosen.hits[sample], positives[sample]
+    images = [masks.images[row] for row in np.flatnonzero(sample)]
+    values, hits, wanted = (of_all[sample].tolist() for of_all in (chosen.values, chosen.hits, positives))
     curve = operating_curve(images, values, hits, wanted)
-    area = area_under_roc(chosen, masks.images, sample)
+    area = _area_under_roc(chosen, masks.images, sample)
     refusal = _no_better_than_chance(chosen, masks, area, sample)
     threshold = chosen.threshold
     reached = options.precision is None
@@ -152,14 +159,22 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     )
     return Fit(
         head=head,
-        kinds=[KindFigures(one.kind, one.brier, area_under_roc(one, masks.images, sample)) for one in fitted],
+        kinds=[KindFigures(one.kind, one.brier, _area_under_roc(one, masks.images, sample)) for one in fitted],
         curve=curve,
         point=point,
-        reliability=reliability_bins(images, chosen.p_keep[sample], hits),
+        reliability=reliability_bins(images, chosen.p_keep[sample].tolist(), hits),
         measured=len(values),
         warnings=warnings,
         refusal=refusal,
     )
+
+
+def _area_under_roc(one: CrossValidated, images: Sequence[str], sample: npt.NDArray[np.bool_]) -> Estimate | None:
+    """Return the AUROC of the hits among the masks of ``sample``; ``None`` where all are hits or none is."""
+    rows = np.flatnonzero(sample).tolist()
+    positives = [(float(one.ranks[row]), images[row]) for row in rows if one.hits[row]]
+    negatives = [(float(one.ranks[row]), images[row]) for row in rows if not one.hits[row]]
+    return Estimate.of_auroc(positives, negatives)
 
 
 def _check(masks: JudgedMasks, options: FitOptions) -> None:
@@ -221,7 +236,7 @@ def _no_better_than_chance(
     if chosen.classes:
         name, most = Counter(masks.decisions).most_common(1)[0]
         common = most / len(masks.decisions)
-        right = share_of_hits(np.array(masks.images), chosen.hits)
+        right = Estimate.of_hits(masks.images, chosen.hits.tolist())
         if right.low > common or (chosen.hits.all() and right.value > common):
             return None
         return (

@@ -1,4 +1,4 @@
-"""Two measures with their uncertainty: a share of successes, and the area under the ROC curve.
+"""Measures with their uncertainty: a share of successes, the area under the ROC curve, and the mean of errors.
 
 Masks of one image are alike: they share its light, its sharpness and its scene. So the intervals are of images: each
 begins as if masks were independent, and the number of masks is then divided by the *design effect*, how many times the
@@ -18,7 +18,18 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["Estimate", "Scored", "auroc", "auroc_interval", "share_interval", "t_quantile"]
+__all__ = [
+    "Estimate",
+    "Scored",
+    "areas_without_each_image",
+    "auroc",
+    "auroc_interval",
+    "clustered_mean",
+    "hits_of_images",
+    "share_interval",
+    "shares_without_each_image",
+    "t_quantile",
+]
 
 Scored = tuple[float, Hashable]
 """A mask's score, and the image that the mask is of."""
@@ -37,6 +48,18 @@ class Estimate:
         """Return the share of hits, as :func:`share_interval` counts them, of one mask or more."""
         hits, count = (sum(column) for column in zip(*hits_by_image, strict=True))
         return cls(hits / count, *share_interval(hits_by_image))
+
+    @classmethod
+    def of_hits(cls, images: Iterable[Hashable], hits: Iterable[bool]) -> Estimate:
+        """Return the share of hits among masks, one at least, of these images."""
+        return cls.of_share(list(hits_of_images(images, hits).values()))
+
+    @classmethod
+    def of_mean(cls, values: Sequence[float], images: Sequence[Hashable]) -> Estimate:
+        """Return the mean of values from 0 to 1, one at least, with the interval of :func:`clustered_mean`."""
+        mean, error, degrees = clustered_mean(values, images)
+        half = t_quantile(degrees) * error if degrees else 1.0
+        return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
 
     @classmethod
     def of_auroc(cls, positives: Sequence[Scored], negatives: Sequence[Scored]) -> Estimate | None:
@@ -109,7 +132,12 @@ def auroc_interval(positives: Sequence[Scored], negatives: Sequence[Scored]) -> 
     if area in (0.0, 1.0):
         objects, others = (float(len({image for _, image in side})) for side in (positives, negatives))
     else:
-        clustered = _jackknife_variance(positives, negatives, above, below)
+        without = areas_without_each_image(positives, negatives)
+        clustered = (
+            _variance(above, below, [image for _, image in positives], [image for _, image in negatives])
+            if without is None
+            else (len(without) - 1) / len(without) * sum((other - area) ** 2 for other in without.values())
+        )
         alone = _variance(above, below, list(range(len(above))), [-1 - number for number in range(len(below))])
         effect = max(1.0, clustered / alone) if alone else 1.0
         objects, others = len(above) / effect, len(below) / effect
@@ -138,7 +166,7 @@ def share_interval(hits_by_image: Sequence[tuple[int, int]]) -> tuple[float, flo
     if hits in (0, masks):
         count = float(images)
     else:
-        without = [(hits - own) / (masks - number) for own, number in by_image]
+        without = shares_without_each_image(by_image)
         variance = (images - 1) / images * sum((other - share) ** 2 for other in without)
         count = masks / max(1.0, variance * masks / (share * (1 - share)))
     square = t_quantile(_degrees([number for _, number in by_image])) ** 2
@@ -147,6 +175,38 @@ def share_interval(hits_by_image: Sequence[tuple[int, int]]) -> tuple[float, flo
         math.sqrt(square) / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
     )
     return 0.0 if hits == 0 else max(0.0, middle - half), 1.0 if hits == masks else min(1.0, middle + half)
+
+
+def hits_of_images(images: Iterable[Hashable], hits: Iterable[bool]) -> dict[Hashable, tuple[int, int]]:
+    """Return, for each image of some masks, how many of them are hits, and how many there are."""
+    counts: dict[Hashable, tuple[int, int]] = {}
+    for image, hit in zip(images, hits, strict=True):
+        own, number = counts.get(image, (0, 0))
+        counts[image] = own + hit, number + 1
+    return counts
+
+
+def shares_without_each_image(hits_by_image: Sequence[tuple[int, int]]) -> list[float]:
+    """Return the share of hits in all images but one, for each of two images or more that have masks."""
+    hits, masks = (sum(column) for column in zip(*hits_by_image, strict=True))
+    return [(hits - own) / (masks - number) for own, number in hits_by_image]
+
+
+def clustered_mean(values: Sequence[float], images: Sequence[Hashable]) -> tuple[float, float, int]:
+    """Return a mean, its standard error, and the error's degrees of freedom.
+
+    The values of an image are a cluster, and the variance is that of a mean of clusters (Kish). From one image follows
+    nothing about others: it has an error of 0 with 0 degrees of freedom.
+    """
+    mean = sum(values) / len(values)
+    sums: dict[Hashable, float] = defaultdict(float)
+    for value, image in zip(values, images, strict=True):
+        sums[image] += value - mean
+    number = len(sums)
+    if number < 2:
+        return mean, 0.0, 0
+    squares = math.fsum(total * total for total in sums.values())
+    return mean, math.sqrt(number / (number - 1) * squares) / len(values), number - 1
 
 
 def _placements(scores: Sequence[float], others: Sequence[float]) -> list[float]:
@@ -162,28 +222,29 @@ def _degrees(masks_per_image: Iterable[int]) -> int:
     return max(1, sum(counts) ** 2 // sum(count * count for count in counts) - 1)
 
 
-def _jackknife_variance(
-    positives: Sequence[Scored], negatives: Sequence[Scored], above: Sequence[float], below: Sequence[float]
-) -> float:
-    """Return the variance of an area by leaving out one image at a time; ``below`` as in :func:`_variance`."""
+def areas_without_each_image(positives: Sequence[Scored], negatives: Sequence[Scored]) -> dict[Hashable, float] | None:
+    """Return, by image, the area of all other images; ``None`` where one image holds all masks of a side."""
     own: dict[Hashable, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    lost: dict[Hashable, float] = defaultdict(float)
-    for (score, image), share in zip(positives, above, strict=True):
+    for score, image in positives:
         own[image][0].append(score)
-        lost[image] += share * len(negatives)
-    for (score, image), share in zip(negatives, below, strict=True):
+    for score, image in negatives:
         own[image][1].append(score)
-        lost[image] += share * len(positives)
     if any(len(first) == len(positives) or len(second) == len(negatives) for first, second in own.values()):
-        return _variance(above, below, [image for _, image in positives], [image for _, image in negatives])
-    area = sum(above) / len(above)
+        return None
+    above = _placements([score for score, _ in positives], [score for score, _ in negatives])
+    below = _placements([score for score, _ in negatives], [score for score, _ in positives])
+    lost: dict[Hashable, float] = defaultdict(float)
+    for (_, image), share in zip(positives, above, strict=True):
+        lost[image] += share * len(negatives)
+    for (_, image), share in zip(negatives, below, strict=True):
+        lost[image] += (1 - share) * len(positives)
     total = sum(above) * len(negatives)
-    squares = 0.0
+    areas = {}
     for image, (first, second) in own.items():
         within = sum(_placements(first, second)) * len(second) if second else 0.0
         left = (len(positives) - len(first)) * (len(negatives) - len(second))
-        squares += ((total - lost[image] + within) / left - area) ** 2
-    return (len(own) - 1) / len(own) * squares
+        areas[image] = (total - lost[image] + within) / left
+    return areas
 
 
 def _variance(
