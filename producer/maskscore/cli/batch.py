@@ -81,7 +81,8 @@ def _wait(batch_id: str, as_json: bool, timeout: float | None) -> None:
     without_scores = JobsWithoutScores()
     with Client() as client:
         batch = client.batch(batch_id)
-        for _ in without_scores.count_in(shown_progress(batch.as_completed(timeout), len(batch), client=client)):
+        ended = shown_progress(batch.as_completed(timeout), len(batch), client=client, of=batch.job_ids())
+        for _ in without_scores.count_in(ended):
             pass
         counts = batch.counts()
         print_counts(batch_id, counts, as_json=as_json)
@@ -107,8 +108,13 @@ def _results(batch_id: str, as_json: bool, timeout: float | None, reader: str | 
             yield result
 
     with Client() as client:
-        results = client.batch(batch_id).as_completed(timeout, reader=reader)
-        with warn_without_worker(client, lambda sentence: click.echo(f"maskscore: {sentence}", err=True)):
+        batch = client.batch(batch_id)
+        results = batch.as_completed(timeout, reader=reader)
+
+        def say(sentence: str) -> None:
+            click.echo(f"maskscore: {sentence}", err=True)
+
+        with warn_without_worker(client, say, batch.job_ids()):
             print_results(seen(without_scores.count_in(results)), as_json=as_json)
     without_scores.print_examples()
     if failed or without_scores:

@@ -117,7 +117,7 @@ def cancel_command(names: tuple[str, ...], as_json: bool) -> None:
 
 def _of_batch(client: Client, batch: Batch, deadline: float | None) -> Iterator[JobResult]:
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    yield from shown_progress(batch.as_completed(left), len(batch), client=client)
+    yield from shown_progress(batch.as_completed(left), len(batch), client=client, of=batch.job_ids())
 
 
 def _ended(batch: Batch) -> Iterator[JobResult]:

@@ -29,18 +29,18 @@ _DRAWING: Final = "drawing"
 
 
 def shown_progress(
-    jobs: Iterable[T], total: int, *, doing: str = "waiting", client: Client | None = None
+    jobs: Iterable[T], total: int, *, doing: str = "waiting", client: Client | None = None, of: Iterable[str] = ()
 ) -> Iterator[T]:
     """Yield the items of ``jobs`` and show progress on stderr: a bar on a terminal, else a line every ten seconds.
 
-    With a ``client``, a warning is printed while no worker is alive.
+    With a ``client``, a warning is printed while no worker is alive that serves the jobs ``of`` these ids.
     """
     console = new_console(stderr=True)
 
     def say(sentence: str) -> None:
         console.print(f"maskscore: {sentence}", soft_wrap=True)
 
-    with warn_without_worker(client, say) if client else nullcontext():
+    with warn_without_worker(client, say, of) if client else nullcontext():
         yield from _with_bar(console, jobs, total, doing)
 
 
@@ -72,7 +72,7 @@ def wait_for(client: Client, ids: list[str], timeout: float | None) -> list[JobR
     handles = [client.handle(job_id) for job_id in ids]
     ended = {
         result.job_id: result
-        for result in shown_progress(client.as_completed(handles, timeout=timeout), len(ids), client=client)
+        for result in shown_progress(client.as_completed(handles, timeout=timeout), len(ids), client=client, of=ids)
     }
     return [ended[job_id] for job_id in ids]
 

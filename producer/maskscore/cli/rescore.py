@@ -85,7 +85,8 @@ def rescore_command(
             for job_id in batch.job_ids():
                 click.echo(json.dumps({"job_id": job_id, "batch_id": batch.batch_id}) if as_json else job_id)
             return
-        results = without_scores.count_in(tally.of(shown_progress(batch.as_completed(timeout), count, client=client)))
+        ended = shown_progress(batch.as_completed(timeout), count, client=client, of=batch.job_ids())
+        results = without_scores.count_in(tally.of(ended))
         print_results(results, as_json=as_json)
     click.echo(f"maskscore: {tally}", err=True)
     without_scores.print_examples()

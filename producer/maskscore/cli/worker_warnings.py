@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import click
 
-from maskscore.client import Client
+from maskscore.client import PAGE, Client
 from maskscore.errors import ServiceUnavailable
 from maskscore.prompts import demo_warning
 from maskscore.schema import DEFAULT_MODEL_NAME, PromptSet
@@ -21,9 +22,10 @@ _EVERY_S = 5.0
 
 
 @contextmanager
-def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[None]:
+def warn_without_worker(client: Client, say: Callable[[str], None], of: Iterable[str] = ()) -> Iterator[None]:
     """Check every few seconds during the block whether a worker is alive; call ``say`` where none is.
 
+    With the ids ``of`` jobs, each of their models needs a worker; see :meth:`maskscore.Client.no_worker`.
     It is called once, and once more when a worker is alive again.
     """
     over = threading.Event()
@@ -31,10 +33,12 @@ def warn_without_worker(client: Client, say: Callable[[str], None]) -> Iterator[
     def look() -> None:
         lonely = False
         pause_s = _FIRST_S
+        ids: list[str] | None = None
         while not over.wait(pause_s):
             pause_s = _EVERY_S
             try:
-                sentence = client.no_worker()
+                ids = list(islice(of, PAGE)) if ids is None else ids
+                sentence = client.no_worker(of=ids)
             except ServiceUnavailable:  # whoever waits is told of that, and this thread need not say it
                 continue
             if sentence and not lonely:

@@ -42,6 +42,10 @@ class AsyncBatch:
             for job_id in page:
                 yield job_id
 
+    async def no_worker(self) -> str | None:
+        """Return a sentence that says that no worker serves the first of its jobs."""
+        return await self._client._call(self._batch.no_worker)
+
     async def wait(self, timeout: float | None = None) -> BatchCounts:
         """Wait until all jobs have ended and return the counts; see :meth:`maskscore.Batch.wait`."""
         async with aclosing(self.events(timeout=timeout)) as pages:

@@ -124,7 +124,7 @@ class AsyncJobClient:
         async with self._watcher.subscribed(job_topic(job_id)) as next_end:
             while not (status := await self.status(job_id)).state.ended:
                 if deadline.passed:
-                    raise await self._call(self._sync._wait_timeout, not_ended(status, deadline))
+                    raise await self._call(self._sync._wait_timeout, not_ended(status, deadline), [job_id])
                 await next_end(deadline.left_s())
         return status
 
@@ -164,9 +164,9 @@ class AsyncJobClient:
         """Return the workers of the namespace that are alive; see :meth:`maskscore.Client.workers`."""
         return await self._call(self._sync.workers)
 
-    async def no_worker(self, *models: str | None) -> str | None:
+    async def no_worker(self, *models: str | None, of: Iterable[str] = ()) -> str | None:
         """Return a sentence that says that no worker is alive; see :meth:`maskscore.Client.no_worker`."""
-        return await self._call(self._sync.no_worker, *models)
+        return await self._call(self._sync.no_worker, *models, of=of)
 
     async def _call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         # The caller's context goes along: it has the span that a submit belongs to.

@@ -79,6 +79,10 @@ class Batch:
         for page in self._id_pages():
             yield from page
 
+    def no_worker(self) -> str | None:
+        """Return a sentence that says that no worker serves the first of its jobs; see :meth:`Client.no_worker`."""
+        return self._client.no_worker(of=self.job_ids())
+
     def wait(self, timeout: float | None = None) -> BatchCounts:
         """Wait until all jobs have ended and return the counts.
 
@@ -218,7 +222,8 @@ class Batch:
             elif deadline.passed:
                 raise self._client._wait_timeout(
                     f"{counts.total - counts.ended} of the {counts.total} jobs of batch {self.batch_id} had not ended "
-                    f"after {deadline.timeout_s:g} s. They go on; wait again, or cancel them."
+                    f"after {deadline.timeout_s:g} s. They go on; wait again, or cancel them.",
+                    self.job_ids(),
                 )
             yield events
 

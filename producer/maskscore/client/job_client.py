@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 from maskscore.broker import connect, redis_errors
-from maskscore.client.polling import Deadline, pages
+from maskscore.client.polling import PAGE, Deadline, pages
 from maskscore.errors import JobFailed, JobNotFound, WaitTimeout
 from maskscore.ledger import (
     Backlog,
@@ -140,7 +141,7 @@ class JobClient:
         with redis_errors(self.settings), self._ledger.watched(job_id) as wait:
             while not (status := self.status(job_id)).state.ended:
                 if deadline.passed:
-                    raise self._wait_timeout(not_ended(status, deadline))
+                    raise self._wait_timeout(not_ended(status, deadline), [job_id])
                 wait(deadline.left_s(_CHECK_AGAIN_S))
 
     def cancel(self, job_id: str) -> JobState:
@@ -209,23 +210,27 @@ class JobClient:
         with redis_errors(self.settings):
             return self._registry.workers()
 
-    def no_worker(self, *models: str | None) -> str | None:
+    def no_worker(self, *models: str | None, of: Iterable[str] = ()) -> str | None:
         """Return a sentence that says that no worker is alive, and what to do; ``None`` while there is one.
 
-        With the names of ``models`` (``None`` or ``default``: that of workers without a name) each of them needs one.
+        With the names of ``models`` (``None`` or ``default``: that of workers without a name), or the ids ``of`` jobs,
+        of which the first 200 are looked at, each of the models needs one.
         """
         with redis_errors(self.settings):
-            if not models:
-                return None if self._registry.count() else no_worker_sentence(self.settings.namespace)
+            wanted = {model or DEFAULT_MODEL_NAME for model in models} | self._ledger.models(list(islice(of, PAGE)))
+            # The reports of workers of another release may be unreadable; they count as alive.
+            if not wanted or wanted == {DEFAULT_MODEL_NAME}:
+                if not self._registry.count():
+                    return no_worker_sentence(self.settings.namespace)
+                if not wanted:
+                    return None
             served = {worker.report.model for worker in self._registry.workers()}
-        unserved = {model or DEFAULT_MODEL_NAME for model in models} - served
-        if unserved == {DEFAULT_MODEL_NAME} and not served:
-            return no_worker_sentence(self.settings.namespace)
+        unserved = wanted - served
         return unserved_sentence(unserved, served) if unserved else None
 
-    def _wait_timeout(self, message: str) -> WaitTimeout:
-        """Return the error for what had not ended in time, with the cause where there is no worker at all."""
-        cause = self.no_worker()
+    def _wait_timeout(self, message: str, of: Iterable[str]) -> WaitTimeout:
+        """Return the error for jobs that had not ended in time, with the cause where no worker serves them."""
+        cause = self.no_worker(of=of)
         return WaitTimeout(f"{message} {cause}" if cause else message)
 
     def _find_statuses(self, job_ids: list[str]) -> list[JobStatus | None]:

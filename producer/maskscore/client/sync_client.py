@@ -159,7 +159,7 @@ class Client(JobClient):
             for job_id, record in zip(ended, self.records(ended), strict=True):
                 yield load_result_or_error(record, self.objects) if record else self.get(job_id)
             if polling.timed_out:
-                raise self._wait_timeout(polling.timeout_message())
+                raise self._wait_timeout(polling.timeout_message(), window)
             yield polling.pause_s()
 
     def _known_batches(self, names: list[str]) -> set[str]:

@@ -59,6 +59,7 @@ class Run:
     ) -> None:
         self._client, self._pairing = client, pairing
         self._batch = client.batch(maker.batch_id)
+        self._model = maker.run_options.options.model
         begun = check_batch(client, maker.batch_id, fingerprint, resume=resume)
         changed = begun is not None and bool(begun.changes(fingerprint))
         corrected = begun is not None and (changed or begun.corrected)
@@ -210,7 +211,7 @@ class Run:
         most_failed = max(result_counts.failures, key=lambda code: result_counts.failures[code].count, default=None)
         no_worker = None
         if counts.queued and not counts.running and not per_s:
-            no_worker = self._client.no_worker()
+            no_worker = self._client.no_worker(self._model)
         return RunProgress(
             total,
             self._submission.progress,

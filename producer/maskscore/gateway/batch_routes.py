@@ -54,6 +54,11 @@ class AcceptedBatch(BaseModel):
 
     batch_id: str = Field(examples=["nightly-2026-11-25"])
     submitted: int
+    warning: str | None = Field(
+        None,
+        exclude_if=lambda warning: warning is None,
+        description="Only where no live worker serves a model that jobs ask for: they wait for one.",
+    )
 
 
 class BatchView(BaseModel):
@@ -103,12 +108,14 @@ async def submit_batch(
     """
     batch_id = batch_id or uuid.uuid4().hex
     submitted = 0
+    models: set[str] = set()
     bodies = gateway.bodies.submissions(request, one=False, batch_id=batch_id, content_id=content_id)
     try:
         async with aclosing(bodies) as submissions:
             async for submission in submissions:
                 taken = await gateway.submitter.submit(submission, request)
                 submitted += len(taken.job_ids)
+                models |= taken.models
                 if taken.problem:
                     raise taken.problem
                 if revoked_event(request).is_set():
@@ -118,7 +125,7 @@ async def submit_batch(
     if not submitted:
         raise ProblemError(422, "document_invalid", "The body has no jobs.")
     response.headers["Location"] = f"/v1/batches/{batch_id}"
-    return AcceptedBatch(batch_id=batch_id, submitted=submitted)
+    return AcceptedBatch(batch_id=batch_id, submitted=submitted, warning=await gateway.warning_of(models))
 
 
 @router.get(
@@ -128,9 +135,10 @@ async def submit_batch(
 )
 async def get_batch(batch_id: BatchIdText, gateway: SharedGateway, response: Response) -> BatchView:
     """Say how many jobs of a batch are in which state."""
-    counts = await gateway.client.batch(batch_id).counts()
+    batch = gateway.client.batch(batch_id)
+    counts = await batch.counts()
     if counts.queued:
-        await add_workers_header(gateway, response)
+        add_workers_header(response, await batch.no_worker())
     return BatchView.of(batch_id, counts)
 
 
@@ -211,7 +219,7 @@ async def _place_to_follow(
     if last_event_id and counts.ended == counts.total and not await batch.ended_after(last_event_id, 1):
         raise NoContent
     if counts.queued:
-        await add_workers_header(gateway, response)
+        add_workers_header(response, await batch.no_worker())
     return batch, last_event_id or after
 
 

@@ -52,6 +52,11 @@ class Accepted(BaseModel):
     """A job that is in the ledger: it will end visibly. Where it was known already, nothing was doubled."""
 
     job_id: str = Field(examples=["photo-1"])
+    warning: str | None = Field(
+        None,
+        exclude_if=lambda warning: warning is None,
+        description="Only where no live worker serves the model that the job asks for: it waits for one.",
+    )
 
 
 class Cancelled(BaseModel):
@@ -106,7 +111,7 @@ async def submit_job(
         raise taken.problem
     (job_id,) = taken.job_ids
     response.headers["Location"] = f"/v1/jobs/{job_id}"
-    return Accepted(job_id=job_id)
+    return Accepted(job_id=job_id, warning=await gateway.warning_of(taken.models))
 
 
 @router.get(
@@ -118,7 +123,7 @@ async def get_job(job_id: JobIdText, gateway: SharedGateway, response: Response)
     """Say where a job is."""
     status = await gateway.client.status(job_id)
     if status.state is JobState.QUEUED:
-        await add_workers_header(gateway, response)
+        add_workers_header(response, await gateway.client.no_worker(of=[job_id]))
     return status
 
 
@@ -149,7 +154,7 @@ async def get_result(
         if revoked_event(request).is_set():
             raise unauthorized()
         detail = f"Job {job_id} has not ended: it is {status.state}. Ask with ?wait=SECONDS, or listen to its events."
-        if status.state is JobState.QUEUED and (no_worker := await gateway.client.no_worker()):
+        if status.state is JobState.QUEUED and (no_worker := await gateway.client.no_worker(of=[job_id])):
             detail += f" {no_worker}"
         raise ProblemError(409, "not_ended", detail, retry_after_s=1)
     result: JobResult = await gateway.client.get(job_id)
@@ -179,7 +184,7 @@ async def _job_to_follow(
     if last_event_id == _ENDED_ID:
         raise NoContent
     if status.state is JobState.QUEUED:
-        await add_workers_header(gateway, response)
+        add_workers_header(response, await gateway.client.no_worker(of=[job_id]))
     return job_id
 
 

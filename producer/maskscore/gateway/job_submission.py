@@ -65,9 +65,10 @@ class SubmitRequest:
 
 @dataclass(frozen=True, slots=True)
 class SubmitOutcome:
-    """The ids of the submitted jobs, and the problem where some were not submitted."""
+    """The ids of the submitted jobs, the models that they ask for, and the problem where some were not submitted."""
 
     job_ids: tuple[str, ...]
+    models: frozenset[str]
     problem: ProblemError | None
 
 
@@ -76,6 +77,7 @@ def submit_documents(
 ) -> SubmitOutcome:
     """Parse, check and submit; all documents are checked before the first is submitted."""
     ids: list[str] = []
+    models: set[str] = set()
     tracing = open_tracing("maskscore-producer")
     try:
         with tracing.within(submission.traceparent) if tracing else nullcontext():
@@ -88,11 +90,12 @@ def submit_documents(
                 else:
                     client.submit_many(page, batch_id=submission.batch_id)
                     ids += [job.job_id for job in page]
+                models |= {job.options.model for job in page if job.options.model is not None}
     except ProblemError as problem:
-        return SubmitOutcome(tuple(ids), problem)
+        return SubmitOutcome(tuple(ids), frozenset(models), problem)
     except MaskscoreError as error:
-        return SubmitOutcome(tuple(ids), problem_of(error))
-    return SubmitOutcome(tuple(ids), None)
+        return SubmitOutcome(tuple(ids), frozenset(models), problem_of(error))
+    return SubmitOutcome(tuple(ids), frozenset(models), None)
 
 
 def _read(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Collection, Coroutine
 from typing import Annotated, Any, Final, TypeVar, cast
 
 import anyio
@@ -12,6 +12,7 @@ from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from maskscore.client import AsyncClient
+from maskscore.errors import ServiceUnavailable
 from maskscore.gateway.access_tokens import Tokens
 from maskscore.gateway.authentication import TokenRequests, revoked_event
 from maskscore.gateway.job_submission import JobSubmitter
@@ -28,7 +29,7 @@ _HOUSEKEEPING_INTERVAL_S: Final = 1.0
 _WORKERS_HEADER_NAME: Final = "Maskscore-Workers"
 WORKERS_HEADER: Final[dict[str, Any]] = {
     _WORKERS_HEADER_NAME: {
-        "description": "`0`: jobs are queued and no worker is alive, so they wait. Absent otherwise.",
+        "description": "`0`: jobs are queued and no live worker serves their model, so they wait. Absent otherwise.",
         "schema": {"type": "string", "enum": ["0"]},
     }
 }
@@ -56,6 +57,16 @@ class Gateway:
             self.loop_ran_at = time.monotonic()
             self.callers.end_revoked()
             await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
+
+    async def warning_of(self, models: Collection[str]) -> str | None:
+        """Return a sentence where no live worker serves one of the models that submitted jobs ask for.
+
+        ``None`` also where Redis does not say: the jobs are accepted.
+        """
+        try:
+            return await self.client.no_worker(*models) if models else None
+        except ServiceUnavailable:
+            return None
 
     def close(self) -> None:
         """Close the submitter and the object store."""
@@ -126,7 +137,7 @@ async def authenticated(
     gateway.callers.enter(request.scope, credentials.credentials if credentials else None)
 
 
-async def add_workers_header(gateway: Gateway, response: Response) -> None:
-    """Add the header to a response about queued jobs where no worker is alive."""
-    if await gateway.client.no_worker() is not None:
+def add_workers_header(response: Response, no_worker: str | None) -> None:
+    """Add the header to a response about queued jobs where a sentence says that no worker serves them."""
+    if no_worker is not None:
         response.headers[_WORKERS_HEADER_NAME] = "0"

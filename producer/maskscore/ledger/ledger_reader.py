@@ -100,6 +100,11 @@ class LedgerReader:
         """Return the job's document as submitted. Raises :class:`~maskscore.errors.JobNotFound`."""
         return self.documents([job_id])[0]
 
+    def models(self, job_ids: Sequence[str]) -> set[str]:
+        """Return the names of the models that the jobs are for, in one round trip; unknown jobs are passed over."""
+        rows = self._rows(job_ids, ("state", "model"))
+        return {model.decode() if model else DEFAULT_MODEL_NAME for state, model in rows if state is not None}
+
     def documents(self, job_ids: Sequence[str]) -> list[bytes]:
         """Return the jobs' documents, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
         documents = []
