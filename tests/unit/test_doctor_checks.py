@@ -14,8 +14,10 @@ from maskscore.doctor import Cause, Finding, Verdict, examination
 from maskscore.doctor.clock_check import judge_clock
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import failed_by, ok
+from maskscore.doctor.jobs_check import judge_models
 from maskscore.doctor.versions_check import required, unmet
 from maskscore.errors import ServiceUnavailable, WeightsError
+from maskscore.ledger import Backlog, ModelBacklog
 from maskscore.settings import WorkerSettings
 
 
@@ -102,3 +104,22 @@ def test_a_producer_is_examined_without_the_workers_part() -> None:
     )
     assert (ran.returncode, ran.stderr) == (4, ""), ran
     assert "1 failed" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("models", "served", "words"),
+    [
+        ({"default": ModelBacklog(3)}, {"default"}, []),
+        ({"default": ModelBacklog(3)}, set(), []),
+        ({"default": ModelBacklog(), "a": ModelBacklog(1)}, {"a", "default"}, ["Served by live workers: a, default"]),
+        ({"default": ModelBacklog(2)}, {"a"}, ["default (2 jobs). Served: a"]),
+        ({"default": ModelBacklog(), "a": ModelBacklog(1, 0, 1)}, set(), ["a (2 jobs). Served: none"]),
+    ],
+)
+def test_models_that_jobs_wait_for_are_compared_with_those_served(
+    models: dict[str, ModelBacklog], served: set[str], words: list[str]
+) -> None:
+    findings = list(judge_models(Backlog(0, 0, 0, 0, 0.0, models), served))
+    assert len(findings) == len(words)
+    for finding, said in zip(findings, words, strict=True):
+        assert said in finding.sentence

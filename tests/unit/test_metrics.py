@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from maskscore.cli.metrics import metrics_markdown
 from maskscore.errors import SettingsError
 from maskscore.exporter.http_endpoint import Endpoint
+from maskscore.exporter.ledger_exporter import model_gauges
+from maskscore.ledger import ModelBacklog
 from maskscore.observability.metrics import METRICS
 from scrape import get
 
@@ -45,3 +47,14 @@ def test_an_endpoint_answers_probes_and_refuses_what_it_does_not_know() -> None:
     finally:
         endpoint.close()
     assert get(endpoint.port, "/readyz")[0] == 0
+
+
+def test_models_that_anybody_names_are_few_series() -> None:
+    asked = {f"model-{number}": ModelBacklog(waiting=number) for number in range(100)}
+    jobs, workers = model_gauges({"default": ModelBacklog(1, 2, 3), **asked}, {"model-0": 2})
+    shown = {sample.labels["model"] for sample in jobs.samples}
+    assert len(shown) == 51
+    assert {"default", "model-0", "model-99", "_other"} <= shown
+    assert "model-1" not in shown
+    assert sum(sample.value for sample in jobs.samples if sample.labels["state"] == "waiting") == 1 + sum(range(100))
+    assert {sample.labels["model"]: sample.value for sample in workers.samples if sample.value} == {"model-0": 2}

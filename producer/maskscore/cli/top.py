@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Final
 
 import click
 from rich.console import Console, Group
@@ -19,9 +20,14 @@ from maskscore.cli.terminal import new_console
 from maskscore.client import Client, Overview, read_overview
 from maskscore.errors import ServiceUnavailable
 from maskscore.ledger import LiveWorker
+from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import ClientSettings
+from maskscore.text import counted
 
 __all__ = ["top_command"]
+
+_MOST_MODELS: Final = 6
+_WIDEST_MODEL: Final = 12
 
 
 @click.command("top")
@@ -77,7 +83,9 @@ def _screen(last: Overview | None, trouble: str | None, settings: ClientSettings
         parts.append(Text(f"{trouble}\n", style="bold red"))
     if last is not None:
         # The rows that do not fit are counted instead: the figures below the table must stay in sight.
-        parts.append(_view(last, settings, console.width, most_workers=max(1, console.height - 11)))
+        parts.append(
+            _view(last, settings, console.width, most_workers=max(1, console.height - 11 - len(_models(last))))
+        )
     parts.append(Text("\nq ends", style="dim"))
     return Group(*parts)
 
@@ -86,6 +94,7 @@ def _view(seen: Overview, settings: ClientSettings, width: int, most_workers: in
     return Group(
         Text(f"{public_url(settings.redis_url)}  {settings.namespace}", style="dim", no_wrap=True, overflow="ellipsis"),
         _queue(seen),
+        *_models(seen),
         Text(""),
         *_workers(seen, width, most_workers),
         Text(""),
@@ -104,6 +113,27 @@ def _queue(seen: Overview) -> Text:
     return line
 
 
+def _models(seen: Overview) -> list[Text]:
+    """Return a line for each model, where there is more than the default one."""
+    models = seen.models
+    # Jobs without a worker first: somebody should do something about them.
+    names = sorted(models, key=lambda name: (models[name][1] > 0, -models[name][0].waiting))
+    wide = min(_WIDEST_MODEL, max((len(name) for name in names[:_MOST_MODELS]), default=0))
+    lines: list[Text] = []
+    for name in names[:_MOST_MODELS]:
+        jobs, workers = models[name]
+        line = Text("" if lines else "models", style="bold")
+        line.pad_right(10 - len(line))
+        counts = f"{jobs.waiting:,} waiting · {jobs.running:,} running · {jobs.delayed:,} delayed · "
+        line.append(f"{_middle(name, wide):{wide}}  {counts}", style="not bold")
+        lonely = not workers and jobs.waiting > 0
+        line.append(counted(workers, "worker") if workers else "no worker", style="bold red" if lonely else "not bold")
+        lines.append(line)
+    if len(names) > _MOST_MODELS:
+        lines.append(Text(f"          and {len(names) - _MOST_MODELS:,} more", style="dim"))
+    return lines
+
+
 def _workers(seen: Overview, width: int, most: int | None) -> Iterator[Text | Table]:
     head = Text("workers   ", style="bold")
     if not seen.workers:
@@ -117,22 +147,27 @@ def _workers(seen: Overview, width: int, most: int | None) -> Iterator[Text | Ta
     yield head
     shown = seen.workers[:most]
     gpus = any(worker.report.gpu_memory_total for worker in shown)
+    models = any(worker.report.model != DEFAULT_MODEL_NAME for worker in seen.workers)
     rows = Table(box=None, pad_edge=False, header_style="dim", collapse_padding=True)
     rows.add_column("worker", no_wrap=True)
+    if models:
+        rows.add_column("model", no_wrap=True, overflow="ellipsis", max_width=_WIDEST_MODEL)
     for name in ("device", "in flight", "masks/s", "fill", *(("GPU", "memory") if gpus else ()), "masks", "seen"):
         rows.add_column(name, justify="left" if name == "device" else "right", no_wrap=True)
-    room = max(12, width - (60 if gpus else 46))
+    widest = min(_WIDEST_MODEL, max(len(worker.report.model) for worker in shown)) + 1
+    room = max(12, width - (60 if gpus else 46) - (max(6, widest) if models else 0))
     for worker in shown:
-        rows.add_row(*_row(worker, room, gpus=gpus), style="yellow" if worker.late else "")
+        rows.add_row(*_row(worker, room, gpus=gpus, model=models), style="yellow" if worker.late else "")
     yield rows
     if len(shown) < len(seen.workers):
         yield Text(f"and {len(seen.workers) - len(shown):,} more", style="dim")
 
 
-def _row(worker: LiveWorker, room: int, *, gpus: bool) -> list[str]:
+def _row(worker: LiveWorker, room: int, *, gpus: bool, model: bool) -> list[str]:
     report = worker.report
     cells = [
         _middle(report.name, room),
+        *([report.model] if model else []),
         report.device if report.state == "running" else "drains",
         f"{report.in_flight}/{report.concurrency}",
         f"{report.masks_per_s:,.1f}",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from maskscore.broker import redis_errors
 from maskscore.client.job_client import JobClient
-from maskscore.ledger import Backlog, LiveWorker
+from maskscore.ledger import Backlog, LiveWorker, ModelBacklog
+from maskscore.schema import DEFAULT_MODEL_NAME
 
 __all__ = ["Overview", "read_overview"]
 
@@ -27,6 +29,15 @@ class Overview:
     failures: dict[str, int]
 
     @property
+    def models(self) -> dict[str, tuple[ModelBacklog, int]]:
+        """The jobs and the number of workers of each model, by name; empty where only the default one is used."""
+        serving = Counter(worker.report.model for worker in self.workers)
+        names = sorted({*self.backlog.models, *serving}, key=lambda name: (name != DEFAULT_MODEL_NAME, name))
+        if names in ([], [DEFAULT_MODEL_NAME]):
+            return {}
+        return {name: (self.backlog.models.get(name, ModelBacklog()), serving[name]) for name in names}
+
+    @property
     def masks_per_s(self) -> float:
         """Of all workers together, over the last 10 s."""
         return sum(worker.report.masks_per_s for worker in self.workers)
@@ -39,9 +50,11 @@ class Overview:
     def document(self) -> dict[str, Any]:
         """Return the fields of the JSON document."""
         backlog = self.backlog
+        models = {name: {**asdict(jobs), "workers": workers} for name, (jobs, workers) in self.models.items()}
         return {
             "at": self.at.isoformat(),
             "jobs": {"waiting": backlog.waiting, "running": backlog.running, "delayed": backlog.delayed},
+            **({"models": models} if models else {}),
             "oldest_waiting_s": round(backlog.oldest_waiting_s, 3),
             "dead_letters": backlog.dead,
             "masks_per_s": round(self.masks_per_s, 3),

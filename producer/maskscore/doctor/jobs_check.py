@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from maskscore.broker import make_app
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Finding, ok, warning
-from maskscore.ledger import Backlog, Ledger, Stray
+from maskscore.ledger import Backlog, Ledger, Stray, WorkerRegistry
+from maskscore.schema import DEFAULT_MODEL_NAME
+from maskscore.text import counted
 
-__all__ = ["examine_jobs"]
+__all__ = ["examine_jobs", "judge_models"]
 
 _PING_S = 1.5
 
@@ -27,7 +29,10 @@ def examine_jobs(deployment: Deployment) -> Iterator[Finding]:
     )
     yield _judge_dead(backlog.dead)
     yield _judge_strays(ledger.strays(), settings.namespace)
-    yield _judge_workers(_workers(deployment), backlog)
+    reports = [worker.report for worker in WorkerRegistry(deployment.redis, namespace=settings.namespace).workers()]
+    served = {report.name: report.model for report in reports}
+    yield _judge_workers(_workers(deployment), backlog, served)
+    yield from judge_models(backlog, set(served.values()))
 
 
 def _judge_dead(count: int) -> Finding:
@@ -62,9 +67,14 @@ def _workers(deployment: Deployment) -> list[str]:
     return sorted(name.removeprefix("maskscore@") for name in answers or ())
 
 
-def _judge_workers(names: list[str], backlog: Backlog) -> Finding:
+def _judge_workers(names: list[str], backlog: Backlog, served: Mapping[str, str]) -> Finding:
     if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+        def shown_name(name: str) -> str:
+            model = served.get(name, DEFAULT_MODEL_NAME)
+            return name if model == DEFAULT_MODEL_NAME else f"{name} ({model})"
+
+        shown = ", ".join(map(shown_name, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         return ok("workers", f"{'1 worker answers' if len(names) == 1 else f'{len(names)} workers answer'}: {shown}.")
     if backlog.waiting:
         return warning(
@@ -73,3 +83,29 @@ def _judge_workers(names: list[str], backlog: Backlog) -> Finding:
             "Start one: maskscore worker. One that runs may have another MASKSCORE_NAMESPACE or MASKSCORE_REDIS_URL.",
         )
     return ok("workers", "None answers; no job waits for one.")
+
+
+def judge_models(backlog: Backlog, served: set[str]) -> Iterator[Finding]:
+    """Compare the models that jobs ask for with those that workers serve; nothing, where only the default is used."""
+    if {*backlog.models, *served} <= {DEFAULT_MODEL_NAME}:
+        return
+    # Without any worker, the finding above says it of the default one.
+    waiting = {
+        name: jobs.waiting + jobs.delayed
+        for name, jobs in backlog.models.items()
+        if name not in served and (served or name != DEFAULT_MODEL_NAME) and jobs.waiting + jobs.delayed
+    }
+    if not waiting:
+        yield ok("models", f"Served by live workers: {', '.join(sorted(served)) or 'none, and no job waits for one'}.")
+        return
+    names = sorted(waiting, key=lambda name: (-waiting[name], name))
+    shown = ", ".join(f"{name} ({counted(waiting[name], 'job')})" for name in names[:5])
+    more = f" and {counted(len(names) - 5, 'model')} more" if len(names) > 5 else ""
+    model_option = "" if names[0] == DEFAULT_MODEL_NAME else f" --model-name {names[0]}"
+    yield warning(
+        "models",
+        f"Jobs wait for models that no live worker serves: {shown}{more}. Served: "
+        f"{', '.join(sorted(served)) or 'none'}.",
+        f"Start a worker with their weights, such as `maskscore worker{model_option} --weights DIR`, or "
+        "cancel the jobs if the name is misspelt.",
+    )

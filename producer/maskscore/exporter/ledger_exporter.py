@@ -9,8 +9,10 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 
 import redis
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -22,15 +24,29 @@ from maskscore.broker import connect, public_url, redis_reason, refuse_cluster
 from maskscore.errors import FailureCode
 from maskscore.exporter.http_endpoint import Endpoint
 from maskscore.exporter.prometheus import counter_family, gauge_family, new_registry, sweep_counters
-from maskscore.ledger import Ledger, Sweeper, WorkerRegistry
-from maskscore.observability.metrics import DEAD_LETTERS, JOBS, JOBS_ENDED, OLDEST_WAITING, REDIS_UP, WORKERS
+from maskscore.ledger import Ledger, ModelBacklog, Sweeper, WorkerRegistry
+from maskscore.observability.metrics import (
+    DEAD_LETTERS,
+    JOBS,
+    JOBS_ENDED,
+    MODEL_JOBS,
+    MODEL_WORKERS,
+    OLDEST_WAITING,
+    REDIS_UP,
+    WORKERS,
+)
+from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import WorkerSettings
 
-__all__ = ["DEFAULT_PORT", "LedgerCollector", "run_exporter"]
+__all__ = ["DEFAULT_PORT", "LedgerCollector", "model_gauges", "run_exporter"]
 
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9808
+_GAUGES = (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, MODEL_JOBS, MODEL_WORKERS, REDIS_UP)
+# Whoever submits may ask for any name: series must stay few.
+_MOST_MODELS = 50
+_OTHER_MODELS = "_other"
 # Two tries fit into Prometheus's usual 10 s for a scrape.
 _MOST_TIMEOUT_S = 3.0
 # What `rate` and `increase` see must have been 0 before it was 1.
@@ -83,7 +99,7 @@ class LedgerCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Name the metrics without asking Redis."""
-        yield from map(gauge_family, (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, REDIS_UP))
+        yield from map(gauge_family, _GAUGES)
         yield counter_family(JOBS_ENDED)
 
     def collect(self) -> Iterator[Metric]:
@@ -92,6 +108,7 @@ class LedgerCollector(Collector):
             backlog = self._ledger.backlog()
             totals = self._ledger.totals()
             workers = self._workers.count()
+            serving = Counter(worker.report.model for worker in self._workers.workers())
         except redis.RedisError as error:
             log.warning("Redis did not answer a scrape: %s", redis_reason(error))
             yield _with_value(gauge_family(REDIS_UP), 0)
@@ -112,6 +129,29 @@ class LedgerCollector(Collector):
         yield _with_value(gauge_family(DEAD_LETTERS), backlog.dead)
         yield _with_value(gauge_family(OLDEST_WAITING), backlog.oldest_waiting_s)
         yield _with_value(gauge_family(WORKERS), workers)
+        yield from model_gauges(backlog.models, serving)
+
+
+def model_gauges(models: Mapping[str, ModelBacklog], workers: Mapping[str, int]) -> Iterator[Metric]:
+    """Return the jobs and the workers of each model, of a bounded number of models; the others are added up."""
+
+    def order(name: str) -> tuple[bool, bool, int, str]:
+        jobs = models.get(name, ModelBacklog()).unfinished
+        return name != DEFAULT_MODEL_NAME, name not in workers, -jobs, name
+
+    jobs_of: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    workers_of: Counter[str] = Counter()
+    for place, name in enumerate(sorted({*models, *workers}, key=order)):
+        label = name if place < _MOST_MODELS else _OTHER_MODELS
+        jobs_of[label].update(asdict(models.get(name, ModelBacklog())))
+        workers_of[label] += workers.get(name, 0)
+    jobs, serving = gauge_family(MODEL_JOBS), gauge_family(MODEL_WORKERS)
+    for label, states in jobs_of.items():
+        for state, count in states.items():
+            jobs.add_metric([label, state], count)
+        serving.add_metric([label], workers_of[label])
+    yield jobs
+    yield serving
 
 
 def _with_value(gauge: GaugeMetricFamily, value: float) -> GaugeMetricFamily:

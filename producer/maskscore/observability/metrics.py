@@ -75,6 +75,25 @@ OLDEST_WAITING: Final = Metric(
 WORKERS: Final = Metric(
     "maskscore_workers", "gauge", "exporter", "Workers that are taking jobs or draining, by their recent reports."
 )
+_OF_MODELS: Final = (
+    "name of the model (`MASKSCORE_MODEL_NAME`), `default` for the one without; at most 50, those with workers first, "
+    "and `_other` for all others together"
+)
+MODEL_JOBS: Final = Metric(
+    "maskscore_model_jobs",
+    "gauge",
+    "exporter",
+    "Jobs that have not ended, by the model that they ask for. Their sum over the states is the load to scale the "
+    "workers of a model by.",
+    {"model": _OF_MODELS, **JOBS.labels},
+)
+MODEL_WORKERS: Final = Metric(
+    "maskscore_model_workers",
+    "gauge",
+    "exporter",
+    "Workers that are taking jobs or draining, by the model that they serve.",
+    {"model": _OF_MODELS},
+)
 REDIS_UP: Final = Metric(
     "maskscore_redis_up",
     "gauge",
@@ -223,6 +242,8 @@ METRICS: Final = (
     DEAD_LETTERS,
     OLDEST_WAITING,
     WORKERS,
+    MODEL_JOBS,
+    MODEL_WORKERS,
     REDIS_UP,
     JOBS_FINISHED,
     MASKS,
