@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from command_line import run_command
 from in_memory_files import image_file
@@ -94,6 +96,52 @@ def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[st
     }
     names = {(mask["image"].rsplit("/", 1)[-1], mask["mask_id"]) for mask in kept}
     assert len(names & objects) > 0.7 * len(names | objects)
+
+
+def test_classes_that_a_head_names_are_labels_in_each_format(environment: dict[str, str], tmp_path: Path) -> None:
+    with (tmp_path / "kinds.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = [(f"scene-{number}.png", mask.id, mask.kind) for number, one in enumerate(SCENES) for mask in one.masks]
+        csv.writer(file).writerows([("image", "mask_id", "class"), *rows])
+    judged = ("fit", BATCH, "--judged", "kinds.csv", "--by-class", "--drop-class", "background", "-o", "kinds.json")
+    fitted = run_command(*judged, environment=environment, folder=tmp_path)
+    assert fitted.returncode == 0, fitted.stderr
+    head = json.loads((tmp_path / "kinds.json").read_text("utf-8"))
+    kept = [name for name in head["classes"] if name != "background"]
+    asked = ("export", BATCH, "--head", "kinds.json", "--label-from", "head", "--min-score", "0.5")
+
+    def export(*options: str) -> None:
+        done = run_command(*asked, *options, environment=environment, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+    export("-o", "masks.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "masks.jsonl").read_text("utf-8").splitlines()]
+    labels = [one["label"] for one in lines]
+    assert labels == [one["head_class"] for one in lines]
+    assert set(labels) <= set(kept)
+    assert all(one["p_keep"] >= 0.5 for one in lines)
+    export("-o", "masks.parquet")
+    assert pq.read_table(tmp_path / "masks.parquet")["label"].to_pylist() == labels
+    # All classes of the head, whichever the masks have, so that numbers mean the same in each export.
+    export("-o", "coco.json")
+    coco = json.loads((tmp_path / "coco.json").read_text("utf-8"))
+    names = {entry["id"]: entry["name"] for entry in coco["categories"]}
+    assert list(names.values()) == kept
+    assert [names[one["category_id"]] for one in coco["annotations"]] == labels
+    export("-f", "yolo", "-o", "yolo")
+    assert list(yaml.safe_load((tmp_path / "yolo/data.yaml").read_text("utf-8"))["names"].values()) == kept
+    export("-f", "label-studio", "-o", "tasks.json")
+    results = [one for task in json.loads((tmp_path / "tasks.json").read_text("utf-8")) for one in task["predictions"]]
+    brushes = [brush for one in results for brush in one["result"]]
+    assert [brush["value"]["brushlabels"] for brush in brushes] == [[label] for label in labels]
+    assert [brush["score"] for brush in brushes] == [one["p_keep"] for one in lines]
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump({**dict.fromkeys(kept, "thing"), "never": "thing"}))
+    export("--classes", "classes.yaml", "-o", "things.jsonl")
+    things = (tmp_path / "things.jsonl").read_text("utf-8").splitlines()
+    assert {json.loads(line)["label"] for line in things} == {"thing"}
+    unlabelled = run_command(
+        "export", BATCH, "--label-from", "head", "-o", "none.json", environment=environment, folder=tmp_path
+    )
+    assert (unlabelled.returncode, "scored without a head" in unlabelled.stderr) == (2, True), unlabelled.stderr
 
 
 def test_judgements_of_unknown_masks_are_said_and_refused_if_strict(

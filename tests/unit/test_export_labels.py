@@ -13,7 +13,8 @@ from maskscore.export import Labelling, Selection, read_classes
 from maskscore.export.categories import Categories
 from maskscore.export.mask_buffer import open_mask_buffer
 from maskscore.export.yolo_writer import _write as write_files
-from maskscore.schema import Component
+from maskscore.heads import HeadApplication
+from maskscore.schema import Component, Head
 
 
 def classes(folder: Path, text: str) -> dict[str, str | None]:
@@ -55,6 +56,12 @@ def test_a_label_is_the_best_prompt_or_its_class() -> None:
     by_class = Labelling(classes={"a puppy": "dog", "a wall": None})
     assert (by_class.label_of("a puppy"), by_class.label_of("a wall")) == ("dog", None)
     assert by_class.check_texts(["a puppy"]) == ("a wall",)
+    from_head = Labelling(source="head", min_score=0.5, classes={"puppy": "dog", "wall": None})
+    sure = Component(id="1", index=0, s_pos=0.1, s_pos_text="a wall", p_keep=0.6, head_class="puppy")
+    assert from_head.text_of(sure) == "puppy"
+    assert from_head.text_of(sure.model_copy(update={"p_keep": 0.4})) is None
+    with pytest.raises(InvalidDocumentError, match="no entry for 1 class that masks are labelled with: 'cat'"):
+        from_head.check_texts(["cat"])
     with pytest.raises(InvalidDocumentError, match="no entry for 1 prompt that masks are labelled with: 'a pupy'"):
         by_class.check_texts(["a pupy", "a wall"])
     with pytest.raises(InvalidDocumentError, match="'s_pos_txt'; did you mean `s_pos_text`"):
@@ -69,6 +76,20 @@ def test_names_of_classes_come_back_from_the_yaml_of_yolo(tmp_path: Path) -> Non
         write_files(tmp_path, buffer, categories)
     dataset = yaml.safe_load((tmp_path / "data.yaml").read_text(encoding="utf-8"))
     assert dataset == {"train": "images", "val": "images", "names": dict(enumerate([*named, "90"]))}
+
+
+def test_labels_from_a_head_are_its_classes_that_are_kept() -> None:
+    about = {"name": "v1", "threshold": 0.5, "weights_digest": "sha256:w", "views": "original"}
+    rows: dict[str, Any] = {"kind": "probe", "weights": [[1.0], [2.0], [3.0]], "biases": [0.0] * 3}
+    named = {"classes": ["dog", "wall", "cat"], "drop_classes": ["wall"]}
+    by_class = Head.model_validate({**about, "model": rows, **named})
+    selection = Selection(head=HeadApplication(by_class), labelling=Labelling(source="head"))
+    assert selection.needs_decisions
+    assert selection.label_names == ("dog", "cat")
+    assert Selection(labelling=Labelling(source="head")).label_names is None
+    binary = Head.model_validate({**about, "model": {"kind": "probe", "weights": [[1.0]], "biases": [0.0]}})
+    with pytest.raises(InvalidDocumentError, match="The head v1 does not tell classes apart"):
+        Selection(head=HeadApplication(binary), labelling=Labelling(source="head"))
 
 
 def test_thresholds_of_copies_and_parts_are_checked() -> None:

@@ -97,13 +97,17 @@ def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str,
 @click.option(
     "--top-per-image", metavar="N", type=click.IntRange(min=1), help="Keep only the N best masks of each image."
 )
-@click.option("--label-from", type=click.Choice(list(LABEL_SOURCES)), help="Give each mask a label: its best prompt.")
+@click.option(
+    "--label-from",
+    type=click.Choice(list(LABEL_SOURCES)),
+    help="Give each mask a label: its best prompt, or the class that a head by class names.",
+)
 @click.option(
     "--classes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="With --label-from: YAML or JSON of `prompt: class`; null leaves the prompt's masks out.",
+    help="With --label-from: YAML or JSON of `prompt: class` (of a head `class: label`); null leaves those masks out.",
 )
-@click.option("--min-score", type=float, help="With --label-from: minimum score of the label's prompt (s_pos).")
+@click.option("--min-score", type=float, help="With --label-from: minimum score of the label: s_pos, or p_keep.")
 @click.option(
     "--nms", type=_SHARE, help="Leave out duplicates: masks of an image whose IoU with a better one is at least this."
 )

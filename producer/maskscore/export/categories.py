@@ -38,9 +38,9 @@ class Categories:
 def read_categories(client: Client, buffer: MaskBuffer) -> Categories:
     """Return the categories of the masks in a buffer.
 
-    With labels they are numbered from 1: all classes in the order of their file, or else the labels that masks have, in
-    alphabetical order. Otherwise they are those of the upstream tool. Masks that have none are of one called
-    ``object``, with the next number.
+    With labels they are numbered from 1: all classes in the order of their file or of the selection's head, or else the
+    labels that masks have, in alphabetical order. Otherwise they are those of the upstream tool. Masks that have none
+    are of one called ``object``, with the next number.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` where the masks are of files that give one category's id
     different names.
@@ -52,7 +52,7 @@ def read_categories(client: Client, buffer: MaskBuffer) -> Categories:
         entries = {number: known.get(number, {"name": str(number)}) for number in buffer.category_ids()}
         ids, has_others = None, buffer.has_masks_without_category()
     else:
-        names = labelling.names or buffer.labels()
+        names = buffer.selection.label_names or buffer.labels()
         ids = {name: number for number, name in enumerate(names, start=1)}
         entries, has_others = {number: {"name": name} for name, number in ids.items()}, buffer.has_masks_without_label()
     fallback = max(entries, default=0) + 1

@@ -24,7 +24,8 @@ class ExportCounts:
     ``ranked`` counts the masks that have each factor of the ranking. ``with_field`` counts all masks that have each
     upstream field by which they are filtered or ranked, ``known`` are the upstream fields of some of them.
     ``labels`` counts the written masks by label, where labels were asked for; ``texts`` are what the labels were made
-    of, and ``unused_texts`` are those of the classes that no mask has.
+    of (``text_noun``: a prompt, or a head's class), and ``unused_texts`` are those of the file of classes that no mask
+    has.
     """
 
     jobs: int = 0
@@ -39,6 +40,7 @@ class ExportCounts:
     known_fields: set[str] = field(default_factory=set)
     labels: Counter[str] = field(default_factory=Counter)
     texts: set[str] = field(default_factory=set)
+    text_noun: str = "prompt"
     unused_texts: tuple[str, ...] = ()
 
     @property
@@ -48,6 +50,7 @@ class ExportCounts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts for JSON."""
+        unused = "unused_prompts" if self.text_noun == "prompt" else "unused_classes"
         return {
             "jobs": self.jobs,
             "without_result": dict(self.without_result),
@@ -58,7 +61,7 @@ class ExportCounts:
             "unwritable": self.unwritable,
             "example": self.example,
             **({"labels": dict(self.labels)} if self.labels else {}),
-            **({"unused_prompts": list(self.unused_texts)} if self.unused_texts else {}),
+            **({unused: list(self.unused_texts)} if self.unused_texts else {}),
         }
 
     def __str__(self) -> str:
@@ -70,7 +73,8 @@ class ExportCounts:
         if self.unused_texts:
             some = ", ".join(repr(one_line(text)) for text in self.unused_texts[:_MOST_NAMED])
             more = ", ..." if len(self.unused_texts) > _MOST_NAMED else ""
-            lines.append(f"no mask has {counted(len(self.unused_texts), 'prompt')} of the classes: {some}{more}")
+            listed = counted(len(self.unused_texts), self.text_noun)
+            lines.append(f"no mask has {listed} of the file of classes: {some}{more}")
         if self.unwritable:
             lines.append(f"segmentation not readable: {counted(self.unwritable, 'mask')}; {self.example}")
         if self.without_result:

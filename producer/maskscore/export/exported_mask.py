@@ -74,7 +74,9 @@ class ExportedMask(Document):
     upstream: dict[str, Any] = Field(default_factory=dict, description="Further fields of the upstream tool.")
     # Exports that do not ask for these are byte for byte what they were.
     label: str | None = Field(
-        None, exclude_if=_is_none, description="The class, or the best prompt, with --label-from."
+        None,
+        exclude_if=_is_none,
+        description="With --label-from: the best prompt or the head's class, or its entry in the file of classes.",
     )
     displaced: list[DisplacedMask] | None = Field(
         None,

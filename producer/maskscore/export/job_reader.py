@@ -14,6 +14,7 @@ from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import ExportedMask, exported_mask
 from maskscore.export.file_metadata import FileMetadata, image_id_of, read_file_metadata
+from maskscore.export.labels import LABEL_SOURCES
 from maskscore.export.selection import Selection
 from maskscore.formats import MasksDocumentError
 from maskscore.ledger import JobRecord
@@ -54,8 +55,9 @@ def read_jobs(
     ``segmentations`` are read only for jobs with kept masks; ``segmentation_required`` leaves out masks without one.
     ``with_file_metadata`` reads what masks objects say of their images. Raises
     :class:`~maskscore.errors.HeadMismatch` for a result that the selection's head does not hold for, or that no head
-    has decided on where decisions are asked for, :class:`~maskscore.errors.InvalidDocumentError` in the end where no
-    mask has a field that is asked for, or a mask's prompt has no class,
+    has decided on where decisions are asked for (by class, where its classes are the labels),
+    :class:`~maskscore.errors.InvalidDocumentError` in the end where no mask has a field that is asked for, or the file
+    of classes lacks a mask's prompt or class,
     :class:`~maskscore.errors.ServiceUnavailable` when Redis does not answer, and
     :class:`~maskscore.errors.JobError` (transient) when the object store does not.
     """
@@ -79,6 +81,7 @@ def read_jobs(
         selection.check_fields(counts.with_field, counts.known_fields)
     if selection.labelling is not None:
         counts.unused_texts = selection.labelling.check_texts(counts.texts)
+        counts.text_noun = LABEL_SOURCES[selection.labelling.source].noun
 
 
 def _read(
@@ -102,6 +105,12 @@ def _read(
     elif selection.needs_decisions and result.head is None and not result.no_mask_scored and result.components:
         raise HeadMismatch(
             f"The masks of job {result.job_id} have no p_keep: they were scored without a head. Give one with --head."
+        )
+    from_head = selection.labelling is not None and selection.labelling.from_head and result.head is not None
+    if from_head and any(one.skipped is None and one.head_class is None for one in result.components):
+        raise HeadMismatch(
+            f"The masks of job {result.job_id} have no class, because their head does not tell classes apart. Give one "
+            "that does with --head: `maskscore fit --by-class`."
         )
     counts.masks = len(result.components)
     for component in result.components:

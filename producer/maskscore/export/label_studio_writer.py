@@ -17,6 +17,7 @@ from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.categories import Categories, read_categories
 from maskscore.export.copies import pycocotools_rle
 from maskscore.export.export_counts import ExportCounts
+from maskscore.export.labels import LABEL_SOURCES
 from maskscore.export.mask_buffer import BufferedImage, BufferedMask
 from maskscore.export.selection import Selection
 from maskscore.formats import encode_brush
@@ -31,24 +32,27 @@ def write_label_studio(
     """Write a list of tasks, one for each image that has masks, with one prediction that has a brush for each mask.
 
     The brushes' tag is ``mask``, the image's ``image``; labels are the names of the categories that
-    :func:`maskscore.export.write_coco` writes. A result's ``score`` is ``s_pos``, the prediction's the mean of them.
+    :func:`maskscore.export.write_coco` writes. A result's ``score`` is ``s_pos``, with labels
+    from a head ``p_keep``; the prediction's is the mean of them.
     Needs NumPy and pycocotools (``pip install "maskscore[export]"``). Raises as :func:`maskscore.export.write_coco`
     does.
     """
     place = output_file(output, client.objects, content_type="application/json")
     with buffered_masks(client, jobs, selection, place) as (path, buffer, counts):
         categories = read_categories(client, buffer)
+        labelling = buffer.selection.labelling
+        score = "s_pos" if labelling is None else LABEL_SOURCES[labelling.source].score
         with path.open("w", encoding="utf-8") as file:
             separator = "[\n"
             for image, _, own in buffer.masks_by_image():
-                file.write(separator + json.dumps(_task(image, own, categories)))
+                file.write(separator + json.dumps(_task(image, own, categories, score)))
                 separator = ",\n"
             file.write("]\n" if separator == ",\n" else "[]\n")
     return counts
 
 
-def _task(image: BufferedImage, masks: Iterable[BufferedMask], categories: Categories) -> dict[str, Any]:
-    results = list(_results(masks, categories))
+def _task(image: BufferedImage, masks: Iterable[BufferedMask], categories: Categories, score: str) -> dict[str, Any]:
+    results = list(_results(masks, categories, score))
     scores = [result["score"] for result in results if "score" in result]
     prediction = {
         "model_version": f"maskscore {metadata.version('maskscore')}",
@@ -58,7 +62,7 @@ def _task(image: BufferedImage, masks: Iterable[BufferedMask], categories: Categ
     return {"data": {"image": image.uri}, "predictions": [prediction]}
 
 
-def _results(masks: Iterable[BufferedMask], categories: Categories) -> Iterator[dict[str, Any]]:
+def _results(masks: Iterable[BufferedMask], categories: Categories, score: str) -> Iterator[dict[str, Any]]:
     from pycocotools import mask as coco
 
     taken: set[str] = set()
@@ -76,7 +80,7 @@ def _results(masks: Iterable[BufferedMask], categories: Categories) -> Iterator[
             "original_height": height,
             "image_rotation": 0,
             "value": {"format": "rle", "rle": encode_brush(bits), "brushlabels": labels},
-            **({"score": mask["s_pos"]} if mask["s_pos"] is not None else {}),
+            **({"score": mask[score]} if mask.get(score) is not None else {}),
         }
 
 

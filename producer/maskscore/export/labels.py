@@ -1,23 +1,32 @@
-"""The label of each exported mask: its best prompt, or the class that the prompt stands for."""
+"""The label of each exported mask: its best prompt or a head's class, or what a file of classes makes of these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import Component
 from maskscore.text import counted, did_you_mean, one_line, read_yaml_file
 
-__all__ = ["LABEL_SOURCES", "Labelling", "read_classes"]
+__all__ = ["LABEL_SOURCES", "LabelSource", "Labelling", "read_classes"]
 
-LABEL_SOURCES: Final[Mapping[str, Callable[[Component], tuple[str | None, float | None]]]] = MappingProxyType(
-    {"s_pos_text": lambda component: (component.s_pos_text, component.s_pos)}
+
+class LabelSource(NamedTuple):
+    """Where labels come from: the fields of a mask that hold the text and its score, and what the text is."""
+
+    text: str
+    score: str
+    noun: str
+
+
+LABEL_SOURCES: Final[Mapping[str, LabelSource]] = MappingProxyType(
+    {"s_pos_text": LabelSource("s_pos_text", "s_pos", "prompt"), "head": LabelSource("head_class", "p_keep", "class")}
 )
-"""What a label may be taken from: a name → a mask's text, and that text's score."""
+"""What a label may be taken from, by the names of ``--label-from``."""
 
 # Named in a message.
 _MOST_NAMED: Final = 5
@@ -30,8 +39,8 @@ class Labelling:
     Parameters
     ----------
     source: a name of :data:`LABEL_SOURCES`.
-    classes: text → class, several to one; masks whose class is ``None`` are left out. Without it the text is the label.
-    min_score: least score of the text; masks below are left out.
+    classes: text → label, several to one; masks whose label is ``None`` are left out. Without it the text is the label.
+    min_score: least score of the text: ``s_pos`` of a prompt, ``p_keep`` of a head's class; masks below are left out.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` for an unknown source.
     """
@@ -49,7 +58,9 @@ class Labelling:
 
     def text_of(self, component: Component) -> str | None:
         """Return the text of a mask; ``None`` where its score is below ``min_score``, or it has none."""
-        text, score = LABEL_SOURCES[self.source](component)
+        fields = LABEL_SOURCES[self.source]
+        text: str | None = getattr(component, fields.text)
+        score: float | None = getattr(component, fields.score)
         if self.min_score is not None and (score is None or score < self.min_score):
             return None
         return text
@@ -59,8 +70,13 @@ class Labelling:
         return text if self.classes is None else self.classes.get(text)
 
     @property
+    def from_head(self) -> bool:
+        """Whether the labels are the classes of a head."""
+        return self.source == "head"
+
+    @property
     def names(self) -> tuple[str, ...] | None:
-        """All classes, each once, in the order of the file; ``None`` where the texts are the labels."""
+        """All labels, each once, in the order of the file; ``None`` where the texts are the labels."""
         if self.classes is None:
             return None
         return tuple(dict.fromkeys(name for name in self.classes.values() if name is not None))
@@ -78,15 +94,17 @@ class Labelling:
             named = ", ".join(repr(one_line(text)[:80]) for text in unknown[:_MOST_NAMED])
             hint = did_you_mean(unknown[0], self.classes).removeprefix("; ")
             raise InvalidDocumentError(
-                f"The classes have no entry for {counted(len(unknown), 'prompt')} that masks are labelled with: {named}"
-                f"{', ...' if len(unknown) > _MOST_NAMED else ''}. Give each a class, or null to leave its masks out."
-                f"{f' ({hint})' if hint else ''}"
+                f"The file of classes has no entry for {counted(len(unknown), LABEL_SOURCES[self.source].noun)} that "
+                f"masks are labelled with: {named}{', ...' if len(unknown) > _MOST_NAMED else ''}. Give each a label, "
+                f"or null to leave its masks out.{f' ({hint})' if hint else ''}"
             )
         return tuple(text for text in self.classes if text not in seen)
 
 
 def read_classes(path: Path) -> dict[str, str | None]:
     """Read a YAML or JSON file of ``prompt: class``; a class of null leaves the prompt's masks out.
+
+    For the classes of a head it is ``class: label`` in the same way.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` where it cannot be read, or is something else.
     """

@@ -53,7 +53,8 @@ class Selection:
 
     A mask that does not have a value that is asked for is filtered out; a field that no mask has is an error of the
     export. Raises :class:`~maskscore.errors.InvalidDocumentError` for a ``top`` or ``top_per_image`` below 1, a
-    threshold that is not above 0 and at most 1, and ``drop_parts`` together with ``drop_wholes``.
+    threshold that is not above 0 and at most 1, ``drop_parts`` together with ``drop_wholes``, and labels from a
+    ``head`` that does not tell classes apart.
     """
 
     min_multiplier: float | None = None
@@ -80,6 +81,11 @@ class Selection:
         for name, share in (("nms", self.nms), ("drop_parts", self.drop_parts), ("drop_wholes", self.drop_wholes)):
             if share is not None and not 0 < share <= 1:
                 raise InvalidDocumentError(f"{name} is {share}; it must be above 0, and at most 1.")
+        if self.labelling is not None and self.labelling.from_head and self.head and not self.head.head.classes:
+            raise InvalidDocumentError(
+                f"The head {self.head.head.name} does not tell classes apart, so it gives no labels. Give one "
+                "that does: `maskscore fit --by-class`."
+            )
         if self.drop_parts is not None and self.drop_wholes is not None:
             raise InvalidDocumentError("drop_parts keeps the wholes, drop_wholes the parts: give one of them.")
 
@@ -109,8 +115,23 @@ class Selection:
 
     @property
     def needs_decisions(self) -> bool:
-        """Whether masks are filtered or ranked by what a head says of them."""
-        return self.keep or self.min_p_keep is not None or "p_keep" in self.ranking.weights
+        """Whether masks are filtered, ranked or labelled by what a head says of them."""
+        return (
+            self.keep
+            or self.min_p_keep is not None
+            or "p_keep" in self.ranking.weights
+            or (self.labelling is not None and self.labelling.from_head)
+        )
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """All labels that masks may get, in their order; ``None`` where only the masks tell."""
+        if self.labelling is None:
+            return None
+        if self.labelling.names is None and self.labelling.from_head and self.head is not None:
+            head = self.head.head
+            return tuple(name for name in head.classes if name not in head.drop_classes)
+        return self.labelling.names
 
     @property
     def best_first(self) -> bool:
