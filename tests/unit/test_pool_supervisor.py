@@ -18,13 +18,16 @@ from maskscore.pool.restart_backoff import RestartBackoff
 from maskscore.pool.scaling import BacklogSample, PoolLimits
 from maskscore.pool.supervisor import Supervisor
 from maskscore.pool.worker_process import WorkerProcess
-from maskscore.pool.worker_slots import WorkerSlot
+from maskscore.pool.worker_slots import WorkerSlot, slots_of_models
 
 # What a worker promises: it writes its file when it takes jobs, and drains on SIGTERM.
 WORKER = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 life = pathlib.Path(os.environ["LIFE"])
+if name := os.environ.get("MASKSCORE_MODEL_NAME"):
+    with (life / "models").open("a") as models:
+        models.write(name + " " + os.environ["MASKSCORE_WEIGHTS"] + "\\n")
 with (life / "ports").open("a") as ports:
     ports.write(os.environ.get("MASKSCORE_HTTP_PORT", "none") + "\\n")
 {first}
@@ -48,6 +51,8 @@ class Stage:
         self.life = tmp_path
         self.said = caplog
         self.jobs = 0
+        self.jobs_of: dict[str, int] = {}
+        """By model, where they are not `jobs`."""
 
     def play(
         self,
@@ -58,13 +63,14 @@ class Stage:
         least: int = 0,
         drain_s: float = 30,
         pause_s: float = 0.1,
+        models: dict[str, str] | None = None,
         **more: str,
     ) -> int:
         """Run until the scenario has ended and the workers with it, and return the exit code."""
         condition: Callable[[], bool] | None = lambda: True  # noqa: E731
         deadline = time.monotonic() + DEADLINE_S
 
-        def seen() -> list[BacklogSample]:
+        def seen(model: str) -> list[BacklogSample]:
             nonlocal condition
             assert time.monotonic() < deadline, f"this never came; the pool said:\n{self.said.text}"
             while condition is not None and condition():
@@ -76,10 +82,11 @@ class Stage:
                     condition = wanted
                 else:
                     self.jobs = wanted
-            return [BacklogSample(time.monotonic(), self.jobs)]
+            return [BacklogSample(time.monotonic(), self.jobs_of.get(model, self.jobs))]
 
+        places = [WorkerSlot(f"slot {n}") for n in range(slots)]
         supervisor = Supervisor(
-            [WorkerSlot(f"slot {n}") for n in range(slots)],
+            slots_of_models(places, models) if models else places,
             [sys.executable, "-I", "-S", "-c", WORKER.format(first=first)],
             {**os.environ, "LIFE": str(self.life), **more},
             seen,
@@ -123,6 +130,20 @@ def test_it_grows_shrinks_to_nothing_and_stops(stage: Stage) -> None:
 
     assert stage.play(scenario()) == 0
     assert stage.count("ended by itself") == 0
+
+
+def test_the_workers_of_each_model_follow_its_own_jobs(stage: Stage) -> None:
+    def scenario() -> Scenario:
+        stage.jobs_of = {"small": 1, "large": 15}
+        yield stage.heard("takes jobs", 3)
+        stage.jobs_of = {"small": 15, "large": 0}
+        yield lambda: stage.count("takes jobs") == 4 and stage.count("has drained") == 2
+
+    assert stage.play(scenario(), models={"small": "weights/s", "large": "weights/l"}) == 0
+    assert "jobs of the model large: 15; workers: 0 → 2" in stage.said.text
+    assert "worker 4 on slot 1 small takes jobs" in stage.said.text
+    served = (stage.life / "models").read_text().splitlines()
+    assert sorted(served) == ["large weights/l"] * 2 + ["small weights/s"] * 2
 
 
 def test_a_dead_worker_comes_back_at_its_place(stage: Stage) -> None:

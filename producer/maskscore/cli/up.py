@@ -13,6 +13,8 @@ import click
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.terminal import new_console
+from maskscore.cli.worker import named_folder
+from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.worker_entry_points import worker_part
 
 __all__ = ["up_command"]
@@ -38,6 +40,13 @@ _ENV_FILE = "env"
     help="Weights folder.  [default: the small demo model, which knows drawn shapes only]",
 )
 @click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME=DIR",
+    help="A further model and its weights folder, with a worker of its own; repeatable.",
+)
+@click.option(
     "--bucket",
     "buckets",
     multiple=True,
@@ -52,7 +61,9 @@ _ENV_FILE = "env"
     help="Where the data is kept.  [default: a temporary folder, removed at the end]",
 )
 @click.option("--device", default="auto", show_default=True, help="Device of the worker.")
-def up_command(weights: Path | None, buckets: tuple[str, ...], directory: Path | None, device: str) -> None:
+def up_command(
+    weights: Path | None, models: tuple[str, ...], buckets: tuple[str, ...], directory: Path | None, device: str
+) -> None:
     """Run Redis, S3 and one worker on this machine, in the foreground.
 
     Prints the variables to export in other terminals.
@@ -60,6 +71,12 @@ def up_command(weights: Path | None, buckets: tuple[str, ...], directory: Path |
     Ctrl-C stops all of them, and removes jobs, results and objects unless --dir was given. With --dir they are kept,
     and so are ports and passwords: the same command goes on with them.
     """
+    folders = dict(map(named_folder, models))
+    if len(folders) < len(models) or DEFAULT_MODEL_NAME in folders:
+        raise click.UsageError("--model: a name is given twice; that of --weights is default")
+    for name, folder in folders.items():
+        if not Path(folder).is_dir():
+            raise click.UsageError(f"--model {name}={folder}: there is no such folder")
     for module in ("torch", "open_clip"):
         check_installed(module, "worker")
     with needs_extra("worker"):
@@ -87,16 +104,24 @@ def up_command(weights: Path | None, buckets: tuple[str, ...], directory: Path |
                 "MASKSCORE_FILE_ROOTS": str(Path.cwd()),
                 "MASKSCORE_DEVICE": device,
             }
-            worker = stack.enter_context(start_worker(worker_environment, directory and directory / "worker"))
+            workers = [stack.enter_context(start_worker(worker_environment, directory and directory / "worker"))]
+            for name, folder in folders.items():
+                named = {"MASKSCORE_MODEL_NAME": name, "MASKSCORE_WEIGHTS": str(Path(folder).absolute())}
+                workers.append(
+                    stack.enter_context(
+                        start_worker({**worker_environment, **named}, directory and directory / f"worker-{name}")
+                    )
+                )
         exports = "".join(f"export {name}={shlex.quote(environment[name])}\n" for name in _EXPORTED)
         env_file = services.directory.absolute() / _ENV_FILE
         write_for_owner(env_file, exports)
         stack.callback(_say_what_is_left, directory)
         click.echo(exports, nl=False)
-        console.print(_hint(buckets, env_file, directory, demo=demo), soft_wrap=True)
-        while worker.alive():
+        console.print(_hint(buckets, env_file, directory, list(folders), demo=demo), soft_wrap=True)
+        while all(worker.alive() for worker in workers):
             stop.wait(0.5)
-        click.echo(f"maskscore: the worker has ended by itself; its log ends:\n{worker.log_tail()}", err=True)
+        ended = next(worker for worker in workers if not worker.alive())
+        click.echo(f"maskscore: the worker has ended by itself; its log ends:\n{ended.log_tail()}", err=True)
     sys.exit(Exit.NOT_SUCCEEDED)
 
 
@@ -108,7 +133,7 @@ def _say_what_is_left(directory: Path | None) -> None:
     click.echo(f"maskscore: {text}", err=True)
 
 
-def _hint(buckets: tuple[str, ...], env_file: Path, directory: Path | None, *, demo: bool) -> str:
+def _hint(buckets: tuple[str, ...], env_file: Path, directory: Path | None, models: list[str], *, demo: bool) -> str:
     lines = [
         "",
         "Running. Paste the lines above into another terminal, or there:",
@@ -120,6 +145,8 @@ def _hint(buckets: tuple[str, ...], env_file: Path, directory: Path | None, *, d
         f"    maskscore submit --image photo.jpg --masks masks.json{' --prompts demo' if demo else ''} --wait",
         "",
     ]
+    if models:
+        lines += [f"Further models, for --model: {', '.join(models)}.", ""]
     if demo:
         lines += [
             "The weights are the small demo model: it knows drawn shapes and says nothing about photos.",

@@ -12,12 +12,14 @@ import click
 
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.errors import SettingsError
 from maskscore.observability import log_json_early
 from maskscore.prompts import DEMO_PROMPTS, DEMO_WEIGHTS
+from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import PREFIX, WorkerSettings, default_text, load_settings, unknown_variables
 from maskscore.worker_entry_points import worker_part
 
-__all__ = ["refuse_unknown_variables", "with_demo_model", "worker_command"]
+__all__ = ["named_folder", "refuse_unknown_variables", "with_demo_model", "worker_command"]
 
 
 def _options() -> list[click.Parameter]:
@@ -46,6 +48,17 @@ def with_demo_model(settings: WorkerSettings) -> WorkerSettings:
         folder: Path = worker_part("demo-weights")
     prompts = {} if "prompts" in settings.model_fields_set else {"prompts": DEMO_PROMPTS}
     return settings.model_copy(update={"weights": folder, **prompts})
+
+
+def named_folder(text: str) -> tuple[str, str]:
+    """Return the name and the folder of ``NAME=DIR``, which ``--model`` takes. Raises :class:`click.UsageError`."""
+    name, _, folder = text.partition("=")
+    if not folder:
+        raise click.UsageError(f"--model {text!r:.200}: write NAME=DIR, such as siglip=weights/siglip")
+    try:
+        return load_settings(WorkerSettings, model_name=name).model_name or DEFAULT_MODEL_NAME, folder
+    except SettingsError as error:
+        raise click.UsageError(f"--model {text!r:.200}: {error}") from error
 
 
 def _run(**given: Any) -> None:

@@ -1,4 +1,4 @@
-"""A pool of workers on one machine: as many as the backlog asks for, one process per device.
+"""A pool of workers on one machine: as many as the backlog asks for, one process per device and model.
 
     backlog_observer (thread: reads the backlog) ──▶ scaling (pure: how many) ──▶ supervisor (main thread)
                                                                                      │ starts, drains, replaces
@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from maskscore.pool.local_pool import run_pool
 from maskscore.pool.scaling import pool_limits
-from maskscore.pool.worker_slots import choose_slots
+from maskscore.pool.worker_slots import choose_slots, slots_of_models
 
-__all__ = ["choose_slots", "pool_limits", "run_pool"]
+__all__ = ["choose_slots", "pool_limits", "run_pool", "slots_of_models"]

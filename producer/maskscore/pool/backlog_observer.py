@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 
 import redis
 
@@ -19,7 +20,7 @@ log = logging.getLogger("maskscore.pool")
 
 
 class BacklogObserver:
-    """A thread that counts the jobs that have not ended.
+    """A thread that counts the jobs of each model that have not ended.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class BacklogObserver:
         self._ledger = ledger
         self._every_s = every_s
         self._keep_s = keep_s + 2 * every_s
-        self._samples: deque[BacklogSample] = deque()
+        self._samples: deque[tuple[float, Mapping[str, int] | None]] = deque()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
@@ -45,18 +46,18 @@ class BacklogObserver:
         self._closing.set()
         self._thread.join()
 
-    def samples(self) -> list[BacklogSample]:
-        """Return the kept samples, the latest last."""
+    def samples(self, model: str) -> list[BacklogSample]:
+        """Return the kept samples of a model's jobs, the latest last."""
         with self._lock:
-            return list(self._samples)
+            return [BacklogSample(at, None if jobs is None else jobs.get(model, 0)) for at, jobs in self._samples]
 
     def observe(self) -> None:
         """Take one sample."""
         jobs = self._count()
         now = time.monotonic()
         with self._lock:
-            self._samples.append(BacklogSample(now, jobs))
-            while self._samples[0].at < now - self._keep_s:
+            self._samples.append((now, jobs))
+            while self._samples[0][0] < now - self._keep_s:
                 self._samples.popleft()
 
     def _run(self) -> None:
@@ -65,8 +66,8 @@ class BacklogObserver:
             if self._closing.wait(self._every_s):
                 return
 
-    def _count(self) -> int | None:
-        answered = not self._samples or self._samples[-1].jobs is not None
+    def _count(self) -> Mapping[str, int] | None:
+        answered = not self._samples or self._samples[-1][1] is not None
         try:
             backlog = self._ledger.backlog()
         except redis.RedisError as error:
@@ -75,4 +76,4 @@ class BacklogObserver:
             return None
         if not answered:
             log.info("Redis answers again")
-        return backlog.waiting + backlog.running + backlog.delayed
+        return {name: jobs.unfinished for name, jobs in backlog.models.items()}

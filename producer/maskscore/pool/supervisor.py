@@ -46,9 +46,10 @@ class Supervisor:
 
     Parameters
     ----------
-    slots: where workers may run, one at each; while one is replaced or drains, there may be two.
+    slots: where workers may run, one at each; while one is replaced or drains, there may be two. Those of each model
+        are scaled by themselves, within the same limits.
     command, environment: what a worker is; the slot's variables go over the latter.
-    samples: returns the latest samples of the backlog.
+    samples: returns the latest samples of a model's backlog.
     load_s: seconds that a worker may take until it takes jobs; then it is killed and counts as dead.
     drain_s: seconds that a worker may take to drain, more than its own grace; then it is killed.
     restarts: makes the memory of one slot's deaths.
@@ -59,7 +60,7 @@ class Supervisor:
         slots: Sequence[WorkerSlot],
         command: Sequence[str],
         environment: Mapping[str, str],
-        samples: Callable[[], Sequence[BacklogSample]],
+        samples: Callable[[str], Sequence[BacklogSample]],
         limits: PoolLimits,
         *,
         load_s: float,
@@ -76,7 +77,7 @@ class Supervisor:
         self._folder = Path()
         self._members: list[_Member] = []
         self._started = 0
-        self._target = limits.least
+        self._targets = {slot.model: limits.least for slot in slots}
         self._signals: list[int] = []
         self._stops = 0
         self._to_replace: list[_Member] = []
@@ -123,7 +124,8 @@ class Supervisor:
             self._check(member, now)
         if not self._stops:
             self._replace(now)
-            self._scale(now)
+            for model in self._targets:
+                self._scale(model, now)
 
     def _handle_signal(self, number: int, now: float) -> None:
         if number != signal.SIGHUP:
@@ -169,7 +171,8 @@ class Supervisor:
         pause = self._restarts(member.process.slot).died(now, ready_at=member.ready_at)
         log.warning("%s ended by itself, %s; next start in %g s", member.process, exit_reason(status), pause)
         if not self._ever_ready and status in _CANNOT_START:
-            log.error("no worker can start; correct what it says")
+            of_model = f" of the model {member.process.slot.model}" if len(self._targets) > 1 else ""
+            log.error("no worker%s can start; correct what it says", of_model)
             self._exit_code = status
             self._stop(now)
 
@@ -194,15 +197,16 @@ class Supervisor:
                     return
             self._to_replace.pop(0)
 
-    def _scale(self, now: float) -> None:
-        samples = self._samples()
-        target = workers_wanted(samples, self._target, self._limits)
-        if target != self._target:
+    def _scale(self, model: str, now: float) -> None:
+        samples, before = self._samples(model), self._targets[model]
+        target = workers_wanted(samples, before, self._limits)
+        if target != before:
             jobs = samples[-1].jobs if samples else None
-            log.info("jobs: %s; workers: %d → %d", "unknown" if jobs is None else jobs, self._target, target)
-            self._target = target
-        staying = self._staying()
-        for slot in self._free_places(now)[: max(0, target - len(staying))]:
+            of_model = f" of the model {model}" if len(self._targets) > 1 else ""
+            log.info("jobs%s: %s; workers: %d → %d", of_model, "unknown" if jobs is None else jobs, before, target)
+            self._targets[model] = target
+        staying = [member for member in self._staying() if member.process.slot.model == model]
+        for slot in self._free_places(model, now)[: max(0, target - len(staying))]:
             self._start(slot, now)
         if self._replacement is None and len(staying) > target:
             for member in staying[target:]:
@@ -213,12 +217,14 @@ class Supervisor:
         staying = [member for member in self._members if not member.draining]
         return [member for member in staying if member.instead_of is None or member.instead_of not in staying]
 
-    def _free_places(self, now: float) -> list[WorkerSlot]:
-        """Places without a worker that stays; first those where none drains either."""
+    def _free_places(self, model: str, now: float) -> list[WorkerSlot]:
+        """Places of a model without a worker that stays; first those where none drains either."""
         taken = [member.process.slot for member in self._members if not member.draining]
         draining = [member.process.slot for member in self._members if member.draining]
         free = [
-            slot for slot, restarts in self._slots if restarts.over(now) and not any(slot is other for other in taken)
+            slot
+            for slot, restarts in self._slots
+            if slot.model == model and restarts.over(now) and not any(slot is other for other in taken)
         ]
         return sorted(free, key=lambda slot: any(slot is other for other in draining))
 

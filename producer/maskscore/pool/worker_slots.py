@@ -6,12 +6,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from maskscore.errors import SettingsError
+from maskscore.schema import DEFAULT_MODEL_NAME
 
-__all__ = ["WorkerSlot", "available_cores", "choose_slots", "cpu_slots", "device_slots", "find_devices"]
+__all__ = [
+    "WorkerSlot",
+    "available_cores",
+    "choose_slots",
+    "cpu_slots",
+    "device_slots",
+    "find_devices",
+    "slots_of_models",
+]
 
 _ASK = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 _ASK_TIMEOUT_S = 300.0
@@ -19,11 +28,12 @@ _ASK_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class WorkerSlot:
-    """A slot for one worker: the environment variables that pin it, and its cores (empty: all)."""
+    """A slot for one worker: the environment variables that pin it, its cores (empty: all), and the model's name."""
 
     name: str
     environment: dict[str, str] = field(default_factory=dict)
     cores: frozenset[int] = frozenset()
+    model: str = DEFAULT_MODEL_NAME
 
 
 def find_devices() -> list[str]:
@@ -70,6 +80,20 @@ def device_slots(devices: Iterable[str]) -> list[WorkerSlot]:
             raise SettingsError(f"--devices: {device!r} is no device. Give cuda:0,cuda:1 or the like, cpu, or auto.")
         slots.append(WorkerSlot(device, {"MASKSCORE_DEVICE": device}))
     return slots
+
+
+def slots_of_models(slots: Sequence[WorkerSlot], weights: Mapping[str, str]) -> list[WorkerSlot]:
+    """Return each slot once per model, of which ``weights`` has the folders by name."""
+    return [
+        replace(
+            slot,
+            name=f"{slot.name} {model}",
+            environment={**slot.environment, "MASKSCORE_MODEL_NAME": model, "MASKSCORE_WEIGHTS": folder},
+            model=model,
+        )
+        for model, folder in weights.items()
+        for slot in slots
+    ]
 
 
 def available_cores() -> list[int]:
