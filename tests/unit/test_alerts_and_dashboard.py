@@ -49,9 +49,9 @@ def queries() -> Iterator[tuple[str, str]]:
     for panel in panels():
         for target in panel["targets"]:
             yield f"panel {panel['title']} {target['refId']}", target["expr"]
-    for scaler in of_kind(overlay("keda"), "ScaledObject"):
+    for scaler in of_kind(overlay("keda-models"), "ScaledObject"):
         for trigger in scaler["spec"]["triggers"]:
-            yield "scaler", trigger["metadata"]["query"]
+            yield scaler["metadata"]["name"], trigger["metadata"]["query"]
 
 
 QUERIES = dict(queries())

@@ -17,7 +17,7 @@ import yaml
 
 from command_line import run_command
 from manifests import DEPLOY, ROOT, Manifest, containers, environment, of_kind, one, overlay, rendered
-from maskscore.ledger.records import Backlog
+from maskscore.ledger.records import ModelBacklog
 from maskscore.settings import WorkerSettings, unknown_variables
 
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "overlays").iterdir())
@@ -31,7 +31,7 @@ every_overlay = pytest.mark.parametrize("name", OVERLAYS)
 
 
 def test_the_overlays_that_the_documentation_speaks_of() -> None:
-    assert OVERLAYS == ["cpu", "gpu", "keda"]
+    assert OVERLAYS == ["cpu", "gpu", "keda", "keda-models"]
 
 
 @every_overlay
@@ -226,13 +226,38 @@ def test_the_scaler_goes_to_zero_but_never_under_work() -> None:
     assert float(trigger["activationThreshold"]) == 0
     # All that has not ended, by the ledger's own list.
     (states,) = re.findall(r'state=~"([a-z|]+)"', trigger["query"])
-    counted = {field.name for field in dataclasses.fields(Backlog)} - {"dead", "oldest_waiting_s"}
-    assert set(states.split("|")) == counted
+    assert set(states.split("|")) == {field.name for field in dataclasses.fields(ModelBacklog)}
     assert re.findall(r'namespace="(\w+)"', trigger["query"]) == [scaler["metadata"]["namespace"]]
     # No answer is no zero.
     assert trigger["ignoreNullValues"] == "false"
     assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
     assert spec["fallback"]["replicas"] >= 1
+
+
+def test_the_workers_of_each_model_are_scaled_by_its_jobs() -> None:
+    objects = overlay("keda-models")
+    workers = [pod for pod in of_kind(objects, "Deployment") if pod["metadata"]["name"] != "maskscore-exporter"]
+    scalers = {scaler["spec"]["scaleTargetRef"]["name"]: scaler["spec"] for scaler in of_kind(objects, "ScaledObject")}
+    assert scalers.keys() == {worker["metadata"]["name"] for worker in workers}
+    served = set()
+    for worker in workers:
+        (container,) = worker["spec"]["template"]["spec"]["containers"]
+        model = environment(objects, container).get("MASKSCORE_MODEL_NAME") or "default"
+        query = scalers[worker["metadata"]["name"]]["triggers"][0]["metadata"]["query"]
+        assert f'{{namespace="maskscore", model="{model}", state=~"waiting|running|delayed"}}' in query
+        served.add(model)
+        # No two of them take each other's pods for their own; each is reached, watched and evicted as the first one is.
+        pods = [other["spec"]["template"] for other in workers]
+        assert _selected(worker["spec"]["selector"]["matchLabels"], pods) == [worker["spec"]["template"]]
+    assert served == {"default", "siglip"}
+    for kind, field in (
+        ("PodMonitor", "selector"),
+        ("PodDisruptionBudget", "selector"),
+        ("NetworkPolicy", "podSelector"),
+    ):
+        labels = [manifest["spec"][field].get("matchLabels") for manifest in of_kind(objects, kind)]
+        found = [pod for of_one in labels if of_one for pod in _selected(of_one, pods)]
+        assert len(found) == len(workers)
 
 
 def test_scaling_in_lets_workers_drain() -> None:

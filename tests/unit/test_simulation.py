@@ -141,7 +141,7 @@ def test_the_command_compares_three_settings_and_draws_them(tmp_path: Path) -> N
 
 
 def test_the_defaults_are_those_of_the_overlay() -> None:
-    overlay = Path(__file__).parents[2] / "deploy" / "overlays" / "keda" / "scaledobject.yaml"
+    overlay = Path(__file__).parents[2] / "deploy" / "components" / "scaler" / "scaledobject.yaml"
     spec = next(
         document["spec"] for document in yaml.safe_load_all(overlay.read_text()) if document["kind"] == "ScaledObject"
     )

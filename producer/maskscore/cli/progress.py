@@ -84,7 +84,8 @@ class RunProgressDisplay:
         self._console = new_console(stderr=True)
         self._live = self._console.is_terminal
         self._last = time.monotonic()
-        self._said = False
+        self.said_no_worker = False
+        """Whether it was said that no worker does these jobs, which is said once."""
         columns = (text_column("{task.description}"), BarColumn(bar_width=None), text_column("{task.fields[text]}"))
         self._progress = Progress(*columns, console=self._console, transient=True, disable=not self._live)
         self._bar = self._progress.add_task("listing", total=None, text="")
@@ -124,8 +125,8 @@ class RunProgressDisplay:
         self._show("scoring", " · ".join(parts), completed=ended, total=state.total)
 
     def _say_once(self, sentence: str | None) -> None:
-        if sentence and not self._said:
-            self._said = True
+        if sentence and not self.said_no_worker:
+            self.said_no_worker = True
             self._console.print(f"maskscore: {sentence}", soft_wrap=True, markup=False, highlight=False)
 
     def _show(self, what: str, text: str, *, completed: int, total: int | None) -> None:

@@ -106,7 +106,8 @@ def run_command(
         batch_id = batch_id or default_batch_id(run_options.fingerprint(dataset.identity(client.objects)))
         again = _command_to_resume(batch_id)
         click.echo(f"maskscore: batch {batch_id}", err=True)
-        warn_of_workers(client, run_options.options.model, run_options.options.prompts)
+        if warn_of_workers(client, run_options.options.model, run_options.options.prompts):
+            progress.said_no_worker = True
         with progress:
             summary = run_dataset(
                 client,

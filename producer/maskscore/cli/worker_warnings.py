@@ -56,18 +56,18 @@ def warn_without_worker(client: Client, say: Callable[[str], None], of: Iterable
         thread.join()
 
 
-def warn_of_workers(client: Client, model: str | None, prompts: str | PromptSet | None = None) -> None:
-    """Warn on stderr of what jobs for a model (``None``: the default one) will meet.
+def warn_of_workers(client: Client, model: str | None, prompts: str | PromptSet | None = None) -> bool:
+    """Warn on stderr of what jobs for a model (``None``: the default one) will meet; return whether no worker is one.
 
     That is no live worker that serves it, where it was asked for or others are alive, or the demo model on all that do
     and ``prompts`` that are not its own.
     """
     workers = client.workers()
     serving = [worker.report for worker in workers if worker.report.model == (model or DEFAULT_MODEL_NAME)]
-    warnings = []
-    if not serving and (workers or model is not None):
-        warnings.append(client.no_worker(model))
+    no_worker = client.no_worker(model) if not serving and (workers or model is not None) else None
+    warnings = [no_worker]
     if prompts is not None:
         warnings.append(demo_warning(prompts, (report.weights_digest for report in serving)))
     for warning in filter(None, warnings):
         click.echo(f"maskscore: warning: {warning}", err=True)
+    return no_worker is not None

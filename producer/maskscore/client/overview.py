@@ -32,9 +32,10 @@ class Overview:
     def models(self) -> dict[str, tuple[ModelBacklog, int]]:
         """The jobs and the number of workers of each model, by name; empty where only the default one is used."""
         serving = Counter(worker.report.model for worker in self.workers)
-        names = sorted({*self.backlog.models, *serving}, key=lambda name: (name != DEFAULT_MODEL_NAME, name))
-        if names in ([], [DEFAULT_MODEL_NAME]):
+        going = {name for name, jobs in self.backlog.models.items() if jobs.unfinished}
+        if {*going, *serving} <= {DEFAULT_MODEL_NAME}:
             return {}
+        names = sorted({DEFAULT_MODEL_NAME, *going, *serving}, key=lambda name: (name != DEFAULT_MODEL_NAME, name))
         return {name: (self.backlog.models.get(name, ModelBacklog()), serving[name]) for name in names}
 
     @property

@@ -19,6 +19,7 @@ import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from maskscore.schema import DEFAULT_MODEL_NAME
+from maskscore.text import did_you_mean
 
 __all__ = [
     "WORKER_TTL_S",
@@ -54,9 +55,10 @@ def unserved_sentence(unserved: Collection[str], served: Collection[str]) -> str
     one = min(unserved)
     option = "" if one == DEFAULT_MODEL_NAME else f" --model-name {one}"
     others = f"live workers serve {', '.join(sorted(served))}" if served else "no worker is alive"
+    meant = did_you_mean(one, served) if len(unserved) == 1 else ""
     return (
         f"No live worker serves the model{'s' if len(unserved) > 1 else ''} {names}, so jobs for "
-        f"{'them' if len(unserved) > 1 else 'it'} wait ({others}). Start one with "
+        f"{'them' if len(unserved) > 1 else 'it'} wait ({others}{meant}). Start one with "
         f"`maskscore worker{option} --weights DIR`, or ask for another --model."
     )
 

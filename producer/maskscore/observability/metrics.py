@@ -76,8 +76,8 @@ WORKERS: Final = Metric(
     "maskscore_workers", "gauge", "exporter", "Workers that are taking jobs or draining, by their recent reports."
 )
 _OF_MODELS: Final = (
-    "name of the model (`MASKSCORE_MODEL_NAME`), `default` for the one without; at most 50, those with workers first, "
-    "and `_other` for all others together"
+    'name of the model (`MASKSCORE_MODEL_NAME`), "default" for the one without; at most 50, those with workers first, '
+    'and "_other" for all others together'
 )
 MODEL_JOBS: Final = Metric(
     "maskscore_model_jobs",
