@@ -7,10 +7,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from boto3.exceptions import RetriesExceededError
+from botocore.client import BaseClient
 
 from maskscore.devstack import LocalServices
 from maskscore.errors import FailureCode, JobError, ResultOfAnotherJob, ResultUnavailable
@@ -32,6 +34,20 @@ def objects(services: LocalServices) -> Objects:
     return Objects(buckets=("objects", "gone-bucket"), result_buckets=("objects",))
 
 
+@pytest.fixture
+def boto3_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the operations that boto3 is asked for, as they come."""
+    calls: list[str] = []
+    call = BaseClient._make_api_call
+
+    def recorded(self: BaseClient, operation_name: str, api_params: Any) -> Any:
+        calls.append(operation_name)
+        return call(self, operation_name, api_params)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", recorded)
+    return calls
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_are_taken_as_they_are_written(objects: Objects, key: str) -> None:
     etag = objects.write(f"s3://objects/{key}", key.encode(), content_type="text/plain")
@@ -40,6 +56,27 @@ def test_keys_are_taken_as_they_are_written(objects: Objects, key: str) -> None:
     assert objects.read(f"s3://objects/{key}", what="image", max_bytes=100, etag=etag).data == key.encode()
     assert objects.exists(f"s3://objects/{key}", what="image")
     assert not objects.exists(f"s3://objects/{key}.gone", what="image")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_ordinary_objects_are_read_and_written_without_boto3(
+    objects: Objects, key: str, boto3_calls: list[str]
+) -> None:
+    uri = f"s3://objects/by-obstore/{key}"
+    objects.write(uri, b"0123456789", content_type="text/plain")
+    del boto3_calls[:]
+    etag = objects.write(uri, b"0123456789", content_type="text/x-log")
+    assert objects.write_new(f"{uri}.{uuid.uuid4().hex}", b"", content_type="text/plain", replaces=Mock())
+    assert objects.read(uri, what="image", max_bytes=10, etag=etag).data == b"0123456789"
+    assert objects.read_range(uri, 2, 3, what="image", etag=etag).data == b"234"
+    assert boto3_calls == []
+
+
+@pytest.mark.parametrize("key", ["a//b", "/a", "tab\there"])
+def test_keys_that_obstore_would_change_are_read_by_boto3(objects: Objects, key: str, boto3_calls: list[str]) -> None:
+    etag = objects.write(f"s3://objects/{key}", key.encode(), content_type="text/plain")
+    read = objects.read(f"s3://objects/{key}", what="image", max_bytes=100, etag=etag)
+    assert (read.data, boto3_calls) == (key.encode(), ["PutObject", "GetObject"])
 
 
 def test_whether_an_object_exists_is_not_guessed(objects: Objects) -> None:
@@ -69,6 +106,38 @@ def test_size_and_etag_are_held(objects: Objects) -> None:
     with pytest.raises(JobError) as caught:
         objects.read("s3://objects/ten", what="masks", max_bytes=10, etag='"0123"')
     assert caught.value.code == "masks_changed"
+
+
+def test_parts_of_an_object_are_of_the_version_that_was_asked_for(objects: Objects, tmp_path: Path) -> None:
+    uri = "s3://objects/parts"
+    data = bytes(range(256)) * 20_000
+    etag = objects.write(uri, data, content_type="application/x-tar")
+    (tmp_path / "parts").write_bytes(data)
+    local = Objects(buckets=(), result_buckets=(), file_roots=[tmp_path])
+
+    def parts(objects: Objects, uri: str, etag: str) -> list[bytes]:
+        def read(start: int, length: int) -> bytes:
+            found = objects.read_range(uri, start, length, what="image", etag=etag)
+            assert (found.size, found.etag) == (len(data), etag)
+            return found.data
+
+        starts = range(0, len(data) + 1_000_001, 1_000_000)
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda start: read(start, 1_000_000), starts))
+
+    file = (tmp_path / "parts").as_uri()
+    for read in (parts(objects, uri, etag), parts(local, file, local.etag(file, what="image"))):
+        assert [len(part) for part in read] == [1_000_000] * 5 + [120_000, 0]
+        assert b"".join(read) == data
+    objects.write(uri, data[1:], content_type="application/x-tar")
+    with pytest.raises(JobError) as caught:
+        objects.read_range(uri, 0, 10, what="image", etag=etag)
+    assert caught.value.code == "image_changed"
+    objects.write("s3://objects/empty", b"", content_type="text/plain")
+    assert objects.read_range("s3://objects/empty", 0, 10, what="image").size == 0
+    with pytest.raises(JobError) as missing:
+        objects.read_range("s3://objects/nothing", 0, 10, what="image")
+    assert missing.value.code == "image_not_found"
 
 
 def test_results_go_only_where_they_may(objects: Objects) -> None:

@@ -21,13 +21,14 @@ from maskscore.storage.s3_clients import (
     private_s3_client,
     s3_client,
 )
-from maskscore.storage.store import FetchedObject, ListedObject, Objects
+from maskscore.storage.store import FetchedObject, FetchedRange, ListedObject, Objects
 from maskscore.storage.uris import file_name_of, object_path
 
 __all__ = [
     "S3_ERRORS",
     "S3_UNREACHABLE",
     "FetchedObject",
+    "FetchedRange",
     "ListedObject",
     "ObjectRole",
     "Objects",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
@@ -25,12 +26,14 @@ def s3_client(
     connect_timeout_s: float | None = None,
     pool_size: int = 10,
     signature_version: str | None = None,
+    session: botocore.session.Session | None = None,
 ) -> Any:
     """Return a boto3 client with the address, region and credentials of boto3's own sources.
 
     ``timeout_s`` is for each piece of an answer, and for connecting where there is no ``connect_timeout_s``;
-    ``signature_version`` is botocore's, where its own choice will not do. Raises
-    :class:`ValueError` for an unusable ``AWS_ENDPOINT_URL``, and one of :data:`S3_ERRORS` for other wrong settings.
+    ``signature_version`` is botocore's, where its own choice will not do; ``session`` is one to share, which no other
+    thread uses. Raises :class:`ValueError` for an unusable ``AWS_ENDPOINT_URL``, and one of :data:`S3_ERRORS` for other
+    wrong settings.
     """
     config = Config(
         connect_timeout=timeout_s if connect_timeout_s is None else connect_timeout_s,
@@ -43,7 +46,7 @@ def s3_client(
         response_checksum_validation="when_required",
     )
     # A session of its own: boto3's default one is not safe to share between threads while it starts.
-    return boto3.session.Session().client("s3", config=config)
+    return boto3.session.Session(botocore_session=session).client("s3", config=config)
 
 
 def private_s3_client(endpoint_url: str, *, access_key: str, secret_key: str, region: str, timeout_s: float) -> Any:

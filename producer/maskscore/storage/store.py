@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 from boto3.exceptions import S3UploadFailedError
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.storage.failures import ATTEMPTS, CODES, CUT_OFF, ObjectRole, changed, check_size, error_code, s3_errors
 from maskscore.storage.files import file_etag, open_file
+from maskscore.storage.obstore_client import ObstoreClient, ReceivedObject
 from maskscore.storage.s3_clients import S3_ERRORS, S3Refusal, s3_client
 from maskscore.storage.uris import bucket_and_key
 
-__all__ = ["FetchedObject", "ListedObject", "Objects"]
+__all__ = ["FetchedObject", "FetchedRange", "ListedObject", "Objects"]
 
 _CHUNK = 1 << 20
+_CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,15 @@ class FetchedObject:
     data: bytes
     etag: str | None
     version_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRange:
+    """Some of an object's bytes, which version of it they are of, and its whole size in bytes."""
+
+    data: bytes
+    etag: str | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,7 @@ class Objects:
         self._pool_size = pool_size
         # By the version of the signature that was asked for.
         self._clients: dict[str | None, Any] = {}
+        self._obstore: ObstoreClient | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -77,6 +90,7 @@ class Objects:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+            self._obstore = None
 
     def read(
         self, uri: str, *, what: ObjectRole, max_bytes: int, etag: str | None = None, version_id: str | None = None
@@ -87,17 +101,27 @@ class Objects:
         one version in a versioned bucket. Raises :class:`~maskscore.errors.JobError`: ``…_not_found``, ``…_forbidden``,
         ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (transient).
         """
-        scheme, colon, _ = uri.partition(":")
-        if scheme == "s3":
-            return self._read_s3(uri, what, max_bytes, etag, version_id)
-        if scheme == "file":
-            return self._read_file(uri, what, max_bytes, etag)
-        raise JobError(
-            FailureCode.URI_INVALID,
-            f"{uri!r} has the scheme {scheme!r}; s3://bucket/key and file:///path are read."
-            if colon
-            else f"{uri!r} is not a URI; give s3://bucket/key or file:///path.",
-        )
+        if _is_s3(uri):
+            received = self._read_s3(uri, what, max_bytes, etag, version_id)
+            return FetchedObject(received.data, received.etag, received.version_id)
+        data, found, _ = self._read_file(uri, what, max_bytes, etag)
+        return FetchedObject(data, found, None)
+
+    def read_range(
+        self, uri: str, start: int, length: int, *, what: ObjectRole, etag: str | None = None
+    ) -> FetchedRange:
+        """Read ``length`` bytes of an object from the byte ``start`` on: fewer where it ends before, perhaps none.
+
+        ``length`` is at least 1. Several threads may read at once. Raises as :meth:`read` does; ``etag`` refuses any
+        other content, so that the parts of an object that is replaced meanwhile are never mixed.
+        """
+        if start < 0 or length < 1:
+            raise ValueError(f"{length} bytes from {start} on cannot be read")
+        if _is_s3(uri):
+            received = self._read_s3(uri, what, length, etag, None, (start, start + length))
+            return FetchedRange(received.data, received.etag, received.size)
+        data, found, size = self._read_file(uri, what, length, etag, start)
+        return FetchedRange(data, found, size)
 
     def etag(self, uri: str, *, what: ObjectRole, version_id: str | None = None) -> str:
         """Return an object's present ETag without reading it; raises as :meth:`read` does."""
@@ -162,8 +186,7 @@ class Objects:
         """
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
-            answer = self._s3().put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
-            return str(answer["ETag"])
+            return self._put(bucket, key, data, content_type)
 
     def write_new(self, uri: str, data: bytes, *, content_type: str, replaces: Callable[[bytes], None]) -> str:
         """Write an ``s3://`` object where there is none yet, and return its ETag; raises as :meth:`write` does.
@@ -174,10 +197,7 @@ class Objects:
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             try:
-                answer = self._s3().put_object(
-                    Bucket=bucket, Key=key, Body=data, ContentType=content_type, IfNoneMatch="*"
-                )
-                return str(answer["ETag"])
+                return self._put(bucket, key, data, content_type, IfNoneMatch="*")
             except S3Refusal as error:
                 if error_code(error) == "NotImplemented":
                     return self.write(uri, data, content_type=content_type)
@@ -203,12 +223,14 @@ class Objects:
         with self._lock:
             if signature_version not in self._clients:
                 try:
-                    self._clients[signature_version] = s3_client(
+                    session = botocore.session.get_session()
+                    client = s3_client(
                         timeout_s=self._timeout_s,
                         attempts=ATTEMPTS,
-                        connect_timeout_s=min(self._timeout_s, 10.0),
+                        connect_timeout_s=min(self._timeout_s, _CONNECT_TIMEOUT_S),
                         pool_size=self._pool_size,
                         signature_version=signature_version,
+                        session=session,
                     )
                 except (ValueError, *S3_ERRORS) as error:
                     raise JobError(
@@ -218,7 +240,29 @@ class Objects:
                         transient=False,
                         of_worker=True,
                     ) from error
+                self._clients[signature_version] = client
+                if signature_version is None:
+                    self._obstore = ObstoreClient(
+                        client,
+                        session,
+                        timeout_s=self._timeout_s,
+                        connect_timeout_s=min(self._timeout_s, _CONNECT_TIMEOUT_S),
+                    )
             return self._clients[signature_version]
+
+    def _by_obstore(self) -> ObstoreClient:
+        self._s3()
+        assert self._obstore is not None
+        return self._obstore
+
+    def _put(self, bucket: str, key: str, data: bytes, content_type: str, **conditions: str) -> str:
+        def by_boto3() -> str:
+            answer = self._s3().put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type, **conditions)
+            return str(answer["ETag"])
+
+        return self._by_obstore().put(
+            bucket, key, data, content_type=content_type, only_new=bool(conditions), by_boto3=by_boto3
+        )
 
     def _readable(self, uri: str) -> tuple[str, str]:
         bucket, key = bucket_and_key(uri)
@@ -239,37 +283,108 @@ class Objects:
         return bucket, key
 
     def _read_s3(
-        self, uri: str, what: ObjectRole, max_bytes: int, etag: str | None, version_id: str | None
-    ) -> FetchedObject:
+        self,
+        uri: str,
+        what: ObjectRole,
+        max_bytes: int,
+        etag: str | None,
+        version_id: str | None,
+        byte_range: tuple[int, int] | None = None,
+    ) -> ReceivedObject:
+        """Read an object or its bytes ``[start, end)``: by obstore where it can, else by boto3."""
         bucket, key = self._readable(uri)
-        conditions = {"IfMatch": etag, "VersionId": version_id}
-        given = {name: value for name, value in conditions.items() if value is not None}
-        with s3_errors(uri, bucket, what):
-            for attempt in range(1, ATTEMPTS + 1):
-                answer = self._s3().get_object(Bucket=bucket, Key=key, **given)
-                try:
-                    with closing(answer["Body"]) as body:
-                        check_size(uri, what, answer.get("ContentLength", 0), max_bytes)
-                        data = b"".join(_limited(body.iter_chunks(_CHUNK), uri, what, max_bytes))
-                    break
-                except CUT_OFF:
-                    if attempt == ATTEMPTS:
-                        raise
-        found = answer.get("ETag")
-        # Not every store knows IfMatch.
-        if etag is not None and found is not None and found.strip('"') != etag.strip('"'):
-            raise changed(uri, what, etag, found)
-        return FetchedObject(data, found, answer.get("VersionId"))
 
-    def _read_file(self, uri: str, what: ObjectRole, max_bytes: int, etag: str | None) -> FetchedObject:
+        def by_boto3() -> ReceivedObject:
+            with s3_errors(uri, bucket, what):
+                return self._ask_boto3(uri, what, max_bytes, etag, version_id, byte_range)
+
+        received = self._by_obstore().get(
+            bucket,
+            key,
+            etag=etag,
+            version_id=version_id,
+            byte_range=byte_range,
+            check_size=lambda size: check_size(uri, what, size, max_bytes),
+            by_boto3=by_boto3,
+        )
+        # Not every store knows IfMatch.
+        if etag is not None and received.etag is not None and received.etag.strip('"') != etag.strip('"'):
+            raise changed(uri, what, etag, received.etag)
+        return received
+
+    def _ask_boto3(
+        self,
+        uri: str,
+        what: ObjectRole,
+        max_bytes: int,
+        etag: str | None,
+        version_id: str | None,
+        byte_range: tuple[int, int] | None,
+    ) -> ReceivedObject:
+        bucket, key = bucket_and_key(uri)
+        conditions = {
+            "IfMatch": etag,
+            "VersionId": version_id,
+            "Range": None if byte_range is None else f"bytes={byte_range[0]}-{byte_range[1] - 1}",
+        }
+        given = {name: value for name, value in conditions.items() if value is not None}
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                answer = self._s3().get_object(Bucket=bucket, Key=key, **given)
+            except S3Refusal as error:
+                if byte_range is None or error_code(error) not in ("InvalidRange", "416"):
+                    raise
+                # It begins after the object's last byte.
+                del given["Range"]
+                answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
+                return ReceivedObject(b"", int(answer["ContentLength"]), answer.get("ETag"), answer.get("VersionId"))
+            try:
+                with closing(answer["Body"]) as body:
+                    if byte_range is not None and "ContentRange" not in answer:
+                        raise JobError(
+                            FailureCode.STORAGE_UNAVAILABLE,
+                            f"The object store sends {uri} whole where a part was asked for: it does not know the "
+                            "header Range.",
+                            transient=False,
+                        )
+                    check_size(uri, what, answer.get("ContentLength", 0), max_bytes)
+                    data = b"".join(_limited(body.iter_chunks(_CHUNK), uri, what, max_bytes))
+                break
+            except CUT_OFF:
+                if attempt == ATTEMPTS:
+                    raise
+        size = len(data) if byte_range is None else int(answer["ContentRange"].rpartition("/")[2])
+        return ReceivedObject(data, size, answer.get("ETag"), answer.get("VersionId"))
+
+    def _read_file(
+        self, uri: str, what: ObjectRole, max_bytes: int, etag: str | None, start: int | None = None
+    ) -> tuple[bytes, str, int]:
+        """Return a file's bytes (from ``start`` on), what stands for its ETag, and its size."""
         with open_file(uri, what, self._file_roots) as (file, status):
-            check_size(uri, what, status.st_size, max_bytes)
-            data = file.read(max_bytes + 1)
-        check_size(uri, what, len(data), max_bytes)
+            if start is None:
+                check_size(uri, what, status.st_size, max_bytes)
+                data = file.read(max_bytes + 1)
+                check_size(uri, what, len(data), max_bytes)
+            else:
+                file.seek(start)
+                data = file.read(max_bytes)
         found = file_etag(status)
         if etag is not None and etag.strip('"') != found.strip('"'):
             raise changed(uri, what, etag, found)
-        return FetchedObject(data, found, None)
+        return data, found, status.st_size
+
+
+def _is_s3(uri: str) -> bool:
+    """Say whether an object is in S3 and not a file; raise ``uri_invalid`` where it is neither."""
+    scheme, colon, _ = uri.partition(":")
+    if scheme in ("s3", "file"):
+        return scheme == "s3"
+    raise JobError(
+        FailureCode.URI_INVALID,
+        f"{uri!r} has the scheme {scheme!r}; s3://bucket/key and file:///path are read."
+        if colon
+        else f"{uri!r} is not a URI; give s3://bucket/key or file:///path.",
+    )
 
 
 def _allowed(bucket: str, names: Collection[str] | None) -> bool:
