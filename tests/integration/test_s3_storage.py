@@ -38,7 +38,7 @@ def objects(services: LocalServices) -> Objects:
 def boto3_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the operations that boto3 is asked for, as they come."""
     calls: list[str] = []
-    call = BaseClient._make_api_call
+    call = BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def recorded(self: BaseClient, operation_name: str, api_params: Any) -> Any:
         calls.append(operation_name)

@@ -124,7 +124,7 @@ class ObstoreClient:
         try:
             return self._store(bucket)
         except Exception as error:
-            log.info("bucket %s is read and written by boto3 alone for a while, since obstore cannot: %s", bucket, error)
+            log.info("bucket %s is left to boto3 for a while, since obstore cannot ask it: %s", bucket, error)
             self._failures[bucket] = (_FAILURES, time.monotonic())
             return None
 
