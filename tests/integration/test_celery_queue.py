@@ -28,13 +28,14 @@ def server(services: LocalServices) -> Any:
 
 @pytest.mark.parametrize("model", ["", "ViT-L-14"])
 def test_celery_looks_for_tickets_where_the_ledger_puts_them(settings: ClientSettings, server: Any, model: str) -> None:
-    app = make_app(settings)
+    app = make_app(settings, model)
     ledger = Ledger(server, namespace=settings.namespace, ttl_s=60)
     priorities: list[Any] = ["high", "normal", "low"]
     ledger.submit([Submission(name, b"x", "d", None, name, None, model=model) for name in priorities])
     with app.connection_for_read() as connection:
         channel: Any = connection.default_channel
         queue = queue_name(settings.namespace, model)
+        assert queue == app.conf.task_default_queue == app.amqp.router.route({}, TASK_NAME)["queue"].name
         assert channel._size(queue) == 3 == queued_tickets(server, queue_keys(settings.namespace, model))
         taken = [channel._get(queue) for _ in priorities]
     ids = [message["headers"]["id"] for message in taken]

@@ -213,6 +213,21 @@ def test_whoever_waits_is_told_that_no_worker_is_alive(gateway: Gateway, setting
         assert "maskscore-workers" not in gateway.http.get(place).headers
 
 
+def test_jobs_for_a_model_that_nobody_serves_are_accepted_with_a_warning(gateway: Gateway) -> None:
+    asked = {"options": {"model": "absent"}}
+    answer = gateway.http.post("/v1/jobs", json=job(named(), **asked))
+    assert answer.status_code == 202
+    assert "No live worker serves the model 'absent'" in answer.json()["warning"]
+    assert gateway.http.get(f"/v1/jobs/{answer.json()['job_id']}").headers["maskscore-workers"] == "0"
+    of_batch = gateway.http.post("/v1/batches", json=[job(named()), job(named(), **asked)])
+    assert of_batch.status_code == 202
+    assert "'absent'" in of_batch.json()["warning"]
+    assert "warning" not in gateway.http.post("/v1/jobs", json=job(named())).json()
+    is_problem(
+        gateway.http.post("/v1/jobs", json=job(named(), options={"model": "a:b"})), 422, "document_invalid", "model"
+    )
+
+
 def test_what_is_not_there(gateway: Gateway) -> None:
     for path in ("", "/result", "/events"):
         is_problem(gateway.http.get(f"/v1/jobs/nobody{path}"), 404, "job_not_found", "nobody")

@@ -139,7 +139,8 @@ class ReportSummary:
         if result.batch_id:
             self._count("Batch", result.batch_id, "")
         if model := result.model:
-            text = f"{model.architecture}, {model.image_size} px, {model.precision}, {model.crop_mode} crops"
+            text = f"{model.name}: " if model.name else ""
+            text += f"{model.architecture}, {model.image_size} px, {model.precision}, {model.crop_mode} crops"
             if model.resize is not None:
                 text += f", {model.resize.mode} by {model.resize.interpolation}"
             self._count("Model", text, model.weights_digest)
