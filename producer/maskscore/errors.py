@@ -162,13 +162,17 @@ class TooManyBatches(MaskscoreError):  # noqa: N818
 
 
 class QueueFull(MaskscoreError):  # noqa: N818
-    """The queue holds as many jobs as it may (``depth``); submit again later: what was submitted is not doubled."""
+    """The queue holds as many jobs as it may (``depth``); submit again later: what was submitted is not doubled.
+
+    ``tenant`` is whose queue it is, where that is what is full; ``None``: the namespace's.
+    """
 
     code: str = ClientCode.QUEUE_FULL
 
-    def __init__(self, message: str, *, depth: int) -> None:
+    def __init__(self, message: str, *, depth: int, tenant: str | None = None) -> None:
         super().__init__(message)
         self.depth = depth
+        self.tenant = tenant
 
 
 class PayloadTooLarge(MaskscoreError):  # noqa: N818

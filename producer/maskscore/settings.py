@@ -84,6 +84,24 @@ class ClientSettings(BaseSettings):
     queue_limit: int = Field(
         1_000_000, gt=0, description="Maximum number of queued jobs; beyond it, `submit` raises `QueueFull`."
     )
+    tenant_max_queued: int | None = Field(
+        None,
+        gt=0,
+        description="Maximum number of queued jobs of a tenant without a limit of its own (`maskscore tenants`); "
+        "beyond it, `submit` raises `QueueFull`. A batch without a tenant is one. Unset: no limit.",
+    )
+    tenant_max_running: int | None = Field(
+        None,
+        gt=0,
+        description="Maximum number of running jobs of a tenant without a limit of its own. To be the same for all "
+        "workers. Unset: no limit.",
+    )
+    tenant_masks_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Maximum number of masks per second of a tenant without a limit of its own, on average. To be the "
+        "same for all workers. Unset: no limit.",
+    )
     max_document_bytes: int = Field(
         1 * MIB,
         gt=0,

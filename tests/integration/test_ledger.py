@@ -516,7 +516,103 @@ def test_a_job_that_is_gone_does_not_keep_its_tenants_others_waiting(
     claimed(ledger, "b")
 
 
-@pytest.mark.parametrize("text", ["x", '{"weight": "x"}', '{"weight": 0}', '{"most_running": null}'])
+def test_a_tenant_whose_bucket_is_empty_waits_until_it_is_filled_and_keeps_nobody_waiting(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.set_tenant("t", TenantLimits(masks_per_second=0.001))
+    ledger.submit([submission(f"t{number}", tenant="t", masks=10) for number in range(3)])
+    # A job takes more than there is, or it would never be run.
+    claimed(ledger, "t0", lease_s=1e6)
+    ledger.submit([submission("u0", tenant="u"), submission("t3", tenant="t", priority="high")])
+    claimed(ledger, "u0", lease_s=1e6)
+    client.delete(*queue_keys(namespace))
+    assert next_job(ledger) is Unclaimed.EMPTY
+    # No tickets for what could not be taken, and no other claim would find anything.
+    assert sweep(ledger).missing == 0
+    assert (ledger.backlog().waiting, tickets(client, namespace)) == (3, 0)
+    client.hincrby(f"{namespace}:clock", "ahead", 3_600_000)
+    assert next_job(ledger) is Unclaimed.EMPTY
+    client.hincrby(f"{namespace}:clock", "ahead", 3 * 3_600_000)
+    sweep(ledger)
+    assert tickets(client, namespace) >= 1
+    claimed(ledger, "t3")
+    assert next_job(ledger) is Unclaimed.EMPTY
+
+
+def test_a_bucket_is_no_fuller_than_two_seconds_after_a_leap_of_the_clock(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.set_tenant("t", TenantLimits(masks_per_second=0.5))
+    ledger.submit([submission(f"t{number}", tenant="t") for number in range(9)])
+    claimed(ledger, "t0", lease_s=1e9)
+    client.hincrby(f"{namespace}:clock", "ahead", 1000 * 3_600_000)
+    assert [getattr(next_job(ledger), "job_id", "") for _ in range(3)] == ["t1", "t2", ""]
+
+
+def test_each_claim_of_a_tenant_with_a_bucket_makes_good_the_ticket_of_the_next(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.set_tenant("t", TenantLimits(masks_per_second=1e6))
+    ledger.submit([submission(f"t{number}", tenant="t") for number in range(5)])
+    client.delete(*queue_keys(namespace))
+    assert sweep(ledger).missing == 1
+    for left in (1, 1, 1, 1, 0):
+        client.delete(*queue_keys(namespace))
+        assert isinstance(next_job(ledger), Claim)
+        assert tickets(client, namespace) == left
+
+
+def test_a_bucket_is_corrected_by_the_masks_that_a_job_had(ledger: Ledger) -> None:
+    ledger.set_tenant("t", TenantLimits(masks_per_second=10))
+    ledger.submit([submission(name, tenant="t") for name in "abc"])
+    first = claimed(ledger)
+    (state,) = ledger.tenant_states().tenants
+    assert (state.name, state.waiting, state.running, state.own, state.empty_for_s) == ("t", 2, 1, True, 0)
+    ledger.finish(first, result=b"r", masks=1_000_000)
+    (state,) = ledger.tenant_states().tenants
+    assert 90_000 < state.empty_for_s <= 100_000
+    assert next_job(ledger) is Unclaimed.EMPTY
+    # Whoever gives it other limits fills it.
+    ledger.set_tenant("t", TenantLimits(masks_per_second=11))
+    claimed(ledger, "b")
+
+
+def test_an_attempt_that_is_given_back_takes_nothing_from_the_bucket_a_second_time(ledger: Ledger) -> None:
+    ledger.set_tenant("t", TenantLimits(masks_per_second=1))
+    ledger.submit([submission("a", tenant="t", masks=2), submission("b", tenant="t", masks=2)])
+    assert ledger.release(claimed(ledger))
+    claimed(ledger)
+    claimed(ledger, "b")
+
+
+def test_tenants_without_limits_of_their_own_have_the_default_ones(client: redis.Redis, namespace: str) -> None:
+    limits = TenantLimits(most_queued=2, most_running=1)
+    ledger = Ledger(client, namespace=namespace, ttl_s=60, limits=limits)
+    ledger.set_tenant("own", TenantLimits(most_queued=1))
+    some = [submission(f"{tenant}{number}", tenant=tenant) for tenant in ("own", "t") for number in range(3)]
+    full = Submitted.TENANT_FULL
+    assert ledger.submit(some) == [Submitted.WAITING, full, full, Submitted.WAITING, Submitted.WAITING, full]
+    assert {claimed(ledger, name).job_id for name in ("own0", "t0")} == {"own0", "t0"}
+    assert next_job(ledger) is Unclaimed.EMPTY
+    client.delete(*queue_keys(namespace))
+    assert sweep(ledger).missing == 0
+    states = {state.name: state for state in ledger.tenant_states().tenants}
+    assert states["own"].limits == ledger.tenant_limits("own") == TenantLimits(most_queued=1, most_running=1)
+    assert (states["t"].limits, states["t"].own, states["t"].waiting) == (limits, False, 1)
+
+
+def test_a_limit_counts_what_ran_before_it_was_set(ledger: Ledger) -> None:
+    ledger.submit([submission(name, tenant="t") for name in "abc"])
+    first = claimed(ledger)
+    ledger.set_tenant("t", TenantLimits(most_running=1))
+    assert next_job(ledger) is Unclaimed.EMPTY
+    ledger.finish(first, result=b"r")
+    claimed(ledger, "b")
+
+
+@pytest.mark.parametrize(
+    "text", ["x", '{"weight": "x"}', '{"weight": 0}', '{"masks_per_second": 0}', '{"most_running": null}']
+)
 def test_limits_that_the_ledger_did_not_write_are_removed_and_reported(
     ledger: Ledger, client: redis.Redis, namespace: str, text: str
 ) -> None:

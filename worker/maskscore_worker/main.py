@@ -26,7 +26,7 @@ from maskscore.broker import (
     refuse_missing_rights,
 )
 from maskscore.exporter import Endpoint
-from maskscore.ledger import Ledger, Sweeper, WorkerHeartbeat, WorkerRegistry
+from maskscore.ledger import Sweeper, WorkerHeartbeat, WorkerRegistry, open_ledger
 from maskscore.observability import log_to_stderr, open_tracing
 from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import WorkerSettings
@@ -76,7 +76,7 @@ def run(settings: WorkerSettings) -> int:
         if tracing:
             stack.callback(tracing.close)
         pipeline = stack.enter_context(load_pipeline(settings, worker=name, encoded=metrics.encoded))
-        ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        ledger = open_ledger(client, settings)
         filter_messages(metrics.rejected)
         register_commands(ledger)
         app = make_app(settings, model)

@@ -16,10 +16,10 @@ from maskscore.ledger import (
     DeadLetter,
     JobRecord,
     JobStatus,
-    Ledger,
     LiveWorker,
     WorkerRegistry,
     no_worker_sentence,
+    open_ledger,
     unserved_sentence,
 )
 from maskscore.schema import DEFAULT_MODEL_NAME, Job, JobResult, JobState, parse_job, unpack
@@ -69,7 +69,7 @@ class JobClient:
             raise TypeError("give either a settings object or single settings, not both")
         self.settings = settings
         self._redis = connect(settings)
-        self._ledger = Ledger(self._redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        self._ledger = open_ledger(self._redis, settings)
         self._registry = WorkerRegistry(self._redis, namespace=settings.namespace)
         # The client reads and writes only where its own settings, jobs and results point.
         self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])

@@ -10,7 +10,7 @@ from typing import Any
 from maskscore.broker import DEFAULT_MODEL, redis_errors
 from maskscore.client.content_id import digest_of
 from maskscore.errors import JobConflict, PayloadTooLarge, QueueFull, TooManyBatches
-from maskscore.ledger import Ledger, Submission, Submitted, TenantLimits
+from maskscore.ledger import Ledger, Submission, Submitted
 from maskscore.observability import open_tracing
 from maskscore.schema import Job, MasksRef, pack
 from maskscore.settings import ClientSettings
@@ -74,16 +74,19 @@ class Submitter:
 
     def _raise_full(self, job: Job, batch_id: str | None, *, of_tenant: bool) -> None:
         with redis_errors(self._settings):
-            backlog, limits = self._ledger.backlog(), self._ledger.tenants() if of_tenant else {}
+            backlog = self._ledger.backlog()
+            tenant = (job.tenant or batch_id or "") if of_tenant else None
+            most = None if tenant is None else self._ledger.tenant_limits(tenant).most_queued
         depth = backlog.waiting + backlog.delayed
         again = f"these jobs again under the batch {batch_id}" if batch_id else "again"
-        if of_tenant:
-            tenant = job.tenant or batch_id or ""
-            most = limits.get(tenant, TenantLimits()).most_queued
+        if tenant is not None:
+            name = f"The tenant {tenant!r} has" if tenant else "Jobs without a tenant have together"
             raise QueueFull(
-                f"The tenant {tenant!r} has as many jobs queued as it may, which is {most}. Submit {again} when there "
-                "are fewer; nothing is doubled.",
+                f"{name} as many jobs queued as it may{'' if most is None else f', which is {most:,}'}. Submit {again} "
+                f"when there are fewer; nothing is doubled. `maskscore tenants set {tenant or 'NAME'} --max-queued N` "
+                "allows more.",
                 depth=depth,
+                tenant=tenant,
             )
         raise QueueFull(
             f"{depth:,} jobs are queued, and MASKSCORE_QUEUE_LIMIT is {self._settings.queue_limit:,}. Submit {again} "
@@ -104,6 +107,7 @@ class Submitter:
             job.expires_in,
             traceparent=traceparent,
             tenant=job.tenant,
+            masks=len(job.masks) if isinstance(job.masks, list) else None,
             model=job.options.model or DEFAULT_MODEL,
         )
 

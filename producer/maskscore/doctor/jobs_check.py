@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from maskscore.broker import make_app
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Finding, ok, warning
-from maskscore.ledger import Backlog, Ledger, Stray, WorkerRegistry
+from maskscore.ledger import Backlog, Stray, WorkerRegistry, open_ledger
 from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.text import counted
 
@@ -19,7 +19,7 @@ _PING_S = 1.5
 def examine_jobs(deployment: Deployment) -> Iterator[Finding]:
     """Count the jobs that have not ended, and ask the workers for a sign of life."""
     settings = deployment.settings
-    ledger = Ledger(deployment.redis, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+    ledger = open_ledger(deployment.redis, settings)
     backlog = ledger.backlog()
     oldest = f", the oldest for {backlog.oldest_waiting_s:,.0f} s" if backlog.waiting else ""
     yield ok(

@@ -24,7 +24,7 @@ from maskscore.broker import connect, public_url, redis_reason, refuse_cluster
 from maskscore.errors import FailureCode
 from maskscore.exporter.http_endpoint import Endpoint
 from maskscore.exporter.prometheus import counter_family, gauge_family, new_registry, sweep_counters
-from maskscore.ledger import Ledger, ModelBacklog, Sweeper, WorkerRegistry
+from maskscore.ledger import ModelBacklog, Sweeper, WorkerRegistry, open_ledger
 from maskscore.observability.metrics import (
     DEAD_LETTERS,
     JOBS,
@@ -66,7 +66,7 @@ def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Calla
     with ExitStack() as stack:
         client = stack.enter_context(connect(settings))
         refuse_cluster(client, settings)
-        ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        ledger = open_ledger(client, settings)
         name = f"exporter-{socket.gethostname()}-{os.getpid()}"
         sweeper = Sweeper(ledger, settings, name=name, on_sweep=sweep_counters(registry))
         registry.register(LedgerCollector(settings))
@@ -94,7 +94,7 @@ class LedgerCollector(Collector):
         client = connect(settings.model_copy(update={"redis_timeout_s": timeout_s}))
         # The second try is for a connection that was left over from before a restart of Redis.
         client.set_retry(Retry(NoBackoff(), 1))
-        self._ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        self._ledger = open_ledger(client, settings)
         self._workers = WorkerRegistry(client, namespace=settings.namespace)
 
     def describe(self) -> Iterator[Metric]:

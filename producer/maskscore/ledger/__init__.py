@@ -13,10 +13,10 @@ A ticket is a message in Celery's queue, one for each job that begins to wait. I
 the next job. So a ticket that is lost is made good by counting (the sweeper does), and one too many finds nothing.
 
 Waiting jobs lie in a sorted set per priority, model and tenant (``queue:…``), by a number that only grows; ``turns:…``
-holds the tenants that have any, by their next turn, and ``suspects:…`` those that have ended a worker. ``running`` (by
-the end of the lease) and ``delayed`` (by the time due) are sorted sets, too; a job is in exactly one of them until it
-ends. ``depth`` counts the waiting jobs by model, ``going`` those in the last two by named model. ``dead`` lists the
-failed jobs whose input may be fine. Documents and results are opaque bytes here.
+holds the tenants that have any, by their next turn, ``resting:…`` those whose bucket is empty, and ``suspects:…`` jobs
+that have ended a worker. ``running`` (by the end of the lease) and ``delayed`` (by the time due) are sorted sets, too;
+a job is in exactly one of them until it ends. ``depth`` counts the waiting jobs by model, ``going`` those in the last
+two by named model. ``dead`` lists the failed jobs whose input may be fine. Documents and results are opaque bytes here.
 
 What is due when goes by a clock that never goes back (``transition.lua``), also where Redis's own does. What a script
 finds in these keys that the ledger did not write is put aside and reported (:class:`Stray`); it stops nothing.
@@ -40,10 +40,12 @@ from maskscore.ledger.records import (
     Submitted,
     SweepResult,
     TenantLimits,
+    TenantState,
+    TenantStates,
     Unclaimed,
 )
 from maskscore.ledger.sweeper import Sweeper
-from maskscore.ledger.transitions import Ledger, new_token
+from maskscore.ledger.transitions import Ledger, new_token, open_ledger
 from maskscore.ledger.worker_registry import (
     HEARTBEAT_INTERVAL_S,
     LiveWorker,
@@ -76,6 +78,8 @@ __all__ = [
     "SweepResult",
     "Sweeper",
     "TenantLimits",
+    "TenantState",
+    "TenantStates",
     "Unclaimed",
     "WorkerHeartbeat",
     "WorkerRegistry",
@@ -83,5 +87,6 @@ __all__ = [
     "listen_for_ends",
     "new_token",
     "no_worker_sentence",
+    "open_ledger",
     "unserved_sentence",
 ]

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -20,6 +20,8 @@ from maskscore.ledger.records import (
     Reason,
     Stray,
     TenantLimits,
+    TenantState,
+    TenantStates,
     from_milliseconds,
 )
 from maskscore.ledger.scripts import Scripts
@@ -27,6 +29,7 @@ from maskscore.schema import DEFAULT_MODEL_NAME, Failure, JobState
 
 __all__ = ["LedgerReader", "job_state", "no_such_record", "parse_stray"]
 
+NO_LIMITS: Final = TenantLimits()
 _PUBLIC_STATE = {"waiting": JobState.QUEUED, "delayed": JobState.QUEUED}
 _ENDED_WITHOUT_RESULT = {
     JobState.CANCELLED: Failure(code="cancelled", message="The job was cancelled by its submitter."),
@@ -54,10 +57,11 @@ class LedgerReader:
     Parameters: see there. Every method raises :class:`redis.RedisError` when Redis does not answer.
     """
 
-    def __init__(self, client: redis.Redis, *, namespace: str, ttl_s: float) -> None:
+    def __init__(self, client: redis.Redis, *, namespace: str, ttl_s: float, limits: TenantLimits = NO_LIMITS) -> None:
         self._redis: Any = client
         self._namespace = namespace
-        self._script = Scripts(client, namespace=namespace, ttl_ms=int(ttl_s * 1000))
+        self._limits = limits
+        self._script = Scripts(client, namespace=namespace, ttl_ms=int(ttl_s * 1000), last=limits.text())
 
     def statuses(self, job_ids: Iterable[str]) -> list[JobStatus | None]:
         """Return where the jobs are, in one round trip; ``None`` for unknown ones."""
@@ -145,9 +149,30 @@ class LedgerReader:
         return Backlog(waiting, running, delayed, dead, max(0.0, oldest_ms / 1000), models)
 
     def tenants(self) -> dict[str, TenantLimits]:
-        """Return the tenants whose weight or limits were set."""
+        """Return the tenants whose weight or limits were set, each with what was set for it."""
         stored = self._redis.hgetall(f"{self._namespace}:tenants")
         return {name.decode(): TenantLimits(**json.loads(text)) for name, text in stored.items()}
+
+    def tenant_states(self) -> TenantStates:
+        """Return the tenants with jobs that wait or run, and those with limits of their own."""
+        own = self.tenants()
+        rows, waiting, running = self._script("tenants")
+        states = []
+        for name, waits, runs, empty_ms in zip(*[iter(rows)] * 4, strict=True):
+            tenant = name.decode("utf-8", "replace")
+            limits = own.get(tenant, NO_LIMITS).over(self._limits) if tenant in own else self._limits
+            states.append(TenantState(tenant, waits, runs, limits, tenant in own, empty_ms / 1000))
+        states.sort(key=lambda state: (-state.waiting - state.running, state.name))
+        return TenantStates(
+            states,
+            max(0, waiting - sum(state.waiting for state in states)),
+            max(0, running - sum(state.running for state in states)),
+        )
+
+    def tenant_limits(self, tenant: str) -> TenantLimits:
+        """Return the limits that hold for a tenant."""
+        own = self._redis.hget(f"{self._namespace}:tenants", tenant)
+        return TenantLimits(**json.loads(own)).over(self._limits) if own else self._limits
 
     def strays(self) -> list[Stray]:
         """Return what was put aside in the last 7 days, oldest first: 100 at most, and what is not logged yet."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
@@ -26,6 +27,8 @@ __all__ = [
     "Submitted",
     "SweepResult",
     "TenantLimits",
+    "TenantState",
+    "TenantStates",
     "Unclaimed",
     "from_milliseconds",
 ]
@@ -43,7 +46,7 @@ class Submission:
     ``traceparent`` (W3C Trace Context) is of the span that submits it; the first submit's is kept. ``replaces`` says
     which job of this id another document replaces, to run anew: one that has ended without a result (``failed``), any
     that has ended (``ended``), or none. ``tenant`` is who shares the workers with others by turns; ``None``: the
-    batch. ``model`` is the one whose workers take the job.
+    batch. ``model`` is the one whose workers take the job. ``masks``: how many it has; ``None``: not known.
     """
 
     job_id: str
@@ -56,6 +59,7 @@ class Submission:
     replaces: Literal["failed", "ended"] | None = None
     tenant: str | None = None
     model: str = DEFAULT_MODEL
+    masks: int | None = None
 
 
 class Submitted(StrEnum):
@@ -86,14 +90,50 @@ class Unclaimed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
-    """What is set for a tenant: turns it gets for each of another's, and the most jobs queued and running at a time.
+    """What is set for a tenant: turns it gets for each of another's, most jobs queued and running at a time, and masks.
 
-    The queue's limit counts jobs that wait.
+    The queue's limit counts jobs that wait; with ``most_running`` 0 none is started. ``masks_per_second`` fills a
+    bucket, of 2 s at most; a job is started while there is something in it, and takes as many masks as it has.
+    ``None``: no limit of its own, so that the one for all tenants holds, if there is one.
     """
 
     weight: float = 1.0
     most_queued: int | None = None
     most_running: int | None = None
+    masks_per_second: float | None = None
+
+    def text(self) -> str:
+        """Return what is set, as JSON."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
+    def over(self, defaults: TenantLimits) -> TenantLimits:
+        """Return what holds where these are a tenant's own, and ``defaults`` are for those without."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(defaults, **given)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantState:
+    """A tenant: how many of its jobs wait and run, its limits, and for how long its bucket is still empty, in seconds.
+
+    ``own``: whether it has limits of its own; ``limits`` are those that hold.
+    """
+
+    name: str
+    waiting: int
+    running: int
+    limits: TenantLimits
+    own: bool
+    empty_for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TenantStates:
+    """The tenants with jobs or limits of their own, those with the most jobs first; and how many jobs others have."""
+
+    tenants: list[TenantState]
+    other_waiting: int = 0
+    other_running: int = 0
 
 
 @dataclass(frozen=True, slots=True)

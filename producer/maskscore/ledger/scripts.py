@@ -21,19 +21,20 @@ class Scripts:
     Parameters
     ----------
     client: a :class:`redis.Redis` that returns bytes.
-    namespace, ttl_ms: what every script is given.
+    namespace, ttl_ms, last: what every script is given, ``last`` behind its own arguments.
     """
 
-    def __init__(self, client: redis.Redis, *, namespace: str, ttl_ms: int) -> None:
+    def __init__(self, client: redis.Redis, *, namespace: str, ttl_ms: int, last: str = "{}") -> None:
         self._client = client
         self._namespace = namespace
         self._ttl_ms = ttl_ms
+        self._last = last
         self._scripts: dict[str, Callable[..., Any]] = {}
 
     def __call__(self, name: str, *arguments: Argument, pipeline: Any = None) -> Any:
         """Run a script at once, or as part of a pipeline."""
         script = self._scripts.get(name) or self._scripts.setdefault(name, self._client.register_script(_text(name)))
-        return script(keys=[self._namespace], args=[self._ttl_ms, *arguments], client=pipeline)
+        return script(keys=[self._namespace], args=[self._ttl_ms, *arguments, self._last], client=pipeline)
 
     def many(self, name: str, calls: Sequence[Sequence[Argument]], *, raise_on_error: bool = True) -> list[Any]:
         """Run a script once per list of arguments, in one round trip; return the answers.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
+
+import redis
 
 from maskscore.broker import DEFAULT_MODEL
 from maskscore.ledger.ledger_reader import LedgerReader, job_state, no_such_record, parse_stray
@@ -20,8 +20,9 @@ from maskscore.ledger.records import (
     from_milliseconds,
 )
 from maskscore.schema import Failure, JobState
+from maskscore.settings import ClientSettings
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "new_token", "open_ledger"]
 
 
 class Ledger(LedgerReader):
@@ -32,6 +33,7 @@ class Ledger(LedgerReader):
     client: a :class:`redis.Redis` that returns bytes; Redis 7 or newer.
     namespace: prefix of every key.
     ttl_s: seconds that the record of an ended job is kept.
+    limits: of tenants that have none of their own.
 
     Every method raises :class:`redis.RedisError` when Redis does not answer.
     """
@@ -58,6 +60,7 @@ class Ledger(LedgerReader):
                     job.replaces or "",
                     job.tenant or "",
                     job.model,
+                    "" if job.masks is None else job.masks,
                 )
                 for job in submissions
             ],
@@ -104,10 +107,12 @@ class Ledger(LedgerReader):
         result_uri: str | None = None,
         error: Failure | None = None,
         dead_letter: bool = False,
+        masks: int | None = None,
     ) -> JobState | None:
         """End a job as ``failed`` where there is an ``error``, else as ``succeeded``; return the state it ended in.
 
-        That is ``cancelled`` where its submitter asked for it meanwhile. ``None``: this attempt was not the current
+        ``masks``: how many it had, which its tenant's bucket is corrected by. The state is ``cancelled`` where the
+        submitter asked for it meanwhile. ``None``: this attempt was not the current
         one any more, and nothing was changed.
         """
         state = JobState.SUCCEEDED if error is None else JobState.FAILED
@@ -121,6 +126,7 @@ class Ledger(LedgerReader):
             error.code if error else "",
             error.message if error else "",
             "1" if dead_letter else "",
+            "" if masks is None else masks,
         )
         return JobState(answer.decode()) if answer else None
 
@@ -218,13 +224,30 @@ class Ledger(LedgerReader):
         return SweepResult(True, lapsed, poisoned, due, expired, missing, bool(more), strays)
 
     def set_tenant(self, tenant: str, limits: TenantLimits) -> None:
-        """Set a tenant's weight and limits; the defaults take it off the list of those that have any."""
+        """Set a tenant's weight and limits; the defaults take it off the list of those that have any.
+
+        Its bucket is full then, whatever it has taken before.
+        """
         key = f"{self._namespace}:tenants"
-        if limits == TenantLimits():
-            self._redis.hdel(key, tenant)
-        else:
-            given = {name: value for name, value in asdict(limits).items() if value is not None}
-            self._redis.hset(key, tenant, json.dumps(given))
+        with self._redis.pipeline(transaction=True) as pipeline:
+            if limits == TenantLimits():
+                pipeline.hdel(key, tenant)
+            else:
+                pipeline.hset(key, tenant, limits.text())
+            pipeline.zrem(f"{self._namespace}:buckets", tenant)
+            # It takes turns again with the next script that claims or sweeps.
+            pipeline.zadd(f"{self._namespace}:paused", {tenant: 0}, xx=True)
+            pipeline.execute()
+
+
+def open_ledger(client: redis.Redis, settings: ClientSettings) -> Ledger:
+    """Return the ledger of a deployment, with its limits for tenants that have none of their own."""
+    limits = TenantLimits(
+        most_queued=settings.tenant_max_queued,
+        most_running=settings.tenant_max_running,
+        masks_per_second=settings.tenant_masks_per_second,
+    )
+    return Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s, limits=limits)
 
 
 def new_token() -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from maskscore.broker import connect, refuse_cluster
-from maskscore.ledger import Ledger, Sweeper
+from maskscore.ledger import Sweeper, open_ledger
 from maskscore.pool.backlog_observer import BacklogObserver
 from maskscore.pool.scaling import PoolLimits
 from maskscore.pool.supervisor import Supervisor
@@ -31,7 +31,7 @@ def run_pool(settings: WorkerSettings, slots: Sequence[WorkerSlot], limits: Pool
     with ExitStack() as stack:
         client = stack.enter_context(connect(settings))
         refuse_cluster(client, settings)
-        ledger = Ledger(client, namespace=settings.namespace, ttl_s=settings.result_ttl_s)
+        ledger = open_ledger(client, settings)
         observer = BacklogObserver(ledger, every_s=every_s, keep_s=limits.cool_down_s)
         # Without a worker, no other process queues the jobs that are due again or have lost their worker.
         name = f"{socket.gethostname()}-{os.getpid()}-pool"

@@ -134,7 +134,8 @@ class Attempts:
 
     def _record(self, claim: Claim, outcome: _Outcome) -> Recorded:
         if isinstance(outcome, _Scored):
-            recorded = self._finish(claim, result=outcome.stored.data, result_uri=outcome.stored.uri)
+            masks = outcome.scored + outcome.skipped.total()
+            recorded = self._finish(claim, result=outcome.stored.data, result_uri=outcome.stored.uri, masks=masks)
             if recorded.outcome != "succeeded":
                 return recorded
             self._faults.clear()

@@ -17,7 +17,7 @@ for index = 1, #counts, 2 do
   waiting = waiting + count
   add(model, 'waiting', count)
   for _, priority in ipairs(PRIORITIES) do
-    for _, tenant in ipairs(redis.call('ZRANGE', tenants_key(priority, model), 0, MOST - 1)) do
+    for _, tenant in ipairs(tenants_of(priority, model, MOST)) do
       local first = redis.call('ZRANGE', queue_key(priority, model, tenant), 0, 0, 'WITHSCORES')
       if first[2] then oldest = math.min(oldest, first[2] / 1000) end
     end

@@ -24,6 +24,8 @@ if given then
   if job and job.state == 'running' and job.token == token then return give(job) end
 end
 
+resume(MOST)
+
 -- The oldest job of the tenant whose turn it is. A turn costs the less the more weight a tenant has: start-time fair
 -- queueing, Goyal, Vin and Cheng 1996.
 local looked, blocked = 0, false
@@ -42,13 +44,29 @@ local function next_entry()
       elseif limit.most_running and count_running(tenant, limit.most_running) >= limit.most_running then
         -- It stays where it is, so that looking again would find it again: it is passed, and not counted as looked at.
         rank, blocked = rank + 1, true
+      elseif limit.masks_per_second and paid_until(tenant) > now then
+        pause(tenant, priority, model, turn, paid_until(tenant))
       else
-        return queue, id, function()
+        return queue, id, function(job)
           -- One that was at its limit has not saved up turns.
           local field = 'turn:' .. priority .. ':' .. model
           turn = math.max(turn, tonumber(redis.call('HGET', clock, field) or '') or 0)
           redis.call('HSET', clock, field, turn)
-          redis.call('ZADD', tenants, turn + 1 / limit.weight, tenant)
+          turn = turn + 1 / limit.weight
+          redis.call('ZADD', tenants, turn, tenant)
+          if not limit.masks_per_second then return end
+          local masks, taken = unpack(redis.call('HMGET', job.key, 'masks', 'taken'))
+          masks, taken = tonumber(masks or '') or 1, tonumber(taken or '') or 0
+          redis.call('HSET', job.key, 'taken', math.max(masks, taken))
+          local paid = take_masks(tenant, limit.masks_per_second, math.max(0, masks - taken))
+          if redis.call('ZCARD', queue) <= 1 then return end
+          if paid > now then return pause(tenant, priority, model, turn, paid) end
+          -- While the bucket was empty, its tickets were used up.
+          local there = 0
+          for number = 0, 5 do there = there + redis.call('LLEN', own(queue_list(model, number), 'list')) end
+          if there < (tonumber(redis.call('HGET', depth, model) or '') or 0) - 1 then
+            send_ticket(model, priority, next_number())
+          end
         end
       end
     end
@@ -77,6 +95,9 @@ while looked < MOST do
     if alone then return {'empty'} end
     if take_over(MOST) == 0 then
       -- What was counted is not there: somebody has removed it.
+      for _, priority in ipairs(PRIORITIES) do
+        blocked = blocked or redis.call('EXISTS', resting_key(priority, model)) == 1
+      end
       if not blocked and redis.call('ZCARD', suspects) == 0 then redis.call('HDEL', depth, model) end
       return {'empty'}
     end
@@ -88,7 +109,7 @@ while looked < MOST do
     elseif job.expires_at and job.expires_at <= now then
       move(job, 'expired')
     else
-      if advance then advance() end
+      if advance then advance(job) end
       job.attempts = redis.call('HINCRBY', job.key, 'attempts', 1)
       redis.call('HSET', job.key, 'token', token, 'worker', worker, 'claimed_at', wall)
       if not job.suspect then redis.call('HSET', job.key, 'number', number) end

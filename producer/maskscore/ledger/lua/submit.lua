@@ -2,7 +2,8 @@
 -- A new job: its record, its place in the queue, and a ticket; a known one only joins the batch.
 -- ARGV[3..]: digest, document, batch ('' = none), priority, expires_in_ms ('' = never), most jobs queued ('' = any),
 -- traceparent of the span that submits it ('' = none), which ended job another document replaces: '' (none), 'failed'
--- (one without a result), 'ended' (any), tenant ('' = the batch), model ('' = the default one)
+-- (one without a result), 'ended' (any), tenant ('' = the batch), model ('' = the default one), how many
+-- masks ('' = not known)
 -- Returns 'new', or 'known' and its state, or 'conflict' where the document is another one, or 'full' and the depth, or
 -- 'tenant' and the depth where the job's tenant has as many queued as it may, or 'batches' and their number where it is
 -- in as many as a job may be.
@@ -22,6 +23,8 @@ local function write(key)
     end
   end
   redis.call('HSET', key, 'digest', ARGV[3], 'lane', ARGV[6], 'attempts', 0, 'retries', 0)
+  -- What is not known counts as one, too, until it is.
+  if ARGV[13] ~= '' and ARGV[13] ~= '1' then redis.call('HSET', key, 'masks', ARGV[13]) end
   if ARGV[7] ~= '' then
     redis.call('HSET', key, 'expires_at', now + ARGV[7])
     redis.call('ZADD', prefix .. ':expiring', now + ARGV[7], id)
@@ -33,7 +36,7 @@ if job then
     local may = ENDED[job.state] and (ARGV[10] == 'ended' or (ARGV[10] == 'failed' and job.state ~= 'succeeded'))
     if not may then return {'conflict', job.state} end
     redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'result',
-      'result_uri')
+      'result_uri', 'masks', 'taken')
     write(job.key)
     job.priority, job.expires_at, job.model = ARGV[6], false, model
     redis.call('HDEL', job.key, 'model')
@@ -55,13 +58,8 @@ else
     if queued >= tonumber(ARGV[8]) then return {'full', queued} end
   end
   local most = limits_of(tenant).most_queued
-  if most then
-    local queued = 0
-    for _, priority in ipairs(PRIORITIES) do
-      queued = queued + redis.call('ZCARD', queue_key(priority, model, tenant))
-    end
-    if queued >= most then return {'tenant', queued} end
-  end
+  local queued = most and count_queued(tenant)
+  if most and queued >= most then return {'tenant', queued} end
   local key = prefix .. ':job:' .. id
   redis.call('HSET', key, 'state', 'waiting', 'submitted_at', wall)
   write(key)

@@ -81,52 +81,57 @@ for _, id in ipairs(letters) do
 end
 if #letters > 0 or from > 0 then redis.call('HSET', clock, 'dead_from', #letters == 20 and from + 20 or 0) end
 
--- The jobs of a model that wait: as counted with each change, and counted anew where that is little work, since others
--- may have changed the sets.
-local function recount_waiting(model, counted)
-  local tenants, anew = 0, redis.call('ZCARD', suspects_key(model))
-  for _, priority in ipairs(PRIORITIES) do tenants = tenants + redis.call('ZCARD', tenants_key(priority, model)) end
-  if tenants > MOST_COUNTED then return math.max(counted, 1) end
-  for _, priority in ipairs(PRIORITIES) do
-    for _, tenant in ipairs(redis.call('ZRANGE', tenants_key(priority, model), 0, -1)) do
-      anew = anew + redis.call('ZCARD', queue_key(priority, model, tenant))
-    end
+-- How many of a tenant's waiting jobs could be started now: the others need no tickets yet. Of one with a bucket, it is
+-- one at a time; each claim sends the next one's ticket.
+local function startable(tenant, count)
+  local limit = limits_of(tenant)
+  if limit.most_running then
+    count = math.min(count, math.max(0, limit.most_running - count_running(tenant, limit.most_running)))
   end
-  if anew ~= counted then redis.call('HSET', depth, model, anew) end
-  return anew
+  if limit.masks_per_second then count = paid_until(tenant) > now and 0 or math.min(count, 1) end
+  return count
 end
 
--- Those that could not be taken now, since their tenant has as many running as it may: they need no tickets yet.
-local function count_blocked(model)
-  local blocked, settings = 0, redis.call('HGETALL', limits)
-  for index = 1, #settings, 2 do
-    local tenant, queued = settings[index], 0
-    local most = limits_of(tenant).most_running
-    if most then
-      for _, priority in ipairs(PRIORITIES) do
-        queued = queued + redis.call('ZCARD', queue_key(priority, model, tenant))
-      end
-      local free = math.max(0, most - count_running(tenant, most))
-      blocked = blocked + math.max(0, queued - free)
+-- The jobs of a model that wait, and those of them that could not be taken now. The former as counted with each change,
+-- and counted anew where that is little work, since others may have changed the sets.
+local function recount_waiting(model, counted)
+  local tenants, queued, blocked, anew = 0, {}, 0, redis.call('ZCARD', suspects_key(model))
+  for _, priority in ipairs(PRIORITIES) do
+    tenants = tenants + redis.call('ZCARD', tenants_key(priority, model))
+      + redis.call('ZCARD', resting_key(priority, model))
+  end
+  local few = tenants <= MOST_COUNTED
+  local own_limits = few and {} or redis.call('HKEYS', limits)
+  for _, priority in ipairs(PRIORITIES) do
+    for _, tenant in ipairs(few and tenants_of(priority, model, MOST_COUNTED) or own_limits) do
+      local count = redis.call('ZCARD', queue_key(priority, model, tenant))
+      anew = anew + count
+      queued[tenant] = (queued[tenant] or 0) + count
     end
   end
-  return blocked
+  for tenant, count in pairs(queued) do blocked = blocked + count - startable(tenant, count) end
+  if not few then return math.max(counted, 1), blocked end
+  if anew ~= counted then redis.call('HSET', depth, model, anew) end
+  return anew, blocked
 end
 
 -- Anybody may ask for any name: of a model without jobs and turns nothing is kept.
 local function forget(model)
   for _, priority in ipairs(PRIORITIES) do
-    if redis.call('EXISTS', tenants_key(priority, model)) == 1 then return end
+    if redis.call('EXISTS', tenants_key(priority, model), resting_key(priority, model)) > 0 then return end
   end
   redis.call('HDEL', depth, model)
   for _, priority in ipairs(PRIORITIES) do redis.call('HDEL', clock, 'turn:' .. priority .. ':' .. model) end
 end
 
+resume(limit)
+-- A bucket that is full needs no entry.
+redis.call('ZREMRANGEBYSCORE', buckets, '-inf', now - BURST_MS)
 local counts = redis.call('HGETALL', depth)
 for index = 1, #counts, 2 do
   local model = counts[index]
-  local waiting = recount_waiting(model, tonumber(counts[index + 1]) or 0)
-  local needed = waiting - count_blocked(model)
+  local waiting, blocked = recount_waiting(model, tonumber(counts[index + 1]) or 0)
+  local needed = waiting - blocked
   local there = 0
   -- Those that workers have taken ahead are not among them. They may be late, or lost; one too many costs little.
   for number = 0, 5 do there = there + redis.call('LLEN', own(queue_list(model, number), 'list')) end

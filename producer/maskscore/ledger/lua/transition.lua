@@ -1,6 +1,7 @@
 -- Goes before every script: the clock, the record, the waiting jobs, and the one place where a job changes its state.
 -- KEYS[1]: the namespace. The other keys are made from it, which Redis Cluster would not allow; Celery's transport does
--- not work there either. ARGV[1]: milliseconds that ended jobs are kept. ARGV[2]: the job's id, where there is one.
+-- not work there either. ARGV[1]: milliseconds that ended jobs are kept. ARGV[2]: the job's id, where there is one. The last
+-- one of ARGV: what holds for a tenant for which nothing else is set, as JSON.
 -- TICKET is a Celery message with two gaps for its id.
 local prefix, ttl_ms = KEYS[1], ARGV[1]
 local strays = prefix .. ':stray'
@@ -62,6 +63,8 @@ local depth, limits = own(prefix .. ':depth', 'hash'), own(prefix .. ':tenants',
 -- A sorted set per priority, model and tenant holds its waiting jobs by their numbers. Another one per priority and
 -- model holds the tenants by their next turn. Suspects wait apart, by the time from which a worker may look at them.
 local function tenants_key(priority, model) return own(prefix .. ':turns:' .. priority .. ':' .. model, 'zset') end
+-- Tenants whose bucket is empty rest in a set apart, with the turn that they keep.
+local function resting_key(priority, model) return own(prefix .. ':resting:' .. priority .. ':' .. model, 'zset') end
 local function queue_key(priority, model, tenant)
   return own(prefix .. ':queue:' .. priority .. ':' .. model .. ':' .. tenant, 'zset')
 end
@@ -155,20 +158,82 @@ local function send_ticket(model, priority, number)
   redis.pcall('LPUSH', queue_list(model, CELERY_PRIORITY[priority]), string.format(TICKET, id, id))
 end
 
--- What is set for a tenant: its weight, and the most jobs it may have queued and running.
+-- What is set for a tenant, and for all without their own: its weight, the most jobs it may have queued and running, and
+-- the masks per second that its bucket is filled with.
 local function limits_of(tenant)
-  local text = redis.call('HGET', limits, tenant)
-  if not text then return {weight = 1} end
+  local held, text = cjson.decode(ARGV[#ARGV]), redis.call('HGET', limits, tenant)
+  held.weight = held.weight or 1
+  if not text then return held end
   local readable, set = pcall(cjson.decode, text)
   readable = readable and type(set) == 'table'
   for _, value in pairs(readable and set or {}) do readable = readable and type(value) == 'number' end
-  if not (readable and (set.weight or 1) > 0) then
+  if not (readable and (set.weight or 1) > 0 and (set.masks_per_second or 1) > 0) then
     redis.call('HDEL', limits, tenant)
     report(limits, tenant, 'these are no limits of a tenant, and are removed: ' .. string.sub(text, 1, 200))
-    return {weight = 1}
+    return held
   end
-  set.weight = set.weight or 1
-  return set
+  for name, value in pairs(set) do held[name] = value end
+  return held
+end
+
+-- How many jobs of a tenant wait, of any model.
+local function count_queued(tenant)
+  local queued = 0
+  for _, model in ipairs(redis.call('HKEYS', depth)) do
+    for _, priority in ipairs(PRIORITIES) do
+      queued = queued + redis.call('ZCARD', queue_key(priority, model, tenant))
+    end
+  end
+  return queued
+end
+
+-- A tenant's bucket holds masks, and is kept as the time until which those that were taken are paid for: in the future
+-- where it is empty, and BURST_MS ago, or no entry, where it is full. The time is the ledger's, which never goes back;
+-- where Redis's clock leaps ahead, buckets are full at once, and no fuller than that. One job may take more than there
+-- is, so that any job is run some time; the next one waits for it.
+local BURST_MS = 2000
+local buckets, paused = own(prefix .. ':buckets', 'zset'), own(prefix .. ':paused', 'zset')
+local function paid_until(tenant) return tonumber(redis.call('ZSCORE', buckets, tenant) or '') or 0 end
+local function take_masks(tenant, per_second, masks)
+  local paid = math.max(paid_until(tenant), now - BURST_MS) + masks * 1000 / per_second
+  redis.call('ZADD', buckets, paid, tenant)
+  return paid
+end
+
+-- A tenant with an empty bucket takes no turns until it is filled.
+local function pause(tenant, priority, model, turn, paid)
+  redis.call('ZREM', tenants_key(priority, model), tenant)
+  redis.call('ZADD', resting_key(priority, model), turn, tenant)
+  redis.call('ZADD', paused, paid, tenant)
+end
+
+-- Those whose bucket is filled again take turns again; a ticket each, since they have none.
+local function resume(most)
+  for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', paused, '-inf', now, 'LIMIT', 0, most)) do
+    redis.call('ZREM', paused, tenant)
+    for _, model in ipairs(redis.call('HKEYS', depth)) do
+      for _, priority in ipairs(PRIORITIES) do
+        local resting = resting_key(priority, model)
+        local turn = redis.call('ZSCORE', resting, tenant)
+        if turn then
+          redis.call('ZREM', resting, tenant)
+          redis.call('ZADD', tenants_key(priority, model), turn, tenant)
+          if redis.call('EXISTS', queue_key(priority, model, tenant)) == 1 then
+            send_ticket(model, priority, next_number())
+          end
+        end
+      end
+    end
+  end
+end
+
+-- The tenants that may have jobs waiting: those that take turns, and those that rest; `most` of each.
+local function tenants_of(priority, model, most)
+  local found = redis.call('ZRANGE', tenants_key(priority, model), 0, most - 1)
+  for _, tenant in ipairs(redis.call('ZRANGE', resting_key(priority, model), 0, most - 1)) do
+    found[#found + 1] = tenant
+  end
+  return found
 end
 
 -- How many jobs of a tenant run, `most` of which may. Where it has as many, those that were counted and do not run any
@@ -201,7 +266,7 @@ local function wait_in_queue(job, number)
   if redis.call('ZADD', job.home, 'NX', job.suspect and now or number, job.id) == 1 then
     count_waiting(job.model, 1)
   end
-  if job.suspect then return end
+  if job.suspect or redis.call('ZSCORE', resting_key(job.priority, job.model), job.tenant) then return end
   -- A new tenant begins at the present turn: it neither waits for those before it, nor has saved up turns.
   local turn = redis.call('HGET', clock, 'turn:' .. job.priority .. ':' .. job.model)
   redis.call('ZADD', tenants_key(job.priority, job.model), 'NX', tonumber(turn or '') or 0, job.tenant)
@@ -239,14 +304,13 @@ local function move(job, after, score)
   local home = place(job, after)
   if job.home and job.home ~= home then
     if job.state == 'waiting' then leave_queue(job) else redis.call('ZREM', job.home, job.id) end
-    if job.state == 'running' and redis.call('ZREM', busy_key(job.tenant), job.id) == 1 then
+    if job.state == 'running' and redis.call('ZREM', busy_key(job.tenant), job.id) == 1
+      and limits_of(job.tenant).most_running then
       -- Its tenant may have had as many running as it may, and no tickets for the others.
       send_ticket(job.model, job.priority, next_number())
     end
   end
-  if after == 'running' and job.state ~= after and limits_of(job.tenant).most_running then
-    redis.call('ZADD', busy_key(job.tenant), now, job.id)
-  end
+  if after == 'running' and job.state ~= after then redis.call('ZADD', busy_key(job.tenant), now, job.id) end
   job.home = home
   if job.state ~= after then
     count_going(job.model, job.state, -1)
