@@ -11,11 +11,13 @@ import pytest
 import timm
 import torch
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional
 
 from maskscore_worker.model import cpu_kernels, simplification
 from maskscore_worker.model.fast_tower import fast_tower
+from maskscore_worker.model.split_product import SplitWeight, can_split
 
 CPU = torch.device("cpu")
 SIDE = 64
@@ -100,7 +102,8 @@ def test_what_would_change_features_is_taken_back_with_a_warning(caplog: pytest.
     assert torch.equal(features(fast, images(2)), features(plain, images(2)))
     assert [type(layer) for layer in fast.children()] == [type(layer) for layer in plain.children()]
     assert "batch norms stay" in caplog.messages[0]
-    assert [" stay PyTorch's" in message for message in caplog.messages[1:]] == [True] * PACKED_HERE
+    tried = PACKED_HERE * (1 + can_split())  # with split products, and without
+    assert [" stay PyTorch's" in message for message in caplog.messages[1:]] == [True] * tried
 
 
 @pytest.mark.parametrize("kind", ["resnet", "siglip"])
@@ -117,3 +120,73 @@ def test_layers_are_unpacked_where_the_operators_fail(
     assert not cpu_kernels.pack_layers(tower, images(1))
     assert ("no such product" in caplog.text) == PACKED_HERE
     torch.testing.assert_close(features(tower, images(2)), before, atol=1e-6, rtol=0)
+
+
+@pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
+def test_large_products_are_split_and_keep_fp32s_digits() -> None:
+    torch.manual_seed(5)
+    wide: dict[str, Any] = {"embed_dim": 256, "depth": 3, "num_heads": 4, "img_size": SIDE, "num_classes": 0}
+    plain = timm.create_model("vit_base_patch16_siglip_224", **wide).eval()
+    fast = fast_tower(copy.deepcopy(plain), image_size=SIDE, dtype=torch.float32, device=CPU)
+    assert any(type(layer) is cpu_kernels._SplitLinear for layer in fast.modules())
+    difference = (features(fast, images(3)) - features(plain, images(3))).abs().max()
+    assert 0 < difference < 3e-6
+
+
+@pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
+def test_a_split_that_loses_digits_is_taken_back_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cpu_kernels, "_FEWEST_SPLIT_WEIGHTS", 1)
+    monkeypatch.setattr(SplitWeight, "multiply", lambda self, values, bias: values @ self._high.float().T + bias)
+    plain = made("siglip")
+    fast = copy.deepcopy(plain)
+    assert cpu_kernels.pack_layers(fast, images(1))
+    assert "bf16 parts" in caplog.text
+    packed = [layer for layer in fast.modules() if type(layer) is cpu_kernels._PackedLinear]
+    linear = [layer for layer in plain.modules() if type(layer) is nn.Linear]
+    assert len(packed) == len(linear)
+    for ours, theirs in zip(packed, linear, strict=True):
+        assert torch.equal(ours.unpacked().weight, theirs.weight)
+
+
+@pytest.mark.parametrize("reads_all", [False, True])
+def test_the_last_mlp_takes_the_class_token_alone_where_no_other_is_read(
+    reads_all: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(6)
+    tower: Any = VisionTransformer(SIDE, 16, 32, 2, 2, 4.0, output_dim=16).eval()
+    if reads_all:
+        tower.ln_post = _Mean(tower.ln_post)
+    rows: list[int] = []
+    tower.transformer.resblocks[-1].mlp.register_forward_pre_hook(lambda _, values: rows.append(values[0].shape[1]))
+    expected = features(tower, images(2))
+    simple = simplification.simplify_tower(tower, images(1))
+    rows.clear()
+    torch.testing.assert_close(features(simple, images(2)), expected, atol=1e-6, rtol=0)
+    assert rows == ([17] if reads_all else [1])
+    assert ("takes all tokens" in caplog.text) == reads_all
+
+
+class _Mean(nn.Module):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, tokens: torch.Tensor) -> Any:
+        return self.norm(tokens.mean(dim=1, keepdim=True).expand_as(tokens))
+
+
+@pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
+@pytest.mark.parametrize("count", [1, 2, 70])
+@pytest.mark.parametrize("bias", [torch.linspace(-1, 1, 96), None])
+def test_a_split_product_is_the_product_and_leaves_what_it_reads(count: int, bias: torch.Tensor | None) -> None:
+    torch.manual_seed(7)
+    weight, values = torch.randn(96, 320), torch.randn(count, 320)
+    split = SplitWeight(weight)
+    before = None if bias is None else bias.clone()
+    expected = functional.linear(values.double(), weight.double(), None if bias is None else bias.double())
+    for _ in range(2):
+        torch.testing.assert_close(split.multiply(values, bias).double(), expected, atol=1e-3, rtol=0)
+    assert bias is None or before is None or torch.equal(bias, before)
+    assert torch.equal(split.whole(), weight)

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from maskscore_worker.model.cpu_threads import CROPS_PER_PASS
 from maskscore_worker.model.layer_trace import TOLERANCE, replace_layer, trace_layers, unit_features
+from maskscore_worker.model.split_product import SplitWeight, can_split
 
 __all__ = ["pack_layers"]
 
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 _FEW_CONVOLUTIONS: Final = 3
 # By bf16's rounding of what is added in another order.
 _TOLERANCES: Final = {torch.bfloat16: 3e-2}
+
+# Below, what is around a split product takes what it saves.
+_FEWEST_SPLIT_WEIGHTS: Final = 65_536
 
 # oneDNN's name of what follows a layer pointwise, and of its variant.
 _PostOp = tuple[str, str]
@@ -41,24 +45,34 @@ def pack_layers(tower: nn.Module, images: torch.Tensor) -> bool:
     """Replace a tower's dense layers, in place; return whether that was done.
 
     Packed are linear layers, the self-attention of open_clip's blocks, and the convolutions of a tower that has more
-    than a patch embedding. The tower must be on the CPU and in evaluation. It stays as it was on other processors than
-    x86, and where the features of ``images``, normalised ``(N, 3, S, S)`` of the tower's type, differ then.
+    than a patch embedding. The products of large linear layers in fp32 are split where the processor has AMX. The tower
+    must be on the CPU and in evaluation. It stays as it was on other processors than x86, and where the features of
+    ``images``, normalised ``(N, 3, S, S)`` of the tower's type, differ then.
     """
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
+    expected = unit_features(tower, images)
+    if images.dtype is torch.float32 and can_split() and _pack(tower, images, expected, split=True):
+        return True
+    return _pack(tower, images, expected, split=False)
+
+
+def _pack(tower: nn.Module, images: torch.Tensor, expected: torch.Tensor, *, split: bool) -> bool:
     packed: dict[str, Any] = {}
     activations: dict[str, nn.Module] = {}
-    expected = unit_features(tower, images)
+    how = "packed, with products of bf16 parts" if split else "packed"
     try:
-        _pack_calls(tower, images, packed, activations)
-        _pack_attentions(tower, images, packed)
+        _pack_calls(tower, images, packed, activations, split=split)
+        _pack_attentions(tower, images, packed, split=split)
         difference = float((unit_features(tower, images) - expected).abs().max())
         # A difference that is no number is none to accept.
         if difference <= _TOLERANCES.get(images.dtype, TOLERANCE):
+            for layer in packed.values():
+                layer.forget_plain()
             return bool(packed)
-        log.warning("the image tower's layers stay PyTorch's: packed, they move a feature by %.2g", difference)
+        log.warning("the image tower's layers stay PyTorch's: %s, they move a feature by %.2g", how, difference)
     except Exception as error:  # the operators are PyTorch's own, but not promised to stay
-        log.warning("the image tower's layers stay PyTorch's: %s: %s", type(error).__name__, error)
+        log.warning("the image tower's layers stay PyTorch's: %s: %s: %s", how, type(error).__name__, error)
     for name, layer in packed.items():
         replace_layer(tower, name, layer.unpacked())
     for name, activation in activations.items():
@@ -67,7 +81,12 @@ def pack_layers(tower: nn.Module, images: torch.Tensor) -> bool:
 
 
 def _pack_calls(
-    tower: nn.Module, images: torch.Tensor, packed: dict[str, Any], activations: dict[str, nn.Module]
+    tower: nn.Module,
+    images: torch.Tensor,
+    packed: dict[str, Any],
+    activations: dict[str, nn.Module],
+    *,
+    split: bool,
 ) -> None:
     calls = trace_layers(tower, images, (nn.Linear, nn.Conv2d, *_ACTIVATIONS))
     following = {call.follows: call for call in calls if type(call.layer) in _ACTIVATIONS}
@@ -78,7 +97,7 @@ def _pack_calls(
         post_op = _NO_POST_OP if activation is None else _post_op_of(activation.layer)
         if type(call.layer) is nn.Linear:
             rows = call.shape.numel() // call.shape[-1] // len(images) * CROPS_PER_PASS
-            layer: nn.Module = _PackedLinear(call.layer.weight, call.layer.bias, rows, post_op)
+            layer: nn.Module = _linear(call.layer.weight, call.layer.bias, rows, post_op, split=split)
         elif convolutional and _is_plain_convolution(call.layer):
             layer = _PackedConvolution(call.layer, call.shape, post_op)
         else:
@@ -90,14 +109,48 @@ def _pack_calls(
             replace_layer(tower, activation.name, nn.Identity())
 
 
-def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, Any]) -> None:
+def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, Any], *, split: bool) -> None:
     # 14 x 14 patches are as good as any number: the layout differs between a row and many.
     rows = CROPS_PER_PASS * 197
     for name, block in list(tower.named_modules()):
         if type(block) is ResidualAttentionBlock and _is_plain(block.attn):
             path = f"{name}.attn" if name else "attn"
-            packed[path] = _PackedAttention(block.attn, rows)
+            packed[path] = _PackedAttention(block.attn, rows, split=split)
             block.attn = packed[path]
+
+
+def _linear(
+    weight: torch.Tensor, bias: torch.Tensor | None, rows: int, post_op: _PostOp, *, split: bool
+) -> _PackedLinear | _SplitLinear:
+    if split and weight.numel() >= _FEWEST_SPLIT_WEIGHTS:
+        return _SplitLinear(weight, bias, post_op)
+    return _PackedLinear(weight, bias, rows, post_op)
+
+
+class _SplitLinear(nn.Module):
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, post_op: _PostOp) -> None:
+        super().__init__()
+        self._weight = SplitWeight(weight)
+        self._bias = None if bias is None else bias.detach()
+        self._post_op = post_op
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return ``values @ weight.T + bias``, and what follows it pointwise."""
+        product = self._weight.multiply(values, self._bias)
+        kind, algorithm = self._post_op
+        if kind == "relu":
+            product.relu_()
+        elif kind == "gelu":
+            torch.ops.aten.gelu_(product, approximate=algorithm)
+        return product
+
+    def unpacked(self) -> nn.Linear:
+        """Return PyTorch's layer with the same weights."""
+        return _plain_linear(self._weight.whole(), self._bias)
+
+    def forget_plain(self) -> None:
+        """Free what only :meth:`unpacked` needs."""
+        self._weight.drop_remainder()
 
 
 class _PackedLinear(nn.Module):
@@ -117,10 +170,10 @@ class _PackedLinear(nn.Module):
 
     def unpacked(self) -> nn.Linear:
         """Return PyTorch's layer with the same weights."""
-        outs, ins = self._weight.shape
-        layer = nn.Linear(ins, outs, bias=self._bias is not None, device="meta")
-        _give(layer, weight=self._weight.to_dense(), bias=self._bias)
-        return layer
+        return _plain_linear(self._weight.to_dense(), self._bias)
+
+    def forget_plain(self) -> None:
+        """Nothing is kept for :meth:`unpacked`."""
 
 
 class _PackedConvolution(nn.Module):
@@ -163,15 +216,18 @@ class _PackedConvolution(nn.Module):
         _give(layer, weight=self._weight.to_dense().reshape(self._shape), bias=self._bias)
         return layer
 
+    def forget_plain(self) -> None:
+        """Nothing is kept for :meth:`unpacked`."""
+
 
 class _PackedAttention(nn.Module):
     """Self-attention with the signature in which open_clip's blocks call :class:`torch.nn.MultiheadAttention`."""
 
-    def __init__(self, plain: nn.MultiheadAttention, rows: int) -> None:
+    def __init__(self, plain: nn.MultiheadAttention, rows: int, *, split: bool) -> None:
         super().__init__()
         self._heads = plain.num_heads
-        self._in = _PackedLinear(plain.in_proj_weight, plain.in_proj_bias, rows, _NO_POST_OP)
-        self._out = _PackedLinear(plain.out_proj.weight, plain.out_proj.bias, rows, _NO_POST_OP)
+        self._in = _linear(plain.in_proj_weight, plain.in_proj_bias, rows, _NO_POST_OP, split=split)
+        self._out = _linear(plain.out_proj.weight, plain.out_proj.bias, rows, _NO_POST_OP, split=split)
 
     def forward(
         self, query: torch.Tensor, key: Any, value: Any, *, need_weights: bool, attn_mask: torch.Tensor | None
@@ -189,6 +245,18 @@ class _PackedAttention(nn.Module):
         _give(layer, in_proj_weight=into.weight, in_proj_bias=into.bias)
         _give(layer.out_proj, weight=out.weight, bias=out.bias)
         return layer
+
+    def forget_plain(self) -> None:
+        """Free what only :meth:`unpacked` needs."""
+        self._in.forget_plain()
+        self._out.forget_plain()
+
+
+def _plain_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    outs, ins = weight.shape
+    layer = nn.Linear(ins, outs, bias=bias is not None, device="meta")
+    _give(layer, weight=weight, bias=bias)
+    return layer
 
 
 def _give(layer: nn.Module, **tensors: torch.Tensor | None) -> None:

@@ -1,4 +1,4 @@
-"""The same tower with fewer layers: branches merged into one convolution, batch norms folded into convolutions."""
+"""The same tower with less work: branches and batch norms merged into convolutions, no MLP for tokens nobody reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import logging
 from typing import Any
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from timm.layers.norm_act import BatchNormAct2d
+from timm.models.eva import EvaBlock
+from timm.models.vision_transformer import Block
 from timm.utils.model import reparameterize_model
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -19,17 +22,21 @@ log = logging.getLogger(__name__)
 
 _MERGING_METHODS = ("fuse", "reparameterize", "switch_to_deploy")
 _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+# Blocks that add their MLP to what they get, and the name of the norm before it.
+_BLOCKS: dict[type[nn.Module], str] = {ResidualAttentionBlock: "ln_2", Block: "norm2", EvaBlock: "norm2"}
 
 
 def simplify_tower(tower: Any, images: torch.Tensor) -> Any:
-    """Return a tower with the same features and fewer layers; ``tower`` itself may be changed.
+    """Return a tower with the same features and less work; ``tower`` itself may be changed.
 
     Branches that were separate in training alone (MobileOne's and RepVGG's blocks, as MobileCLIP has them) become one
-    convolution, by timm's own functions; a batch norm that follows its convolution becomes a part of it. Each step is
-    kept only where the features of ``images``, normalised float32 ``(N, 3, S, S)``, stay equal to 1e-5.
+    convolution, by timm's own functions; a batch norm that follows its convolution becomes a part of it. Where only the
+    class token is pooled, the last block's MLP takes it alone. Each step is kept only where the features of ``images``,
+    normalised float32 ``(N, 3, S, S)``, stay equal to 1e-5.
     """
     mergeable = any(hasattr(layer, name) for layer in tower.modules() for name in _MERGING_METHODS)
-    if not mergeable and not any(isinstance(layer, _NORMS) for layer in tower.modules()):
+    last_norm = _last_mlp_norm(tower)
+    if not mergeable and not last_norm and not any(isinstance(layer, _NORMS) for layer in tower.modules()):
         return tower
     expected = unit_features(tower, images)
     if mergeable:
@@ -43,7 +50,42 @@ def simplify_tower(tower: Any, images: torch.Tensor) -> Any:
         log.warning("the tower's batch norms stay layers of their own: folded, they give other features")
         for name, layer in before.items():
             replace_layer(tower, name, layer)
+    if last_norm:
+        norm = tower.get_submodule(last_norm)
+        replace_layer(tower, last_norm, _FirstToken(norm))
+        if not _is_same(tower, images, expected):
+            log.warning("the tower's last MLP takes all tokens: with the class token alone, it gives other features")
+            replace_layer(tower, last_norm, norm)
     return tower
+
+
+class _FirstToken(nn.Module):
+    """The norm before a block's MLP, of the first token alone.
+
+    The block adds what the MLP makes of it to every token; right is the first.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, tokens: torch.Tensor) -> Any:
+        """Return ``(N, 1, D)`` of ``(N, L, D)``."""
+        return self.norm(tokens[:, :1])
+
+
+def _last_mlp_norm(tower: Any) -> str | None:
+    """Return the name of the norm before the last block's MLP, where only the class token is pooled; else ``None``."""
+    trunk = getattr(tower, "trunk", tower)
+    if isinstance(tower, VisionTransformer):
+        pools_first = tower.pool_type == "tok" and tower.attn_pool is None
+    else:
+        pools_first = getattr(trunk, "global_pool", None) == "token" and getattr(trunk, "attn_pool", None) is None
+    blocks = [(name, layer) for name, layer in tower.named_modules() if type(layer) in _BLOCKS]
+    if not pools_first or not blocks:
+        return None
+    name, block = blocks[-1]
+    return f"{name}.{_BLOCKS[type(block)]}"
 
 
 def _fold_batch_norms(tower: nn.Module, images: torch.Tensor) -> dict[str, nn.Module]:
