@@ -17,6 +17,7 @@ from in_memory_files import image_file
 from maskscore import Client, Job
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
+from maskscore.schema import Head
 from maskscore_worker.demo.scenes import draw_scene
 from process_environment import patched_environment
 
@@ -96,6 +97,28 @@ def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[st
     }
     names = {(mask["image"].rsplit("/", 1)[-1], mask["mask_id"]) for mask in kept}
     assert len(names & objects) > 0.7 * len(names | objects)
+
+
+def test_features_come_from_workers_where_results_have_none(environment: dict[str, str], tmp_path: Path) -> None:
+    with patched_environment(environment), Client() as client:
+        jobs = [client.job(job_id) for job_id in client.batch(BATCH).job_ids()]
+        options = jobs[0].options.model_copy(update={"embeddings": False})
+        plain = [job.model_copy(update={"job_id": f"plain-{job.job_id}", "options": options}) for job in jobs]
+        client.submit_many([job.model_copy(update={"batch_id": None}) for job in plain], batch_id="plain").wait(240)
+    judged = ("--judged", str(judgements(tmp_path)), "--kind", "probe", "-o")
+    bare = run_command("fit", "plain", *judged, "no.json", environment=environment, folder=tmp_path)
+    assert (bare.returncode, "`fit --embed` has workers give them" in bare.stderr) == (2, True), bare.stderr
+    embedded = run_command("fit", "plain", *judged, "a.json", "--embed", environment=environment, folder=tmp_path)
+    assert embedded.returncode == 0, embedded.stderr
+    masks = sum(len(scene.masks) for scene in SCENES)
+    assert f"features: 0 of {masks} judged masks had them; for the others {len(SCENES)} jobs" in embedded.stderr
+    assert f"0 from the cache, {masks} encoded" in embedded.stderr
+    assert f"{masks} masks cannot be decided" in " ".join(embedded.stdout.split())
+    there = run_command("fit", BATCH, *judged, "b.json", "--embed", environment=environment, folder=tmp_path)
+    assert (there.returncode, "scored again" in there.stderr) == (0, False), there.stderr
+    heads = [Head.model_validate_json((tmp_path / name).read_bytes()) for name in ("a.json", "b.json")]
+    areas = [head.metrics["auroc"].value for head in heads]
+    assert areas[0] == pytest.approx(areas[1], abs=0.01)
 
 
 def test_classes_that_a_head_names_are_labels_in_each_format(environment: dict[str, str], tmp_path: Path) -> None:

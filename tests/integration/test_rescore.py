@@ -225,6 +225,9 @@ def test_the_command(
     else:
         expected = f"{len(masks)} masks scored: {len(masks)} from the cache, 0 encoded"
     assert expected in done.stderr
+    embedded = run(batch.batch_id, "--embeddings", "--wait", "--json")
+    assert expected in embedded.stderr
+    assert all(one.embedding for one in JobResult.model_validate_json(embedded.stdout).components)
     listed = run(next(batch.job_ids()), "--top-k", "2", "--batch-id", f"rescore-listed-{kind}")
     assert listed.stdout.split() == list(client.batch(f"rescore-listed-{kind}").job_ids())
     assert run(batch.batch_id).returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def drawn(seed: int, images: int, *, apart: float = 2.0, kept: float = 0.6, nonl
     score = rng.random(len(image)) if nonlinear else 1 / (1 + np.exp(-signal))
     decisions = ["keep" if one else "drop" for one in keep]
     names = [f"s3://b/{one}.png" for one in image]
-    return JudgedMasks(ORIGIN, names, decisions, np.ones(len(keep), bool), {"s_pos": score}, features, {})
+    return JudgedMasks(ORIGIN, names, decisions, np.ones(len(keep), bool), {"s_pos": score}, features, Counter(), {})
 
 
 def results_of(masks: JudgedMasks) -> list[JobResult]:
@@ -130,7 +131,7 @@ def test_a_fit_by_class_tells_classes_apart() -> None:
     features = np.eye(3)[np.searchsorted(["cat", "dog", "junk"], names)] + rng.normal(scale=0.3, size=(180, 3))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     images = [f"s3://b/{row // 3}.png" for row in range(180)]
-    masks = JudgedMasks(ORIGIN, images, names.tolist(), np.zeros(180, bool), {}, features, {})
+    masks = JudgedMasks(ORIGIN, images, names.tolist(), np.zeros(180, bool), {}, features, Counter(), {})
     fit = fit_head(masks, FitOptions("a", "probe", by_class=True, drop_classes=["junk"]))
     assert fit.refusal is None
     assert fit.head.classes == ("cat", "dog", "junk")

@@ -7,6 +7,8 @@ import json
 import re
 import sys
 from collections import Counter
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -16,8 +18,9 @@ from maskscore.cli.batch_or_job import job_ids_of
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import table
 from maskscore.cli.optional_dependencies import check_installed, needs_extra
+from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console
-from maskscore.client import Client, scored_results, views_text_of
+from maskscore.client import Batch, Client, scored_results, views_text_of
 from maskscore.errors import HeadMismatch
 from maskscore.heads import HeadApplication, write_head
 from maskscore.schema import HEAD_NAME_PATTERN, HeadKind
@@ -59,6 +62,11 @@ class _Kept:
     help="auto: the smallest kind that is not significantly worse than the best.",
 )
 @click.option("--by-class", is_flag=True, help="A probe that tells the judged classes apart.")
+@click.option(
+    "--embed",
+    is_flag=True,
+    help="Have workers give the features of judged masks that lack them: from their cache, else by the model.",
+)
 @click.option("--drop-class", "drop_classes", multiple=True, metavar="NAME", help="A class to be dropped; repeatable.")
 @click.option(
     "--precision",
@@ -78,6 +86,7 @@ def fit_command(
     judged_files: tuple[Path, ...],
     kind: str,
     by_class: bool,
+    embed: bool,
     drop_classes: tuple[str, ...],
     precision: float | None,
     name: str | None,
@@ -90,7 +99,8 @@ def fit_command(
     """Fit a head to masks that people have judged.
 
     The judged masks are found among those of the batches and jobs by image and mask id; their scores and, where the
-    jobs had --embeddings, their features are in the results. All figures are out of fold, and no fold divides the masks
+    jobs had --embeddings, their features are in the results; --embed scores the other jobs with judged masks again,
+    as a new batch, and waits for it. All figures are out of fold, and no fold divides the masks
     of an image.
 
     Exits with 1, and writes nothing, where the head is not better than chance or no threshold has the --precision
@@ -114,20 +124,26 @@ def fit_command(
     options = FitOptions(name, wanted, by_class, drop_classes, precision)
     without_result: Counter[str] = Counter()
     with Client() as client:
+        joined = partial(
+            join,
+            judgements,
+            views_of=lambda result: views_text_of(client, result),
+            by_class=by_class,
+            drop_classes=drop_classes,
+            features_only=wanted == "probe",
+        )
         try:
-            masks = join(
-                judgements,
-                scored_results(client, job_ids_of(client, names), without_result),
-                views_of=lambda result: views_text_of(client, result),
-                by_class=by_class,
-                drop_classes=drop_classes,
-                features_only=wanted == "probe",
-            )
+            masks = joined(scored_results(client, job_ids_of(client, names), without_result))
         finally:
             # Also where no judged mask is found: it may be one of theirs.
             if without_result:
                 listed = ", ".join(f"{code} {count:,}" for code, count in without_result.items())
                 click.echo(f"maskscore: jobs without a result: {listed}", err=True)
+        if embed and masks.jobs_without_features:
+            again = _embedded(client, masks, without_result)
+            # What was scored again comes first, and is taken.
+            earlier = scored_results(client, job_ids_of(client, names), Counter())
+            masks = joined(chain(scored_results(client, again.job_ids(), Counter()), earlier))
         for what, problem in masks.problems.items():
             click.echo(f"maskscore: left out: {counted(problem.count, 'judgement')} {what}: {problem}", err=True)
         if strict and (masks.problems or without_result):
@@ -150,6 +166,32 @@ def fit_command(
     write_head(fit.head, output)
     if svg is not None:
         write_text(svg, draw_fit(fit))
+
+
+def _embedded(client: Client, masks: JudgedMasks, without_result: Counter[str]) -> Batch:
+    """Score jobs again with embeddings, say where the features came from, and count jobs that have no result now."""
+    missing = masks.jobs_without_features
+    batch = client.rescore(list(missing), embeddings=True, wait_for_room=True)
+    scored = cached = encoded = 0
+    failed: Counter[str] = Counter()
+    for result in shown_progress(batch.as_completed(), len(batch), client=client, of=batch.job_ids()):
+        scored += sum(component.skipped is None for component in result.components)
+        cached += result.cached
+        encoded += result.encoded
+        if result.error is not None:
+            failed[result.error.code] += 1
+    click.echo(
+        f"maskscore: features: {len(masks.decisions) - missing.total():,} of "
+        f"{counted(len(masks.decisions), 'judged mask')} had them; for the others {counted(len(missing), 'job')} with "
+        f"{counted(scored, 'mask')} scored again as batch {batch.batch_id}: {cached:,} from the cache, {encoded:,} "
+        "encoded",
+        err=True,
+    )
+    if failed:
+        listed = ", ".join(f"{code} {count:,}" for code, count in failed.items())
+        click.echo(f"maskscore: jobs that could not be scored again: {listed}", err=True)
+        without_result += failed
+    return batch
 
 
 def _kept(client: Client, fit: Fit, names: tuple[str, ...]) -> _Kept:
@@ -203,10 +245,12 @@ def _print(fit: Fit, kept: _Kept) -> None:
         rows.add_row(f"{one_bin.p_keep:.3f}", f"{one_bin.masks:,}", *_estimate(one_bin.share))
     console.print()
     console.print(rows)
+    undecided = ""
+    if kept.undecided:
+        undecided = f" {counted(kept.undecided, 'mask')} cannot be decided: scored otherwise, or without --embeddings."
     console.print(
         f"\nThe head keeps {kept.kept:,} of {counted(kept.decided, 'mask')} of these batches and jobs."
-        + (f" {counted(kept.undecided, 'mask')} cannot be decided by it." if kept.undecided else "")
-        + f" Some {fit.to_halve:,} more judgements would halve the intervals."
+        f"{undecided} Some {fit.to_halve:,} more judgements would halve the intervals."
     )
 
 

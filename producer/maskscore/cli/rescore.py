@@ -27,7 +27,7 @@ __all__ = ["rescore_command"]
 
 @click.command("rescore")
 @click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
-@scoring_options_of("prompts", "thresholds", "method", "top_k", "head", "model")
+@scoring_options_of("prompts", "thresholds", "method", "top_k", "embeddings", "head", "model")
 @click.option("--result-uri", help="s3://bucket/prefix/ for the results.")
 @click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
@@ -39,6 +39,7 @@ def rescore_command(
     thresholds: dict[str, float] | None,
     method: Method | None,
     top_k: int | None,
+    embeddings: bool | None,
     head: str | None,
     model: str | None,
     result_uri: str | None,
@@ -49,15 +50,15 @@ def rescore_command(
 ) -> None:
     """Score earlier jobs again with other prompts or thresholds.
 
-    The method, top-k, the head and the model can be changed, too.
+    The method, top-k, the head and the model can be changed, and embeddings be asked for, too.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. The new jobs' ids are printed, one per
     line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says
     how many did.
     """
-    if all(value is None for value in (prompts, thresholds, method, top_k, head, model)):
+    if all(value is None for value in (prompts, thresholds, method, top_k, embeddings, head, model)):
         raise click.UsageError(
-            "say what is to be changed: --prompts, --thresholds, --method, --top-k, --head or --model"
+            "say what is to be changed: --prompts, --thresholds, --method, --top-k, --embeddings, --head or --model"
         )
     prompt_set = None if prompts is None else prompts_named(prompts)
     tally, without_scores = _Tally(), JobsWithoutScores()
@@ -73,6 +74,7 @@ def rescore_command(
                 top_k=top_k,
                 head=None if head is None else head_named(head),
                 model=model,
+                embeddings=embeddings,
                 result_uri=result_uri,
                 batch_id=batch_id or uuid.uuid4().hex,
                 wait_for_room=True,

@@ -77,12 +77,14 @@ class AsyncClient(AsyncJobClient):
         top_k: int | None = None,
         head: str | Head | None = None,
         model: str | None = None,
+        embeddings: bool | None = None,
         result_uri: str | None = None,
         batch_id: str | None = None,
         wait_for_room: bool = False,
     ) -> AsyncBatch:
         """Submit jobs again with other prompts, thresholds, a head and so on; see :meth:`maskscore.Client.rescore`."""
-        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k, head, model), result_uri)
+        changes = ScoringChanges(prompts, thresholds, method, top_k, head, model, embeddings)
+        rescoring = Rescoring(changes, result_uri)
         pages = async_pages(jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs)
         again = (job async for page in pages for job in rescoring.jobs(await self._call(self._sync._jobs, page)))
         batch = await self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)

@@ -1,4 +1,4 @@
-"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, method, top-k, head or model."""
+"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, head, model and so on."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class ScoringChanges:
     top_k: int | None = None
     head: str | Head | None = None
     model: str | None = None
+    embeddings: bool | None = None
 
     def applied_to(self, options: ScoringOptions) -> ScoringOptions:
         """Return the options with the changes.

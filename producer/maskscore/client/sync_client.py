@@ -113,6 +113,7 @@ class Client(JobClient):
         top_k: int | None = None,
         head: str | Head | None = None,
         model: str | None = None,
+        embeddings: bool | None = None,
         result_uri: str | None = None,
         batch_id: str | None = None,
         wait_for_room: bool = False,
@@ -128,7 +129,8 @@ class Client(JobClient):
         :class:`~maskscore.errors.InvalidDocumentError` where a result would overwrite an earlier one
         (``result_uri``), :class:`pydantic.ValidationError` for bad values, and as :meth:`submit_many` does.
         """
-        rescoring = Rescoring(ScoringChanges(prompts, thresholds, method, top_k, head, model), result_uri)
+        changes = ScoringChanges(prompts, thresholds, method, top_k, head, model, embeddings)
+        rescoring = Rescoring(changes, result_uri)
         ids = jobs.job_ids() if isinstance(jobs, Batch) else jobs
         again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs(page)))
         batch = self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)

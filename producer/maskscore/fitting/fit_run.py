@@ -101,12 +101,18 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     if not fitted:
         if kinds == ("probe",):
             raise InvalidDocumentError(
-                "A probe reads embeddings, and not every judged mask has one of the same size: score the masks with "
-                "--embeddings, or again by `rescore` from jobs that had it."
+                "A probe reads embeddings, and not every judged mask has one of the same size: `fit --embed` has "
+                "workers give them."
             )
         raise InvalidDocumentError("The judged masks have no score that a head can read.")
     chosen = smallest_sufficient(fitted, masks.images)
     sample, warnings = _sample(masks, chosen)
+    missing = masks.jobs_without_features.total()
+    if options.kind is None and 0 < missing < len(masks.decisions):
+        warnings.append(
+            f"{counted(missing, 'judged mask')} {'have' if missing != 1 else 'has'} no embedding, so no probe was "
+            "fitted; --embed has workers give them."
+        )
     positives = np.array(
         [one not in (options.drop_classes if options.by_class else ("drop",)) for one in masks.decisions]
     )

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 import numpy as np
 
@@ -58,8 +58,9 @@ class JudgedMasks:
     """N judged and scored masks, in the order of the results.
 
     ``decisions`` are class names, or ``keep`` and ``drop``. ``scores`` has an array of N numbers for each score that
-    every mask has; ``features`` is an array of shape ``(N, D)``, or ``None`` where a mask has no embedding.
-    ``problems`` says by their kind which judgements are left out.
+    every mask has; ``features`` is an array of shape ``(N, D)``, or ``None`` where a mask has no embedding: those of
+    ``jobs_without_features`` have none, which counts them by their job. ``problems`` says by their kind which
+    judgements are left out.
     """
 
     origin: Origin
@@ -68,7 +69,16 @@ class JudgedMasks:
     random: npt.NDArray[np.bool_]
     scores: dict[ScoreName, npt.NDArray[np.float64]]
     features: npt.NDArray[np.float64] | None
+    jobs_without_features: Counter[str]
     problems: dict[str, Problem]
+
+
+class _Row(NamedTuple):
+    image: str
+    decision: str
+    random: bool
+    component: Component
+    job_id: str
 
 
 def join(
@@ -93,7 +103,7 @@ def join(
     wanted = _decisions(judgements, by_class, drop_classes, problems)
     names = {image for image, _ in wanted}
     uris_of: dict[str, set[str]] = defaultdict(set)
-    rows: list[tuple[str, str, bool, Component]] = []
+    rows: list[_Row] = []
     taken: dict[tuple[str, str, int | None], str] = {}
     contradicted: set[tuple[str, str, int | None]] = set()
     seen: set[tuple[str, str, int | None]] = set()
@@ -131,7 +141,7 @@ def join(
                 elif not _finite(component):
                     problems["with scores or a feature that are not numbers"].add(f"mask {component.id} of {name}")
                 else:
-                    rows.append((uri, decision, random, component))
+                    rows.append(_Row(uri, decision, random, component, result.job_id))
             if len(rows) > before:
                 origins.setdefault(_origin(result, views_of(result), features_only), result.job_id)
     _check_names(uris_of)
@@ -145,7 +155,7 @@ def join(
                     what = "masks" if name in uris_of else "images"
                     kind = f"of {what} that were not scored here"
                 problems[kind].add(f"{label} of {name}")
-    rows = [row for row in rows if (row[0], row[3].id, row[3].part) not in contradicted]
+    rows = [row for row in rows if (row.image, row.component.id, row.component.part) not in contradicted]
     if not rows:
         why = "".join(f" {problem.count:,} are {kind}: {problem}." for kind, problem in problems.items())
         raise InvalidDocumentError(f"None of {counted(len(judgements), 'judgement')} is of a scored mask.{why}")
@@ -228,20 +238,21 @@ def _finite(component: Component) -> bool:
     return all(map(math.isfinite, values)) and (feature is None or bool(np.isfinite(feature).all()))
 
 
-def _table(rows: list[tuple[str, str, bool, Component]], origin: Origin, problems: dict[str, Problem]) -> JudgedMasks:
+def _table(rows: list[_Row], origin: Origin, problems: dict[str, Problem]) -> JudgedMasks:
     scores: dict[ScoreName, npt.NDArray[np.float64]] = {}
     for name in get_args(ScoreName):
-        values = [value for *_, component in rows if (value := score_value(name, component)) is not None]
+        values = [value for row in rows if (value := score_value(name, row.component)) is not None]
         if len(values) == len(rows):
             scores[name] = np.array(values)
-    vectors = [vector for *_, component in rows if (vector := component.embedding_vector()) is not None]
+    vectors = [vector for row in rows if (vector := row.component.embedding_vector()) is not None]
     whole = len(vectors) == len(rows) and len({len(vector) for vector in vectors}) == 1
     return JudgedMasks(
         origin=origin,
-        images=[uri for uri, *_ in rows],
-        decisions=[decision for _, decision, *_ in rows],
-        random=np.array([random for _, _, random, _ in rows]),
+        images=[row.image for row in rows],
+        decisions=[row.decision for row in rows],
+        random=np.array([row.random for row in rows]),
         scores=scores,
         features=np.array(vectors, dtype=np.float64) if whole else None,
+        jobs_without_features=Counter(row.job_id for row in rows if row.component.embedding is None),
         problems=problems,
     )
