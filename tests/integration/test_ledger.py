@@ -657,13 +657,19 @@ def test_a_job_stays_its_models_through_retries_lost_workers_and_dead_letters(le
 def test_the_backlog_counts_by_model_also_after_somebody_has_changed_the_counts(
     ledger: Ledger, client: redis.Redis, namespace: str
 ) -> None:
+    untyped: Any = client
     ledger.submit([submission(name, model="m") for name in "abc"] + [submission(name) for name in "de"])
     claims = [next_job(ledger, model=model) for model in ("m", "m", "")]
     assert isinstance(claims[0], Claim)
     ledger.retry(claims[0], PASSING, worker="w", delay_s=60, max_retries=9, retry_for_s=60)
     expected = {"default": ModelBacklog(1, 1, 0), "m": ModelBacklog(1, 1, 1)}
+    # The jobs of each wait since then, and those of the other make them no older.
+    ledger.submit([submission("old", model="n")])
+    untyped.zadd(f"{namespace}:queue:normal:n:batch", {"old": 1e6})
+    ages = {name: jobs.oldest_waiting_s for name, jobs in ledger.backlog().models.items()}
+    assert max(ages["default"], ages["m"]) < 600 < ages["n"] == pytest.approx(ledger.backlog().oldest_waiting_s, abs=60)
+    ledger.cancel("old")
     assert ledger.backlog().models == expected
-    untyped: Any = client
     untyped.hset(f"{namespace}:going", mapping={"running:m": 7, "delayed:other": 2, "x": "y"})
     sweep(ledger)
     assert ledger.backlog().models == expected

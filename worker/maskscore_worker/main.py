@@ -94,6 +94,7 @@ def run(settings: WorkerSettings) -> int:
             concurrency=settings.concurrency,
             batcher=pipeline.batcher,
             ledger=ledger,
+            model=settings.model_name or DEFAULT_MODEL_NAME,
             queued_tickets=partial(queued_tickets, client, queue_keys(settings.namespace, model)),
             leases=leases,
             gate=gate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,11 +32,11 @@ class Overview:
     def models(self) -> dict[str, tuple[ModelBacklog, int]]:
         """The jobs and the number of workers of each model, by name; empty where only the default one is used."""
         serving = Counter(worker.report.model for worker in self.workers)
-        going = {name for name, jobs in self.backlog.models.items() if jobs.unfinished}
-        if {*going, *serving} <= {DEFAULT_MODEL_NAME}:
+        names = {DEFAULT_MODEL_NAME, *self.backlog.models, *serving}
+        if len(names) == 1:
             return {}
-        names = sorted({DEFAULT_MODEL_NAME, *going, *serving}, key=lambda name: (name != DEFAULT_MODEL_NAME, name))
-        return {name: (self.backlog.models.get(name, ModelBacklog()), serving[name]) for name in names}
+        jobs = {name: self.backlog.models.get(name, ModelBacklog()) for name in names}
+        return {name: (jobs[name], serving[name]) for name in sorted(names, key=lambda n: (n != DEFAULT_MODEL_NAME, n))}
 
     @property
     def masks_per_s(self) -> float:
@@ -51,7 +51,16 @@ class Overview:
     def document(self) -> dict[str, Any]:
         """Return the fields of the JSON document."""
         backlog = self.backlog
-        models = {name: {**asdict(jobs), "workers": workers} for name, (jobs, workers) in self.models.items()}
+        models = {
+            name: {
+                "waiting": jobs.waiting,
+                "running": jobs.running,
+                "delayed": jobs.delayed,
+                "oldest_waiting_s": round(jobs.oldest_waiting_s, 3),
+                "workers": workers,
+            }
+            for name, (jobs, workers) in self.models.items()
+        }
         return {
             "at": self.at.isoformat(),
             "jobs": {"waiting": backlog.waiting, "running": backlog.running, "delayed": backlog.delayed},

@@ -12,7 +12,6 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 
 import redis
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -47,6 +46,7 @@ _GAUGES = (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, MODEL_JOBS, MODEL_WORKER
 # Whoever submits may ask for any name: series must stay few.
 _MOST_MODELS = 50
 _OTHER_MODELS = "_other"
+_STATES = ("waiting", "running", "delayed")
 # Two tries fit into Prometheus's usual 10 s for a scrape.
 _MOST_TIMEOUT_S = 3.0
 # What `rate` and `increase` see must have been 0 before it was 1.
@@ -115,12 +115,8 @@ class LedgerCollector(Collector):
             return
         yield _with_value(gauge_family(REDIS_UP), 1)
         jobs = gauge_family(JOBS)
-        for state, count in (
-            ("waiting", backlog.waiting),
-            ("running", backlog.running),
-            ("delayed", backlog.delayed),
-        ):
-            jobs.add_metric([state], count)
+        for state in _STATES:
+            jobs.add_metric([state], getattr(backlog, state))
         yield jobs
         ended = counter_family(JOBS_ENDED)
         for (state, code), count in {**dict.fromkeys(_ENDS, 0), **totals}.items():
@@ -143,7 +139,8 @@ def model_gauges(models: Mapping[str, ModelBacklog], workers: Mapping[str, int])
     workers_of: Counter[str] = Counter()
     for place, name in enumerate(sorted({*models, *workers}, key=order)):
         label = name if place < _MOST_MODELS else _OTHER_MODELS
-        jobs_of[label].update(asdict(models.get(name, ModelBacklog())))
+        of_model = models.get(name, ModelBacklog())
+        jobs_of[label].update({state: getattr(of_model, state) for state in _STATES})
         workers_of[label] += workers.get(name, 0)
     jobs, serving = gauge_family(MODEL_JOBS), gauge_family(MODEL_WORKERS)
     for label, states in jobs_of.items():

@@ -144,8 +144,10 @@ class LedgerReader:
         """Count the jobs that have not ended, and the dead letters."""
         waiting, running, delayed, dead, oldest_ms, rows = self._script("backlog")
         models = {DEFAULT_MODEL_NAME: ModelBacklog()}
-        for name, *counts in zip(*[iter(rows)] * 4, strict=True):
-            models[name.decode("utf-8", "replace") or DEFAULT_MODEL_NAME] = ModelBacklog(*counts)
+        for name, waiting_of, running_of, delayed_of, oldest_of_ms in zip(*[iter(rows)] * 5, strict=True):
+            of_model = ModelBacklog(waiting_of, running_of, delayed_of, max(0.0, oldest_of_ms / 1000))
+            if of_model.unfinished:
+                models[name.decode("utf-8", "replace") or DEFAULT_MODEL_NAME] = of_model
         return Backlog(waiting, running, delayed, dead, max(0.0, oldest_ms / 1000), models)
 
     def tenants(self) -> dict[str, TenantLimits]:

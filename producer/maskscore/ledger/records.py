@@ -204,15 +204,19 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class ModelBacklog:
-    """The number of a model's jobs in each state in which they have not ended."""
+    """The number of a model's jobs in each state, and how long the one that has waited longest has waited, in seconds.
+
+    The time is no part of a comparison: it passes.
+    """
 
     waiting: int = 0
     running: int = 0
     delayed: int = 0
+    oldest_waiting_s: float = field(default=0.0, compare=False)
 
     @property
     def unfinished(self) -> int:
-        """All of them: what workers are scaled by."""
+        """All that have not ended: what workers are scaled by."""
         return self.waiting + self.running + self.delayed
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import redis
 
-from maskscore.ledger import Ledger
+from maskscore.ledger import Ledger, ModelBacklog
 from maskscore_worker.batching import Batcher, BatcherStats
 from maskscore_worker.jobs import ConsumerState, ExclusiveGate, JobRunner, Leases
 
@@ -21,8 +21,8 @@ class Observation:
     """The state of the worker at one moment.
 
     ``taken`` counts the tickets that came in; ``room``: one more job could begin; ``oldest_start`` is when the oldest
-    of the jobs that still compute began (:func:`time.monotonic`). ``waiting`` counts the jobs in the queue (``None``:
-    Redis did not answer), ``oldest_waiting_s`` is the age of the oldest one, and ``tickets`` counts those in
+    of the jobs that still compute began (:func:`time.monotonic`). ``waiting`` counts the queued jobs of its model
+    (``None``: Redis did not answer), ``oldest_waiting_s`` is the age of the oldest one, and ``tickets`` counts those in
     the queue: where there are none, jobs wait for the ledger's sweeper and not for this worker.
     """
 
@@ -123,11 +123,12 @@ class Watchdog:
 
 @dataclass(frozen=True, slots=True)
 class WorkerObserver:
-    """Observes this worker; ``queued_tickets`` counts the tickets in the queue."""
+    """Observes this worker; ``queued_tickets`` counts the tickets in the queue of its ``model``, a name."""
 
     concurrency: int
     batcher: Batcher
     ledger: Ledger
+    model: str
     queued_tickets: Callable[[], int]
     leases: Leases
     gate: ExclusiveGate
@@ -138,7 +139,9 @@ class WorkerObserver:
         """Return the present observation; it may take as long as Redis does not answer."""
         held = self.leases.held()
         try:
-            backlog, queued = self.ledger.backlog(), self.queued_tickets()
+            # Jobs of other models wait for other workers.
+            backlog = self.ledger.backlog().models.get(self.model, ModelBacklog())
+            queued = self.queued_tickets()
         except redis.RedisError:
             backlog, queued = None, 0
         consumer = self.consumer()
