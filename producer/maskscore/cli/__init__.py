@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "run": "maskscore.cli.run",
     "batch": "maskscore.cli.batch",
     "dead": "maskscore.cli.dead",
+    "tenants": "maskscore.cli.tenants",
     "export": "maskscore.cli.export",
     "fit": "maskscore.cli.fit",
     "heads": "maskscore.cli.heads",

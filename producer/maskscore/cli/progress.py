@@ -84,6 +84,7 @@ class RunProgressDisplay:
         self._console = new_console(stderr=True)
         self._live = self._console.is_terminal
         self._last = time.monotonic()
+        self._said_full = False
         self.said_no_worker = False
         """Whether it was said that no worker does these jobs, which is said once."""
         columns = (text_column("{task.description}"), BarColumn(bar_width=None), text_column("{task.fields[text]}"))
@@ -114,6 +115,9 @@ class RunProgressDisplay:
         parts = [f"{ended:,} of {state.total:,}"]
         if submitted < state.total:
             parts.append("queue full" if state.submitted.waiting_for_room else f"{submitted:,} submitted")
+            if state.submitted.waiting_for_room and not self._said_full:
+                self._said_full = True
+                self._say(f"waiting for room in the queue: {state.submitted.waiting_for_room}")
         bad = state.counts.failed + state.counts.expired + state.counts.cancelled + state.submitted.refused_count
         if bad:
             parts.append(f"{bad:,} failed" + (f" ({state.most_failed})" if state.most_failed else ""))
@@ -127,7 +131,10 @@ class RunProgressDisplay:
     def _say_once(self, sentence: str | None) -> None:
         if sentence and not self.said_no_worker:
             self.said_no_worker = True
-            self._console.print(f"maskscore: {sentence}", soft_wrap=True, markup=False, highlight=False)
+            self._say(sentence)
+
+    def _say(self, sentence: str) -> None:
+        self._console.print(f"maskscore: {sentence}", soft_wrap=True, markup=False, highlight=False)
 
     def _show(self, what: str, text: str, *, completed: int, total: int | None) -> None:
         if self._live:

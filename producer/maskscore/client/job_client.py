@@ -17,6 +17,9 @@ from maskscore.ledger import (
     JobRecord,
     JobStatus,
     LiveWorker,
+    TenantLimits,
+    TenantState,
+    TenantStates,
     WorkerRegistry,
     no_worker_sentence,
     open_ledger,
@@ -204,6 +207,30 @@ class JobClient:
         """Count the jobs that have not ended, and the dead letters."""
         with redis_errors(self.settings):
             return self._ledger.backlog()
+
+    def tenants(self) -> TenantStates:
+        """Return the tenants with jobs that wait or run, or limits of their own, those with the most jobs first."""
+        with redis_errors(self.settings):
+            return self._ledger.tenant_states()
+
+    def tenant(self, name: str) -> TenantState:
+        """Return a tenant's jobs and limits; one that nobody has heard of has no jobs, and the limits of all."""
+        with redis_errors(self.settings):
+            found = [state for state in self._ledger.tenant_states().tenants if state.name == name]
+            return found[0] if found else TenantState(name, 0, 0, self._ledger.tenant_limits(name), False, 0.0)
+
+    def own_limits(self, tenant: str) -> TenantLimits:
+        """Return what was set for a tenant by :meth:`set_tenant`."""
+        with redis_errors(self.settings):
+            return self._ledger.tenants().get(tenant, TenantLimits())
+
+    def set_tenant(self, tenant: str, limits: TenantLimits | None) -> None:
+        """Set a tenant's weight and limits, in place of those that it had; ``None`` takes them away.
+
+        What is not limited here is limited by the settings ``tenant_...``. Its bucket of masks is full then.
+        """
+        with redis_errors(self.settings):
+            self._ledger.set_tenant(tenant, limits or TenantLimits())
 
     def workers(self) -> list[LiveWorker]:
         """Return the workers of the namespace that are alive, by name, each as it last described itself."""

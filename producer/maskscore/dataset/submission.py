@@ -42,7 +42,7 @@ class Submitted:
 
     ``seen`` were taken from the pairing, ``new`` submitted, ``known`` submitted by an earlier run; ``refused`` could
     not be submitted, by error code. ``left_out`` counts masks that cannot be read, of files that are read by the client
-    and not by a worker. ``waiting_for_room``: the queue is full.
+    and not by a worker. ``waiting_for_room``: what is full, and what to do.
     """
 
     seen: int = 0
@@ -50,7 +50,7 @@ class Submitted:
     known: int = 0
     refused: dict[str, FailureCounts] = field(default_factory=dict)
     left_out: FailureCounts = field(default_factory=FailureCounts)
-    waiting_for_room: bool = False
+    waiting_for_room: str | None = None
 
     @property
     def refused_count(self) -> int:
@@ -170,8 +170,8 @@ class Submission:
                 self._outage.failed(error)
                 self._stop.wait(_AGAIN_S)
                 continue
-            except QueueFull:
-                self.progress.waiting_for_room = True
+            except QueueFull as full:
+                self.progress.waiting_for_room = str(full)
                 self._stop.wait(_ROOM_S)
                 continue
             except PayloadTooLarge as error:
@@ -187,7 +187,7 @@ class Submission:
                     f"Give the same ones, or another --batch-id. ({error})"
                 ) from error
             self._outage.answered()
-            self.progress.waiting_for_room = False
+            self.progress.waiting_for_room = None
             self.progress.new += len(jobs)
             return
 
