@@ -14,6 +14,7 @@ from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.terminal import new_console
 from maskscore.cli.worker import named_folder
+from maskscore.prompts import DEMO_WEIGHTS
 from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.worker_entry_points import worker_part
 
@@ -75,7 +76,7 @@ def up_command(
     if len(folders) < len(models) or DEFAULT_MODEL_NAME in folders:
         raise click.UsageError("--model: a name is given twice; that of --weights is default")
     for name, folder in folders.items():
-        if not Path(folder).is_dir():
+        if folder != DEMO_WEIGHTS and not Path(folder).is_dir():
             raise click.UsageError(f"--model {name}={folder}: there is no such folder")
     for module in ("torch", "open_clip"):
         check_installed(module, "worker")
@@ -99,6 +100,7 @@ def up_command(
             worker_environment = {
                 **environment,
                 "MASKSCORE_WEIGHTS": str((weights or demo_weights).absolute()),
+                "MASKSCORE_MODEL_NAME": DEFAULT_MODEL_NAME,
                 "MASKSCORE_PROMPTS": "demo" if demo else "default",
                 "MASKSCORE_RESULT_BUCKETS": "*",
                 "MASKSCORE_FILE_ROOTS": str(Path.cwd()),
@@ -106,12 +108,10 @@ def up_command(
             }
             workers = [stack.enter_context(start_worker(worker_environment, directory and directory / "worker"))]
             for name, folder in folders.items():
-                named = {"MASKSCORE_MODEL_NAME": name, "MASKSCORE_WEIGHTS": str(Path(folder).absolute())}
-                workers.append(
-                    stack.enter_context(
-                        start_worker({**worker_environment, **named}, directory and directory / f"worker-{name}")
-                    )
-                )
+                path = Path(folder) if Path(folder).is_dir() else demo_weights
+                named = {"MASKSCORE_MODEL_NAME": name, "MASKSCORE_WEIGHTS": str(path.absolute())}
+                worker = start_worker({**worker_environment, **named}, directory and directory / f"worker-{name}")
+                workers.append(stack.enter_context(worker))
         exports = "".join(f"export {name}={shlex.quote(environment[name])}\n" for name in _EXPORTED)
         env_file = services.directory.absolute() / _ENV_FILE
         write_for_owner(env_file, exports)

@@ -245,14 +245,11 @@ class JobClient:
         """
         with redis_errors(self.settings):
             wanted = {model or DEFAULT_MODEL_NAME for model in models} | self._ledger.models(list(islice(of, PAGE)))
-            # The reports of workers of another release may be unreadable; they count as alive.
-            if not wanted or wanted == {DEFAULT_MODEL_NAME}:
-                if not self._registry.count():
-                    return no_worker_sentence(self.settings.namespace)
-                if not wanted:
-                    return None
-            served = {worker.report.model for worker in self._registry.workers()}
-        unserved = wanted - served
+            if wanted <= {DEFAULT_MODEL_NAME} and not self._registry.count():
+                return no_worker_sentence(self.settings.namespace)
+            served = {worker.report.model for worker in self._registry.workers()} if wanted else set()
+        # The reports of workers of another release may be unreadable; they count as alive, and serve the default one.
+        unserved = wanted - (served or {DEFAULT_MODEL_NAME})
         return unserved_sentence(unserved, served) if unserved else None
 
     def _wait_timeout(self, message: str, of: Iterable[str]) -> WaitTimeout:

@@ -47,7 +47,8 @@ JOBS: Final = Metric(
     "maskscore_jobs",
     "gauge",
     "exporter",
-    "Jobs that have not ended, as the ledger counts them. Their sum is the load to scale by.",
+    "Jobs that have not ended, as the ledger counts them, of all models. Their sum is the load to scale by where there "
+    "is one model.",
     {"state": "`waiting` in the queue, `running` on a worker, `delayed` until a retry is due"},
 )
 JOBS_ENDED: Final = Metric(
