@@ -1,10 +1,19 @@
-"""Jobs per second for ``submit_many`` from one producer, results per second for ``as_completed``; what Redis sees."""
+"""What the queue costs: submits beside Celery's own, small jobs beside release 0, and jobs behind 100,000 others."""
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -12,62 +21,85 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import Figures
-from bench.material import jpeg, masks, photograph
-from bench.stack import running_services, running_worker, upload
-from maskscore import Client, ClientSettings, Job, Mask, ScoringOptions
+from bench.material import BUILD, jpeg, masks, photograph
+from bench.stack import cpu_seconds, running_services, running_worker, upload
+from maskscore import Client, ClientSettings, Job, JobStatus, Mask, ScoringOptions
 from maskscore.broker.celery_queue import make_app
+from maskscore.devstack import LocalServices
+from maskscore.devstack.local_worker import start_worker
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from release_0 import NO_HISTORY, install_release_0
 
 __all__ = ["run"]
 
 SHAPE = (120, 160)
 OPTIONS = ScoringOptions(prompts="demo")
+BACKLOG = 100_000
 
 
 def run(console: Console, figures: Figures, *, full: bool) -> None:
-    """Measure with a queue that nobody serves, then with the demo model behind it."""
-    count, rounds = (4000, 5) if full else (1000, 3)
+    """Measure all of it, in some five minutes on two cores."""
+    rounds = 5 if full else 3
     with running_services() as services:
-        image = upload(jpeg(photograph(*SHAPE)), "tiny.jpg")
+        image = upload(jpeg(photograph(*SHAPE)), "photo.jpg")
         mask = Mask(id="1", segmentation=encode_mask(masks(1, height=SHAPE[0], width=SHAPE[1])[0]))
-        jobs = [Job(image=image, masks=[mask], options=OPTIONS) for _ in range(count)]
-        server = redis.Redis.from_url(services.redis.url)
-        ours, celery = [], []
-        traffic: dict[str, float] = {}
-        for _ in range(rounds):
-            settings = ClientSettings(redis_url=services.redis.url, namespace=f"queue-{uuid.uuid4().hex[:8]}")
-            with Client(settings) as client:
-                before = _traffic(server)
-                started = time.perf_counter()
-                client.submit_many(jobs)
-                ours.append(count / (time.perf_counter() - started))
-                traffic = {name: (value - before[name]) / count for name, value in _traffic(server).items()}
-            celery.append(count / _plain_celery(settings, count))
-        with running_worker(services, DEMO_WEIGHTS, prompts="demo") as (client, _):
-            batch = client.submit_many(jobs)
-            started = time.perf_counter()
-            ended = sum(1 for _ in client.as_completed(batch, timeout=900))
-            served = count / (time.perf_counter() - started)
-            started = time.perf_counter()
-            again = sum(1 for _ in client.as_completed(batch, timeout=900))
-            read = count / (time.perf_counter() - started)
-        if ended != count or again != count:
-            raise AssertionError(f"{count} jobs were submitted, {ended} and {again} results came")
-    table = Table(title=f"{count} jobs of one mask, one producer, medians of {rounds} rounds")
-    table.add_column("what")
-    table.add_column("per second", justify="right")
-    table.add_row("submit_many", f"{statistics.median(ours):,.0f}")
-    table.add_row("Celery's own apply_async, without a ledger", f"{statistics.median(celery):,.0f}")
-    table.add_row("jobs through one worker with the demo model", f"{served:,.0f}")
-    table.add_row("as_completed, all results there already", f"{read:,.0f}")
+
+        def jobs(count: int, **fields: Any) -> list[Job]:
+            return [Job(image=image, masks=[mask], options=OPTIONS, **fields) for _ in range(count)]
+
+        with _table(console, f"submitting jobs of one mask, medians of {rounds} rounds") as table:
+            _submits(table, figures, services, jobs, count=4000 if full else 2000, rounds=rounds)
+        with _table(console, f"jobs of one mask, an image in S3, the demo model; medians of {rounds} rounds") as table:
+            _small_jobs(table, figures, services, image, mask, count=1000 if full else 400, rounds=rounds)
+        with _table(console, f"jobs of others behind {BACKLOG:,} queued ones") as table:
+            _backlog(table, figures, services, jobs)
+
+
+@contextmanager
+def _table(console: Console, title: str) -> Iterator[Table]:
+    table = Table(title=title)
+    for name in ("what", "measured", ""):
+        table.add_column(name, justify="right" if name == "measured" else "left")
+    yield table
     console.print(table)
+
+
+def _submits(
+    table: Table,
+    figures: Figures,
+    services: LocalServices,
+    jobs: Callable[[int], list[Job]],
+    *,
+    count: int,
+    rounds: int,
+) -> None:
+    """Submit to a queue that nobody serves, in turn with Celery."""
+    server = redis.Redis.from_url(services.redis.url)
+    ours, celery, held = [], [], []
+    traffic: dict[str, float] = {}
+    for _ in range(rounds):
+        settings = ClientSettings(redis_url=services.redis.url, namespace=f"queue-{uuid.uuid4().hex[:8]}")
+        made = jobs(count)
+        with Client(settings) as client:
+            client.submit_many(jobs(1))
+            before, memory = _traffic(server), server.info("memory")["used_memory"]
+            started = time.perf_counter()
+            client.submit_many(made)
+            ours.append(count / (time.perf_counter() - started))
+            traffic = {name: (value - before[name]) / count for name, value in _traffic(server).items()}
+            held.append((server.info("memory")["used_memory"] - memory) / count)
+        celery.append(count / _plain_celery(settings, count))
+    share = statistics.median(mine / theirs for mine, theirs in zip(ours, celery, strict=True))
+    table.add_row("submit_many", f"{statistics.median(ours):,.0f}/s", f"{share:.2f} x Celery's")
+    table.add_row("Celery's own apply_async, without a ledger", f"{statistics.median(celery):,.0f}/s", "")
+    table.add_row("Redis, per queued job", f"{statistics.median(held):,.0f} bytes", "")
     said = ", ".join(f"{value:.3g} {name}" for name, value in traffic.items())
-    console.print(f"Redis per submitted job: {said}")
+    table.add_row("Redis, per submitted job", said, "")
+    figures["queue.submit_share"] = share
     figures["queue.submit_per_s"] = statistics.median(ours)
     figures["queue.celery_per_s"] = statistics.median(celery)
-    figures["queue.demo_jobs_per_s"] = served
-    figures["queue.results_per_s"] = read
+    figures["queue.bytes_per_job"] = statistics.median(held)
     for name, value in traffic.items():
         figures[f"queue.{name.replace(' ', '_')}_per_job"] = value
 
@@ -99,3 +131,142 @@ def _plain_celery(settings: ClientSettings, count: int) -> float:
         taken = time.perf_counter() - started
     app.close()
     return taken
+
+
+@dataclass
+class _Release:
+    """A worker of one release with the demo model, and a producer of the same one."""
+
+    worker: int
+    producer: subprocess.Popen[str]
+    per_s: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    def score(self, count: int) -> tuple[float, float]:
+        """Let it score jobs; return how many per second, and the milliseconds of its processor time per job."""
+        assert self.producer.stdin is not None
+        assert self.producer.stdout is not None
+        used = cpu_seconds(self.worker)
+        self.producer.stdin.write(f"{count}\n")
+        self.producer.stdin.flush()
+        seconds = self.producer.stdout.readline()
+        if not seconds:
+            raise AssertionError("the producer of small jobs has ended; its error stands above")
+        return count / float(seconds), (cpu_seconds(self.worker) - used) / count * 1000
+
+
+def _small_jobs(
+    table: Table,
+    figures: Figures,
+    services: LocalServices,
+    image: str,
+    mask: Mask,
+    *,
+    count: int,
+    rounds: int,
+) -> None:
+    """Score jobs of one mask with an image in S3 by one worker of each release, in turn."""
+    pythons = {"this release": Path(sys.executable)}
+    old = install_release_0(BUILD / "release-0")
+    if old is None:
+        table.add_row("release 0", "not measured", NO_HISTORY)
+    else:
+        pythons["release 0"] = old
+    with ExitStack() as stack:
+        releases = {
+            name: stack.enter_context(_release(services, python, image, mask)) for name, python in pythons.items()
+        }
+        for release in releases.values():
+            release.score(50)
+        for _ in range(rounds):
+            for release in releases.values():
+                per_s, cpu_ms = release.score(count)
+                release.per_s.append(per_s)
+                release.cpu_ms.append(cpu_ms)
+    for name, release in releases.items():
+        per_s, cpu_ms = statistics.median(release.per_s), statistics.median(release.cpu_ms)
+        table.add_row(f"jobs through one worker, {name}", f"{per_s:,.0f}/s", f"{cpu_ms:.1f} ms of processor time")
+    now = releases["this release"]
+    figures["queue.demo_jobs_per_s"] = statistics.median(now.per_s)
+    figures["queue.demo_job_cpu_ms"] = statistics.median(now.cpu_ms)
+    if old is None:
+        return
+    before = releases["release 0"]
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(now.per_s, before.per_s, strict=True))
+    cpu_ratio = statistics.median(theirs / mine for mine, theirs in zip(now.cpu_ms, before.cpu_ms, strict=True))
+    table.add_row("jobs per second", "", f"{ratio:.2f} x release 0's")
+    table.add_row("jobs per second of a worker's processor time", "", f"{cpu_ratio:.2f} x release 0's")
+    figures["queue.small_jobs_ratio"] = ratio
+    figures["queue.small_jobs_cpu_ratio"] = cpu_ratio
+
+
+@contextmanager
+def _release(services: LocalServices, python: Path, image: str, mask: Mask) -> Iterator[_Release]:
+    namespace = f"small-{uuid.uuid4().hex[:8]}"
+    environment = {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": namespace,
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_BUCKETS": "*",
+        "MASKSCORE_DEVICE": "cpu",
+        "MASKSCORE_LOG_LEVEL": "WARNING",
+    }
+    script = Path(__file__).parent / "small_jobs.py"
+    # -P: the script's folder has a `queue.py`, as Python itself has.
+    command = [str(python), "-P", str(script), services.redis.url, namespace, image]
+    # The tests' folder holds nothing that a release is to find.
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (
+        start_worker({**environment, "PYTHONPATH": ""}, python=python) as worker,
+        subprocess.Popen(command, env=alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as producer,
+    ):
+        try:
+            assert producer.stdin is not None
+            producer.stdin.write(json.dumps(mask.model_dump(mode="json")["segmentation"]) + "\n")
+            yield _Release(worker.pid, producer)
+        finally:
+            producer.kill()
+
+
+def _backlog(table: Table, figures: Figures, services: LocalServices, jobs: Callable[..., list[Job]]) -> None:
+    """Submit a job behind 100,000 of another tenant, cancel these, and submit another one."""
+    with running_worker(services, DEMO_WEIGHTS, prompts="demo") as (client, _):
+        client.submit(jobs(1)[0]).wait(timeout=300)
+        alone_s = _seconds(client, jobs(1, tenant="small")[0])
+        batch = client.submit_many(jobs(BACKLOG, tenant="large"), batch_id="large")
+        job = jobs(1, tenant="small")[0]
+        before = batch.counts()
+        handle = client.submit(job)
+        handle.wait(timeout=900)
+        others = _begun_meanwhile(client, islice(batch.job_ids(), before.ended + 200), handle.status())
+        behind_s = _seconds(client, jobs(1, tenant="small")[0])
+        started = time.perf_counter()
+        batch.cancel()
+        cancelled_s = time.perf_counter() - started
+        fresh = client.submit(jobs(1, tenant="fresh")[0])
+        fresh.wait(timeout=900)
+        after = fresh.status()
+        assert after.claimed_at is not None
+        delay_s = (after.claimed_at - after.submitted_at).total_seconds()
+    table.add_row("jobs that begin before another tenant's single one", f"{others}", "")
+    table.add_row("that job, from submit to result", f"{behind_s * 1000:.0f} ms", f"{alone_s * 1000:.0f} ms alone")
+    table.add_row("cancelling them", f"{cancelled_s:.1f} s", "")
+    table.add_row("a job after that, from submit to its start", f"{delay_s * 1000:.0f} ms", "")
+    figures["queue.other_tenant_wait_jobs"] = others
+    figures["queue.other_tenant_s"] = behind_s
+    figures["queue.cancel_s"] = cancelled_s
+    figures["queue.after_cancel_s"] = delay_s
+
+
+def _begun_meanwhile(client: Client, job_ids: Iterable[str], job: JobStatus) -> int:
+    """Count those of the jobs that began between a job's submit and its own begin."""
+    assert job.claimed_at is not None
+    began = [status.claimed_at for status in client.statuses(job_ids)]
+    return sum(1 for at in began if at is not None and job.submitted_at <= at < job.claimed_at)
+
+
+def _seconds(client: Client, job: Job) -> float:
+    started = time.perf_counter()
+    client.submit(job).wait(timeout=900)
+    return time.perf_counter() - started

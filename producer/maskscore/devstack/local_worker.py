@@ -18,10 +18,12 @@ _DRAIN_SECONDS = 20.0
 
 
 @contextmanager
-def start_worker(environment: Mapping[str, str], directory: Path | None = None) -> Iterator[ServerProcess]:
+def start_worker(
+    environment: Mapping[str, str], directory: Path | None = None, *, python: Path = Path(sys.executable)
+) -> Iterator[ServerProcess]:
     """Start ``maskscore worker`` with these variables above the present ones, and wait until it takes jobs.
 
-    It runs in ``directory`` (a temporary one where none is given). At the end of the ``with`` block it is sent
+    It runs in ``directory`` (a temporary one where none is given), by ``python``. At the end of the block it is sent
     SIGTERM, has 20 s to finish what runs, and is killed after that. Raises
     :class:`~maskscore.devstack.LocalServiceError` with the end of its log when it does not come up.
     """
@@ -32,7 +34,7 @@ def start_worker(environment: Mapping[str, str], directory: Path | None = None) 
         process = ServerProcess("worker", folder, "worker.log")
         try:
             process.start(
-                [sys.executable, "-m", "maskscore", "worker"],
+                [str(python), "-m", "maskscore", "worker"],
                 {**os.environ, **environment, "MASKSCORE_READY_FILE": str(ready), "TMPDIR": temporary},
             )
             process.wait_until(ready.exists, _LOADING_SECONDS)
