@@ -127,8 +127,8 @@ def pool_command(
             raise SettingsError(f"{folder} {what}. Fetch some with `maskscore weights pull {folder}`.")
     model = settings.model_name or DEFAULT_MODEL_NAME
     log.info(
-        "workers of %s: %d to %d, on %s; one per %d jobs of %s, namespace %r",
-        f"each model ({', '.join(folders)})" if folders else f"the model {model}",
+        "%s: %d to %d, on %s; one per %d jobs of %s, namespace %r",
+        f"workers of each model ({', '.join(folders)})" if folders else "workers",
         limits.least,
         limits.most,
         ", ".join(slot.name for slot in slots),
