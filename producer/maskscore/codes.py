@@ -339,6 +339,13 @@ class SkipCode(_Code):
             "that mask"
         ),
     )
+    PART_OF_MASK = (
+        "part_of_mask",
+        About(
+            "a part of a larger mask: the share of it inside that one is at least the job's `drop_parts`; the message "
+            "names the larger mask"
+        ),
+    )
 
 
 class WarningCode(_Code):

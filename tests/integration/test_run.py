@@ -149,6 +149,15 @@ def test_copies_are_not_scored(environment: dict[str, str], folder: Path, client
                 assert component["skipped"]["code"] == "duplicate_mask"
                 assert repr(str(int(component["id"]) - 10**6)) in component["skipped"]["message"]
                 assert component["area"] == other["area"]
+    # Of two masks of the same pixels each is a part of the other; no scores are needed.
+    wholes = run(environment, tmp_path, *command, "--batch-id", f"parts-{kept}", "--drop-parts", "0.999")
+    parts = sum(
+        (component["skipped"] or {}).get("code") == "part_of_mask"
+        for components in scores(client, f"parts-{kept}").values()
+        for component in components
+    )
+    assert parts >= copies
+    assert f"parts     {parts} parts not scored: {parts / (2 * copies):.1%} of the forwards saved" in wholes.stdout
 
 
 def test_the_layout_of_coco(environment: dict[str, str], folder: Path, client: Client) -> None:

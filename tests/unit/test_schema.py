@@ -91,6 +91,7 @@ options = sigmoid_options | st.builds(
     ),
     min_area=st.integers(1, 99),
     nms=st.none() | st.floats(0, 1, exclude_min=True),
+    drop_parts=st.none() | st.floats(0, 1, exclude_min=True),
     split_components=st.booleans(),
     top_k=st.integers(0, 100),
     embeddings=st.booleans(),

@@ -94,9 +94,10 @@ def _summary_lines(summary: RunSummary, *, follow: bool) -> Iterator[str]:
         yield f"rate      {summary.jobs_per_s:,.1f} jobs/s over {summary.seconds:,.1f} s"
     if follow:
         yield f"masks     {result_counts.masks:,} scored{_by_code(result_counts.skipped, '; skipped: ')}"
-        if copies := result_counts.copies:
-            saved = f"{result_counts.copies_share:.1%} of the forwards saved"
-            yield f"nms       {counted(copies, 'copy')} not scored: {saved}"
+        for name, what, skipped in (("nms", "copy", result_counts.copies), ("parts", "part", result_counts.parts)):
+            if skipped:
+                saved = f"{result_counts.share_of_forwards(skipped):.1%} of the forwards saved"
+                yield f"{name:9} {counted(skipped, what)} not scored: {saved}"
         if result_counts.warnings:
             yield f"warnings  {_by_code(result_counts.warnings, '')}"
         if result_counts.masks:

@@ -119,6 +119,11 @@ _SCORING: Final = {
         help="Skip duplicates: masks whose IoU with a mask of better predicted_iou (or score, confidence) is at least "
         "this.",
     ),
+    "drop_parts": click.option(
+        "--drop-parts",
+        type=click.FloatRange(min=0, min_open=True, max=1),
+        help="Skip parts: masks of whose area at least this share lies in a larger mask that is not skipped.",
+    ),
     "split_components": click.option(
         "--split-components", is_flag=True, default=None, help="Score each connected part by itself."
     ),

@@ -71,9 +71,13 @@ class ResultCounts(BaseModel):
         return self.skipped.get(SkipCode.DUPLICATE_MASK, 0)
 
     @property
-    def copies_share(self) -> float:
-        """Their share among these and the scored masks: the forwards that ``nms`` has saved."""
-        return self.copies / (self.masks + self.copies) if self.copies else 0.0
+    def parts(self) -> int:
+        """How many masks were skipped as parts of others (``drop_parts``)."""
+        return self.skipped.get(SkipCode.PART_OF_MASK, 0)
+
+    def share_of_forwards(self, skipped: int) -> float:
+        """Return the share of so many skipped masks among the scored ones, the copies and the parts."""
+        return skipped / (self.masks + self.copies + self.parts) if skipped else 0.0
 
     def count_of(self, code: str) -> int:
         """Return how many jobs ended with a code."""

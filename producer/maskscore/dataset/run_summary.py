@@ -56,6 +56,7 @@ class RunSummary:
     def document(self) -> dict[str, Any]:
         """Return it as a JSON object."""
         pairing_counts = self.pairing_counts
+        saved = self.result_counts.copies + self.result_counts.parts
         return {
             "batch_id": self.batch_id,
             "complete": self.complete,
@@ -72,7 +73,7 @@ class RunSummary:
             "masks_left_out": self.submitted.left_out.count,
             "left_out_examples": [reason for _, reason in self.submitted.left_out.examples],
             "skipped": self.result_counts.skipped,
-            **({"forwards_saved": round(self.result_counts.copies_share, 4)} if self.result_counts.copies else {}),
+            **({"forwards_saved": round(self.result_counts.share_of_forwards(saved), 4)} if saved else {}),
             "warnings": self.result_counts.warnings,
             "no_mask_scored": self.result_counts.no_mask_scored.model_dump(),
             "failures": {code: failures.model_dump() for code, failures in self.failures.items()},

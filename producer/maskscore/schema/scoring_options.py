@@ -141,6 +141,13 @@ class ScoringOptions(Document):
         exclude_if=lambda nms: nms is None,
         description="Masks whose IoU with one of a better upstream score is at least this are skipped as copies.",
     )
+    drop_parts: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        exclude_if=lambda drop_parts: drop_parts is None,
+        description="Masks of which at least this share lies inside a larger one are skipped as its parts.",
+    )
     split_components: bool = Field(False, description="Score each 8-connected component of a mask by itself.")
     top_k: int = Field(0, ge=0, le=100, description="How many best prompts to return per component.")
     embeddings: bool = Field(False, description="Return the image features (fp16, base64).")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from maskscore_worker.masks.duplicates import find_duplicates
+from maskscore_worker.masks.copies_and_parts import find_copies_and_parts
 from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions
 
 __all__ = [
     "Region",
     "SkippedRegion",
     "check_sizes",
-    "find_duplicates",
+    "find_copies_and_parts",
     "find_regions",
 ]

@@ -104,7 +104,7 @@ def find_regions(
     split_components: bool,
     check_count: Callable[[int], object] = lambda _: None,
     has_two_frames: bool = False,
-    duplicates: Mapping[int, str] | None = None,
+    displaced: Mapping[int, tuple[SkipCode, str]] | None = None,
 ) -> Iterator[Region | SkippedRegion]:
     """Yield the regions of the masks, in their order, one at a time.
 
@@ -113,10 +113,11 @@ def find_regions(
     applies to each; the smaller ones of a mask are one skipped region together, behind the others. ``check_count`` is
     called with how many regions there are, with those of the mask that comes next, before these are made; it may raise.
     ``has_two_frames`` says that the image has an EXIF orientation that swaps its sides, so that polygons may be in
-    pixels of the frame that was not taken. ``duplicates`` are positions of masks that are skipped as copies, with why.
+    pixels of the frame that was not taken. ``displaced`` are positions of masks that are skipped as copies or parts,
+    with why.
     """
     count = 0
-    duplicates = duplicates or {}
+    displaced = displaced or {}
     for index, mask in enumerate(masks):
         try:
             runs = decode_mask(mask, height, width, has_two_frames=has_two_frames)
@@ -124,9 +125,9 @@ def find_regions(
             yield SkippedRegion(index, mask.id, reason.code, reason.message)
             continue
         whole = Region(index, mask.id, None, box_of_runs(runs, height), runs.area, height, runs)
-        if index in duplicates:
-            message = duplicates[index]
-            yield SkippedRegion(index, mask.id, SkipCode.DUPLICATE_MASK, message, None, whole.box, whole.area)
+        if index in displaced:
+            code, message = displaced[index]
+            yield SkippedRegion(index, mask.id, code, message, None, whole.box, whole.area)
         elif split_components:
             for region in _components(whole, min_area, count, check_count):
                 count += 1

@@ -25,7 +25,7 @@ from maskscore_worker.features import (
     resolve_prompt_set,
 )
 from maskscore_worker.inputs import check_count, decode_image, fetch, read_job_masks, run_with_cancellation
-from maskscore_worker.masks import Region, check_sizes, find_duplicates, find_regions
+from maskscore_worker.masks import Region, check_sizes, find_copies_and_parts, find_regions
 from maskscore_worker.model import ClipModel, DeviceCheck
 from maskscore_worker.pipeline.job_result import build_components, build_result
 from maskscore_worker.scoring import check_method, score
@@ -103,15 +103,16 @@ class Pipeline:
         with timer.stage("regions"):
             check_sizes(masks.masks, height, width)
             has_two_frames = image.exif_orientation in SWAPS_SIDES
-            duplicates = None
-            if options.nms is not None:
+            displaced = None
+            if options.nms is not None or options.drop_parts is not None:
                 check_count(len(masks.masks), "masks", settings)
-                duplicates = find_duplicates(
+                displaced = find_copies_and_parts(
                     masks.masks,
                     height=height,
                     width=width,
                     min_area=options.min_area,
                     nms=options.nms,
+                    drop_parts=options.drop_parts,
                     has_two_frames=has_two_frames,
                 )
                 check()
@@ -123,7 +124,7 @@ class Pipeline:
             split_components=options.split_components,
             check_count=lambda count: check_count(count, "components", settings),
             has_two_frames=has_two_frames,
-            duplicates=duplicates,
+            displaced=displaced,
         )
         with timer.stage("crops"):
             image_crops = self.cropper.open(image.pixels)
