@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Progress for a person, silence for a log.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(shell test -t 2 && echo terminal),,--quiet)
 
-.PHONY: help demo test chaos bench images lint format docs site clean
+.PHONY: help demo test chaos bench images label-studio lint format docs site clean
 
 help:
 	@echo "make demo    score drawn scenes end to end, with a Redis, an S3 server and a worker of its own"
@@ -21,6 +21,7 @@ help:
 	@echo "make chaos   kill, cut off and fill what the service stands on, for long and with the default settings"
 	@echo "make bench   measure it on this machine, a few minutes (FULL=1 longer; ARGS='crops service' for some)"
 	@echo "make images  build the container images without a daemon, and score a job in them (as root, on Debian)"
+	@echo "make label-studio  send a review through a real Label Studio (some 1 GB of packages; ARGS='--venv DIR' for one that is there)"
 	@echo "make lint    ruff, mypy, import contracts and hadolint"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    write the generated parts of the documentation"
@@ -45,6 +46,10 @@ bench: $(VENV)/.installed-bench $(VENV)-infinity/.installed
 # Wants buildah and debootstrap; ARGS='--base IMAGE' and others: see tests/images/build.py.
 images: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m images.build $(ARGS)
+
+# In build/, with a virtual environment of its own; LABEL_STUDIO_VENV or ARGS='--venv DIR' name another.
+label-studio: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m label_studio_round_trip $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
