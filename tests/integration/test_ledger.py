@@ -687,6 +687,18 @@ def test_a_model_that_nobody_serves_leaves_nothing_when_its_jobs_are_cancelled(
         assert b"no-such" not in b"".join(untyped.hkeys(f"{namespace}:{name}"))
 
 
+def test_tenants_take_turns_within_each_model(ledger: Ledger) -> None:
+    ledger.submit([submission(f"{model}-a{number}", tenant="a", model=model) for model in "mn" for number in range(3)])
+    ledger.submit([submission(f"{model}-b0", tenant="b", model=model) for model in "mn"])
+    taken = [next_job(ledger, model=model) for model in "mmmn"]
+    ids = [claim.job_id for claim in taken if isinstance(claim, Claim)]
+    assert (sorted(ids[:2]), ids[2]) == (["m-a0", "m-b0"], "m-a1")
+    # What a tenant has had of the other model does not count.
+    second = next_job(ledger, model="n")
+    assert isinstance(second, Claim)
+    assert sorted([ids[3], second.job_id]) == ["n-a0", "n-b0"]
+
+
 def test_another_document_may_ask_for_another_model(ledger: Ledger) -> None:
     for model, others in (("m", "n"), ("n", ""), ("", "m")):
         ledger.submit([submission(digest=f"digest of {model}", model=model, replaces="ended")])
