@@ -79,6 +79,16 @@ def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[st
     masks = document["batch"]["decided"]
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout == f"{masks} masks can be decided, {len(kept)} of them kept\n"
+    # A second round of judgements goes where the head is least sure.
+    every = run_command("export", BATCH, "--head", head, environment=environment, folder=tmp_path)
+    p_keep = [json.loads(line)["p_keep"] for line in every.stdout.splitlines()]
+    nearest = sorted(abs(one - document["head"]["threshold"]) for one in p_keep)[:7]
+    asked_again = ("review", BATCH, "--head", head, "--doubtful", "7", "--random", "0")
+    doubtful = run_command(*asked_again, environment=environment, folder=tmp_path)
+    assert doubtful.returncode == 0, doubtful.stderr
+    tasks = json.loads((tmp_path / "tasks.json").read_text("utf-8"))
+    doubts = [mask["doubt"] for task in tasks for mask in task["data"]["maskscore"]["regions"].values()]
+    assert sorted(doubts) == pytest.approx(nearest)
     square = {"id": "1", "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]}
     lost = Job.model_validate({"image": "s3://fit/never.png", "masks": [square], "options": {"prompts": "demo"}})
     with patched_environment(environment), Client() as client:

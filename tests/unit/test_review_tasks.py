@@ -18,7 +18,7 @@ from maskscore.masks import encode_mask
 from maskscore.review.label_studio_tasks import labelling_configuration, shape_of, task_of
 from maskscore.review.mask_sampling import DoubtMeasure, MaskSample, SampledMask, sample_masks
 from maskscore.review.review_run import _in_order
-from maskscore.schema import ImageInfo
+from maskscore.schema import Head, ImageInfo
 
 MARGIN = DoubtMeasure()
 
@@ -102,6 +102,13 @@ def test_doubt_is_by_any_number() -> None:
     assert DoubtMeasure("s_pos", 0.2).value_of(cosine) == 0.3
     decided = scored(0, 0.0, p_keep=0.4, keep=False)
     assert DoubtMeasure("p_keep", 0.5).value_of(decided) == 0.4
+    about: dict[str, Any] = {"name": "v1", "weights_digest": "w", "views": "original", "method": "softmax"}
+    about |= {"prompts_digest": "p", "threshold": 0.3}
+    threshold = {"kind": "threshold", "score": "s_pos - s_neg", "p_below": 0.1, "p_above": 0.9}
+    by_threshold = DoubtMeasure.of_head(Head.model_validate({**about, "model": threshold}))
+    assert (by_threshold.threshold, by_threshold.value_of(cosine)) == (0.3, pytest.approx(0.05))
+    platt = {"kind": "platt", "score": "s_pos", "slope": 1.0, "intercept": 0.0}
+    assert DoubtMeasure.of_head(Head.model_validate({**about, "model": platt})) == DoubtMeasure("p_keep", 0.3)
     with pytest.raises(InvalidDocumentError, match=r"No mask has a number 'predicted_uio'.*predicted_iou"):
         sample_masks(masks, DoubtMeasure("predicted_uio", 0.5), doubtful=7, random=0, seed=0)
     with pytest.raises(InvalidDocumentError, match=r"'p_pos_sum'\. There are margin, s_neg, s_pos"):

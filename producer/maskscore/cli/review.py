@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from maskscore.cli.exit_codes import Exit
+from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.progress import shown_progress
 from maskscore.client import Client
@@ -31,7 +32,9 @@ _DAY_S: Final = 86_400
 _TASKS: Final = Path("tasks.json")
 
 
-def _measure(_context: click.Context, _option: click.Parameter, text: str) -> DoubtMeasure:
+def _measure(_context: click.Context, _option: click.Parameter, text: str | None) -> DoubtMeasure | None:
+    if text is None:
+        return None
     name, equals, number = (piece.strip() for piece in text.partition("="))
     try:
         if not name or not (equals or name == MARGIN):
@@ -66,13 +69,13 @@ class _Steps:
 @click.option(
     "--by",
     "measure",
-    default=f"{MARGIN}=0",
-    show_default=True,
     metavar="NAME=THRESHOLD",
     callback=_measure,
     help="The number and the threshold whose distance is the doubt: margin (p_pos_sum - p_neg_sum; of cosines "
-    "s_pos - s_neg), another score, p_keep of the batch's head, or a number of the upstream tool.",
+    "s_pos - s_neg), another score, p_keep of the batch's head, or a number of the upstream tool.  "
+    f"[default: {MARGIN}=0, with --head its own number and threshold]",
 )
+@click.option("--head", metavar="NAME|FILE.json", help="Decide with this head first, and take its doubts.")
 @click.option(
     "--class",
     "classes",
@@ -105,7 +108,8 @@ def review_command(
     batch_id: str,
     doubtful: int,
     at_random: int,
-    measure: DoubtMeasure,
+    measure: DoubtMeasure | None,
+    head: str | None,
     classes: tuple[str, ...],
     seed: int,
     output: Path | None,
@@ -128,7 +132,10 @@ def review_command(
         check_installed(module, "formats")
     tasks = output or _TASKS
     configuration = check_review_output(tasks, classes, named=output is not None)
-    options = ReviewOptions(doubtful, at_random, seed, measure, classes)
+    application = None if head is None else local_head(head)
+    if measure is None:
+        measure = DoubtMeasure() if application is None else DoubtMeasure.of_head(application.head)
+    options = ReviewOptions(doubtful, at_random, seed, measure, classes, application)
     urls = open_image_urls(document_root=document_root, expires_s=round(expires_days * _DAY_S), s3_uris=s3_uris)
     with Client() as client, urls as images:
         batch = client.batch(batch_id)

@@ -7,10 +7,12 @@ import heapq
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.export import ExportedMask
+from maskscore.heads import score_value
+from maskscore.schema import Head, ScoreName, ThresholdModel
 from maskscore.text import did_you_mean
 
 __all__ = ["MARGIN", "DoubtMeasure", "MaskSample", "SampledMask", "sample_masks", "sampling_key"]
@@ -27,6 +29,11 @@ class DoubtMeasure:
     head that the mask was scored with, or a number among the upstream tool's fields.
     """
 
+    @classmethod
+    def of_head(cls, head: Head) -> DoubtMeasure:
+        """Return the measure by which a head decides: the number that it compares with its threshold."""
+        return cls(head.model.score if isinstance(head.model, ThresholdModel) else "p_keep", head.threshold)
+
     name: str = MARGIN
     threshold: float = 0.0
 
@@ -35,6 +42,8 @@ class DoubtMeasure:
         if self.name == MARGIN:
             both = (mask.p_pos_sum, mask.p_neg_sum) if mask.p_pos_sum is not None else (mask.s_pos, mask.s_neg)
             return None if both[0] is None or both[1] is None else both[0] - both[1]
+        if self.name in get_args(ScoreName):
+            return score_value(self.name, mask)
         value = getattr(mask, self.name) if self.name in _SCORES else mask.upstream.get(self.name)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             return None

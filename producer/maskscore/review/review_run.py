@@ -12,6 +12,7 @@ from typing import Any, Final
 from maskscore.client import Batch, Client
 from maskscore.errors import OutputError
 from maskscore.export import ExportCounts, ExportedJob, Selection, read_jobs
+from maskscore.heads import HeadApplication
 from maskscore.review.image_urls import ImageUnavailable, ImageUrls
 from maskscore.review.label_studio_tasks import labelling_configuration, shape_of, task_of
 from maskscore.review.mask_sampling import DoubtMeasure, MaskSample, SampledMask, sample_masks, sampling_key
@@ -25,13 +26,17 @@ Progress = Callable[[Iterator[str]], Iterator[str]]
 
 @dataclass(frozen=True, slots=True)
 class ReviewOptions:
-    """What is asked for: how many masks of each share, the measure of doubt, the classes (none: keep and drop)."""
+    """What is asked for: how many masks of each share, the measure of doubt, the classes (none: keep and drop).
+
+    A ``head`` decides on all masks first, so that ``p_keep`` is its own.
+    """
 
     doubtful: int
     random: int
     seed: int
     measure: DoubtMeasure
     classes: Sequence[str] = ()
+    head: HeadApplication | None = None
 
 
 @dataclass(slots=True)
@@ -103,7 +108,8 @@ def write_review(
     """
     configuration = check_review_output(output, options.classes, named=True)
     read = ExportCounts()
-    jobs = read_jobs(client, progress(batch.job_ids()), Selection(), read, segmentations=False)
+    selection = Selection(head=options.head)
+    jobs = read_jobs(client, progress(batch.job_ids()), selection, read, segmentations=False)
     sample = sample_masks(
         (mask for job in jobs for mask in job.masks),
         options.measure,
