@@ -127,6 +127,27 @@ def test_buttons_do_what_keys_do_and_the_page_fits(tab: Browser, tmp_path: Path,
 
 
 @IN_BROWSER
+@pytest.mark.parametrize("width", [1280, 390])
+def test_classes_have_keys_and_buttons_and_are_saved(tab: Browser, tmp_path: Path, width: int) -> None:
+    shown, classes = entries(f"judged-class-{width}", 2), ["a cat", "<dog>", "neither"]
+    names = scored_of(shown)
+    write_report(tmp_path / "report.html", shown, title="Judge", judge=True, classes=classes)
+    look = tab.look(tmp_path / "report.html", width)
+    assert (look.scroll_width, look.sticking_out, look.complaints) == (width, [], [])
+    # There is no class 4, and no mask to keep.
+    press(tab, "→124k3")
+    assert tab.evaluate(MARKED)[:4] == ["a cat", "<dog>", "neither", ""]
+    assert tab.evaluate(COUNT) == f"3 of {len(names)} judged: 1 a cat, 1 <dog>, 1 neither"
+    press(tab, "u")
+    tab.evaluate("document.querySelectorAll('.judge [data-class]')[1].click()")
+    tab.look(tmp_path / "report.html", width)
+    judgements = saved(tab, tmp_path / "saved")
+    assert [(one.mask_id, one.class_name, one.keep) for one in judgements] == [
+        (mask_id, name, None) for (_, mask_id), name in zip(names, ["a cat", "<dog>", "<dog>"], strict=False)
+    ]
+
+
+@IN_BROWSER
 def test_keys_are_the_searchs_while_one_types_there_and_the_browsers_with_ctrl(tab: Browser, tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", entries("judged-search", 1), title="Judge", judge=True)
     tab.look(tmp_path / "report.html", 1280)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["report_command"]
 
 _MOST_IN_ONE_FILE: Final = 50
+_MOST_CLASSES: Final = 9
 
 
 @click.command("report")
@@ -38,8 +39,20 @@ _MOST_IN_ONE_FILE: Final = 50
 )
 @click.option("--title", default="maskscore report", show_default=True, help="Title of the pages.")
 @click.option("--judge", is_flag=True, help="Pages on which masks are judged (keep, drop), and the judgements saved.")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="With --judge: a class to choose from, instead of keep and drop; repeatable, 9 at most.",
+)
 def report_command(
-    names: tuple[str, ...], batches: tuple[str, ...], output: Path | None, title: str, judge: bool
+    names: tuple[str, ...],
+    batches: tuple[str, ...],
+    output: Path | None,
+    title: str,
+    judge: bool,
+    classes: tuple[str, ...],
 ) -> None:
     """Write the results of jobs as HTML pages.
 
@@ -51,6 +64,12 @@ def report_command(
     """
     if not names and not batches:
         raise click.UsageError("name batches or jobs, or give --batch")
+    if classes and not judge:
+        raise click.UsageError("--class goes with --judge")
+    if len(classes) > _MOST_CLASSES:
+        raise click.UsageError(f"--class: {len(classes)} classes; {_MOST_CLASSES} have a key. Use `maskscore review`")
+    if len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
+        raise click.UsageError("--class: each class needs a name of its own")
     with needs_extra("report"):
         from maskscore.report import write_folder, write_report
     with Client() as client:
@@ -77,9 +96,9 @@ def report_command(
         entries = shown_progress((entry for source in sources for entry in source.entries), count, doing="drawing")
         entries = without_scores.count_in_items(entries, lambda entry: entry.result)
         if one_file:
-            write_report(output, entries, title=title, judge=judge)
+            write_report(output, entries, title=title, judge=judge, classes=classes)
         else:
-            output = write_folder(output, entries, title=title, judge=judge)
+            output = write_folder(output, entries, title=title, judge=judge, classes=classes)
     click.echo(str(output.absolute()))
     without_scores.print_examples()
     if without_scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,13 @@ _OURS: Final = re.compile(r"(page|list)-\d{4,}\.html")
 
 
 def write_folder(
-    folder: Path, entries: Iterable[ReportEntry], *, title: str, note: str | None = None, judge: bool = False
+    folder: Path,
+    entries: Iterable[ReportEntry],
+    *,
+    title: str,
+    note: str | None = None,
+    judge: bool = False,
+    classes: Sequence[str] = (),
 ) -> Path:
     """Write ``index.html``, ``page-0001.html`` and so on, and return the index.
 
@@ -37,12 +43,12 @@ def write_folder(
     ones are in ``list-0002.html`` and so on. Each page shows 20 images with all of their masks. No page needs another
     file, and at most a page's worth of entries is in memory. The folder is made where it is not there; pages of an
     earlier report that would not belong to this one are removed, other files are left alone. ``judge`` gives the pages
-    of images what masks are judged with, as in :func:`~maskscore.report.render`. Raises
+    of images what masks are judged with, also by ``classes``, as in :func:`~maskscore.report.render`. Raises
     :class:`~maskscore.errors.OutputError` when something cannot be written.
     """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        writer = _Writer(folder, title, judge)
+        writer = _Writer(folder, title, judge, classes)
         for number, entry in enumerate(entries, 1):
             writer.add(make_section(entry, number, LIGHT))
         return writer.finish(note)
@@ -73,8 +79,8 @@ class _Item:
 class _Writer:
     """Writes a page as soon as it is known whether another one follows."""
 
-    def __init__(self, folder: Path, title: str, judge: bool) -> None:
-        self._folder, self._title, self._judge = folder, title, judge
+    def __init__(self, folder: Path, title: str, judge: bool, classes: Sequence[str]) -> None:
+        self._folder, self._title, self._judge, self._classes = folder, title, judge, classes
         self._summary = ReportSummary()
         self._page: list[Markup] = []
         self._page_grades: set[Grade] = set()
@@ -121,6 +127,7 @@ class _Writer:
             previous=_page_name(self._pages - 1) if self._pages > 1 else None,
             following=None if last else _page_name(self._pages + 1),
             judge=self._judge,
+            classes=self._classes,
         )
         self._write(_page_name(self._pages), text)
         self._page, self._page_grades = [], set()

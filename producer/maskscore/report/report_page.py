@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -20,7 +20,13 @@ _PIECE = 1 << 20
 
 
 def write_report(
-    path: Path, entries: Iterable[ReportEntry], *, title: str, note: str | None = None, judge: bool = False
+    path: Path,
+    entries: Iterable[ReportEntry],
+    *,
+    title: str,
+    note: str | None = None,
+    judge: bool = False,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write :func:`render`'s page to a file, as UTF-8; of many entries only one is held in memory at a time.
 
@@ -33,20 +39,32 @@ def write_report(
             waiting.write(text)
         waiting.seek(0)
         pieces = map(Markup, iter(lambda: waiting.read(_PIECE), ""))
-        page = template("report").stream(title=title, note=note, summary=summary, sections=pieces, judge=judge)
+        page = template("report").stream(
+            title=title, note=note, summary=summary, sections=pieces, judge=judge, classes=classes
+        )
         with output_file(path) as part:
             page.dump(str(part), encoding="utf-8")
 
 
-def render(entries: Iterable[ReportEntry], *, title: str, note: str | None = None, judge: bool = False) -> str:
+def render(
+    entries: Iterable[ReportEntry],
+    *,
+    title: str,
+    note: str | None = None,
+    judge: bool = False,
+    classes: Sequence[str] = (),
+) -> str:
     """Return the page: no script, style or picture comes from anywhere else.
 
     ``note`` stands on top. ``judge`` adds what a person judges the masks with, and saves the judgements as a file that
-    :func:`maskscore.review.read_judgements` reads.
+    :func:`maskscore.review.read_judgements` reads: masks are kept or dropped, or get one of ``classes`` (with the
+    keys 1 to 9, so 9 at most).
     """
     summary = ReportSummary()
     sections = list(_sections(entries, summary, judge))
-    return template("report").render(title=title, note=note, summary=summary, sections=sections, judge=judge)
+    return template("report").render(
+        title=title, note=note, summary=summary, sections=sections, judge=judge, classes=classes
+    )
 
 
 def section_markup(section: Section, *, judge: bool = False) -> Markup:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
 from maskscore.errors import InvalidDocumentError
@@ -84,7 +84,14 @@ class _SavedJudgement(Document):
     image: str
     mask_id: str
     part: int | None = None
-    keep: bool
+    keep: bool | None = None
+    class_name: str | None = Field(None, alias="class")
+
+    @model_validator(mode="after")
+    def _one_decision(self) -> _SavedJudgement:
+        if (self.keep is None) == (self.class_name is None):
+            raise ValueError("a judgement is `keep` or a `class`")
+        return self
 
 
 class _Saved(Document):
@@ -140,7 +147,7 @@ def _of_page(document: dict[str, Any], path: Path) -> Iterator[Judgement]:
     except ValidationError as error:
         raise InvalidDocumentError(f"{path} is not a file of judgements of this release: {explain(error)}.") from error
     for one in saved.judgements:
-        yield Judgement(one.image, one.mask_id, one.part, keep=one.keep, job_id=one.job_id)
+        yield Judgement(one.image, one.mask_id, one.part, keep=one.keep, class_name=one.class_name, job_id=one.job_id)
 
 
 def _of_task(task: dict[str, Any], where: str) -> Iterator[Judgement]:

@@ -8,6 +8,10 @@
   const part = (name) => bar.querySelector(name);
   const button = (name) => part(`[data-do=${name}]`);
   const prefix = "maskscore.judgements.";
+  // Without classes a mask is kept or dropped.
+  const classes = [...bar.querySelectorAll("[data-class]")].map((one) => one.dataset.class);
+  const choices = classes.length ? classes : ["keep", "drop"];
+  const verdictOf = (one) => one.class ?? (one.keep ? "keep" : "drop");
 
   // A row's judgement, as it is saved.
   const about = (row) => {
@@ -61,18 +65,19 @@
       const one = judged.get(key);
       if (!one) continue;
       const mark = document.createElement("span");
-      mark.className = `verdict-of ${one.keep ? "keep" : "drop"}`;
-      mark.textContent = one.keep ? "keep" : "drop";
+      mark.className = `verdict-of ${one.class !== undefined ? "class" : one.keep ? "keep" : "drop"}`;
+      mark.textContent = verdictOf(one);
       row.querySelector("td.id").append(mark);
     }
-    const kept = here.filter((one) => one.keep).length;
+    const verdicts = here.map(verdictOf);
+    const counts = [...new Set([...choices, ...verdicts])].map((name) => `${verdicts.filter((one) => one === name).length} ${name}`);
     const elsewhere = judged.size - here.length;
-    part(".count").textContent = `${here.length} of ${rows.length} judged: ${kept} keep, ${here.length - kept} drop` + (elsewhere ? `; ${elsewhere} on other pages` : "");
+    part(".count").textContent = `${here.length} of ${rows.length} judged: ${counts.join(", ")}` + (elsewhere ? `; ${elsewhere} on other pages` : "");
     part("progress").max = rows.length;
     part("progress").value = here.length;
     part(".now").textContent = current ? nameOf(current) : "choose a mask, or press →";
     button("undo").disabled = button("save").disabled = judged.size === 0;
-    button("keep").disabled = button("drop").disabled = !current;
+    for (const one of bar.querySelectorAll("[data-do=keep], [data-do=drop], [data-do=class]")) one.disabled = !current;
   };
 
   const select = (row, focus) => {
@@ -92,11 +97,11 @@
     if (at < 0) return select(list.find((row) => !latest().has(keyOf(about(row)))) ?? list[0], focus);
     select(list[Math.min(Math.max(at + step, 0), list.length - 1)], focus);
   };
-  const judge = (keep, focus) => {
+  const judge = (verdict, focus) => {
     // A mask that nobody has looked at is not judged.
     if (!current || !current.checkVisibility()) return move(0, focus);
     const batch = batchOf(current);
-    store(batch, [...history(batch), { ...about(current), keep, at: Date.now() }]);
+    store(batch, [...history(batch), { ...about(current), ...verdict, at: Date.now() }]);
     move(1, focus);
     show();
   };
@@ -121,19 +126,20 @@
   const actions = {
     previous: (focus) => move(-1, focus),
     next: (focus) => move(1, focus),
-    keep: (focus) => judge(true, focus),
-    drop: (focus) => judge(false, focus),
+    keep: (focus) => judge({ keep: true }, focus),
+    drop: (focus) => judge({ keep: false }, focus),
+    class: (focus, name) => judge({ class: name }, focus),
     undo,
     save,
   };
-  const keys = { k: "keep", d: "drop", u: "undo", ArrowRight: "next", ArrowDown: "next", ArrowLeft: "previous", ArrowUp: "previous" };
+  const keys = { ...(classes.length ? {} : { k: "keep", d: "drop" }), u: "undo", ArrowRight: "next", ArrowDown: "next", ArrowLeft: "previous", ArrowUp: "previous" };
   addEventListener("keydown", (event) => {
-    const name = keys[event.key];
+    const name = classes[event.key - 1] === undefined ? keys[event.key] : "class";
     if (!name || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select")) return;
     event.preventDefault();
-    actions[name](true);
+    actions[name](true, classes[event.key - 1]);
   });
-  for (const one of bar.querySelectorAll("button")) one.addEventListener("click", () => actions[one.dataset.do](false));
+  for (const one of bar.querySelectorAll("button")) one.addEventListener("click", () => actions[one.dataset.do](false, one.dataset.class));
   for (const row of rows) row.addEventListener("focus", () => row !== current && (current?.removeAttribute("aria-current"), (current = row), row.setAttribute("aria-current", "true"), show()));
   // Another tab with a page of the same report.
   addEventListener("storage", show);
