@@ -1,0 +1,141 @@
+"""The shard document: many images that one worker streams into Parquet parts. JSON, ``version`` 1.
+
+docs/reference/shards.md describes the documents and the tables of the parts.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Final, Literal
+
+from pydantic import Discriminator, Field, ValidationError
+from pydantic_core import from_json
+
+from maskscore.errors import FailureCode, JobError
+from maskscore.schema.document import Document, explain
+from maskscore.schema.job import ImageRef, JobId, Mask, MasksFormat, MasksRef, ObjectVersion, Orientation, Priority, Uri
+from maskscore.schema.scoring_options import ScoringOptions
+
+__all__ = [
+    "ImageMasksPair",
+    "PairsSource",
+    "Shard",
+    "ShardCounts",
+    "ShardCursor",
+    "TarSource",
+    "parse_shard",
+]
+
+SHARD_VERSION: Final = 1
+# Some thirty years, in seconds, as for jobs.
+_LONGEST_S: Final = 1e9
+
+
+class TarSource(Document):
+    """A tar file: ``s3://bucket/key`` or ``file:///path``, which may be compressed (``.tar.gz``, ``.tar.zst``).
+
+    ``etag`` pins the object: a shard submitted for one version never scores another.
+    """
+
+    kind: Literal["tar"] = "tar"
+    uri: Uri
+    etag: ObjectVersion | None = None
+
+
+class PairsSource(Document):
+    """A list of loose pairs: an object of JSON Lines, each an :class:`ImageMasksPair`.
+
+    The list is an object of its own because thousands of URIs would be too large for Redis.
+    """
+
+    kind: Literal["pairs"] = "pairs"
+    uri: Uri
+    etag: ObjectVersion | None = None
+
+
+class ImageMasksPair(Document):
+    """One line of a :class:`PairsSource`: an image and its masks, as in a job document."""
+
+    image: ImageRef
+    masks: Annotated[list[Mask], Field(fail_fast=True)] | MasksRef
+
+
+class Shard(Document):
+    """Many images that are scored by one worker, in their order, into parts.
+
+    A part is two Parquet files below ``output_uri``: ``masks/NAME-00003.parquet`` and ``images/NAME-00003.parquet``,
+    numbered from 0. It ends after ``part_images`` images, or after the image with which it has ``part_masks`` masks.
+    Names of shards must be unique below one ``output_uri``.
+
+    Raises :class:`pydantic.ValidationError` for unknown fields and bad values.
+    """
+
+    document: Literal["shard"] = "shard"
+    version: Literal[1] = SHARD_VERSION
+    shard_id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)
+    batch_id: JobId | None = None
+    source: Annotated[TarSource | PairsSource, Discriminator("kind")]
+    masks_format: MasksFormat | None = Field(None, description="Of the masks in a tar; without it the content decides.")
+    orientation: Orientation = Field("auto", description="Of the images in a tar; see `ImageRef`.")
+    options: ScoringOptions = ScoringOptions()
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="What its parts are called.")
+    output_uri: Annotated[Uri, Field(pattern=r"^s3://[^/]+/(.*/)?$")] = Field(description="`s3://bucket/prefix/`.")
+    part_images: int = Field(1000, ge=1, le=100_000, description="Most images of a part.")
+    part_masks: int = Field(100_000, ge=1, le=10_000_000, description="Masks after which a part ends.")
+    priority: Priority = "normal"
+    tenant: JobId | None = None
+    expires_in: float | None = Field(None, gt=0, le=_LONGEST_S, allow_inf_nan=False)
+
+
+class ShardCounts(Document):
+    """What the committed parts of a shard hold."""
+
+    images: int = Field(0, description="Rows of `images`, also those of failed images and of lonely masks files.")
+    failed: int = Field(0, description="Those of them that are not `succeeded`.")
+    masks: int = Field(0, description="Rows of `masks`.")
+    skipped: int = Field(0, description="Those of them that have no score.")
+    others: int = Field(0, description="Members of the tar that are neither images nor masks files.")
+
+    def __add__(self, other: ShardCounts) -> ShardCounts:
+        names = type(self).model_fields
+        return ShardCounts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+class ShardCursor(Document):
+    """Where a shard goes on after its last committed part; a new shard starts with ``ShardCursor()``.
+
+    ``offset`` is a byte of the (decompressed) tar, or the number of pairs done of a list. ``held`` has the offsets of
+    members before it whose partner comes later: base64 of ascending LEB128 differences, about two bytes per member.
+    """
+
+    version: Literal[1] = SHARD_VERSION
+    part: int = Field(0, ge=0, description="Number of the next part.")
+    offset: int = Field(0, ge=0)
+    held: str = ""
+    done: bool = Field(False, description="Whether the last part is committed.")
+    counts: ShardCounts = ShardCounts()
+
+
+def parse_shard(document: bytes | str) -> Shard:
+    """Read a shard document.
+
+    Raises :class:`~maskscore.errors.JobError` with ``document_version_unsupported`` for another version and
+    ``document_invalid`` for everything else that does not fit.
+    """
+    try:
+        fields = from_json(document)
+    except ValueError as error:
+        raise JobError(FailureCode.DOCUMENT_INVALID, f"The shard document is not JSON: {error}.") from error
+    if not isinstance(fields, dict) or fields.get("document") != "shard":
+        raise JobError(FailureCode.DOCUMENT_INVALID, "The document is no shard: it has no `document` of `shard`.")
+    version = fields.get("version", SHARD_VERSION)
+    if version != SHARD_VERSION:
+        raise JobError(
+            FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
+            f"The shard document has version {version!r:.60}; this release reads version {SHARD_VERSION}. "
+            "Install the same maskscore release for the producer and the workers.",
+        )
+    try:
+        return Shard.model_validate(fields)
+    except ValidationError as error:
+        raise JobError(FailureCode.DOCUMENT_INVALID, f"The shard document is not valid: {explain(error)}.") from error
