@@ -65,6 +65,15 @@ def _turn(path: Path) -> int:
     return next((LONGEST_FIRST.index(name) for name in names if name in LONGEST_FIRST), len(LONGEST_FIRST))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--all-models``: see ``unit/test_every_architecture.py``."""
+    parser.addoption(
+        "--all-models",
+        action="store_true",
+        help="try every open_clip architecture whose image tower has less than 200 million parameters",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``-n``, start with what takes longest: at the end, one process waits a few seconds for another."""
     if hasattr(config, "workerinput"):
