@@ -15,7 +15,8 @@ from maskscore.export.exported_mask import ExportedMask
 from maskscore.export.file_metadata import FileMetadata, image_id_of
 from maskscore.export.job_reader import ExportedJob
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
-from maskscore.export.parquet_writer import MOST_COLUMNS, UpstreamColumns, _schema
+from maskscore.export.parquet_writer import _schema
+from maskscore.parts import MOST_COLUMNS, UpstreamColumns
 from maskscore.schema.result import ImageInfo
 from maskscore.storage import Objects
 from maskscore.storage.output import output_file, output_folder

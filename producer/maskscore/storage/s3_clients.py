@@ -9,7 +9,15 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
-__all__ = ["S3_ERRORS", "S3_UNREACHABLE", "S3Refusal", "credentials_source", "private_s3_client", "s3_client"]
+__all__ = [
+    "S3_ERRORS",
+    "S3_UNREACHABLE",
+    "S3Refusal",
+    "arrow_s3_filesystem",
+    "credentials_source",
+    "private_s3_client",
+    "s3_client",
+]
 
 S3Refusal = ClientError
 """The store has answered with an error; ``response`` holds it."""
@@ -70,3 +78,25 @@ def credentials_source() -> str | None:
     """
     credentials = boto3.session.Session().get_credentials()
     return None if credentials is None else str(credentials.method)
+
+
+def arrow_s3_filesystem() -> Any:
+    """Return a :class:`pyarrow.fs.S3FileSystem` with boto3's address, region and present credentials.
+
+    Credentials that end are not renewed. Raises one of :data:`S3_ERRORS` where boto3's settings are wrong, and
+    ModuleNotFoundError where pyarrow is not installed.
+    """
+    from pyarrow.fs import S3FileSystem
+
+    session = boto3.session.Session()
+    client = session.client("s3")
+    found = session.get_credentials()
+    given: dict[str, Any] = {"anonymous": True}
+    if found is not None:
+        now = found.get_frozen_credentials()
+        given = {"access_key": now.access_key, "secret_key": now.secret_key, "session_token": now.token}
+    scheme, _, address = client.meta.endpoint_url.partition("://")
+    if address.endswith("amazonaws.com"):
+        # The regional name, which Arrow finds itself.
+        return S3FileSystem(region=client.meta.region_name, **given)
+    return S3FileSystem(endpoint_override=address, scheme=scheme, region=client.meta.region_name, **given)

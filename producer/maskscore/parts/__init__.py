@@ -1,0 +1,24 @@
+"""Parts of a shard: two Parquet files, a table of masks and one of images. Needs ``maskscore[export]`` (pyarrow).
+
+:func:`part_tables` makes the tables of :class:`ImageOutcome`, :func:`write_part` writes them whole or not at all.
+docs/explanation/shards.md describes the columns.
+"""
+
+from __future__ import annotations
+
+from maskscore.parts.image_outcome import ImageOutcome
+from maskscore.parts.part_files import PartNames, part_names, write_part
+from maskscore.parts.part_tables import PARTS_VERSION, PartTables, part_tables
+from maskscore.parts.upstream_columns import MOST_COLUMNS, UpstreamColumns
+
+__all__ = [
+    "MOST_COLUMNS",
+    "PARTS_VERSION",
+    "ImageOutcome",
+    "PartNames",
+    "PartTables",
+    "UpstreamColumns",
+    "part_names",
+    "part_tables",
+    "write_part",
+]

@@ -1,0 +1,126 @@
+"""Parts: what is read back from the Parquet files is what the results said."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from maskscore import Component, JobResult, JobState, results
+from maskscore.errors import OutputError, ResultUnavailable
+from maskscore.export import ExportedMask
+from maskscore.parts import ImageOutcome, PartTables, part_names, part_tables, write_part
+from maskscore.schema import Failure, ImageInfo, Skipped
+
+RLE = {"size": [4, 6], "counts": "02\\3"}
+
+
+def outcome(name: str, *components: Component, shard: str = "one") -> ImageOutcome:
+    image = ImageInfo(uri=name, width=6, height=4, format="JPEG")
+    result = JobResult(job_id=shard, state=JobState.SUCCEEDED, image=image, components=list(components))
+    return ImageOutcome(result, name, f"{name}.json", [RLE] * len(components), '"e"', 512, 99)
+
+
+def failed(name: str | None) -> ImageOutcome:
+    error = Failure(code="image_truncated", message="It ends too early.")
+    return ImageOutcome(JobResult(job_id="one", state=JobState.FAILED, error=error), name)
+
+
+def scored(number: int, **upstream: Any) -> Component:
+    embedding = base64.b64encode(np.full(3, number, "<f2").tobytes()).decode()
+    return Component(
+        id=str(number), index=number, box=(1, 2, 3, 2), area=5, s_pos=0.1 + number, semantic_multiplier=2.0,
+        embedding=embedding, upstream=upstream,
+    )  # fmt: skip
+
+
+def tables() -> PartTables:
+    left_out = Component(id="b", index=1, skipped=Skipped(code="empty_mask", message="No pixel."))
+    outcomes = [outcome("a.jpg", scored(0, iou=0.5, crop=[1, 2]), left_out), failed("b.jpg"), failed(None)]
+    return part_tables(outcomes, first_position=7, dimensions=3)
+
+
+def test_rows_say_what_the_results_say(tmp_path: Path) -> None:
+    write_part(tables(), part_names("sa", 3), tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+        "images/sa-00003.parquet",
+        "masks/sa-00003.parquet",
+    ]
+    first, second = results.open(tmp_path).to_table().to_pylist()
+    assert (first["image"], first["position"], first["box_width"], first["s_pos"]) == ("a.jpg", 7, 3, 0.1)
+    assert json.loads(first["segmentation"]) == RLE
+    assert (first["upstream_iou"], json.loads(first["upstream"])) == (0.5, {"crop": [1, 2]})
+    assert first["embedding"] == [0, 0, 0]
+    assert (second["skipped"], second["embedding"], second["upstream_iou"]) == ("empty_mask", None, None)
+    images = results.open(tmp_path, "images").to_table().to_pylist()
+    assert [(row["image"], row["position"], row["state"], row["code"]) for row in images] == [
+        ("a.jpg", 7, "succeeded", None),
+        ("b.jpg", 8, "failed", "image_truncated"),
+        (None, 9, "failed", "image_truncated"),
+    ]
+    assert (images[0]["mask_rows"], images[0]["skipped_rows"], images[0]["image_offset"]) == (2, 1, 512)
+
+
+def test_counts_are_those_of_the_rows() -> None:
+    counts = tables().counts
+    assert (counts.images, counts.failed, counts.masks, counts.skipped) == (3, 2, 2, 1)
+
+
+def test_masks_have_every_column_of_an_export_that_does_not_depend_on_a_query() -> None:
+    expected = set(ExportedMask.model_fields) - {"box", "rank_score", "label", "displaced"}
+    assert expected <= set(tables().masks.column_names)
+
+
+def test_equal_outcomes_are_equal_bytes(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_part(tables(), part_names("sa", 0), tmp_path / folder)
+    for name in part_names("sa", 0):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_few_values_are_dictionaries_and_files_are_zstd(tmp_path: Path) -> None:
+    write_part(tables(), part_names("sa", 0), tmp_path)
+    group = pq.ParquetFile(tmp_path / "masks/sa-00000.parquet").metadata.row_group(0)
+    columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    assert {column.compression for column in columns.values()} == {"ZSTD"}
+    assert "RLE_DICTIONARY" in columns["image"].encodings
+    assert "RLE_DICTIONARY" not in columns["segmentation"].encodings
+    assert columns["position"].statistics.max == 7
+
+
+def test_a_part_of_another_shard_is_not_replaced(tmp_path: Path) -> None:
+    write_part(tables(), part_names("sa", 0), tmp_path)
+    write_part(tables(), part_names("sa", 0), tmp_path)
+    other = part_tables([outcome("a.jpg", shard="two")], first_position=0)
+    with pytest.raises(OutputError, match="a part of the shard one"):
+        write_part(other, part_names("sa", 0), tmp_path)
+
+
+def test_parts_whose_upstream_types_differ_are_one_table(tmp_path: Path) -> None:
+    for number, (score, name) in enumerate([(1, 5), (0.5, "five")]):
+        part = part_tables([outcome("a.jpg", scored(0, score=score, name=name))], first_position=number)
+        write_part(part, part_names("sa", number), tmp_path)
+    dataset = results.open(tmp_path)
+    assert dataset.schema.field("upstream_score").type == pa.float64()
+    assert dataset.to_table(columns=["upstream_score", "upstream_name"]).to_pydict() == {
+        "upstream_score": [1.0, 0.5],
+        "upstream_name": ["5", "five"],
+    }
+
+
+def test_a_folder_without_parts_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ResultUnavailable, match="no parts"):
+        results.open(tmp_path)
+
+
+def test_a_damaged_part_says_so(tmp_path: Path) -> None:
+    write_part(tables(), part_names("sa", 0), tmp_path)
+    (tmp_path / "masks/sa-00000.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(ResultUnavailable, match="sa-00000"):
+        results.open(tmp_path)
