@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.storage.failures import CODES, ObjectRole
+from maskscore.storage.failures import CODES, ObjectRole, changed, check_size
 from maskscore.storage.uris import path_of
 
-__all__ = ["file_etag", "open_file"]
+__all__ = ["file_etag", "open_file", "read_file"]
 
 
 @contextmanager
@@ -48,6 +48,34 @@ def open_file(uri: str, what: ObjectRole, roots: Sequence[Path]) -> Iterator[tup
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO):
             raise JobError(CODES[what].not_found, f"{uri} is no file: {error.strerror}.") from error
         raise JobError(FailureCode.STORAGE_UNAVAILABLE, f"{uri} cannot be read: {error}.") from error
+
+
+def read_file(
+    uri: str,
+    what: ObjectRole,
+    roots: Sequence[Path],
+    *,
+    max_bytes: int,
+    etag: str | None,
+    start: int | None = None,
+) -> tuple[bytes, str, int]:
+    """Return a file's bytes, what stands for its ETag, and its size.
+
+    With ``start`` at most ``max_bytes`` from there on are read; without, a larger file is refused. Raises as
+    :func:`open_file` does, and ``…_too_large`` and ``…_changed``.
+    """
+    with open_file(uri, what, roots) as (file, status):
+        if start is None:
+            check_size(uri, what, status.st_size, max_bytes)
+            data = file.read(max_bytes + 1)
+            check_size(uri, what, len(data), max_bytes)
+        else:
+            file.seek(start)
+            data = file.read(max_bytes)
+    found = file_etag(status)
+    if etag is not None and etag.strip('"') != found.strip('"'):
+        raise changed(uri, what, etag, found)
+    return data, found, status.st_size
 
 
 def file_etag(status: os.stat_result) -> str:

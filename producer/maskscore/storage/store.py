@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import botocore.session
 from boto3.exceptions import S3UploadFailedError
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.storage.failures import ATTEMPTS, CODES, CUT_OFF, ObjectRole, changed, check_size, error_code, s3_errors
-from maskscore.storage.files import file_etag, open_file
-from maskscore.storage.obstore_client import ObstoreClient, ReceivedObject
-from maskscore.storage.s3_clients import S3_ERRORS, S3Refusal, s3_client
+from maskscore.storage.failures import CODES, ObjectRole, changed, check_size, error_code, s3_errors
+from maskscore.storage.files import file_etag, open_file, read_file
+from maskscore.storage.obstore_client import ReceivedObject
+from maskscore.storage.s3_clients import S3Refusal
+from maskscore.storage.s3_requests import S3Requests
 from maskscore.storage.uris import bucket_and_key
 
 __all__ = ["FetchedObject", "FetchedRange", "ListedObject", "Objects"]
-
-_CHUNK = 1 << 20
-_CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +72,11 @@ class Objects:
         self._buckets = buckets
         self._result_buckets = result_buckets
         self._file_roots = [root.resolve() for root in file_roots]
-        self._timeout_s = timeout_s
-        self._pool_size = pool_size
-        # By the version of the signature that was asked for.
-        self._clients: dict[str | None, Any] = {}
-        self._obstore: ObstoreClient | None = None
-        self._lock = threading.Lock()
+        self._s3 = S3Requests(timeout_s=timeout_s, pool_size=pool_size)
 
     def close(self) -> None:
         """Close the connections."""
-        with self._lock:
-            for client in self._clients.values():
-                client.close()
-            self._clients.clear()
-            self._obstore = None
+        self._s3.close()
 
     def read(
         self, uri: str, *, what: ObjectRole, max_bytes: int, etag: str | None = None, version_id: str | None = None
@@ -102,9 +88,9 @@ class Objects:
         ``…_changed``, ``…_too_large``, ``uri_not_allowed``, ``uri_invalid``, ``storage_unavailable`` (transient).
         """
         if _is_s3(uri):
-            received = self._read_s3(uri, what, max_bytes, etag, version_id)
+            received = self._read_s3(uri, what, max_bytes, etag=etag, version_id=version_id)
             return FetchedObject(received.data, received.etag, received.version_id)
-        data, found, _ = self._read_file(uri, what, max_bytes, etag)
+        data, found, _ = read_file(uri, what, self._file_roots, max_bytes=max_bytes, etag=etag)
         return FetchedObject(data, found, None)
 
     def read_range(
@@ -118,9 +104,9 @@ class Objects:
         if start < 0 or length < 1:
             raise ValueError(f"{length} bytes from {start} on cannot be read")
         if _is_s3(uri):
-            received = self._read_s3(uri, what, length, etag, None, (start, start + length))
+            received = self._read_s3(uri, what, length, etag=etag, byte_range=(start, start + length))
             return FetchedRange(received.data, received.etag, received.size)
-        data, found, size = self._read_file(uri, what, length, etag, start)
+        data, found, size = read_file(uri, what, self._file_roots, max_bytes=length, etag=etag, start=start)
         return FetchedRange(data, found, size)
 
     def etag(self, uri: str, *, what: ObjectRole, version_id: str | None = None) -> str:
@@ -131,7 +117,7 @@ class Objects:
         bucket, key = self._readable(uri)
         given = {} if version_id is None else {"VersionId": version_id}
         with s3_errors(uri, bucket, what):
-            answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
+            answer = self._s3.client().head_object(Bucket=bucket, Key=key, **given)
         return str(answer["ETag"])
 
     def exists(self, uri: str, *, what: ObjectRole) -> bool:
@@ -154,7 +140,7 @@ class Objects:
         given = {} if version_id is None else {"VersionId": version_id}
         with s3_errors(uri, bucket, "image"):
             # botocore signs URLs of some regions by version 2 of the signature, which newer buckets do not take.
-            client = self._s3(signature_version="s3v4")
+            client = self._s3.client(signature_version="s3v4")
             parameters = {"Bucket": bucket, "Key": key, **given}
             return str(client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires_s))
 
@@ -162,7 +148,7 @@ class Objects:
         """Write an ``s3://`` object of any size into a file; raises as :meth:`read` does."""
         bucket, key = self._readable(uri)
         with s3_errors(uri, bucket, what):
-            self._s3().download_file(bucket, key, str(path))
+            self._s3.client().download_file(bucket, key, str(path))
 
     def list(self, uri: str) -> Iterator[ListedObject]:
         """Yield the objects under ``s3://bucket/prefix/`` (or ``s3://bucket/``), by key, a page per request.
@@ -174,7 +160,7 @@ class Objects:
         if not uri.startswith("s3://") or not bucket or not slash or (prefix and not prefix.endswith("/")):
             raise JobError(FailureCode.URI_INVALID, f"{uri!r} is not a prefix; write s3://bucket/prefix/.")
         with s3_errors(uri, bucket, "image"):
-            for page in self._s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for page in self._s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for item in page.get("Contents", ()):
                     yield ListedObject(item["Key"].removeprefix(prefix), int(item["Size"]), item.get("ETag"))
 
@@ -186,7 +172,7 @@ class Objects:
         """
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
-            return self._put(bucket, key, data, content_type)
+            return self._s3.put(bucket, key, data, content_type=content_type)
 
     def write_new(self, uri: str, data: bytes, *, content_type: str, replaces: Callable[[bytes], None]) -> str:
         """Write an ``s3://`` object where there is none yet, and return its ETag; raises as :meth:`write` does.
@@ -197,14 +183,14 @@ class Objects:
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             try:
-                return self._put(bucket, key, data, content_type, IfNoneMatch="*")
+                return self._s3.put(bucket, key, data, content_type=content_type, only_new=True)
             except S3Refusal as error:
                 if error_code(error) == "NotImplemented":
                     return self.write(uri, data, content_type=content_type)
                 if error_code(error) not in ("PreconditionFailed", "412"):
                     raise
         with s3_errors(uri, bucket, "result"):
-            found = self._s3().get_object(Bucket=bucket, Key=key)
+            found = self._s3.client().get_object(Bucket=bucket, Key=key)
             with closing(found["Body"]) as body:
                 replaces(body.read())
         return self.write(uri, data, content_type=content_type)
@@ -214,55 +200,10 @@ class Objects:
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             try:
-                self._s3().upload_file(str(path), bucket, key, ExtraArgs={"ContentType": content_type})
+                self._s3.client().upload_file(str(path), bucket, key, ExtraArgs={"ContentType": content_type})
             except S3UploadFailedError as error:
                 # boto3 wraps what the store answered in an error of another family.
                 raise error.__cause__ or error.__context__ or error from None
-
-    def _s3(self, signature_version: str | None = None) -> Any:
-        with self._lock:
-            if signature_version not in self._clients:
-                try:
-                    session = botocore.session.get_session()
-                    client = s3_client(
-                        timeout_s=self._timeout_s,
-                        attempts=ATTEMPTS,
-                        connect_timeout_s=min(self._timeout_s, _CONNECT_TIMEOUT_S),
-                        pool_size=self._pool_size,
-                        signature_version=signature_version,
-                        session=session,
-                    )
-                except (ValueError, *S3_ERRORS) as error:
-                    raise JobError(
-                        FailureCode.STORAGE_UNAVAILABLE,
-                        f"The object store cannot be asked: {error}. Set AWS_ENDPOINT_URL to http://host:port or "
-                        "https://host, and look at boto3's other settings.",
-                        transient=False,
-                        of_worker=True,
-                    ) from error
-                self._clients[signature_version] = client
-                if signature_version is None:
-                    self._obstore = ObstoreClient(
-                        client,
-                        session,
-                        timeout_s=self._timeout_s,
-                        connect_timeout_s=min(self._timeout_s, _CONNECT_TIMEOUT_S),
-                    )
-            return self._clients[signature_version]
-
-    def _by_obstore(self) -> ObstoreClient:
-        self._s3()
-        assert self._obstore is not None
-        return self._obstore
-
-    def _put(self, bucket: str, key: str, data: bytes, content_type: str, **conditions: str) -> str:
-        def by_boto3() -> str:
-            answer = self._s3().put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type, **conditions)
-            return str(answer["ETag"])
-
-        return self._by_obstore().put(
-            bucket, key, data, content_type=content_type, only_new=bool(conditions), by_boto3=by_boto3
-        )
 
     def _readable(self, uri: str) -> tuple[str, str]:
         bucket, key = bucket_and_key(uri)
@@ -287,91 +228,25 @@ class Objects:
         uri: str,
         what: ObjectRole,
         max_bytes: int,
+        *,
         etag: str | None,
-        version_id: str | None,
+        version_id: str | None = None,
         byte_range: tuple[int, int] | None = None,
     ) -> ReceivedObject:
-        """Read an object or its bytes ``[start, end)``: by obstore where it can, else by boto3."""
         bucket, key = self._readable(uri)
-
-        def by_boto3() -> ReceivedObject:
-            with s3_errors(uri, bucket, what):
-                return self._ask_boto3(uri, what, max_bytes, etag, version_id, byte_range)
-
-        received = self._by_obstore().get(
-            bucket,
-            key,
-            etag=etag,
-            version_id=version_id,
-            byte_range=byte_range,
-            check_size=lambda size: check_size(uri, what, size, max_bytes),
-            by_boto3=by_boto3,
-        )
+        with s3_errors(uri, bucket, what):
+            received = self._s3.get(
+                bucket,
+                key,
+                etag=etag,
+                version_id=version_id,
+                byte_range=byte_range,
+                check_size=lambda size: check_size(uri, what, size, max_bytes),
+            )
         # Not every store knows IfMatch.
         if etag is not None and received.etag is not None and received.etag.strip('"') != etag.strip('"'):
             raise changed(uri, what, etag, received.etag)
         return received
-
-    def _ask_boto3(
-        self,
-        uri: str,
-        what: ObjectRole,
-        max_bytes: int,
-        etag: str | None,
-        version_id: str | None,
-        byte_range: tuple[int, int] | None,
-    ) -> ReceivedObject:
-        bucket, key = bucket_and_key(uri)
-        conditions = {
-            "IfMatch": etag,
-            "VersionId": version_id,
-            "Range": None if byte_range is None else f"bytes={byte_range[0]}-{byte_range[1] - 1}",
-        }
-        given = {name: value for name, value in conditions.items() if value is not None}
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                answer = self._s3().get_object(Bucket=bucket, Key=key, **given)
-            except S3Refusal as error:
-                if byte_range is None or error_code(error) not in ("InvalidRange", "416"):
-                    raise
-                # It begins after the object's last byte.
-                del given["Range"]
-                answer = self._s3().head_object(Bucket=bucket, Key=key, **given)
-                return ReceivedObject(b"", int(answer["ContentLength"]), answer.get("ETag"), answer.get("VersionId"))
-            try:
-                with closing(answer["Body"]) as body:
-                    if byte_range is not None and "ContentRange" not in answer:
-                        raise JobError(
-                            FailureCode.STORAGE_UNAVAILABLE,
-                            f"The object store sends {uri} whole where a part was asked for: it does not know the "
-                            "header Range.",
-                            transient=False,
-                        )
-                    check_size(uri, what, answer.get("ContentLength", 0), max_bytes)
-                    data = b"".join(_limited(body.iter_chunks(_CHUNK), uri, what, max_bytes))
-                break
-            except CUT_OFF:
-                if attempt == ATTEMPTS:
-                    raise
-        size = len(data) if byte_range is None else int(answer["ContentRange"].rpartition("/")[2])
-        return ReceivedObject(data, size, answer.get("ETag"), answer.get("VersionId"))
-
-    def _read_file(
-        self, uri: str, what: ObjectRole, max_bytes: int, etag: str | None, start: int | None = None
-    ) -> tuple[bytes, str, int]:
-        """Return a file's bytes (from ``start`` on), what stands for its ETag, and its size."""
-        with open_file(uri, what, self._file_roots) as (file, status):
-            if start is None:
-                check_size(uri, what, status.st_size, max_bytes)
-                data = file.read(max_bytes + 1)
-                check_size(uri, what, len(data), max_bytes)
-            else:
-                file.seek(start)
-                data = file.read(max_bytes)
-        found = file_etag(status)
-        if etag is not None and etag.strip('"') != found.strip('"'):
-            raise changed(uri, what, etag, found)
-        return data, found, status.st_size
 
 
 def _is_s3(uri: str) -> bool:
@@ -389,12 +264,3 @@ def _is_s3(uri: str) -> bool:
 
 def _allowed(bucket: str, names: Collection[str] | None) -> bool:
     return names is None or bucket in names or "*" in names
-
-
-def _limited(chunks: Iterable[bytes], uri: str, what: ObjectRole, max_bytes: int) -> Iterator[bytes]:
-    """Count the bytes while they come, since an answer need not state its length."""
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        check_size(uri, what, size, max_bytes)
-        yield chunk
