@@ -187,6 +187,6 @@ def _refused(uri: str, why: str) -> JobError:
 def _unavailable(uri: str, why: str) -> JobError:
     return JobError(
         FailureCode.STORAGE_UNAVAILABLE,
-        f"The object store does not answer for {uri} after {ATTEMPTS} attempts or more: {why}. Check AWS_ENDPOINT_URL, or "
-        "try again later.",
+        f"The object store does not answer for {uri} after {ATTEMPTS} attempts or more: {why}. Check AWS_ENDPOINT_URL, "
+        "or try again later.",
     )
