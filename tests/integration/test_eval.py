@@ -6,6 +6,7 @@ import json
 import subprocess
 import uuid
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from PIL import Image
 
 from command_line import run_command
 from maskscore.devstack import LocalServices
+from maskscore.heads import write_head
 from maskscore.ledger import Ledger
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
+from maskscore.schema import Head, PlattModel
 from maskscore.storage import Objects
+from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import BACKGROUNDS, FRAGMENT, draw_scene
+from worker_process import start_worker
 
 DEMO = load_builtin("demo")
 
@@ -100,7 +105,8 @@ def test_the_demo_model_knows_its_scenes(environment: dict[str, str], scenes: Pa
         assert entry["auroc"]["p_pos_sum"]["all"]["value"] > 0.8
         low, high = entry["auroc"]["p_pos_sum"]["all"]["low"], entry["auroc"]["p_pos_sum"]["all"]["high"]
         assert low < entry["auroc"]["p_pos_sum"]["all"]["value"] <= high
-    assert len(ET.parse(svg).findall(".//{http://www.w3.org/2000/svg}circle")) == 10
+    # Two dots per view and the points of its curves.
+    assert len(ET.parse(svg).findall(".//{http://www.w3.org/2000/svg}circle")) > 10
 
 
 def test_a_table_of_80_columns_with_sampled_negatives_and_two_prompt_sets(
@@ -119,7 +125,8 @@ def test_a_table_of_80_columns_with_sampled_negatives_and_two_prompt_sets(
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("3 images: ")
     assert "fragments (sampled)" in lines[0]
-    rows = [line.split() for line in lines if line.startswith(("original", "blur"))]
+    end = next(number for number, line in enumerate(lines) if line.startswith("top-1"))
+    rows = [line.split() for line in lines[:end] if line.startswith(("original", "blur"))]
     views = ["original", "blur", "original/context=0.5", "blur/context=0.5"]
     assert [row[:2] for row in rows] == [[view, name] for name in ("demo", "sentences") for view in views]
     # Two shares, and five measurements of areas.
@@ -166,6 +173,87 @@ def test_what_is_not_awaited_is_cancelled(services: LocalServices, scenes: Path)
     assert "its jobs are cancelled" in ran.stderr
     with redis.Redis.from_url(services.redis.url) as connection:
         assert Ledger(connection, namespace=namespace, ttl_s=60).backlog().waiting == 0
+
+
+@pytest.fixture(scope="module")
+def second_model(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A worker that serves the same weights under another name."""
+    variables = {
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_MODEL_NAME": "second",
+        "MASKSCORE_BUCKETS": "*",
+        "MASKSCORE_FILE_ROOTS": str(tmp_path_factory.getbasetemp()),
+    }
+    with start_worker({**environment, **variables}):
+        yield
+
+
+@pytest.mark.usefixtures("second_model")
+def test_models_are_compared_on_the_same_masks(environment: dict[str, str], scenes: Path) -> None:
+    asked = [str(scenes / "objects.json"), "--images", str(scenes), "--prompts", "demo", "--view", "original"]
+    both = ["--model", "default", "--model", "second", "--price-per-hour", "2", "--price-per-hour", "second=1"]
+    answer = measurements(run(environment, *asked, *both, "--json"))
+    first, second = answer["figures"]
+    assert [first["model"], second["model"]] == ["default", "second"]
+    assert first["weights_digests"] == second["weights_digests"]
+    assert first["top_1"] == second["top_1"]
+    (difference,) = answer["differences"]
+    assert difference["auroc"]["value"] == pytest.approx(0, abs=0.01)
+    assert difference["masks"] == first["objects"] + first["backgrounds"] + first["fragments"]
+    for entry, price in ((first, 2), (second, 1)):
+        speed = entry["speed"]
+        assert speed["workers"] == 1
+        # Another test's job may be under way.
+        if speed["unusable"] is None:
+            assert speed["cost_per_million"] == pytest.approx(price / 3600 / speed["masks_per_s"] * 1e6)
+    shown = run(environment, *asked, *both, "--details", "--limit", "3")
+    assert shown.returncode == 0, shown.stderr
+    assert max(map(len, (line for line in shown.stdout.splitlines() if "no speed" not in line))) <= 80
+    assert "per 1M" in shown.stdout
+    assert "Differences from default" in shown.stdout
+    unserved = run(environment, *asked, "--model", "second", "--model", "third")
+    assert unserved.returncode == 2
+    assert "No live worker serves the model 'third'" in unserved.stderr
+    waited = run(environment, *asked, "--model", "third", "--wait-for-workers", "--timeout", "0.1")
+    assert (waited.returncode, "No worker came within 0.1 s" in waited.stderr) == (3, True), waited.stderr
+    for price in ("third=1", "0", "free"):
+        ran = run(environment, *asked, "--price-per-hour", price)
+        assert (ran.returncode, "--price-per-hour" in ran.stderr) == (2, True), ran.stderr
+
+
+def test_heads_are_compared_on_the_same_masks(environment: dict[str, str], scenes: Path, tmp_path: Path) -> None:
+    asked = [str(scenes / "objects.json"), "--images", str(scenes), "--prompts", "demo"]
+    (scored,) = measurements(run(environment, *asked, "--view", "original", "--json"))["figures"]
+    heads: list[str] = []
+    for name, score, slope in (("sums", "p_pos_sum", 8.0), ("best", "s_pos - s_neg", 4.0)):
+        head = Head(
+            name=name,
+            model=PlattModel(score=score, slope=slope, intercept=-slope / 2),  # type: ignore[arg-type]
+            threshold=0.5,
+            weights_digest=scored["weights_digests"][0],
+            views="original",
+            method="softmax",
+            prompts_digest=DEMO.digest,
+        )
+        write_head(head, tmp_path / f"{name}.json")
+        heads += ["--head", str(tmp_path / f"{name}.json")]
+    # The view is the heads'.
+    answer = measurements(run(environment, *asked, *heads, "--json"))
+    (entry,) = answer["figures"]
+    assert entry["view"] == "original"
+    assert entry["main_scores"] == ["p_pos_sum", "p_keep sums", "p_keep best"]
+    # A rising curve ranks as its score does.
+    assert entry["auroc"]["p_keep sums"] == entry["auroc"]["p_pos_sum"] == scored["auroc"]["p_pos_sum"]
+    assert entry["scores"]["p_keep sums"]["decision"]["threshold"] == 0.5
+    assert [one["baseline"]["score"] for one in answer["differences"]] == ["p_keep sums"] * 2
+    assert answer["differences"][0]["auroc"]["value"] == 0
+    shown = run(environment, *asked, *heads)
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert "Differences from p_keep sums" in " ".join(shown.stdout.split())
+    elsewhere = run(environment, *asked, *heads, "--view", "blur")
+    assert elsewhere.returncode == 2
+    assert "was fitted to the view original" in elsewhere.stderr
 
 
 def test_photos(environment: dict[str, str], photo_dataset: Path) -> None:

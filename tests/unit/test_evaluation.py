@@ -6,6 +6,7 @@ import json
 import random
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -19,17 +20,27 @@ from pycocotools import mask as coco
 from scipy import stats
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.evaluation import ClassPrompts, LabelledImage, LabelledMask, draw, read_classes, read_coco
+from maskscore.evaluation import (
+    Candidate,
+    ClassPrompts,
+    LabelledImage,
+    LabelledMask,
+    Measurement,
+    draw,
+    read_classes,
+    read_coco,
+)
 from maskscore.evaluation.image_locations import image_uris
-from maskscore.evaluation.measurements import Measurement, ScoreCollector
+from maskscore.evaluation.measurements import ScoreCollector
 from maskscore.evaluation.negative_sampling import encode_picture, sample_negatives
 from maskscore.formats import Orphans
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
+from maskscore.schema import Method, View
 from maskscore.schema.job import Mask
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.result import Component, PromptScore, Skipped
-from maskscore.statistics import Scored, t_quantile
+from maskscore.statistics import Estimate, Scored, t_quantile
 from maskscore.statistics.intervals import auroc, auroc_interval, share_interval
 from maskscore.storage import Objects
 from maskscore.storage.uris import path_of
@@ -353,8 +364,19 @@ def component(best: list[str], **fields: Any) -> Component:
     return Component(id="m", index=0, s_pos=0.6, s_neg=0.2, top_k=groups, **fields)
 
 
+def collector_of(
+    classes: dict[str, frozenset[str]] | None = None, view: str = "original", method: Method = "softmax"
+) -> ScoreCollector:
+    prompts = PromptSet(name="p", positive=("a dog", "a puppy"), negative=("sky",))
+    return ScoreCollector(Candidate((View.parse(view),), prompts, ClassPrompts(classes or {}, ()), method))
+
+
+def measured(collector: ScoreCollector) -> Measurement:
+    return collector.measurement(0.9, None)
+
+
 def test_ranks_are_among_the_positive_prompts() -> None:
-    collector = ScoreCollector({"dog": frozenset({"a dog", "a puppy"})})
+    collector = collector_of({"dog": frozenset({"a dog", "a puppy"})})
     others = [f"a thing {n}" for n in range(5)]
     for best in (["sky", "a puppy"], ["a cat", "sky", "a dog"], [*others, "a dog"], others):
         collector.add(component(best, p_pos_sum=0.7), image="1", kind="object", category="dog")
@@ -366,45 +388,53 @@ def test_ranks_are_among_the_positive_prompts() -> None:
         category="dog",
     )
     collector.add(component([], p_pos_sum=0.8), image="1", kind="background", category="rest")
-    measurements = collector.measurements("original", "p", "sha256:1")
+    measurements = measured(collector)
     assert (measurements.objects, measurements.backgrounds, measurements.fragments, measurements.ranked) == (5, 1, 0, 4)
     assert measurements.top_1 is not None
     assert measurements.top_5 is not None
     assert (measurements.top_1.value, measurements.top_5.value) == (0.25, 0.5)
     assert measurements.skipped == {"empty_mask": 1}
-    area = measurements.auroc["p_pos_sum"]["background"]
+    area = measurements.scores["p_pos_sum"].auroc["background"]
     assert area is not None
     assert area.value == 0.2
-    assert measurements.auroc["p_pos_sum"]["fragment"] is None
-    assert measurements.auroc["s_pos - s_neg"]["all"] is not None
+    assert measurements.scores["p_pos_sum"].auroc["fragment"] is None
+    assert measurements.scores["s_pos - s_neg"].auroc["all"] is not None
+    dogs, cats = measurements.classes["dog"], measurements.classes["cat"]
+    assert (list(measurements.classes), dogs.objects, cats.objects) == (["dog", "cat"], 4, 1)
+    assert (dogs.top_1 and dogs.top_1.value, cats.top_1) == (0.25, None)
+    assert (dogs.auroc["p_pos_sum"], cats.auroc["p_pos_sum"]) == (Estimate(0.0, 0.0, 1.0), Estimate(1.0, 0.0, 1.0))
 
 
 def test_cosines_have_no_sums() -> None:
-    collector = ScoreCollector({})
+    collector = collector_of(method="cosine")
     collector.add(component(["a dog"]), image="1", kind="object", category="dog")
     collector.add(component(["a dog"]), image="1", kind="fragment", category="half")
-    measurements = collector.measurements("original", "p", "sha256:1")
-    assert set(measurements.auroc["p_pos_sum"].values()) == {None}
-    assert measurements.auroc["s_pos - s_neg"]["fragment"] is not None
+    measurements = measured(collector)
+    assert (list(measurements.scores), measurements.main_scores) == (["s_pos - s_neg"], ["s_pos - s_neg"])
+    assert measurements.scores["s_pos - s_neg"].auroc["fragment"] is not None
+    # No probability, so nothing to be reliable.
+    assert (measurements.scores["s_pos - s_neg"].brier, measurements.scores["s_pos - s_neg"].reliability) == (None, [])
     assert measurements.top_1 is None
 
 
 def test_the_picture_shows_each_figure_that_there_is() -> None:
-    collector = ScoreCollector({"dog": frozenset({"a dog"})})
-    for kind in ("object", "background"):
-        collector.add(component(["a dog"], p_pos_sum=0.5), image="1", kind=kind, category="dog")
-    entries: list[Measurement] = [
-        collector.measurements("blur/context <&>", "p", ""),
-        collector.measurements("x" * 60, "q", ""),
-    ]
+    classes = {"dog": frozenset({"a dog"})}
+    averaged = "soft_mask=0.123456/context=0.123456"
+    entries = []
+    for view in ("blur/context", averaged):
+        collector = collector_of(classes, view)
+        for kind in ("object", "background"):
+            collector.add(component(["a dog"], p_pos_sum=0.5), image="1", kind=kind, category="dog")
+        entries.append(replace(measured(collector), prompts="<&>" if view == averaged else "p"))
     drawn = ET.fromstring(draw(entries))
     name = "{http://www.w3.org/2000/svg}"
-    # No fragments: two of the three panels have a dot per row.
-    assert len(drawn.findall(f".//{name}circle")) == 4
+    # No fragments: two of the three panels have a dot per row; a point of each curve, and one bin of reliability.
+    assert len(drawn.findall(f".//{name}circle")) == 4 + 2 + 2
     texts = [text.text for text in drawn.findall(f".//{name}text")]
-    assert "blur/context <&>, p" in texts
+    assert "blur/context, p" in texts
     assert any("intervals by image" in (text or "") for text in texts)
-    assert "x" * 37 + "…" in texts
+    assert f"{averaged}, <&>" in texts
+    assert f"{averaged}, <&>"[:37] + "…" in texts
 
 
 def test_hand_made_masks_mean_what_cocos_code_says() -> None:
@@ -414,7 +444,7 @@ def test_hand_made_masks_mean_what_cocos_code_says() -> None:
 
 
 def test_independent_probabilities_are_measured_by_the_best_positive_one() -> None:
-    collector = ScoreCollector({}, "sigmoid")
+    collector = collector_of(method="sigmoid")
     for image, kind, s_pos, s_neg in (
         ("a", "object", 0.4, 0.39),
         ("b", "object", 0.2, 0.1),
@@ -423,8 +453,8 @@ def test_independent_probabilities_are_measured_by_the_best_positive_one() -> No
     ):
         component = Component(id="m", index=0, s_pos=s_pos, s_neg=s_neg)
         collector.add(component, image=image, kind=kind, category="x")
-    areas = collector.measurements("original", "own", "").auroc
-    assert {name: area["all"] and area["all"].value for name, area in areas.items()} == {
+    scores = measured(collector).scores
+    assert {name: own.auroc["all"] and own.auroc["all"].value for name, own in scores.items()} == {
         "s_pos": 0.75,
         "s_pos - s_neg": 0.5,
     }

@@ -1,35 +1,38 @@
-"""``eval``: which treatment, frame and prompt set do best on labelled masks."""
+"""``eval``: which model, treatment, frame, prompt set and head do best on labelled masks."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
-from functools import partial
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import click
 
+from maskscore.cli.eval_tables import print_evaluation
 from maskscore.cli.exit_codes import Exit
-from maskscore.cli.job_tables import table
+from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.shared_options import scoring_options_of
-from maskscore.cli.terminal import new_console
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
+from maskscore.errors import InvalidDocumentError, WaitTimeout
 from maskscore.prompts import find_prompt_set
-from maskscore.schema import Frame, Method, Treatment
+from maskscore.schema import DEFAULT_MODEL_NAME, Frame, JobResult, Method, Treatment
 from maskscore.settings import WorkerSettings, load_settings
-from maskscore.statistics import Estimate
 from maskscore.storage import check_output, write_text
-from maskscore.text import counted
 
 if TYPE_CHECKING:
-    from maskscore.evaluation import Measurement
+    from maskscore.evaluation import EvaluationResult
 
 __all__ = ["eval_command"]
+
+_LOOK_AGAIN_S: Final = 1.0
 
 
 @click.command("eval")
@@ -59,6 +62,24 @@ __all__ = ["eval_command"]
 @click.option(
     "--method", type=click.Choice(get_args(Method)), default="softmax", show_default=True, help="Scoring method."
 )
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Model to measure, by the name of its workers (MASKSCORE_MODEL_NAME); repeatable.",
+)
+@click.option("--wait-for-workers", is_flag=True, help="Wait until every --model has a worker, instead of failing.")
+@click.option(
+    "--price-per-hour",
+    "prices",
+    multiple=True,
+    metavar="[NAME=]PRICE",
+    help="Price of an hour of all workers of a model together: adds the cost per million masks; repeatable.",
+)
+@click.option(
+    "--head", "heads", multiple=True, metavar="NAME|FILE.json", help="Head to measure on the same masks; repeatable."
+)
 @click.option("--classes", type=click.Path(dir_okay=False, path_type=Path), help="YAML file of `category: prompt`.")
 @click.option("--negatives", multiple=True, metavar="CATEGORY", help="Category that counts as background; repeatable.")
 @click.option(
@@ -68,10 +89,18 @@ __all__ = ["eval_command"]
     show_default=True,
     help="What `iscrowd` annotations count as; CVAT sets iscrowd on every mask.",
 )
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="Recall at which the precision is printed.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of images, from the start of the file.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampled negatives.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write the chart to this file.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write the charts to this file.")
+@click.option("--details", is_flag=True, help="Also print reliability, precision by recall, and the figures by class.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def eval_command(
     coco: Path,
@@ -84,21 +113,29 @@ def eval_command(
     context: float | None,
     prompts: tuple[str, ...],
     method: Method,
+    models: tuple[str, ...],
+    wait_for_workers: bool,
+    prices: tuple[str, ...],
+    heads: tuple[str, ...],
     classes: Path | None,
     negatives: tuple[str, ...],
     crowds: Literal["ignore", "objects"],
+    recall: float,
     limit: int | None,
     seed: int,
     timeout: float | None,
     svg: Path | None,
+    details: bool,
     as_json: bool,
 ) -> None:
-    """Measure treatments, frames and prompt sets on labelled masks.
+    """Measure models, treatments, frames, prompt sets and heads on labelled masks.
 
-    The running workers score the masks. The figures, for every --treatment with every --frame (without any: each
-    treatment, cut), every --view, and every --prompts: whether a prompt of the true class is the best of the positive
-    ones, or among the five best; and how well objects separate from background and from fragments (AUROC of p_pos_sum,
-    with the method sigmoid of s_pos; and of s_pos - s_neg).
+    The running workers score the masks. The figures, for every --model, every --treatment with every --frame (without
+    any: each treatment, cut), every --view, and every --prompts: whether a prompt of the true class is the best of the
+    positive ones, or among the five best; and how well objects separate from background and from fragments (AUROC,
+    precision at a recall, Brier score) by p_pos_sum, with the method sigmoid by s_pos. Every --head decides on the same
+    masks; without a view, those that the heads were fitted to are measured. Differences from the first are paired by
+    mask. All intervals are by image.
 
     Background is what the file calls so (--negatives, or categories with `isthing` 0). Where it has none, background
     and halves of objects are sampled.
@@ -112,91 +149,86 @@ def eval_command(
     }
     prompts_dir = load_settings(WorkerSettings).prompts_dir
     sets = [find_prompt_set(name, prompts_dir).read() for name in prompts]
+    listed_heads = [local_head(name) for name in heads]
+    if listed_heads and not (treatments or frames or views):
+        views = tuple(head.head.views for head in listed_heads)
+    asked = tuple(dict.fromkeys(models))
     evaluation = CocoEvaluation.read(
         coco,
         views=views_of(treatments, frames, views, numbers),
         prompt_sets=sets,
         method=method,
+        models=[None if name == DEFAULT_MODEL_NAME else name for name in asked] or [None],
+        heads=listed_heads,
         classes=classes,
         negatives=negatives,
         crowds=crowds,
         limit=limit,
         seed=seed,
     )
+    costs = _prices(prices, asked or (DEFAULT_MODEL_NAME,))
+
+    def progress(results: Iterable[JobResult], total: int, doing: str) -> Iterable[JobResult]:
+        return shown_progress(results, total, doing=doing, client=client)
+
     with Client() as client:
-        for prompt_set in sets:
-            warn_of_workers(client, None, prompt_set)
-        progress = partial(shown_progress, client=client)
-        measurements = evaluation.measure(client, images, timeout=timeout, progress=progress)
+        if asked:
+            _require_workers(client, asked, wait=wait_for_workers, timeout=timeout)
+        for model in asked or (None,):
+            for prompt_set in sets:
+                warn_of_workers(client, model, prompt_set)
+        result = evaluation.measure(client, images, recall=recall, prices=costs, timeout=timeout, progress=progress)
     about = evaluation.document()
     if as_json:
-        click.echo(json.dumps({**about, "figures": [dataclasses.asdict(entry) for entry in measurements]}))
+        click.echo(json.dumps({**about, "recall": recall, **_document(result)}))
     else:
-        _print(about, measurements)
+        print_evaluation(about, result, recall=recall, timed=bool(asked or costs), details=details)
     # After the measurements, which are not to be lost with a picture that cannot be written.
     if svg is not None:
-        write_text(svg, draw(measurements))
+        write_text(svg, draw(result.measurements))
     if evaluation.orphans.count:
         click.echo(f"maskscore: {coco}: {evaluation.orphans}; not measured", err=True)
-    if any(entry.failed or not entry.objects for entry in measurements):
+    if any(entry.failed or not entry.objects for entry in result.measurements):
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
-def _print(about: dict[str, Any], measurements: list[Measurement]) -> None:
-    console = new_console()
-    first = measurements[0]
-    console.print(
-        f"{counted(about['images'], 'image')}: {counted(first.objects, 'object')}, "
-        f"{counted(first.backgrounds, 'background')} and {counted(first.fragments, 'fragment')} ({about['negatives']})."
-    )
-    if about["crowds"]:
-        console.print(
-            f"Left out: {counted(about['crowds'], 'crowd')} (`iscrowd`; --crowds objects takes them as objects)."
-        )
-    if about["unusable_annotations"]:
-        unusable = counted(about["unusable_annotations"], "annotation")
-        console.print(f"Left out: {unusable} that cannot be used:", soft_wrap=True)
-        for reason in about["unusable_reasons"]:
-            console.print(f"  {reason}", soft_wrap=True)
-    for name, unmapped in about["unmapped"].items():
-        if unmapped:
-            console.print(f"Without a prompt in {name!r}, and so not ranked: {', '.join(unmapped)}.")
-    console.print()
-    rows = table("view", "prompts", "top-1", "top-5", "AUROC", "±", "bg", "frag", "diff")
-    # Widths that fit 80 columns; nothing of a long view is lost.
-    rows.padding = (0, 1, 0, 0)
-    rows.columns[0].no_wrap, rows.columns[0].overflow = False, "fold"
-    for column in rows.columns[2:]:
-        column.justify = "right"
-    for entry in measurements:
-        sums, difference = entry.auroc.values()
-        rows.add_row(
-            entry.view,
-            entry.prompts,
-            _percent(entry.top_1),
-            _percent(entry.top_5),
-            _area(sums["all"]),
-            "" if sums["all"] is None else f"{(sums['all'].high - sums['all'].low) / 2:.3f}",
-            _area(sums["background"]),
-            _area(sums["fragment"]),
-            _area(difference["all"]),
-        )
-    console.print(rows)
-    console.print(
-        "\ntop-1, top-5: a prompt of the true class is the best positive one, or among the five best. AUROC of "
-        f"{next(iter(first.auroc))}, objects against all negatives with half of its 95 % interval by image (±), "
-        "against backgrounds (bg) and fragments (frag) alone; diff: of s_pos - s_neg, against all."
-    )
-    for entry in measurements:
-        for what, counts in (("masks skipped", entry.skipped), ("jobs failed", entry.failed)):
-            if counts:
-                listed = ", ".join(f"{code} {count:,}" for code, count in counts.items())
-                console.print(f"{entry.view}, {entry.prompts}: {what}: {listed}", soft_wrap=True)
+def _prices(given: tuple[str, ...], models: tuple[str, ...]) -> dict[str, float]:
+    """Return the price per hour by the model's name; one without a name is that of every model without its own."""
+    named: dict[str, float] = {}
+    for text in given:
+        model, _, price = text.rpartition("=")
+        try:
+            value = float(price)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise click.UsageError(f"--price-per-hour {text!r:.100}: write PRICE or NAME=PRICE, a number above 0")
+        if model and model not in models:
+            raise click.UsageError(f"--price-per-hour {text!r:.100}: {model!r:.80} is none of {', '.join(models)}")
+        named[model] = value
+    return {model: named.get(model, named[""]) for model in models if model in named or "" in named}
 
 
-def _percent(share: Estimate | None) -> str:
-    return "" if share is None else f"{share.value:.1%}"
+def _require_workers(client: Client, models: tuple[str, ...], *, wait: bool, timeout: float | None) -> None:
+    """Return once every model has a live worker; raise where one has none, with ``wait`` after ``timeout`` seconds."""
+    end = time.monotonic() + (math.inf if timeout is None else timeout)
+    said = False
+    while (sentence := client.no_worker(*models)) is not None:
+        if not wait:
+            raise InvalidDocumentError(f"{sentence} --wait-for-workers waits for one.")
+        if time.monotonic() >= end:
+            raise WaitTimeout(f"No worker came within {timeout:g} s. {sentence}")
+        if not said:
+            said = True
+            click.echo(f"maskscore: waiting for workers: {sentence}", err=True)
+        time.sleep(_LOOK_AGAIN_S)
 
 
-def _area(share: Estimate | None) -> str:
-    return "" if share is None else f"{share.value:.3f}"
+def _document(result: EvaluationResult) -> dict[str, Any]:
+    figures = []
+    for entry in result.measurements:
+        document = dataclasses.asdict(entry)
+        # Where earlier releases have it.
+        document["auroc"] = {score: own.pop("auroc") for score, own in document["scores"].items()}
+        figures.append(document)
+    return {"figures": figures, "differences": [dataclasses.asdict(one) for one in result.differences]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,21 +12,22 @@ from pydantic import ValidationError
 
 from maskscore.client import Client
 from maskscore.errors import InvalidDocumentError
+from maskscore.evaluation.candidates import Candidate, heads_by_score, with_fitting_heads
 from maskscore.evaluation.class_prompts import ClassPrompts, read_classes
-from maskscore.evaluation.evaluation_run import Candidate, evaluate
+from maskscore.evaluation.evaluation_run import EvaluationResult, Progress, evaluate
 from maskscore.evaluation.image_locations import image_uris
 from maskscore.evaluation.labelled_coco import LabelledImage, read_coco
-from maskscore.evaluation.measurements import Measurement
 from maskscore.evaluation.negative_sampling import sample_negatives
 from maskscore.formats import Orphans
-from maskscore.schema import Frame, JobResult, Method, PromptSet, Treatment, View, explain
+from maskscore.heads import HeadApplication
+from maskscore.schema import Frame, Method, PromptSet, Treatment, View, explain
 
 __all__ = ["CocoEvaluation", "views_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class CocoEvaluation:
-    """The labelled images of a file, and the candidates that are measured on them.
+    """The labelled images of a file, and the candidates that are measured on them; ``heads`` are by their score's name.
 
     Where the file has backgrounds, they are the negatives; else negatives are sampled with ``seed``.
     """
@@ -33,6 +35,7 @@ class CocoEvaluation:
     path: Path
     images: list[LabelledImage]
     candidates: list[Candidate]
+    heads: Mapping[str, HeadApplication]
     orphans: Orphans
     method: Method
     seed: int
@@ -45,16 +48,21 @@ class CocoEvaluation:
         views: Iterable[tuple[View, ...]],
         prompt_sets: Sequence[PromptSet],
         method: Method,
+        models: Sequence[str | None] = (None,),
+        heads: Sequence[HeadApplication] = (),
         classes: Path | None = None,
         negatives: Sequence[str] = (),
         crowds: Literal["ignore", "objects"] = "ignore",
         limit: int | None = None,
         seed: int = 0,
     ) -> CocoEvaluation:
-        """Read a COCO file and build a candidate of each prompt set with each entry of ``views``.
+        """Read a COCO file and build a candidate of each model, prompt set and entry of ``views``.
 
-        ``classes`` is a YAML file of ``category: prompt``, ``negatives`` names categories that are background. Raises
-        :class:`~maskscore.errors.InvalidDocumentError` where the file has no labelled image, or options are not valid.
+        ``models`` are names, ``None`` for that of workers without one. ``classes`` is a YAML file of
+        ``category: prompt``, ``negatives`` names categories that are background. Raises
+        :class:`~maskscore.errors.InvalidDocumentError` where the file has no labelled image, options are not valid, or
+        a head is given twice, and :class:`~maskscore.errors.HeadMismatch` for a head that was fitted to other views,
+        prompts or another method.
         """
         orphans = Orphans()
         images = read_coco(path, negatives=negatives, limit=limit, crowds=crowds, orphans=orphans)
@@ -65,13 +73,15 @@ class CocoEvaluation:
         listed = list(views)
         try:
             candidates = [
-                Candidate(averaged, prompt_set, ClassPrompts.of(categories, prompt_set, given), method)
+                Candidate(averaged, prompt_set, ClassPrompts.of(categories, prompt_set, given), method, model)
+                for model in models
                 for prompt_set in prompt_sets
                 for averaged in listed
             ]
         except ValidationError as error:
             raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
-        return cls(path, images, candidates, orphans, method, seed)
+        named = heads_by_score(heads)
+        return cls(path, images, with_fitting_heads(candidates, named, {}), named, orphans, method, seed)
 
     @property
     def has_backgrounds(self) -> bool:
@@ -83,19 +93,28 @@ class CocoEvaluation:
         client: Client,
         images: str,
         *,
+        recall: float = 0.9,
+        prices: Mapping[str, float] | None = None,
         timeout: float | None = None,
-        progress: Callable[[Iterable[JobResult], int], Iterable[JobResult]] = lambda results, _count: results,
-    ) -> list[Measurement]:
+        progress: Progress = lambda results, _total, _name: results,
+    ) -> EvaluationResult:
         """Score the masks with the service; ``images`` is the folder or prefix of the file's images.
 
-        Raises as :func:`~maskscore.evaluation.image_uris` and :func:`~maskscore.evaluation.evaluate` do.
+        The other parameters are those of :func:`~maskscore.evaluation.evaluate`. Raises
+        :class:`~maskscore.errors.HeadMismatch` where no worker has a head's weights, and as
+        :func:`~maskscore.evaluation.image_uris` and :func:`~maskscore.evaluation.evaluate` do.
         """
         uris = image_uris(images, [image.file_name for image in self.images], client.objects)
+        digests: dict[str, set[str]] = defaultdict(set)
+        for worker in client.workers():
+            digests[worker.report.model].add(worker.report.weights_digest)
         return evaluate(
             client,
             list(zip(uris, self.images, strict=True)),
-            self.candidates,
+            with_fitting_heads(self.candidates, self.heads, digests),
             negatives=(lambda _: []) if self.has_backgrounds else (lambda image: sample_negatives(image, self.seed)),
+            recall=recall,
+            prices=prices or {},
             timeout=timeout,
             progress=progress,
         )

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from maskscore.errors import InvalidDocumentError
 from maskscore.fitting.cross_validation import (
@@ -97,7 +98,9 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     _check(masks, options)
     folds = make_folds(masks.images, masks.decisions)
     kinds: tuple[HeadKind, ...] = ("probe",) if options.by_class else (options.kind,) if options.kind else KINDS
-    fitted = cross_validate(masks, kinds, folds, by_class=options.by_class, drop_classes=options.drop_classes)
+    # The matrices are small: several threads cost more than they save, on a busy machine many times as much.
+    with threadpool_limits(limits=1, user_api="blas"):
+        fitted = cross_validate(masks, kinds, folds, by_class=options.by_class, drop_classes=options.drop_classes)
     if not fitted:
         if kinds == ("probe",):
             raise InvalidDocumentError(
