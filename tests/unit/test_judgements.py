@@ -69,6 +69,13 @@ def test_the_file_of_a_report_is_read(tmp_path: Path) -> None:
         Judgement("s3://b/1.png", "0", keep=True, job_id="j1"),
         Judgement("s3://b/1.png", "1", 1, keep=False, job_id="j1"),
     ]
+    of_class = {"job_id": "j1", "image": "s3://b/1.png", "mask_id": "0", "class": "cat"}
+    path.write_text(json.dumps({"kind": "maskscore-judgements", "version": 1, "judgements": [of_class]}))
+    assert list(read_judgements(path)) == [Judgement("s3://b/1.png", "0", class_name="cat", job_id="j1")]
+    both = {"kind": "maskscore-judgements", "version": 1, "judgements": [{**of_class, "keep": True}]}
+    path.write_text(json.dumps(both))
+    with pytest.raises(InvalidDocumentError, match="a judgement is `keep` or a `class`"):
+        list(read_judgements(path))
     path.write_text(json.dumps({"kind": "maskscore-judgements", "version": 2, "judgements": rows}))
     with pytest.raises(InvalidDocumentError, match="of this release: version"):
         list(read_judgements(path))
