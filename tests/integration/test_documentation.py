@@ -25,9 +25,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from in_memory_files import image_file
+from maskscore import Client, Job
 from maskscore.devstack import LocalServices
+from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.demo.scenes import draw_scene
 from process_environment import patched_environment
 from worker_process import start_worker
 
@@ -41,6 +45,8 @@ PAGES: Final = (
     "docs/how-to/masks.md",
     "docs/how-to/datasets.md",
     "docs/how-to/export.md",
+    "docs/how-to/review.md",
+    "docs/how-to/fit.md",
     "docs/how-to/report.md",
     "docs/how-to/rescoring.md",
     "docs/how-to/choosing.md",
@@ -172,7 +178,29 @@ def environment(services: LocalServices, folder: Path) -> Iterator[dict[str, str
         "MASKSCORE_FEATURE_CACHE": "redis",
     }
     with start_worker(worker):
+        with patched_environment(exported):
+            score_street(folder)
         yield {**exported, "HOME": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def score_street(folder: Path) -> None:
+    """Score drawn scenes as the batches of the pages on judgements, and judge their masks as what they are drawn as."""
+    jobs, judgements = [], []
+    for number, scene in enumerate(draw_scene(850_001 + number) for number in range(40)):
+        uri = f"s3://photos/street/{number}.png"
+        boto3.client("s3").put_object(Bucket="photos", Key=f"street/{number}.png", Body=image_file(scene.image))
+        masks = [{"id": mask.id, "segmentation": encode_mask(mask.mask).model_dump()} for mask in scene.masks]
+        options = {"prompts": "demo", "embeddings": True}
+        jobs.append({"job_id": f"street-{number}", "image": uri, "masks": masks, "options": options})
+        judgements += [
+            {"job_id": f"street-{number}", "image": uri, "mask_id": mask.id, "keep": mask.kind == "object"}
+            for mask in scene.masks
+        ]
+    with Client() as client:
+        for batch_id in ("street", "tonight"):
+            client.submit_many(map(Job.model_validate, jobs), batch_id=batch_id).wait(240)
+    saved = {"kind": "maskscore-judgements", "version": 1, "judgements": judgements}
+    (folder / "export.json").write_text(json.dumps(saved))
 
 
 def free_port() -> int:
@@ -286,12 +314,15 @@ def test_everything_on_the_pages_works_as_typed(environment: dict[str, str], fol
         "report",
         "compare",
         "rescore",
+        "review",
+        "fit",
+        "heads check",
         "eval",
         "curl",
         "doctor",
     ):
         assert word in said
-    assert len(list(folder.glob("*.html"))) == 3
+    assert len(list(folder.glob("*.html"))) == 4
     assert (folder / "masks.parquet").stat().st_size > 0
     assert json.loads((folder / "coco.json").read_text())["annotations"]
     # The worker has the demo model, and some commands ask it for the default prompts.
