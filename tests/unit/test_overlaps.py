@@ -96,6 +96,21 @@ def test_more_masks_than_a_table_has_rows() -> None:
         assert len(found) > 20
 
 
+def test_many_parts_of_a_large_mask_are_compared_with_strips_of_it() -> None:
+    rng = np.random.default_rng(5)
+    whole = np.asfortranarray(rng.random((60, 120)) < 0.9, np.uint8)
+    rles = [coco.encode(whole)]
+    for _ in range(200):
+        bits = np.zeros((60, 120), np.uint8, order="F")
+        y, x = rng.integers(0, 56), rng.integers(0, 118)
+        bits[y : y + rng.integers(2, 9), x : x + rng.choice([2, 5, 60])] = 1
+        rles.append(coco.encode(bits))
+    for thresholds in ({"drop_parts": 0.9}, {"nms": 0.7, "drop_parts": 0.8}):
+        found = {(entry.mask, entry.by, entry.rule, entry.overlap) for entry in displaced(rles, **thresholds)}
+        assert found == brute_force(rles, thresholds)
+        assert sum(by == 0 for _, by, *_ in found) > 40
+
+
 @pytest.mark.parametrize("threshold", [0.5, 1 / 3, 0.1, 1.0])
 def test_an_overlap_of_exactly_the_threshold_counts(threshold: float) -> None:
     large, small = np.zeros((30, 1), np.uint8, order="F"), np.zeros((30, 1), np.uint8, order="F")
