@@ -26,6 +26,9 @@ PACKED_HERE = platform.machine().lower() in ("x86_64", "amd64") and torch.backen
 _vit: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 2, "img_size": SIDE, "num_classes": 0}
 TOWERS: dict[str, Callable[[], Any]] = {
     "resnet": lambda: ModifiedResNet((1, 1, 1, 1), output_dim=32, heads=4, image_size=SIDE, width=16),
+    "coca": lambda: VisionTransformer(
+        SIDE, 16, 32, 2, 2, 4.0, attentional_pool=True, attn_pooler_queries=5, output_dim=32, output_tokens=True
+    ),
     "siglip": lambda: timm.create_model("vit_base_patch16_siglip_224", **_vit),
     "pe-core": lambda: timm.create_model("vit_pe_core_tiny_patch16_384", **_vit),
     "eva02": lambda: timm.create_model("eva02_base_patch16_clip_224", **_vit),
@@ -53,7 +56,8 @@ def images(count: int) -> torch.Tensor:
 
 def features(tower: Any, values: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        return functional.normalize(tower(values).float(), dim=-1)
+        found = tower(values)
+        return functional.normalize((found[0] if isinstance(found, tuple) else found).float(), dim=-1)
 
 
 @pytest.mark.parametrize("kind", TOWERS)

@@ -71,4 +71,7 @@ def replace_layer(tower: nn.Module, name: str, layer: nn.Module) -> None:
 def unit_features(tower: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return the tower's L2-normalised features of normalised images, ``(N, D)`` float32."""
     with torch.inference_mode():
-        return nn.functional.normalize(tower(images).float(), dim=-1)
+        features = tower(images)
+        if isinstance(features, tuple):  # CoCa's: pooled, and tokens
+            features = features[0]
+        return nn.functional.normalize(features.float(), dim=-1)
