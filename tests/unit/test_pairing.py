@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from maskscore.dataset import Dataset, Pair
-from maskscore.dataset.file_names import Naming
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.storage_roots import FolderRoot
 from maskscore.errors import InvalidDocumentError, JobError
+from maskscore.formats import Naming
 from maskscore.storage import ListedObject, Objects
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from maskscore.dataset.file_names import JPEG_RANK, last_part
-from maskscore.formats import best, composed, frame_of, likeness, spellings
+from maskscore.formats import JPEG_RANK, best, composed, frame_of, last_part, likeness, spellings
 
 __all__ = ["FileIndex", "Found", "IndexedImage"]
 

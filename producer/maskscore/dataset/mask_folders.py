@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from maskscore.dataset.file_names import folder_of, last_part
 from maskscore.dataset.storage_roots import FolderRoot, StorageRoot
 from maskscore.formats import (
     SAM_TABLE,
@@ -17,8 +16,10 @@ from maskscore.formats import (
     ReadContext,
     UnreadableMask,
     entries_of_pictures,
+    folder_of,
     formats_extra,
     frame_of,
+    last_part,
     masks_of,
     read_dataset,
     read_masks,

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskscore.dataset.file_names import Naming, last_part
 from maskscore.dataset.pairing import Pairing
 from maskscore.dataset.storage_roots import StorageRoot, open_root
 from maskscore.errors import InvalidDocumentError
+from maskscore.formats import Naming, last_part
 from maskscore.storage import Objects
 
 __all__ = ["Dataset", "OpenDataset"]
@@ -38,7 +38,7 @@ class Dataset:
         pictures. A file: a dataset file, such as COCO's, that names the images.
     format: the masks' layout (:data:`maskscore.formats.FORMATS`), where their content does not say.
     image_suffix, masks_suffix: endings by which files are known, such as ``_mask.png``; see
-        :class:`~maskscore.dataset.file_names.Naming`.
+        :class:`~maskscore.formats.Naming`.
     """
 
     images: str

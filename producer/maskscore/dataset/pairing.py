@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from maskscore.dataset.file_index import FileIndex, Found
-from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming, extension, folder_of, last_part
 from maskscore.dataset.pairing_counts import MOST_NAMES, PairingCounts, no_pairs_message
 from maskscore.dataset.storage_roots import StorageRoot
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import SAM_TABLE, DatasetFile, ImageMasks, MasksDocumentError, composed
+from maskscore.formats import (
+    MASKS_SUFFIXES,
+    SAM_TABLE,
+    DatasetFile,
+    ImageMasks,
+    MasksDocumentError,
+    Naming,
+    composed,
+    extension,
+    folder_of,
+    last_part,
+)
 from maskscore.storage import ListedObject
 
 __all__ = ["Pair", "Pairing"]

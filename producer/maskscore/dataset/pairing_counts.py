@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from maskscore.dataset.file_names import MASKS_SUFFIXES, Naming
 from maskscore.dataset.storage_roots import StorageRoot
-from maskscore.formats import Orphans
+from maskscore.formats import MASKS_SUFFIXES, Naming, Orphans
 from maskscore.text import counted
 
 __all__ = ["MOST_NAMES", "PairingCounts", "no_pairs_message"]

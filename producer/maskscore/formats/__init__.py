@@ -21,6 +21,16 @@ from __future__ import annotations
 from maskscore.formats.containers import unwrapped
 from maskscore.formats.dataset_reading import DatasetFile, read_categories, read_dataset
 from maskscore.formats.detection import detect, kind_of
+from maskscore.formats.file_names import (
+    IMAGE_SUFFIXES,
+    JPEG_RANK,
+    MASKS_SUFFIXES,
+    FileRole,
+    Naming,
+    extension,
+    folder_of,
+    last_part,
+)
 from maskscore.formats.format import Format, formats_extra
 from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
 from maskscore.formats.image_names import best, composed, likeness, spellings
@@ -35,12 +45,17 @@ from maskscore.formats.vos import VOS, entries_of_pictures, frame_of
 
 __all__ = [
     "FORMATS",
+    "IMAGE_SUFFIXES",
+    "JPEG_RANK",
+    "MASKS_SUFFIXES",
     "SAM_TABLE",
     "VOS",
     "DatasetFile",
+    "FileRole",
     "Format",
     "ImageMasks",
     "MasksDocumentError",
+    "Naming",
     "Orphans",
     "ReadContext",
     "UnreadableMask",
@@ -49,6 +64,8 @@ __all__ = [
     "detect",
     "encode_brush",
     "entries_of_pictures",
+    "extension",
+    "folder_of",
     "formats_extra",
     "frame_of",
     "from_arrays",
@@ -56,6 +73,7 @@ __all__ = [
     "from_sam",
     "from_ultralytics",
     "kind_of",
+    "last_part",
     "likeness",
     "masks_of",
     "read_categories",
