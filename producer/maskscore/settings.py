@@ -256,10 +256,12 @@ class GatewaySettings(ClientSettings):
     gateway_host: str = Field("127.0.0.1", description="Address on which the gateway listens.")
     gateway_port: int = Field(8080, ge=0, le=65535, description="Port on which the gateway listens; 0: a free port.")
     gateway_tokens: SecretStr | None = Field(
-        None, description="Bearer tokens, `NAME=TOKEN`, separated by commas; the log shows the names only."
+        None,
+        description="Bearer tokens, `NAME=TOKEN`, separated by commas; behind each, its options: `admin`, "
+        "`tenant=NAME`, `rate=N`, `requests=N`. The log shows the names only.",
     )
     gateway_tokens_file: Path | None = Field(
-        None, description="File with one `NAME=TOKEN` per line; it is read again when it changes."
+        None, description="File with one `NAME=TOKEN`, and its options, per line; it is read again when it changes."
     )
     gateway_auth: bool = Field(
         True,
@@ -277,7 +279,14 @@ class GatewaySettings(ClientSettings):
     gateway_max_requests_per_token: int = Field(
         1000,
         gt=0,
-        description="Maximum number of concurrent requests per token, including open event streams.",
+        description="Maximum number of concurrent requests per token, including open event streams; `requests=N` "
+        "behind a token is its own.",
+    )
+    gateway_requests_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Maximum number of requests per second and token, of each gateway process; `rate=N` behind a token "
+        "is its own. Unset: no limit.",
     )
     gateway_max_held_bytes: int = Field(
         256 * MIB, gt=0, description="Maximum bytes of request bodies in memory; one token gets at most half of them."

@@ -5,11 +5,11 @@ from __future__ import annotations
 from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.async_client import AsyncClient
 from maskscore.client.async_job_client import AsyncJobHandle
-from maskscore.client.batch import COMMIT_EVERY_S, Batch, Ending
+from maskscore.client.batch import COMMIT_EVERY_S, Batch, Ending, no_such_batch
 from maskscore.client.categories import load_categories, merge_categories, save_categories
 from maskscore.client.content_id import with_content_id
 from maskscore.client.image_header import image_size
-from maskscore.client.job_client import JobHandle
+from maskscore.client.job_client import JobHandle, no_such_job
 from maskscore.client.mask_documents import read_masks_document, scored_masks
 from maskscore.client.overview import Overview, read_overview
 from maskscore.client.polling import PAGE
@@ -30,6 +30,8 @@ __all__ = [
     "image_size",
     "load_categories",
     "merge_categories",
+    "no_such_batch",
+    "no_such_job",
     "read_masks_document",
     "read_overview",
     "save_categories",

@@ -14,7 +14,7 @@ from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
 from maskscore.schema import Failure, JobResult
 from maskscore.storage import Objects, load_result, load_result_or_error
 
-__all__ = ["COMMIT_EVERY_S", "Batch", "Ending"]
+__all__ = ["COMMIT_EVERY_S", "Batch", "Ending", "no_such_batch"]
 
 _Load = Callable[[JobRecord, Objects], JobResult]
 _BLOCK_S = 2.0
@@ -62,10 +62,7 @@ class Batch:
         with redis_errors(self._client.settings):
             counts = self._ledger.counts(self.batch_id)
         if counts is None:
-            raise BatchNotFound(
-                f"There is no batch {self.batch_id}: no job was submitted under this id to this Redis and namespace, "
-                "or its time to live (MASKSCORE_RESULT_TTL_S) after the last job's end has passed."
-            )
+            raise no_such_batch(self.batch_id)
         return counts
 
     def __len__(self) -> int:
@@ -251,3 +248,11 @@ class Batch:
         if finished_at is None or ended_at < round(finished_at.timestamp() * 1000):
             return None
         return load(record, self._client.objects)
+
+
+def no_such_batch(batch_id: str) -> BatchNotFound:
+    """Return the error for a batch that the ledger does not know."""
+    return BatchNotFound(
+        f"There is no batch {batch_id}: no job was submitted under this id to this Redis and namespace, or its time to "
+        "live (MASKSCORE_RESULT_TTL_S) after the last job's end has passed."
+    )

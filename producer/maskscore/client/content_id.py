@@ -21,12 +21,13 @@ def digest_of(job: Job) -> str:
     return _sha256(job, "batch_id", "priority", "tenant", "expires_in")
 
 
-def with_content_id(job: Job, objects: Objects) -> Job:
+def with_content_id(job: Job, objects: Objects, *, of_tenant: bool = False) -> Job:
     """Return the job with an id made of its image's and masks' ETags, its masks, its options and its result's place.
 
     ETags that the job does not name are asked for, one request each, and noted in the job, so that it is of these very
     objects. An object that is not there, or that the caller may not read, is identified by its URI alone: its job fails
-    in the worker, with the reason, and no other job does. Raises :class:`~maskscore.errors.JobError`
+    in the worker, with the reason, and no other job does. With ``of_tenant``, the id is of the job's tenant, too: the
+    same work of two tenants is two jobs. Raises :class:`~maskscore.errors.JobError`
     (``storage_unavailable``) when the store does not answer.
     """
     if job.image.etag is None:
@@ -35,7 +36,8 @@ def with_content_id(job: Job, objects: Objects) -> Job:
     if isinstance(job.masks, MasksRef) and job.masks.etag is None:
         etag = _etag(objects, job.masks.uri, "masks", None)
         job = job.model_copy(update={"masks": job.masks.model_copy(update={"etag": etag})})
-    digest = _sha256(job, "job_id", "batch_id", "priority", "tenant", "expires_in")
+    without = ("job_id", "batch_id", "priority", "expires_in")
+    digest = _sha256(job, *without, *(() if of_tenant else ("tenant",)))
     return job.model_copy(update={"job_id": f"content-{digest[:40]}"})
 
 

@@ -208,6 +208,11 @@ class JobClient:
         with redis_errors(self.settings):
             return self._ledger.backlog()
 
+    def job_tenant(self, job_id: str) -> str | None:
+        """Return whose a job is; ``None`` for an unknown one."""
+        with redis_errors(self.settings):
+            return self._ledger.tenant_of(job_id)
+
     def tenants(self) -> TenantStates:
         """Return the tenants with jobs that wait or run, or limits of their own, those with the most jobs first."""
         with redis_errors(self.settings):

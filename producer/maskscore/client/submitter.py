@@ -28,12 +28,18 @@ class Submitter:
         self._objects = objects
 
     def __call__(
-        self, jobs: list[Job], batch_id: str | None, retry_failed: bool, retry_also: Collection[str] = ()
+        self,
+        jobs: list[Job],
+        batch_id: str | None,
+        retry_failed: bool,
+        retry_also: Collection[str] = (),
+        *,
+        apart: bool = False,
     ) -> None:
         """Submit jobs, of a batch or not, in one round trip; see :meth:`maskscore.Client.submit` for what it raises.
 
         Those that were submitted before and ended without a result run again with ``retry_failed``; those of
-        ``retry_also`` run again however they ended.
+        ``retry_also`` run again however they ended. With ``apart``, ids of other tenants' jobs and batches are refused.
         """
         tracing = open_tracing("maskscore-producer")
         attributes: dict[str, Any] = {"messaging.batch.message_count": len(jobs)}
@@ -43,6 +49,7 @@ class Submitter:
                 replace(
                     self._submission(job, batch_id, traceparent),
                     replaces="ended" if job.job_id in retry_also else "failed" if retry_failed else None,
+                    apart=apart,
                 )
                 for job in jobs
             ]
@@ -58,6 +65,8 @@ class Submitter:
                 f"Another document was submitted before as job {', '.join(conflicts[:5])}. "
                 "Give the new job an id of its own, or leave `job_id` out."
             )
+        if batch_id and any(outcome is Submitted.FOREIGN_BATCH for outcome in outcomes):
+            raise JobConflict(f"The batch id {batch_id} is taken. Choose another one.")
         crowded = [job.job_id for job, outcome in pairs if outcome is Submitted.IN_TOO_MANY_BATCHES]
         if crowded:
             raise TooManyBatches(

@@ -164,6 +164,11 @@ class Client(JobClient):
                 raise self._wait_timeout(polling.timeout_message(), window)
             yield polling.pause_s()
 
+    def batch_tenant(self, batch_id: str) -> str | None:
+        """Return whose a batch is: the tenant of its first job; ``None`` for an unknown batch."""
+        with redis_errors(self.settings):
+            return self._batches.tenant_of(batch_id)
+
     def _known_batches(self, names: list[str]) -> set[str]:
         with redis_errors(self.settings):
             return {name for name, known in zip(names, self._batches.known(names), strict=True) if known}

@@ -19,7 +19,7 @@ from maskscore.gateway.job_routes import NoContent
 from maskscore.gateway.middleware import RequestMiddleware
 from maskscore.gateway.openapi import openapi_document
 from maskscore.gateway.problems import install_error_handlers, problems
-from maskscore.gateway.shared_state import Gateway, authenticated
+from maskscore.gateway.shared_state import Gateway, authenticated, own_alone
 from maskscore.settings import GatewaySettings
 
 __all__ = ["make_app"]
@@ -57,7 +57,11 @@ def make_app(settings: GatewaySettings, tokens: Tokens | None) -> FastAPI:
     )
     app.state.registry = new_registry()
     for router in (job_routes.router, batch_routes.router):
-        app.include_router(router, dependencies=[Depends(authenticated)], responses=problems(401, 403, 421, 503))
+        app.include_router(
+            router,
+            dependencies=[Depends(authenticated), Depends(own_alone)],
+            responses=problems(401, 403, 421, 429, 503),
+        )
     app.include_router(probes.router)
     app.add_middleware(
         RequestMiddleware,

@@ -14,13 +14,14 @@ from pydantic import BaseModel, Field
 
 from maskscore.client import AsyncBatch, AsyncClient, Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
-from maskscore.gateway.authentication import revoked_event, unauthorized
+from maskscore.gateway.authentication import WRITTEN, revoked_event, unauthorized
 from maskscore.gateway.job_routes import ContentId, Ended, NoContent, failed_sse, revoked_sse
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.request_bodies import JSON, JSON_LINES
 from maskscore.gateway.shared_state import WORKERS_HEADER, SharedGateway, add_workers_header
 from maskscore.ledger import BatchCounts, BatchEvent, JobRecord
 from maskscore.schema import Failure, JobId, JobResult
+from maskscore.text import counted
 
 __all__ = ["router"]
 
@@ -115,6 +116,7 @@ async def submit_batch(
             async for submission in submissions:
                 taken = await gateway.submitter.submit(submission, request)
                 submitted += len(taken.job_ids)
+                request.scope[WRITTEN] = f"batch {batch_id}, {counted(submitted, 'job')}"
                 models |= taken.models
                 if taken.problem:
                     raise taken.problem

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from maskscore.errors import MaskscoreError, WaitTimeout
-from maskscore.gateway.authentication import revoked_event, unauthorized
+from maskscore.gateway.authentication import WRITTEN, revoked_event, unauthorized
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.request_bodies import JSON
 from maskscore.gateway.shared_state import WORKERS_HEADER, Gateway, SharedGateway, add_workers_header
@@ -110,6 +110,7 @@ async def submit_job(
     if taken.problem:
         raise taken.problem
     (job_id,) = taken.job_ids
+    request.scope[WRITTEN] = f"job {job_id}"
     response.headers["Location"] = f"/v1/jobs/{job_id}"
     return Accepted(job_id=job_id, warning=await gateway.warning_of(taken.models))
 

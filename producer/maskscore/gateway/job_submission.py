@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing.connection import wait
 from typing import Any, Final, Literal
@@ -27,7 +27,7 @@ from pydantic_core import from_json
 
 from maskscore.client import PAGE, AsyncClient, Client, with_content_id
 from maskscore.errors import FailureCode, JobError, MaskscoreError
-from maskscore.gateway.authentication import caller_of
+from maskscore.gateway.authentication import caller_of, sees_all, tenant_of
 from maskscore.gateway.problems import ProblemError, problem_of
 from maskscore.observability import log_to_stderr, open_tracing
 from maskscore.schema import Job, parse_fields, parse_job
@@ -47,7 +47,8 @@ class SubmitRequest:
     """Documents that came together.
 
     ``lines`` are numbered from ``first_line`` on; empty ones are left out. With a ``batch_id`` the jobs join that
-    batch.
+    batch. ``tenant`` is whose those are that name none; ``for_others``: they may name another,
+    and join its batches.
     """
 
     kind: Literal["job", "list", "lines"]
@@ -56,6 +57,8 @@ class SubmitRequest:
     content_id: bool = False
     traceparent: str | None = None
     first_line: int = 1
+    tenant: str | None = None
+    for_others: bool = True
 
     @property
     def size(self) -> int:
@@ -84,12 +87,12 @@ def submit_documents(
             jobs = iter(list(_read(submission, settings)))
             while page := list(islice(jobs, PAGE)):
                 if submission.content_id:
-                    page = [with_content_id(job, content) for job in page]
-                if submission.batch_id is None:
-                    ids += [client.submit(job).job_id for job in page]
-                else:
-                    client.submit_many(page, batch_id=submission.batch_id)
-                    ids += [job.job_id for job in page]
+                    page = [with_content_id(job, content, of_tenant=not submission.for_others) for job in page]
+                if submission.batch_id is not None:
+                    page = client._named(page, submission.batch_id, content_id=False)
+                batch_id = submission.batch_id or page[0].batch_id
+                client._submit(page, batch_id, False, apart=not submission.for_others)
+                ids += [job.job_id for job in page]
                 models |= {job.options.model for job in page if job.options.model is not None}
     except ProblemError as problem:
         return SubmitOutcome(tuple(ids), frozenset(models), problem)
@@ -100,20 +103,20 @@ def submit_documents(
 
 def _read(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job]:
     if submission.kind == "job":
-        yield _checked(parse_job(submission.documents[0]), settings)
+        yield _checked(parse_job(submission.documents[0]), submission, settings)
     elif submission.kind == "list":
-        yield from _listed(submission.documents[0], settings)
+        yield from _listed(submission, settings)
     else:
         for number, line in enumerate(submission.documents, start=submission.first_line):
             if line.strip():
                 with _placed(f"Line {number}"):
-                    job = _checked(parse_job(line), settings)
+                    job = _checked(parse_job(line), submission, settings)
                 yield job
 
 
-def _listed(body: bytes, settings: GatewaySettings) -> Iterator[Job]:
+def _listed(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job]:
     try:
-        items = from_json(body)
+        items = from_json(submission.documents[0])
     except ValueError as error:
         raise JobError(FailureCode.DOCUMENT_INVALID, f"The body is not JSON: {error}.") from error
     if not isinstance(items, list):
@@ -123,7 +126,7 @@ def _listed(body: bytes, settings: GatewaySettings) -> Iterator[Job]:
     for number, item in enumerate(items):
         # Item by item, so that the error is of one document, and names it.
         with _placed(f"Item {number}"):
-            job = _checked(parse_fields(item), settings)
+            job = _checked(parse_fields(item), submission, settings)
         yield job
 
 
@@ -135,12 +138,21 @@ def _placed(place: str) -> Iterator[None]:
         raise JobError(FailureCode[error.code.upper()], f"{place}: {error}") from error
 
 
-def _checked(job: Job, settings: GatewaySettings) -> Job:
+def _checked(job: Job, submission: SubmitRequest, settings: GatewaySettings) -> Job:
     if isinstance(job.masks, list) and len(job.masks) > settings.gateway_max_masks:
         raise JobError(
             FailureCode.TOO_MANY_MASKS,
             f"The job has {len(job.masks):,} masks; a job may have {settings.gateway_max_masks:,}. Split it, or put "
             "the masks into an object and give its URI.",
+        )
+    if job.tenant is None:
+        return job.model_copy(update={"tenant": submission.tenant})
+    if job.tenant != submission.tenant and not submission.for_others:
+        raise ProblemError(
+            403,
+            "tenant_not_allowed",
+            f"Job {job.job_id} names the tenant {job.tenant!r}; this token submits for {submission.tenant!r}. Leave "
+            "`tenant` out, or use a token with `admin`.",
         )
     return job
 
@@ -172,6 +184,7 @@ class JobSubmitter:
         Raises a problem where the caller disconnects before its turn (400), and when the process that handles the
         documents dies (503).
         """
+        submission = replace(submission, tenant=tenant_of(request), for_others=sees_all(request))
         if submission.size <= _SMALL:
             return await self._client._call(
                 submit_documents, submission, self._client._sync, self._content, self._settings

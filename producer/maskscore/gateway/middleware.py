@@ -1,4 +1,4 @@
-"""ASGI middleware of every request: the limit of open requests, the host check, the access log and the metrics."""
+"""ASGI middleware of every request: the limit of open requests, the host check, the logs and the metrics."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maskscore.exporter import counter, gauge, histogram
 from maskscore.gateway.allowed_hosts import AllowedHosts
-from maskscore.gateway.authentication import leave
-from maskscore.gateway.problems import ProblemError, answer
+from maskscore.gateway.authentication import WRITTEN, leave
+from maskscore.gateway.problems import PROBLEM_CODE, ProblemError, answer
 from maskscore.observability.metrics import GATEWAY_IN_PROGRESS, GATEWAY_REQUESTS, GATEWAY_SECONDS
 
 __all__ = ["RequestMiddleware"]
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger("maskscore.audit")
 
 _PREFIX: Final = "/v1/"
 
@@ -80,6 +81,8 @@ class RequestMiddleware:
             self._requests.labels(route, scope["method"], str(status)).inc()
             # Of a stream, how long it took to begin.
             self._seconds.labels(route).observe(seconds if first_s is None else first_s)
+        if limited and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            self._audit(scope, status)
         log.log(
             logging.INFO if limited else logging.DEBUG,
             "%s %s %d %.1f ms, by %s",
@@ -88,4 +91,24 @@ class RequestMiddleware:
             status,
             seconds * 1000,
             scope.get("maskscore.caller", "nobody known"),
+        )
+
+    def _audit(self, scope: Scope, status: int) -> None:
+        """Log who has written what, and with which outcome."""
+        path = scope.get("path_params") or {}
+        about = {
+            "caller": scope.get("maskscore.caller"),
+            "action": getattr(scope.get("route"), "name", None),
+            "target": scope.get(WRITTEN) or path.get("job_id") or path.get("batch_id"),
+            "status": status,
+            "code": scope.get(PROBLEM_CODE),
+        }
+        audit.info(
+            "%s by %s: %s: %d%s",
+            about["action"] or f"{scope['method']} {scope['path']}",
+            about["caller"] or "nobody known",
+            about["target"] or "no id",
+            status,
+            f" {about['code']}" if about["code"] else "",
+            extra=about,
         )

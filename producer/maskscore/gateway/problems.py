@@ -29,6 +29,7 @@ __all__ = [
     "MEDIA_TYPE",
     "NO_QUEUE",
     "NO_STORAGE",
+    "PROBLEM_CODE",
     "Problem",
     "ProblemError",
     "answer",
@@ -40,6 +41,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
+PROBLEM_CODE: Final = "maskscore.problem"
+"""Where a request's scope has the code of the problem that it was answered with."""
 _LONGEST_DETAIL: Final = 2000
 
 # Seconds after which it is worth trying again.
@@ -61,21 +64,23 @@ _STATUS: Final[list[tuple[type[MaskscoreError], HTTPStatus]]] = [
 ]
 
 _MEANINGS: Final = {
-    403: "`cross_origin`: where no token is asked for, the page of another site has sent the request.",
+    403: "`cross_origin`: where no token is asked for, the page of another site has sent the request. "
+    "`tenant_not_allowed`: a job names another tenant than the token's.",
     400: "`request_invalid`: the body broke off, or `Upgrade` was asked for.",
     401: "`unauthorized`: the header `Authorization: Bearer TOKEN` is missing, or its token is not known.",
-    404: "`job_not_found`, `batch_not_found`: never submitted here, or its time to live has passed. "
+    404: "`job_not_found`, `batch_not_found`: never submitted here, another tenant's, or its time to live has passed. "
     "`result_unavailable`: the job succeeded, and the object with its result is gone; `result_of_another_job`: another "
     "job's result was written over it.",
     408: "`body_too_slow`: the body, or a line of it, did not come in time.",
-    409: "`job_conflict`: another document was submitted under this id. `too_many_batches`: the job is in 1,000 "
-    "batches. `not_ended`: the job has no result yet.",
+    409: "`job_conflict`: another document, or another tenant's job or batch, has this id. `too_many_batches`: the "
+    "job is in 1,000 batches. `not_ended`: the job has no result yet.",
     413: "`body_too_large`, `payload_too_large`: more bytes than the gateway or the queue takes.",
     415: "`media_type_unsupported`: send JSON, or where many jobs are sent, JSON Lines.",
     421: "`host_not_allowed`: the gateway does not answer to the name in `Host`.",
     422: "`document_invalid`, `document_version_unsupported`, `too_many_masks`, `too_many_jobs`: a job document does "
     "not fit. `request_invalid`: a parameter does not.",
-    429: "`queue_full`: as many jobs are queued as may be. Send the same again after `Retry-After`.",
+    429: "`queue_full`: as many jobs are queued as may be, in all or of this tenant. `too_many_requests`: the "
+    "token has as many requests as it may, at once or per second. Send the same again after `Retry-After`.",
     503: "`service_unavailable`, `overloaded`: Redis is away, or the gateway has too much to do. Try again after "
     "`Retry-After`.",
 }
@@ -192,18 +197,23 @@ def _headers_of(status: int, waits: frozenset[int]) -> list[str]:
 def install_error_handlers(app: FastAPI) -> None:
     """Register handlers that answer every error of the application with a problem document."""
 
-    async def own(_: Request, error: Exception) -> Response:
-        assert isinstance(error, ProblemError)
+    def noted(request: Request, error: ProblemError) -> Response:
+        # For the audit line.
+        request.scope[PROBLEM_CODE] = error.problem.code
         return answer(error)
 
-    async def ours(_: Request, error: Exception) -> Response:
-        assert isinstance(error, MaskscoreError)
-        return answer(problem_of(error))
+    async def own(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)
+        return noted(request, error)
 
-    async def invalid(_: Request, error: Exception) -> Response:
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MaskscoreError)
+        return noted(request, problem_of(error))
+
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3]]
-        return answer(ProblemError(422, "request_invalid", f"The request is not valid: {'; '.join(found)}."))
+        return noted(request, ProblemError(422, "request_invalid", f"The request is not valid: {'; '.join(found)}."))
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -11,16 +11,17 @@ import anyio
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from maskscore.client import AsyncClient
+from maskscore.client import AsyncClient, no_such_batch, no_such_job
 from maskscore.errors import ServiceUnavailable
 from maskscore.gateway.access_tokens import Tokens
-from maskscore.gateway.authentication import TokenRequests, revoked_event
+from maskscore.gateway.authentication import TokenRequests, revoked_event, sees_all, tenant_of
 from maskscore.gateway.job_submission import JobSubmitter
 from maskscore.gateway.request_bodies import BodyReader
+from maskscore.schema import JOB_ID_PATTERN
 from maskscore.settings import GatewaySettings
 from maskscore.storage import Objects
 
-__all__ = ["WORKERS_HEADER", "Gateway", "SharedGateway", "add_workers_header", "authenticated"]
+__all__ = ["WORKERS_HEADER", "Gateway", "SharedGateway", "add_workers_header", "authenticated", "own_alone"]
 
 T = TypeVar("T")
 
@@ -45,7 +46,9 @@ class Gateway:
         self.client = client
         self.stopping = asyncio.Event()
         self.loop_ran_at = time.monotonic()
-        self.callers = TokenRequests(tokens, most=settings.gateway_max_requests_per_token)
+        self.callers = TokenRequests(
+            tokens, most=settings.gateway_max_requests_per_token, rate=settings.gateway_requests_per_second
+        )
         self.bodies = BodyReader(settings)
         # Content ids read ETags in the buckets of the settings alone.
         self._content = Objects(buckets=settings.gateway_content_buckets, result_buckets=())
@@ -135,6 +138,23 @@ async def authenticated(
 ) -> None:
     """Refuse a request without a known token; record the caller's name for the access log."""
     gateway.callers.enter(request.scope, credentials.credentials if credentials else None)
+
+
+async def own_alone(request: Request, gateway: SharedGateway) -> None:
+    """Answer for another tenant's job or batch as for an unknown one, unless the caller may open all of them."""
+    if sees_all(request):
+        return
+    client = gateway.client
+    for name, find, unknown in (
+        ("job_id", client._sync.job_tenant, no_such_job),
+        ("batch_id", client._sync.batch_tenant, no_such_batch),
+    ):
+        found = request.path_params.get(name)
+        # What cannot be an id is refused by the route.
+        if found is None or not JOB_ID_PATTERN.fullmatch(found):
+            continue
+        if await client._call(find, found) != tenant_of(request):
+            raise unknown(found)
 
 
 def add_workers_header(response: Response, no_worker: str | None) -> None:

@@ -39,6 +39,11 @@ class BatchLedger:
         row = self._redis.hmget(f"{self._prefix}:counts:{batch_id}", _STATES)
         return None if not any(value is not None for value in row) else BatchCounts(*(int(value or 0) for value in row))
 
+    def tenant_of(self, batch_id: str) -> str | None:
+        """Return whose a batch is: the tenant of its first job; ``None`` for an unknown batch."""
+        known, tenant = self.known([batch_id])[0], self._redis.hget(f"{self._prefix}:counts:{batch_id}", "tenant")
+        return (batch_id if tenant is None else tenant.decode()) if known else None
+
     def known(self, batch_ids: Sequence[str]) -> list[bool]:
         """Return for each id whether there is such a batch, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipeline:

@@ -109,6 +109,13 @@ class LedgerReader:
         rows = self._rows(job_ids, ("state", "model"))
         return {model.decode() if model else DEFAULT_MODEL_NAME for state, model in rows if state is not None}
 
+    def tenant_of(self, job_id: str) -> str | None:
+        """Return whose a job is; ``None`` for an unknown one."""
+        ((state, tenant, batches),) = self._rows([job_id], ("state", "tenant", "batches"))
+        if state is None:
+            return None
+        return (tenant if tenant is not None else (batches or b"").partition(b" ")[0]).decode()
+
     def documents(self, job_ids: Sequence[str]) -> list[bytes]:
         """Return the jobs' documents, in one round trip. Raises :class:`~maskscore.errors.JobNotFound`."""
         documents = []

@@ -47,6 +47,7 @@ class Submission:
     which job of this id another document replaces, to run anew: one that has ended without a result (``failed``), any
     that has ended (``ended``), or none. ``tenant`` is who shares the workers with others by turns; ``None``: the
     batch. ``model`` is the one whose workers take the job. ``masks``: how many it has; ``None``: not known.
+    With ``apart``, another tenant's job of this id is a conflict, and its batch none that the job may join.
     """
 
     job_id: str
@@ -60,6 +61,7 @@ class Submission:
     tenant: str | None = None
     model: str = DEFAULT_MODEL
     masks: int | None = None
+    apart: bool = False
 
 
 class Submitted(StrEnum):
@@ -75,6 +77,8 @@ class Submitted(StrEnum):
     """The queue holds as many jobs as it may; nothing was changed."""
     TENANT_FULL = "tenant"
     """Its tenant has as many jobs queued as it may; nothing was changed."""
+    FOREIGN_BATCH = "foreign"
+    """The batch is another tenant's; nothing was changed."""
     IN_TOO_MANY_BATCHES = "batches"
     """The job is in as many batches as it may be; it did not join another one."""
 

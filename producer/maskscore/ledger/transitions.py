@@ -61,6 +61,7 @@ class Ledger(LedgerReader):
                     job.tenant or "",
                     job.model,
                     "" if job.masks is None else job.masks,
+                    "1" if job.apart else "",
                 )
                 for job in submissions
             ],

@@ -3,14 +3,23 @@
 -- ARGV[3..]: digest, document, batch ('' = none), priority, expires_in_ms ('' = never), most jobs queued ('' = any),
 -- traceparent of the span that submits it ('' = none), which ended job another document replaces: '' (none), 'failed'
 -- (one without a result), 'ended' (any), tenant ('' = the batch), model ('' = the default one), how many
--- masks ('' = not known)
+-- masks ('' = not known), '1' where another tenant's job or batch of this id is none that it may join
 -- Returns 'new', or 'known' and its state, or 'conflict' where the document is another one, or 'full' and the depth, or
 -- 'tenant' and the depth where the job's tenant has as many queued as it may, or 'batches' and their number where it is
--- in as many as a job may be.
+-- in as many as a job may be, or 'foreign' and the tenant where the batch is another tenant's.
 local id, batch, MOST_BATCHES = ARGV[2], ARGV[5], 1000
 local tenant, model = ARGV[11] ~= '' and ARGV[11] or batch, ARGV[12]
 local job = load(id)
 local known = job ~= nil
+if ARGV[14] == '1' then
+  if job and job.tenant ~= tenant then return {'conflict', job.state} end
+  local counts = batch ~= '' and batch_keys(batch)
+  if counts and redis.call('EXISTS', counts) == 1 then
+    -- That of its first job; without an entry, the batch is the tenant.
+    local owner = redis.call('HGET', counts, 'tenant') or batch
+    if owner ~= tenant then return {'foreign', owner} end
+  end
+end
 
 local function write(key)
   redis.call('HDEL', key, unpack(PARTS))
@@ -81,8 +90,8 @@ if batch ~= '' and not (known and string.find(' ' .. job.batches .. ' ', ' ' .. 
     if job.batches == '' then redis.call('HSETNX', job.key, 'tenant', job.tenant) end
     redis.call('HSET', job.key, 'batches', job.batches == '' and batch or job.batches .. ' ' .. batch)
   end
-  local _, jobs = batch_keys(batch)
-  redis.call('RPUSH', jobs, id)
+  local counts, jobs = batch_keys(batch)
+  if redis.call('RPUSH', jobs, id) == 1 and job.tenant ~= batch then redis.call('HSET', counts, 'tenant', job.tenant) end
   tell(batch, job, nil, job.state)
   if ENDED[job.state] then redis.call('PUBLISH', prefix .. ':ended:' .. id, job.state .. ' ' .. batch) end
 end
