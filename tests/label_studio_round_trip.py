@@ -96,7 +96,7 @@ def install(venv: Path) -> Path:
     if not program.exists():
         say(f"installing into {venv}; this fetches some 1 GB ...")
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
+        pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
         subprocess.run([*pip, "install", _REQUIREMENT], check=True)
     return program
 
@@ -206,7 +206,7 @@ def label_studio(program: Path, folder: Path) -> Iterator[Studio]:
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
     }
-    command = [program, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
+    command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
     command += ["--host", studio.address, "--username", _USER, "--password", studio.password]
     command += ["--user-token", studio.token]
     data.mkdir()

@@ -21,7 +21,7 @@ from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console
 from maskscore.client import Batch, Client, scored_results, views_text_of
-from maskscore.errors import HeadMismatch
+from maskscore.errors import HeadMismatch, InvalidDocumentError
 from maskscore.heads import HeadApplication, write_head
 from maskscore.schema import HEAD_NAME_PATTERN, HeadKind
 from maskscore.statistics import Estimate
@@ -140,10 +140,15 @@ def fit_command(
                 listed = ", ".join(f"{code} {count:,}" for code, count in without_result.items())
                 click.echo(f"maskscore: jobs without a result: {listed}", err=True)
         if embed and masks.jobs_without_features:
-            again = _embedded(client, masks, without_result)
+            origin, again = masks.origin, _embedded(client, masks, without_result)
             # What was scored again comes first, and is taken.
             earlier = scored_results(client, job_ids_of(client, names), Counter())
             masks = joined(chain(scored_results(client, again.job_ids(), Counter()), earlier))
+            if masks.origin != origin:
+                raise InvalidDocumentError(
+                    f"The workers have other weights or prompts now than those that scored {', '.join(names)[:200]}, "
+                    "and a head would not hold for it. Score it again as a whole: `maskscore rescore --embeddings`."
+                )
         for what, problem in masks.problems.items():
             click.echo(f"maskscore: left out: {counted(problem.count, 'judgement')} {what}: {problem}", err=True)
         if strict and (masks.problems or without_result):
