@@ -217,8 +217,8 @@ def test_models_are_compared_on_the_same_masks(environment: dict[str, str], scen
     assert "No live worker serves the model 'third'" in unserved.stderr
     waited = run(environment, *asked, "--model", "third", "--wait-for-workers", "--timeout", "0.1")
     assert (waited.returncode, "No worker came within 0.1 s" in waited.stderr) == (3, True), waited.stderr
-    for price in ("third=1", "0", "free"):
-        ran = run(environment, *asked, "--price-per-hour", price)
+    for wrong in ("third=1", "0", "free"):
+        ran = run(environment, *asked, "--price-per-hour", wrong)
         assert (ran.returncode, "--price-per-hour" in ran.stderr) == (2, True), ran.stderr
 
 
@@ -229,7 +229,7 @@ def test_heads_are_compared_on_the_same_masks(environment: dict[str, str], scene
     for name, score, slope in (("sums", "p_pos_sum", 8.0), ("best", "s_pos - s_neg", 4.0)):
         head = Head(
             name=name,
-            model=PlattModel(score=score, slope=slope, intercept=-slope / 2),  # type: ignore[arg-type]
+            model=PlattModel(score=score, slope=slope, intercept=-slope / 2),
             threshold=0.5,
             weights_digest=scored["weights_digests"][0],
             views="original",
