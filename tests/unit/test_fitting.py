@@ -21,7 +21,7 @@ from maskscore.errors import InvalidDocumentError
 from maskscore.fitting import FitOptions, JudgedMasks, Origin, draw_fit, fit_head, join, read_judged
 from maskscore.heads import HeadApplication
 from maskscore.review import Judgement
-from maskscore.schema import HeadKind
+from maskscore.schema import HeadKind, PlattModel
 
 ORIGIN = Origin("sha256:w", "original", "softmax", "sha256:p")
 
@@ -100,6 +100,52 @@ def test_the_precision_holds_on_other_images(kind: HeadKind, seeds: int) -> None
         missed += bool((np.array(others.decisions)[keep] == "keep").mean() < 0.95)
     assert missed <= seeds * 0.05
     assert refused <= seeds * 0.1
+
+
+def drawn_harder(
+    seed: int, images: int, *, apart: float, kept: float, alike: float, wrong: float
+) -> tuple[JudgedMasks, npt.NDArray[np.bool_]]:
+    """Return one to five masks per image, and whether each is truly to be kept.
+
+    The errors of an image's masks correlate by ``alike``; of the judgements a share is ``wrong``.
+    """
+    rng = np.random.default_rng(seed)
+    image = np.repeat(np.arange(images), rng.integers(1, 6, size=images))
+    keep = rng.random(len(image)) < kept
+    error = alike**0.5 * rng.normal(size=images)[image] + (1 - alike) ** 0.5 * rng.normal(size=len(image))
+    score = 1 / (1 + np.exp(-np.where(keep, apart, -apart) - 1.12 * error))
+    decisions = ["keep" if one else "drop" for one in keep ^ (rng.random(len(image)) < wrong)]
+    names = [f"s3://b/{one}.png" for one in image]
+    return JudgedMasks(ORIGIN, names, decisions, np.ones(len(image), bool), {"s_pos": score}, None, Counter(), {}), keep
+
+
+@pytest.mark.parametrize(
+    ("precision", "images", "setting", "most_refused"),
+    [
+        # 5 % are to be dropped, and 5 % are to be kept.
+        (0.95, 150, {"apart": 1.5, "kept": 0.95, "alike": 0.2, "wrong": 0.0}, 0.1),
+        (0.8, 300, {"apart": 2.0, "kept": 0.05, "alike": 0.2, "wrong": 0.0}, 0.6),
+        (0.95, 100, {"apart": 2.0, "kept": 0.6, "alike": 0.7, "wrong": 0.0}, 0.2),
+        # Some 200 judgements, of which a tenth is wrong, of masks that are alike.
+        (0.8, 67, {"apart": 2.0, "kept": 0.6, "alike": 0.5, "wrong": 0.1}, 0.4),
+    ],
+)
+def test_the_precision_holds_where_judgements_are_few_wrong_rare_or_alike(
+    precision: float, images: int, setting: dict[str, float], most_refused: float
+) -> None:
+    seeds, missed, refused = 25, 0, 0
+    for seed in range(seeds):
+        fit = fit_head(drawn_harder(seed, images, **setting)[0], FitOptions("a", "platt", precision=precision))
+        if fit.refusal is not None:
+            refused += 1
+            continue
+        others, keep = drawn_harder(10_000 + seed, 700, **setting)
+        model = fit.head.model
+        assert isinstance(model, PlattModel)
+        kept = 1 / (1 + np.exp(-model.slope * others.scores["s_pos"] - model.intercept)) >= fit.head.threshold
+        missed += bool(keep[kept].mean() < precision)
+    assert missed <= 1
+    assert refused <= seeds * most_refused
 
 
 def test_the_smallest_kind_is_chosen_unless_a_larger_one_is_better() -> None:
