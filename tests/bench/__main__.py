@@ -28,6 +28,7 @@ NAMES = (
     "gateway",
     "memory",
     "peers",
+    "models",
 )
 
 

@@ -28,7 +28,7 @@ from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from reference import Reference
 
-__all__ = ["run"]
+__all__ = ["encoded_mask", "run", "submit_and_wait"]
 
 OPTIONS = ScoringOptions(prompts="demo")
 LARGE = 100
@@ -67,7 +67,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
             forward(crops[:16])
             rates = {name: Rates() for name in ("bare", *loads)}
             with running_worker(services, weights, prompts="demo", precision=precision) as (client, worker):
-                _submit_and_wait(client, loads["small"](5))
+                submit_and_wait(client, loads["small"](5))
                 _check(client, loads["large"](1)[0], plain, _TOLERANCE[precision])
                 for _ in range(_rounds(full)):
                     _round(rates["bare"], len(crops), lambda: forward(crops), time.process_time)  # noqa: B023
@@ -77,7 +77,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
                         _round(
                             rates[name],
                             count,
-                            lambda: _submit_and_wait(client, jobs),  # noqa: B023
+                            lambda: submit_and_wait(client, jobs),  # noqa: B023
                             lambda: cpu_seconds(worker.pid),
                         )
             bare = rates.pop("bare")
@@ -102,8 +102,10 @@ def _jobs(load: str, precision: str, *, full: bool) -> int:
 def _loads() -> dict[str, Callable[[int], list[Job]]]:
     """Return, by name, what makes that many new jobs."""
     photo, small = upload(jpeg(photograph()), "photo.jpg"), upload(jpeg(photograph(*SMALL_SHAPE)), "small.jpg")
-    many = [_mask(number, bits) for number, bits in enumerate(masks(LARGE))]
-    few = [_mask(number, bits) for number, bits in enumerate(masks(40, height=SMALL_SHAPE[0], width=SMALL_SHAPE[1]))]
+    many = [encoded_mask(number, bits) for number, bits in enumerate(masks(LARGE))]
+    few = [
+        encoded_mask(number, bits) for number, bits in enumerate(masks(40, height=SMALL_SHAPE[0], width=SMALL_SHAPE[1]))
+    ]
     rng = np.random.default_rng(2)
 
     def large(count: int) -> list[Job]:
@@ -118,7 +120,7 @@ def _loads() -> dict[str, Callable[[int], list[Job]]]:
     return {"large": large, "small": little}
 
 
-def _mask(number: int, bits: npt.NDArray[np.bool_]) -> Mask:
+def encoded_mask(number: int, bits: npt.NDArray[np.bool_]) -> Mask:
     return Mask(id=str(number), segmentation=encode_mask(bits))
 
 
@@ -128,7 +130,7 @@ def _round(rates: Rates, count: int, call: Callable[[], Any], cpu: Callable[[], 
     rates.add(count, time.perf_counter() - started, cpu() - used)
 
 
-def _submit_and_wait(client: Client, jobs: list[Job]) -> None:
+def submit_and_wait(client: Client, jobs: list[Job]) -> None:
     for result in client.as_completed(client.submit_many(jobs), timeout=1800):
         if result.state is not JobState.SUCCEEDED or any(part.skipped for part in result.components):
             raise AssertionError(f"a job of the benchmark did not succeed: {result}")
