@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
-from maskscore.export.coco_segmentation import CocoSegmentation, rle_of
 from maskscore.formats import UnreadableMask
 from maskscore.masks import encode_mask
 from maskscore.masks.components import connected_parts, counts_of, foreground, joined
+from maskscore.parts import CocoSegmentation, rle_of
 from maskscore.schema.job import Mask
 from maskscore.schema.result import Component
 from maskscore.schema.rle_text import counts_from_text

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mask_files import drawn, shapes
-from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.formats import read_masks
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks.components import spans_of
+from maskscore.parts import CocoSegmentation
 from maskscore.schema.job import RLE, Mask, parse_job
 from maskscore.schema.result import Component
 from maskscore_worker.masks.regions import Region, find_regions

@@ -18,12 +18,12 @@ from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
 from maskscore.errors import FailureCode, JobError, SkipCode
-from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.formats import UnreadableMask, read_masks
 from maskscore.imaging.mask_pictures import component_bits
 from maskscore.masks import count_fitting, encode_mask
 from maskscore.masks.arrays import Runs
 from maskscore.masks.components import spans_of
+from maskscore.parts import CocoSegmentation
 from maskscore.schema.job import Mask
 from maskscore.schema.result import Component
 from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions

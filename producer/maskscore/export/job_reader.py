@@ -10,7 +10,6 @@ from multiprocessing.pool import ThreadPool
 
 from maskscore.client import Batch, Client, read_masks_document, scored_masks, views_text_of
 from maskscore.errors import FailureCode, HeadMismatch, JobError, JobNotFound, ResultUnavailable
-from maskscore.export.coco_segmentation import CocoSegmentation
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import ExportedMask, exported_mask
 from maskscore.export.file_metadata import FileMetadata, image_id_of, read_file_metadata
@@ -18,6 +17,7 @@ from maskscore.export.labels import LABEL_SOURCES
 from maskscore.export.selection import Selection
 from maskscore.formats import MasksDocumentError
 from maskscore.ledger import JobRecord
+from maskscore.parts import CocoSegmentation
 from maskscore.schema import Component, ImageInfo, Job, JobResult, JobState, MasksRef
 from maskscore.storage import load_result
 

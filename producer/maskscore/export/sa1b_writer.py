@@ -15,11 +15,11 @@ from pydantic_core import from_json
 
 from maskscore.client import Batch, Client
 from maskscore.export.buffered_masks import buffered_masks
-from maskscore.export.coco_segmentation import rle_of
 from maskscore.export.coco_writer import scores_of
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.mask_buffer import BufferedImage, MaskBuffer
 from maskscore.export.selection import Selection
+from maskscore.parts import rle_of
 from maskscore.schema import plain_id
 from maskscore.storage import Output, file_name_of, output_folder
 

@@ -6,19 +6,22 @@ docs/explanation/shards.md describes the columns.
 
 from __future__ import annotations
 
+from maskscore.parts.coco_segmentation import CocoSegmentation, rle_of
 from maskscore.parts.image_outcome import ImageOutcome
 from maskscore.parts.part_files import PartNames, part_names, write_part
-from maskscore.parts.part_tables import PARTS_VERSION, PartTables, part_tables
+from maskscore.parts.table_building import PARTS_VERSION, PartTables, part_tables
 from maskscore.parts.upstream_columns import MOST_COLUMNS, UpstreamColumns
 
 __all__ = [
     "MOST_COLUMNS",
     "PARTS_VERSION",
+    "CocoSegmentation",
     "ImageOutcome",
     "PartNames",
     "PartTables",
     "UpstreamColumns",
     "part_names",
     "part_tables",
+    "rle_of",
     "write_part",
 ]

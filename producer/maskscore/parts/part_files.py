@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from maskscore.errors import FailureCode, JobError, OutputError
-from maskscore.parts.part_tables import DICTIONARIES, PartTables
+from maskscore.parts.table_building import DICTIONARIES, PartTables
 from maskscore.storage import Objects, output_errors, output_file
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from maskscore.errors import FailureCode, HeadMismatch, InvalidDocumentError, JobError
+from maskscore.formats import UnreadableMask
 from maskscore.heads import HeadApplication, check_head_fits, find_head
 from maskscore.imaging import SWAPS_SIDES
 from maskscore.ledger import Claim
 from maskscore.masks import count_fitting
-from maskscore.schema import Component, Head, Job, JobResult, ModelIdentity, PromptSet
+from maskscore.schema import Component, Head, Job, JobResult, Mask, ModelIdentity, PromptSet
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore.storage import Objects, StoredResult, store_result
 from maskscore_worker.batching import Batcher, BatchSource
@@ -24,7 +25,7 @@ from maskscore_worker.features import (
     region_portions,
     resolve_prompt_set,
 )
-from maskscore_worker.inputs import check_count, decode_image, fetch, read_job_masks, run_with_cancellation
+from maskscore_worker.inputs import Fetched, check_count, decode_image, fetch, read_job_masks, run_with_cancellation
 from maskscore_worker.masks import Region, check_sizes, find_copies_and_parts, find_regions
 from maskscore_worker.model import ClipModel, DeviceCheck
 from maskscore_worker.pipeline.job_result import build_components, build_result
@@ -67,13 +68,30 @@ class Pipeline:
 
     def score(self, job: Job, claim: Claim, check: Callable[[], None], timer: StageTimer) -> JobResult:
         """Do all steps of :meth:`run` but the last one."""
+
         # Announced from the start: others' batches wait a little for this job's crops.
+        def fetch_objects() -> Fetched:
+            return fetch(job, self.objects, self.settings, check)
+
         with self.batcher.source() as source:
-            return self._score(job, claim, check, timer, source)
+            return self._score(job, claim, check, timer, source, fetch_objects)[0]
+
+    def score_fetched(
+        self, job: Job, fetched: Fetched, claim: Claim, check: Callable[[], None], timer: StageTimer
+    ) -> tuple[JobResult, list[Mask | UnreadableMask]]:
+        """Do what :meth:`score` does with objects that were read already; return the job's masks, too."""
+        with self.batcher.source() as source:
+            return self._score(job, claim, check, timer, source, lambda: fetched)
 
     def _score(
-        self, job: Job, claim: Claim, check: Callable[[], None], timer: StageTimer, source: BatchSource
-    ) -> JobResult:
+        self,
+        job: Job,
+        claim: Claim,
+        check: Callable[[], None],
+        timer: StageTimer,
+        source: BatchSource,
+        fetch_objects: Callable[[], Fetched],
+    ) -> tuple[JobResult, list[Mask | UnreadableMask]]:
         started = time.perf_counter()
         settings, options = self.settings, job.options
         check_method(options, self.model.logit_bias, self.model.architecture)
@@ -84,7 +102,7 @@ class Pipeline:
             prompt_features = self.prompt_features.get(prompts)
 
         with timer.stage("fetch"):
-            fetched = fetch(job, self.objects, settings, check)
+            fetched = fetch_objects()
         check()
 
         with timer.stage("decode"):
@@ -157,7 +175,7 @@ class Pipeline:
             except HeadMismatch as error:
                 raise JobError(FailureCode.HEAD_MISMATCH, str(error)) from error
 
-        return build_result(
+        result = build_result(
             job,
             claim,
             image=image,
@@ -173,6 +191,7 @@ class Pipeline:
             total_s=time.perf_counter() - started,
             worker=self.worker,
         )
+        return result, masks.masks
 
     def _head(self, job: Job, prompts: PromptSet, model: ModelIdentity) -> HeadApplication | None:
         """Return the job's head, which holds for this model, these prompts and the job's view."""

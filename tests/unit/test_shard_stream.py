@@ -1,0 +1,117 @@
+"""A shard is scored into parts: every image has its row, and a shard that goes on from a cursor has the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from maskscore import Job, results
+from maskscore.errors import JobError
+from maskscore.ledger import Claim
+from maskscore.parts import PartTables, part_names, write_part
+from maskscore.schema import ScoringOptions, Shard, ShardCursor, TarSource
+from maskscore.settings import WorkerSettings
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.pipeline import Pipeline, load_pipeline
+from maskscore_worker.shards import CommitPart, score_shard
+from maskscore_worker.telemetry import StageTimer
+from shard_tars import drawn_pairs, write_tar
+
+NOW = datetime.now(UTC)
+CLAIM = Claim("shard", "token", 1, 0, b"", NOW, NOW)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Iterator[Pipeline]:
+    settings = WorkerSettings(
+        weights=DEMO_WEIGHTS, prompts="demo", device="cpu", concurrency=2, file_roots=(Path("/"),)
+    )
+    with load_pipeline(settings, worker="unit") as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def tar(tmp_path: Path) -> Path:
+    files = drawn_pairs(6)
+    files[4] = (files[4][0], files[4][1][:300])
+    return write_tar(tmp_path / "a.tar", [*files, ("lonely.json", b"{}"), ("notes.md", b"")], order="apart")
+
+
+def shard_of(tar: Path) -> Shard:
+    options = ScoringOptions(prompts="demo", embeddings=True)
+    return Shard(
+        shard_id="shard",
+        source=TarSource(uri=tar.as_uri()),
+        name="a",
+        output_uri="s3://o/",
+        options=options,
+        part_images=3,
+    )
+
+
+def into(folder: Path, cursors: list[ShardCursor], *, stop_at: int | None = None) -> CommitPart:
+    def commit(tables: PartTables, number: int, cursor: ShardCursor) -> None:
+        if number == stop_at:
+            raise RuntimeError("killed")
+        write_part(tables, part_names("a", number), folder)
+        cursors.append(cursor)
+
+    return commit
+
+
+def test_every_image_has_its_row_and_the_scores_of_a_single_job(pipeline: Pipeline, tar: Path, tmp_path: Path) -> None:
+    cursors: list[ShardCursor] = []
+    last = score_shard(pipeline, shard_of(tar), ShardCursor(), into(tmp_path, cursors), claim=CLAIM)
+    images = results.open(tmp_path, "images").to_table().to_pylist()
+    assert [row["position"] for row in images] == list(range(7))
+    assert {row["code"] for row in images} == {None, "image_truncated", "image_not_found"}
+    assert (last.done, last.part, last.counts.images, last.counts.failed, last.counts.others) == (True, 3, 7, 2, 1)
+    assert [cursor.done for cursor in cursors] == [False, False, True]
+    masks = results.open(tmp_path).to_table().to_pylist()
+    assert len(masks) == last.counts.masks == sum(row["mask_rows"] for row in images)
+    row = next(row for row in images if row["image"].endswith("!/sa_1.jpg"))
+    data = dict(drawn_pairs(1))
+    (tmp_path / "sa_1.jpg").write_bytes(data["sa_1.jpg"])
+    (tmp_path / "sa_1.json").write_bytes(data["sa_1.json"])
+    job = Job(
+        image=(tmp_path / "sa_1.jpg").as_uri(), masks=(tmp_path / "sa_1.json").as_uri(), options=shard_of(tar).options
+    )
+    single = pipeline.score(job, CLAIM, lambda: None, StageTimer())
+    own = [mask for mask in masks if mask["position"] == row["position"]]
+    assert [mask["mask_id"] for mask in own] == [component.id for component in single.components]
+    assert [mask["s_pos"] for mask in own] == pytest.approx([c.s_pos for c in single.components], abs=1e-3)
+    assert len(own[0]["embedding"]) == len(single.components[0].embedding_vector())  # type: ignore[arg-type]
+
+
+def test_a_shard_goes_on_after_its_last_committed_part(pipeline: Pipeline, tar: Path, tmp_path: Path) -> None:
+    cursors: list[ShardCursor] = []
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    score_shard(pipeline, shard_of(tar), ShardCursor(), into(whole, []), claim=CLAIM)
+    with pytest.raises(RuntimeError, match="killed"):
+        score_shard(pipeline, shard_of(tar), ShardCursor(), into(torn, cursors, stop_at=1), claim=CLAIM)
+    assert len(cursors) == 1
+    score_shard(pipeline, shard_of(tar), cursors[-1], into(torn, cursors), claim=CLAIM)
+    assert cursors[-1].done
+    columns = ["position", "image", "masks", "state", "code", "message", "mask_rows"]
+    expected, found = (results.open(folder, "images").to_table(columns=columns) for folder in (whole, torn))
+    assert found == expected
+    columns = ["position", "mask_id", "area", "segmentation"]
+    expected, found = (results.open(folder).to_table(columns=columns) for folder in (whole, torn))
+    assert found == expected
+
+
+def test_a_check_that_raises_stops_the_shard(pipeline: Pipeline, tar: Path, tmp_path: Path) -> None:
+    def check() -> None:
+        raise KeyError("cancelled")
+
+    with pytest.raises(KeyError, match="cancelled"):
+        score_shard(pipeline, shard_of(tar), ShardCursor(), into(tmp_path, []), claim=CLAIM, check=check)
+
+
+def test_a_tar_without_images_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "a.tar", [("notes.md", b"")])
+    with pytest.raises(JobError, match="no image"):
+        score_shard(pipeline, shard_of(tar), ShardCursor(), into(tmp_path, []), claim=CLAIM)

@@ -1,0 +1,7 @@
+"""Shards: the images of a tar, scored side by side and collected in order into parts."""
+
+from __future__ import annotations
+
+from maskscore_worker.shards.shard_stream import CommitPart, score_shard
+
+__all__ = ["CommitPart", "score_shard"]
