@@ -14,10 +14,10 @@ from maskscore.doctor import Cause, Finding, Verdict, examination
 from maskscore.doctor.clock_check import judge_clock
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import failed_by, ok
-from maskscore.doctor.jobs_check import judge_models
+from maskscore.doctor.jobs_check import judge_models, judge_tenants
 from maskscore.doctor.versions_check import required, unmet
 from maskscore.errors import ServiceUnavailable, WeightsError
-from maskscore.ledger import Backlog, ModelBacklog
+from maskscore.ledger import Backlog, ModelBacklog, TenantLimits, TenantState, TenantStates
 from maskscore.settings import WorkerSettings
 
 
@@ -123,3 +123,17 @@ def test_models_that_jobs_wait_for_are_compared_with_those_served(
     assert len(findings) == len(words)
     for finding, said in zip(findings, words, strict=True):
         assert said in finding.sentence
+
+
+def test_tenants_that_their_own_limits_hold_up_are_named() -> None:
+    def findings(waiting: int, limits: TenantLimits) -> list[Finding]:
+        return list(judge_tenants(TenantStates([TenantState("t", waiting, 0, limits, True, 0)])))
+
+    assert findings(5, TenantLimits(weight=2)) == findings(0, TenantLimits(most_running=0)) == []
+    assert findings(1, TenantLimits(most_queued=2))[0].verdict is Verdict.OK
+    for limits, words in (
+        (TenantLimits(most_queued=2), "As many jobs queued as may be of: 't'."),
+        (TenantLimits(most_running=0), "No job may run of: 't'."),
+    ):
+        (finding,) = findings(2, limits)
+        assert (finding.verdict, finding.sentence) == (Verdict.WARNING, words)

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from maskscore.cli.metrics import metrics_markdown
 from maskscore.errors import SettingsError
 from maskscore.exporter.http_endpoint import Endpoint
-from maskscore.exporter.ledger_exporter import model_gauges
-from maskscore.ledger import ModelBacklog
+from maskscore.exporter.ledger_exporter import model_gauges, tenant_gauge
+from maskscore.ledger import ModelBacklog, TenantLimits, TenantState, TenantStates
 from maskscore.observability.metrics import METRICS
 from scrape import get
 
@@ -58,3 +58,12 @@ def test_models_that_anybody_names_are_few_series() -> None:
     assert "model-1" not in shown
     assert sum(sample.value for sample in jobs.samples if sample.labels["state"] == "waiting") == 1 + sum(range(100))
     assert {sample.labels["model"]: sample.value for sample in workers.samples if sample.value} == {"model-0": 2}
+
+
+def test_tenants_are_few_series() -> None:
+    states = [TenantState(f"t{number}", 100 - number, 1, TenantLimits(), False, 0) for number in range(50)]
+    samples = tenant_gauge(TenantStates(states, 7, 3)).samples
+    shown = {sample.labels["tenant"] for sample in samples}
+    assert len(shown) == 21
+    assert {"t0", "t19", "_other"} <= shown
+    assert sum(sample.value for sample in samples) == 7 + 3 + sum(100 - number for number in range(50)) + 50

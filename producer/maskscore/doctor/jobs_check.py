@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from maskscore.broker import make_app
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Finding, ok, warning
-from maskscore.ledger import Backlog, Stray, WorkerRegistry, open_ledger
+from maskscore.ledger import Backlog, Stray, TenantStates, WorkerRegistry, open_ledger
 from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.text import counted
 
-__all__ = ["examine_jobs", "judge_models"]
+__all__ = ["examine_jobs", "judge_models", "judge_tenants"]
 
 _PING_S = 1.5
 
@@ -33,6 +33,7 @@ def examine_jobs(deployment: Deployment) -> Iterator[Finding]:
     served = {report.name: report.model for report in reports}
     yield _judge_workers(_workers(deployment), backlog, served)
     yield from judge_models(backlog, set(served.values()))
+    yield from judge_tenants(ledger.tenant_states())
 
 
 def _judge_dead(count: int) -> Finding:
@@ -108,4 +109,33 @@ def judge_models(backlog: Backlog, served: set[str]) -> Iterator[Finding]:
         f"{', '.join(sorted(served)) or 'none'}.",
         f"Start a worker with their weights, such as `maskscore worker{model_option} --weights DIR`, or "
         "cancel the jobs if the name is misspelt.",
+    )
+
+
+def judge_tenants(states: TenantStates) -> Iterator[Finding]:
+    """Name tenants whose jobs wait for their own limits alone; nothing, where no tenant has limits and jobs."""
+    limited = [
+        state
+        for state in states.tenants
+        if state.waiting
+        and (state.limits.most_queued, state.limits.most_running, state.limits.masks_per_second) != (None, None, None)
+    ]
+    if not limited:
+        return
+    held = [state for state in limited if state.limits.most_running == 0]
+    full = [
+        state for state in limited if state.limits.most_queued is not None and state.waiting >= state.limits.most_queued
+    ]
+    if not held and not full:
+        yield ok("tenants", f"{counted(len(limited), 'tenant')} with limits have jobs, and room for more.")
+        return
+    parts = [
+        f"{what}: {', '.join(repr(state.name) for state in some[:5])}{', ...' if len(some) > 5 else ''}"
+        for what, some in (("No job may run of", held), ("As many jobs queued as may be of", full))
+        if some
+    ]
+    yield warning(
+        "tenants",
+        "; ".join(parts) + ".",
+        "`maskscore tenants list` shows them; `maskscore tenants set NAME` changes what they may have.",
     )

@@ -23,7 +23,7 @@ from maskscore.broker import connect, public_url, redis_reason, refuse_cluster
 from maskscore.errors import FailureCode
 from maskscore.exporter.http_endpoint import Endpoint
 from maskscore.exporter.prometheus import counter_family, gauge_family, new_registry, sweep_counters
-from maskscore.ledger import ModelBacklog, Sweeper, WorkerRegistry, open_ledger
+from maskscore.ledger import ModelBacklog, Sweeper, TenantStates, WorkerRegistry, open_ledger
 from maskscore.observability.metrics import (
     DEAD_LETTERS,
     JOBS,
@@ -32,20 +32,23 @@ from maskscore.observability.metrics import (
     MODEL_WORKERS,
     OLDEST_WAITING,
     REDIS_UP,
+    TENANT_JOBS,
     WORKERS,
 )
 from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import WorkerSettings
 
-__all__ = ["DEFAULT_PORT", "LedgerCollector", "model_gauges", "run_exporter"]
+__all__ = ["DEFAULT_PORT", "LedgerCollector", "model_gauges", "run_exporter", "tenant_gauge"]
 
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9808
-_GAUGES = (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, MODEL_JOBS, MODEL_WORKERS, REDIS_UP)
+_GAUGES = (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, MODEL_JOBS, MODEL_WORKERS, TENANT_JOBS, REDIS_UP)
 # Whoever submits may ask for any name: series must stay few.
 _MOST_MODELS = 50
 _OTHER_MODELS = "_other"
+_MOST_TENANTS = 20
+_OTHER_TENANTS = "_other"
 _STATES = ("waiting", "running", "delayed")
 # Two tries fit into Prometheus's usual 10 s for a scrape.
 _MOST_TIMEOUT_S = 3.0
@@ -108,6 +111,7 @@ class LedgerCollector(Collector):
             backlog = self._ledger.backlog()
             totals = self._ledger.totals()
             workers = self._workers.count()
+            tenants = self._ledger.tenant_states()
             serving = Counter(worker.report.model for worker in self._workers.workers())
         except redis.RedisError as error:
             log.warning("Redis did not answer a scrape: %s", redis_reason(error))
@@ -126,6 +130,7 @@ class LedgerCollector(Collector):
         yield _with_value(gauge_family(OLDEST_WAITING), backlog.oldest_waiting_s)
         yield _with_value(gauge_family(WORKERS), workers)
         yield from model_gauges(backlog.models, serving)
+        yield tenant_gauge(tenants)
 
 
 def model_gauges(models: Mapping[str, ModelBacklog], workers: Mapping[str, int]) -> Iterator[Metric]:
@@ -149,6 +154,19 @@ def model_gauges(models: Mapping[str, ModelBacklog], workers: Mapping[str, int])
         serving.add_metric([label], workers_of[label])
     yield jobs
     yield serving
+
+
+def tenant_gauge(states: TenantStates) -> GaugeMetricFamily:
+    """Return the jobs of the tenants that have the most; those of the others are added up."""
+    gauge = gauge_family(TENANT_JOBS)
+    shown = [state for state in states.tenants if state.waiting or state.running][:_MOST_TENANTS]
+    for state in shown:
+        gauge.add_metric([state.name, "waiting"], state.waiting)
+        gauge.add_metric([state.name, "running"], state.running)
+    others = states.tenants[len(shown) :]
+    gauge.add_metric([_OTHER_TENANTS, "waiting"], states.other_waiting + sum(state.waiting for state in others))
+    gauge.add_metric([_OTHER_TENANTS, "running"], states.other_running + sum(state.running for state in others))
+    return gauge
 
 
 def _with_value(gauge: GaugeMetricFamily, value: float) -> GaugeMetricFamily:

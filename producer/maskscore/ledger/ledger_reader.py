@@ -160,12 +160,13 @@ class LedgerReader:
     def tenants(self) -> dict[str, TenantLimits]:
         """Return the tenants whose weight or limits were set, each with what was set for it."""
         stored = self._redis.hgetall(f"{self._namespace}:tenants")
-        return {name.decode(): TenantLimits(**json.loads(text)) for name, text in stored.items()}
+        limits = {name.decode("utf-8", "replace"): _limits(text) for name, text in stored.items()}
+        return {name: found for name, found in limits.items() if found is not None}
 
     def tenant_states(self) -> TenantStates:
         """Return the tenants with jobs that wait or run, and those with limits of their own."""
-        own = self.tenants()
         rows, waiting, running = self._script("tenants")
+        own = self.tenants()
         states = []
         for name, waits, runs, empty_ms in zip(*[iter(rows)] * 4, strict=True):
             tenant = name.decode("utf-8", "replace")
@@ -181,7 +182,7 @@ class LedgerReader:
     def tenant_limits(self, tenant: str) -> TenantLimits:
         """Return the limits that hold for a tenant."""
         own = self._redis.hget(f"{self._namespace}:tenants", tenant)
-        return TenantLimits(**json.loads(own)).over(self._limits) if own else self._limits
+        return ((own and _limits(own)) or NO_LIMITS).over(self._limits)
 
     def strays(self) -> list[Stray]:
         """Return what was put aside in the last 7 days, oldest first: 100 at most, and what is not logged yet."""
@@ -256,6 +257,14 @@ def parse_stray(note: bytes) -> Stray:
     """Read a note that a script left of what it put aside."""
     read = json.loads(note.decode("utf-8", "replace"))
     return Stray(from_milliseconds(int(read["at"])), read["where"], read["id"], read["why"])
+
+
+def _limits(text: bytes) -> TenantLimits | None:
+    # What others have written there is removed and reported by the scripts.
+    try:
+        return TenantLimits(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def _reasons(lines: bytes | None) -> list[Reason]:

@@ -95,6 +95,17 @@ MODEL_WORKERS: Final = Metric(
     "Workers that are taking jobs or draining, by the model that they serve.",
     {"model": _OF_MODELS},
 )
+TENANT_JOBS: Final = Metric(
+    "maskscore_tenant_jobs",
+    "gauge",
+    "exporter",
+    "Jobs that wait or run, by tenant.",
+    {
+        "tenant": "name of the tenant, empty for jobs without tenant and batch; the 20 with the most jobs, and "
+        "`_other` for all others together",
+        "state": "`waiting` or `running`",
+    },
+)
 REDIS_UP: Final = Metric(
     "maskscore_redis_up",
     "gauge",
@@ -245,6 +256,7 @@ METRICS: Final = (
     WORKERS,
     MODEL_JOBS,
     MODEL_WORKERS,
+    TENANT_JOBS,
     REDIS_UP,
     JOBS_FINISHED,
     MASKS,
