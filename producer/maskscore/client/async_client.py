@@ -42,6 +42,10 @@ class AsyncClient(AsyncJobClient):
         """Return the batches that are kept, the latest first; see :meth:`maskscore.Client.batches`."""
         return await self._call(self._sync.batches)
 
+    async def batch_tenant(self, batch_id: str) -> str | None:
+        """Return whose a batch is; see :meth:`maskscore.Client.batch_tenant`."""
+        return await self._call(self._sync.batch_tenant, batch_id)
+
     async def submit(self, job: Job, *, content_id: bool = False, retry_failed: bool = False) -> AsyncJobHandle:
         """Submit one job; see :meth:`maskscore.Client.submit`."""
         handle = await self._call(self._sync.submit, job, content_id=content_id, retry_failed=retry_failed)

@@ -16,7 +16,18 @@ from maskscore.client.job_client import no_such_job, not_ended, succeeded
 from maskscore.client.polling import Deadline
 from maskscore.client.status_loader import StatusLoader
 from maskscore.client.sync_client import Client
-from maskscore.ledger import Backlog, DeadLetter, End, JobRecord, JobStatus, LiveWorker, listen_for_ends
+from maskscore.ledger import (
+    Backlog,
+    DeadLetter,
+    End,
+    JobRecord,
+    JobStatus,
+    LiveWorker,
+    TenantLimits,
+    TenantState,
+    TenantStates,
+    listen_for_ends,
+)
 from maskscore.schema import Job, JobResult, JobState
 from maskscore.settings import ClientSettings
 
@@ -155,6 +166,26 @@ class AsyncJobClient:
     async def drop_dead_letter(self, job_id: str) -> bool:
         """Take a job off the list of dead letters; return whether it was there. Its failure is kept as any other."""
         return await self._call(self._sync.drop_dead_letter, job_id)
+
+    async def job_tenant(self, job_id: str) -> str | None:
+        """Return whose a job is; see :meth:`maskscore.Client.job_tenant`."""
+        return await self._call(self._sync.job_tenant, job_id)
+
+    async def tenants(self) -> TenantStates:
+        """Return the tenants with jobs or limits; see :meth:`maskscore.Client.tenants`."""
+        return await self._call(self._sync.tenants)
+
+    async def tenant(self, name: str) -> TenantState:
+        """Return a tenant's jobs and limits; see :meth:`maskscore.Client.tenant`."""
+        return await self._call(self._sync.tenant, name)
+
+    async def own_limits(self, tenant: str) -> TenantLimits:
+        """Return what was set for a tenant; see :meth:`maskscore.Client.own_limits`."""
+        return await self._call(self._sync.own_limits, tenant)
+
+    async def set_tenant(self, tenant: str, limits: TenantLimits | None) -> None:
+        """Set a tenant's weight and limits; see :meth:`maskscore.Client.set_tenant`."""
+        await self._call(self._sync.set_tenant, tenant, limits)
 
     async def backlog(self) -> Backlog:
         """Count the jobs that have not ended, and the dead letters."""
