@@ -146,6 +146,13 @@ class WorkerSettings(ClientSettings):
         "0.03 for 1 mask in 40 (docs/explanation/performance.md). `auto` is the fastest precision that "
         "agrees with fp32 to 0.001: fp32, on every device.",
     )
+    spot_check_share: float = Field(
+        0.0005,
+        ge=0,
+        le=0.1,
+        description="Share of the encoded crops that are spot checks: known crops, made and encoded beside the jobs', "
+        "whose values are compared with those of the plain path. 0: only at the start.",
+    )
     crop_mode: CropMode = Field(
         "fast", description="`reference` runs the specification's own per-mask code, for comparison."
     )

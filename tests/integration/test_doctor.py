@@ -112,6 +112,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
         "device",
         "prompts",
         "weights",
+        "fast path",
     ]
     assert "1 worker answers" in findings["workers"]["sentence"]
     assert str(worker.pid) in findings["workers"]["sentence"]
@@ -120,7 +121,7 @@ def test_a_healthy_deployment(services: LocalServices, tmp_path: Path) -> None:
 
     assert shown.returncode == 0
     lines = shown.stdout.splitlines()
-    assert lines[-1] == "0 failed, 0 warnings, 25 ok, 0 skipped."
+    assert lines[-1] == "0 failed, 0 warnings, 26 ok, 0 skipped."
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line != line.rstrip()] == []
     for secret in (services.redis.password, services.s3.secret_key, services.s3.access_key):

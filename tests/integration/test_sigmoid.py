@@ -17,8 +17,9 @@ from maskscore import Client, ClientSettings, Job, JobFailed, JobState, Mask, Sc
 from maskscore.devstack import LocalServices
 from maskscore.export import write_jsonl, write_parquet
 from maskscore.masks import encode_mask
+from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.model import check_weights
+from maskscore_worker.pipeline import check_weights
 from sigmoid_model import BIAS, write_sigmoid_model
 from worker_process import start_worker
 
@@ -57,7 +58,7 @@ def drawn_job(folder: Path, options: ScoringOptions) -> Job:
 
 
 def test_each_prompt_has_a_probability_of_its_own(client: Client, folder: Path) -> None:
-    scale = check_weights(folder / "weights", architecture="ViT-B-32").details["logit_scale"]
+    scale = check_weights(WorkerSettings(weights=folder / "weights", device="cpu")).details["logit_scale"]
     # The demo model is not trained with a bias: its own thresholds are those of its scale.
     thresholds = SigmoidThresholds(fit=0.05, strong_pos=0.5, strong_neg=0.2)
     options = ScoringOptions(prompts="demo", method="cosine", top_k=100)

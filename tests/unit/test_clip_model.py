@@ -22,11 +22,12 @@ from safetensors.torch import load_file, save_file
 from maskscore.errors import JobError, WeightsError
 from maskscore.imaging import ClipTransform
 from maskscore.prompts import load_builtin
+from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.demo.train import crop_of
 from maskscore_worker.model.clip import ClipModel, load_model
-from maskscore_worker.model.weights_check import check_weights
+from maskscore_worker.pipeline import check_weights
 from maskscore_worker.weights import digest_of
 
 CPU = torch.device("cpu")
@@ -283,7 +284,7 @@ def test_a_folder_with_the_usual_configuration_is_called_by_its_name(full_size: 
         "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.2] * 3},
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    report = check_weights(folder, architecture="ViT-X")
+    report = check_weights(WorkerSettings(weights=folder, model="ViT-X", device="cpu"))
     (folder / "open_clip_config.json").unlink()
     assert (report.architecture, report.details["image_size"], report.details["feature_dimension"]) == (
         "ViT-B-32",

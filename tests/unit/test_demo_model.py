@@ -14,7 +14,7 @@ from maskscore.schema.prompt_set import PromptSet
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo import train
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.model import check_weights
+from maskscore_worker.pipeline import check_weights
 from maskscore_worker.weights import CONFIG_FILE, digest_of
 
 OTHER = "sha256:" + "0" * 64
@@ -27,7 +27,7 @@ def test_its_digest_is_that_of_its_weights() -> None:
 def test_it_can_be_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "_accuracy", lambda *_: 0.0)  # over hundreds of crops
     train.train(tmp_path, scenes=1, epochs=1, seed=1)
-    assert check_weights(tmp_path, architecture="").details["stored_as"] == "float16"
+    assert check_weights(WorkerSettings(weights=tmp_path, device="cpu")).details["stored_as"] == "float16"
     assert (tmp_path / CONFIG_FILE).read_text("utf-8") == (DEMO_WEIGHTS / CONFIG_FILE).read_text("utf-8")
 
 

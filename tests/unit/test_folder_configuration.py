@@ -16,10 +16,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from command_line import run_command
 from maskscore.errors import PretrainedUnset, WeightsError
+from maskscore.settings import WorkerSettings
 from maskscore_worker.model.clip import load_model
 from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.tokens import count_tokens, load_tokenizer, token_counter
-from maskscore_worker.model.weights_check import check_weights
+from maskscore_worker.pipeline import check_weights
 
 SIGLIP2 = "ViT-B-32-SigLIP2-256"
 
@@ -95,7 +96,7 @@ def test_a_siglip_folder_gives_open_clips_features_and_its_bias(tokenizer_folder
 
 def test_all_that_a_folder_lacks_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"lacks 2 things\..*open_clip_model.safetensors.*tokenizer.json"):
-        check_weights(tmp_path, architecture=SIGLIP2)
+        check_weights(WorkerSettings(weights=tmp_path, model=SIGLIP2, device="cpu"))
 
 
 def test_prompts_are_checked_with_the_folders_own_tokenizer(tokenizer_folder: Path) -> None:

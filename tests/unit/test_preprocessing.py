@@ -20,8 +20,8 @@ from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model import preprocessing
 from maskscore_worker.model.preprocessing import read_preprocessing
-from maskscore_worker.model.weights_check import check_weights
 from maskscore_worker.monitoring.doctor_checks import EXAMINATIONS
+from maskscore_worker.pipeline import check_weights
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_foreign_transform_makes_its_crops_itself_and_says_so(
     assert result.model.crop_mode == "reference"
     assert "gives other pixels" in str(result.model.crop_mode_reason)
     assert "Crops are made in the mode `reference`" in caplog.text
-    assert "gives other pixels" in str(check_weights(DEMO_WEIGHTS, architecture="").warning)
+    assert "gives other pixels" in str(check_weights(WorkerSettings(weights=DEMO_WEIGHTS, device="cpu")).warning)
     settings = WorkerSettings(weights=DEMO_WEIGHTS)
-    (finding,) = EXAMINATIONS["weights"](Deployment(settings, timeout_s=1))
+    finding, _ = EXAMINATIONS["weights"](Deployment(settings, timeout_s=1))
     assert (finding.verdict, "Crops are slow" in finding.sentence) == ("warning", True)

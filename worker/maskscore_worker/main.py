@@ -111,6 +111,7 @@ def run(settings: WorkerSettings) -> int:
             partial(missing_right, client, settings.namespace),
         )
         health.observe(watchdog, shutdown, heartbeat, faults, pipeline.device_check)
+        pipeline.fast_path.on_spot_check = metrics.spot_checked
         pipeline.device_check.on_broken = shutdown.end_for_broken_device
         sweeper = Sweeper(ledger, settings, name=name, on_sweep=metrics.swept)
         for thread in (leases, shutdown, watchdog, heartbeat, sweeper):

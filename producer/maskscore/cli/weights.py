@@ -185,16 +185,24 @@ def check_command(folder: Path, model: str | None, pretrained: str | None) -> No
     settings = load_settings(WorkerSettings, model=model, pretrained=pretrained)
     with needs_extra("worker"):
         check = worker_part("check-weights")
-    report = check(folder, architecture=settings.model, pretrained=settings.pretrained)
+    report = check(settings.model_copy(update={"weights": folder}))
     rows = {
         "file": report.file,
         "size": f"{report.size:,} bytes",
         "digest": report.digest,
         "architecture": report.architecture,
         **{name.replace("_", " "): value for name, value in report.details.items()},
+        "fast path": f"on {report.device}, {_fast_path(report.stepped_down)}",
     }
     for name, value in rows.items():
         click.echo(f"{name:<18} {f'{value:,}' if isinstance(value, int) else value}")
     if report.warning is not None:
         click.echo(f"warning: crops are slow: {report.warning}", err=True)
+    for part, why in report.stepped_down.items():
+        click.echo(f"warning: {part}: the plain path is taken: {why}", err=True)
     click.echo("The weights fit.")
+
+
+def _fast_path(stepped_down: Iterable[str]) -> str:
+    parts = ", ".join(sorted(stepped_down))
+    return f"stepped down in {parts}" if parts else "its values are those of the plain path"

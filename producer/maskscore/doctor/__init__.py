@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.examination import examine
-from maskscore.doctor.finding import Cause, Finding, Verdict, failed, failed_by, ok, warning
+from maskscore.doctor.finding import Cause, Finding, Verdict, failed, failed_by, ok, skipped, warning
 from maskscore.doctor.settings_check import read_settings
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "failed_by",
     "ok",
     "read_settings",
+    "skipped",
     "warning",
 ]

@@ -84,6 +84,7 @@ class WorkerReport(BaseModel):
     architecture: str
     weights_digest: str
     model: str = DEFAULT_MODEL_NAME
+    stepped_down: tuple[str, ...] = ()
     started_at: datetime
     state: Literal["running", "draining"] = "running"
     jobs_done: int = 0

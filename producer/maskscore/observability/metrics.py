@@ -195,6 +195,20 @@ MODEL_INFO: Final = Metric(
         "version": "of maskscore",
     },
 )
+STEPPED_DOWN: Final = Metric(
+    "maskscore_stepped_down",
+    "gauge",
+    "worker",
+    "1 for a part of the fast path that gave other values than the plain path, which is taken instead; otherwise 0.",
+    {"part": "`crops`, `forward`, `graphs`, `precision` or `threads`"},
+)
+SPOT_CHECKS: Final = Metric(
+    "maskscore_spot_checks_total",
+    "counter",
+    "worker",
+    "Comparisons of the running fast path with the plain path (`MASKSCORE_SPOT_CHECK_SHARE`).",
+    {"outcome": "`agreed` or `differed`"},
+)
 SWEEPER_LAPSED: Final = Metric(
     "maskscore_keeper_lapsed_total",
     "counter",
@@ -269,6 +283,8 @@ METRICS: Final = (
     DEVICE_MEMORY,
     DEVICE_UTILIZATION,
     MODEL_INFO,
+    STEPPED_DOWN,
+    SPOT_CHECKS,
     SWEEPER_LAPSED,
     SWEEPER_POISONED,
     SWEEPER_MISSING,

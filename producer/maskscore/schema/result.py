@@ -185,6 +185,12 @@ class ModelIdentity(Document):
         exclude_if=lambda name: name is None,
         description="Name under which the worker serves the model; left out for the default model.",
     )
+    stepped_down: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda parts: not parts,
+        description="Parts of the worker's fast path that gave other values than the plain path, which was taken "
+        "instead: `crops`, `forward`, `graphs`, `precision`, `threads`. Left out where all agree.",
+    )
 
 
 class PromptSetIdentity(Document):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from maskscore_worker.model.allocator import keep_freed_memory
 from maskscore_worker.model.clip import ClipModel, load_model
+from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
 from maskscore_worker.model.cuda_graphs import CudaGraphEncoder, graph_batch_sizes
 from maskscore_worker.model.device import choose_device
 from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck, is_out_of_memory
-from maskscore_worker.model.precision import choose_precision
-from maskscore_worker.model.weights_check import check_weights
+from maskscore_worker.model.precision import ImagePrecision, choose_precision
+from maskscore_worker.model.tokens import missing_tokenizer
 
 __all__ = [
     "CROPS_PER_PASS",
@@ -18,11 +19,13 @@ __all__ = [
     "CudaGraphEncoder",
     "DeviceBroken",
     "DeviceCheck",
-    "check_weights",
+    "ImagePrecision",
     "choose_device",
     "choose_precision",
     "graph_batch_sizes",
     "is_out_of_memory",
     "keep_freed_memory",
     "load_model",
+    "missing_tokenizer",
+    "read_configuration",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from maskscore_worker.model.checkpoint import dtypes_of, load_checkpoint, read_c
 from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
-from maskscore_worker.model.precision import BF16_ERROR, DTYPES
+from maskscore_worker.model.precision import BF16_ERROR, DTYPES, ImagePrecision
 from maskscore_worker.model.preprocessing import ModelTransform, normalise, read_preprocessing
 from maskscore_worker.model.tokens import count_tokens, load_tokenizer
 from maskscore_worker.weights import digest_of, weights_file
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _TEXTS_PER_FORWARD = 256
 
 Features = npt.NDArray[np.float32]
+Probe = Callable[["ClipModel"], npt.NDArray[np.float32]]
 
 
 class ClipModel:
@@ -51,7 +52,9 @@ class ClipModel:
         weights_digest: str,
         stored_as: str,
         device: torch.device,
-        precision: Literal["fp32", "bf16"],
+        precision: ImagePrecision,
+        probe: Probe | None = None,
+        plain: bool = False,
     ) -> None:
         self.preprocessing = preprocessing = read_preprocessing(model.visual.preprocess_cfg, architecture)
         self.architecture = architecture
@@ -63,10 +66,19 @@ class ClipModel:
         self.precision = precision
         self._dtype = DTYPES[precision]
         self._parameters = sum(parameter.numel() for parameter in model.parameters())
-        model.visual = fast_tower(model.eval().visual, image_size=self.image_size, dtype=self._dtype, device=device)
+        # Before anything is moved or replaced: what open_clip's own layers compute on the CPU.
+        self.plain_features: Features | None = None
+        if probe is not None:
+            with torch.inference_mode():
+                self.plain_features = _normalised(model.eval().encode_image(torch.from_numpy(probe(self)))).numpy()
+        tower = model.eval().visual
+        if plain:
+            model.visual = tower.to(device=device, dtype=self._dtype)
+        else:
+            model.visual = fast_tower(tower, image_size=self.image_size, dtype=self._dtype, device=device)
         self._model = model.to(device)
         self._tokenizer = tokenizer
-        self._folded = fold_normalisation(model, preprocessing.mean, preprocessing.std)
+        self._folded = None if plain else fold_normalisation(model, preprocessing.mean, preprocessing.std)
         self.logit_scale = float(model.logit_scale.detach().exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias.detach())
@@ -173,7 +185,9 @@ def load_model(
     architecture: str,
     device: torch.device,
     pretrained: str | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: ImagePrecision = "fp32",
+    probe: Probe | None = None,
+    plain: bool = False,
 ) -> ClipModel:
     """Load the model of a folder; nothing is fetched from anywhere.
 
@@ -181,6 +195,10 @@ def load_model(
     knows). Raises :class:`~maskscore.errors.WeightsError` when the folder holds no weights, when they cannot be read,
     when a key is missing or too many or a tensor has another shape, when a value is not finite, or when the
     architecture could only be made with what is on a hub. Turns TF32 off for the whole process.
+
+    ``probe`` is given the model and returns normalised images, ``(N, 3, S, S)`` float32, whose features
+    :attr:`ClipModel.plain_features` keeps: those of open_clip's own layers, on the CPU in fp32. ``plain`` leaves these
+    layers what they are, instead of replacing them by faster ones.
     """
     path = weights_file(folder)
     configuration = read_configuration(folder, architecture=architecture, pretrained=pretrained)
@@ -218,6 +236,8 @@ def load_model(
         stored_as=stored_as,
         device=device,
         precision=precision,
+        probe=probe,
+        plain=plain,
     )
 
 

@@ -86,6 +86,15 @@ class CudaGraphEncoder:
             parts.append(self._features(batch, piece))
         return np.concatenate(parts)
 
+    def run_plainly(self, size: int) -> None:
+        """Run batches of one of :attr:`sizes` without its graph from now on."""
+        with self._lock, torch.inference_mode():
+            if self._stream is None:
+                self._batches[size] = self._plain(self._batches[size].crops)
+                return
+            with torch.cuda.stream(self._stream):
+                self._batches[size] = self._plain(self._batches[size].crops)
+
     def _features(self, batch: _FixedBatch, crops: torch.Tensor) -> Features:
         count = len(crops)
         if self._stream is None:

@@ -58,6 +58,14 @@ class DeviceCheck:
             self.on_broken(self.reason)
         raise DeviceBroken(self.reason) from error
 
+    def declare_broken(self, reason: str) -> None:
+        """Say that the device is broken, as something other than an error has shown."""
+        with self._lock:
+            first = self.reason is None
+            self.reason = self.reason or reason
+        if first:
+            self.on_broken(reason)
+
     def _fault(self, error: BaseException) -> str | None:
         try:
             features = self._probe()

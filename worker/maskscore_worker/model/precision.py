@@ -10,7 +10,7 @@ import torch
 
 from maskscore.settings import Precision
 
-__all__ = ["BF16_ERROR", "DTYPES", "choose_precision", "cpu_has_bf16"]
+__all__ = ["BF16_ERROR", "DTYPES", "ImagePrecision", "choose_precision", "cpu_has_bf16"]
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,11 @@ BF16_ERROR: Final = (
 )
 """``python -m bench precision``, 100 masks of COCO photos, the demo model; see docs/explanation/performance.md."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ImagePrecision = Literal["fp32", "bf16"]
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
-def choose_precision(setting: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+def choose_precision(setting: Precision, device: torch.device) -> ImagePrecision:
     """Return what ``MASKSCORE_PRECISION`` means on this device.
 
     ``auto`` is the fastest precision that agrees with fp32 to 0.001 in every probability. bf16 does not, so it is

@@ -7,10 +7,11 @@ from typing import Final
 
 import torch
 
-from maskscore.doctor import Cause, Deployment, Finding, failed, failed_by, ok, warning
+from maskscore.doctor import Cause, Deployment, Finding, failed, failed_by, ok, skipped, warning
 from maskscore.errors import JobError, SettingsError, WeightsError
 from maskscore_worker.features import resolve_prompt_set
-from maskscore_worker.model import check_weights, choose_device
+from maskscore_worker.model import choose_device
+from maskscore_worker.pipeline import PathDiffersError, check_weights
 
 __all__ = ["EXAMINATIONS"]
 
@@ -57,7 +58,7 @@ def _examine_prompts(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
-    """Load the weights as a worker does."""
+    """Load the weights, and prove the fast path with them, as a worker does."""
     settings = deployment.settings
     if settings.weights is None:
         yield failed(
@@ -67,8 +68,15 @@ def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
             "maskscore weights pull DIR, then MASKSCORE_WEIGHTS=DIR or --weights DIR.",
         )
         return
+    here, skip = settings, None
     try:
-        report = check_weights(settings.weights, architecture=settings.model, pretrained=settings.pretrained)
+        choose_device(settings.device)
+    except SettingsError:
+        # The weights are looked at all the same.
+        here = settings.model_copy(update={"device": "cpu"})
+        skip = skipped("fast path", "Not examined: the device cannot be used, as is said above.")
+    try:
+        report = check_weights(here)
     except WeightsError as error:
         advice = (
             "Correct MASKSCORE_MODEL, MASKSCORE_PRETRAINED or the folder's files; "
@@ -76,12 +84,24 @@ def _examine_weights(deployment: Deployment) -> Iterator[Finding]:
         )
         yield failed_by("weights", Cause.SETTINGS, error, advice)
         return
+    except PathDiffersError as error:
+        yield failed_by("fast path", Cause.DEPLOYMENT, error, "MASKSCORE_DEVICE=cpu scores meanwhile.")
+        return
     size = f"{report.size / 2**20:,.1f} MiB"
     found = f"{report.file}: {report.architecture}, {size}, {report.digest[:19]}…"
     if report.warning is not None:
         yield warning("weights", f"{found}. Crops are slow: {report.warning}.", _FOREIGN)
-        return
-    yield ok("weights", found)
+    else:
+        yield ok("weights", found)
+    yield skip or _judge_fast_path(report.device, report.stepped_down)
+
+
+def _judge_fast_path(device: str, stepped_down: dict[str, str]) -> Finding:
+    if not stepped_down:
+        return ok("fast path", f"Its values on {device} are those of the plain path.")
+    said = "; ".join(f"{part}: {why}" for part, why in sorted(stepped_down.items()))
+    advice = "Scores are right, and slower. Results name it in model.stepped_down; please report it."
+    return warning("fast path", f"Stepped down to the plain path: {said}.", advice)
 
 
 EXAMINATIONS: Final[dict[str, Callable[[Deployment], Iterator[Finding]]]] = {

@@ -16,7 +16,7 @@ from maskscore.schema import DEFAULT_MODEL_NAME
 from maskscore.settings import WorkerSettings
 from maskscore_worker.batching import BatcherStats
 from maskscore_worker.jobs import Leases, Shutdown
-from maskscore_worker.pipeline import Pipeline
+from maskscore_worker.pipeline import PARTS, Pipeline
 from maskscore_worker.telemetry import WorkerMetrics, read_gpu_usage
 
 __all__ = ["RecentRates", "WorkerStatus"]
@@ -99,6 +99,7 @@ class WorkerStatus:
             device=str(device),
             version=self._fixed.version,
         )
+        metrics.show_stepped_down(PARTS, lambda: pipeline.fast_path.stepped_down)
         metrics.show_live(in_flight=self._in_flight, fill=lambda: self._recent.fill, gpu=lambda: read_gpu_usage(device))
         self._update_rates()
 
@@ -108,6 +109,7 @@ class WorkerStatus:
         use = read_gpu_usage(self._pipeline.model.device)
         return self._fixed.model_copy(
             update={
+                "stepped_down": self._pipeline.fast_path.stepped_down,
                 "state": "draining" if self._shutdown.draining else "running",
                 "jobs_done": self._metrics.jobs_done,
                 "masks_done": self._metrics.masks_done,

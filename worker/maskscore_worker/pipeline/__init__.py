@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from maskscore_worker.pipeline.fast_path import PARTS, PathDiffersError
 from maskscore_worker.pipeline.loading import load_pipeline
 from maskscore_worker.pipeline.pipeline import Pipeline
+from maskscore_worker.pipeline.weights_check import check_weights
 
-__all__ = ["Pipeline", "load_pipeline"]
+__all__ = ["PARTS", "PathDiffersError", "Pipeline", "check_weights", "load_pipeline"]

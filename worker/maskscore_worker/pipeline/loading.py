@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from maskscore.errors import SettingsError
@@ -29,9 +31,11 @@ from maskscore_worker.model import (
     graph_batch_sizes,
     load_model,
 )
+from maskscore_worker.pipeline.fast_path import ADVICE, TOLERANCE, FastPath, Known, PathDiffersError, wrong_features
 from maskscore_worker.pipeline.pipeline import Pipeline
+from maskscore_worker.pipeline.probe_crops import make_probe_crops
 
-__all__ = ["choose_cropper", "load_pipeline"]
+__all__ = ["choose_cropper", "compare_fast_path", "load_pipeline"]
 
 log = logging.getLogger("maskscore_worker")
 
@@ -55,26 +59,14 @@ def load_pipeline(
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     started = time.perf_counter()
-    precision = choose_precision(settings.precision, device)
-    model = load_model(
-        settings.weights,
-        architecture=settings.model,
-        pretrained=settings.pretrained,
-        device=device,
-        precision=precision,
-    )
+    model, crop_mode, known, stepped_down = load_compared_model(settings, device)
     prompt_features = PromptFeatureCache(model, settings.prompt_cache)
     prompt_set = resolve_prompt_set(settings.prompts, settings.prompts_dir)
     if warning := demo_warning(prompt_set, [model.weights_digest]):
         log.warning("%s", warning)
     dimensions = prompt_features.get(prompt_set).shape[1]
     cache = open_feature_cache(settings, dimensions=dimensions)
-    crop_mode = settings.crop_mode
-    if crop_mode == "fast" and model.preprocessing.foreign is not None:
-        log.warning("Crops are made in the mode `reference`: %s.", model.preprocessing.foreign)
-        crop_mode = "reference"
-    cropper = choose_cropper(settings.crop_device, model, crop_mode=crop_mode)
-    device_check, batcher = _batcher(settings, model, encoded, reference=crop_mode == "reference")
+    device_check, batcher, fast_path = _batcher(settings, model, crop_mode, known, stepped_down, encoded)
     objects = Objects(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
@@ -84,6 +76,7 @@ def load_pipeline(
     )
     batcher.start()
     try:
+        fast_path.check()
         batcher.encode(_blank(model, reference=crop_mode == "reference"))
         log.info(
             "%s on %s in %s, weights %s, prompts %r (%d), ready after %.1f s",
@@ -96,7 +89,7 @@ def load_pipeline(
             time.perf_counter() - started,
         )
         yield Pipeline(
-            settings, crop_mode, model, cropper, batcher, prompt_features, objects, worker, device_check, cache
+            settings, crop_mode, model, fast_path, batcher, prompt_features, objects, worker, device_check, cache
         )
     finally:
         # A device that hangs must not keep the process from ending.
@@ -120,17 +113,96 @@ def choose_cropper(setting: CropDevice, model: ClipModel, *, crop_mode: CropMode
     return CpuCropper(model.preprocessing.known, exact=model.precision == "fp32")
 
 
-def _batcher(
-    settings: WorkerSettings, model: ClipModel, encoded: Callable[[int], None], *, reference: bool
-) -> tuple[DeviceCheck, Batcher]:
-    encode: Callable[[Any], Any]
-    tower, encode = (
-        (model.tensor_tower, model.encode_tensors) if reference else (model.image_tower, model.encode_images)
+def compare_fast_path(settings: WorkerSettings) -> tuple[ClipModel, dict[str, str]]:
+    """Load the model, and do what a worker does at its start to prove its fast path.
+
+    Returns the model, and the parts that were stepped down with the reasons. Raises as :func:`load_pipeline` does, and
+    :class:`~maskscore_worker.pipeline.fast_path.PathDiffersError`.
+    """
+    model, crop_mode, known, stepped_down = load_compared_model(settings, choose_device(settings.device))
+    _, _, fast_path = _batcher(settings, model, crop_mode, known, stepped_down, lambda _: None)
+    fast_path.check()
+    return model, fast_path.reasons
+
+
+def load_compared_model(
+    settings: WorkerSettings, device: torch.device
+) -> tuple[ClipModel, CropMode, Known, dict[str, str]]:
+    """Load the model, and compare its forward and the CPU's crops with those of open_clip's own code.
+
+    Returns the model, the crop mode, the plain path's values, and what was stepped down, with the reasons. Raises as
+    :func:`load_pipeline` does.
+    """
+    assert settings.weights is not None
+    load = partial(
+        load_model, settings.weights, architecture=settings.model, pretrained=settings.pretrained, device=device
     )
+    stepped_down: dict[str, str] = {}
+
+    def images(model: ClipModel) -> npt.NDArray[np.float32]:
+        made: npt.NDArray[np.float32] = make_probe_crops(choose_cropper("cpu", model, crop_mode="reference"))
+        return made
+
+    model = load(precision=choose_precision(settings.precision, device), probe=images)
+    normalised, preprocessing = images(model), model.preprocessing
+    std, mean = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.std, preprocessing.mean))
+    # What open_clip's transform had before it normalised.
+    exact = np.rint((normalised * std + mean) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    crop_mode = settings.crop_mode
+    if crop_mode == "fast" and preprocessing.foreign is not None:
+        log.warning("Crops are made in the mode `reference`: %s.", preprocessing.foreign)
+        crop_mode = "reference"
+    if crop_mode == "fast" and not np.array_equal(make_probe_crops(CpuCropper(preprocessing.known, exact=True)), exact):
+        stepped_down["crops"] = "crops by Pillow differ from those of open_clip's transform"
+        log.warning("Crops are made in the mode `reference`: %s.", stepped_down["crops"])
+        crop_mode = "reference"
+    crops: npt.NDArray[Any] = normalised if crop_mode == "reference" else exact
+    why = ""
+    # The precision first: what is wrong in it alone is not wrong in fp32.
+    steps: tuple[tuple[str, dict[str, Any] | None], ...] = (
+        ("", None),
+        ("precision", {"precision": "fp32"}),
+        ("forward", {"plain": True}),
+    )
+    for part, others in steps:
+        if part == "precision" and model.precision == "fp32":
+            continue
+        if others is not None:
+            stepped_down[part] = why
+            log.warning("%s: the plain path is taken instead of the fast one: %s", part, why)
+            model = load(probe=images, **others)
+        assert model.plain_features is not None
+        tolerance = TOLERANCE[model.precision]
+        why = wrong_features(_encode_of(model, crop_mode), crops, model.plain_features, tolerance)
+        if not why:
+            break
+        why = f"in {model.precision}, {why}"
+    else:
+        raise PathDiffersError(f"By open_clip's own layers on {device}, too, {why}. {ADVICE}")
+    levels = 2 if crop_mode == "fast" and model.precision != "fp32" else 0
+    return model, crop_mode, Known(crops, model.plain_features, levels, TOLERANCE[model.precision]), stepped_down
+
+
+def _encode_of(model: ClipModel, crop_mode: CropMode) -> Callable[[Any], Any]:
+    return model.encode_tensors if crop_mode == "reference" else model.encode_images
+
+
+def _batcher(
+    settings: WorkerSettings,
+    model: ClipModel,
+    crop_mode: CropMode,
+    known: Known,
+    stepped_down: dict[str, str],
+    encoded: Callable[[int], None],
+) -> tuple[DeviceCheck, Batcher, FastPath]:
+    reference = crop_mode == "reference"
+    encode = plain_encode = _encode_of(model, crop_mode)
     blank = _blank(model, reference=reference)
+    graphs = None
     if model.device.type != "cpu":
         crops = torch.from_numpy(blank)
         sizes = graph_batch_sizes(settings.max_batch)
+        tower = model.tensor_tower if reference else model.image_tower
         graphs = CudaGraphEncoder(
             tower, shape=tuple(crops.shape[1:]), dtype=crops.dtype, device=model.device, sizes=sizes
         )
@@ -141,20 +213,35 @@ def _batcher(
         threads = torch.get_num_threads()
         encode = ComputeThreads(encode, threads).encode
         max_batch = min(CROPS_PER_PASS, settings.max_batch)
+    fast_path = FastPath(
+        cropper=choose_cropper(settings.crop_device, model, crop_mode=crop_mode),
+        encode=encode,
+        plain_cropper=choose_cropper("cpu", model, crop_mode="reference")
+        if reference
+        else CpuCropper(model.preprocessing.known, exact=True),
+        plain_encode=plain_encode,
+        graphs=graphs,
+        known=known,
+        stepped_down=stepped_down,
+        spot_check_share=settings.spot_check_share,
+    )
     check = DeviceCheck(lambda: encode(blank))
+    fast_path.on_broken = check.declare_broken
 
     def encode_and_count(crops: Any) -> Any:
-        features = encode(crops)
+        features = fast_path.encode(crops)
         encoded(len(crops))
         return features
 
-    return check, Batcher(
+    batcher = Batcher(
         encode_and_count,
         max_batch=max_batch,
         max_wait_s=settings.max_wait_ms / 1000,
         threads=threads,
         check_device=check.probe_after,
     )
+    fast_path.through = batcher.encode
+    return check, batcher, fast_path
 
 
 def _blank(model: ClipModel, *, reference: bool) -> np.ndarray:

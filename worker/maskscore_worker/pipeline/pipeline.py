@@ -17,7 +17,6 @@ from maskscore.schema import Component, Head, Job, JobResult, Mask, ModelIdentit
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore.storage import Objects, StoredResult, store_result
 from maskscore_worker.batching import Batcher, BatchSource
-from maskscore_worker.crops import Cropper
 from maskscore_worker.features import (
     FeatureCache,
     FeatureExtractor,
@@ -28,6 +27,7 @@ from maskscore_worker.features import (
 from maskscore_worker.inputs import Fetched, check_count, decode_image, fetch, read_job_masks, run_with_cancellation
 from maskscore_worker.masks import Region, check_sizes, find_copies_and_parts, find_regions
 from maskscore_worker.model import ClipModel, DeviceCheck
+from maskscore_worker.pipeline.fast_path import FastPath
 from maskscore_worker.pipeline.job_result import build_components, build_result
 from maskscore_worker.scoring import check_method, score
 from maskscore_worker.telemetry import StageTimer
@@ -45,7 +45,7 @@ class Pipeline:
     settings: WorkerSettings
     crop_mode: CropMode
     model: ClipModel
-    cropper: Cropper
+    fast_path: FastPath
     batcher: Batcher
     prompt_features: PromptFeatureCache
     objects: Objects
@@ -145,7 +145,8 @@ class Pipeline:
             displaced=displaced,
         )
         with timer.stage("crops"):
-            image_crops = self.cropper.open(image.pixels)
+            image_crops = self.fast_path.open(image.pixels)
+        identity = self.model.identity(self.crop_mode).model_copy(update={"stepped_down": self.fast_path.stepped_down})
         extractor = FeatureExtractor(
             fetched.image.data, image.orientation_applied, options.views, identity, self.feature_cache
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from functools import partial
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -39,6 +40,7 @@ class WorkerMetrics:
         self._crops = histogram(declared.BATCH_CROPS, self.registry)
         self._leases = counter(declared.LEASES, self.registry)
         self._rejected = counter(declared.MESSAGES_REJECTED, self.registry)
+        self._spot_checks = counter(declared.SPOT_CHECKS, self.registry)
         self.swept = sweep_counters(self.registry)
         """What the worker's sweeper is given."""
         # Series that begin with their first failure would hide it from `rate` and `increase`.
@@ -55,6 +57,8 @@ class WorkerMetrics:
             self._leases.labels(answer)
         for stage in _STAGES:
             self._stages.labels(stage)
+        for outcome in ("agreed", "differed"):
+            self._spot_checks.labels(outcome)
 
     def claimed(self, claim: Claim) -> None:
         """Note how long a job has waited, the first time that it is taken."""
@@ -94,6 +98,16 @@ class WorkerMetrics:
         """Show what computes the scores: the labels of ``maskscore_model_info``."""
         gauge(declared.MODEL_INFO, self.registry).labels(**identity).set(1)
 
+    def show_stepped_down(self, parts: Iterable[str], stepped_down: Callable[[], Container[str]]) -> None:
+        """Show which parts of the fast path have been stepped down, as asked at each scrape."""
+        shown = gauge(declared.STEPPED_DOWN, self.registry)
+        for part in parts:
+            shown.labels(part).set_function(partial(_contains, stepped_down, part))
+
+    def spot_checked(self, agreed: bool) -> None:
+        """Count a comparison of the running fast path with the plain one."""
+        self._spot_checks.labels("agreed" if agreed else "differed").inc()
+
     def show_live(
         self, *, in_flight: Callable[[], int], fill: Callable[[], float], gpu: Callable[[], GpuUsage | None]
     ) -> None:
@@ -101,6 +115,10 @@ class WorkerMetrics:
         gauge(declared.IN_FLIGHT, self.registry).set_function(in_flight)
         gauge(declared.BATCH_FILL, self.registry).set_function(fill)
         self.registry.register(_Gpu(gpu))
+
+
+def _contains(found: Callable[[], Container[str]], part: str) -> float:
+    return float(part in found())
 
 
 class _Gpu(Collector):

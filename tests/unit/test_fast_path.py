@@ -1,0 +1,181 @@
+"""A fast path that gives other values than the plain one is stepped down, whichever part of it is wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskscore.settings import WorkerSettings
+from maskscore_worker.crops import CpuCropper, Cropper
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from maskscore_worker.model import ClipModel, CudaGraphEncoder
+from maskscore_worker.model import clip as clip_module
+from maskscore_worker.model.folding import fold_normalisation
+from maskscore_worker.pipeline import fast_path as fast_path_module
+from maskscore_worker.pipeline import loading
+from maskscore_worker.pipeline.fast_path import FastPath, Known, PathDiffersError
+from maskscore_worker.pipeline.loading import load_compared_model
+from maskscore_worker.pipeline.probe_crops import PROBES, make_probe_crops
+
+CPU = torch.device("cpu")
+SETTINGS = WorkerSettings(weights=DEMO_WEIGHTS, prompts="demo", device="cpu")
+Loaded = tuple[ClipModel, Any, Known, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    return load_compared_model(SETTINGS, CPU)
+
+
+def path(loaded: Loaded, **others: Any) -> FastPath:
+    model, _, known, stepped_down = loaded
+    cropper = CpuCropper(model.preprocessing.known, exact=True)
+    given = {
+        "cropper": cropper,
+        "encode": model.encode_images,
+        "plain_cropper": cropper,
+        "plain_encode": model.encode_images,
+        "graphs": None,
+        "known": known,
+        "stepped_down": stepped_down,
+        "spot_check_share": 0.0,
+        **others,
+    }
+    return FastPath(**given)
+
+
+class Darker:
+    """A cropper that is wrong by three grey levels in one place."""
+
+    def __init__(self, cropper: Cropper) -> None:
+        self.cropper = cropper
+
+    def open(self, pixels: Any) -> Any:
+        image = self.cropper.open(pixels)
+
+        class Wrong:
+            def make(self, *given: Any) -> Any:
+                crops = image.make(*given)
+                crops[:, 5, 5] ^= 3
+                return crops
+
+        return Wrong()
+
+
+def swapped(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda crops: encode(crops)[::-1]
+
+
+def test_what_is_right_is_left_as_it_is(loaded: Loaded) -> None:
+    assert loaded[1] == "fast"
+    assert loaded[3] == {}
+    checked = path(loaded)
+    checked.check()
+    assert checked.stepped_down == ()
+
+
+def test_wrong_crops_are_made_on_the_cpu(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
+    plain = CpuCropper(loaded[0].preprocessing.known, exact=True)
+    checked = path(loaded, cropper=Darker(plain))
+    checked.check()
+    assert checked.stepped_down == ("crops",)
+    assert "crops: the plain path is taken" in caplog.text
+    np.testing.assert_array_equal(make_probe_crops(checked), make_probe_crops(plain))
+
+
+def test_a_wrong_forward_is_the_plain_one(loaded: Loaded) -> None:
+    checked = path(loaded, encode=swapped(loaded[0].encode_images))
+    checked.check()
+    assert checked.stepped_down == ("forward",)
+    known = loaded[2]
+    np.testing.assert_allclose(checked.encode(known.crops), known.features, atol=1e-4)
+    wrong = swapped(loaded[0].encode_images)
+    with pytest.raises(PathDiffersError, match="MASKSCORE_DEVICE=cpu"):
+        path(loaded, encode=wrong, plain_encode=wrong).check()
+
+
+def test_a_graph_of_one_size_that_is_wrong_is_run_plainly(loaded: Loaded) -> None:
+    model, _, known, _ = loaded
+    graphs = CudaGraphEncoder(
+        model.image_tower, shape=known.crops.shape[1:], dtype=torch.uint8, device=CPU, sizes=[1, 2, 4]
+    )
+    broken = graphs._batches[2]
+    graphs._batches[2] = type(broken)(broken.crops, broken.features, lambda: None)  # replays nothing
+    checked = path(loaded, graphs=graphs, encode=graphs.encode)
+    checked.check()
+    assert checked.stepped_down == ("graphs",)
+    assert "batches of 2 give" in checked.reasons["graphs"]
+    np.testing.assert_allclose(graphs.encode(known.crops[:2]), known.features[:2], atol=1e-4)
+
+
+def test_threads_that_disturb_each_other_take_turns(loaded: Loaded) -> None:
+    encode, inside, both = loaded[0].encode_images, threading.Semaphore(1), threading.Barrier(2)
+
+    def disturbed(crops: Any) -> Any:
+        alone = inside.acquire(blocking=False)
+        try:
+            # Two that come together meet; one that comes alone goes on.
+            if threading.current_thread().name.startswith("check-") and not isinstance(checked._turn, _LOCK):
+                both.wait(timeout=60)
+            return encode(crops) if alone else encode(crops)[::-1]
+        finally:
+            if alone:
+                inside.release()
+
+    checked = path(loaded, encode=disturbed)
+    checked.check()
+    assert checked.stepped_down == ("threads",)
+
+
+_LOCK = type(threading.RLock())
+
+
+def test_a_spot_check_finds_what_became_wrong_later(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
+    encode, known, outcomes = loaded[0].encode_images, loaded[2], list[bool]()
+    wrong = threading.Event()
+    checked = path(
+        loaded,
+        encode=lambda crops: encode(crops)[::-1] if wrong.is_set() else encode(crops),
+        spot_check_share=0.1,
+    )
+    checked.on_spot_check = outcomes.append
+    checked.through = checked._encode
+    every = round(PROBES / 0.1)
+    for _ in range(every // PROBES):
+        checked.encode(known.crops)
+    checked.wait_for_spot_check()
+    assert (outcomes, checked.stepped_down) == ([True], ())
+    wrong.set()
+    checked.through = lambda crops: checked._encode(crops)
+    for _ in range(every // PROBES):
+        checked.encode(known.crops)
+    checked.wait_for_spot_check()
+    assert (outcomes, checked.stepped_down) == ([True, False], ("forward",))
+    assert "may be wrong" in caplog.text
+    np.testing.assert_allclose(checked.encode(known.crops), known.features, atol=1e-4)
+
+
+def test_layers_that_are_replaced_wrongly_stay_open_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = (0.9, 0.1, 0.4)
+    monkeypatch.setattr(clip_module, "fold_normalisation", lambda model, _, std: fold_normalisation(model, wrong, std))
+    _, crop_mode, _, stepped_down = load_compared_model(SETTINGS, CPU)
+    assert crop_mode == "fast"
+    assert list(stepped_down) == ["forward"]
+
+
+def test_a_precision_that_is_wrong_becomes_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fast_path_module.TOLERANCE, "bf16", 1e-6)
+    model, _, _, stepped_down = load_compared_model(SETTINGS.model_copy(update={"precision": "bf16"}), CPU)
+    assert (model.precision, list(stepped_down)) == ("fp32", ["precision"])
+
+
+def test_crops_that_are_not_open_clips_are_made_by_its_transform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "CpuCropper", lambda transform, exact: Darker(CpuCropper(transform, exact=exact)))
+    model, crop_mode, known, stepped_down = load_compared_model(SETTINGS, CPU)
+    assert (crop_mode, list(stepped_down)) == ("reference", ["crops"])
+    assert known.crops.shape == (PROBES, 3, model.image_size, model.image_size)
