@@ -107,3 +107,14 @@ def test_prompts_are_checked_with_the_folders_own_tokenizer(tokenizer_folder: Pa
     checked = json.loads(run_command("prompts", "check", str(prompts), *options).stdout)
     assert (checked["estimated"], checked["context_length"]) == (None, 64)
     assert [problem["prompts"] for problem in checked["problems"] if problem["code"] == "too_long"] == [[texts[1]]]
+
+
+def test_prompts_are_checked_for_a_folder_that_needs_the_tag_of_its_weights(tmp_path: Path) -> None:
+    config = {"model_cfg": open_clip.get_model_config("ViT-L-14")}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    command = ("prompts", "check", "demo", "--weights", str(tmp_path), "--json")
+    refused = run_command(*command)
+    assert "MASKSCORE_PRETRAINED" in refused.stderr
+    for option, environment in (((), {"MASKSCORE_PRETRAINED": "dfn2b"}), (("--pretrained", "dfn2b"), {})):
+        checked = run_command(*command, *option, environment=environment)
+        assert (json.loads(checked.stdout)["estimated"], checked.stderr) == (None, "")

@@ -309,11 +309,12 @@ def test_weights_of_another_digest_are_not_kept(hub: Hub, tmp_path: Path) -> Non
     hub.digest = "0" * 64
     folder = tmp_path / "weights"
     folder.mkdir()
-    (folder / WEIGHTS).write_bytes(b"what was there before")
+    for name in (CONFIG, WEIGHTS):
+        (folder / name).write_bytes(b"what was there before")
     pulled = weights("pull", str(folder), "--repo", REPO, endpoint=hub.address)
     assert pulled.returncode == 1
     assert f"sha256:{DIGEST}" in pulled.stderr
-    assert (folder / WEIGHTS).read_bytes() == b"what was there before"
+    assert {(folder / name).read_bytes() for name in (CONFIG, WEIGHTS)} == {b"what was there before"}
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
 
 

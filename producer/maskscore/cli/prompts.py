@@ -91,17 +91,18 @@ def show_command(name: str, as_json: bool) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of weights whose own tokenizer counts; its configuration overrides --model.",
 )
+@click.option("--pretrained", help="Tag of these weights, as for a worker.  [MASKSCORE_PRETRAINED]")
 @_json
-def check_command(name: str, model: str | None, weights: Path | None, as_json: bool) -> None:
+def check_command(name: str, model: str | None, weights: Path | None, pretrained: str | None, as_json: bool) -> None:
     """Say what is wrong with a prompt set, and what the number of its prompts does to the sums.
 
     Blank and repeated prompts, also such that differ in case, spaces or the article alone, and prompts that are too
     long for the model. Exits with 1 when there are any, with 2 when the set cannot be read.
     """
-    settings = load_settings(WorkerSettings, model=model)
+    settings = load_settings(WorkerSettings, model=model, pretrained=pretrained)
     source = find_prompt_set(name, settings.prompts_dir)
     fields = source.fields()
-    counter = token_counter(settings.model, weights)
+    counter = token_counter(settings.model, weights, settings.pretrained)
     problems = check_prompts(fields, counter)
     if not problems:
         # Misspelt fields, and whatever else no worker would take.

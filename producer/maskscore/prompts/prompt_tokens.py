@@ -29,10 +29,10 @@ class TokenCounter:
     why_estimated: str | None = None
 
 
-def token_counter(architecture: str, weights: Path | None = None) -> TokenCounter:
+def token_counter(architecture: str, weights: Path | None = None, pretrained: str | None = None) -> TokenCounter:
     """Return what counts the tokens of the model in the folder ``weights``, else of an open_clip architecture.
 
-    Fetches nothing.
+    ``pretrained`` is the tag of these weights, for a folder that states no preprocessing. Fetches nothing.
 
     Raises :class:`~maskscore.errors.SettingsError` for an architecture that open_clip does not know.
     """
@@ -40,7 +40,7 @@ def token_counter(architecture: str, weights: Path | None = None) -> TokenCounte
         of_architecture = worker_part("token-counter")
     except ModuleNotFoundError as error:
         return TokenCounter(CLIP_CONTEXT, estimate_tokens, f"{error.name} is not installed here")
-    counter: TokenCounter = of_architecture(architecture, weights)
+    counter: TokenCounter = of_architecture(architecture, weights, pretrained)
     return counter
 
 

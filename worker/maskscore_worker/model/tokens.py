@@ -63,15 +63,15 @@ def count_tokens(tokenizer: Any, text: str) -> int:
     return len(encoded["input_ids"]) + (3 if own_marks else 0)
 
 
-def token_counter(architecture: str, folder: Path | None = None) -> TokenCounter:
+def token_counter(architecture: str, folder: Path | None = None, pretrained: str | None = None) -> TokenCounter:
     """Return what counts the tokens of the model of a folder of weights, else of an open_clip architecture.
 
-    A tokenizer whose files are not in the folder is estimated. Raises :class:`~maskscore.errors.SettingsError` for an
-    architecture that open_clip does not know, and :class:`~maskscore.errors.WeightsError` for a folder that no worker
-    would take.
+    ``pretrained`` is the tag of the folder's weights. A tokenizer whose files are not in the folder is estimated.
+    Raises :class:`~maskscore.errors.SettingsError` for an architecture that open_clip does not know, and
+    :class:`~maskscore.errors.WeightsError` for a folder that no worker would take.
     """
     if folder is not None and (folder / CONFIG_FILE).is_file():
-        found = read_configuration(folder, architecture=architecture)
+        found = read_configuration(folder, architecture=architecture, pretrained=pretrained)
     elif architecture in open_clip.list_models():
         found = Configuration(architecture, open_clip.get_model_config(architecture), architecture)
     else:

@@ -127,15 +127,23 @@ class _Pull:
 
     def repository(self) -> str:
         """Fetch an open_clip repository with its own configuration; return the weights' digest."""
-        configuration = self.find(CONFIG_FILE)
+        configuration = self.find(CONFIG_FILE, f".{CONFIG_FILE}.part")
         weights = self.weights(PICKLED)
-        self.fetch(configuration)
+        path, part = self._folder / CONFIG_FILE, self._folder / configuration.save_as
         try:
-            config = json.loads((self._folder / CONFIG_FILE).read_text("utf-8"))
-        except ValueError as error:
-            raise WeightsError(f"{CONFIG_FILE} of {self._repo} is no JSON: {error}.") from error
-        self.tokenizer(config)
-        return self.fetch(weights)
+            if not _has_digest(path, configuration.metadata.etag or ""):
+                self.fetch(configuration)
+            try:
+                config = json.loads((part if part.exists() else path).read_text("utf-8"))
+            except ValueError as error:
+                raise WeightsError(f"{CONFIG_FILE} of {self._repo} is no JSON: {error}.") from error
+            self.tokenizer(config)
+            digest = self.fetch(weights)
+            if part.exists():
+                part.replace(path)  # last, as in `_pull_row`
+        finally:
+            part.unlink(missing_ok=True)
+        return digest
 
     def find(self, name: str, save_as: str | None = None) -> _File:
         """Ask the hub for a file; the first answer says which commit the rest are taken of."""
@@ -200,7 +208,7 @@ class _Pull:
             part.unlink(missing_ok=True)
             _download(file, part).replace(target)
             return ""
-        if target.is_file() and _hub_digest(target, expected) == expected:
+        if _has_digest(target, expected):
             return _shown(expected)
         part = self._folder / f".{file.save_as}.{expected}.part"
         digest = _hub_digest(_download(file, part), expected)
@@ -214,6 +222,10 @@ class _Pull:
         for abandoned in self._folder.glob(f".{file.save_as}.*.part"):
             abandoned.unlink()
         return _shown(digest)
+
+
+def _has_digest(path: Path, expected: str) -> bool:
+    return bool(expected) and path.is_file() and _hub_digest(path, expected) == expected
 
 
 def _hub_digest(path: Path, like: str) -> str:
