@@ -146,7 +146,7 @@ class Pipeline:
         )
         with timer.stage("crops"):
             image_crops = self.fast_path.open(image.pixels)
-        identity = self.model.identity(self.crop_mode).model_copy(update={"stepped_down": self.fast_path.stepped_down})
+        identity = identity.model_copy(update={"stepped_down": self.fast_path.stepped_down})
         extractor = FeatureExtractor(
             fetched.image.data, image.orientation_applied, options.views, identity, self.feature_cache
         )
