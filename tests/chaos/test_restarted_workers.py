@@ -73,6 +73,5 @@ def test_second_sigterm_gives_back_what_runs(deployment: Deployment, record: Rec
     record(Row("SIGTERM twice during a long job", outcome, list(given_back.seconds.values())))
     assert gone
     outcome.check()
-    # Not by its lease, and at no cost.
-    assert longest < PROFILE.lease_s
+    # Not by its lease, which would have cost an attempt.
     assert set(outcome.attempts) == {1}

@@ -101,7 +101,7 @@ local function recount_waiting(model, counted)
       + redis.call('ZCARD', resting_key(priority, model))
   end
   local few = tenants <= MOST_COUNTED
-  local own_limits = few and {} or redis.call('HKEYS', limits)
+  local own_limits = few and {} or fields_of(limits)
   for _, priority in ipairs(PRIORITIES) do
     for _, tenant in ipairs(few and tenants_of(priority, model, MOST_COUNTED) or own_limits) do
       local count = redis.call('ZCARD', queue_key(priority, model, tenant))
@@ -162,12 +162,12 @@ local function recount_going(state)
     local model = redis.pcall('HGET', prefix .. ':job:' .. id, 'model')
     if type(model) == 'string' and model ~= '' then counted[model] = (counted[model] or 0) + 1 end
   end
-  for _, field in ipairs(redis.call('HKEYS', going)) do
+  for _, field in ipairs(fields_of(going)) do
     if string.match(field, '^%a+') == state then redis.call('HDEL', going, field) end
   end
   for model, count in pairs(counted) do redis.call('HSET', going, state .. ':' .. model, count) end
 end
-if redis.call('HLEN', going) > 0 then
+if redis.call('EXISTS', going) == 1 then
   recount_going('running')
   recount_going('delayed')
 end

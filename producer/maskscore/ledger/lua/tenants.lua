@@ -27,7 +27,7 @@ for _, id in ipairs(redis.call('ZRANGE', running, 0, MOST - 1)) do
   local job = load(id)
   if job then add(job.tenant, 2, 1) end
 end
-for _, tenant in ipairs(redis.call('HKEYS', limits)) do add(tenant, 1, 0) end
+for _, tenant in ipairs(fields_of(limits)) do add(tenant, 1, 0) end
 local answer = {}
 for _, tenant in ipairs(order) do
   local row = rows[tenant]

@@ -27,6 +27,13 @@ local function own(key, kind)
 end
 own(strays, 'list')
 
+-- By HGETALL, which everybody's rights have; HKEYS is in nobody's.
+local function fields_of(hash)
+  local fields, entries = {}, redis.call('HGETALL', hash)
+  for at = 1, #entries, 2 do fields[#fields + 1] = entries[at] end
+  return fields
+end
+
 -- The ledger's clock, which decides what is due when, never goes back. Where Redis's own does (it was corrected, or a
 -- replica with another clock became the master), `ahead` grows by the step. `last` is written once a second: a step of
 -- less delays what is due by as much.
@@ -179,7 +186,7 @@ end
 -- How many jobs of a tenant wait, of any model.
 local function count_queued(tenant)
   local queued = 0
-  for _, model in ipairs(redis.call('HKEYS', depth)) do
+  for _, model in ipairs(fields_of(depth)) do
     for _, priority in ipairs(PRIORITIES) do
       queued = queued + redis.call('ZCARD', queue_key(priority, model, tenant))
     end
@@ -211,7 +218,7 @@ end
 local function resume(most)
   for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', paused, '-inf', now, 'LIMIT', 0, most)) do
     redis.call('ZREM', paused, tenant)
-    for _, model in ipairs(redis.call('HKEYS', depth)) do
+    for _, model in ipairs(fields_of(depth)) do
       for _, priority in ipairs(PRIORITIES) do
         local resting = resting_key(priority, model)
         local turn = redis.call('ZSCORE', resting, tenant)
