@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,12 +51,17 @@ def boto3_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_are_taken_as_they_are_written(objects: Objects, key: str) -> None:
-    etag = objects.write(f"s3://objects/{key}", key.encode(), content_type="text/plain")
-    fetched = objects.read(f"s3://objects/{key}", what="image", max_bytes=100)
-    assert (fetched.data, fetched.etag) == (key.encode(), etag)
-    assert objects.read(f"s3://objects/{key}", what="image", max_bytes=100, etag=etag).data == key.encode()
-    assert objects.exists(f"s3://objects/{key}", what="image")
-    assert not objects.exists(f"s3://objects/{key}.gone", what="image")
+    def check() -> None:
+        etag = objects.write(f"s3://objects/{key}", key.encode(), content_type="text/plain")
+        fetched = objects.read(f"s3://objects/{key}", what="image", max_bytes=100)
+        assert (fetched.data, fetched.etag) == (key.encode(), etag)
+        assert objects.read(f"s3://objects/{key}", what="image", max_bytes=100, etag=etag).data == key.encode()
+        assert objects.exists(f"s3://objects/{key}", what="image")
+        assert not objects.exists(f"s3://objects/{key}.gone", what="image")
+
+    # By boto3, then by obstore.
+    check()
+    _in_thread(check)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -65,11 +71,21 @@ def test_ordinary_objects_are_read_and_written_without_boto3(
     uri = f"s3://objects/by-obstore/{key}"
     objects.write(uri, b"0123456789", content_type="text/plain")
     del boto3_calls[:]
-    etag = objects.write(uri, b"0123456789", content_type="text/x-log")
-    assert objects.write_new(f"{uri}.{uuid.uuid4().hex}", b"", content_type="text/plain", replaces=Mock())
-    assert objects.read(uri, what="image", max_bytes=10, etag=etag).data == b"0123456789"
-    assert objects.read_range(uri, 2, 3, what="image", etag=etag).data == b"234"
+
+    def check() -> None:
+        etag = objects.write(uri, b"0123456789", content_type="text/x-log")
+        assert objects.write_new(f"{uri}.{uuid.uuid4().hex}", b"", content_type="text/plain", replaces=Mock())
+        assert objects.read(uri, what="image", max_bytes=10, etag=etag).data == b"0123456789"
+        assert objects.read_range(uri, 2, 3, what="image", etag=etag).data == b"234"
+
+    _in_thread(check)
     assert boto3_calls == []
+
+
+def _in_thread(check: Callable[[], None]) -> None:
+    """Call it outside the main thread, where obstore is used."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(check).result()
 
 
 @pytest.mark.parametrize("key", ["a//b", "/a", "tab\there"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -72,7 +73,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def read(objects: Objects, max_bytes: int = 1000, etag: str | None = None) -> bytes:
-    return objects.read("s3://b/k", what="image", max_bytes=max_bytes, etag=etag).data
+    """Read in a thread of its own, as workers do; obstore is not asked in the main thread."""
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(objects.read, "s3://b/k", what="image", max_bytes=max_bytes, etag=etag)
+        return reading.result().data
 
 
 @pytest.fixture
@@ -113,6 +117,12 @@ def test_a_bucket_in_which_obstore_fails_again_and_again_is_left_to_boto3(store:
     store.plan = ["close", "whole"] * 3 + ["whole"]
     assert [read(objects) for _ in range(5)] == [DATA] * 5
     assert store.agents == ["obstore", "boto3"] * 3 + ["boto3"] * 2
+
+
+def test_the_main_thread_is_left_to_boto3_which_ctrl_c_interrupts(store: Store, objects: Objects) -> None:
+    store.plan = ["whole"]
+    assert objects.read("s3://b/k", what="image", max_bytes=len(DATA)).data == DATA
+    assert store.agents == ["boto3"]
 
 
 def test_what_goes_through_a_proxy_is_left_to_boto3(

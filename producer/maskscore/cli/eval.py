@@ -206,7 +206,8 @@ def _prices(given: tuple[str, ...], models: tuple[str, ...]) -> dict[str, float]
         if model and model not in models:
             raise click.UsageError(f"--price-per-hour {text!r:.100}: {model!r:.80} is none of {', '.join(models)}")
         named[model] = value
-    return {model: named.get(model, named[""]) for model in models if model in named or "" in named}
+    prices = {model: named.get(model, named.get("")) for model in models}
+    return {model: price for model, price in prices.items() if price is not None}
 
 
 def _require_workers(client: Client, models: tuple[str, ...], *, wait: bool, timeout: float | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,6 +116,9 @@ class ObstoreClient:
         self._failures[bucket] = (failures + 1, time.monotonic())
 
     def _usable(self, bucket: str, key: str) -> S3Store | None:
+        # obstore's calls return for no signal: in the main thread Ctrl-C would wait as long as a store that is silent.
+        if threading.current_thread() is threading.main_thread():
+            return None
         # obstore takes slashes at the ends off, and refuses empty parts and control characters.
         if not key.isprintable() or "" in key.split("/"):
             return None
