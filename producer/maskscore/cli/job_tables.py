@@ -32,13 +32,19 @@ def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
     """Print the states of jobs."""
     if as_json:
         for status in statuses:
-            click.echo(json.dumps(dataclasses.asdict(status), default=_jsonable))
+            fields = dataclasses.asdict(status)
+            if status.progress is None:
+                del fields["progress"]
+            click.echo(json.dumps(fields, default=_jsonable))
         return
     statuses = list(statuses)
-    rows = table("job", "state", "attempts", "submitted")
+    shards = any(status.progress for status in statuses)
+    rows = table("job", "state", "attempts", "submitted", *(["images", "masks", "parts"] if shards else []))
     for status in statuses:
         submitted = status.submitted_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        rows.add_row(status.job_id, str(status.state), str(status.attempts), submitted)
+        progress = dataclasses.astuple(status.progress) if status.progress else ()
+        counts = [f"{count:,}" for count in progress]
+        rows.add_row(status.job_id, str(status.state), str(status.attempts), submitted, *counts)
     console = new_console()
     console.print(rows)
     for status in statuses:
@@ -98,7 +104,7 @@ def table(*columns: str) -> Table:
     """Return an empty table with these columns; counts and scores stand at the right."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        number = column in ("mult", "s_pos", "s_neg", "attempts", "retries", "jobs")
+        number = column in ("mult", "s_pos", "s_neg", "attempts", "retries", "jobs", "images", "masks", "parts")
         rows.add_column(column, justify="right" if number else "left", no_wrap=column != "negative")
     return rows
 

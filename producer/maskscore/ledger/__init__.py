@@ -12,6 +12,10 @@ or not at all, by Redis's clock alone:
 A ticket is a message in Celery's queue, one for each job that begins to wait. It names none: whoever takes it claims
 the next job. So a ticket that is lost is made good by counting (the sweeper does), and one too many finds nothing.
 
+A shard is such a job, too. ``commit`` notes its cursor after each part, from which the next attempt goes on; attempts
+count from there. One that ends workers before its next part runs image by image, alone (``trial``), until the image
+that is to blame is known.
+
 Waiting jobs lie in a sorted set per priority, model and tenant (``queue:…``), by a number that only grows; ``turns:…``
 holds the tenants that have any, by their next turn, ``resting:…`` those whose bucket is empty, and ``suspects:…`` jobs
 that have ended a worker. ``running`` (by the end of the lease) and ``delayed`` (by the time due) are sorted sets, too;
@@ -35,6 +39,7 @@ from maskscore.ledger.records import (
     JobStatus,
     ModelBacklog,
     Reason,
+    ShardProgress,
     Stray,
     Submission,
     Submitted,
@@ -72,6 +77,7 @@ __all__ = [
     "LiveWorker",
     "ModelBacklog",
     "Reason",
+    "ShardProgress",
     "Stray",
     "Submission",
     "Submitted",

@@ -18,6 +18,7 @@ from maskscore.ledger.records import (
     JobStatus,
     ModelBacklog,
     Reason,
+    ShardProgress,
     Stray,
     TenantLimits,
     TenantState,
@@ -48,6 +49,7 @@ _STATUS_FIELDS = (
     "batches",
     "error_code",
     "error_message",
+    "progress",
 )
 
 
@@ -287,7 +289,7 @@ def _row(answer: Any, fields: Sequence[str]) -> list[bytes | None]:
 
 
 def _status(job_id: str, row: Sequence[bytes | None]) -> JobStatus | None:
-    state, attempts, retries, submitted_at, claimed_at, finished_at, worker, batches, code, message = row
+    state, attempts, retries, submitted_at, claimed_at, finished_at, worker, batches, code, message, progress = row
     if state is None or attempts is None or submitted_at is None:
         return None
     public = job_state(state)
@@ -305,4 +307,5 @@ def _status(job_id: str, row: Sequence[bytes | None]) -> JobStatus | None:
         worker=worker.decode() if worker else None,
         batch_id=batches.decode().split()[0] if batches else None,
         error=error,
+        progress=ShardProgress(*map(int, progress.split())) if progress else None,
     )

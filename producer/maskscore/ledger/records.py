@@ -22,6 +22,7 @@ __all__ = [
     "JobStatus",
     "ModelBacklog",
     "Reason",
+    "ShardProgress",
     "Stray",
     "Submission",
     "Submitted",
@@ -145,7 +146,8 @@ class Claim:
     """The right to run one attempt of a job, until the lease ends; ``token`` is what proves it.
 
     ``attempt`` counts those that ended with their worker and the present one; ``retries`` those that a transient fault
-    ended.
+    ended. A shard counts both from its last committed part on, and has the ``cursor`` that was committed with it
+    (empty: none yet) and the positions of its ``poisoned`` images, which ended their workers and are left out.
     """
 
     job_id: str
@@ -156,6 +158,17 @@ class Claim:
     submitted_at: datetime
     claimed_at: datetime
     traceparent: str | None = None
+    cursor: bytes = b""
+    poisoned: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardProgress:
+    """How many images, masks and parts of a shard are committed."""
+
+    images: int
+    masks: int
+    parts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +176,8 @@ class JobStatus:
     """The state of a job. ``error`` is set for ``failed``, ``cancelled`` and ``expired``.
 
     ``attempts`` counts those that ended with their worker, and the last one; ``retries`` counts those that a
-    transient fault ended.
+    transient fault ended; a shard counts both from its last committed part on. ``progress`` is that of a shard, from
+    its first part on.
     """
 
     job_id: str
@@ -176,6 +190,7 @@ class JobStatus:
     worker: str | None
     batch_id: str | None
     error: Failure | None
+    progress: ShardProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from maskscore.broker import DEFAULT_MODEL
 from maskscore.ledger.ledger_reader import LedgerReader, job_state, no_such_record, parse_stray
 from maskscore.ledger.records import (
     Claim,
+    ShardProgress,
     Submission,
     Submitted,
     SweepResult,
@@ -84,9 +85,37 @@ class Ledger(LedgerReader):
             answer = self._script("claim", *arguments)
         if answer[0] != b"claimed":
             return Unclaimed(answer[0].decode())
-        _, job_id, attempt, retries, now, submitted_at, trace, document = answer
-        times = from_milliseconds(submitted_at), from_milliseconds(now)
-        return Claim(job_id.decode(), token, int(attempt), int(retries), document, *times, trace.decode() or None)
+        _, job_id, attempt, retries, now, submitted_at, trace, document, cursor, poisoned = answer
+        return Claim(
+            job_id.decode(),
+            token,
+            int(attempt),
+            int(retries),
+            document,
+            from_milliseconds(submitted_at),
+            from_milliseconds(now),
+            trace.decode() or None,
+            cursor,
+            frozenset(map(int, poisoned.split())),
+        )
+
+    def commit(self, claim: Claim, *, lease_s: float, cursor: bytes, progress: ShardProgress) -> str:
+        """Note where a shard goes on after a part that is stored, and renew its lease; attempts count from there.
+
+        Returns ``committed``; ``cancelled`` (committed, but stop soon); ``lost`` (nothing was changed: stop at once).
+        Repeating a commit, after an answer that was lost, is safe.
+        """
+        counts = progress.images, progress.masks, progress.parts
+        answer: bytes = self._script("commit", claim.job_id, claim.token, int(lease_s * 1000), cursor, *counts)
+        return answer.decode()
+
+    def try_alone(self, claim: Claim, position: int) -> bool:
+        """Note that a shard's image is begun while no other one is, since attempts have ended with their worker.
+
+        Where this one ends so, too, and attempts are used up, the image is ``poisoned``, and later claims say so.
+        Returns whether the claim still holds.
+        """
+        return bool(self._script("trial", claim.job_id, claim.token, position) == b"noted")
 
     def renew(self, claims: Sequence[Claim], *, lease_s: float) -> list[str]:
         """Move the leases on; return for each ``renewed``, ``cancelled`` (stop soon) or ``lost`` (stop at once).

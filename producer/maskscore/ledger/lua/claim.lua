@@ -1,19 +1,20 @@
 #!lua flags=allow-oom
 -- A worker takes the next job of its model: waiting -> running, attempts + 1, a new lease.
 -- ARGV[2..]: token of this attempt, worker, lease_ms, model, '1' where nothing else runs in the worker's process
--- Returns 'claimed', id, attempts, retries, now, submitted_at, traceparent, and the parts of the document; or 'empty',
--- or 'suspect' (claim again when nothing else runs), or 'more' (claim again: only what could not run was found).
+-- Returns 'claimed', id, attempts, retries, now, submitted_at, traceparent, the parts of the document, and of a shard its
+-- cursor and the positions of images that ended workers; or 'empty', or 'suspect' (claim again when nothing else runs), or 'more' (claim again: only what could not run was found).
 local token, worker, lease_ms, model, alone = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local MOST, TOKEN_MS = 100, 600000
 
 local function give(job)
   move(job, 'running', now + lease_ms)
-  local f = redis.call('HMGET', job.key, 'submitted_at', 'traceparent', unpack(PARTS))
+  local f = redis.call('HMGET', job.key, 'submitted_at', 'traceparent', 'cursor', 'poisoned', unpack(PARTS))
   local document = {}
-  for index = 3, #f do
+  for index = 5, #f do
     if f[index] then document[#document + 1] = f[index] end
   end
-  return {'claimed', job.id, job.attempts, job.retries, wall, f[1], f[2] or '', table.concat(document)}
+  return {'claimed', job.id, job.attempts, job.retries, wall, f[1], f[2] or '', table.concat(document), f[3] or '',
+    f[4] or ''}
 end
 
 -- Asked again, since the first answer was lost on its way.

@@ -10,7 +10,8 @@ if not ENDED[before] or before == 'succeeded' then return {before, ''} end
 local code = redis.call('HGET', job.key, 'error_code') or before
 if ARGV[3] ~= '' and not string.find(' ' .. ARGV[3] .. ' ', ' ' .. code .. ' ', 1, true) then return {before, ''} end
 redis.call('HSET', job.key, 'attempts', 0, 'retries', 0)
-redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'taken')
+redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'taken',
+  'committed', 'trial')
 job.expires_at = false
 -- What has ended workers before runs alone from the start.
 if code == 'poisoned' then suspect(job) end

@@ -45,7 +45,7 @@ if job then
     local may = ENDED[job.state] and (ARGV[10] == 'ended' or (ARGV[10] == 'failed' and job.state ~= 'succeeded'))
     if not may then return {'conflict', job.state} end
     redis.call('HDEL', job.key, 'first_fault_at', 'device_faults', 'expires_at', 'worker', 'claimed_at', 'result',
-      'result_uri', 'masks', 'taken')
+      'result_uri', 'masks', 'taken', 'cursor', 'progress', 'committed', 'trial', 'poisoned')
     write(job.key)
     job.priority, job.expires_at, job.model = ARGV[6], false, model
     redis.call('HDEL', job.key, 'model')

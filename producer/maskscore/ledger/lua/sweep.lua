@@ -35,13 +35,30 @@ end
 
 local more = take_over(limit) >= limit
 
+-- A shard's image that was begun alone when the last attempt's worker was lost is left out from now on.
+local function blame(job)
+  local position, token = string.match(redis.call('HGET', job.key, 'trial') or '', '^(%d+) (%S+)')
+  if not position or token ~= job.token then return false end
+  local found = redis.call('HGET', job.key, 'poisoned')
+  redis.call('HSET', job.key, 'poisoned', found and found .. ' ' .. position or position, 'attempts', 0)
+  redis.call('HDEL', job.key, 'trial')
+  return true
+end
+
 more = each('running', function(id, set)
   local job = entry_of(set, id)
   if not job then return end
   lapsed = lapsed + 1
   remember(job, job.worker, 'worker_lost',
     'The lease of attempt ' .. job.attempts .. ' lapsed: its worker was killed, crashed or was cut off.')
-  if job.attempts >= most_attempts and not job.cancel_requested then
+  if redis.call('HGET', job.key, 'committed') == job.token then
+    -- It has committed a part of a shard: nothing says that the next one ends workers.
+    redis.call('HSET', job.key, 'attempts', 0)
+    wait(job)
+  elseif job.attempts >= most_attempts and not job.cancel_requested and blame(job) then
+    suspect(job)
+    wait(job)
+  elseif job.attempts >= most_attempts and not job.cancel_requested then
     poisoned = poisoned + 1
     bury(job, 'poisoned', job.attempts .. ' attempts in a row ended with their worker, the last of them ' ..
       'alone in its process, so this job probably kills it: look at its image and masks, and at the log of ' ..
