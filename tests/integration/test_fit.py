@@ -14,14 +14,16 @@ import yaml
 
 from command_line import run_command
 from in_memory_files import image_file
-from maskscore import Client, Job
+from maskscore import Client, ImageRef, Job
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
 from maskscore.schema import Head
 from maskscore_worker.demo.scenes import draw_scene
 from process_environment import patched_environment
 
-SCENES = [draw_scene(820_001 + number) for number in range(16)]
+SCENES = [draw_scene(820_001 + number) for number in range(24)]
+JUDGED = 16
+"""The scenes that are judged where others are held out."""
 BATCH = "fit"
 
 
@@ -41,10 +43,10 @@ def environment(services: LocalServices, demo_worker: dict[str, str]) -> dict[st
     return demo_worker
 
 
-def judgements(folder: Path) -> Path:
-    """Keep what is drawn as an object, and be wrong about every tenth mask."""
+def judgements(folder: Path, scenes: int = len(SCENES)) -> Path:
+    """Keep what is drawn as an object in the first scenes, and be wrong about every tenth mask."""
     rows: list[list[str]] = []
-    for number, scene in enumerate(SCENES):
+    for number, scene in enumerate(SCENES[:scenes]):
         for mask in scene.masks:
             keep = (mask.kind == "object") != (len(rows) % 10 == 9)
             rows.append([f"scene-{number}.png", mask.id, "keep" if keep else "drop"])
@@ -109,13 +111,48 @@ def test_a_head_is_fitted_and_an_export_keeps_what_it_keeps(environment: dict[st
     assert len(names & objects) > 0.7 * len(names | objects)
 
 
+def test_the_recommended_head_has_its_precision_on_images_that_were_held_out(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    asked = ("fit", BATCH, "--judged", str(judgements(tmp_path, JUDGED)), "--precision", "0.6", "-o", "keep.json")
+    fitted = run_command(*asked, "--json", environment=environment, folder=tmp_path)
+    assert fitted.returncode == 0, fitted.stderr
+    document = json.loads(fitted.stdout)
+    brier = {one["kind"]: one["brier"] for one in document["kinds"]}
+    assert list(brier) == ["threshold", "platt", "isotonic", "probe"]
+    assert brier[document["head"]["kind"]] <= 1.3 * min(brier.values())
+    kept_file = ("export", BATCH, "--head", "keep.json", "--keep", "-o", "kept.parquet")
+    exported = run_command(*kept_file, environment=environment, folder=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    masks = pq.read_table(tmp_path / "kept.parquet", columns=["image", "mask_id"]).to_pylist()
+    kept = {(mask["image"].rsplit("/", 1)[-1], mask["mask_id"]) for mask in masks}
+    rightly = [
+        mask.kind == "object"
+        for number, scene in enumerate(SCENES[JUDGED:], JUDGED)
+        for mask in scene.masks
+        if (f"scene-{number}.png", mask.id) in kept
+    ]
+    assert len(rightly) > len(SCENES) - JUDGED
+    assert sum(rightly) >= 0.6 * len(rightly)
+
+
 def test_features_come_from_workers_where_results_have_none(environment: dict[str, str], tmp_path: Path) -> None:
     with patched_environment(environment), Client() as client:
         jobs = [client.job(job_id) for job_id in client.batch(BATCH).job_ids()]
         options = jobs[0].options.model_copy(update={"embeddings": False})
         plain = [job.model_copy(update={"job_id": f"plain-{job.job_id}", "options": options}) for job in jobs]
+        s3, gone = boto3.client("s3"), {"Bucket": "fit", "Key": "gone.png"}
+        s3.put_object(**gone, Body=image_file(SCENES[0].image))
+        plain.append(plain[0].model_copy(update={"job_id": "gone", "image": ImageRef(uri="s3://fit/gone.png")}))
         client.submit_many([job.model_copy(update={"batch_id": None}) for job in plain], batch_id="plain").wait(240)
+        s3.delete_object(**gone)
     judged = ("--judged", str(judgements(tmp_path)), "--kind", "probe", "-o")
+    (tmp_path / "gone.csv").write_text(f"image,mask_id,keep\ngone.png,{SCENES[0].masks[0].id},keep\n", "utf-8")
+    asked = ("fit", "plain", *judged[:2], "--judged", "gone.csv", "--embed", "-o", "half.json")
+    half = run_command(*asked, environment=environment, folder=tmp_path)
+    assert (half.returncode, "no features could be had for 1 judged mask" in half.stderr) == (1, True), half.stderr
+    assert "could not be scored again: image_not_found 1" in half.stderr
+    assert not (tmp_path / "half.json").exists()
     bare = run_command("fit", "plain", *judged, "no.json", environment=environment, folder=tmp_path)
     assert (bare.returncode, "`fit --embed` has workers give them" in bare.stderr) == (2, True), bare.stderr
     embedded = run_command("fit", "plain", *judged, "a.json", "--embed", environment=environment, folder=tmp_path)
@@ -123,7 +160,7 @@ def test_features_come_from_workers_where_results_have_none(environment: dict[st
     masks = sum(len(scene.masks) for scene in SCENES)
     assert f"features: 0 of {masks} judged masks had them; for the others {len(SCENES)} jobs" in embedded.stderr
     assert f"0 from the cache, {masks} encoded" in embedded.stderr
-    assert f"{masks} masks cannot be decided" in " ".join(embedded.stdout.split())
+    assert f"{masks + len(SCENES[0].masks)} masks cannot be decided" in " ".join(embedded.stdout.split())
     there = run_command("fit", BATCH, *judged, "b.json", "--embed", environment=environment, folder=tmp_path)
     assert (there.returncode, "scored again" in there.stderr) == (0, False), there.stderr
     heads = [Head.model_validate_json((tmp_path / name).read_bytes()) for name in ("a.json", "b.json")]

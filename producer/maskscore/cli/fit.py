@@ -104,7 +104,8 @@ def fit_command(
     of an image.
 
     Exits with 1, and writes nothing, where the head is not better than chance or no threshold has the --precision
-    (unless --force), and with --strict where judgements cannot be used or jobs have no result.
+    (unless --force), where --embed cannot give all features (unless --force), and with --strict where judgements
+    cannot be used or jobs have no result.
     """
     check_installed("sklearn", "fit")
     if any(path.suffix.lower() == ".parquet" for path in judged_files):
@@ -113,6 +114,8 @@ def fit_command(
         from maskscore.fitting import FitOptions, draw_fit, fit_head, join, read_judged
     if by_class and kind not in ("auto", "probe"):
         raise click.UsageError(f"--by-class needs a probe; a {kind} does not tell classes apart")
+    if embed and kind not in ("auto", "probe"):
+        raise click.UsageError(f"--embed is for a probe; a {kind} head reads no features")
     name = name or output.stem
     if not re.fullmatch(HEAD_NAME_PATTERN, name):
         raise click.UsageError(f"{name!r:.120} cannot be a head's name: letters, digits, `.`, `_` and `-`; give --name")
@@ -149,10 +152,18 @@ def fit_command(
                     f"The workers have other weights or prompts now than those that scored {', '.join(names)[:200]}, "
                     "and a head would not hold for it. Score it again as a whole: `maskscore rescore --embeddings`."
                 )
-        for what, problem in masks.problems.items():
-            click.echo(f"maskscore: left out: {counted(problem.count, 'judgement')} {what}: {problem}", err=True)
+        for sentence in masks.left_out():
+            click.echo(f"maskscore: left out: {sentence}", err=True)
         if strict and (masks.problems or without_result):
             click.echo("maskscore: nothing was fitted (--strict)", err=True)
+            sys.exit(Exit.NOT_SUCCEEDED)
+        if embed and masks.jobs_without_features and not force:
+            missing = counted(masks.jobs_without_features.total(), "judged mask")
+            click.echo(
+                f"maskscore: nothing was fitted: no features could be had for {missing}, such as of job "
+                f"{next(iter(masks.jobs_without_features))}. Leave out --embed, or --force it, to fit to scores alone.",
+                err=True,
+            )
             sys.exit(Exit.NOT_SUCCEEDED)
         fit = fit_head(masks, options)
         kept = _kept(client, fit, names)

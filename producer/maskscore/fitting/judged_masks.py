@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
@@ -71,6 +71,10 @@ class JudgedMasks:
     features: npt.NDArray[np.float64] | None
     jobs_without_features: Counter[str]
     problems: dict[str, Problem]
+
+    def left_out(self) -> Iterator[str]:
+        """Yield, for each kind of problem, how many judgements are left out, and why."""
+        return _sentences(self.problems)
 
 
 class _Row(NamedTuple):
@@ -157,7 +161,7 @@ def join(
                 problems[kind].add(f"{label} of {name}")
     rows = [row for row in rows if (row.image, row.component.id, row.component.part) not in contradicted]
     if not rows:
-        why = "".join(f" {problem.count:,} are {kind}: {problem}." for kind, problem in problems.items())
+        why = "".join(f" Left out: {sentence}." for sentence in _sentences(problems))
         raise InvalidDocumentError(f"None of {counted(len(judgements), 'judgement')} is of a scored mask.{why}")
     if len(origins) > 1:
         ways = "; ".join(
@@ -170,6 +174,15 @@ def join(
             "were scored alike, or score masks again by `rescore`."
         )
     return _table(rows, next(iter(origins)), dict(problems))
+
+
+def _sentences(problems: Mapping[str, Problem]) -> Iterator[str]:
+    for kind, problem in problems.items():
+        if kind == "contradictory":
+            yield f"{counted(problem.count, 'mask')} with contradictory judgements: {problem}"
+        else:
+            how = {"not scored": "of masks without a score", "neither keep nor drop": "without keep or drop"}
+            yield f"{counted(problem.count, 'judgement')} {how.get(kind, kind)}: {problem}"
 
 
 def _decisions(
