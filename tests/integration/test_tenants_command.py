@@ -60,7 +60,7 @@ def test_tenants_are_listed_set_shown_and_unset(environment: dict[str, str | Non
     lines = tenants("list").splitlines()
     assert lines[0].split() == ["tenant", "queued", "running", "masks/s", "weight", "now"]
     assert lines[1].split()[:5] == ["flood", "3/3", "1/2", "2", "0.5"]
-    assert "takes no more jobs" in lines[1]
+    assert "queue full" in lines[1]
     assert "next in" in lines[1]
     assert lines[2].split() == ["small", "0", "1", "1"]
     assert max(map(len, lines)) <= 80
@@ -70,6 +70,14 @@ def test_tenants_are_listed_set_shown_and_unset(environment: dict[str, str | Non
     assert (small["running"], small["max_running"], small["own_limits"]) == (1, None, False)
     first, others = map(json.loads, tenants("list", "--json", "--limit", "1").splitlines())
     assert (first["tenant"], others) == ("flood", {"tenant": None, "queued": 0, "running": 1})
+    top = run_command("top", "--once", environment=environment).stdout.splitlines()
+    at = next(number for number, line in enumerate(top) if line.startswith("tenants"))
+    assert [line.split()[:4] for line in top[at + 1 : at + 3]] == [["flood", "3/3", "1/2", "2"], ["small", "0", "1"]]
+    assert "queue full, next in" in top[at + 1]
+    assert max(map(len, top)) <= 80
+    overview = json.loads(run_command("top", "--once", "--json", environment=environment).stdout)
+    assert [tenant["tenant"] for tenant in overview["tenants"]] == ["flood", "small"]
+    assert overview["other_tenants"] == {"queued": 0, "running": 0}
     assert "queued     3, at most 3\n" in tenants("show", "flood")
     assert tenants("show", "nobody").startswith("tenant     nobody, without limits of its own\n")
     assert tenants("unset", "flood") == "flood: weight 1 (none of its own)\n"

@@ -11,10 +11,10 @@ import click
 from maskscore.cli.job_tables import table
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client
-from maskscore.ledger import TenantState, TenantStates
+from maskscore.ledger import TenantState
 from maskscore.schema import JOB_ID_PATTERN
 
-__all__ = ["tenants_command"]
+__all__ = ["tenant_cells", "tenants_command"]
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
@@ -48,26 +48,22 @@ def _list(as_json: bool, limit: int) -> None:
     """List the tenants with jobs or limits of their own, those with the most jobs first."""
     with Client() as client:
         states = client.tenants()
-    shown, hidden = states.tenants[:limit], states.tenants[limit:]
-    others = TenantStates(
-        hidden,
-        states.other_waiting + sum(state.waiting for state in hidden),
-        states.other_running + sum(state.running for state in hidden),
-    )
+    shown = states.among(states.tenants[:limit])
+    others = shown.other_waiting, shown.other_running
     if as_json:
-        for state in shown:
-            click.echo(json.dumps(_document(state)))
-        if others.other_waiting or others.other_running:
-            click.echo(json.dumps({"tenant": None, "queued": others.other_waiting, "running": others.other_running}))
+        for state in shown.tenants:
+            click.echo(json.dumps(state.document()))
+        if any(others):
+            click.echo(json.dumps({"tenant": None, "queued": others[0], "running": others[1]}))
         return
-    if not shown:
+    if not shown.tenants:
         click.echo("no tenants: none has jobs or limits of its own", err=True)
         return
     rows = table("tenant", "queued", "running", "masks/s", "weight", "now")
-    for state in shown:
-        rows.add_row(*_row(state))
-    if others.other_waiting or others.other_running:
-        rows.add_row("(others)", f"{others.other_waiting:,}", f"{others.other_running:,}", "", "", "")
+    for state in shown.tenants:
+        rows.add_row(*tenant_cells(state))
+    if any(others):
+        rows.add_row("(others)", *(f"{count:,}" for count in others), "", "", "")
     new_console().print(rows)
 
 
@@ -79,20 +75,20 @@ def _show(name: str, as_json: bool) -> None:
     with Client() as client:
         state = client.tenant(name)
     if as_json:
-        click.echo(json.dumps(_document(state)))
+        click.echo(json.dumps(state.document()))
         return
     limits = state.limits
 
     def most(value: float | None) -> str:
-        return "no limit" if value is None else f"at most {value:,g}"
+        return "no limit" if value is None else f"at most {value:,.10g}"
 
     click.echo(f"tenant     {name}{'' if state.own else ', without limits of its own'}")
     click.echo(f"queued     {state.waiting:,}, {most(limits.most_queued)}")
     click.echo(f"running    {state.running:,}, {most(limits.most_running)}")
     click.echo(f"masks/s    {most(limits.masks_per_second)}")
     click.echo(f"weight     {limits.weight:g}")
-    if now := _now(state):
-        click.echo(f"now        {now}")
+    if state.at_limits:
+        click.echo(f"now        {', '.join(state.at_limits)}")
 
 
 @tenants_command.command("set")
@@ -153,43 +149,17 @@ def _line(state: TenantState) -> str:
         ("masks per second", limits.masks_per_second),
     ):
         if value is not None:
-            parts.append(f"at most {value:,g} {what}")
+            parts.append(f"at most {value:,.10g} {what}")
     return f"{state.name}: {', '.join(parts)}{'' if state.own else ' (none of its own)'}"
 
 
-def _row(state: TenantState) -> list[str]:
+def tenant_cells(state: TenantState) -> list[str]:
+    """Return a tenant's name, queued and running jobs, masks per second, weight, and the limits that it is at."""
     limits = state.limits
 
     def of(count: int, most: int | None) -> str:
         return f"{count:,}" if most is None else f"{count:,}/{most:,}"
 
-    rate = "" if limits.masks_per_second is None else f"{limits.masks_per_second:,g}"
+    rate = "" if limits.masks_per_second is None else f"{limits.masks_per_second:,.10g}"
     queued, running = of(state.waiting, limits.most_queued), of(state.running, limits.most_running)
-    return [state.name or "(no tenant)", queued, running, rate, f"{limits.weight:g}", _now(state)]
-
-
-def _now(state: TenantState) -> str:
-    """Say which of its limits a tenant is at."""
-    limits, parts = state.limits, []
-    if limits.most_queued is not None and state.waiting >= limits.most_queued:
-        parts.append("takes no more jobs")
-    if limits.most_running is not None and state.running >= limits.most_running and state.waiting:
-        parts.append("all running that may" if limits.most_running else "on hold")
-    if state.empty_for_s and state.waiting:
-        parts.append(f"next in {state.empty_for_s:,.1f} s")
-    return ", ".join(parts)
-
-
-def _document(state: TenantState) -> dict[str, Any]:
-    limits = state.limits
-    return {
-        "tenant": state.name,
-        "queued": state.waiting,
-        "running": state.running,
-        "weight": limits.weight,
-        "max_queued": limits.most_queued,
-        "max_running": limits.most_running,
-        "masks_per_second": limits.masks_per_second,
-        "own_limits": state.own,
-        "next_in_s": state.empty_for_s,
-    }
+    return [state.name or "(no tenant)", queued, running, rate, f"{limits.weight:g}", ", ".join(state.at_limits)]

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from maskscore.broker import public_url
 from maskscore.cli.keyboard import Keyboard
+from maskscore.cli.tenants import tenant_cells
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client, Overview, read_overview
 from maskscore.errors import ServiceUnavailable
@@ -28,6 +29,8 @@ __all__ = ["top_command"]
 
 _MOST_MODELS: Final = 6
 _WIDEST_MODEL: Final = 12
+_MOST_TENANTS: Final = 5
+_WIDEST_TENANT: Final = 20
 
 
 @click.command("top")
@@ -83,9 +86,8 @@ def _screen(last: Overview | None, trouble: str | None, settings: ClientSettings
         parts.append(Text(f"{trouble}\n", style="bold red"))
     if last is not None:
         # The rows that do not fit are counted instead: the figures below the table must stay in sight.
-        parts.append(
-            _view(last, settings, console.width, most_workers=max(1, console.height - 11 - len(_models(last))))
-        )
+        above = len(_models(last)) + _height_of_tenants(last)
+        parts.append(_view(last, settings, console.width, most_workers=max(1, console.height - 11 - above)))
     parts.append(Text("\nq ends", style="dim"))
     return Group(*parts)
 
@@ -96,6 +98,7 @@ def _view(seen: Overview, settings: ClientSettings, width: int, most_workers: in
         _queue(seen),
         *_models(seen),
         Text(""),
+        *_tenants(seen),
         *_workers(seen, width, most_workers),
         Text(""),
         _failures(seen),
@@ -132,6 +135,33 @@ def _models(seen: Overview) -> list[Text]:
     if len(names) > _MOST_MODELS:
         lines.append(Text(f"          and {len(names) - _MOST_MODELS:,} more", style="dim"))
     return lines
+
+
+def _tenants(seen: Overview) -> Iterator[Text | Table]:
+    """Return the tenants that their limits hold up, and the largest; nothing for a single one without limits."""
+    shown = seen.tenants(_MOST_TENANTS)
+    others = shown.other_waiting, shown.other_running
+    if not any(others) and len(shown.tenants) < 2 and not any(state.own or state.at_limits for state in shown.tenants):
+        return
+    rows = Table(box=None, pad_edge=False, header_style="bold dim", collapse_padding=True)
+    rows.add_column("tenants", no_wrap=True)
+    for name in ("queued", "running", "masks/s"):
+        rows.add_column(name, justify="right", no_wrap=True)
+    # The one column that may become narrower.
+    rows.add_column("now")
+    for state in shown.tenants:
+        name, queued, running, rate, _, now = tenant_cells(state)
+        reached = Text(now, no_wrap=True, overflow="ellipsis")
+        style = "yellow" if state.at_limits else ""
+        rows.add_row(_middle(name, _WIDEST_TENANT), queued, running, rate, reached, style=style)
+    if any(others):
+        rows.add_row("(others)", *(f"{count:,}" for count in others), style="dim")
+    yield rows
+    yield Text("")
+
+
+def _height_of_tenants(seen: Overview) -> int:
+    return sum(part.row_count + 1 if isinstance(part, Table) else 1 for part in _tenants(seen))
 
 
 def _workers(seen: Overview, width: int, most: int | None) -> Iterator[Text | Table]:

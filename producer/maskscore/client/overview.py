@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from maskscore.broker import redis_errors
 from maskscore.client.job_client import JobClient
-from maskscore.ledger import Backlog, LiveWorker, ModelBacklog
+from maskscore.ledger import Backlog, LiveWorker, ModelBacklog, TenantState, TenantStates
 from maskscore.schema import DEFAULT_MODEL_NAME
 
 __all__ = ["Overview", "read_overview"]
+
+_MOST_TENANTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,12 @@ class Overview:
     workers: list[LiveWorker]
     minutes: int
     failures: dict[str, int]
+    tenant_states: TenantStates = field(default_factory=lambda: TenantStates([]))
+
+    def tenants(self, most: int) -> TenantStates:
+        """Return so many of the tenants with jobs: those at their limits first, then those with the most jobs."""
+        busy: list[TenantState] = [state for state in self.tenant_states.tenants if state.waiting or state.running]
+        return self.tenant_states.among(sorted(busy, key=lambda state: not state.at_limits)[:most])
 
     @property
     def models(self) -> dict[str, tuple[ModelBacklog, int]]:
@@ -61,10 +69,13 @@ class Overview:
             }
             for name, (jobs, workers) in self.models.items()
         }
+        tenants = self.tenants(_MOST_TENANTS)
         return {
             "at": self.at.isoformat(),
             "jobs": {"waiting": backlog.waiting, "running": backlog.running, "delayed": backlog.delayed},
             **({"models": models} if models else {}),
+            "tenants": [{**state.document(), "at_limits": state.at_limits} for state in tenants.tenants],
+            "other_tenants": {"queued": tenants.other_waiting, "running": tenants.other_running},
             "oldest_waiting_s": round(backlog.oldest_waiting_s, 3),
             "dead_letters": backlog.dead,
             "masks_per_s": round(self.masks_per_s, 3),
@@ -88,4 +99,5 @@ def read_overview(client: JobClient, *, minutes: int) -> Overview:
             client.workers(),
             minutes,
             client._ledger.failures(minutes=minutes),
+            client.tenants(),
         )

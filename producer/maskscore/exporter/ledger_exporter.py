@@ -159,13 +159,12 @@ def model_gauges(models: Mapping[str, ModelBacklog], workers: Mapping[str, int])
 def tenant_gauge(states: TenantStates) -> GaugeMetricFamily:
     """Return the jobs of the tenants that have the most; those of the others are added up."""
     gauge = gauge_family(TENANT_JOBS)
-    shown = [state for state in states.tenants if state.waiting or state.running][:_MOST_TENANTS]
-    for state in shown:
+    shown = states.among([state for state in states.tenants if state.waiting or state.running][:_MOST_TENANTS])
+    for state in shown.tenants:
         gauge.add_metric([state.name, "waiting"], state.waiting)
         gauge.add_metric([state.name, "running"], state.running)
-    others = states.tenants[len(shown) :]
-    gauge.add_metric([_OTHER_TENANTS, "waiting"], states.other_waiting + sum(state.waiting for state in others))
-    gauge.add_metric([_OTHER_TENANTS, "running"], states.other_running + sum(state.running for state in others))
+    gauge.add_metric([_OTHER_TENANTS, "waiting"], shown.other_waiting)
+    gauge.add_metric([_OTHER_TENANTS, "running"], shown.other_running)
     return gauge
 
 

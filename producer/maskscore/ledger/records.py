@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from maskscore.broker import DEFAULT_MODEL
 from maskscore.schema import Failure, JobState, Priority
@@ -131,6 +132,32 @@ class TenantState:
     own: bool
     empty_for_s: float
 
+    @property
+    def at_limits(self) -> list[str]:
+        """Say which of its limits a tenant is at, and what that means for its jobs."""
+        limits, reached = self.limits, []
+        if limits.most_queued is not None and self.waiting >= limits.most_queued:
+            reached.append("queue full")
+        if limits.most_running is not None and self.running >= limits.most_running and self.waiting:
+            reached.append("all running that may" if limits.most_running else "on hold")
+        if self.empty_for_s and self.waiting:
+            reached.append(f"next in {self.empty_for_s:,.1f} s")
+        return reached
+
+    def document(self) -> dict[str, Any]:
+        """Return the fields of the JSON document."""
+        return {
+            "tenant": self.name,
+            "queued": self.waiting,
+            "running": self.running,
+            "weight": self.limits.weight,
+            "max_queued": self.limits.most_queued,
+            "max_running": self.limits.most_running,
+            "masks_per_second": self.limits.masks_per_second,
+            "own_limits": self.own,
+            "next_in_s": self.empty_for_s,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class TenantStates:
@@ -139,6 +166,16 @@ class TenantStates:
     tenants: list[TenantState]
     other_waiting: int = 0
     other_running: int = 0
+
+    def among(self, shown: Sequence[TenantState]) -> TenantStates:
+        """Return these tenants alone, with the jobs of all the rest as those of others."""
+        names = {state.name for state in shown}
+        rest = [state for state in self.tenants if state.name not in names]
+        return TenantStates(
+            list(shown),
+            self.other_waiting + sum(state.waiting for state in rest),
+            self.other_running + sum(state.running for state in rest),
+        )
 
 
 @dataclass(frozen=True, slots=True)
