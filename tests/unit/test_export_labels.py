@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.export import Labelling, Selection, read_classes
+from maskscore.export import ExportCounts, Labelling, Selection, read_classes
 from maskscore.export.categories import Categories
 from maskscore.export.mask_buffer import open_mask_buffer
 from maskscore.export.yolo_writer import _write as write_files
@@ -73,6 +73,7 @@ def test_names_of_classes_come_back_from_the_yaml_of_yolo(tmp_path: Path) -> Non
     entries: dict[int, dict[str, Any]] = {number: {"name": name} for number, name in enumerate(named, start=7)}
     categories = Categories(entries | {90: {"supercategory": "animal"}}, fallback=91, ids=None)
     with open_mask_buffer(Selection()) as buffer:
+        buffer.fill([], ExportCounts())
         write_files(tmp_path, buffer, categories)
     dataset = yaml.safe_load((tmp_path / "data.yaml").read_text(encoding="utf-8"))
     assert dataset == {"train": "images", "val": "images", "names": dict(enumerate([*named, "90"]))}

@@ -166,8 +166,6 @@ def export_command(
         raise click.UsageError("--classes and --min-score go with --label-from, such as --label-from s_pos_text")
     if drop_parts is not None and drop_wholes is not None:
         raise click.UsageError("--drop-parts keeps the wholes, --drop-wholes the parts: give one of them")
-    if format_ == "parquet":
-        check_installed("pyarrow", "export")
     selection = Selection(
         min_multiplier=min_multiplier,
         max_neg=max_neg,
@@ -186,6 +184,10 @@ def export_command(
         drop_parts=drop_parts,
         drop_wholes=drop_wholes,
     )
+    # A mask per line, in the jobs' order, is written as it comes; all else is a query over all masks.
+    if format_ != "jsonl" or selection.needs_all:
+        for module in ("pyarrow", "duckdb"):
+            check_installed(module, "export")
     if selection.compares_masks and no_segmentations:
         raise click.UsageError("masks are compared by their pixels: leave out --no-segmentations")
     if selection.compares_masks or format_ in ("yolo", "label-studio"):

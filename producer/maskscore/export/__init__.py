@@ -6,9 +6,9 @@
 ...     best = Selection(min_multiplier=1.0, top=1000)
 ...     print(write_parquet(client, client.batch("nightly"), "masks.parquet", best))
 
-``write_jsonl``, ``write_coco`` and ``write_sa1b``, and with ``maskscore[export]`` ``write_parquet``, ``write_yolo`` and
-``write_label_studio``, take a client, a batch or the ids of jobs, the place to write to and a :class:`Selection`, and
-return :class:`ExportCounts`.
+``write_jsonl``, ``write_coco``, ``write_sa1b``, ``write_parquet``, ``write_yolo`` and ``write_label_studio``
+take a client, a batch or the ids of jobs, the place to write to and a :class:`Selection`, and
+return :class:`ExportCounts`. All but JSON Lines in the jobs' order need ``maskscore[export]``.
 docs/reference/export.md describes the formats.
 """
 
