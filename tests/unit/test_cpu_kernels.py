@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from maskscore.errors import SettingsError
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model.clip import load_model
 from maskscore_worker.model.cpu_kernels import pack_layers
@@ -129,6 +130,26 @@ def test_bf16_is_chosen_by_name_alone_and_its_error_is_said(
     assert choose_precision("bf16", CPU) == "bf16"
     assert BF16_ERROR in caplog.messages[0]
     assert ("would be faster" in caplog.text) == (not expected)
+
+
+def test_fp16_is_chosen_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="`auto`"):
+        choose_precision("fp16", CPU)
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    for capability, expected in (((6, 1), "fp32"), ((7, 0), "fp16"), ((9, 0), "fp16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert choose_precision("auto", gpu) == expected
+    assert choose_precision("fp16", gpu) == "fp16"
+
+
+def test_fp16_is_nearer_to_fp32_than_bf16() -> None:
+    crops = np.random.default_rng(8).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    exact, half, coarse = (
+        load_model(DEMO_WEIGHTS, architecture="", device=CPU, precision=name).encode_images(crops)
+        for name in ("fp32", "fp16", "bf16")
+    )
+    assert 1e-7 < np.abs(half - exact).max() < np.abs(coarse - exact).max() / 2
 
 
 def test_without_a_list_of_flags_there_is_no_bf16(tmp_path: Path) -> None:

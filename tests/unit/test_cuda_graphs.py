@@ -85,7 +85,7 @@ def test_sizes_that_do_not_fit_the_memory_are_left_out() -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_the_models_features_are_the_plain_ones(device: str, precision: Any) -> None:
     model = load_model(DEMO_WEIGHTS, architecture="", device=torch.device(device), precision=precision)
     size = model.image_size

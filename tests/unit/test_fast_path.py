@@ -15,6 +15,7 @@ from maskscore_worker.crops import CpuCropper, Cropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model import ClipModel, CudaGraphEncoder
 from maskscore_worker.model import clip as clip_module
+from maskscore_worker.model.checkpoint import read_checkpoint
 from maskscore_worker.model.folding import fold_normalisation
 from maskscore_worker.pipeline import fast_path as fast_path_module
 from maskscore_worker.pipeline import loading
@@ -172,6 +173,41 @@ def test_a_precision_that_is_wrong_becomes_fp32(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(fast_path_module.TOLERANCE, "bf16", 1e-6)
     model, _, _, stepped_down = load_compared_model(SETTINGS.model_copy(update={"precision": "bf16"}), CPU)
     assert (model.precision, list(stepped_down)) == ("fp32", ["precision"])
+
+
+@pytest.mark.parametrize("scale", [1.0, 30_000.0])
+def test_weights_that_overflow_in_fp16_are_served_in_fp32(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    monkeypatch.setattr(loading, "choose_precision", lambda *_: "fp16")
+
+    def loaded_tensors(path: Any) -> Any:
+        tensors = read_checkpoint(path)
+        blocks = max(int(key.split(".")[3]) for key in tensors if key.startswith("visual.transformer.resblocks."))
+        for name in ("weight", "bias"):
+            tensors[f"visual.transformer.resblocks.{blocks}.mlp.c_proj.{name}"] *= scale
+        return tensors
+
+    monkeypatch.setattr(clip_module, "read_checkpoint", loaded_tensors)
+    model, crop_mode, _, stepped_down = load_compared_model(SETTINGS, CPU)
+    if scale == 1:
+        assert (model.precision, stepped_down) == ("fp16", {})
+        return
+    assert (model.precision, list(stepped_down)) == ("fp32", ["precision"])
+    assert "a layer's values reach" in stepped_down["precision"]
+    assert model.identity(crop_mode).precision == "fp32"
+
+
+def test_a_layer_that_its_first_forward_spoils_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, calls = ClipModel.encode_images, list[int]()
+
+    def spoiled(model: ClipModel, crops: Any) -> Any:
+        calls.append(len(crops))
+        features = encode(model, crops)
+        return features if len(calls) == 1 else -features
+
+    monkeypatch.setattr(ClipModel, "encode_images", spoiled)
+    with pytest.raises(PathDiffersError):
+        load_compared_model(SETTINGS, CPU)
+    assert calls[:2] == [PROBES, 1]
 
 
 def test_crops_that_are_not_open_clips_are_made_by_its_transform(monkeypatch: pytest.MonkeyPatch) -> None:

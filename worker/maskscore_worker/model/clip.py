@@ -20,6 +20,7 @@ from maskscore_worker.model.checkpoint import dtypes_of, load_checkpoint, read_c
 from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
+from maskscore_worker.model.layer_trace import noted_largest
 from maskscore_worker.model.precision import BF16_ERROR, DTYPES, ImagePrecision
 from maskscore_worker.model.preprocessing import ModelTransform, normalise, read_preprocessing
 from maskscore_worker.model.tokens import count_tokens, load_tokenizer
@@ -68,9 +69,13 @@ class ClipModel:
         self._parameters = sum(parameter.numel() for parameter in model.parameters())
         # Before anything is moved or replaced: what open_clip's own layers compute on the CPU.
         self.plain_features: Features | None = None
+        self.largest_value = 0.0
+        """Largest absolute value of a layer's output in that forward."""
         if probe is not None:
-            with torch.inference_mode():
-                self.plain_features = _normalised(model.eval().encode_image(torch.from_numpy(probe(self)))).numpy()
+            images = torch.from_numpy(probe(self))
+            with torch.inference_mode(), noted_largest(model.eval().visual) as largest:
+                self.plain_features = _normalised(model.encode_image(images)).numpy()
+            self.largest_value = largest()
         tower = model.eval().visual
         if plain:
             model.visual = tower.to(device=device, dtype=self._dtype)
@@ -165,7 +170,7 @@ class ClipModel:
             "logit_scale": self.logit_scale,
             **({} if self.logit_bias is None else {"logit_bias": self.logit_bias}),
             "stored_as": self.stored_as,
-            "precision": f"fp32, unless MASKSCORE_PRECISION says bf16. {BF16_ERROR}",
+            "precision": f"fp32, unless MASKSCORE_PRECISION says otherwise. {BF16_ERROR}",
         }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -9,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-__all__ = ["TOLERANCE", "LayerCall", "replace_layer", "trace_layers", "unit_features"]
+__all__ = ["TOLERANCE", "LayerCall", "noted_largest", "replace_layer", "trace_layers", "unit_features"]
 
 TOLERANCE: Final = 1e-5
 """By how much a number of unit features may differ between a tower and its faster form, in fp32."""
@@ -60,6 +62,28 @@ def trace_layers(tower: nn.Module, images: torch.Tensor, kinds: tuple[type[nn.Mo
         for hook in hooks:
             hook.remove()
     return [own[0] for own in calls.values() if len(own) == 1]
+
+
+@contextmanager
+def noted_largest(tower: nn.Module) -> Iterator[Callable[[], float]]:
+    """Note what the tower's modules return meanwhile; yields what says the largest absolute value of it.
+
+    It is no finite number where a value is none, and 0 where nothing ran.
+    """
+    largest = torch.zeros(())
+
+    def note(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        nonlocal largest
+        for values in output if isinstance(output, tuple) else (output,):
+            if isinstance(values, torch.Tensor) and values.is_floating_point():
+                largest = torch.maximum(largest, values.abs().amax())  # a NaN stays
+
+    hooks = [module.register_forward_hook(note) for module in tower.modules()]
+    try:
+        yield lambda: float(largest)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def replace_layer(tower: nn.Module, name: str, layer: nn.Module) -> None:

@@ -8,9 +8,10 @@ from typing import Final, Literal
 
 import torch
 
+from maskscore.errors import SettingsError
 from maskscore.settings import Precision
 
-__all__ = ["BF16_ERROR", "DTYPES", "ImagePrecision", "choose_precision", "cpu_has_bf16"]
+__all__ = ["BF16_ERROR", "DTYPES", "FP16_MOST", "ImagePrecision", "choose_precision", "cpu_has_bf16"]
 
 log = logging.getLogger(__name__)
 
@@ -19,26 +20,39 @@ BF16_ERROR: Final = (
     "for 1 mask in 40 there by more than 0.03"
 )
 """``python -m bench precision``, 100 masks of COCO photos, the demo model; see docs/explanation/performance.md."""
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-ImagePrecision = Literal["fp32", "bf16"]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+FP16_MOST: Final = 65_504 / 4
+"""Largest value of a layer on known crops with which a model is served in fp16, whose largest is 65,504."""
+ImagePrecision = Literal["fp32", "fp16", "bf16"]
+# From Volta on fp16 has units of its own.
+_FP16_CAPABILITY: Final = (7, 0)
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def choose_precision(setting: Precision, device: torch.device) -> ImagePrecision:
     """Return what ``MASKSCORE_PRECISION`` means on this device.
 
-    ``auto`` is the fastest precision that agrees with fp32 to 0.001 in every probability. bf16 does not, so it is
-    fp32 everywhere, and bf16 only where it was asked for; what that means is logged, and that it is slow where the
-    processor does not have it (on a CPU, AVX512-BF16 or AMX).
+    ``auto`` is fp16 on a GPU that has units for it, and fp32 elsewhere: bf16 only where it was asked for. What bf16
+    means is logged, and that it is slow where the processor does not have it (on a CPU, AVX512-BF16 or AMX).
+
+    Raises :class:`~maskscore.errors.SettingsError` for fp16 on a CPU.
     """
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and cpu_has_bf16()
+    on_gpu = device.type == "cuda"
+    if setting == "fp16" and not on_gpu:
+        raise SettingsError(
+            f"MASKSCORE_PRECISION=fp16 is for GPUs; on {device} it is slower than fp32. Set it to `auto` (fp16 on "
+            "GPUs, fp32 on CPUs) or to `fp32`."
+        )
+    native = torch.cuda.is_bf16_supported() if on_gpu else device.type == "cpu" and cpu_has_bf16()
     if setting == "bf16":
         log.warning("MASKSCORE_PRECISION=bf16: %s", BF16_ERROR)
         if not native:
             log.warning("%s has no bf16 arithmetic of its own: MASKSCORE_PRECISION=fp32 would be faster", device)
+    elif setting == "auto" and on_gpu:
+        return "fp16" if torch.cuda.get_device_capability(device) >= _FP16_CAPABILITY else "fp32"
     elif setting == "auto" and native:
         log.info("MASKSCORE_PRECISION=auto is fp32; bf16 would be faster on %s: %s", device, BF16_ERROR)
-    return "bf16" if setting == "bf16" else "fp32"
+    return "fp32" if setting == "auto" else setting
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

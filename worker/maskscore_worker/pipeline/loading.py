@@ -22,6 +22,7 @@ from maskscore_worker.crops import CpuCropper, Cropper, DeviceCropper, Reference
 from maskscore_worker.features import PromptFeatureCache, open_feature_cache, resolve_prompt_set
 from maskscore_worker.model import (
     CROPS_PER_PASS,
+    FP16_MOST,
     ClipModel,
     ComputeThreads,
     CudaGraphEncoder,
@@ -109,8 +110,8 @@ def choose_cropper(setting: CropDevice, model: ClipModel, *, crop_mode: CropMode
         return ReferenceCropper(model.preprocessing.transform, model.preprocessing.known)
     if setting == "device" or (setting == "auto" and model.device.type == "cuda"):
         return DeviceCropper(model.preprocessing.known, model.device)
-    # Two grey levels move a probability by half a percent at most: less than bf16 does, more than fp32 may.
-    return CpuCropper(model.preprocessing.known, exact=model.precision == "fp32")
+    # Two grey levels move a probability by half a percent at most: less than bf16 does, more than the others may.
+    return CpuCropper(model.preprocessing.known, exact=model.precision != "bf16")
 
 
 def compare_fast_path(settings: WorkerSettings) -> tuple[ClipModel, dict[str, str]]:
@@ -171,16 +172,36 @@ def load_compared_model(
             stepped_down[part] = why
             log.warning("%s: the plain path is taken instead of the fast one: %s", part, why)
             model = load(probe=images, **others)
-        assert model.plain_features is not None
-        tolerance = TOLERANCE[model.precision]
-        why = wrong_features(_encode_of(model, crop_mode), crops, model.plain_features, tolerance)
+        why = _too_large(model) or _wrong_forward(model, crop_mode, crops)
         if not why:
             break
         why = f"in {model.precision}, {why}"
     else:
         raise PathDiffersError(f"By open_clip's own layers on {device}, too, {why}. {ADVICE}")
-    levels = 2 if crop_mode == "fast" and model.precision != "fp32" else 0
+    assert model.plain_features is not None
+    levels = 2 if crop_mode == "fast" and model.precision == "bf16" else 0
     return model, crop_mode, Known(crops, model.plain_features, levels, TOLERANCE[model.precision]), stepped_down
+
+
+def _too_large(model: ClipModel) -> str:
+    """Say why the model's values do not fit fp16, if they do not; real images may have larger ones than known crops."""
+    if model.precision != "fp16" or model.largest_value <= FP16_MOST:  # a NaN is said by what follows
+        return ""
+    return f"a layer's values reach {model.largest_value:,.0f}, and fp16 is taken up to {FP16_MOST:,.0f}"
+
+
+def _wrong_forward(model: ClipModel, crop_mode: CropMode, crops: npt.NDArray[Any]) -> str:
+    """Say in what the features differ from open_clip's, at two batch sizes: the first forward may spoil the second."""
+    assert model.plain_features is not None
+    encode, tolerance = _encode_of(model, crop_mode), TOLERANCE[model.precision]
+    return next(
+        (
+            wrong
+            for count in (len(crops), 1)
+            if (wrong := wrong_features(encode, crops[:count], model.plain_features[:count], tolerance))
+        ),
+        "",
+    )
 
 
 def _encode_of(model: ClipModel, crop_mode: CropMode) -> Callable[[Any], Any]:
