@@ -141,11 +141,11 @@ def test_features_come_from_workers_where_results_have_none(environment: dict[st
         jobs = [client.job(job_id) for job_id in client.batch(BATCH).job_ids()]
         options = jobs[0].options.model_copy(update={"embeddings": False})
         plain = [job.model_copy(update={"job_id": f"plain-{job.job_id}", "options": options}) for job in jobs]
-        s3, gone = boto3.client("s3"), {"Bucket": "fit", "Key": "gone.png"}
-        s3.put_object(**gone, Body=image_file(SCENES[0].image))
+        s3 = boto3.client("s3")
+        s3.put_object(Bucket="fit", Key="gone.png", Body=image_file(SCENES[0].image))
         plain.append(plain[0].model_copy(update={"job_id": "gone", "image": ImageRef(uri="s3://fit/gone.png")}))
         client.submit_many([job.model_copy(update={"batch_id": None}) for job in plain], batch_id="plain").wait(240)
-        s3.delete_object(**gone)
+        s3.delete_object(Bucket="fit", Key="gone.png")
     judged = ("--judged", str(judgements(tmp_path)), "--kind", "probe", "-o")
     (tmp_path / "gone.csv").write_text(f"image,mask_id,keep\ngone.png,{SCENES[0].masks[0].id},keep\n", "utf-8")
     asked = ("fit", "plain", *judged[:2], "--judged", "gone.csv", "--embed", "-o", "half.json")

@@ -6,6 +6,7 @@ import json
 import random
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -40,8 +41,8 @@ from maskscore.schema import Method, View
 from maskscore.schema.job import Mask
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.result import Component, PromptScore, Skipped
-from maskscore.statistics import Estimate, Scored, t_quantile
-from maskscore.statistics.intervals import auroc, auroc_interval, share_interval
+from maskscore.statistics import Estimate, Ranked, Scored, t_quantile
+from maskscore.statistics.intervals import share_interval
 from maskscore.storage import Objects
 from maskscore.storage.uris import path_of
 from photo_dataset import CATEGORIES
@@ -56,6 +57,19 @@ AREAS = [
     ([0.5, 0.9], [0.5, 0.1], 0.875),
     ([1.0, 2.0, 2.0, 3.0], [2.0, 2.0, 0.0], 8 / 12),
 ]
+
+
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float | None:
+    """Return the area of masks that are of two images."""
+    sides = (Ranked((score, row % 2) for row, score in enumerate(side)) for side in (positives, negatives))
+    estimate = Estimate.of_auroc(*sides)
+    return None if estimate is None else estimate.value
+
+
+def auroc_interval(positives: Sequence[Scored], negatives: Sequence[Scored]) -> tuple[float, float]:
+    estimate = Estimate.of_auroc(Ranked(positives), Ranked(negatives))
+    assert estimate is not None
+    return estimate.low, estimate.high
 
 
 @pytest.mark.parametrize(("positives", "negatives", "area"), AREAS)

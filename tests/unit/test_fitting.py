@@ -133,7 +133,7 @@ def drawn_harder(
 def test_the_precision_holds_where_judgements_are_few_wrong_rare_or_alike(
     precision: float, images: int, setting: dict[str, float], most_refused: float
 ) -> None:
-    seeds, missed, refused = 25, 0, 0
+    seeds, missed, refused = 12, 0, 0
     for seed in range(seeds):
         fit = fit_head(drawn_harder(seed, images, **setting)[0], FitOptions("a", "platt", precision=precision))
         if fit.refusal is not None:

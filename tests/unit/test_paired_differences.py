@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
 
-from maskscore.statistics import Difference, Estimate, Scored, clustered_mean, operating_curve, point_at_recall
+from maskscore.statistics import Difference, Estimate, Ranked, Scored, clustered_mean, operating_curve, point_at_recall
 
 Sides = tuple[list[Scored], list[Scored]]
 # The areas between normal distributions 1 and 1.5 deviations apart: Φ(1/√2) and Φ(1.5/√2).
@@ -29,12 +30,17 @@ def scored_twice(rng: random.Random, alike: float) -> tuple[Sides, Sides]:
     return first, second
 
 
+def difference_of_aurocs(*both: tuple[Sequence[Scored], Sequence[Scored]]) -> Difference | None:
+    first, second = ((Ranked(objects), Ranked(others)) for objects, others in both)
+    return Difference.of_aurocs(first, second)
+
+
 @pytest.mark.parametrize("alike", [0.0, 0.9])
 def test_intervals_of_differences_hold_the_truth_and_pairs_make_them_narrow(alike: float) -> None:
     rng, rounds, held, widths = random.Random(0), 150, {"area": 0, "share": 0}, 0.0
     for _ in range(rounds):
         first, second = scored_twice(rng, alike)
-        difference = Difference.of_aurocs(first, second)
+        difference = difference_of_aurocs(first, second)
         assert difference is not None
         held["area"] += difference.low <= AREAS[1] - AREAS[0] <= difference.high
         widths += difference.high - difference.low
@@ -56,20 +62,20 @@ def test_intervals_of_differences_hold_the_truth_and_pairs_make_them_narrow(alik
 def test_equal_rankings_differ_by_nothing_and_perfect_ones_are_not_certain() -> None:
     first, _ = scored_twice(random.Random(1), 0.0)
     doubled = [(2 * score, image) for score, image in first[0]], [(2 * score, image) for score, image in first[1]]
-    same = Difference.of_aurocs(first, doubled)
+    same = difference_of_aurocs(first, doubled)
     assert same is not None
     assert same.value == 0
     assert -0.05 < same.low <= 0 <= same.high < 0.05
     perfect = [(1.0, image) for image in range(5)], [(0.0, image) for image in range(5)]
-    unsure = Difference.of_aurocs(perfect, perfect)
+    unsure = difference_of_aurocs(perfect, perfect)
     assert unsure is not None
     assert unsure.low < -0.2
     assert unsure.high > 0.2
     one_image = [(1.0, "a"), (0.4, "a")], [(0.5, "a")]
-    unknown = Difference.of_aurocs(one_image, one_image)
+    unknown = difference_of_aurocs(one_image, one_image)
     assert unknown is not None
     assert unknown.high > 0.7
-    assert Difference.of_aurocs(([], []), ([], [])) is None
+    assert difference_of_aurocs(([], []), ([], [])) is None
     assert Difference.of_shares({}, {}) is None
 
 

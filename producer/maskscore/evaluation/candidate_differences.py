@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskscore.evaluation.measurements import ScoreCollector
-from maskscore.evaluation.score_figures import AGAINST, DIFFERENCE, ScoredMask, squared_errors, top_hits
-from maskscore.statistics import Difference, Scored
+from maskscore.evaluation.score_figures import AGAINST, DIFFERENCE, ScoredMask, ranked, squared_errors, top_hits
+from maskscore.statistics import Difference, Ranked
 
 __all__ = ["CandidateDifference", "Entry", "differences_from_first"]
 
@@ -74,9 +74,8 @@ def _top_1(first: Sequence[ScoredMask], second: Sequence[ScoredMask]) -> Differe
     return Difference.of_shares(*(top_hits([own[row] for row in ranked], 1) for own in (first, second)))
 
 
-def _sides(score: str, masks: Sequence[ScoredMask]) -> tuple[list[Scored], list[Scored]]:
-    objects: list[Scored] = [(mask.values[score], mask.image) for mask in masks if mask.kind == "object"]
-    return objects, [(mask.values[score], mask.image) for mask in masks if mask.kind in AGAINST["all"]]
+def _sides(score: str, masks: Sequence[ScoredMask]) -> tuple[Ranked, Ranked]:
+    return ranked(score, masks, ("object",)), ranked(score, masks, AGAINST["all"])
 
 
 def _entry(collector: ScoreCollector, score: str) -> Entry:

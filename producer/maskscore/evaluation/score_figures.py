@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from maskscore.statistics import (
     Estimate,
     OperatingPoint,
+    Ranked,
     ReliabilityBin,
     hits_of_images,
     operating_curve,
@@ -76,17 +77,15 @@ class ClassFigures:
     auroc: dict[str, Estimate | None]
 
 
-def area_of(score: str, objects: Sequence[ScoredMask], negatives: Sequence[ScoredMask]) -> Estimate | None:
-    """Return the AUROC of a score; ``None`` where one side has no mask with it."""
-    return Estimate.of_auroc(
-        *([(mask.values[score], mask.image) for mask in side if score in mask.values] for side in (objects, negatives))
-    )
+def ranked(score: str, masks: Sequence[ScoredMask], kinds: Collection[str]) -> Ranked:
+    """Return the masks of these kinds that have the score, in its order."""
+    return Ranked((mask.values[score], mask.image) for mask in masks if mask.kind in kinds and score in mask.values)
 
 
 def score_figures(score: str, masks: Sequence[ScoredMask], *, recall: float, threshold: float | None) -> ScoreFigures:
     """Measure a score; ``threshold`` is that of the head whose score it is."""
     rows = [mask for mask in masks if score in mask.values]
-    objects = [mask for mask in rows if mask.kind == "object"]
+    objects = ranked(score, rows, ("object",))
     images = [mask.image for mask in rows]
     values = [mask.values[score] for mask in rows]
     hits = [mask.kind == "object" for mask in rows]
@@ -97,10 +96,7 @@ def score_figures(score: str, masks: Sequence[ScoredMask], *, recall: float, thr
         decision = point and OperatingPoint(threshold, point.kept, point.precision, point.recall)
     probability = score != DIFFERENCE and bool(rows)
     return ScoreFigures(
-        auroc={
-            name: area_of(score, objects, [mask for mask in rows if mask.kind in kinds])
-            for name, kinds in AGAINST.items()
-        },
+        auroc={name: Estimate.of_auroc(objects, ranked(score, rows, kinds)) for name, kinds in AGAINST.items()},
         curve=operating_curve(images, values, hits, hits),
         at_recall=point_at_recall(recall, images, values, hits, hits),
         decision=decision,
@@ -132,13 +128,14 @@ def class_figures(masks: Sequence[ScoredMask], scores: Sequence[str]) -> dict[st
     for mask in masks:
         if mask.kind == "object":
             by_class[mask.category].append(mask)
-    negatives = [mask for mask in masks if mask.kind in AGAINST["all"]]
+    # All negatives are sorted once, since every class is compared with them.
+    negatives = {score: ranked(score, masks, AGAINST["all"]) for score in scores}
     return {
         name: ClassFigures(
             objects=len(own),
             top_1=top_share(own, 1),
             top_5=top_share(own, 5),
-            auroc={score: area_of(score, own, negatives) for score in scores},
+            auroc={score: Estimate.of_auroc(ranked(score, own, ("object",)), negatives[score]) for score in scores},
         )
         for name, own in sorted(by_class.items(), key=lambda one: (-len(one[1]), one[0]))
     }

@@ -27,6 +27,7 @@ from maskscore.schema import Head, HeadEstimate, HeadKind, ThresholdModel
 from maskscore.statistics import (
     Estimate,
     OperatingPoint,
+    Ranked,
     ReliabilityBin,
     operating_curve,
     operating_point,
@@ -183,7 +184,7 @@ def _area_under_roc(one: CrossValidated, images: Sequence[str], sample: npt.NDAr
     rows = np.flatnonzero(sample).tolist()
     positives = [(float(one.ranks[row]), images[row]) for row in rows if one.hits[row]]
     negatives = [(float(one.ranks[row]), images[row]) for row in rows if not one.hits[row]]
-    return Estimate.of_auroc(positives, negatives)
+    return Estimate.of_auroc(Ranked(positives), Ranked(negatives))
 
 
 def _check(masks: JudgedMasks, options: FitOptions) -> None:

@@ -6,7 +6,7 @@ Pure Python: needs no further package.
 from __future__ import annotations
 
 from maskscore.statistics.diagrams import SVG_STYLE, precision_recall_diagram, reliability_diagram
-from maskscore.statistics.intervals import Estimate, Scored, clustered_mean, hits_of_images, t_quantile
+from maskscore.statistics.intervals import Estimate, Ranked, Scored, clustered_mean, hits_of_images, t_quantile
 from maskscore.statistics.operating_points import OperatingPoint, operating_curve, operating_point, point_at_recall
 from maskscore.statistics.paired_differences import Difference
 from maskscore.statistics.reliability import ReliabilityBin, reliability_bins
@@ -16,6 +16,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "OperatingPoint",
+    "Ranked",
     "ReliabilityBin",
     "Scored",
     "clustered_mean",

@@ -17,13 +17,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 
 __all__ = [
     "Estimate",
+    "Ranked",
     "Scored",
     "areas_without_each_image",
-    "auroc",
-    "auroc_interval",
+    "auroc_with_interval",
     "clustered_mean",
     "hits_of_images",
     "share_interval",
@@ -33,6 +34,20 @@ __all__ = [
 
 Scored = tuple[float, Hashable]
 """A mask's score, and the image that the mask is of."""
+
+
+class Ranked:
+    """Masks in the order of their scores; one side of an area may be compared with many others."""
+
+    def __init__(self, masks: Iterable[Scored]) -> None:
+        listed = list(masks)
+        ordered = sorted(listed, key=itemgetter(0))
+        self.scores: list[float] = [score for score, _ in ordered]
+        self.images: list[Hashable] = [image for _, image in ordered]
+        #: The scores of each image in ascending order, the images in the order in which they were given.
+        self.by_image: dict[Hashable, list[float]] = {image: [] for _, image in listed}
+        for score, image in ordered:
+            self.by_image[image].append(score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +77,11 @@ class Estimate:
         return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
 
     @classmethod
-    def of_auroc(cls, positives: Sequence[Scored], negatives: Sequence[Scored]) -> Estimate | None:
+    def of_auroc(cls, positives: Ranked, negatives: Ranked) -> Estimate | None:
         """Return the area under the ROC curve; ``None`` where one side has no mask."""
-        area = auroc([score for score, _ in positives], [score for score, _ in negatives])
-        return None if area is None else cls(area, *auroc_interval(positives, negatives))
+        if not positives.scores or not negatives.scores:
+            return None
+        return cls(*auroc_with_interval(positives, negatives))
 
 
 _Z = 1.959964
@@ -101,18 +117,10 @@ def t_quantile(degrees: int) -> float:
     return high
 
 
-def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float | None:
-    """Return the probability that a positive scores above a negative, ties counted half; ``None`` if one has none.
+def auroc_with_interval(positives: Ranked, negatives: Ranked) -> tuple[float, float, float]:
+    """Return the area under the ROC curve with its 95 % interval; both sides have one mask at least.
 
-    The Mann-Whitney statistic: the area under the ROC curve.
-    """
-    if not positives or not negatives:
-        return None
-    return sum(_placements(positives, negatives)) / len(positives)
-
-
-def auroc_interval(positives: Sequence[Scored], negatives: Sequence[Scored]) -> tuple[float, float]:
-    """Return the 95 % interval of the area that these masks have; both sides have one at least.
+    The area is the Mann-Whitney statistic: the probability that a positive scores above a negative, ties counted half.
 
     Newcombe's fifth method (Statistics in Medicine 25, 2006): the areas from which the one that was found is not
     farther than a quantile of standard errors by Hanley and McNeil (Radiology 143, 1982), with the mean of both counts
@@ -123,31 +131,37 @@ def auroc_interval(positives: Sequence[Scored], negatives: Sequence[Scored]) -> 
     data do not tell how alike the masks of an image are, and the counts are those of images. From one image follows
     nothing about others: the interval is 0 to 1.
     """
-    images = len({image for _, image in (*positives, *negatives)})
-    if images < 2:
-        return 0.0, 1.0
-    above = _placements([score for score, _ in positives], [score for score, _ in negatives])
-    below = [1 - share for share in _placements([score for score, _ in negatives], [score for score, _ in positives])]
-    area = sum(above) / len(above)
+    above = _ranks(positives.scores, negatives.scores)
+    pairs = len(positives.scores) * len(negatives.scores)
+    area = math.fsum(above) / pairs
+    sizes = Counter({image: len(scores) for image, scores in positives.by_image.items()})
+    sizes.update({image: len(scores) for image, scores in negatives.by_image.items()})
+    if len(sizes) < 2:
+        return area, 0.0, 1.0
     if area in (0.0, 1.0):
-        objects, others = (float(len({image for _, image in side})) for side in (positives, negatives))
+        objects, others = float(len(positives.by_image)), float(len(negatives.by_image))
     else:
+        sides = [positives.images, negatives.images]
+        shares = [
+            [rank / len(negatives.scores) for rank in above],
+            [1 - rank / len(positives.scores) for rank in _ranks(negatives.scores, positives.scores)],
+        ]
         without = areas_without_each_image(positives, negatives)
         clustered = (
-            _variance(above, below, [image for _, image in positives], [image for _, image in negatives])
+            _variance(shares, area, sides)
             if without is None
-            else (len(without) - 1) / len(without) * sum((other - area) ** 2 for other in without.values())
+            else (len(without) - 1) / len(without) * math.fsum((other - area) ** 2 for other in without.values())
         )
-        alone = _variance(above, below, list(range(len(above))), [-1 - number for number in range(len(below))])
+        alone = _variance(shares, area, None)
         effect = max(1.0, clustered / alone) if alone else 1.0
-        objects, others = len(above) / effect, len(below) / effect
-    quantile = t_quantile(_degrees(Counter(image for _, image in (*positives, *negatives)).values()))
+        objects, others = len(positives.scores) / effect, len(negatives.scores) / effect
+    quantile = t_quantile(_degrees(sizes.values()))
 
     def apart(truth: float) -> bool:
         more = max(0.0, (objects + others) / 2 - 1) * ((1 - truth) / (2 - truth) + truth / (1 + truth))
         return abs(area - truth) > quantile * math.sqrt(truth * (1 - truth) * (1 + more) / (objects * others))
 
-    return _border(area, 0.0, apart), _border(area, 1.0, apart)
+    return area, _border(area, 0.0, apart), _border(area, 1.0, apart)
 
 
 def share_interval(hits_by_image: Sequence[tuple[int, int]]) -> tuple[float, float]:
@@ -209,10 +223,21 @@ def clustered_mean(values: Sequence[float], images: Sequence[Hashable]) -> tuple
     return mean, math.sqrt(number / (number - 1) * squares) / len(values), number - 1
 
 
-def _placements(scores: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Return for each score the share of the others that it is above, ties counted half."""
-    ordered = sorted(others)
-    return [(bisect_left(ordered, score) + bisect_right(ordered, score)) / 2 / len(ordered) for score in scores]
+def _ranks(scores: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Return for each score how many of the others it is above, ties counted half; both are in ascending order."""
+    if len(scores) <= len(others):
+        return [(bisect_left(others, score) + bisect_right(others, score)) / 2 for score in scores]
+    # Fewer searches: all scores between two of the others have one rank.
+    ranks: list[float] = []
+    below = place = 0
+    while below < len(others):
+        end = bisect_right(others, others[below], below)
+        left = bisect_left(scores, others[below], place)
+        ranks += [float(below)] * (left - place)
+        place = bisect_right(scores, others[below], left)
+        ranks += [(below + end) / 2] * (place - left)
+        below = end
+    return ranks + [float(below)] * (len(scores) - place)
 
 
 def _degrees(masks_per_image: Iterable[int]) -> int:
@@ -222,48 +247,49 @@ def _degrees(masks_per_image: Iterable[int]) -> int:
     return max(1, sum(counts) ** 2 // sum(count * count for count in counts) - 1)
 
 
-def areas_without_each_image(positives: Sequence[Scored], negatives: Sequence[Scored]) -> dict[Hashable, float] | None:
+def areas_without_each_image(positives: Ranked, negatives: Ranked) -> dict[Hashable, float] | None:
     """Return, by image, the area of all other images; ``None`` where one image holds all masks of a side."""
-    own: dict[Hashable, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for score, image in positives:
-        own[image][0].append(score)
-    for score, image in negatives:
-        own[image][1].append(score)
-    if any(len(first) == len(positives) or len(second) == len(negatives) for first, second in own.values()):
+    if len(positives.by_image) < 2 or len(negatives.by_image) < 2:
         return None
-    above = _placements([score for score, _ in positives], [score for score, _ in negatives])
-    below = _placements([score for score, _ in negatives], [score for score, _ in positives])
-    lost: dict[Hashable, float] = defaultdict(float)
-    for (_, image), share in zip(positives, above, strict=True):
-        lost[image] += share * len(negatives)
-    for (_, image), share in zip(negatives, below, strict=True):
-        lost[image] += (1 - share) * len(positives)
-    total = sum(above) * len(negatives)
+    lost: dict[Hashable, float] = dict.fromkeys((*positives.by_image, *negatives.by_image), 0.0)
+    total = 0.0
+    for image, rank in zip(positives.images, _ranks(positives.scores, negatives.scores), strict=True):
+        lost[image] += rank
+        total += rank
+    first, second = len(positives.scores), len(negatives.scores)
+    for image, rank in zip(negatives.images, _ranks(negatives.scores, positives.scores), strict=True):
+        lost[image] += first - rank
     areas = {}
-    for image, (first, second) in own.items():
-        within = sum(_placements(first, second)) * len(second) if second else 0.0
-        left = (len(positives) - len(first)) * (len(negatives) - len(second))
-        areas[image] = (total - lost[image] + within) / left
+    for image, pairs in lost.items():
+        own, others = positives.by_image.get(image, ()), negatives.by_image.get(image, ())
+        within = sum(_ranks(own, others)) if own and others else 0.0
+        areas[image] = (total - pairs + within) / ((first - len(own)) * (second - len(others)))
     return areas
 
 
-def _variance(
-    above: Sequence[float], below: Sequence[float], images: Sequence[Hashable], others: Sequence[Hashable]
-) -> float:
-    """Return the variance of an area by Obuchowski; ``below`` is each negative's share of positives above it."""
-    area = sum(above) / len(above)
+def _variance(shares: Sequence[Sequence[float]], area: float, clusters: Sequence[Sequence[Hashable]] | None) -> float:
+    """Return the variance of an area by Obuchowski, or with every mask by itself where there are no clusters.
+
+    ``shares`` are each positive's share of negatives below it, and each negative's of positives above it.
+    """
+    if clusters is None:
+        return sum(
+            math.fsum((share - area) ** 2 for share in side) / len(side) / max(1, len(side) - 1) for side in shares
+        )
     sums: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for side, (shares, clusters) in enumerate(((above, images), (below, others))):
-        for share, cluster in zip(shares, clusters, strict=True):
-            sums[cluster][side] += share - area
-    own = [sum(pair[side] ** 2 for pair in sums.values()) for side in (0, 1)]
-    both = sum(pair[0] * pair[1] for pair in sums.values())
-    counts = [len(set(clusters)) for clusters in (images, others)]
+    for side, (own, images) in enumerate(zip(shares, clusters, strict=True)):
+        for share, image in zip(own, images, strict=True):
+            sums[image][side] += share - area
     first, second = (
-        total * count / (count - 1) if count > 1 else total for total, count in zip(own, counts, strict=True)
+        _corrected(sum(pair[side] ** 2 for pair in sums.values()), len(set(clusters[side]))) for side in (0, 1)
     )
-    mixed = both * len(sums) / (len(sums) - 1) if len(sums) > 1 else both
-    return first / len(above) ** 2 + second / len(below) ** 2 + 2 * mixed / (len(above) * len(below))
+    mixed = _corrected(sum(pair[0] * pair[1] for pair in sums.values()), len(sums))
+    counts = [len(side) for side in shares]
+    return first / counts[0] ** 2 + second / counts[1] ** 2 + 2 * mixed / (counts[0] * counts[1])
+
+
+def _corrected(total: float, count: int) -> float:
+    return total * count / (count - 1) if count > 1 else total
 
 
 def _border(inside: float, outside: float, apart: Callable[[float], bool]) -> float:

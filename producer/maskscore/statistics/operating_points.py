@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from maskscore.statistics.intervals import Estimate
@@ -50,8 +52,24 @@ def operating_curve(
     ordered = sorted(values, reverse=True)
     last = len(ordered) - 1
     thresholds = {ordered[round(last * step / _POINTS)] for step in range(1, _POINTS + 1)} if ordered else ()
-    points = (operating_point(one, images, values, hits, wanted) for one in sorted(thresholds, reverse=True))
-    return [point for point in points if point is not None]
+    # Masks are added from the highest value on, so that a point costs a pass over the images, and not over the masks.
+    rows = sorted(zip(values, images, hits, wanted, strict=True), key=itemgetter(0), reverse=True)
+    kept: dict[Hashable, tuple[int, int]] = {}
+    found: dict[Hashable, int] = {}
+    needed = Counter(image for _, image, _, want in rows if want)
+    points = []
+    number = 0
+    for threshold in sorted(thresholds, reverse=True):
+        while number < len(rows) and rows[number][0] >= threshold:
+            _, image, hit, want = rows[number]
+            right, count = kept.get(image, (0, 0))
+            kept[image] = right + hit, count + 1
+            found[image] = found.get(image, 0) + (hit and want)
+            number += 1
+        if needed:
+            recall = Estimate.of_share([(found.get(image, 0), count) for image, count in needed.items()])
+            points.append(OperatingPoint(threshold, number, Estimate.of_share(list(kept.values())), recall))
+    return points
 
 
 def point_at_recall(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from maskscore.statistics.intervals import (
     Estimate,
-    Scored,
+    Ranked,
     areas_without_each_image,
     clustered_mean,
     shares_without_each_image,
@@ -23,7 +23,7 @@ from maskscore.statistics.intervals import (
 
 __all__ = ["Difference"]
 
-Sides = tuple[Sequence[Scored], Sequence[Scored]]
+Sides = tuple[Ranked, Ranked]
 """The scores of the positives, and of the negatives."""
 
 
