@@ -687,6 +687,20 @@ def test_a_model_that_nobody_serves_leaves_nothing_when_its_jobs_are_cancelled(
         assert b"no-such" not in b"".join(untyped.hkeys(f"{namespace}:{name}"))
 
 
+def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others_from_it(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ids = [str(number) for number in range(150)]
+    ledger.submit([submission("bad", batch="bad"), *(submission(name) for name in ids)])
+    untyped: Any = client
+    # A stream that takes no more events.
+    untyped.xadd(f"{namespace}:batch:events:bad", {"x": "y"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    with pytest.raises(redis.ResponseError, match="ID"):
+        ledger.cancel_many(["bad", *ids])
+    assert [status and status.state for status in ledger.statuses(ids)] == [JobState.CANCELLED] * 150
+    assert ledger.cancel_many([*ids, "unknown"]) == [*[JobState.CANCELLED] * 150, None]
+
+
 def test_tenants_take_turns_within_each_model(ledger: Ledger) -> None:
     ledger.submit([submission(f"{model}-a{number}", tenant="a", model=model) for model in "mn" for number in range(3)])
     ledger.submit([submission(f"{model}-b0", tenant="b", model=model) for model in "mn"])

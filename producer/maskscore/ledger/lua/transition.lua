@@ -17,7 +17,10 @@ local function report(where, id, why)
 end
 
 -- A key of another type than the ledger writes is somebody else's: it is renamed, or no command on it would work.
+local owned = {}
 local function own(key, kind)
+  if owned[key] then return key end
+  owned[key] = true
   local found = redis.call('TYPE', key).ok
   if found == kind or found == 'none' then return key end
   local aside = strays .. ':' .. wall .. ':' .. string.sub(key, #prefix + 2)
@@ -324,22 +327,24 @@ local function move(job, after, score)
     count_going(job.model, after, 1)
   end
   if after == 'waiting' then wait_in_queue(job, score) elseif home then redis.call('ZADD', home, score, job.id) end
-  redis.call('HSET', job.key, 'state', after)
   if ENDED[after] then
-    redis.call('HSET', job.key, 'finished_at', wall)
+    redis.call('HSET', job.key, 'state', after, 'finished_at', wall)
     if after == 'failed' then count_failure(job) end
     redis.call('HDEL', job.key, 'token', 'cancel_requested', 'suspect', 'number')
     -- All ends there ever were, for the exporter. `pcall`: a count that fails must not keep a job from ending.
     local code = after == 'failed' and redis.call('HGET', job.key, 'error_code') or ''
     redis.pcall('HINCRBY', prefix .. ':totals', after .. ':' .. code, 1)
-    redis.call('ZREM', prefix .. ':expiring', job.id)
+    if job.expires_at then redis.call('ZREM', prefix .. ':expiring', job.id) end
     redis.call('PEXPIRE', job.key, ttl_ms)
     -- For whoever waits for this one job, or for one of its batches; nobody has to.
     redis.call('PUBLISH', prefix .. ':ended:' .. job.id, after .. ' ' .. job.batches)
-  elseif ENDED[job.state] then
-    redis.call('PERSIST', job.key)
-    redis.call('HDEL', job.key, 'finished_at', 'error_code', 'error_message')
-    redis.call('ZREM', prefix .. ':dead', job.id)
+  else
+    redis.call('HSET', job.key, 'state', after)
+    if ENDED[job.state] then
+      redis.call('PERSIST', job.key)
+      redis.call('HDEL', job.key, 'finished_at', 'error_code', 'error_message')
+      redis.call('ZREM', prefix .. ':dead', job.id)
+    end
   end
   if public(job.state) ~= public(after) then
     for batch in string.gmatch(job.batches, '%S+') do tell(batch, job, job.state, after) end
