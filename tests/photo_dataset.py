@@ -13,8 +13,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from skimage.measure import approximate_polygon, find_contours
 
-from maskscore_worker.demo.photos import PHOTOS, cut_into_masks, photo
 from maskscore_worker.demo.scenes import draw_scene
+from maskscore_worker.inputs.sample_photos import PHOTOS, cut_into_masks, photo
 
 __all__ = ["CATEGORIES", "COCO_MINI", "IMAGES", "MASKS", "SIDES", "name_of", "write_photo_dataset"]
 

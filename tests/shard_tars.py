@@ -16,8 +16,8 @@ from PIL import Image
 
 from maskscore.masks.arrays import rle_of_mask
 from maskscore.schema import text_from_counts
-from maskscore_worker.demo.photos import PHOTOS, cut_into_masks, photo
 from maskscore_worker.demo.scenes import draw_scene
+from maskscore_worker.inputs.sample_photos import PHOTOS, cut_into_masks, photo
 
 __all__ = ["Files", "Order", "drawn_pair", "drawn_pairs", "photo_pair", "write_tar"]
 

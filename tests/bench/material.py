@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from in_memory_files import image_file
-from maskscore_worker.demo.photos import PHOTOS, photo
+from maskscore_worker.inputs.sample_photos import PHOTOS, photo
 
 __all__ = ["BUILD", "COCO_MINI", "HEIGHT", "WIDTH", "full_size_weights", "jpeg", "masks", "photograph"]
 

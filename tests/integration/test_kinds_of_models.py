@@ -26,7 +26,7 @@ from maskscore.masks import encode_mask
 from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.result import Interpolation, ResizeMode
 from maskscore.schema.scoring_options import Method
-from maskscore_worker.demo.photos import photo
+from maskscore_worker.inputs.sample_photos import photo
 from random_models import TEXTS, write_random_model
 from reference import Reference
 from worker_process import start_worker

@@ -17,7 +17,7 @@ import torch
 from maskscore.schema.job import ScoringOptions, View
 from maskscore.schema.prompt_set import PromptSet
 from maskscore_worker.crops.cpu_cropper import make_crop
-from maskscore_worker.demo.photos import photo
+from maskscore_worker.inputs.sample_photos import photo
 from maskscore_worker.model.clip import load_model
 from maskscore_worker.scoring import score
 from random_models import TEXTS, architecture_config, image_tower_parameters, own_text_tower, write_random_model

@@ -23,8 +23,8 @@ from maskscore.devstack import LocalServices, start_worker
 from maskscore.masks import encode_mask
 from maskscore.report import collect_entries, write_report
 from maskscore.storage import Objects
-from maskscore_worker.demo.photos import PHOTOS, cut_into_masks, photo
 from maskscore_worker.demo.scenes import draw_scene
+from maskscore_worker.inputs import PHOTOS, cut_into_masks, photo
 
 __all__ = ["DEMO_WEIGHTS", "run_demo"]
 

@@ -1,4 +1,4 @@
-"""A job's inputs: its objects from the store, its masks, its decoded image."""
+"""A job's inputs: its objects from the store, its masks, its decoded image; and photos to try weights on."""
 
 from __future__ import annotations
 
@@ -6,5 +6,18 @@ from maskscore_worker.inputs.cancellation import run_with_cancellation
 from maskscore_worker.inputs.fetching import Fetched, fetch
 from maskscore_worker.inputs.images import DecodedImage, decode_image
 from maskscore_worker.inputs.job_masks import check_count, read_job_masks
+from maskscore_worker.inputs.sample_photos import PHOTOS, cut_into_masks, photo, photos_in
 
-__all__ = ["DecodedImage", "Fetched", "check_count", "decode_image", "fetch", "read_job_masks", "run_with_cancellation"]
+__all__ = [
+    "PHOTOS",
+    "DecodedImage",
+    "Fetched",
+    "check_count",
+    "cut_into_masks",
+    "decode_image",
+    "fetch",
+    "photo",
+    "photos_in",
+    "read_job_masks",
+    "run_with_cancellation",
+]

@@ -9,7 +9,7 @@ from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
 from maskscore_worker.model.cuda_graphs import CudaGraphEncoder, graph_batch_sizes
 from maskscore_worker.model.device import choose_device
 from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck, is_out_of_memory
-from maskscore_worker.model.precision import FP16_MOST, ImagePrecision, choose_precision
+from maskscore_worker.model.precision import FP16_MOST, ImagePrecision, choose_precision, precisions_of
 from maskscore_worker.model.tokens import missing_tokenizer
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "keep_freed_memory",
     "load_model",
     "missing_tokenizer",
+    "precisions_of",
     "read_configuration",
 ]

@@ -11,7 +11,7 @@ import torch
 from maskscore.errors import SettingsError
 from maskscore.settings import Precision
 
-__all__ = ["BF16_ERROR", "DTYPES", "FP16_MOST", "ImagePrecision", "choose_precision", "cpu_has_bf16"]
+__all__ = ["BF16_ERROR", "DTYPES", "FP16_MOST", "ImagePrecision", "choose_precision", "cpu_has_bf16", "precisions_of"]
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,11 @@ def choose_precision(setting: Precision, device: torch.device) -> ImagePrecision
     elif setting == "auto" and native:
         log.info("MASKSCORE_PRECISION=auto is fp32; bf16 would be faster on %s: %s", device, BF16_ERROR)
     return "fp32" if setting == "auto" else setting
+
+
+def precisions_of(device: torch.device) -> tuple[ImagePrecision, ...]:
+    """Return the precisions that can be asked for on this device; fp32 is the first."""
+    return ("fp32", "fp16", "bf16") if device.type == "cuda" else ("fp32", "bf16")
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -36,7 +36,7 @@ from maskscore_worker.pipeline.fast_path import ADVICE, TOLERANCE, FastPath, Kno
 from maskscore_worker.pipeline.pipeline import Pipeline
 from maskscore_worker.pipeline.probe_crops import make_probe_crops
 
-__all__ = ["choose_cropper", "compare_fast_path", "load_pipeline"]
+__all__ = ["choose_cropper", "compare_fast_path", "fast_batcher", "load_compared_model", "load_pipeline"]
 
 log = logging.getLogger("maskscore_worker")
 
@@ -67,7 +67,7 @@ def load_pipeline(
         log.warning("%s", warning)
     dimensions = prompt_features.get(prompt_set).shape[1]
     cache = open_feature_cache(settings, dimensions=dimensions)
-    device_check, batcher, fast_path = _batcher(settings, model, crop_mode, known, stepped_down, encoded)
+    device_check, batcher, fast_path = fast_batcher(settings, model, crop_mode, known, stepped_down, encoded)
     objects = Objects(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
@@ -121,7 +121,7 @@ def compare_fast_path(settings: WorkerSettings) -> tuple[ClipModel, dict[str, st
     :class:`~maskscore_worker.pipeline.fast_path.PathDiffersError`.
     """
     model, crop_mode, known, stepped_down = load_compared_model(settings, choose_device(settings.device))
-    _, _, fast_path = _batcher(settings, model, crop_mode, known, stepped_down, lambda _: None)
+    _, _, fast_path = fast_batcher(settings, model, crop_mode, known, stepped_down, lambda _: None)
     fast_path.check()
     return model, fast_path.reasons
 
@@ -208,7 +208,7 @@ def _encode_of(model: ClipModel, crop_mode: CropMode) -> Callable[[Any], Any]:
     return model.encode_tensors if crop_mode == "reference" else model.encode_images
 
 
-def _batcher(
+def fast_batcher(
     settings: WorkerSettings,
     model: ClipModel,
     crop_mode: CropMode,
@@ -216,6 +216,10 @@ def _batcher(
     stepped_down: dict[str, str],
     encoded: Callable[[int], None],
 ) -> tuple[DeviceCheck, Batcher, FastPath]:
+    """Return a model's batcher, not yet started, on its fast path, not yet checked; see :func:`load_compared_model`.
+
+    ``encoded`` is called with the number of crops of each batch.
+    """
     reference = crop_mode == "reference"
     encode = plain_encode = _encode_of(model, crop_mode)
     blank = _blank(model, reference=reference)

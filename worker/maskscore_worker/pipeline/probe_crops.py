@@ -12,12 +12,12 @@ from maskscore.schema import View
 from maskscore_worker.crops import Cropper
 from maskscore_worker.masks import Region
 
-__all__ = ["PROBES", "make_probe_crops"]
+__all__ = ["PROBES", "PROBE_VIEWS", "drawn_photo", "ellipse", "make_probe_crops"]
 
 _HEIGHT, _WIDTH = 320, 400
 # A large mask, a tall one that is cut at its ends, and a small one: XYWH.
 _BOXES: Final = ((60, 30, 230, 250), (310, 10, 40, 300), (20, 20, 37, 29))
-_VIEWS: Final = (
+PROBE_VIEWS: Final = (
     View(treatment="original"),
     View(treatment="soft_mask"),
     View(treatment="raw_crop", frame="context"),
@@ -28,15 +28,15 @@ PROBES: Final = len(_BOXES)
 
 def make_probe_crops(cropper: Cropper) -> Any:
     """Return the crops ``(PROBES, …)`` as the cropper makes them: an array, or a tensor on its device."""
-    image = cropper.open(_photo())
+    image = cropper.open(drawn_photo())
     made = [
-        image.make([_ellipse(number, box)], view, lambda: None)
-        for number, (box, view) in enumerate(zip(_BOXES, _VIEWS, strict=True))
+        image.make([ellipse(number, box, _HEIGHT)], view, lambda: None)
+        for number, (box, view) in enumerate(zip(_BOXES, PROBE_VIEWS, strict=True))
     ]
     return np.concatenate(made) if isinstance(made[0], np.ndarray) else torch.cat(made)
 
 
-def _photo() -> npt.NDArray[np.uint8]:
+def drawn_photo() -> npt.NDArray[np.uint8]:
     """Return ``(H, W, 3)`` uint8 RGB with a photo's statistics.
 
     The amplitudes of natural images fall with the frequency (Field, "Relations between the statistics of natural images
@@ -55,8 +55,9 @@ def _photo() -> npt.NDArray[np.uint8]:
     return photo
 
 
-def _ellipse(number: int, box: tuple[int, int, int, int]) -> Region:
+def ellipse(number: int, box: tuple[int, int, int, int], image_height: int) -> Region:
+    """Return the mask that fills its box (XYWH) as an ellipse."""
     _, _, width, height = box
     down, across = np.ogrid[:height, :width]
     bits = ((down + 0.5) / height * 2 - 1) ** 2 + ((across + 0.5) / width * 2 - 1) ** 2 <= 1
-    return Region(number, "", None, box, int(bits.sum()), _HEIGHT, bits)
+    return Region(number, "", None, box, int(bits.sum()), image_height, bits)

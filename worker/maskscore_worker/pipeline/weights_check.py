@@ -10,6 +10,7 @@ from maskscore.errors import WeightsError
 from maskscore.settings import WorkerSettings
 from maskscore_worker.model import missing_tokenizer, read_configuration
 from maskscore_worker.pipeline.loading import compare_fast_path
+from maskscore_worker.pipeline.precision_check import PrecisionReport, measure_precisions
 from maskscore_worker.weights import weights_file
 
 __all__ = ["WeightsReport", "check_weights"]
@@ -31,10 +32,13 @@ class WeightsReport:
     warning: str | None
     device: str
     stepped_down: dict[str, str]
+    precisions: PrecisionReport | None = None
 
 
-def check_weights(settings: WorkerSettings) -> WeightsReport:
+def check_weights(settings: WorkerSettings, *, precisions: bool = False, images: Path | None = None) -> WeightsReport:
     """Load the model of ``settings.weights``, strictly, prove the fast path on the settings' device, and describe both.
+
+    With ``precisions``, measure these, on the photos of ``images`` where it is given.
 
     Raises :class:`~maskscore.errors.WeightsError` as :func:`~maskscore_worker.model.load_model` does, but at once for
     all that the folder lacks; :class:`~maskscore.errors.SettingsError` for a device that is not there or that computes
@@ -53,6 +57,7 @@ def check_weights(settings: WorkerSettings) -> WeightsReport:
         warning=model.preprocessing.foreign,
         device=str(model.device),
         stepped_down=stepped_down,
+        precisions=measure_precisions(settings, images) if precisions else None,
     )
 
 
