@@ -6,13 +6,13 @@ import hashlib
 from typing import Literal
 
 from maskscore.errors import JobError
-from maskscore.schema import Job, MasksRef
+from maskscore.schema import Job, MasksRef, Shard
 from maskscore.storage import Objects
 
 __all__ = ["digest_of", "with_content_id"]
 
 
-def digest_of(job: Job) -> str:
+def digest_of(job: Job | Shard) -> str:
     """Return a SHA-256 (hexadecimal) of what makes a job this one; another document under its id is a conflict.
 
     Which batch it comes in, whose it is, how urgent it is and how long it may wait are not part of it: a pipeline that
@@ -50,5 +50,5 @@ def _etag(objects: Objects, uri: str, what: Literal["image", "masks"], version_i
         return None
 
 
-def _sha256(job: Job, *without: str) -> str:
+def _sha256(job: Job | Shard, *without: str) -> str:
     return hashlib.sha256(job.model_dump_json(exclude=set(without)).encode()).hexdigest()

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from maskscore.broker import connect, redis_errors
 from maskscore.client.polling import PAGE, Deadline, pages
-from maskscore.errors import JobFailed, JobNotFound, WaitTimeout
+from maskscore.errors import InvalidDocumentError, JobFailed, JobNotFound, WaitTimeout
 from maskscore.ledger import (
     Backlog,
     DeadLetter,
@@ -25,7 +25,17 @@ from maskscore.ledger import (
     open_ledger,
     unserved_sentence,
 )
-from maskscore.schema import DEFAULT_MODEL_NAME, Job, JobResult, JobState, parse_job, unpack
+from maskscore.schema import (
+    DEFAULT_MODEL_NAME,
+    Job,
+    JobResult,
+    JobState,
+    Shard,
+    is_shard,
+    parse_job,
+    parse_shard,
+    unpack,
+)
 from maskscore.settings import ClientSettings, load_settings, warn_of_unknown_variables
 from maskscore.storage import Objects, load_result
 
@@ -122,10 +132,17 @@ class JobClient:
         return load_result(record, self.objects)
 
     def job(self, job_id: str) -> Job:
-        """Return the job as it was submitted (spilled masks by reference). Raises ``JobNotFound``."""
+        """Return the job as it was submitted (spilled masks by reference).
+
+        Raises ``JobNotFound``, and ``InvalidDocumentError`` for a shard.
+        """
+        return self._jobs([job_id])[0]
+
+    def shard(self, job_id: str) -> Shard:
+        """Return the shard as it was submitted. Raises ``JobNotFound``, and ``JobError`` for a job."""
         with redis_errors(self.settings):
             document = self._ledger.document(job_id)
-        return parse_job(unpack(document))
+        return parse_shard(unpack(document))
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """Wait until the job has succeeded and return its result.
@@ -269,7 +286,14 @@ class JobClient:
     def _jobs(self, job_ids: list[str]) -> list[Job]:
         with redis_errors(self.settings):
             documents = self._ledger.documents(job_ids)
-        return [parse_job(unpack(document)) for document in documents]
+        unpacked = [unpack(document) for document in documents]
+        shards = [job_id for job_id, document in zip(job_ids, unpacked, strict=True) if is_shard(document)]
+        if shards:
+            raise InvalidDocumentError(
+                f"{', '.join(shards[:5])}: a shard, and no job of one image. Its masks are in its parts; "
+                "`Client.shard` returns its document."
+            )
+        return [parse_job(document) for document in unpacked]
 
 
 def succeeded(result: JobResult) -> JobResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from maskscore.client.content_id import digest_of
 from maskscore.errors import JobConflict, PayloadTooLarge, QueueFull, TooManyBatches
 from maskscore.ledger import Ledger, Submission, Submitted
 from maskscore.observability import open_tracing
-from maskscore.schema import Job, MasksRef, pack
+from maskscore.schema import Job, MasksRef, Shard, pack
 from maskscore.settings import ClientSettings
 from maskscore.storage import Objects
 
@@ -29,14 +29,16 @@ class Submitter:
 
     def __call__(
         self,
-        jobs: list[Job],
+        jobs: Sequence[Job | Shard],
         batch_id: str | None,
         retry_failed: bool,
         retry_also: Collection[str] = (),
         *,
         apart: bool = False,
     ) -> None:
-        """Submit jobs, of a batch or not, in one round trip; see :meth:`maskscore.Client.submit` for what it raises.
+        """Submit jobs and shards, of a batch or not, in one round trip.
+
+        Raises as :meth:`maskscore.Client.submit` does.
 
         Those that were submitted before and ended without a result run again with ``retry_failed``; those of
         ``retry_also`` run again however they ended. With ``apart``, ids of other tenants' jobs and batches are refused.
@@ -55,7 +57,9 @@ class Submitter:
             ]
             self._send(jobs, submissions, batch_id, retry_failed)
 
-    def _send(self, jobs: list[Job], submissions: list[Submission], batch_id: str | None, retry_failed: bool) -> None:
+    def _send(
+        self, jobs: Sequence[Job | Shard], submissions: list[Submission], batch_id: str | None, retry_failed: bool
+    ) -> None:
         with redis_errors(self._settings):
             outcomes = self._ledger.submit(submissions, queue_limit=self._settings.queue_limit)
         pairs = list(zip(jobs, outcomes, strict=True))
@@ -81,7 +85,7 @@ class Submitter:
             with redis_errors(self._settings):
                 self._ledger.requeue_many(known)
 
-    def _raise_full(self, job: Job, batch_id: str | None, *, of_tenant: bool) -> None:
+    def _raise_full(self, job: Job | Shard, batch_id: str | None, *, of_tenant: bool) -> None:
         with redis_errors(self._settings):
             backlog = self._ledger.backlog()
             tenant = (job.tenant or batch_id or "") if of_tenant else None
@@ -103,7 +107,7 @@ class Submitter:
             depth=depth,
         )
 
-    def _submission(self, job: Job, batch_id: str | None, traceparent: str | None) -> Submission:
+    def _submission(self, job: Job | Shard, batch_id: str | None, traceparent: str | None) -> Submission:
         document = pack(job, preset=True)
         if len(document) > self._settings.max_document_bytes:
             document = pack(self._spill(job, len(document)), preset=True)
@@ -116,11 +120,16 @@ class Submitter:
             job.expires_in,
             traceparent=traceparent,
             tenant=job.tenant,
-            masks=len(job.masks) if isinstance(job.masks, list) else None,
+            masks=len(job.masks) if isinstance(job, Job) and isinstance(job.masks, list) else None,
             model=job.options.model or DEFAULT_MODEL,
         )
 
-    def _spill(self, job: Job, size: int) -> Job:
+    def _spill(self, job: Job | Shard, size: int) -> Job:
+        if isinstance(job, Shard):
+            raise PayloadTooLarge(
+                f"The document of shard {job.shard_id} takes {size:,} bytes, more than MASKSCORE_MAX_DOCUMENT_BYTES = "
+                f"{self._settings.max_document_bytes:,}. Give its prompts and its head by name."
+            )
         if self._settings.spill_uri is None or isinstance(job.masks, MasksRef):
             raise PayloadTooLarge(
                 f"The document of job {job.job_id} takes {size:,} bytes, more than MASKSCORE_MAX_DOCUMENT_BYTES = "

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_never, wait_fixed
 
@@ -20,12 +20,13 @@ from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.submitter import Submitter
 from maskscore.errors import QueueFull
 from maskscore.ledger import BatchLedger, BatchSummary
-from maskscore.schema import Head, Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
+from maskscore.schema import Head, Job, JobResult, Method, PromptSet, Shard, SigmoidThresholds, Thresholds
 from maskscore.settings import ClientSettings
 from maskscore.storage import load_result_or_error
 
 __all__ = ["Client", "full_queue_retries"]
 
+_Work = TypeVar("_Work", Job, Job | Shard)
 _FULL_QUEUE_WAIT_S = 0.5
 
 
@@ -81,21 +82,33 @@ class Client(JobClient):
         self._submit([job], job.batch_id, retry_failed)
         return self.handle(job.job_id)
 
+    def submit_shard(self, shard: Shard, *, retry_failed: bool = False) -> JobHandle:
+        """Submit one shard and return at once; it is a job under its ``shard_id``.
+
+        :meth:`status` has its ``progress``, and its result a ``shard`` and no components. :meth:`cancel` stops it at
+        its next image; its committed parts stay. With ``retry_failed`` a shard that was submitted before and ended
+        without a result goes on after its last part, or starts anew where the document is another one. Raises as
+        :meth:`submit` does.
+        """
+        self._submit([shard], shard.batch_id, retry_failed)
+        return self.handle(shard.shard_id)
+
     def submit_many(
         self,
-        jobs: Iterable[Job],
+        jobs: Iterable[Job | Shard],
         *,
         batch_id: str | None = None,
         content_id: bool = False,
         wait_for_room: bool = False,
         retry_failed: bool = False,
     ) -> Batch:
-        """Submit jobs as a batch, a few hundred per round trip, and return it; raises as :meth:`submit` does.
+        """Submit jobs or shards as a batch, some hundred per round trip, and return it; raises as :meth:`submit` does.
 
         Under a ``batch_id`` of its own (a new one where it is not given) a producer that died on the way runs again and
         submits what is missing. A job that was submitted before, in another batch, joins this one with what became of
         it; with ``retry_failed`` it runs again if it ended without a result. ``wait_for_room`` waits while the queue is
-        full, for as long as it takes, instead of raising :class:`~maskscore.errors.QueueFull`.
+        full, for as long as it takes, instead of raising :class:`~maskscore.errors.QueueFull`. Shards keep their
+        ids with ``content_id``.
         """
         batch_id = batch_id or uuid.uuid4().hex
         submit = Retrying(**full_queue_retries(wait_for_room))
@@ -173,9 +186,11 @@ class Client(JobClient):
         with redis_errors(self.settings):
             return {name for name, known in zip(names, self._batches.known(names), strict=True) if known}
 
-    def _named(self, jobs: list[Job], batch_id: str, content_id: bool) -> list[Job]:
+    def _named(self, jobs: list[_Work], batch_id: str, content_id: bool) -> list[_Work]:
         named = [job if job.batch_id else job.model_copy(update={"batch_id": batch_id}) for job in jobs]
-        return [with_content_id(job, self.objects) for job in named] if content_id else named
+        if not content_id:
+            return named
+        return [with_content_id(job, self.objects) if isinstance(job, Job) else job for job in named]
 
 
 def full_queue_retries(wait_for_room: bool) -> dict[str, Any]:

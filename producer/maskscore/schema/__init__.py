@@ -82,7 +82,9 @@ from maskscore.schema.shard import (
     Shard,
     ShardCounts,
     ShardCursor,
+    ShardOutcome,
     TarSource,
+    is_shard,
     parse_shard,
 )
 from maskscore.schema.views import (
@@ -139,6 +141,7 @@ __all__ = [
     "Shard",
     "ShardCounts",
     "ShardCursor",
+    "ShardOutcome",
     "SigmoidThresholds",
     "Skipped",
     "TarSource",
@@ -152,6 +155,7 @@ __all__ = [
     "deeper",
     "explain",
     "id_key",
+    "is_shard",
     "pack",
     "parse_fields",
     "parse_job",

@@ -13,6 +13,7 @@ from pydantic import Field
 from maskscore.schema.document import Document
 from maskscore.schema.head import HeadIdentity
 from maskscore.schema.job import DOCUMENT_VERSION, Frame, Method, Treatment, View
+from maskscore.schema.shard import ShardOutcome
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,6 +260,9 @@ class JobResult(Document):
         None, exclude_if=lambda head: head is None, description="What made `p_keep` and `keep`."
     )
     components: list[Component] = Field(default_factory=list)
+    shard: ShardOutcome | None = Field(
+        None, exclude_if=lambda shard: shard is None, description="Of a shard, whose masks are in its parts."
+    )
     warnings: list[Notice] = Field(default_factory=list)
     encoded: int = Field(0, description="Crops that went through the model for this job; equal ones go once.")
     cached: int = Field(0, description="Components whose features came from the worker's cache.")
@@ -276,11 +280,20 @@ class JobResult(Document):
     @property
     def no_mask_scored(self) -> bool:
         """Whether the job succeeded and had masks, each of which was skipped; a worker adds a warning of this code."""
+        if self.shard is not None:
+            return self.shard.counts.masks == self.shard.counts.skipped
         return bool(self.components) and all(component.skipped is not None for component in self.components)
 
     @property
     def why_no_mask_scored(self) -> str:
         """The sentence of the warning ``no_mask_scored``: how many masks were skipped, under which codes, and why."""
+        if self.shard is not None:
+            counts = self.shard.counts
+            return (
+                f"None of the {counts.masks:,} masks of {counts.images:,} images was scored, "
+                f"{counts.failed:,} of which failed: the columns `code` of the table `images` and `skipped` of `masks` "
+                "say why."
+            )
         skipped = [component.skipped for component in self.components if component.skipped is not None]
         codes = Counter(reason.code for reason in skipped)
         listed = ", ".join(f"{count:,} {code}" for code, count in codes.most_common())

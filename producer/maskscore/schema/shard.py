@@ -22,7 +22,9 @@ __all__ = [
     "Shard",
     "ShardCounts",
     "ShardCursor",
+    "ShardOutcome",
     "TarSource",
+    "is_shard",
     "parse_shard",
 ]
 
@@ -86,6 +88,11 @@ class Shard(Document):
     tenant: JobId | None = None
     expires_in: float | None = Field(None, gt=0, le=_LONGEST_S, allow_inf_nan=False)
 
+    @property
+    def job_id(self) -> str:
+        """The shard's id: it is a job of the ledger."""
+        return self.shard_id
+
 
 class ShardCounts(Document):
     """What the committed parts of a shard hold."""
@@ -114,6 +121,20 @@ class ShardCursor(Document):
     held: str = ""
     done: bool = Field(False, description="Whether the last part is committed.")
     counts: ShardCounts = ShardCounts()
+
+
+class ShardOutcome(Document):
+    """What has become of a shard, in its result: ``parts`` parts of this ``name`` below ``output_uri``."""
+
+    name: str
+    output_uri: Uri
+    parts: int
+    counts: ShardCounts
+
+
+def is_shard(document: bytes) -> bool:
+    """Whether a document is that of a shard, and no job's, as both are written by this package."""
+    return document.startswith(b'{"document":"shard"')
 
 
 def parse_shard(document: bytes | str) -> Shard:

@@ -6,30 +6,29 @@ import errno
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 
 from maskscore.broker import is_transient
 from maskscore.errors import FailureCode, JobError
 from maskscore.ledger import Claim, Ledger
-from maskscore.schema import Failure, JobState, parse_job, unpack
+from maskscore.schema import Failure, JobResult, JobState, is_shard, pack, parse_job, parse_shard, unpack
 from maskscore.settings import WorkerSettings
 from maskscore.storage import StoredResult
 from maskscore_worker.jobs.leases import JobStopped, LeaseHolder
+from maskscore_worker.jobs.redis_waiting import until_redis_answers
+from maskscore_worker.jobs.shard_attempt import ShardAttempts
 from maskscore_worker.jobs.shutdown import Shutdown
 from maskscore_worker.jobs.worker_faults import WorkerFaults
 from maskscore_worker.model import DeviceBroken, is_out_of_memory
 from maskscore_worker.pipeline import Pipeline
-from maskscore_worker.telemetry import StageTimer
+from maskscore_worker.telemetry import StageTimer, WorkerMetrics
 
-__all__ = ["Attempts", "Recorded", "backoff_s", "until_redis_answers"]
+__all__ = ["Attempts", "Recorded", "backoff_s"]
 
 log = logging.getLogger(__name__)
-
-Answer = TypeVar("Answer")
 
 # What the whole machine lacks for a while: memory, processes and threads, file handles, disk space.
 _SCARCE = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT)
@@ -38,8 +37,9 @@ _SCARCE = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS
 @dataclass(frozen=True, slots=True)
 class _Scored:
     stored: StoredResult
-    scored: int
-    skipped: Counter[str]
+    masks: int
+    scored: int = 0
+    skipped: Counter[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ _Outcome = _Scored | _Failed | _Stopped
 class Recorded:
     """The outcome as the ledger took it: ``succeeded``, ``failed`` with a code, ``retried``, ``dropped`` and so on.
 
-    ``scored`` counts the masks that were scored and ``skipped`` the others, by code.
+    ``scored`` counts the masks that were scored and ``skipped`` the others, by code; those of a shard are counted with
+    its parts.
     """
 
     outcome: str
@@ -75,29 +76,37 @@ class Attempts:
     """Runs claimed jobs, one attempt at a time; whatever happens inside becomes an outcome."""
 
     def __init__(
-        self, settings: WorkerSettings, ledger: Ledger, shutdown: Shutdown, faults: WorkerFaults, pipeline: Pipeline
+        self,
+        settings: WorkerSettings,
+        ledger: Ledger,
+        shutdown: Shutdown,
+        faults: WorkerFaults,
+        pipeline: Pipeline,
+        metrics: WorkerMetrics,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._shutdown = shutdown
         self._faults = faults
         self._pipeline = pipeline
+        self._shards = ShardAttempts(settings, ledger, shutdown, pipeline, metrics)
 
-    def run(self, claim: Claim, holder: LeaseHolder, timer: StageTimer) -> Recorded:
-        """Run a job under its lease and record its outcome."""
-        outcome = self._outcome(claim, holder, timer)
+    def run(self, claim: Claim, holder: LeaseHolder, timer: StageTimer, *, alone: bool = False) -> Recorded:
+        """Run a job under its lease and record its outcome; ``alone``: nothing else runs in this process."""
+        outcome = self._outcome(claim, holder, timer, alone)
         holder.computing = False
         with timer.stage("store"):
             return self._record(claim, outcome)
 
-    def _outcome(self, claim: Claim, holder: LeaseHolder, timer: StageTimer) -> _Outcome:
+    def _outcome(self, claim: Claim, holder: LeaseHolder, timer: StageTimer, alone: bool) -> _Outcome:
         try:
-            job = parse_job(unpack(claim.document))
-            if job.job_id != claim.job_id:
-                message = (
-                    f"The document of job {claim.job_id} is that of {job.job_id}: it was not written by maskscore."
-                )
-                raise JobError(FailureCode.DOCUMENT_INVALID, message)
+            document = unpack(claim.document)
+            if is_shard(document):
+                shard = parse_shard(document)
+                _check_id(claim, shard.shard_id)
+                return self._scored_shard(claim, self._shards.run(shard, claim, holder, alone=alone))
+            job = parse_job(document)
+            _check_id(claim, job.job_id)
             result, stored = self._pipeline.run(job, claim, holder.check, timer)
         except JobError as error:
             return _Failed(Failure(code=error.code, message=str(error)), error.input_may_be_fine, error.of_worker)
@@ -125,7 +134,20 @@ class Attempts:
         scored = len(result.components) - skipped.total()
         seconds = result.timings.total if result.timings else 0.0
         log.info("job %s: %d masks scored, %d skipped, %.3f s", claim.job_id, scored, skipped.total(), seconds)
-        return _Scored(stored, scored, skipped)
+        return _Scored(stored, len(result.components), scored, skipped)
+
+    def _scored_shard(self, claim: Claim, result: JobResult) -> _Scored:
+        assert result.shard is not None
+        counts, parts = result.shard.counts, result.shard.parts
+        log.info(
+            "shard %s: %d masks of %d images in %d parts, %d images failed",
+            claim.job_id,
+            counts.masks,
+            counts.images,
+            parts,
+            counts.failed,
+        )
+        return _Scored(StoredResult(pack(result), None), counts.masks)
 
     def _released(self, claim: Claim, broken: DeviceBroken) -> _Stopped:
         log.info("job %s stops here: %s", claim.job_id, broken)
@@ -134,8 +156,8 @@ class Attempts:
 
     def _record(self, claim: Claim, outcome: _Outcome) -> Recorded:
         if isinstance(outcome, _Scored):
-            masks = outcome.scored + outcome.skipped.total()
-            recorded = self._finish(claim, result=outcome.stored.data, result_uri=outcome.stored.uri, masks=masks)
+            stored = outcome.stored
+            recorded = self._finish(claim, result=stored.data, result_uri=stored.uri, masks=outcome.masks)
             if recorded.outcome != "succeeded":
                 return recorded
             self._faults.clear()
@@ -198,22 +220,10 @@ class Attempts:
         return Recorded(str(state))
 
 
-def until_redis_answers(call: Callable[[], Answer], what: str, shutdown: Shutdown) -> Answer:
-    """Call until Redis answers: nothing else can be done without it, and a computed result is worth the wait.
-
-    Raises the :class:`redis.RedisError` of a command that Redis refuses for good, or when the grace period has ended.
-    """
-    pause_s = 0.1
-    while True:
-        try:
-            return call()
-        except redis.RedisError as error:
-            if not is_transient(error):
-                raise
-            log.warning("Redis did not %s, trying again in %.1f s: %s", what, pause_s, error)
-            if not shutdown.pause(pause_s):
-                raise
-            pause_s = min(pause_s * 2, 5.0)
+def _check_id(claim: Claim, found: str) -> None:
+    if found != claim.job_id:
+        message = f"The document of job {claim.job_id} is that of {found}: it was not written by maskscore."
+        raise JobError(FailureCode.DOCUMENT_INVALID, message)
 
 
 def _internal(job_id: str, error: BaseException) -> _Failed:

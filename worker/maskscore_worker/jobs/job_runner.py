@@ -10,9 +10,10 @@ from maskscore.broker import DEFAULT_MODEL
 from maskscore.ledger import Claim, Ledger, Unclaimed, new_token
 from maskscore.observability import Tracing, job_id_logged
 from maskscore.settings import WorkerSettings
-from maskscore_worker.jobs.attempt import Attempts, Recorded, until_redis_answers
+from maskscore_worker.jobs.attempt import Attempts, Recorded
 from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
 from maskscore_worker.jobs.leases import Leases
+from maskscore_worker.jobs.redis_waiting import until_redis_answers
 from maskscore_worker.jobs.shutdown import Shutdown
 from maskscore_worker.jobs.worker_faults import WorkerFaults
 from maskscore_worker.pipeline import Pipeline
@@ -47,7 +48,7 @@ class JobRunner:
         self._pipeline = pipeline
         self._metrics = metrics
         self._tracing = tracing
-        self._attempts = Attempts(settings, ledger, shutdown, faults, pipeline)
+        self._attempts = Attempts(settings, ledger, shutdown, faults, pipeline, metrics)
         self.tickets = 0
         """Tickets that came in, whatever became of them."""
 
@@ -98,7 +99,7 @@ class JobRunner:
                 log.info(
                     "job %s is run alone, since attempts of it ended with their worker or its device", claim.job_id
                 )
-            recorded = self._attempts.run(claim, holder, timer)
+            recorded = self._attempts.run(claim, holder, timer, alone=alone)
         self._metrics.ended(recorded.outcome, recorded.code, timer)
         if recorded.skipped is not None:
             self._metrics.scored(recorded.skipped, recorded.scored)

@@ -37,6 +37,10 @@ class LeaseHolder:
         self.stop_reason: str | None = None
         self._timeout_s = timeout_s
 
+    def extend(self) -> None:
+        """Let the timeout count from now on: a part of a shard is committed."""
+        self.started = time.monotonic()
+
     def check(self) -> None:
         """Raise :class:`JobStopped` if the job must not go on here, or ``job_timeout`` if it has taken too long."""
         if self.stop_reason is not None:

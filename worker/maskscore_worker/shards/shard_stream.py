@@ -52,13 +52,16 @@ def score_shard(
     *,
     claim: Claim,
     check: Callable[[], None] = lambda: None,
+    begin_alone: Callable[[int], None] | None = None,
 ) -> ShardCursor:
     """Score the images of a shard from a cursor on, and return the cursor after the last part.
 
     ``settings.concurrency`` images are decoded, cropped and forwarded side by side; while a part is committed, by a
     thread of its own, the next one is scored. In memory are twice ``concurrency`` images, two parts, and what
     :func:`maskscore.shards.tar_pairs` holds. An image that cannot be scored is a row of ``images`` with its code.
-    ``check`` is called between the steps of images and may raise to stop; what was not committed is dropped.
+    ``check`` is called between the steps of images and may raise to stop; what was not committed is dropped. Images at
+    the positions ``claim.poisoned`` are not scored. With ``begin_alone``, which is called with the position of each
+    image before it is begun, there is one image at a time.
 
     Raises :class:`~maskscore.errors.JobError` for a tar that cannot be read, for options that no image can be scored
     with, and for what is no image's fault (a store that is away, memory of the device);
@@ -70,7 +73,7 @@ def score_shard(
         raise JobError(
             FailureCode.DOCUMENT_INVALID, "This release scores shards of tar files; submit loose pairs as single jobs."
         )
-    return _Stream(pipeline, shard, shard.source, cursor, commit_part, claim, check).run()
+    return _Stream(pipeline, shard, shard.source, cursor, commit_part, claim, check, begin_alone).run()
 
 
 class _Stream:
@@ -83,10 +86,11 @@ class _Stream:
         commit_part: CommitPart,
         claim: Claim,
         check: Callable[[], None],
+        begin_alone: Callable[[int], None] | None,
     ) -> None:
         self._pipeline, self._shard, self._source = pipeline, shard, source
         self._cursor, self._commit_part = cursor, commit_part
-        self._claim, self._check = claim, check
+        self._claim, self._check, self._begin_alone = claim, check, begin_alone
         options = shard.options
         check_method(options, pipeline.model.logit_bias, pipeline.model.architecture)
         features = pipeline.prompt_features.get(resolve_prompt_set(options.prompts, pipeline.settings.prompts_dir))
@@ -108,6 +112,8 @@ class _Stream:
                     if committing is not None:
                         committing.result()
                     committing = committer.submit(self._commit_part, tables, cursor.part - 1, cursor)
+                    if self._begin_alone is not None:
+                        committing.result()
                 if committing is not None:
                     committing.result()
         finally:
@@ -118,10 +124,13 @@ class _Stream:
     def _outcomes(self, pairs: TarPairs, threads: ThreadPoolExecutor) -> Iterator[tuple[int, ImageOutcome]]:
         """Yield number and outcome of each image, in order, while those behind it are scored."""
         pending: deque[tuple[int, Future[ImageOutcome]]] = deque()
+        ahead = 1 if self._begin_alone is not None else _AHEAD * self._pipeline.settings.concurrency
         for pair in pairs:
             self._check()
+            if self._begin_alone is not None and pair.number not in self._claim.poisoned:
+                self._begin_alone(pair.number)
             pending.append((pair.number, threads.submit(self._outcome, pair)))
-            while len(pending) >= _AHEAD * self._pipeline.settings.concurrency:
+            while len(pending) >= ahead:
                 number, future = pending.popleft()
                 yield number, future.result()
         while pending:
@@ -159,9 +168,17 @@ class _Stream:
         return tables, others_now
 
     def _outcome(self, pair: TarPair) -> ImageOutcome:
+        if pair.number in self._claim.poisoned:
+            message = (
+                "Workers ended while they scored this image, the last time alone, so it probably kills them: look at "
+                "it and at its masks, and at the logs of the workers. It was left out."
+            )
+            return self._failed(pair, JobError(FailureCode.POISONED, message))
         try:
             return self._scored(pair)
         except JobError as error:
+            # What `check` raises stops the shard, and is no image's failure.
+            self._check()
             if error.input_may_be_fine:
                 raise
             return self._failed(pair, error)

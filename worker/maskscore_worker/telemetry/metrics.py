@@ -62,7 +62,7 @@ class WorkerMetrics:
 
     def claimed(self, claim: Claim) -> None:
         """Note how long a job has waited, the first time that it is taken."""
-        if claim.attempt == 1 and not claim.retries:
+        if claim.attempt == 1 and not claim.retries and not claim.cursor:
             self._wait.observe(max(0.0, (claim.claimed_at - claim.submitted_at).total_seconds()))
 
     def ended(self, outcome: str, code: str, timer: StageTimer) -> None:
@@ -75,7 +75,7 @@ class WorkerMetrics:
             self.jobs_done += 1
 
     def scored(self, skipped: Mapping[str, int], scored: int) -> None:
-        """Count the masks of a succeeded job; ``skipped`` by code."""
+        """Count the masks of a succeeded job, or of a committed part; ``skipped`` by code."""
         self._masks.labels("scored", "").inc(scored)
         for code, count in skipped.items():
             self._masks.labels("skipped", code).inc(count)

@@ -1,0 +1,41 @@
+"""Hook of a worker that ends by SIGKILL at two parts of the shard `killed`, and at one image of the shard `poison`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from maskscore_worker.jobs import shard_attempt
+from maskscore_worker.pipeline import Pipeline
+
+DIED = Path(os.environ["WORKER_DIED"])
+PARTS = ("masks/killed-00001.parquet", "masks/killed-00003.parquet")
+IMAGE = "sa_7.jpg"
+
+patched: Any = shard_attempt
+pipeline: Any = Pipeline
+write_part, score_fetched = patched.write_part, pipeline.score_fetched
+
+
+def write_and_die(tables: Any, names: Any, *where: Any) -> None:
+    """Store a part; the first time, the worker ends before it is committed."""
+    write_part(tables, names, *where)
+    marker = DIED / names.masks.replace("/", "-")
+    if names.masks in PARTS and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def score_or_die(self: Pipeline, job: Any, *given: Any) -> Any:
+    """Score an image; the worker ends at one of them each time."""
+    if job.job_id == "poison" and job.image.uri.endswith(IMAGE):
+        with (DIED / "at-image").open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return score_fetched(self, job, *given)
+
+
+patched.write_part = write_and_die
+pipeline.score_fetched = score_or_die

@@ -1,0 +1,161 @@
+"""Shards as jobs of real workers: parts in S3; workers that are killed, tars that are replaced or cut off."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import boto3
+import pytest
+
+from maskscore import Client, ClientSettings, JobFailed, JobHandle, JobResult, ScoringOptions, results
+from maskscore.devstack import LocalServices
+from maskscore.errors import InvalidDocumentError
+from maskscore.ledger import ShardProgress
+from maskscore.schema import Shard, TarSource
+from maskscore_worker.demo.run import DEMO_WEIGHTS
+from shard_tars import drawn_pairs, write_tar
+from waiting import until
+from worker_process import WorkerProcess
+
+BUCKET = "shard-jobs"
+IMAGES, PER_PART = 12, 2
+
+
+@pytest.fixture(scope="module")
+def tar(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> None:
+    services.create_bucket(BUCKET)
+    path = write_tar(tmp_path_factory.mktemp("tars") / "a.tar", drawn_pairs(IMAGES), order="apart")
+    boto3.client("s3").upload_file(str(path), BUCKET, "a.tar")
+
+
+@pytest.fixture(scope="module")
+def environment(services: LocalServices) -> dict[str, str]:
+    return {
+        **services.environment(),
+        "MASKSCORE_NAMESPACE": f"shard-jobs-{uuid.uuid4().hex[:8]}",
+        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
+        "MASKSCORE_PROMPTS": "demo",
+        "MASKSCORE_BUCKETS": "*",
+        "MASKSCORE_RESULT_BUCKETS": "*",
+        "MASKSCORE_LEASE_S": "8",
+        "MASKSCORE_CONCURRENCY": "2",
+        "MASKSCORE_RETRY_FIRST_S": "0.1",
+    }
+
+
+@pytest.fixture(scope="module")
+def client(services: LocalServices, environment: dict[str, str], tar: None) -> Iterator[Client]:
+    settings = ClientSettings(redis_url=services.redis.url, namespace=environment["MASKSCORE_NAMESPACE"])
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def workers(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    folder = tmp_path_factory.mktemp("workers")
+    workers = Workers(folder, {**environment, "WORKER_DIED": str(folder)})
+    yield workers
+    workers.worker.stop()
+
+
+class Workers:
+    """One worker at a time, replaced when it has ended."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self._environment = folder, environment
+        self.started = 0
+        self.worker = self._start()
+
+    def _start(self) -> WorkerProcess:
+        worker = WorkerProcess(self.folder / f"worker-{self.started}", Path(__file__).with_name("dying_worker.py"))
+        worker.launch(self._environment)
+        self.started += 1
+        return worker
+
+    def wait(self, handle: JobHandle) -> JobResult:
+        """Replace the worker whenever it has ended, until the shard has."""
+
+        def ended() -> bool:
+            if not self.worker.alive():
+                self.worker = self._start()
+            return handle.status().state.ended
+
+        until(ended, f"{handle.job_id} has ended", 300)
+        return handle.wait()
+
+
+def shard(name: str, **fields: Any) -> Shard:
+    return Shard(
+        name=name,
+        output_uri=f"s3://{BUCKET}/{name}/",
+        options=ScoringOptions(prompts="demo"),
+        **{"source": TarSource(uri=f"s3://{BUCKET}/a.tar"), "part_images": PER_PART, **fields},
+    )
+
+
+def rows(name: str, table: Literal["masks", "images"], columns: list[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = results.open(f"s3://{BUCKET}/{name}/", table).to_table(columns=columns).to_pylist()
+    assert found
+    return found
+
+
+def assert_equal_tables(name: str, undisturbed: str) -> None:
+    columns = ["position", "image", "state", "code", "mask_rows"]
+    assert rows(name, "images", columns) == rows(undisturbed, "images", columns)
+    columns = ["position", "mask_id", "area", "segmentation"]
+    assert rows(name, "masks", columns) == rows(undisturbed, "masks", columns)
+
+
+def test_a_shard_is_a_job_and_its_parts_hold_what_became_of_each_image(client: Client, workers: Workers) -> None:
+    handle = client.submit_shard(shard("undisturbed"))
+    result = workers.wait(handle)
+    assert result.shard is not None
+    assert (result.shard.parts, result.shard.counts.images, result.components) == (IMAGES // PER_PART, IMAGES, [])
+    assert handle.status().progress == ShardProgress(IMAGES, result.shard.counts.masks, IMAGES // PER_PART)
+    assert client.shard(handle.job_id).name == "undisturbed"
+    with pytest.raises(InvalidDocumentError, match="a shard"):
+        client.job(handle.job_id)
+
+
+def test_workers_that_are_killed_lose_no_row_and_double_none(client: Client, workers: Workers) -> None:
+    before = workers.started
+    result = workers.wait(client.submit_shard(shard("killed")))
+    assert workers.started == before + 2
+    assert result.shard is not None
+    assert_equal_tables("killed", "undisturbed")
+
+
+def test_an_image_that_kills_its_workers_is_marked_and_the_others_are_scored(client: Client, workers: Workers) -> None:
+    result = workers.wait(client.submit_shard(shard("poison", shard_id="poison", part_images=IMAGES)))
+    assert (workers.folder / "at-image").read_text() == "xxx"
+    assert result.shard is not None
+    assert result.shard.counts.failed == 1
+    columns = ["position", "image", "code", "mask_rows"]
+    expected = rows("undisturbed", "images", columns)
+    for row in expected:
+        if row["image"].endswith("sa_7.jpg"):
+            row |= {"code": "poisoned", "mask_rows": 0}
+    assert rows("poison", "images", columns) == expected
+
+
+def test_a_replaced_tar_fails_its_shard_with_the_reason(client: Client, workers: Workers) -> None:
+    source = TarSource(uri=f"s3://{BUCKET}/a.tar", etag="0" * 32)
+    handle = client.submit_shard(shard("replaced", shard_id="replaced", source=source))
+    with pytest.raises(JobFailed, match="image_changed"):
+        workers.wait(handle)
+    again = client.submit_shard(shard("replaced", shard_id="replaced"), retry_failed=True)
+    assert workers.wait(again).shard is not None
+    assert_equal_tables("replaced", "undisturbed")
+
+
+def test_a_tar_that_is_cut_off_is_scored_up_to_there(client: Client, workers: Workers, tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "a.tar", drawn_pairs(4)).read_bytes()
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="cut.tar", Body=whole[: len(whole) * 3 // 4])
+    result = workers.wait(client.submit_shard(shard("cut", source=TarSource(uri=f"s3://{BUCKET}/cut.tar"))))
+    assert result.shard is not None
+    codes = [row["code"] for row in rows("cut", "images", ["code"])]
+    assert 0 < result.shard.counts.failed < len(codes)
+    assert "image_truncated" in codes

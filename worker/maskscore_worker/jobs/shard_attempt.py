@@ -1,0 +1,97 @@
+"""One attempt of a shard: from its cursor on, part by part; each is stored and then committed in the ledger."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from maskscore.ledger import Claim, Ledger, ShardProgress
+from maskscore.parts import PartTables, part_names, write_part
+from maskscore.schema import JobResult, JobState, Notice, Shard, ShardCursor, ShardOutcome
+from maskscore.settings import WorkerSettings
+from maskscore_worker.jobs.leases import LeaseHolder
+from maskscore_worker.jobs.redis_waiting import until_redis_answers
+from maskscore_worker.jobs.shutdown import Shutdown
+from maskscore_worker.pipeline import Pipeline
+from maskscore_worker.shards import score_shard
+from maskscore_worker.telemetry import WorkerMetrics
+
+__all__ = ["ShardAttempts"]
+
+
+class ShardAttempts:
+    """Runs claimed shards."""
+
+    def __init__(
+        self, settings: WorkerSettings, ledger: Ledger, shutdown: Shutdown, pipeline: Pipeline, metrics: WorkerMetrics
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._shutdown = shutdown
+        self._pipeline = pipeline
+        self._metrics = metrics
+
+    def run(self, shard: Shard, claim: Claim, holder: LeaseHolder, *, alone: bool) -> JobResult:
+        """Score a shard from its cursor to its end and return its result.
+
+        The job's timeout counts from each committed part on. A shard that runs ``alone``, since it may end its worker,
+        runs image by image, and is given back after a part: the next one may be scored beside other jobs again. So is
+        one whose worker is to end. Raises what :func:`maskscore_worker.shards.score_shard` does, what storing a part
+        does, and :class:`JobStopped`.
+        """
+        cursor = ShardCursor.model_validate_json(claim.cursor) if claim.cursor else ShardCursor()
+
+        def commit_part(tables: PartTables, number: int, after: ShardCursor) -> None:
+            holder.check()
+            write_part(tables, part_names(shard.name, number), shard.output_uri, self._pipeline.objects)
+            self._commit(claim, holder, after)
+            codes = Counter(code for code in tables.masks["skipped"].to_pylist() if code is not None)
+            self._metrics.scored(codes, tables.counts.masks - tables.counts.skipped)
+            if not after.done and (alone or self._shutdown.draining):
+                self._shutdown.release(claim)
+                holder.stop_reason = "released"
+            holder.check()
+
+        def begin_alone(position: int) -> None:
+            if not until_redis_answers(
+                lambda: self._ledger.try_alone(claim, position),
+                f"note an image of shard {claim.job_id}",
+                self._shutdown,
+            ):
+                holder.stop_reason = "lost"
+            holder.check()
+
+        last = score_shard(
+            self._pipeline,
+            shard,
+            cursor,
+            commit_part,
+            claim=claim,
+            check=holder.check,
+            begin_alone=begin_alone if alone else None,
+        )
+        result = JobResult(
+            job_id=shard.shard_id,
+            batch_id=shard.batch_id,
+            state=JobState.SUCCEEDED,
+            shard=ShardOutcome(name=shard.name, output_uri=shard.output_uri, parts=last.part, counts=last.counts),
+            attempts=claim.attempt,
+            worker=self._pipeline.worker,
+            submitted_at=claim.submitted_at,
+        )
+        if result.no_mask_scored:
+            notice = Notice(code="no_mask_scored", message=result.why_no_mask_scored)
+            result = result.model_copy(update={"warnings": [notice]})
+        return result
+
+    def _commit(self, claim: Claim, holder: LeaseHolder, after: ShardCursor) -> None:
+        progress = ShardProgress(after.counts.images, after.counts.masks, after.part)
+        answer = until_redis_answers(
+            lambda: self._ledger.commit(
+                claim, lease_s=self._settings.lease_s, cursor=after.model_dump_json().encode(), progress=progress
+            ),
+            f"commit part {after.part - 1} of shard {claim.job_id}",
+            self._shutdown,
+        )
+        if answer != "committed" and holder.stop_reason != "released":
+            holder.stop_reason = answer
+        holder.extend()
