@@ -2,7 +2,8 @@
 
 After each step: every accepted job is in exactly one place, which is the one that its state names; none is lost; at
 most one attempt holds each; no attempt count passes the limit; and the batch's counts and events are those of the jobs.
-In between, others leave entries and keys in the ledger's namespace, and Redis's clock is put back.
+One tenant may have one job running and two queued, of all models; another has a bucket of masks, which is charged once
+per job. In between, others leave entries and keys in the ledger's namespace, and Redis's clock is put back.
 """
 
 from __future__ import annotations
@@ -45,16 +46,20 @@ from maskscore.schema.result import Failure, JobState
 MAX_ATTEMPTS, MAX_RETRIES = 2, 2
 GONE_S, LONG_S = 0.001, 3600.0
 # Few jobs and mostly short leases, so that attempts often meet.
-JOBS = st.sampled_from("abcdef")
+JOBS = st.sampled_from("abcdefgh")
 # Whose each job is, how urgent, and of which model.
-TENANTS = {"a": "x", "b": "x", "c": "y", "d": "z", "e": "x", "f": "x"}
-PRIORITIES = {"a": "normal", "b": "normal", "c": "normal", "d": "normal", "e": "high", "f": "normal"}
-MODELS = {"a": "", "b": "", "c": "", "d": "", "e": "", "f": "m"}
+TENANTS = {"a": "x", "b": "x", "c": "z", "d": "z", "e": "x", "f": "x", "g": "z", "h": "y"}
+PRIORITIES = {**dict.fromkeys("abcdfgh", "normal"), "e": "high"}
+MODELS = {**dict.fromkeys("abcdeh", ""), "f": "m", "g": "m"}
+MASKS = {**dict.fromkeys("abcefgh", 1), "d": 2}
 WEIGHTS = {"x": 1, "y": 1, "z": 3}
+MOST_QUEUED, MOST_RUNNING = {"x": 2}, {"x": 1}
+# The tenant with a bucket gets one mask in so many milliseconds, which no test waits for.
+BUCKET, MASK_MS = "z", 1000 * 3_600_000
 WHICH = st.integers(0, 3)
 PLACES = (
     *("running", "delayed", "suspects:", "suspects:m"),
-    *(f"queue:{PRIORITIES[job]}:{MODELS[job]}:{TENANTS[job]}" for job in "acdef"),
+    *(f"queue:{PRIORITIES[job]}:{MODELS[job]}:{TENANTS[job]}" for job in "acefgh"),
 )
 LAPSES = st.sampled_from([True, True, False])
 FAILURE = Failure(code="storage_unavailable", message="away")
@@ -74,6 +79,7 @@ class Modelled:
     attempts: int = 0
     retries: int = 0
     device_faults: int = 0
+    taken: int = 0
     number: int = 0
     suspect: bool = False
     reserved: bool | None = False
@@ -91,23 +97,54 @@ class Turns:
     def __init__(self) -> None:
         self.now = 0.0
         self.next: dict[str, float] = {}
+        # Those whose bucket was found empty, with the turn that they keep.
+        self.resting: dict[str, float] = {}
 
     def enter(self, tenant: str) -> None:
-        self.next.setdefault(tenant, self.now)
+        if tenant not in self.resting:
+            self.next.setdefault(tenant, self.now)
+
+    def rest(self, tenant: str) -> None:
+        self.resting[tenant] = self.next.pop(tenant)
+
+    def resume(self) -> None:
+        self.next.update(self.resting)
+        self.resting.clear()
 
     def leave(self, tenant: str, *, empty: bool) -> None:
         if empty and self.next.get(tenant, 0.0) <= self.now:
             self.next.pop(tenant, None)
 
-    def pick(self, waiting: dict[str, list[Modelled]]) -> Modelled | None:
-        while self.next:
-            tenant = min(self.next, key=lambda name: (self.next[name], name))
-            if waiting.get(tenant):
+    def pick(self, waiting: dict[str, list[Modelled]], full: set[str], bucket: Bucket) -> Modelled | None:
+        for tenant in sorted(self.next, key=lambda name: (self.next[name], name)):
+            if not waiting.get(tenant):
+                del self.next[tenant]
+            elif tenant == BUCKET and bucket.owed > 0:
+                bucket.paused = bucket.owed
+                self.rest(tenant)
+            elif tenant not in full:
                 self.now = max(self.now, self.next[tenant])
                 self.next[tenant] = self.now + 1 / WEIGHTS[tenant]
-                return min(waiting[tenant], key=lambda job: job.number)
-            del self.next[tenant]
+                job = min(waiting[tenant], key=lambda job: job.number)
+                if tenant == BUCKET:
+                    bucket.take(MASKS[job.job_id] - job.taken)
+                    job.taken = max(job.taken, MASKS[job.job_id])
+                    if bucket.owed > 0 and len(waiting[tenant]) > 1:
+                        bucket.paused = bucket.owed
+                        self.rest(tenant)
+                return job
         return None
+
+
+@dataclass
+class Bucket:
+    """What a tenant with a limit of masks per second has to wait for, in masks; and had, when it was found empty."""
+
+    owed: int = 0
+    paused: int | None = None
+
+    def take(self, masks: int) -> None:
+        self.owed = max(self.owed, 0) + masks
 
 
 def lane(job: Modelled) -> tuple[str, str]:
@@ -131,7 +168,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.turns = {(name, model): Turns() for model in ("", "m") for name in ("high", "normal")}
         self.last_number = 0
         self.lapsing: set[str] = set()
-        self.ledger.set_tenant("z", TenantLimits(weight=WEIGHTS["z"]))
+        self.bucket = Bucket()
+        self.ledger.set_tenant("x", TenantLimits(most_queued=MOST_QUEUED["x"], most_running=MOST_RUNNING["x"]))
+        self.ledger.set_tenant("z", TenantLimits(weight=WEIGHTS["z"], masks_per_second=1000 / MASK_MS))
         for job_id in "abc":
             self.submit(job_id, other=False)
 
@@ -154,6 +193,24 @@ class LedgerMachine(RuleBasedStateMachine):
                 found.setdefault(TENANTS[job.job_id], []).append(job)
         return found
 
+    def running(self, tenant: str) -> int:
+        return sum(job.state == "running" for job in self.jobs.values() if TENANTS[job.job_id] == tenant)
+
+    def startable(self, model: str) -> int:
+        """How many of a model's waiting jobs could be claimed now, one of a tenant with a bucket, and all suspects."""
+        states = [job for job in self.jobs.values() if job.state == "waiting" and MODELS[job.job_id] == model]
+        waiting = Counter(TENANTS[job.job_id] for job in states if not job.suspect)
+        for tenant, most in MOST_RUNNING.items():
+            waiting[tenant] = min(waiting[tenant], max(0, most - self.running(tenant)))
+        waiting[BUCKET] = 0 if self.bucket.owed > 0 else min(waiting[BUCKET], 1)
+        return waiting.total() + sum(job.suspect for job in states)
+
+    def resume(self) -> None:
+        if self.bucket.paused is not None and self.bucket.paused <= 0:
+            self.bucket.paused = None
+            for turns in self.turns.values():
+                turns.resume()
+
     def leave(self, job: Modelled) -> None:
         """To be called before a waiting job's state changes, but for a claim."""
         if job.state == "waiting" and not job.suspect:
@@ -172,12 +229,17 @@ class LedgerMachine(RuleBasedStateMachine):
             *(job_id, b"document", "other" if other else "digest", "batch", priority, None),
             tenant=TENANTS[job_id],
             model=MODELS[job_id],
+            masks=MASKS[job_id],
         )
         known = self.jobs.get(job_id)
         if known is None:
             submission = replace(submission, digest="digest")
         (answer,) = self.ledger.submit([submission])
-        if known is None:
+        tenant = TENANTS[job_id]
+        queued = sum(len(self.queues(each).get(tenant, [])) for each in self.turns)
+        if known is None and queued >= MOST_QUEUED.get(tenant, len(TENANTS)):
+            assert answer is Submitted.TENANT_FULL
+        elif known is None:
             self.jobs[job_id] = Modelled(job_id, state="new")
             self.wait(self.jobs[job_id])
             assert answer is Submitted.WAITING
@@ -190,6 +252,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, alone: bool, lapses: bool, model: str) -> None:
         token, lease_s = new_token(), GONE_S if lapses else LONG_S
         answer = self.ledger.claim(token=token, worker="w", lease_s=lease_s, model=model, alone=alone)
+        self.resume()
         suspects = [
             job for job in self.jobs.values() if job.state == "waiting" and job.suspect and MODELS[job.job_id] == model
         ]
@@ -205,7 +268,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 return
             assert not any(job.reserved is False for job in suspects)
             lanes = [(name, model) for name in ("high", "normal")]
-            expected = next(filter(None, (self.turns[each].pick(self.queues(each)) for each in lanes)), None)
+            full = {tenant for tenant, most in MOST_RUNNING.items() if self.running(tenant) >= most}
+            picked = (self.turns[each].pick(self.queues(each), full, self.bucket) for each in lanes)
+            expected = next(filter(None, picked), None)
             assert (expected.job_id if expected else None) == (answer.job_id if isinstance(answer, Claim) else None)
         if not isinstance(answer, Claim):
             assert answer is Unclaimed.EMPTY
@@ -244,17 +309,19 @@ class LedgerMachine(RuleBasedStateMachine):
         self.lapsing.discard(claim.job_id)
 
     @precondition(lambda self: self.claims)
-    @rule(which=WHICH, succeeds=st.booleans(), dead=st.booleans())
-    def finish(self, which: int, succeeds: bool, dead: bool) -> None:
+    @rule(which=WHICH, succeeds=st.booleans(), dead=st.booleans(), masks=st.sampled_from([None, None, 0, 1, 3]))
+    def finish(self, which: int, succeeds: bool, dead: bool, masks: int | None) -> None:
         claim = self.picked(which)
         job = self.held(claim)
         if succeeds:
-            answer = self.ledger.finish(claim, result=b"result")
+            answer = self.ledger.finish(claim, result=b"result", masks=masks)
         else:
-            answer = self.ledger.finish(claim, error=FAILURE, dead_letter=dead)
+            answer = self.ledger.finish(claim, error=FAILURE, dead_letter=dead, masks=masks)
         if job is None:
             assert answer is None
             return
+        if masks is not None and TENANTS[job.job_id] == BUCKET:
+            self.bucket.take(masks - job.taken)
         self.leave(job)
         job.end("cancelled" if job.cancelling else "succeeded" if succeeds else "failed")
         assert answer == JobState(job.state)
@@ -329,7 +396,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.drop(job_id)
         self.ledger.requeue(job_id)
         if job.state in ("failed", "cancelled"):
-            job.attempts, job.retries, job.device_faults, job.suspect = 0, 0, 0, poisoned
+            job.attempts, job.retries, job.device_faults, job.taken, job.suspect = 0, 0, 0, 0, poisoned
             self.wait(job)
 
     @rule(place=st.sampled_from(["waiting:normal", "waiting:low.again", "running", "delayed", "expiring", "dead"]))
@@ -346,6 +413,15 @@ class LedgerMachine(RuleBasedStateMachine):
             f"{self.namespace}:{key}", "x"
         )
 
+    @rule(masks=st.integers(1, 3))
+    def let_the_bucket_be_filled(self, masks: int) -> None:
+        """As if so much time had passed for it alone."""
+        self.bucket.owed -= masks
+        if self.bucket.paused is not None:
+            self.bucket.paused -= masks
+        for place in ("buckets", "paused"):
+            self.client.zadd(f"{self.namespace}:{place}", {BUCKET: -masks * MASK_MS}, xx=True, incr=True)
+
     @rule(hours=st.integers(1, 3))
     def put_redis_clock_back(self, hours: int) -> None:
         """All that was written is so much later than Redis's clock then."""
@@ -358,7 +434,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.client.hset(clock, "last", max(now, int(self.client.hget(clock, "last") or 0)) + later)
         self.client.hincrby(clock, "sequence", later * 1000)
         with self.client.pipeline(transaction=False) as pipeline:
-            for place in PLACES:
+            for place in (*PLACES, "buckets", "paused"):
                 key = f"{self.namespace}:{place}"
                 if self.client.type(key) == b"zset":
                     for name, score in self.client.zrange(key, 0, -1, withscores=True):
@@ -389,13 +465,14 @@ class LedgerMachine(RuleBasedStateMachine):
             elif job.state != "delayed":
                 continue
             self.wait(job)
+        self.resume()
         assert (swept.held, swept.lapsed, swept.poisoned) == (True, lapsed, poisoned)
         backlog = self.ledger.backlog()
         for model, counts in (("", backlog.models["default"]), ("m", backlog.models.get("m", ModelBacklog()))):
             states = Counter(job.state for job in self.jobs.values() if MODELS[job.job_id] == model)
             assert counts == ModelBacklog(states["waiting"], states["running"], states["delayed"])
             queued = sum(self.client.llen(key) for key in queue_keys(self.namespace, model))
-            assert queued >= counts.waiting
+            assert queued >= self.startable(model)
         assert backlog.waiting == sum(counts.waiting for counts in backlog.models.values())
         assert all("stray" in str(stray) or not stray.job_id for stray in swept.strays), swept.strays
 
