@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Final
@@ -26,6 +26,7 @@ from maskscore.export import (
     LABEL_SOURCES,
     JobSource,
     Labelling,
+    Parts,
     Ranking,
     Selection,
     export_format_of,
@@ -53,7 +54,7 @@ def _numbers(text: str, *, option: str, alone: float | None = None) -> dict[str,
 
 
 @click.command("export")
-@click.argument("names", nargs=-1, metavar="[BATCH|JOB]...")
+@click.argument("names", nargs=-1, metavar="[BATCH|JOB|PARTS]...")
 @click.option("--jobs", "listed", type=click.File("r"), help="File with a job's id per line; `-` is stdin.")
 @click.option(
     "-o",
@@ -151,8 +152,9 @@ def export_command(
 ) -> None:
     """Write masks and their scores to a file for other tools.
 
-    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. Jobs without a result are counted and
-    left out; then, or when a mask's segmentation cannot be read any more, the exit code is 1. A failed export leaves no
+    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. PARTS, alone, is a folder (with a slash,
+    such as scores/) or s3:// prefix with the parts of shards. Jobs or images without a result are counted and left out;
+    then, or when a mask's segmentation cannot be read any more, the exit code is 1. A failed export leaves no
     incomplete output.
     """
     format_ = format_ or export_format_of(output)
@@ -184,8 +186,11 @@ def export_command(
         drop_parts=drop_parts,
         drop_wholes=drop_wholes,
     )
+    from_parts = any(_names_parts(name) for name in names)
+    if from_parts and (len(names) > 1 or listed or wait_):
+        raise click.UsageError("parts are exported alone: give one folder or s3:// prefix, without jobs and --wait")
     # A mask per line, in the jobs' order, is written as it comes; all else is a query over all masks.
-    if format_ != "jsonl" or selection.needs_all:
+    if from_parts or format_ != "jsonl" or selection.needs_all:
         for module in ("pyarrow", "duckdb"):
             check_installed(module, "export")
     if selection.compares_masks and no_segmentations:
@@ -193,11 +198,15 @@ def export_command(
     if selection.compares_masks or format_ in ("yolo", "label-studio"):
         check_installed("pycocotools", "export")
     with Client() as client:
-        jobs = _job_source(client, names, listed)
-        if wait_:
-            jobs.wait(timeout, partial(shown_progress, client=client))
-        with _shown(jobs) as ids:
-            counts = write_export(client, ids, output, format_, selection, segmentations=not no_segmentations)
+        if from_parts:
+            reading: AbstractContextManager[Parts | Iterator[str]] = _shown_parts(names[0])
+        else:
+            jobs = _job_source(client, names, listed)
+            if wait_:
+                jobs.wait(timeout, partial(shown_progress, client=client))
+            reading = _shown(jobs)
+        with reading as source:
+            counts = write_export(client, source, output, format_, selection, segmentations=not no_segmentations)
     if as_json:
         click.echo(json.dumps(counts.as_dict()))
     else:
@@ -211,6 +220,11 @@ def _labelling(source: str | None, classes: Path | None, min_score: float | None
     if source is None:
         return None
     return Labelling(source=source, classes=None if classes is None else read_classes(classes), min_score=min_score)
+
+
+def _names_parts(name: str) -> bool:
+    """Say whether a name is a place of parts: ids of batches and jobs have no slash."""
+    return "/" in name
 
 
 def _job_source(client: Client, names: Iterable[str], listed: IO[str] | None) -> JobSource:
@@ -228,6 +242,23 @@ def _job_source(client: Client, names: Iterable[str], listed: IO[str] | None) ->
     if not source.total:
         raise click.UsageError("no batch and no job was named, neither as an argument nor by --jobs or stdin")
     return source
+
+
+@contextmanager
+def _shown_parts(uri: str) -> Iterator[Parts]:
+    """Provide the parts, with a bar on stderr if that is a terminal."""
+    console = new_console(stderr=True)
+    if not console.is_terminal:
+        yield Parts(uri)
+        return
+    columns = (text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("filtering", total=None)
+
+        def show(masks: int, total: int) -> None:
+            progress.update(bar, description="masks read", completed=masks, total=total)
+
+        yield Parts(uri, progress=show)
 
 
 @contextmanager

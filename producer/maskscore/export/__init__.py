@@ -7,7 +7,7 @@
 ...     print(write_parquet(client, client.batch("nightly"), "masks.parquet", best))
 
 ``write_jsonl``, ``write_coco``, ``write_sa1b``, ``write_parquet``, ``write_yolo`` and ``write_label_studio``
-take a client, a batch or the ids of jobs, the place to write to and a :class:`Selection`, and
+take a client, a batch, the ids of jobs or :class:`Parts`, the place to write to and a :class:`Selection`, and
 return :class:`ExportCounts`. All but JSON Lines in the jobs' order need ``maskscore[export]``.
 docs/reference/export.md describes the formats.
 """
@@ -23,6 +23,7 @@ from maskscore.export.jsonl_writer import write_jsonl
 from maskscore.export.label_studio_writer import write_label_studio
 from maskscore.export.labels import LABEL_SOURCES, Labelling, read_classes
 from maskscore.export.parquet_writer import write_parquet
+from maskscore.export.parts_source import Parts
 from maskscore.export.ranking import DEFAULT_WEIGHTS, Ranking
 from maskscore.export.sa1b_writer import write_sa1b
 from maskscore.export.selection import Selection
@@ -37,6 +38,7 @@ __all__ = [
     "ExportedMask",
     "JobSource",
     "Labelling",
+    "Parts",
     "Ranking",
     "Selection",
     "export_format_of",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from maskscore.client import Batch, Client
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import read_jobs
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
+from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
 
 __all__ = ["buffered_masks"]
@@ -18,7 +19,7 @@ __all__ = ["buffered_masks"]
 @contextmanager
 def buffered_masks(
     client: Client,
-    jobs: Batch | Iterable[str],
+    jobs: Batch | Parts | Iterable[str],
     selection: Selection | None,
     output: AbstractContextManager[Path],
     *,
@@ -29,20 +30,31 @@ def buffered_masks(
     """Open the output, read the selected masks, and yield the output's path, the masks and the counts.
 
     ``output`` is entered first, so that one that cannot be written is refused before anything is read. The further
-    options, and the errors while masks are read, are those of :func:`maskscore.export.read_jobs`. Raises
+    options, and the errors while masks are read, are those of :func:`maskscore.export.read_jobs` and
+    :meth:`Parts.selected`. Raises
     :class:`~maskscore.errors.OutputError` as well, where ``output`` does or the temporary folder is full.
     """
     selection = selection or Selection()
     counts = ExportCounts()
-    found = read_jobs(
-        client,
-        jobs,
-        selection,
-        counts,
-        segmentations=segmentations,
-        segmentation_required=segmentation_required,
-        with_file_metadata=with_file_metadata,
-    )
-    with output as path, open_mask_buffer(selection) as buffer:
+    with output as path, open_mask_buffer(selection) as buffer, ExitStack() as reading:
+        if isinstance(jobs, Parts):
+            selected = jobs.selected(
+                selection, counts, segmentations=segmentations, segmentation_required=segmentation_required
+            )
+            found = reading.enter_context(selected).jobs(source_order=True)
+        else:
+            found = read_jobs(
+                client,
+                jobs,
+                selection,
+                counts,
+                segmentations=segmentations,
+                segmentation_required=segmentation_required,
+                with_file_metadata=with_file_metadata,
+            )
         buffer.fill(found, counts)
+        reading.close()
+        if isinstance(jobs, Parts):
+            # The names of a batch's categories are kept in Redis, which an export of parts does without.
+            buffer.batches.clear()
         yield path, buffer, counts

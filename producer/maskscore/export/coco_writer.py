@@ -16,6 +16,7 @@ from maskscore.export.categories import Categories, read_categories
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import DECISIONS
 from maskscore.export.mask_buffer import MaskBuffer
+from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, file_name_of, output_file
 
@@ -60,7 +61,7 @@ _OFTEN_ABSENT: Final = (*DECISIONS, "part", "skipped", "top_k", "embedding", "di
 
 
 def write_coco(
-    client: Client, jobs: Batch | Iterable[str], output: Output, selection: Selection | None = None
+    client: Client, jobs: Batch | Parts | Iterable[str], output: Output, selection: Selection | None = None
 ) -> ExportCounts:
     """Write ``images``, ``annotations`` and ``categories``.
 

@@ -25,7 +25,7 @@ class ExportCounts:
     upstream field by which they are filtered or ranked, ``known`` are the upstream fields of some of them.
     ``labels`` counts the written masks by label, where labels were asked for; ``texts`` are what the labels were made
     of (``text_noun``: a prompt, or a head's class), and ``unused_texts`` are those of the file of classes that no mask
-    has.
+    has. ``noun`` is ``image`` for parts of shards, where each image counts as a job does.
     """
 
     jobs: int = 0
@@ -42,6 +42,7 @@ class ExportCounts:
     texts: set[str] = field(default_factory=set)
     text_noun: str = "prompt"
     unused_texts: tuple[str, ...] = ()
+    noun: str = "job"
 
     @property
     def complete(self) -> bool:
@@ -65,7 +66,7 @@ class ExportCounts:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.kept:,} of {counted(self.masks, 'mask')} kept; {counted(self.jobs, 'job')}"]
+        lines = [f"{self.kept:,} of {counted(self.masks, 'mask')} kept; {counted(self.jobs, self.noun)}"]
         if self.filtered:
             lines.append("filtered out: " + _listed(self.filtered))
         if self.labels:
@@ -78,7 +79,7 @@ class ExportCounts:
         if self.unwritable:
             lines.append(f"segmentation not readable: {counted(self.unwritable, 'mask')}; {self.example}")
         if self.without_result:
-            lines.append(f"jobs without a result: {_listed(self.without_result)}")
+            lines.append(f"{self.noun}s without a result: {_listed(self.without_result)}")
         return "\n".join(lines)
 
 

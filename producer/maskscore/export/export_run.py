@@ -13,6 +13,7 @@ from maskscore.export.export_counts import ExportCounts
 from maskscore.export.jsonl_writer import write_jsonl
 from maskscore.export.label_studio_writer import write_label_studio
 from maskscore.export.parquet_writer import write_parquet
+from maskscore.export.parts_source import Parts
 from maskscore.export.sa1b_writer import write_sa1b
 from maskscore.export.selection import Selection
 from maskscore.export.yolo_writer import write_yolo
@@ -55,13 +56,19 @@ def export_format_of(output: str) -> str | None:
 
 
 def write_export(
-    client: Client, ids: Iterable[str], output: str, format_: str, selection: Selection, *, segmentations: bool
+    client: Client,
+    source: Parts | Iterable[str],
+    output: str,
+    format_: str,
+    selection: Selection,
+    *,
+    segmentations: bool,
 ) -> ExportCounts:
-    """Write the selected masks of jobs in a format of :data:`EXPORT_FORMATS`; raises as its writer does."""
+    """Write the selected masks of jobs or parts in a format of :data:`EXPORT_FORMATS`; raises as its writer does."""
     if format_ == "jsonl":
         place = sys.stdout if output == "-" else output
-        return write_jsonl(client, ids, place, selection, segmentations=segmentations)
+        return write_jsonl(client, source, place, selection, segmentations=segmentations)
     if format_ == "parquet":
-        return write_parquet(client, ids, output, selection, segmentations=segmentations)
+        return write_parquet(client, source, output, selection, segmentations=segmentations)
     write = {"coco": write_coco, "sa1b": write_sa1b, "yolo": write_yolo, "label-studio": write_label_studio}[format_]
-    return write(client, ids, output, selection)
+    return write(client, source, output, selection)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO
 
 from maskscore.client import Batch, Client
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.job_reader import ExportedJob, read_jobs
 from maskscore.export.mask_buffer import open_mask_buffer
+from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, output_file
 
@@ -18,7 +19,7 @@ __all__ = ["write_jsonl"]
 
 def write_jsonl(
     client: Client,
-    jobs: Batch | Iterable[str],
+    jobs: Batch | Parts | Iterable[str],
     output: Output | IO[str],
     selection: Selection | None = None,
     *,
@@ -34,20 +35,28 @@ def write_jsonl(
     """
     selection = selection or Selection()
     counts = ExportCounts()
-    found = read_jobs(client, jobs, selection, counts, segmentations=segmentations)
-    with _opened(output, client) as file:
-        for line in _lines(found, selection, counts):
+    with _opened(output, client) as file, ExitStack() as reading:
+        # Parts are sorted and cut off as they are read.
+        as_they_come = not selection.needs_all
+        if isinstance(jobs, Parts):
+            selected = reading.enter_context(jobs.selected(selection, counts, segmentations=segmentations))
+            as_they_come = not selection.compares_masks
+            found = selected.jobs(source_order=False)
+        else:
+            found = read_jobs(client, jobs, selection, counts, segmentations=segmentations)
+        for line in _as_they_come(found, counts) if as_they_come else _of_all(found, selection, counts):
             file.write(line + "\n")
     return counts
 
 
-def _lines(jobs: Iterator[ExportedJob], selection: Selection, counts: ExportCounts) -> Iterator[str]:
-    if not selection.needs_all:
-        for job in jobs:
-            counts.kept += len(job.masks)
-            counts.labels.update(mask.label for mask in job.masks if mask.label is not None)
-            yield from (mask.model_dump_json() for mask in job.masks)
-        return
+def _as_they_come(jobs: Iterator[ExportedJob], counts: ExportCounts) -> Iterator[str]:
+    for job in jobs:
+        counts.kept += len(job.masks)
+        counts.labels.update(mask.label for mask in job.masks if mask.label is not None)
+        yield from (mask.model_dump_json() for mask in job.masks)
+
+
+def _of_all(jobs: Iterator[ExportedJob], selection: Selection, counts: ExportCounts) -> Iterator[str]:
     with open_mask_buffer(selection) as buffer:
         buffer.fill(jobs, counts)
         yield from (mask.json for mask in buffer.masks())

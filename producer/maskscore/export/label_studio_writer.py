@@ -19,6 +19,7 @@ from maskscore.export.copies import pycocotools_rle
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.labels import LABEL_SOURCES
 from maskscore.export.mask_buffer import BufferedImage, BufferedMask
+from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
 from maskscore.formats import encode_brush
 from maskscore.storage import Output, output_file
@@ -27,7 +28,7 @@ __all__ = ["write_label_studio"]
 
 
 def write_label_studio(
-    client: Client, jobs: Batch | Iterable[str], output: Output, selection: Selection | None = None
+    client: Client, jobs: Batch | Parts | Iterable[str], output: Output, selection: Selection | None = None
 ) -> ExportCounts:
     """Write a list of tasks, one for each image that has masks, with one prediction that has a brush for each mask.
 

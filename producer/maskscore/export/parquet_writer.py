@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +16,7 @@ from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import DECISIONS, ExportedMask
 from maskscore.export.mask_buffer import MaskBuffer
+from maskscore.export.parts_source import Parts, SelectedParts
 from maskscore.export.selection import Selection
 from maskscore.parts import UpstreamColumns
 from maskscore.storage import Output, output_file
@@ -35,7 +36,7 @@ _FLOATS: Final = ("rank_score", "semantic_multiplier", "s_pos", "s_neg", "p_pos_
 
 def write_parquet(
     client: Client,
-    jobs: Batch | Iterable[str],
+    jobs: Batch | Parts | Iterable[str],
     output: Output,
     selection: Selection | None = None,
     *,
@@ -50,6 +51,12 @@ def write_parquet(
     import pyarrow  # noqa: F401 - to say so before anything is read
 
     place = output_file(output, client.objects, content_type="application/vnd.apache.parquet")
+    selection = selection or Selection()
+    if isinstance(jobs, Parts) and not selection.compares_masks:
+        counts = ExportCounts()
+        with place as path, jobs.selected(selection, counts, segmentations=segmentations) as parts:
+            _copy(path, parts, selection, counts)
+        return counts
     options = {"segmentations": segmentations, "segmentation_required": False, "with_file_metadata": False}
     with buffered_masks(client, jobs, selection, place, **options) as (path, buffer, counts):
         _write(path, buffer)
@@ -66,14 +73,46 @@ def _write(path: Path, buffer: MaskBuffer) -> None:
         fields = from_json(mask.json)
         upstream.see(fields["upstream"])
         decided.update(name for name in DECISIONS if name in fields)
-    schema = _schema(upstream, buffer.selection, left_out=set(DECISIONS) - decided)
+    schema = _schema(upstream.kinds, buffer.selection, left_out=set(DECISIONS) - decided)
     rows = (_row(from_json(mask.json), upstream) for mask in buffer.masks())
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):
             writer.write_batch(pa.RecordBatch.from_pylist(group, schema=schema), row_group_size=_ROW_GROUP)
 
 
-def _schema(upstream: UpstreamColumns, selection: Selection, *, left_out: set[str]) -> pa.Schema:
+def _copy(path: Path, parts: SelectedParts, selection: Selection, counts: ExportCounts) -> None:
+    """Write the masks of parts, which have columns already."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    schema = _schema(parts.upstream_kinds, selection, left_out=set(DECISIONS) - parts.decided)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in parts.batches({field.name: parts.expression(field.name) for field in schema}):
+            counts.kept += batch.num_rows
+            if selection.labelling is not None:
+                for label in pc.value_counts(batch["label"].drop_null()).to_pylist():
+                    counts.labels[label["values"]] += label["counts"]
+            columns = [
+                _halves(column) if name == "embedding" else column.cast(kind)
+                for name, kind, column in zip(schema.names, schema.types, batch.columns, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema), row_group_size=_ROW_GROUP)
+
+
+def _halves(vectors: pa.Array) -> pa.Array:
+    """Return lists of numbers as bytes: fp16, little-endian."""
+    import numpy as np
+    import pyarrow as pa
+
+    if pa.types.is_null(vectors.type) or vectors.null_count == len(vectors):
+        return pa.nulls(len(vectors), pa.binary())
+    return pa.array(
+        [None if vector is None else np.asarray(vector, "<f2").tobytes() for vector in vectors.to_pylist()], pa.binary()
+    )
+
+
+def _schema(upstream: Mapping[str, str], selection: Selection, *, left_out: set[str]) -> pa.Schema:
     import pyarrow as pa
 
     fields = []
@@ -99,7 +138,7 @@ def _schema(upstream: UpstreamColumns, selection: Selection, *, left_out: set[st
             kind = pa.string()
         fields.append(pa.field(name, kind, metadata={"description": about} if about else None))
     kinds = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "text": pa.string()}
-    for name, kind_name in upstream.kinds.items():
+    for name, kind_name in upstream.items():
         about = f"The upstream tool's field {name}."
         fields.append(pa.field(f"upstream_{name}", kinds[kind_name], metadata={"description": about}))
     described = {field.name: field.metadata[b"description"].decode() for field in fields if field.metadata}

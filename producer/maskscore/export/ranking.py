@@ -10,22 +10,23 @@ from typing import Any, Final
 from maskscore.errors import InvalidDocumentError
 from maskscore.schema import Component
 
-__all__ = ["DEFAULT_WEIGHTS", "OWN_VALUES", "Ranking"]
+__all__ = ["DEFAULT_WEIGHTS", "OWN_VALUES", "SCORES", "Ranking"]
 
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = MappingProxyType(
     {"multiplier": 1.0, "predicted_iou": 1.0, "stability_score": 1.0}
 )
 """Multiplier times the two qualities that SAM's mask generator states, both between 0 and 1."""
 
-_SCORES: Final = {
+SCORES: Final = {
     "multiplier": "semantic_multiplier",
     "s_pos": "s_pos",
     "p_pos_sum": "p_pos_sum",
     "p_keep": "p_keep",
 }
+"""A mask's own values that a ranking may name, and their fields."""
 
 
-OWN_VALUES: Final = (*_SCORES, "area")
+OWN_VALUES: Final = (*SCORES, "area")
 """What a ranking may name beside fields of the upstream tool."""
 
 
@@ -77,8 +78,8 @@ class Ranking:
 
 
 def _value(name: str, component: Component, pixels: int) -> Any:
-    if name in _SCORES:
-        return getattr(component, _SCORES[name])
+    if name in SCORES:
+        return getattr(component, SCORES[name])
     if name == "area":
         return component.area / pixels if component.area is not None and pixels else None
     return component.upstream.get(name)

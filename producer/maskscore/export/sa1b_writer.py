@@ -18,6 +18,7 @@ from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.coco_writer import scores_of
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.mask_buffer import BufferedImage, MaskBuffer
+from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
 from maskscore.parts import rle_of
 from maskscore.schema import plain_id
@@ -27,7 +28,7 @@ __all__ = ["write_sa1b"]
 
 
 def write_sa1b(
-    client: Client, jobs: Batch | Iterable[str], output: Output, selection: Selection | None = None
+    client: Client, jobs: Batch | Parts | Iterable[str], output: Output, selection: Selection | None = None
 ) -> ExportCounts:
     """Write a folder with ``NAME.json`` for each image ``NAME.jpg`` that has masks.
 

@@ -19,6 +19,7 @@ from maskscore.export.categories import Categories, read_categories
 from maskscore.export.copies import pycocotools_rle
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.mask_buffer import BufferedImage, MaskBuffer
+from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
 from maskscore.storage import Output, output_folder
 
@@ -32,7 +33,7 @@ _INTO_PIXEL = 0.1
 
 
 def write_yolo(
-    client: Client, jobs: Batch | Iterable[str], output: Output, selection: Selection | None = None
+    client: Client, jobs: Batch | Parts | Iterable[str], output: Output, selection: Selection | None = None
 ) -> ExportCounts:
     """Write a folder with ``labels/NAME.txt`` for each image ``NAME.jpg`` that has masks, and ``data.yaml``.
 

@@ -1,0 +1,178 @@
+"""An export of parts: the query keeps, ranks and labels masks as a selection does one by one, in every format."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from command_line import run_command
+from maskscore import Client, ClientSettings, Component, JobResult, JobState
+from maskscore.errors import HeadMismatch, InvalidDocumentError, ResultUnavailable
+from maskscore.export import (
+    EXPORT_FORMATS,
+    Labelling,
+    Parts,
+    Ranking,
+    Selection,
+    write_export,
+    write_jsonl,
+    write_parquet,
+)
+from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
+from maskscore.schema import Failure, ImageInfo, Skipped, text_from_counts
+
+RLE = {"size": [4, 6], "counts": text_from_counts([6, 2, 2, 2, 2, 2, 8])}
+SIZE = 24
+
+
+def component(number: int) -> Component:
+    """Masks whose values repeat, so that there are ties, and lack some of their fields."""
+    if number % 7 == 6:
+        return Component(id=str(number), index=number, skipped=Skipped(code="empty_mask", message="No pixel."))
+    upstream: dict[str, Any] = {"predicted_iou": [0.5, 0.9, 1][number % 3], "category_id": number % 2 + 1}
+    if number % 4:
+        upstream["odd/~'\""] = -number if number % 5 == 0 else number
+    return Component(
+        id=str(number),
+        index=number,
+        box=(1, 2, 3, 2),
+        area=number % 5 + 1,
+        s_pos=(number % 4) / 4,
+        s_pos_text=["a dog", 'a cat\'s "paw"'][number % 2],
+        p_neg_sum=(number % 6) / 10,
+        semantic_multiplier=[2.0, 1.0, 0.1][number % 3],
+        embedding="AAA8" if number % 2 else None,
+        upstream=upstream,
+    )
+
+
+IMAGES = {f"s3://photos/{name}.jpg": [component(start + n) for n in range(9)] for name, start in (("b", 0), ("a", 5))}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("parts")
+    for number, (uri, components) in enumerate(IMAGES.items()):
+        if number:
+            # In this part, the field is of mixed kinds.
+            components[0].upstream["odd/~'\""] = "text"
+        image = ImageInfo(uri=uri, width=6, height=4, format="JPEG")
+        result = JobResult(job_id="shard", state=JobState.SUCCEEDED, image=image, components=components)
+        segmentations = [None if one.skipped else RLE for one in components]
+        failure = Failure(code="image_truncated", message="It ends too early.")
+        failed = ImageOutcome(JobResult(job_id="shard", state=JobState.FAILED, error=failure), None)
+        outcomes = [ImageOutcome(result, uri, segmentations=segmentations), failed]
+        write_part(part_tables(outcomes, first_position=2 * number), part_names("shard", number), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def client() -> Client:
+    """Its Redis does not answer, and is not asked."""
+    return Client(ClientSettings(redis_url="redis://127.0.0.1:1/0"))
+
+
+CLASSES = {"a dog": "dog", 'a cat\'s "paw"': None}
+SELECTIONS = [
+    Selection(),
+    Selection(include_skipped=True, sort=True),
+    Selection(min_multiplier=1.0, max_neg=0.3, min_area=2),
+    Selection(at_least={"odd/~'\"": 3, "predicted_iou": 0.6}),
+    Selection(ranking=Ranking({"s_pos": 0.5, "area": 2, "odd/~'\"": 1, "predicted_iou": 400}), sort=True),
+    Selection(top=5),
+    Selection(top=100),
+    Selection(top_per_image=2, include_skipped=True),
+    Selection(top_per_image=3, top=4),
+    Selection(labelling=Labelling(min_score=0.2), top_per_image=3),
+    Selection(labelling=Labelling(classes=CLASSES)),
+]
+
+
+def expected(selection: Selection) -> list[tuple[str, str, float | None]]:
+    rows = []
+    for uri, components in IMAGES.items():
+        for one in components:
+            labelling = selection.labelling
+            text = labelling.text_of(one) if labelling else "any"
+            unlabelled = text is None or (labelling is not None and labelling.label_of(text) is None)
+            if selection.refused_by(one) is None and not (unlabelled and one.skipped is None):
+                rows.append((uri, one.id, selection.ranking.score(one, pixels=SIZE)))
+    best = sorted(rows, key=lambda row: -1.0 if row[2] is None else row[2], reverse=True)
+    if (most := selection.top_per_image) is not None:
+        taken: dict[str, int] = {}
+        for row in list(best):
+            taken[row[0]] = taken.get(row[0], 0) + 1
+            if taken[row[0]] > most:
+                best.remove(row)
+    return best[: selection.top] if selection.best_first else [row for row in rows if row in best]
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_the_query_says_what_a_selection_says(client: Client, parts: str, tmp_path: Path, selection: Selection) -> None:
+    stream = io.StringIO()
+    counts = write_jsonl(client, Parts(parts), stream, selection)
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    wanted = expected(selection)
+    assert [(row["image"], row["mask_id"]) for row in found] == [row[:2] for row in wanted]
+    assert {(row["image"], row["mask_id"]): row["rank_score"] for row in found} == {
+        row[:2]: pytest.approx(row[2]) for row in wanted
+    }
+    assert (counts.kept, counts.masks, counts.jobs) == (len(wanted), 18, 4)
+    assert counts.kept + sum(counts.filtered.values()) == counts.masks
+    assert counts.without_result == {"image_truncated": 2}
+    assert "4 images" in str(counts)
+    table = tmp_path / "masks.parquet"
+    assert write_parquet(client, Parts(parts), table, selection) == counts
+    rows = pq.read_table(table).to_pylist()
+    assert [(row["image"], row["mask_id"], row["rank_score"]) for row in rows] == [
+        (row["image"], row["mask_id"], row["rank_score"]) for row in found
+    ]
+    assert [row.get("label") for row in rows] == [row.get("label") for row in found]
+
+
+def test_a_mask_is_exported_as_its_result_says(client: Client, parts: str, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    write_jsonl(client, Parts(parts), stream)
+    row = json.loads(stream.getvalue().splitlines()[1])
+    one = component(1)
+    assert (row["box"], row["segmentation"], row["upstream"]) == (list(one.box or ()), RLE, one.upstream)
+    assert (row["s_pos_text"], row["part"], row["image_width"]) == (one.s_pos_text, None, 6)
+
+
+@pytest.mark.parametrize("format_", EXPORT_FORMATS)
+@pytest.mark.parametrize("selection", [Selection(top=3), Selection(nms=0.5)])
+def test_every_format(client: Client, parts: str, tmp_path: Path, format_: str, selection: Selection) -> None:
+    done: list[int] = []
+    source = Parts(parts, progress=lambda masks, total: done.append(masks))
+    counts = write_export(client, source, str(tmp_path / "out"), format_, selection, segmentations=True)
+    assert counts.kept == 3 if selection.top else counts.filtered["nms"] > 0
+    assert done[-1] >= counts.kept
+    assert (tmp_path / "out").exists()
+
+
+def test_the_command_takes_a_folder_with_a_slash(parts: str, tmp_path: Path) -> None:
+    environment = {"MASKSCORE_REDIS_URL": "redis://127.0.0.1:1/0"}
+    done = run_command("export", parts, "-o", "top.parquet", "--top", "2", environment=environment, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "2 of 18 masks kept; 4 images" in done.stderr
+    assert "images without a result: image_truncated 2" in done.stderr
+    assert pq.read_table(tmp_path / "top.parquet").num_rows == 2
+    both = run_command("export", parts, "job", environment=environment, folder=tmp_path)
+    assert both.returncode == 2
+    assert "parts are exported alone" in both.stderr
+
+
+def test_what_parts_cannot_say_is_refused(client: Client, parts: str) -> None:
+    with pytest.raises(HeadMismatch, match="scored without a head"):
+        write_jsonl(client, Parts(parts), io.StringIO(), Selection(keep=True))
+    with pytest.raises(InvalidDocumentError, match="did you mean `predicted_iou`"):
+        write_jsonl(client, Parts(parts), io.StringIO(), Selection(at_least={"predicted_iuo": 1}))
+    with pytest.raises(InvalidDocumentError, match="no entry for 1 prompt"):
+        write_jsonl(client, Parts(parts), io.StringIO(), Selection(labelling=Labelling(classes={"a dog": "dog"})))
+    with pytest.raises(ResultUnavailable, match="no parts"):
+        Parts(f"{parts}/nowhere")
