@@ -70,6 +70,9 @@ LEFT_OUT: Final = {
     "export AWS_ENDPOINT_URL": "somebody's cluster",
     "export MASKSCORE_BUCKETS": "somebody's cluster",
     "maskscore worker --weights weights/ --device cuda:0": "a GPU and real weights",
+    "maskscore worker --model-name": "real weights",
+    "maskscore eval instances.json --images s3://photos/val --view original --model": "workers of both models",
+    "maskscore eval instances.json --images s3://photos/val --head": "a second head; test_eval.py compares two",
     "maskscore pool": "runs until it is stopped; test_pool_under_load.py runs it",
     "kubectl ": "needs kubectl",
     "rank_score = ": "a formula",
@@ -130,7 +133,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "masks" / f"{name}.json").write_text(json.dumps(masks))
     (folder / "masks.json").write_text(json.dumps(masks))
     document = {"image": "s3://photos/a.jpg", "masks": masks, "options": {"prompts": "demo"}}
-    (folder / "jobs.jsonl").write_text("".join(json.dumps({**document, "job_id": f"job-{n}"}) + "\n" for n in range(3)))
+    # The gateway's are of another tenant, so they are other jobs.
+    for file, kind in (("jobs.jsonl", "job"), ("evening.jsonl", "evening")):
+        jobs = [{**document, "job_id": f"{kind}-{number}"} for number in range(3)]
+        (folder / file).write_text("".join(json.dumps(job) + "\n" for job in jobs))
     label = np.zeros((320, 320), np.uint8)
     label[100:300, 100:300] = 1
     Image.fromarray(label).save(folder / "a.png")
