@@ -17,6 +17,7 @@ from in_memory_files import image_file
 from maskscore import Client, ImageRef, Job
 from maskscore.devstack import LocalServices
 from maskscore.masks import encode_mask
+from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
 from maskscore.schema import Head
 from maskscore_worker.demo.scenes import draw_scene
 from process_environment import patched_environment
@@ -163,9 +164,26 @@ def test_features_come_from_workers_where_results_have_none(environment: dict[st
     assert f"{masks + len(SCENES[0].masks)} masks cannot be decided" in " ".join(embedded.stdout.split())
     there = run_command("fit", BATCH, *judged, "b.json", "--embed", environment=environment, folder=tmp_path)
     assert (there.returncode, "scored again" in there.stderr) == (0, False), there.stderr
-    heads = [Head.model_validate_json((tmp_path / name).read_bytes()) for name in ("a.json", "b.json")]
+    with patched_environment(environment), Client() as client:
+        by_job = {one.job_id: one for one in client.batch(BATCH).as_completed()}
+    results = [by_job[job.job_id] for job in jobs]
+    outcomes = [
+        ImageOutcome(one.model_copy(update={"job_id": "sa"}), job.image.uri, None, [None] * len(one.components))
+        for job, one in zip(jobs, results, strict=True)
+    ]
+    vector = results[0].components[0].embedding_vector()
+    assert vector is not None
+    tables = part_tables(outcomes, first_position=0, dimensions=len(vector))
+    write_part(tables, part_names("sa", 0), tmp_path / "parts")
+    parts = run_command("fit", "./parts", *judged, "c.json", environment=environment, folder=tmp_path)
+    assert parts.returncode == 0, parts.stderr
+    assert f" of {masks} masks in all" in " ".join(parts.stdout.split())
+    assert "cannot be decided" not in parts.stdout
+    heads = [Head.model_validate_json((tmp_path / name).read_bytes()) for name in ("a.json", "b.json", "c.json")]
     areas = [head.metrics["auroc"].value for head in heads]
-    assert areas[0] == pytest.approx(areas[1], abs=0.01)
+    assert areas == pytest.approx([areas[0]] * 3, abs=0.01)
+    unread = run_command("fit", "./nowhere", *judged, "d.json", environment=environment, folder=tmp_path)
+    assert (unread.returncode, "There are no parts in ./nowhere/masks/" in unread.stderr) == (5, True), unread.stderr
 
 
 def test_classes_that_a_head_names_are_labels_in_each_format(environment: dict[str, str], tmp_path: Path) -> None:

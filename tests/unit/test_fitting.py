@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -18,10 +18,21 @@ import pytest
 
 from maskscore import Component, JobResult
 from maskscore.errors import InvalidDocumentError
-from maskscore.fitting import FitOptions, JudgedMasks, Origin, draw_fit, fit_head, join, read_judged
+from maskscore.fitting import (
+    FitOptions,
+    JudgedMasks,
+    Origin,
+    draw_fit,
+    fit_head,
+    join,
+    judged_image_test,
+    read_judged,
+    results_of_parts,
+)
 from maskscore.heads import HeadApplication
+from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
 from maskscore.review import Judgement
-from maskscore.schema import HeadKind, PlattModel
+from maskscore.schema import Failure, HeadKind, JobState, PlattModel
 
 ORIGIN = Origin("sha256:w", "original", "softmax", "sha256:p")
 
@@ -67,7 +78,7 @@ def result(image: str, components: Sequence[Component], **changes: Any) -> JobRe
     return JobResult.model_validate({**document, **changes})
 
 
-def joined(judgements: Sequence[Judgement], results: Sequence[JobResult], **options: Any) -> JudgedMasks:
+def joined(judgements: Sequence[Judgement], results: Iterable[JobResult], **options: Any) -> JudgedMasks:
     asked = {"by_class": False, "drop_classes": (), "features_only": False, **options}
     return join(judgements, results, views_of=lambda one: one.views_text, **asked)
 
@@ -250,6 +261,40 @@ def test_judgements_are_joined_by_the_end_of_the_images_path() -> None:
     np.testing.assert_array_equal(found.scores["s_pos"], masks.scores["s_pos"])
     assert found.features is not None
     np.testing.assert_array_equal(found.features, masks.features)
+
+
+def test_masks_of_parts_are_joined_as_those_of_results_are(tmp_path: Path) -> None:
+    masks = drawn(9, 12)
+    results = results_of(masks)
+    # Two parts of a shard, the second with an image that failed and a mask without a score and feature.
+    skipped = Component.model_validate({"id": "x", "index": 3, "skipped": {"code": "empty_mask", "message": ""}})
+    results[9] = results[9].model_copy(update={"components": [*results[9].components, skipped]})
+    outcomes = [
+        ImageOutcome(one.model_copy(update={"job_id": "sa"}), one.image.uri, None, [None] * len(one.components))
+        for one in results
+        if one.image is not None
+    ]
+    error = Failure(code="image_truncated", message="It ends too early.")
+    outcomes.append(ImageOutcome(JobResult(job_id="sa", state=JobState.FAILED, error=error), "s3://b/12.png"))
+    for number, some in enumerate((outcomes[:5], outcomes[5:])):
+        write_part(part_tables(some, first_position=5 * number, dimensions=8), part_names("sa", number), tmp_path)
+    said = [*judgements_of(masks)[:-3], Judgement("9.png", "x", keep=True), Judgement("12.png", "0", keep=True)]
+    without_result: Counter[str] = Counter()
+    found = joined(
+        said, results_of_parts(str(tmp_path), without_result, wanted=judged_image_test(said), embeddings=True)
+    )
+    assert without_result == {"image_truncated": 1}
+    assert (found.images, found.decisions, found.origin) == (masks.images[:-3], masks.decisions[:-3], ORIGIN)
+    assert {kind: str(problem) for kind, problem in found.problems.items()} == {
+        "not scored": "mask x of 9.png (empty_mask)",
+        "of images that were not scored here": "mask 0 of 12.png",
+    }
+    np.testing.assert_array_equal(found.scores["s_pos"], masks.scores["s_pos"][:-3])
+    assert masks.features is not None
+    np.testing.assert_array_equal(found.features, masks.features[:-3])
+    every = list(results_of_parts(str(tmp_path), Counter(), wanted=None, embeddings=False))
+    assert [len(one.components) for one in every] == [len(one.components) for one in results]
+    assert all(component.embedding is None for one in every for component in one.components)
 
 
 def test_judgements_that_cannot_be_used_are_counted_and_named() -> None:

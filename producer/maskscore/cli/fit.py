@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ from maskscore.cli.terminal import new_console
 from maskscore.client import Batch, Client, scored_results, views_text_of
 from maskscore.errors import HeadMismatch, InvalidDocumentError
 from maskscore.heads import HeadApplication, write_head
-from maskscore.schema import HEAD_NAME_PATTERN, HeadKind
+from maskscore.schema import HEAD_NAME_PATTERN, HeadKind, JobResult
 from maskscore.statistics import Estimate
 from maskscore.storage import check_output, write_text
 from maskscore.text import counted
@@ -44,7 +45,7 @@ class _Kept:
 
 
 @click.command("fit")
-@click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
+@click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB|PARTS...")
 @click.option(
     "--judged",
     "judged_files",
@@ -100,18 +101,31 @@ def fit_command(
 
     The judged masks are found among those of the batches and jobs by image and mask id; their scores and, where the
     jobs had --embeddings, their features are in the results; --embed scores the other jobs with judged masks again,
-    as a new batch, and waits for it. All figures are out of fold, and no fold divides the masks
-    of an image.
+    as a new batch, and waits for it. PARTS are a folder of parts of shards, s3://bucket/prefix/ or local, with a slash
+    in its name. All figures are out of fold, and no fold divides the masks of an image.
 
     Exits with 1, and writes nothing, where the head is not better than chance or no threshold has the --precision
     (unless --force), where --embed cannot give all features (unless --force), and with --strict where judgements
     cannot be used or jobs have no result.
     """
     check_installed("sklearn", "fit")
-    if any(path.suffix.lower() == ".parquet" for path in judged_files):
-        check_installed("pyarrow", "export")
     with needs_extra("fit"):
-        from maskscore.fitting import FitOptions, draw_fit, fit_head, join, read_judged
+        from maskscore.fitting import (
+            FitOptions,
+            are_parts,
+            draw_fit,
+            fit_head,
+            join,
+            judged_image_test,
+            read_judged,
+            results_of_parts,
+        )
+    parts = [place for place in dict.fromkeys(names) if are_parts(place)]
+    jobs = [one for one in names if one not in parts]
+    if parts or any(path.suffix.lower() == ".parquet" for path in judged_files):
+        check_installed("pyarrow", "export")
+    if parts and embed:
+        raise click.UsageError("--embed scores jobs again, and parts are not of jobs: their shards need --embeddings")
     if by_class and kind not in ("auto", "probe"):
         raise click.UsageError(f"--by-class needs a probe; a {kind} does not tell classes apart")
     if embed and kind not in ("auto", "probe"):
@@ -126,7 +140,16 @@ def fit_command(
     wanted = "probe" if by_class else next((one for one in kinds if one == kind), None)
     options = FitOptions(name, wanted, by_class, drop_classes, precision)
     without_result: Counter[str] = Counter()
+    judged_images = judged_image_test(judgements)
     with Client() as client:
+
+        def scored(
+            counts: Counter[str], *, wanted: Callable[[str], bool] | None, embeddings: bool
+        ) -> Iterator[JobResult]:
+            yield from scored_results(client, job_ids_of(client, jobs), counts)
+            for place in parts:
+                yield from results_of_parts(place, counts, wanted=wanted, embeddings=embeddings)
+
         joined = partial(
             join,
             judgements,
@@ -136,12 +159,13 @@ def fit_command(
             features_only=wanted == "probe",
         )
         try:
-            masks = joined(scored_results(client, job_ids_of(client, names), without_result))
+            masks = joined(scored(without_result, wanted=judged_images, embeddings=kind in ("auto", "probe")))
         finally:
             # Also where no judged mask is found: it may be one of theirs.
             if without_result:
                 listed = ", ".join(f"{code} {count:,}" for code, count in without_result.items())
-                click.echo(f"maskscore: jobs without a result: {listed}", err=True)
+                what = "jobs or images" if parts else "jobs"
+                click.echo(f"maskscore: {what} without a result: {listed}", err=True)
         if embed and masks.jobs_without_features:
             origin, again = masks.origin, _embedded(client, masks, without_result)
             # What was scored again comes first, and is taken.
@@ -166,7 +190,7 @@ def fit_command(
             )
             sys.exit(Exit.NOT_SUCCEEDED)
         fit = fit_head(masks, options)
-        kept = _kept(client, fit, names)
+        kept = _kept(client, fit, scored(Counter(), wanted=None, embeddings=fit.head.kind == "probe"))
     refused = fit.refusal is not None and not force
     if as_json:
         _print_json(fit, masks, kept, written=not refused)
@@ -210,10 +234,10 @@ def _embedded(client: Client, masks: JudgedMasks, without_result: Counter[str]) 
     return batch
 
 
-def _kept(client: Client, fit: Fit, names: tuple[str, ...]) -> _Kept:
-    """Apply the head to all masks of the batches and jobs; results are read once more, since features are large."""
+def _kept(client: Client, fit: Fit, results: Iterable[JobResult]) -> _Kept:
+    """Apply the head to all masks; results are read once more for it, since features are large."""
     application, counts = HeadApplication(fit.head), _Kept()
-    for result in scored_results(client, job_ids_of(client, names), Counter()):
+    for result in results:
         try:
             components = application.of_result(result, views=views_text_of(client, result)).components
         except HeadMismatch:
@@ -265,7 +289,7 @@ def _print(fit: Fit, kept: _Kept) -> None:
     if kept.undecided:
         undecided = f" {counted(kept.undecided, 'mask')} cannot be decided: scored otherwise, or without --embeddings."
     console.print(
-        f"\nThe head keeps {kept.kept:,} of {counted(kept.decided, 'mask')} of these batches and jobs."
+        f"\nThe head keeps {kept.kept:,} of {counted(kept.decided, 'mask')} in all."
         f"{undecided} Some {fit.to_halve:,} more judgements would halve the intervals."
     )
 

@@ -20,7 +20,7 @@ from maskscore.text import counted
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["JudgedMasks", "Origin", "Problem", "join"]
+__all__ = ["JudgedMasks", "Origin", "Problem", "join", "judged_image_test"]
 
 _EXAMPLES: Final = 3
 
@@ -174,6 +174,12 @@ def join(
             "were scored alike, or score masks again by `rescore`."
         )
     return _table(rows, next(iter(origins)), dict(problems))
+
+
+def judged_image_test(judgements: Iterable[Judgement]) -> Callable[[str], bool]:
+    """Return what says by an image's URI whether a judgement may be of it."""
+    names = {judgement.image for judgement in judgements}
+    return lambda uri: not names.isdisjoint(_names_of(uri))
 
 
 def _sentences(problems: Mapping[str, Problem]) -> Iterator[str]:
