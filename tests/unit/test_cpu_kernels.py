@@ -19,7 +19,7 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model.clip import load_model
 from maskscore_worker.model.cpu_kernels import pack_layers
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
-from maskscore_worker.model.precision import BF16_ERROR, choose_precision, cpu_has_bf16
+from maskscore_worker.model.precision import BF16_ERROR, choose_precision, cpu_has_bf16, precisions_of
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.48, 0.45, 0.40), (0.26, 0.27, 0.28)
@@ -141,6 +141,19 @@ def test_fp16_is_chosen_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
         assert choose_precision("auto", gpu) == expected
     assert choose_precision("fp16", gpu) == "fp16"
+
+
+def test_mixed_is_chosen_on_cpus_with_amx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for amx in (True, False):
+        monkeypatch.setattr("maskscore_worker.model.precision.can_split", lambda amx=amx: amx)
+        assert precisions_of(CPU) == (("fp32", "mixed", "bf16") if amx else ("fp32", "bf16"))
+        with pytest.raises(SettingsError, match="GPUs have"):
+            choose_precision("mixed", torch.device("cuda", 0))
+        if amx:
+            assert choose_precision("mixed", CPU) == "mixed"
+        else:
+            with pytest.raises(SettingsError, match="this one has"):
+                choose_precision("mixed", CPU)
 
 
 def test_fp16_is_nearer_to_fp32_than_bf16() -> None:

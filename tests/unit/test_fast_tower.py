@@ -138,6 +138,19 @@ def test_large_products_are_split_and_keep_fp32s_digits() -> None:
 
 
 @pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
+def test_a_rounded_product_is_of_bf16_factors_and_added_up_in_fp32() -> None:
+    generator = torch.Generator().manual_seed(3)
+    weight, values = (torch.randn(shape, generator=generator) for shape in ((48, 640), (5, 640)))
+    rounded = SplitWeight(weight, rounded=True)
+    expected = values.bfloat16().double() @ weight.bfloat16().double().T
+    for _ in range(2):
+        torch.testing.assert_close(rounded.multiply(values, None).double(), expected, atol=1e-3, rtol=0)
+        if rounded._low.numel():
+            assert torch.equal(rounded.whole(), weight)
+        rounded.drop_remainder()
+
+
+@pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
 def test_a_split_that_loses_digits_is_taken_back_to_the_bit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,7 @@ from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.inputs import photos_in
 from maskscore_worker.model import precisions_of
+from maskscore_worker.model.split_product import can_split
 from maskscore_worker.monitoring import doctor_checks
 from maskscore_worker.pipeline import fast_path, precision_check
 from maskscore_worker.pipeline.precision_check import measure_precisions
@@ -49,7 +50,11 @@ def test_precisions_are_measured_on_the_photos_of_a_folder(photos: Path) -> None
     assert measured["photos"] == f"1 photo of {photos}"
     assert measured["crops"] > 0
     assert measured["crops"] % len(PROBE_VIEWS) == 0
-    exact, coarse = measured["precisions"]
+    exact, *between, coarse = measured["precisions"]
+    assert [row["precision"] for row in between] == ["mixed"] * can_split()
+    for row in between:
+        finer = (row["differences"][0]["largest"], coarse["differences"][0]["largest"])
+        assert 0 <= finer[0] < finer[1]
     assert (exact["precision"], exact["differences"]) == ("fp32", [])
     assert (coarse["precision"], coarse["served"], coarse["why"]) == ("bf16", "bf16", "")
     own, clips = coarse["differences"]

@@ -80,7 +80,9 @@ class ClipModel:
         if plain:
             model.visual = tower.to(device=device, dtype=self._dtype)
         else:
-            model.visual = fast_tower(tower, image_size=self.image_size, dtype=self._dtype, device=device)
+            model.visual = fast_tower(
+                tower, image_size=self.image_size, dtype=self._dtype, device=device, mixed=precision == "mixed"
+            )
         self._model = model.to(device)
         self._tokenizer = tokenizer
         self._folded = None if plain else fold_normalisation(model, preprocessing.mean, preprocessing.std)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
@@ -31,9 +31,13 @@ log = logging.getLogger(__name__)
 _FEW_CONVOLUTIONS: Final = 3
 # By the rounding of what is added in another order.
 _TOLERANCES: Final = {torch.float16: 4e-3, torch.bfloat16: 3e-2}
+_ROUNDED_TOLERANCE: Final = 1e-2
 
 # Below, what is around a split product takes what it saves.
 _FEWEST_SPLIT_WEIGHTS: Final = 65_536
+
+# How products are split: all three, or the first alone.
+_Split = Literal["whole", "rounded"] | None
 
 # oneDNN's name of what follows a layer pointwise, and of its variant.
 _PostOp = tuple[str, str]
@@ -41,32 +45,36 @@ _NO_POST_OP: Final = ("none", "")
 _ACTIVATIONS: Final = (nn.ReLU, nn.GELU, GELU, GELUTanh)
 
 
-def pack_layers(tower: nn.Module, images: torch.Tensor) -> bool:
+def pack_layers(tower: nn.Module, images: torch.Tensor, *, mixed: bool = False) -> bool:
     """Replace a tower's dense layers, in place; return whether that was done.
 
     Packed are linear layers, the self-attention of open_clip's blocks, and the convolutions of a tower that has more
-    than a patch embedding. The products of large linear layers in fp32 are split where the processor has AMX. The tower
-    must be on the CPU and in evaluation. It stays as it was on other processors than x86, and where the features of
-    ``images``, normalised ``(N, 3, S, S)`` of the tower's type, differ then.
+    than a patch embedding. The products of large linear layers in fp32 are split where the processor has AMX; with
+    ``mixed`` their factors are rounded to bf16 there, and all else stays fp32. The tower must be on the CPU and in
+    evaluation. It stays as it was on other processors than x86, and where the features of ``images``, normalised ``(N,
+    3, S, S)`` of the tower's type, differ then.
     """
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     expected = unit_features(tower, images)
-    if images.dtype is torch.float32 and can_split() and _pack(tower, images, expected, split=True):
-        return True
-    return _pack(tower, images, expected, split=False)
+    if images.dtype is torch.float32 and can_split():
+        for split in ("rounded", "whole") if mixed else ("whole",):
+            if _pack(tower, images, expected, split=split):
+                return True
+    return _pack(tower, images, expected, split=None)
 
 
-def _pack(tower: nn.Module, images: torch.Tensor, expected: torch.Tensor, *, split: bool) -> bool:
+def _pack(tower: nn.Module, images: torch.Tensor, expected: torch.Tensor, *, split: _Split) -> bool:
     packed: dict[str, Any] = {}
     activations: dict[str, nn.Module] = {}
-    how = "packed, with products of bf16 parts" if split else "packed"
+    how = "packed" if split is None else "packed, with products of bf16 parts"
+    tolerance = _ROUNDED_TOLERANCE if split == "rounded" else _TOLERANCES.get(images.dtype, TOLERANCE)
     try:
         _pack_calls(tower, images, packed, activations, split=split)
         _pack_attentions(tower, images, packed, split=split)
         difference = float((unit_features(tower, images) - expected).abs().max())
         # A difference that is no number is none to accept.
-        if difference <= _TOLERANCES.get(images.dtype, TOLERANCE):
+        if difference <= tolerance:
             for layer in packed.values():
                 layer.forget_plain()
             return bool(packed)
@@ -86,7 +94,7 @@ def _pack_calls(
     packed: dict[str, Any],
     activations: dict[str, nn.Module],
     *,
-    split: bool,
+    split: _Split,
 ) -> None:
     calls = trace_layers(tower, images, (nn.Linear, nn.Conv2d, *_ACTIVATIONS))
     following = {call.follows: call for call in calls if type(call.layer) in _ACTIVATIONS}
@@ -109,7 +117,7 @@ def _pack_calls(
             replace_layer(tower, activation.name, nn.Identity())
 
 
-def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, Any], *, split: bool) -> None:
+def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, Any], *, split: _Split) -> None:
     # 14 x 14 patches are as good as any number: the layout differs between a row and many.
     rows = CROPS_PER_PASS * 197
     for name, block in list(tower.named_modules()):
@@ -120,17 +128,17 @@ def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, A
 
 
 def _linear(
-    weight: torch.Tensor, bias: torch.Tensor | None, rows: int, post_op: _PostOp, *, split: bool
+    weight: torch.Tensor, bias: torch.Tensor | None, rows: int, post_op: _PostOp, *, split: _Split
 ) -> _PackedLinear | _SplitLinear:
-    if split and weight.numel() >= _FEWEST_SPLIT_WEIGHTS:
-        return _SplitLinear(weight, bias, post_op)
+    if split is not None and weight.numel() >= _FEWEST_SPLIT_WEIGHTS:
+        return _SplitLinear(weight, bias, post_op, rounded=split == "rounded")
     return _PackedLinear(weight, bias, rows, post_op)
 
 
 class _SplitLinear(nn.Module):
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, post_op: _PostOp) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, post_op: _PostOp, *, rounded: bool) -> None:
         super().__init__()
-        self._weight = SplitWeight(weight)
+        self._weight = SplitWeight(weight, rounded=rounded)
         self._bias = None if bias is None else bias.detach()
         self._post_op = post_op
 
@@ -223,7 +231,7 @@ class _PackedConvolution(nn.Module):
 class _PackedAttention(nn.Module):
     """Self-attention with the signature in which open_clip's blocks call :class:`torch.nn.MultiheadAttention`."""
 
-    def __init__(self, plain: nn.MultiheadAttention, rows: int, *, split: bool) -> None:
+    def __init__(self, plain: nn.MultiheadAttention, rows: int, *, split: _Split) -> None:
         super().__init__()
         self._heads = plain.num_heads
         self._in = _linear(plain.in_proj_weight, plain.in_proj_bias, rows, _NO_POST_OP, split=split)

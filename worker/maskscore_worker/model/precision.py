@@ -10,6 +10,7 @@ import torch
 
 from maskscore.errors import SettingsError
 from maskscore.settings import Precision
+from maskscore_worker.model.split_product import can_split
 
 __all__ = ["BF16_ERROR", "DTYPES", "FP16_MOST", "ImagePrecision", "choose_precision", "cpu_has_bf16", "precisions_of"]
 
@@ -20,10 +21,10 @@ BF16_ERROR: Final = (
     "for 1 mask in 40 there by more than 0.03"
 )
 """``python -m bench precision``, 100 masks of COCO photos, the demo model; see docs/explanation/performance.md."""
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "mixed": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 FP16_MOST: Final = 65_504 / 4
 """Largest value of a layer on known crops with which a model is served in fp16, whose largest is 65,504."""
-ImagePrecision = Literal["fp32", "fp16", "bf16"]
+ImagePrecision = Literal["fp32", "mixed", "fp16", "bf16"]
 # From Volta on fp16 has units of its own.
 _FP16_CAPABILITY: Final = (7, 0)
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -35,13 +36,18 @@ def choose_precision(setting: Precision, device: torch.device) -> ImagePrecision
     ``auto`` is fp16 on a GPU that has units for it, and fp32 elsewhere: bf16 only where it was asked for. What bf16
     means is logged, and that it is slow where the processor does not have it (on a CPU, AVX512-BF16 or AMX).
 
-    Raises :class:`~maskscore.errors.SettingsError` for fp16 on a CPU.
+    Raises :class:`~maskscore.errors.SettingsError` for fp16 on a CPU, and for ``mixed`` elsewhere than on one with AMX.
     """
     on_gpu = device.type == "cuda"
     if setting == "fp16" and not on_gpu:
         raise SettingsError(
             f"MASKSCORE_PRECISION=fp16 is for GPUs; on {device} it is slower than fp32. Set it to `auto` (fp16 on "
             "GPUs, fp32 on CPUs) or to `fp32`."
+        )
+    if setting == "mixed" and (on_gpu or not can_split()):
+        raise SettingsError(
+            f"MASKSCORE_PRECISION=mixed is for CPUs with AMX; {'GPUs have' if on_gpu else 'this one has'} no such "
+            "product. Set it to `auto` (fp16 on GPUs, fp32 on CPUs) or to `fp32`."
         )
     native = torch.cuda.is_bf16_supported() if on_gpu else device.type == "cpu" and cpu_has_bf16()
     if setting == "bf16":
@@ -57,7 +63,9 @@ def choose_precision(setting: Precision, device: torch.device) -> ImagePrecision
 
 def precisions_of(device: torch.device) -> tuple[ImagePrecision, ...]:
     """Return the precisions that can be asked for on this device; fp32 is the first."""
-    return ("fp32", "fp16", "bf16") if device.type == "cuda" else ("fp32", "bf16")
+    if device.type == "cuda":
+        return ("fp32", "fp16", "bf16")
+    return ("fp32", "mixed", "bf16") if can_split() else ("fp32", "bf16")
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

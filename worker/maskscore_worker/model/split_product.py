@@ -47,17 +47,21 @@ def can_split() -> bool:
 class SplitWeight:
     """The weight ``(O, I)`` float32 of a linear layer, as two bf16 matrices of together the same size.
 
-    What the two leave of it is kept until :meth:`drop_remainder`, so that :meth:`whole` is exact.
+    What the two leave of it is kept until :meth:`drop_remainder`, so that :meth:`whole` is exact. ``rounded`` takes the
+    first of the three products alone, of factors that are rounded to bf16; it is added up in fp32, too.
     """
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, *, rounded: bool = False) -> None:
+        self._rounded = rounded
         self._high, self._low = _split(weight.detach())
         # Eight bits of at most 24 are left: exact in bf16.
         self._remainder = (weight.detach() - self._high.float() - self._low.float()).bfloat16()
 
     def drop_remainder(self) -> None:
         """Free what only :meth:`whole` needs."""
-        self._remainder = self._remainder[:0]
+        self._remainder = torch.empty(0)
+        if self._rounded:
+            self._low = torch.empty(0)
 
     def whole(self) -> torch.Tensor:
         """Return the weight, before :meth:`drop_remainder` to the bit."""
@@ -66,10 +70,16 @@ class SplitWeight:
     def multiply(self, values: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return ``values @ weight.T + bias`` ``(..., O)`` for float32 ``(..., I)``, on all of PyTorch's threads."""
         outs, ins = self._high.shape
-        high, low = _split(values.reshape(-1, ins))
+        flat = values.reshape(-1, ins)
+        if self._rounded:
+            high = flat.bfloat16()
+            pairs = [(high, self._high)]
+        else:
+            high, low = _split(flat)
+            pairs = [(high, self._high), (low, self._high), (high, self._low)]
         count = len(high)
         product = torch.empty((count, outs)).copy_(torch.zeros(()) if bias is None else bias)
-        for left, right in ((high, self._high), (low, self._high), (high, self._low)):
+        for left, right in pairs:
             _product()(
                 *(_ROW_MAJOR, _PLAIN, _TRANSPOSED, count, outs, ins, 1.0, left.data_ptr(), ins),
                 *(right.data_ptr(), ins, 1.0, product.data_ptr(), outs),
