@@ -479,6 +479,21 @@ def test_a_tenant_has_so_many_jobs_queued_and_running_at_most(
     claimed(ledger, "b")
 
 
+def test_the_end_of_a_job_gives_a_ticket_to_its_tenants_jobs_of_other_models(
+    ledger: Ledger, client: redis.Redis, namespace: str
+) -> None:
+    ledger.set_tenant("t", TenantLimits(most_running=1))
+    ledger.submit([submission("a", tenant="t"), submission("b", tenant="t", model="m"), submission("c", tenant="u")])
+    first = claimed(ledger)
+    assert next_job(ledger, model="m") is Unclaimed.EMPTY
+    client.delete(*queue_keys(namespace), *queue_keys(namespace, "m"))
+    ledger.finish(first, result=b"r")
+    # There is none of its tenant that a second ticket of the default model could be for.
+    assert tickets(client, namespace) == 0
+    assert tickets(client, namespace, "m") == 1
+    assert isinstance(next_job(ledger, model="m"), Claim)
+
+
 def test_any_number_of_tenants_at_their_limit_keep_nobody_waiting(ledger: Ledger) -> None:
     for number in range(120):
         ledger.set_tenant(f"t{number}", TenantLimits(most_running=1))

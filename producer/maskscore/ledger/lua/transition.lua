@@ -308,6 +308,18 @@ local function leave_queue(job)
   end
 end
 
+-- A tenant that had as many running as it may had no tickets for its others, which may be of other models.
+local function send_tickets_of(tenant)
+  for _, model in ipairs(fields_of(depth)) do
+    for _, priority in ipairs(PRIORITIES) do
+      if redis.call('EXISTS', queue_key(priority, model, tenant)) == 1 then
+        send_ticket(model, priority, next_number())
+        break
+      end
+    end
+  end
+end
+
 -- Another state, and with it another place, the counts and events of the batches, and the time to live. `score`
 -- orders the job in its new place: its number (waiting), when the lease ends (running), when it is due (delayed).
 local function move(job, after, score)
@@ -316,8 +328,7 @@ local function move(job, after, score)
     if job.state == 'waiting' then leave_queue(job) else redis.call('ZREM', job.home, job.id) end
     if job.state == 'running' and redis.call('ZREM', busy_key(job.tenant), job.id) == 1
       and limits_of(job.tenant).most_running then
-      -- Its tenant may have had as many running as it may, and no tickets for the others.
-      send_ticket(job.model, job.priority, next_number())
+      send_tickets_of(job.tenant)
     end
   end
   if after == 'running' and job.state ~= after then redis.call('ZADD', busy_key(job.tenant), now, job.id) end
