@@ -302,8 +302,8 @@ class FailureCode(_Code):
     POISONED = (
         "poisoned",
         About(
-            "the job ended its worker `MASKSCORE_MAX_ATTEMPTS` times, or broke the device four times, the "
-            "last time alone",
+            "the job, or an image of a shard, ended its worker `MASKSCORE_MAX_ATTEMPTS` times, or broke the device "
+            "four times, the last time alone",
             "read the reasons with `maskscore dead show JOB`; check the image and the masks",
         ),
     )

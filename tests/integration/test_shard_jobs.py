@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any, Literal
 
 import boto3
 import pytest
 
+from command_line import run_command
 from maskscore import Client, ClientSettings, JobFailed, JobHandle, JobResult, ScoringOptions, results
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError
 from maskscore.ledger import ShardProgress
 from maskscore.schema import Shard, TarSource
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from shard_tars import drawn_pairs, write_tar
+from shard_tars import drawn_pair, drawn_pairs, write_tar
 from waiting import until
 from worker_process import WorkerProcess
 
@@ -159,3 +162,61 @@ def test_a_tar_that_is_cut_off_is_scored_up_to_there(client: Client, workers: Wo
     codes = [row["code"] for row in rows("cut", "images", ["code"])]
     assert 0 < result.shard.counts.failed < len(codes)
     assert "image_truncated" in codes
+
+
+def test_run_scores_tars_into_tables_and_goes_on_with_what_was_added(
+    client: Client, workers: Workers, environment: dict[str, str], tmp_path: Path
+) -> None:
+    def put(name: str, first: int) -> None:
+        path = write_tar(tmp_path / name, [file for seed in (first, first + 1) for file in drawn_pair(seed)])
+        boto3.client("s3").upload_file(str(path), BUCKET, f"run/{name}")
+
+    def run(*more: str, pattern: str = "*") -> CompletedProcess[str]:
+        tars = f"s3://{BUCKET}/run/{pattern}.tar"
+        arguments = ("run", tars, "-o", f"s3://{BUCKET}/out/", "--prompts", "demo", "--batch-id", "tars", *more)
+        return run_command(*arguments, environment=environment, folder=tmp_path)
+
+    put("sa_000001.tar", 21)
+    put("sa_000002.tar", 31)
+    assert "2 shards would be submitted" in run("--dry-run").stdout
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert "images    4 in 2 parts" in done.stdout
+    assert "0 of 2 shards ended" in done.stderr
+    put("sa_000003.tar", 41)
+    again = run()
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    resumed = run("--resume", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["images"] == len(rows("out", "images", ["image"])) == 6
+    assert run("--resume", pattern="sa_*").returncode == 2
+    empty = write_tar(tmp_path / "empty.tar", [("notes.md", b"")]).read_bytes()
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="run/sa_000004.tar", Body=empty)
+    failed = run("--resume")
+    assert failed.returncode == 1
+    assert f"s3://{BUCKET}/run/sa_000004.tar" in failed.stdout
+    put("sa_000004.tar", 51)
+    replaced = run("--resume")
+    assert (replaced.returncode, "was replaced" in " ".join(replaced.stderr.split())) == (2, True)
+    mended = run("--resume", "--retry-failed")
+    assert mended.returncode == 0, mended.stderr
+    assert len(rows("out", "images", ["image"])) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("s3://shard-jobs/none/*.tar", "-o", "s3://shard-jobs/o/"), "There is no tar file"),
+        (("s3://shard-jobs/*.tar",), "-o go together"),
+        (("images", "-o", "s3://shard-jobs/o/"), "-o go together"),
+        (("a.tar", "-o", "s3://shard-jobs/o"), "slash at its end"),
+        (("a.tar", "-o", "s3://shard-jobs/o/", "--limit", "3"), "--limit does not go with tar files"),
+    ],
+)
+def test_run_says_what_is_wrong_with_tars(
+    client: Client, environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    done = run_command("run", *arguments, environment=environment, folder=tmp_path)
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.replace("│", " ").split())

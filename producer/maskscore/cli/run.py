@@ -17,10 +17,11 @@ from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import RunProgressDisplay
 from maskscore.cli.run_output import print_dry_run, print_summary
+from maskscore.cli.shard_run_output import ShardRunDisplay, print_shard_summary, print_tars
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
-from maskscore.dataset import Dataset, RunOptions, default_batch_id, run_dataset
+from maskscore.dataset import Dataset, RunOptions, default_batch_id, find_tars, is_tar, run_dataset, run_shards
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
 from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
@@ -44,6 +45,9 @@ __all__ = ["run_command"]
 @click.option(
     "--upload", metavar="S3_URI", help="Upload local files to this s3://bucket/prefix/, for the workers to read."
 )
+@click.option(
+    "-o", "--output", metavar="S3_URI", help="IMAGES are tar files, scored into Parquet below this s3://bucket/prefix/."
+)
 @scoring_options
 @job_options
 @click.option("--result-uri", help="s3://bucket/prefix/ for the results; without it they stay in Redis.")
@@ -64,6 +68,7 @@ def run_command(
     image_suffix: str | None,
     masks_suffix: str | None,
     upload: str | None,
+    output: str | None,
     batch_id: str | None,
     content_id: bool,
     limit: int | None,
@@ -81,6 +86,8 @@ def run_command(
     IMAGES is a folder or an s3://bucket/prefix/. A local folder's files are read by the workers as file:// (their
     MASKSCORE_FILE_ROOTS must allow it), or are put into a bucket with --upload. Ctrl-C stops submitting; --resume
     continues, and scores nothing twice. Exits with 1 if an image has no result.
+
+    With -o, IMAGES are tar files of images and masks ('s3://bucket/*.tar', in quotes, or local ones), a shard each.
     """
     if retry_failed and not resume:
         raise click.UsageError("--retry-failed goes with --resume")
@@ -88,6 +95,26 @@ def run_command(
     _check_prefix("--result-uri", options["result_uri"])
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
+    _check_prefix("--output", output)
+    if output is not None or is_tar(images):
+        others = {
+            "--masks": masks,
+            "--image-suffix": image_suffix,
+            "--masks-suffix": masks_suffix,
+            "--upload": upload,
+            "--result-uri": options["result_uri"],
+            "--content-id": content_id,
+            "--limit": limit,
+        }
+        given = [name for name, value in others.items() if value]
+        if output is None or not is_tar(images) or given:
+            raise click.UsageError(
+                f"{given[0]} does not go with tar files"
+                if given
+                else "tar files ('s3://bucket/*.tar') and -o go together"
+            )
+        _run_shards(images, output, options, format_, batch_id, dry_run, resume, retry_failed, follow, as_json)
+        return
     dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
     run_options = _run_options(options, content_id, upload)
     progress = RunProgressDisplay()
@@ -142,6 +169,50 @@ def run_command(
         sys.exit(Exit.NOT_SUCCEEDED)
     if not follow and not summary.submitted.refused_count:
         click.echo(f"maskscore: all are submitted. See the results with:\n  {again}", err=True)
+    elif not summary.succeeded:
+        if summary.failures:
+            click.echo(f"maskscore: when that is mended, go on with:\n  {again} --retry-failed", err=True)
+        sys.exit(Exit.NOT_SUCCEEDED)
+
+
+def _run_shards(
+    place: str,
+    output: str,
+    options: dict[str, Any],
+    format_: Any,
+    batch_id: str | None,
+    dry_run: bool,
+    resume: bool,
+    retry_failed: bool,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    run_options = _run_options(options, False, None)
+    with Client() as client, _stopped_by_signals() as stop:
+        if dry_run:
+            print_tars(find_tars(place, client.objects), as_json=as_json)
+            return
+        warn_of_workers(client, run_options.options.model, run_options.options.prompts)
+        summary = run_shards(
+            client,
+            place,
+            output,
+            run_options,
+            masks_format=format_,
+            batch_id=batch_id,
+            resume=resume,
+            retry=retry_failed,
+            follow=follow,
+            stopped=lambda: stop.signal is not None,
+            shown=ShardRunDisplay().show,
+        )
+    print_shard_summary(summary, as_json=as_json)
+    again = _command_to_resume(summary.batch_id)
+    if stop.signal is not None:
+        click.echo(f"maskscore: stopped; the shards go on. Follow them with:\n  {again}", err=True)
+        sys.exit(128 + stop.signal)
+    if not follow:
+        click.echo(f"maskscore: all are submitted. Follow them with:\n  {again}", err=True)
     elif not summary.succeeded:
         if summary.failures:
             click.echo(f"maskscore: when that is mended, go on with:\n  {again} --retry-failed", err=True)

@@ -1,6 +1,6 @@
 """Scoring a whole dataset: list its files, pair images with masks, submit a batch, collect the results.
 
-:func:`run_dataset` does all of it and returns a :class:`RunSummary`.
+:func:`run_dataset` does all of it and returns a :class:`RunSummary`; :func:`run_shards` does it with tar files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from maskscore.dataset.run_options import RunOptions, default_batch_id
 from maskscore.dataset.run_progress import RunProgress
 from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.runner import run_dataset
+from maskscore.dataset.shard_run import ShardProgressCounts, ShardRunSummary, find_tars, is_tar, run_shards
 
 __all__ = [
     "Dataset",
@@ -26,8 +27,13 @@ __all__ = [
     "RunOptions",
     "RunProgress",
     "RunSummary",
+    "ShardProgressCounts",
+    "ShardRunSummary",
     "default_batch_id",
+    "find_tars",
+    "is_tar",
     "job_of_image",
     "read_jobs",
     "run_dataset",
+    "run_shards",
 ]
