@@ -35,7 +35,7 @@ from maskscore_worker.model.cpu_threads import CROPS_PER_PASS
 from random_models import architecture_config, write_random_model
 from reference import Reference, treated
 
-__all__ = ["run"]
+__all__ = ["random_weights", "run"]
 
 ARCHITECTURES: Final = (
     "ViT-B-32",
@@ -80,7 +80,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
         image = upload(jpeg(photograph()), "models.jpg")
         for architecture in ARCHITECTURES:
             started = time.perf_counter()
-            folder = _folder(architecture)
+            folder = random_weights(architecture)
             measured = _forwards(architecture, folder, full=full)
             measured["service_share"] = _service_share(services, folder, image, full=full)
             for name, value in measured.items():
@@ -117,7 +117,8 @@ def _row(architecture: str, measured: dict[str, float]) -> list[str]:
     ]
 
 
-def _folder(architecture: str) -> Path:
+def random_weights(architecture: str) -> Path:
+    """Return the folder of an architecture's random weights, which is written where it is not there yet."""
     folder = BUILD / "random-models" / architecture
     if not (folder / "open_clip_model.safetensors").exists():
         logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What bf16 does to the probabilities: the demo model under every view, on drawn scenes and on the shared photos.
+"""What each precision does to the probabilities: the demo model under every view, and several architectures on photos.
 
 The demo model's ``logit_scale`` is low; released CLIPs stand at ln 100, where the same error of a cosine moves a
 probability the most. So both are shown.
@@ -6,7 +6,7 @@ probability the most. So both are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from typing import get_args
@@ -20,17 +20,20 @@ from rich.table import Table
 from bench.crops import coco_mini
 from bench.figures import Figures
 from bench.material import COCO_MINI
+from bench.models import random_weights
 from maskscore.masks import count_fitting
 from maskscore.prompts import load_builtin
-from maskscore.schema.job import Frame, ScoringOptions, Treatment, View
-from maskscore.schema.prompt_set import PromptSet
+from maskscore.schema.job import Frame, Treatment, View
+from maskscore.settings import WorkerSettings
 from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.inputs.images import decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 from maskscore_worker.model.clip import ClipModel, load_model
-from maskscore_worker.scoring import Scores, score
+from maskscore_worker.model.precision import ImagePrecision
+from maskscore_worker.model.split_product import can_split
+from maskscore_worker.pipeline.precision_check import CLIP_SCALE, compare_scores, measure_precisions
 
 __all__ = ["run"]
 
@@ -38,63 +41,87 @@ Pixels = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 Masks = list[tuple[Pixels, tuple[int, int, int, int], npt.NDArray[np.bool_]]]
 
-CLIP_SCALE = 100.0
+_CPU = torch.device("cpu")
 VIEWS = [View(treatment=treatment, frame=frame) for treatment, frame in product(get_args(Treatment), get_args(Frame))]
 
 
+ARCHITECTURES = ("ViT-B-32", "ViT-B-16", "RN50", "MobileCLIP2-S0", "ViT-B-16-SigLIP2-256")
+
+
 def run(console: Console, figures: Figures, *, full: bool) -> None:
-    """Score the same masks in both precisions, each with its own crops, as a worker does."""
-    cpu = torch.device("cpu")
-    models = {name: load_model(DEMO_WEIGHTS, architecture="", device=cpu, precision=name) for name in ("fp32", "bf16")}
+    """Score the same masks in all precisions, each with its own crops, as a worker does."""
+    _compare_demo_model(console, figures, full=full)
+    _compare_architectures(console, figures, ARCHITECTURES if full else ARCHITECTURES[:3])
+
+
+def _compare_demo_model(console: Console, figures: Figures, *, full: bool) -> None:
+    # fp16 is of GPUs, but its numbers are the same on a CPU, slowly.
+    names: list[ImagePrecision] = ["fp32", "mixed", "fp16", "bf16"] if can_split() else ["fp32", "fp16", "bf16"]
+    models = {name: load_model(DEMO_WEIGHTS, architecture="", device=_CPU, precision=name) for name in names}
     sets = {"scenes": list(_scenes(40 if full else 8))}
     if COCO_MINI.is_dir():
         sets["coco"] = list(_photos())
     prompts = load_builtin("demo")
-    table = Table(title=f"bf16 against fp32, the demo model, every probability of every mask under {len(VIEWS)} views")
-    for column in ("masks", "scale", "scores", "largest", "99th percentile", "masks above 0.03", "other multiplier"):
-        table.add_column(column, justify="left" if column == "masks" else "right")
+    texts = models["fp32"].encode_texts(prompts.texts)
+    table = Table(title=f"against fp32, the demo model, every probability of every mask under {len(VIEWS)} views")
+    for column in ("masks", "precision", "scale", "scores", "largest", "above 0.01", "above 0.03", "other multiplier"):
+        table.add_column(column, justify="left" if column in ("masks", "precision") else "right")
     for name, masks in sets.items():
         features = {
-            precision: np.concatenate([_features(model, masks, view) for view in VIEWS])
-            for precision, model in models.items()
+            key: np.concatenate([_features(model, masks, view) for view in VIEWS]) for key, model in models.items()
         }
-        for label, scale in (("own", models["fp32"].logit_scale), ("clip", CLIP_SCALE)):
-            exact, ours = (_scored(model, features[key], prompts, scale) for key, model in models.items())
-            differences = [_differences(*pair) for pair in zip(exact, ours, strict=True)]
-            multipliers = sum(a.semantic_multiplier != b.semantic_multiplier for a, b in zip(exact, ours, strict=True))
-            largest = max(map(max, differences))
-            p99 = float(np.percentile(np.concatenate(differences), 99))
-            above = sum(max(own) > 0.03 for own in differences)
-            if not 0 < largest < 0.5:
-                raise AssertionError(f"bf16 moves a probability by {largest}")
-            counts = (str(len(exact)), f"{largest:.4f}", f"{p99:.4f}", str(above), str(multipliers))
-            table.add_row(name, f"{scale:.1f}", *counts)
-            key = f"precision.{name}_{label}"
-            figures[f"{key}_max"] = largest
-            figures[f"{key}_p99"] = p99
-            figures[f"{key}_scores"] = len(exact)
-            figures[f"{key}_above"] = above
-            figures[f"{key}_multipliers_changed"] = multipliers
+        exact = features.pop("fp32")
+        for precision, ours in features.items():
+            for label, scale in (("own", models["fp32"].logit_scale), ("clip", CLIP_SCALE)):
+                found = compare_scores(exact, ours, texts, prompts, logit_scale=scale)
+                if not 0 < found.largest < 0.5:
+                    raise AssertionError(f"{precision} moves a probability by {found.largest}")
+                counts = (found.above_0_01, found.above_0_03, found.multipliers)
+                table.add_row(
+                    name, precision, f"{scale:.1f}", str(len(exact)), f"{found.largest:.4f}", *map(str, counts)
+                )
+                # bf16's keys are older than the other precisions.
+                key = f"precision.{'' if precision == 'bf16' else f'{precision}_'}{name}_{label}"
+                figures[f"{key}_max"] = found.largest
+                figures[f"{key}_scores"] = len(exact)
+                figures[f"{key}_above"] = found.above_0_03
+                figures[f"{key}_above_0_01"] = found.above_0_01
+                figures[f"{key}_multipliers_changed"] = found.multipliers
     console.print(table)
 
 
-def _differences(exact: Scores, ours: Scores) -> list[float]:
-    """Differences of each prompt's probability, and of the groups' sums."""
-    given = {entry.text: entry.score for entry in ours.top_k or []}
-    sums = [(exact.p_pos_sum, ours.p_pos_sum), (exact.p_neg_sum, ours.p_neg_sum)]
-    return [
-        *(abs(entry.score - given[entry.text]) for entry in exact.top_k or []),
-        *(abs(a - b) for a, b in sums if a is not None and b is not None),
-    ]
-
-
-def _scored(model: ClipModel, features: Features, prompts: PromptSet, scale: float) -> list[Scores]:
-    options = ScoringOptions(top_k=len(prompts.texts))
-    return score(features, model.encode_texts(prompts.texts), prompts, logit_scale=scale, options=options)
+def _compare_architectures(console: Console, figures: Figures, architectures: Sequence[str]) -> None:
+    """Measure what ``weights check --precision`` does, with random weights, at the scale of released CLIPs."""
+    table = Table(title=f"random weights on photos, against fp32, at a scale of {CLIP_SCALE:g}")
+    for column in ("architecture", "precision", "masks/s", "over fp32", "largest", "> 0.01", "> 0.03", "multipliers"):
+        table.add_column(column, justify="left" if column in ("architecture", "precision") else "right")
+    for architecture in architectures:
+        settings = WorkerSettings(weights=random_weights(architecture), device="cpu")
+        report = measure_precisions(settings, None)
+        fp32 = report.precisions[0].masks_per_second
+        for row in report.precisions[1:]:
+            found, ratio = row.differences[-1], row.masks_per_second / fp32
+            shares = [count / report.crops for count in (found.above_0_01, found.above_0_03)]
+            table.add_row(
+                architecture,
+                row.precision if row.served == row.precision else f"{row.precision}, served in {row.served}",
+                f"{row.masks_per_second:.1f}",
+                f"{ratio:.2f}",
+                f"{found.largest:.4f}",
+                *(f"{share:.1%}" for share in shares),
+                str(found.multipliers),
+            )
+            key = f"precision.{architecture}.{row.precision}"
+            figures[f"{key}_speed_over_fp32"] = ratio
+            figures[f"{key}_max"] = found.largest
+            figures[f"{key}_share_above_0_01"], figures[f"{key}_share_above_0_03"] = shares
+            figures[f"{key}_multipliers_changed"] = found.multipliers
+        figures.save()
+    console.print(table)
 
 
 def _features(model: ClipModel, masks: Masks, view: View) -> Features:
-    transform, exact = model.preprocessing.known, model.precision == "fp32"
+    transform, exact = model.preprocessing.known, model.precision != "bf16"
     crops = np.stack(
         [make_crop(pixels, box, bits, view, transform=transform, exact=exact) for pixels, box, bits in masks]
     )
