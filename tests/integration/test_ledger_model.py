@@ -12,6 +12,7 @@ import contextlib
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -528,3 +529,57 @@ def test_the_ledger_behaves_as_its_model(services: LocalServices) -> None:
             max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+def _retried_with_a_bucket(machine: LedgerMachine) -> None:
+    for _ in range(3):
+        machine.claim(False, False, "")
+    for which in range(3):
+        machine.retry(which)
+        machine.sweep()
+    machine.let_the_bucket_be_filled(1)
+    for _ in range(6):
+        machine.claim(False, False, "")
+
+
+def _filled_again(machine: LedgerMachine) -> None:
+    for _ in range(4):
+        machine.claim(False, False, "")
+    machine.put_redis_clock_back(2)
+    machine.let_the_bucket_be_filled(3)
+    machine.sweep()
+    for _ in range(4):
+        machine.claim(False, False, "")
+
+
+def _queued_of_two_models(machine: LedgerMachine) -> None:
+    for _ in range(2):
+        machine.claim(False, False, "")
+    for job_id in "fe":
+        machine.submit(job_id, False)
+
+
+def _running_of_two_models(machine: LedgerMachine) -> None:
+    machine.claim(False, False, "")
+    machine.submit("f", False)
+    for model in ("m", "m", ""):
+        machine.claim(False, False, model)
+    for which in (2, 1):
+        machine.finish(which, True, False, None)
+    for model in ("m", ""):
+        machine.claim(False, False, model)
+
+
+@pytest.mark.parametrize("walk", [_retried_with_a_bucket, _filled_again, _queued_of_two_models, _running_of_two_models])
+def test_the_ledger_behaves_as_its_model_on_the_way_to_each_limit(
+    services: LocalServices, walk: Callable[[LedgerMachine], None]
+) -> None:
+    """Chance seldom goes these ways."""
+    LedgerMachine.url = services.redis.url
+    machine = LedgerMachine()
+    machine.begin()
+    for job_id in "dg":
+        machine.submit(job_id, False)
+    walk(machine)
+    machine.every_job_is_in_the_one_place_that_its_state_names()
+    machine.teardown()
