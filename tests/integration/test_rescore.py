@@ -124,6 +124,45 @@ def only(results: Iterator[JobResult]) -> JobResult:
     return result
 
 
+def test_a_fit_takes_features_from_the_cache_and_encodes_what_it_lacks(
+    service: tuple[str, Client, dict[str, str]], image: str, tmp_path: Path
+) -> None:
+    kind, client, environment = service
+    scenes = [draw_scene(991_001 + number) for number in range(6)]
+    rows = ["image,mask_id,keep"]
+    jobs: list[Job] = []
+    for number, scene in enumerate(scenes):
+        encoded = io.BytesIO()
+        Image.fromarray(scene.image).save(encoded, "PNG")
+        uri = image.replace("scene", f"fit-{kind}-{number}")
+        client.objects.write(uri, encoded.getvalue(), content_type="image/png")
+        own = [Mask.model_validate({"id": m.id, "segmentation": encode_mask(m.mask)}) for m in scene.masks]
+        rows += [f"{uri},{mask.id},{int(mask.kind == 'object')}" for mask in scene.masks]
+        jobs.append(Job(image=uri, masks=own, options=ScoringOptions(prompts="demo")))
+    batch = client.submit_many(jobs)
+    batch.wait(60)
+    # The last image has other bytes now, of which nothing is in a cache.
+    client.objects.write(uri, encoded.getvalue() + b"\0", content_type="image/png")
+    (tmp_path / "judged.csv").write_text("\n".join(rows), "utf-8")
+    asked = (
+        "fit",
+        batch.batch_id,
+        "--judged",
+        "judged.csv",
+        "--embed",
+        "--kind",
+        "probe",
+        "-o",
+        "head.json",
+        "--force",
+    )
+    fitted = run_command(*asked, environment=environment, folder=tmp_path)
+    assert fitted.returncode == 0, fitted.stderr
+    masks, fresh = (sum(len(scene.masks) for scene in some) for some in (scenes, scenes[-1:]))
+    cached, encoding = (0, masks) if kind == "none" else (masks - fresh, fresh)
+    assert f"{cached} from the cache, {encoding} encoded" in fitted.stderr
+
+
 def test_a_rescore_gives_a_fresh_jobs_scores(
     service: tuple[str, Client, dict[str, str]], image: str, masks: list[Mask]
 ) -> None:
