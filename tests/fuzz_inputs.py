@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from random import Random
@@ -59,12 +60,15 @@ def real_images() -> dict[str, bytes]:
     """Whole files in every format that Pillow writes, in the modes it has, and in some that it only reads."""
     Image.init()
     files = {}
-    for format_ in sorted(set(Image.SAVE) - set(_NOT_WRITTEN)):
-        for mode in _MODES:
-            try:
-                files[f"{format_} {mode}"] = encoded(format_, mode)
-            except (OSError, ValueError, KeyError):
-                continue  # not every format has every mode
+    with warnings.catch_warnings():
+        # Of formats that Pillow will give up.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for format_ in sorted(set(Image.SAVE) - set(_NOT_WRITTEN)):
+            for mode in _MODES:
+                try:
+                    files[f"{format_} {mode}"] = encoded(format_, mode)
+                except (OSError, ValueError, KeyError):
+                    continue  # not every format has every mode
     for number, (format_, options) in enumerate(_VARIANTS):
         files[f"{format_} variant {number}"] = encoded(format_, **options)
     return {**files, **_only_read()}

@@ -423,7 +423,7 @@ def test_the_pages_own_lines_work(gateway: Gateway, settings: ClientSettings, tm
     (many,) = re.findall(r"## Many jobs\n\n((?:    .*\n)+)", page)
     one = one.replace("http://127.0.0.1:8080", gateway.url)
     names = [named() for _ in range(3)]
-    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job(name)) + "\n" for name in names))
+    (tmp_path / "evening.jsonl").write_text("".join(json.dumps(job(name)) + "\n" for name in names))
     ender = threading.Thread(target=_end_when_there, args=(settings, ["photo-1", *names]))
     ender.start()
     done = subprocess.run(

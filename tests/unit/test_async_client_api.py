@@ -37,7 +37,7 @@ def test_every_verb_has_its_twin(kind: type, twin: type) -> None:
 @pytest.mark.parametrize(("kind", "twin"), PAIRS)
 def test_annotations_are_the_same_but_for_what_waits(kind: type, twin: type) -> None:
     def plain(annotation: str) -> str:
-        for alternative in ("AsyncIterable[Job]", "AsyncIterable[str]"):
+        for alternative in ("AsyncIterable[Job | Shard]", "AsyncIterable[str]"):
             annotation = annotation.replace(f" | {alternative}", "")
         return annotation.replace("Async", "")
 

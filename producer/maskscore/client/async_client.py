@@ -16,7 +16,7 @@ from maskscore.client.polling import Polling, async_pages
 from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.sync_client import full_queue_retries
 from maskscore.ledger import BatchSummary
-from maskscore.schema import Head, Job, JobResult, Method, PromptSet, SigmoidThresholds, Thresholds
+from maskscore.schema import Head, Job, JobResult, Method, PromptSet, Shard, SigmoidThresholds, Thresholds
 
 __all__ = ["AsyncClient"]
 
@@ -51,9 +51,14 @@ class AsyncClient(AsyncJobClient):
         handle = await self._call(self._sync.submit, job, content_id=content_id, retry_failed=retry_failed)
         return self.handle(handle.job_id)
 
+    async def submit_shard(self, shard: Shard, *, retry_failed: bool = False) -> AsyncJobHandle:
+        """Submit one shard; see :meth:`maskscore.Client.submit_shard`."""
+        handle = await self._call(self._sync.submit_shard, shard, retry_failed=retry_failed)
+        return self.handle(handle.job_id)
+
     async def submit_many(
         self,
-        jobs: Iterable[Job] | AsyncIterable[Job],
+        jobs: Iterable[Job | Shard] | AsyncIterable[Job | Shard],
         *,
         batch_id: str | None = None,
         content_id: bool = False,

@@ -28,7 +28,7 @@ from maskscore.ledger import (
     TenantStates,
     listen_for_ends,
 )
-from maskscore.schema import Job, JobResult, JobState
+from maskscore.schema import Job, JobResult, JobState, Shard
 from maskscore.settings import ClientSettings
 
 __all__ = ["AsyncJobClient", "AsyncJobHandle"]
@@ -116,6 +116,10 @@ class AsyncJobClient:
     async def job(self, job_id: str) -> Job:
         """Return the job as it was submitted (spilled masks by reference). Raises ``JobNotFound``."""
         return await self._call(self._sync.job, job_id)
+
+    async def shard(self, job_id: str) -> Shard:
+        """Return the shard as it was submitted; see :meth:`maskscore.Client.shard`."""
+        return await self._call(self._sync.shard, job_id)
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """Wait until the job has succeeded and return its result; see :meth:`maskscore.Client.wait`."""
