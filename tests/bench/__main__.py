@@ -27,6 +27,7 @@ NAMES = (
     "run",
     "gateway",
     "memory",
+    "export",
     "peers",
     "models",
 )
