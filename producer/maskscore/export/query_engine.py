@@ -41,7 +41,13 @@ def open_query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
                 # A bar of its own would be drawn between other output.
                 database.execute("set enable_progress_bar = false")
                 yield database
-        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        except duckdb.OutOfMemoryException as error:
+            reason = str(error).partition("\n")[0]
+            raise OutputError(
+                f"The masks cannot be sorted: {reason}. It takes {_MEMORY_LIMIT} of memory, and room in the temporary "
+                "folder: set TMPDIR to a folder with more room, or filter more."
+            ) from error
+        except duckdb.IOException as error:
             raise OutputError(
                 f"The masks cannot be kept in the temporary folder: {error}. Set TMPDIR to a folder with more room."
             ) from error
