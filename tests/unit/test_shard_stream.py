@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from maskscore import Job, results
 from maskscore.errors import JobError
+from maskscore.formats import read_masks
 from maskscore.ledger import Claim
 from maskscore.parts import PartTables, part_names, write_part
-from maskscore.schema import ScoringOptions, Shard, ShardCursor, TarSource
+from maskscore.schema import Mask, PairsSource, ScoringOptions, Shard, ShardCursor, TarSource
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.pipeline import Pipeline, load_pipeline
@@ -115,3 +118,40 @@ def test_a_tar_without_images_is_refused(pipeline: Pipeline, tmp_path: Path) -> 
     tar = write_tar(tmp_path / "a.tar", [("notes.md", b"")])
     with pytest.raises(JobError, match="no image"):
         score_shard(pipeline, shard_of(tar), ShardCursor(), into(tmp_path, []), claim=CLAIM)
+
+
+def test_a_list_of_pairs_has_the_rows_of_its_single_jobs_and_goes_on_in_its_middle(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = []
+    for name, data in drawn_pairs(5):
+        (folder / name).write_bytes(data)
+    for number in range(1, 6):
+        image, masks = folder / f"sa_{number}.jpg", folder / f"sa_{number}.json"
+        if number == 2:
+            image = folder / "none.jpg"
+        own = read_masks(masks.read_bytes(), image_name=image.name)
+        inline = [mask.model_dump() for mask in own if isinstance(mask, Mask)]
+        lines.append(json.dumps({"image": image.as_uri(), "masks": inline if number % 2 else {"uri": masks.as_uri()}}))
+    lines.insert(3, "{}")
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    source = PairsSource(uri=(folder / "list.jsonl").as_uri())
+    shard = shard_of(tmp_path).model_copy(update={"source": source, "part_images": 2})
+    cursors: list[ShardCursor] = []
+    last = score_shard(pipeline, shard, ShardCursor(), into(tmp_path, cursors), claim=CLAIM)
+    assert (last.done, last.part, last.counts.images, last.counts.failed) == (True, 3, 6, 2)
+    images = results.open(tmp_path, "images").to_table()
+    assert images["code"].to_pylist() == [None, "image_not_found", None, "document_invalid", None, None]
+    assert images["position"].to_pylist() == list(range(6))
+    assert images["image"][1].as_py().endswith("none.jpg")
+    assert images["etag"].null_count == 2
+    whole = results.open(tmp_path).to_table(columns=["position", "mask_id", "s_pos", "segmentation"])
+    score_shard(pipeline, shard, cursors[0], into(tmp_path / "again", []), claim=CLAIM)
+    again = results.open(tmp_path / "again").to_table(columns=["position", "mask_id", "segmentation"])
+    assert again == whole.filter(pc.field("position") >= 2).drop_columns(["s_pos"])
+    job = Job(image=(folder / "sa_4.jpg").as_uri(), masks=(folder / "sa_4.json").as_uri(), options=shard.options)
+    single = pipeline.score(job, CLAIM, lambda: None, StageTimer())
+    own_scores = whole.filter(pc.field("position") == 4)["s_pos"].to_pylist()
+    assert own_scores == pytest.approx([c.s_pos for c in single.components], abs=1e-3)

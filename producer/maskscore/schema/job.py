@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -29,11 +30,13 @@ from maskscore.schema.views import Frame, Treatment, View
 __all__ = [
     "RLE",
     "Frame",
+    "ImageAndMasks",
     "ImageRef",
     "Job",
     "JobId",
     "Mask",
     "MasksFormat",
+    "MasksOfImage",
     "MasksRef",
     "Method",
     "Orientation",
@@ -212,7 +215,37 @@ def _with_uris_alone(schema: dict[str, Any]) -> None:
         properties[name] = {"anyOf": [properties[name], uri]}
 
 
-class Job(Document):
+def _unique_ids(masks: list[Mask] | MasksRef) -> list[Mask] | MasksRef:
+    if isinstance(masks, list):
+        repeated = [mask_id for mask_id, n in Counter(mask.id for mask in masks).items() if n > 1]
+        if repeated:
+            raise ValueError(f"mask ids must be unique within a job; given more than once: {repeated[:5]}")
+    return masks
+
+
+MasksOfImage = Annotated[
+    Annotated[list[Mask], Field(fail_fast=True), Tag("inline")] | Annotated[MasksRef, Tag("object")],
+    Discriminator(lambda value: "inline" if isinstance(value, list | tuple) else "object"),
+    AfterValidator(_unique_ids),
+]
+
+
+class ImageAndMasks(Document):
+    """What a document with ``image`` and ``masks`` takes besides: the URI of either alone, and NaN."""
+
+    # NaN travels as such: one polygon with a NaN is a mask to skip, not a job to refuse.
+    model_config = ConfigDict(ser_json_inf_nan="constants", json_schema_extra=_with_uris_alone)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _uris_alone(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        uris = {name: {"uri": fields[name]} for name in ("image", "masks") if isinstance(fields.get(name), str)}
+        return {**fields, **uris}
+
+
+class Job(ImageAndMasks):
     """One image and its masks, to be scored together.
 
     ``job_id`` is made here, by the caller's side, so that a submit repeated after a lost answer is the same job.
@@ -224,39 +257,17 @@ class Job(Document):
     Raises :class:`pydantic.ValidationError` for unknown fields, bad values and duplicate mask ids.
     """
 
-    # NaN travels as such: one polygon with a NaN is a mask to skip, not a job to refuse.
-    model_config = ConfigDict(ser_json_inf_nan="constants", json_schema_extra=_with_uris_alone)
-
     version: Literal[1] = DOCUMENT_VERSION
     job_id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)
     batch_id: JobId | None = None
     image: ImageRef
-    masks: Annotated[
-        Annotated[list[Mask], Field(fail_fast=True), Tag("inline")] | Annotated[MasksRef, Tag("object")],
-        Discriminator(lambda value: "inline" if isinstance(value, list | tuple) else "object"),
-    ]
+    masks: MasksOfImage
     options: ScoringOptions = ScoringOptions()
     priority: Priority = "normal"
     # Documents without one stay byte for byte what earlier releases write and read.
     tenant: JobId | None = Field(None, exclude_if=lambda name: name is None)
     expires_in: float | None = Field(None, gt=0, le=_LONGEST_S, allow_inf_nan=False)
     result_uri: Uri | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _uris_alone(cls, fields: Any) -> Any:
-        if not isinstance(fields, dict):
-            return fields
-        uris = {name: {"uri": fields[name]} for name in ("image", "masks") if isinstance(fields.get(name), str)}
-        return {**fields, **uris}
-
-    @model_validator(mode="after")
-    def _unique_ids(self) -> Job:
-        if isinstance(self.masks, list):
-            repeated = [mask_id for mask_id, n in Counter(mask.id for mask in self.masks).items() if n > 1]
-            if repeated:
-                raise ValueError(f"mask ids must be unique within a job; given more than once: {repeated[:5]}")
-        return self
 
 
 def parse_job(document: bytes | str) -> Job:

@@ -13,7 +13,17 @@ from pydantic_core import from_json
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.schema.document import Document, explain
-from maskscore.schema.job import ImageRef, JobId, Mask, MasksFormat, MasksRef, ObjectVersion, Orientation, Priority, Uri
+from maskscore.schema.job import (
+    ImageAndMasks,
+    ImageRef,
+    JobId,
+    MasksFormat,
+    MasksOfImage,
+    ObjectVersion,
+    Orientation,
+    Priority,
+    Uri,
+)
 from maskscore.schema.scoring_options import ScoringOptions
 
 __all__ = [
@@ -55,11 +65,11 @@ class PairsSource(Document):
     etag: ObjectVersion | None = None
 
 
-class ImageMasksPair(Document):
+class ImageMasksPair(ImageAndMasks):
     """One line of a :class:`PairsSource`: an image and its masks, as in a job document."""
 
     image: ImageRef
-    masks: Annotated[list[Mask], Field(fail_fast=True)] | MasksRef
+    masks: MasksOfImage
 
 
 class Shard(Document):

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-from maskscore.storage import Objects
+from maskscore.storage import ObjectRole, Objects
 
 __all__ = ["ByteStream", "DecompressedStream", "RangeStream", "open_stream"]
 
@@ -141,17 +141,19 @@ class DecompressedStream:
 
 
 @contextmanager
-def open_stream(objects: Objects, uri: str, *, etag: str | None, **ranges: Any) -> Iterator[tuple[ByteStream, str]]:
+def open_stream(
+    objects: Objects, uri: str, *, etag: str | None, what: ObjectRole = "image", **ranges: Any
+) -> Iterator[tuple[ByteStream, str]]:
     """Yield an object's bytes, decompressed if it begins as gzip or zstd, and the ETag that they are pinned to.
 
-    ``ranges`` are :class:`RangeStream`'s. Raises :class:`~maskscore.errors.JobError` as
-    :meth:`maskscore.storage.Objects.read_range` does, also while it is read.
+    ``what`` decides the codes of errors; ``ranges`` are :class:`RangeStream`'s. Raises
+    :class:`~maskscore.errors.JobError` as :meth:`maskscore.storage.Objects.read_range` does, also while it is read.
     """
-    head = objects.read_range(uri, 0, 4, what="image", etag=etag)
+    head = objects.read_range(uri, 0, 4, what=what, etag=etag)
     pin = head.etag or etag
 
     def read_range(start: int, length: int) -> bytes:
-        return objects.read_range(uri, start, length, what="image", etag=pin).data
+        return objects.read_range(uri, start, length, what=what, etag=pin).data
 
     with RangeStream(read_range, head.size, **ranges) as stream:
         compression = next((name for magic, name in _MAGIC if head.data.startswith(magic)), None)

@@ -1,4 +1,4 @@
-"""Shards: the images of a tar, scored side by side and collected in order into parts."""
+"""Shards: the images of a tar or of a list, scored side by side and collected in order into parts."""
 
 from __future__ import annotations
 
