@@ -27,10 +27,10 @@ from maskscore.fitting import (
     join,
     judged_image_test,
     read_judged,
-    results_of_parts,
 )
 from maskscore.heads import HeadApplication
 from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
+from maskscore.results import image_results
 from maskscore.review import Judgement
 from maskscore.schema import Failure, HeadKind, JobState, PlattModel
 
@@ -279,11 +279,9 @@ def test_masks_of_parts_are_joined_as_those_of_results_are(tmp_path: Path) -> No
     for number, some in enumerate((outcomes[:5], outcomes[5:])):
         write_part(part_tables(some, first_position=5 * number, dimensions=8), part_names("sa", number), tmp_path)
     said = [*judgements_of(masks)[:-3], Judgement("9.png", "x", keep=True), Judgement("12.png", "0", keep=True)]
-    without_result: Counter[str] = Counter()
-    found = joined(
-        said, results_of_parts(str(tmp_path), without_result, wanted=judged_image_test(said), embeddings=True)
-    )
-    assert without_result == {"image_truncated": 1}
+    read = [one.result for one in image_results(tmp_path, wanted=judged_image_test(said), embeddings=True)]
+    assert [one.error.code for one in read if one.error] == ["image_truncated"]
+    found = joined(said, [one for one in read if not one.error])
     assert (found.images, found.decisions, found.origin) == (masks.images[:-3], masks.decisions[:-3], ORIGIN)
     assert {kind: str(problem) for kind, problem in found.problems.items()} == {
         "not scored": "mask x of 9.png (empty_mask)",
@@ -292,8 +290,8 @@ def test_masks_of_parts_are_joined_as_those_of_results_are(tmp_path: Path) -> No
     np.testing.assert_array_equal(found.scores["s_pos"], masks.scores["s_pos"][:-3])
     assert masks.features is not None
     np.testing.assert_array_equal(found.features, masks.features[:-3])
-    every = list(results_of_parts(str(tmp_path), Counter(), wanted=None, embeddings=False))
-    assert [len(one.components) for one in every] == [len(one.components) for one in results]
+    every = [one.result for one in image_results(tmp_path)]
+    assert [len(one.components) for one in every] == [*(len(one.components) for one in results), 0]
     assert all(component.embedding is None for one in every for component in one.components)
 
 

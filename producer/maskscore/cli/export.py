@@ -33,6 +33,7 @@ from maskscore.export import (
     read_classes,
     write_export,
 )
+from maskscore.results import is_parts_folder
 
 __all__ = ["export_command"]
 
@@ -186,7 +187,7 @@ def export_command(
         drop_parts=drop_parts,
         drop_wholes=drop_wholes,
     )
-    from_parts = any(_names_parts(name) for name in names)
+    from_parts = any(is_parts_folder(name) for name in names)
     if from_parts and (len(names) > 1 or listed or wait_):
         raise click.UsageError("parts are exported alone: give one folder or s3:// prefix, without jobs and --wait")
     # A mask per line, in the jobs' order, is written as it comes; all else is a query over all masks.
@@ -220,11 +221,6 @@ def _labelling(source: str | None, classes: Path | None, min_score: float | None
     if source is None:
         return None
     return Labelling(source=source, classes=None if classes is None else read_classes(classes), min_score=min_score)
-
-
-def _names_parts(name: str) -> bool:
-    """Say whether a name is a place of parts: ids of batches and jobs have no slash."""
-    return "/" in name
 
 
 def _job_source(client: Client, names: Iterable[str], listed: IO[str] | None) -> JobSource:

@@ -24,6 +24,7 @@ from maskscore.cli.terminal import new_console
 from maskscore.client import Batch, Client, scored_results, views_text_of
 from maskscore.errors import HeadMismatch, InvalidDocumentError
 from maskscore.heads import HeadApplication, write_head
+from maskscore.results import image_results, is_parts_folder
 from maskscore.schema import HEAD_NAME_PATTERN, HeadKind, JobResult
 from maskscore.statistics import Estimate
 from maskscore.storage import check_output, write_text
@@ -112,15 +113,13 @@ def fit_command(
     with needs_extra("fit"):
         from maskscore.fitting import (
             FitOptions,
-            are_parts,
             draw_fit,
             fit_head,
             join,
             judged_image_test,
             read_judged,
-            results_of_parts,
         )
-    parts = [place for place in dict.fromkeys(names) if are_parts(place)]
+    parts = [place for place in dict.fromkeys(names) if is_parts_folder(place)]
     jobs = [one for one in names if one not in parts]
     if parts or any(path.suffix.lower() == ".parquet" for path in judged_files):
         check_installed("pyarrow", "export")
@@ -148,7 +147,11 @@ def fit_command(
         ) -> Iterator[JobResult]:
             yield from scored_results(client, job_ids_of(client, jobs), counts)
             for place in parts:
-                yield from results_of_parts(place, counts, wanted=wanted, embeddings=embeddings)
+                for image in image_results(place, wanted=wanted, embeddings=embeddings):
+                    if image.result.error is None:
+                        yield image.result
+                    else:
+                        counts[image.result.error.code] += 1
 
         joined = partial(
             join,

@@ -9,7 +9,6 @@ from maskscore.fitting.fit_chart import draw_fit
 from maskscore.fitting.fit_run import FEWEST, Fit, FitOptions, fit_head
 from maskscore.fitting.judged_files import read_judged
 from maskscore.fitting.judged_masks import JudgedMasks, Origin, Problem, join, judged_image_test
-from maskscore.fitting.parts_results import are_parts, results_of_parts
 
 __all__ = [
     "FEWEST",
@@ -18,11 +17,9 @@ __all__ = [
     "JudgedMasks",
     "Origin",
     "Problem",
-    "are_parts",
     "draw_fit",
     "fit_head",
     "join",
     "judged_image_test",
     "read_judged",
-    "results_of_parts",
 ]

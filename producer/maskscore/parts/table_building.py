@@ -96,11 +96,17 @@ class PartTables:
     counts: ShardCounts
 
 
-def part_tables(outcomes: Sequence[ImageOutcome], *, first_position: int, dimensions: int | None = None) -> PartTables:
+def part_tables(
+    outcomes: Sequence[ImageOutcome],
+    *,
+    first_position: int,
+    dimensions: int | None = None,
+    views: str | None = None,
+) -> PartTables:
     """Return the tables of at least one image; ``first_position`` is the first one's row in its shard, from 0.
 
-    ``dimensions`` D: ``masks`` has a column ``embedding`` of D float16; without it, there is none. Raises ValueError
-    for outcomes of several shards.
+    ``dimensions`` D: ``masks`` has a column ``embedding`` of D float16; without it, there is none. ``views`` is the
+    view of the shard's options as text, with its numbers. Raises ValueError for outcomes of several shards.
     """
     shards = {outcome.result.job_id for outcome in outcomes}
     if len(shards) != 1:
@@ -124,13 +130,21 @@ def part_tables(outcomes: Sequence[ImageOutcome], *, first_position: int, dimens
         masks=len(mask_rows),
         skipped=sum(row["skipped_rows"] for row in image_rows),
     )
-    masks = _table(mask_rows, {**_MASKS, **typed}, "masks", shard)
+    about: dict[str, Any] = {"version": PARTS_VERSION, "shard": shard}
+    models = (outcome.result for outcome in outcomes if outcome.result.model is not None)
+    if (first := next(models, None)) is not None:
+        about["scoring"] = {
+            "model": first.model.model_dump(mode="json") if first.model else None,
+            "prompts": first.prompts.model_dump(mode="json") if first.prompts else None,
+            "views": views or first.views_text,
+        }
+    masks = _table(mask_rows, {**_MASKS, **typed}, {**about, "table": "masks"})
     if dimensions is not None:
         masks = masks.append_column("embedding", _embeddings(mask_rows, dimensions))
-    return PartTables(masks, _table(image_rows, _IMAGES, "images", shard), counts)
+    return PartTables(masks, _table(image_rows, _IMAGES, {**about, "table": "images"}), counts)
 
 
-def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str], table: str, shard: str) -> pa.Table:
+def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str], about: dict[str, Any]) -> pa.Table:
     import pyarrow as pa
 
     structs = {
@@ -138,12 +152,11 @@ def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str], table: str, 
         "warnings": pa.list_(pa.struct([("code", pa.string()), ("message", pa.string())])),
     }
     fields = [(name, structs[kind] if kind in structs else pa.type_for_alias(kind)) for name, kind in columns.items()]
-    about = json.dumps({"version": PARTS_VERSION, "table": table, "shard": shard})
     values: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
         for name in columns:
             values[name].append(row.get(name))
-    schema = pa.schema(fields, metadata={"maskscore": about})
+    schema = pa.schema(fields, metadata={"maskscore": json.dumps(about)})
     return pa.table([pa.array(values[name], kind) for name, kind in fields], schema=schema)
 
 

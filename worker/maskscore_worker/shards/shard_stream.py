@@ -137,7 +137,12 @@ class _Stream:
     ) -> tuple[PartTables, int]:
         """Return a part's tables and the others so far, and move the cursor behind it."""
         before = self._cursor
-        tables = part_tables(part, first_position=before.counts.images, dimensions=self._dimensions)
+        tables = part_tables(
+            part,
+            first_position=before.counts.images,
+            dimensions=self._dimensions,
+            views=self._shard.options.views_text,
+        )
         offset, held, others_now = images.cursor_after(last)
         counts = before.counts + tables.counts + ShardCounts(others=others_now - others)
         self._cursor = ShardCursor(part=before.part + 1, offset=offset, held=held, done=done, counts=counts)

@@ -1,0 +1,14 @@
+"""The results of shards: tables of Arrow, and images one by one. Needs ``maskscore[export]`` (pyarrow).
+
+>>> from maskscore import results
+>>> results.open("s3://scores/run-1/").to_table(columns=["image", "s_pos"])  # doctest: +SKIP
+
+:func:`open` gives the tables to whoever queries them, :func:`image_results` each image with its masks.
+"""
+
+from __future__ import annotations
+
+from maskscore.results.parts_dataset import PartsPlace, is_parts_folder, open, place_text
+from maskscore.results.results_by_image import ImageResult, image_results
+
+__all__ = ["ImageResult", "PartsPlace", "image_results", "is_parts_folder", "open", "place_text"]
