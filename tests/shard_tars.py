@@ -19,7 +19,7 @@ from maskscore.schema import text_from_counts
 from maskscore_worker.demo.scenes import draw_scene
 from maskscore_worker.inputs.sample_photos import PHOTOS, cut_into_masks, photo
 
-__all__ = ["Files", "Order", "drawn_pair", "drawn_pairs", "photo_pair", "write_tar"]
+__all__ = ["Files", "Order", "drawn_pair", "drawn_pairs", "pair_of", "photo_pair", "write_tar"]
 
 Order = Literal["pairs", "masks first", "apart", "shuffled"]
 Files = list[tuple[str, bytes]]
@@ -29,13 +29,13 @@ _SIZE: Final = (240, 320)
 def drawn_pair(seed: int, size: tuple[int, int] = _SIZE) -> Files:
     """Return the JPEG and the JSON of a drawn scene, ``sa_SEED.jpg`` and ``sa_SEED.json``."""
     scene = draw_scene(seed, size)
-    return _pair(f"sa_{seed}", seed, scene.image, [mask.mask for mask in scene.masks])
+    return pair_of(f"sa_{seed}", seed, scene.image, [mask.mask for mask in scene.masks])
 
 
 def photo_pair(number: int) -> Files:
     """Return the JPEG and the JSON of one of scikit-image's photos, cut into segments."""
     pixels = photo(PHOTOS[number % len(PHOTOS)])
-    return _pair(f"sa_{number}", number, pixels, list(cut_into_masks(pixels)))
+    return pair_of(f"sa_{number}", number, pixels, list(cut_into_masks(pixels)))
 
 
 def drawn_pairs(count: int, size: tuple[int, int] = _SIZE) -> Files:
@@ -65,7 +65,8 @@ def write_tar(
     return path
 
 
-def _pair(name: str, number: int, pixels: npt.NDArray[np.uint8], masks: list[npt.NDArray[np.bool_]]) -> Files:
+def pair_of(name: str, number: int, pixels: npt.NDArray[np.uint8], masks: list[npt.NDArray[np.bool_]]) -> Files:
+    """Return the JPEG and the JSON of a picture ``(H, W, 3)`` and its masks ``(H, W)``, called ``name``."""
     image = Image.fromarray(pixels)
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=90)

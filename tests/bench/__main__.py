@@ -28,6 +28,7 @@ NAMES = (
     "gateway",
     "memory",
     "export",
+    "shards",
     "peers",
     "models",
 )

@@ -27,8 +27,10 @@ _MAX_TILE_PIXELS: Final = 1 << 24
 _MAX_BYTES_IN_PYTHON: Final = 1 << 24
 """What Pillow decodes in Python (plain PPM, run-length BMP) takes about 0.3 s per MiB and keeps other threads out."""
 
-# JPEG (ITU-T T.81, B.1.1.2): a marker that a segment follows, or EOI; not those that stand alone within a scan.
-_MARKER: Final = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
+# JPEG (ITU-T T.81, B.1.1.2): a marker that a segment follows, or EOI; not those that stand alone within a scan. Of the
+# bytes that may fill up before it, the last alone: a pattern that begins with one certain byte is searched ten times
+# as fast.
+_MARKER: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _SOS, _EOI = 0xDA, 0xD9
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 # What becomes pixels, orientation or a warning; other ancillary chunks (first letter small) are not looked at.

@@ -68,7 +68,7 @@ def size_of(image: Image.Image, *, upright: bool) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Return a loaded picture as RGB, and whether its own colour profile had to be ignored.
+    """Return a loaded picture as RGB, itself if it is, and whether its own colour profile had to be ignored.
 
     CMYK and YCCK go through their embedded profile; RGB is taken as sRGB, whatever its profile. Transparency is
     composited on grey 128; of 16 bits the upper 8 are taken, in grey as in colours.
@@ -82,7 +82,8 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
         rgba = image.convert("RGBA")
         backdrop = Image.new("RGBA", rgba.size, (FILL, FILL, FILL, 255))
         return Image.alpha_composite(backdrop, rgba).convert("RGB"), ignored
-    return image.convert("RGB"), ignored
+    # Pillow would copy what is RGB already.
+    return (image if image.mode == "RGB" else image.convert("RGB")), ignored
 
 
 def _has_other_colours(profile: bytes | None) -> bool:
