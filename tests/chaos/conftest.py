@@ -14,7 +14,10 @@ from rich.table import Table
 from chaos.chaos_profile import PROFILE
 from chaos.deployment import Deployment, open_deployment
 from chaos.scenario import Record, Row
+from chaos.shard_corpus import ShardCorpus, make_shard_corpus
 from required_parts import require_servers
+
+_SHARDS = 20 if PROFILE.name == "short" else 100
 
 _ROWS = pytest.StashKey[list[Row]]()
 
@@ -33,6 +36,14 @@ def deployment(whole_deployment: Deployment) -> Iterator[Deployment]:
     yield whole_deployment
     whole_deployment.redis_proxy.pass_on()
     whole_deployment.s3_proxy.pass_on()
+
+
+@pytest.fixture(scope="session")
+def shard_corpus(whole_deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> ShardCorpus:
+    """The tar files, and the tables of a run that nothing disturbs."""
+    whole_deployment.heal()
+    folder = tmp_path_factory.mktemp("tars")
+    return make_shard_corpus(whole_deployment.client, whole_deployment.documents, folder, _SHARDS)
 
 
 @pytest.fixture
@@ -81,7 +92,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             _recovery(row),
         )
     terminalreporter.write_line("")
-    Console(file=terminalreporter._tw._file, width=100).print(table)
+    Console(file=terminalreporter._tw._file, width=110).print(table)
 
 
 def _recovery(row: Row) -> str:

@@ -25,9 +25,12 @@ from maskscore.devstack import LocalRedis, LocalServices, RedisServer
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from process_environment import patched_environment
 
-__all__ = ["WORKERS", "Deployment", "open_deployment", "own_worker"]
+__all__ = ["CONCURRENCY", "WORKERS", "Deployment", "open_deployment", "own_worker"]
 
 WORKERS: Final = 3
+CONCURRENCY: Final = 4
+"""Jobs that each of them has in hand at most."""
+
 _DISTINCT = 24
 
 
@@ -55,7 +58,8 @@ class Deployment:
             "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
             "MASKSCORE_PROMPTS": "demo",
             "MASKSCORE_BUCKETS": BUCKET,
-            "MASKSCORE_CONCURRENCY": "4",
+            "MASKSCORE_RESULT_BUCKETS": BUCKET,
+            "MASKSCORE_CONCURRENCY": str(CONCURRENCY),
             "MASKSCORE_TORCH_THREADS": "1",
             "OMP_NUM_THREADS": "1",
             **PROFILE.settings,

@@ -28,8 +28,9 @@ class S3FaultProxy(TcpProxy):
     HTTP/1.1 clients that do not pipeline, as boto3's do not, send a request only when they have the whole answer to
     the one before: an answer made up here never falls into one of the server's.
 
-    ``asked`` and ``refused`` count requests. ``watch``, where set, is called (in a thread) with the path and the
-    client's port before a request is passed on; when it returns false, the connection is dropped instead.
+    ``asked`` and ``refused`` count requests. ``watch``, where set, is called (in a thread) with the method and path
+    (``PUT /bucket/key``) and the client's port before a request is passed on; when it returns false, the connection is
+    dropped instead.
     """
 
     def __init__(self, upstream_port: int, *, seed: int = 0) -> None:
@@ -62,10 +63,10 @@ class S3FaultProxy(TcpProxy):
             except asyncio.IncompleteReadError:
                 return
             self.asked += 1
-            path = head.split(b" ", 2)[1].decode("latin-1")
+            method, path = head.decode("latin-1").split(" ", 2)[:2]
             self._paths[connection] = path
             watch = self.watch
-            if watch is not None and not await asyncio.to_thread(watch, path, connection.peer_port):
+            if watch is not None and not await asyncio.to_thread(watch, f"{method} {path}", connection.peer_port):
                 return
             if self._random.random() < self._share:
                 self.refused += 1

@@ -32,8 +32,8 @@ def test_poison(deployment: Deployment, record: Record) -> None:
     poison = deployment.documents[0].model_copy(update={"image": image})
     killed: list[tuple[float, int]] = []
 
-    def kill_who_asks(path: str, port: int) -> bool:
-        if _KEY not in path:
+    def kill_who_asks(request: str, port: int) -> bool:
+        if _KEY not in request:
             return True
         worker = deployment.fleet.owner_of(port)
         if worker is not None:

@@ -11,14 +11,13 @@ from collections.abc import Callable
 import pytest
 
 from chaos.chaos_profile import PROFILE
-from chaos.deployment import WORKERS, Deployment
+from chaos.deployment import CONCURRENCY, WORKERS, Deployment
 from chaos.scenario import Load, Record, Row
 from maskscore import ServiceUnavailable
 
 pytestmark = pytest.mark.timeout(900)
 
 _DOWN_S = 2.0
-_CONCURRENCY = 4
 
 
 def break_under_load(deployment: Deployment, record: Record, fault: str, disturb: Callable[[Load], None]) -> None:
@@ -132,10 +131,10 @@ def test_redis_paused_while_all_slots_are_busy(deployment: Deployment, record: R
 
     def pause(load: Load) -> None:
         namespace = deployment.environment["MASKSCORE_NAMESPACE"]
-        while deployment.server.zcard(f"{namespace}:running") < WORKERS * _CONCURRENCY:
+        while deployment.server.zcard(f"{namespace}:running") < WORKERS * CONCURRENCY:
             time.sleep(0.001)
         deployment.server.execute_command("CLIENT", "PAUSE", int(pause_s * 1000), "ALL")
-        deployment.say(f"CLIENT PAUSE for {pause_s:g} s, with all {WORKERS * _CONCURRENCY} slots busy")
+        deployment.say(f"CLIENT PAUSE for {pause_s:g} s, with all {WORKERS * CONCURRENCY} slots busy")
         time.sleep(pause_s)
 
     break_under_load(deployment, record, f"Redis silent {pause_s:g} s, all slots busy", pause)
