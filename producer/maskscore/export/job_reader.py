@@ -26,6 +26,7 @@ __all__ = ["ExportedJob", "read_jobs"]
 # So many results and masks are fetched from the object store at once.
 _THREADS = 8
 _PAGE = 32
+_CTRL_C_SEEN_S = 0.5
 # Named in a message, and no more are held.
 _MOST_FIELDS = 30
 
@@ -73,7 +74,11 @@ def read_jobs(
     # Its threads are daemons, so that Ctrl-C does not wait for their requests.
     with ThreadPool(_THREADS) as threads:
         while page := list(islice(ids, _PAGE)):
-            for job, own in threads.starmap(read, zip(page, client.records(page), strict=True), chunksize=1):
+            reading = threads.starmap_async(read, zip(page, client.records(page), strict=True), chunksize=1)
+            # CPython can miss a Ctrl-C that comes while the main thread goes to sleep without a time limit.
+            while not reading.ready():
+                reading.wait(_CTRL_C_SEEN_S)
+            for job, own in reading.get():
                 _add(counts, own)
                 if job is not None and job.masks:
                     yield job

@@ -48,6 +48,7 @@ _GAUGES = (JOBS, DEAD_LETTERS, OLDEST_WAITING, WORKERS, MODEL_JOBS, MODEL_WORKER
 _MOST_MODELS = 50
 _OTHER_MODELS = "_other"
 _MOST_TENANTS = 20
+_SIGNAL_SEEN_S = 0.5
 _OTHER_TENANTS = "_other"
 _STATES = ("waiting", "running", "delayed")
 # Two tries fit into Prometheus's usual 10 s for a scrape.
@@ -86,7 +87,9 @@ def run_exporter(settings: WorkerSettings, stop: threading.Event, started: Calla
             settings.namespace,
         )
         started(endpoint.port)
-        stop.wait()
+        # CPython can miss a signal that comes while the main thread goes to sleep without a time limit.
+        while not stop.wait(_SIGNAL_SEEN_S):
+            pass
 
 
 class LedgerCollector(Collector):
