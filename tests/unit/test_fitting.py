@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -171,6 +172,18 @@ def test_the_smallest_kind_is_chosen_unless_a_larger_one_is_better() -> None:
     assert 0.9 < fit.head.metrics["auroc"].low <= fit.head.metrics["auroc"].value <= 1
 
 
+def test_a_kind_that_may_be_chance_is_not_chosen_where_another_is_better() -> None:
+    """A smaller kind is not significantly worse, but only the probe is certain to be better than chance."""
+    masks = drawn(20, 30, apart=0.6)
+    masks.scores["s_pos"] = np.random.default_rng(20).random(90)
+    fit = fit_head(masks, FitOptions("a"))
+    assert fit.head.kind == "probe"
+    assert fit.refusal is None
+    scores = fit_head(masks, FitOptions("a", "platt"))
+    assert scores.refusal is not None
+    assert "not better than chance" in scores.refusal
+
+
 @pytest.mark.parametrize("kind", ["threshold", "platt", "isotonic", "probe"])
 def test_every_kind_becomes_a_head_that_decides(kind: HeadKind) -> None:
     fit = fit_head(drawn(2, 60), FitOptions("a", kind))
@@ -212,7 +225,14 @@ def test_chance_and_a_precision_out_of_reach_are_refused() -> None:
 def test_figures_are_of_the_random_share() -> None:
     masks = drawn(6, 100)
     masks.random = np.arange(300) % 3 == 0
-    assert fit_head(masks, FitOptions("a")).measured == 100
+    # Of the others each second one is judged wrongly, which the measured errors do not know.
+    other = ~masks.random & (np.arange(300) % 2 == 0)
+    swapped = {"keep": "drop", "drop": "keep"}
+    wrong = [swapped[one] if row else one for one, row in zip(masks.decisions, other, strict=True)]
+    fit = fit_head(dataclasses.replace(masks, decisions=wrong), FitOptions("a", "platt"))
+    everything = dataclasses.replace(masks, decisions=wrong, random=np.ones(300, bool))
+    assert fit.measured == 100
+    assert fit.kinds[0].brier < 0.8 * fit_head(everything, FitOptions("a", "platt")).kinds[0].brier
     masks.random = np.arange(300) < 10
     fit = fit_head(masks, FitOptions("a"))
     assert fit.measured == 300
@@ -360,6 +380,12 @@ def test_classes_and_decisions_go_with_their_options() -> None:
         joined(classes, results)
     assert joined(classes, results, drop_classes=["junk"]).decisions[:2] == ["drop", "keep"]
     assert joined(classes, results, by_class=True).decisions[:2] == ["junk", "cat"]
+    with pytest.raises(InvalidDocumentError, match=r"no mask is judged cow\. There are cat, junk"):
+        joined(classes, results, drop_classes=["cow"])
+    with pytest.raises(InvalidDocumentError, match=r"no mask is judged cow\. There are no classes"):
+        joined(judgements_of(masks), results, drop_classes=["cow"])
+    with pytest.raises(InvalidDocumentError, match="The files have no judgement"):
+        joined([], results)
     with pytest.raises(InvalidDocumentError, match="leave out --by-class"):
         joined(judgements_of(masks), results, by_class=True)
 

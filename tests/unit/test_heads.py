@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from in_process_pipeline import Score, in_process_pipeline
 from maskscore import Component, Job, JobResult, ScoringOptions
 from maskscore.cli.heads import heads_command
+from maskscore.cli.job_tables import print_results
 from maskscore.errors import HeadInvalid, HeadMismatch, HeadUnknown, InvalidDocumentError, JobError
 from maskscore.export import Ranking, Selection
 from maskscore.heads import HeadApplication, find_head, head_files, read_head, write_head
@@ -122,6 +123,18 @@ def test_a_head_is_refused_where_masks_were_scored_otherwise(
     assert caught.value.code == "head_mismatch"
 
 
+def test_tables_of_results_have_the_decisions(capsys: pytest.CaptureFixture[str]) -> None:
+    skipped = Component.model_validate({"id": "9", "index": 1, "skipped": {"code": "empty_mask", "message": ""}})
+    scored = result(component(id="7"), skipped)
+    print_results([HeadApplication(head(PLATT)).of_result(scored, views="original"), scored], as_json=False)
+    decided, plain = capsys.readouterr().out.split("\n\n")
+    assert re.search(r"mask +p_keep +keep +mult .*\n7 +0\.\d{3} +(keep|drop) .*\n9 +skip", decided)
+    assert "p_keep" not in plain
+    named = result(component(p_keep=0.7, keep=True, head_class="dog"), head=head(PLATT).identity)
+    print_results([named], as_json=False)
+    assert re.search(r"p_keep +keep +class +mult .*\n\S+ +0\.700 +keep +dog ", capsys.readouterr().out)
+
+
 def test_a_probe_holds_for_any_prompts_and_numbers_of_another_length_are_refused() -> None:
     application = HeadApplication(head(PROBE))
     with pytest.raises(HeadMismatch, match="embeddings of 3 numbers; the mask's has 4"):
@@ -154,6 +167,11 @@ def test_files_of_heads(tmp_path: Path) -> None:
     assert [name for name, _ in head_files(tmp_path)] == ["keep-v1"]
     with pytest.raises(HeadUnknown, match=r"did you mean 'keep-v1'|keep-v1"):
         find_head("keep-v2", tmp_path)
+    with pytest.raises(HeadUnknown, match="MASKSCORE_HEADS_DIR, the folder of heads with names, is not set"):
+        find_head("keep-v1", None)
+    (tmp_path / "bad.json").write_text((tmp_path / "keep-v1.json").read_text("utf-8")[:99], "utf-8")
+    with pytest.raises(HeadInvalid, match=r"bad.json is not valid: Invalid JSON: EOF [^(]*$"):
+        read_head(tmp_path / "bad.json")
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(HeadInvalid, match="not valid"):
         read_head(tmp_path / "bad.json")
@@ -171,8 +189,13 @@ def test_heads_are_listed_shown_and_checked(tmp_path: Path) -> None:
     assert run("list").exit_code == 0
     assert re.search(r"keep-v1 +platt +0\.95 +original", run("list").stdout)
     assert json.loads(run("show", "keep-v1", "--json").stdout)["digest"] == head(PLATT).digest
-    assert "0.900 (0.800 to 0.950)" in run("show", str(tmp_path / "keep-v1.json")).stdout
+    assert "0.900 (95 % interval by image: 0.800 to 0.950)" in run("show", str(tmp_path / "keep-v1.json")).stdout
     assert "a valid head of the kind platt" in run("check", "keep-v1").stderr
+    with pytest.raises(HeadUnknown, match="MASKSCORE_HEADS_DIR, the folder of heads with names, is not set"):
+        find_head("keep-v1", None)
+    (tmp_path / "bad.json").write_text((tmp_path / "keep-v1.json").read_text("utf-8")[:99], "utf-8")
+    with pytest.raises(HeadInvalid, match=r"bad.json is not valid: Invalid JSON: EOF [^(]*$"):
+        read_head(tmp_path / "bad.json")
     (tmp_path / "bad.json").write_text("{}")
     listed = run("list", "--json")
     assert (listed.exit_code, json.loads(listed.stdout)["name"]) == (1, "keep-v1")

@@ -209,6 +209,7 @@ def fit_command(
     write_head(fit.head, output)
     if svg is not None:
         write_text(svg, draw_fit(fit))
+    click.echo(f"maskscore: wrote {' and '.join(map(str, filter(None, (output, svg))))}", err=True)
 
 
 def _embedded(client: Client, masks: JudgedMasks, without_result: Counter[str]) -> Batch:
@@ -283,7 +284,7 @@ def _print(fit: Fit, kept: _Kept) -> None:
         )
     console.print()
     console.print(rows)
-    rows = table("p_keep", "masks", "to be kept", "95 %")
+    rows = table("p_keep", "masks", "named rightly" if head.classes else "to be kept", "95 %")
     for one_bin in fit.reliability:
         rows.add_row(f"{one_bin.p_keep:.3f}", f"{one_bin.masks:,}", *_estimate(one_bin.share))
     console.print()
@@ -291,6 +292,8 @@ def _print(fit: Fit, kept: _Kept) -> None:
     undecided = ""
     if kept.undecided:
         undecided = f" {counted(kept.undecided, 'mask')} cannot be decided: scored otherwise, or without --embeddings."
+    if head.classes:
+        console.print("\nBy class, a kept mask counts as right, and a mask as found, where its class is named.")
     console.print(
         f"\nThe head keeps {kept.kept:,} of {counted(kept.decided, 'mask')} in all."
         f"{undecided} Some {fit.to_halve:,} more judgements would halve the intervals."

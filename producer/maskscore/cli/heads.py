@@ -72,14 +72,15 @@ def _show(head: str, as_json: bool) -> None:
     for name, value in about.items():
         if name == "metrics":
             for metric, estimate in value.items():
-                console.print(
-                    f"{metric:>16}  {estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
-                )
+                interval = f"95 % interval by image: {estimate['low']:.3f} to {estimate['high']:.3f}"
+                console.print(f"{metric:>16}  {estimate['value']:.3f} ({interval})")
         elif name == "counts":
             console.print(f"{'judgements':>16}  " + ", ".join(f"{count:,} {what}" for what, count in value.items()))
         elif value not in (None, [], ()):
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            console.print(f"{name:>16}  {text}", soft_wrap=True)
+            # `precision` alone is one of the metrics.
+            shown_name = "asked precision" if name == "precision" else name
+            console.print(f"{shown_name:>16}  {text}", soft_wrap=True)
 
 
 @heads_command.command("check")

@@ -77,10 +77,19 @@ def _print_result(result: JobResult) -> None:
         console.print(one_line(f"warning: {notice.code}: {notice.message}"), soft_wrap=True)
     if not result.components:
         return
-    rows = table("mask", "mult", "s_pos", "positive", "s_neg", "negative")
+    by_class = any(component.head_class is not None for component in result.components)
+    decided = ["p_keep", "keep", *(["class"] if by_class else [])] if result.head is not None else []
+    rows = table("mask", *decided, "mult", "s_pos", "positive", "s_neg", "negative")
     for component in result.components:
-        rows.add_row(_name(component), *_cells(component))
+        decision = _decision(component)[: len(decided)]
+        rows.add_row(_name(component), *decision, *_cells(component))
     console.print(rows)
+
+
+def _decision(component: Component) -> tuple[str, str, str]:
+    if component.p_keep is None:
+        return ("", "", "")
+    return (f"{component.p_keep:.3f}", "keep" if component.keep else "drop", component.head_class or "")
 
 
 def _cells(component: Component) -> tuple[str, ...]:
@@ -104,7 +113,18 @@ def table(*columns: str) -> Table:
     """Return an empty table with these columns; counts and scores stand at the right."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        number = column in ("mult", "s_pos", "s_neg", "attempts", "retries", "jobs", "images", "masks", "parts")
+        number = column in (
+            "mult",
+            "p_keep",
+            "s_pos",
+            "s_neg",
+            "attempts",
+            "retries",
+            "jobs",
+            "images",
+            "masks",
+            "parts",
+        )
         rows.add_column(column, justify="right" if number else "left", no_wrap=column != "negative")
     return rows
 

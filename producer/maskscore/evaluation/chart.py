@@ -76,7 +76,8 @@ def _diagrams(left: float, top: float, entry: Measurement, score: str, name: str
     if not figures.reliability:
         return title + precision
     axis = "p_keep" if score.startswith("p_keep") else score
-    return title + precision + reliability_diagram(second, top + _CELL_TOP, _SIDE, figures.reliability, axis)
+    reliability = reliability_diagram(second, top + _CELL_TOP, _SIDE, figures.reliability, axis, "share of objects")
+    return title + precision + reliability
 
 
 def _panel(left: float, width: float, title: str, values: Sequence[Estimate | None], colour: str) -> str:

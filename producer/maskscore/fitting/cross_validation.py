@@ -65,11 +65,6 @@ class CrossValidated:
         """What the head's threshold is compared with."""
         return self.ranks if self.kind == "threshold" else self.p_keep
 
-    @property
-    def brier(self) -> float:
-        """The mean of the squared errors."""
-        return float(self.errors.mean())
-
 
 def make_folds(images: Sequence[str], decisions: Sequence[str]) -> Folds:
     """Return pairs of rows to fit to and rows to predict; every decision is among the rows to fit to.
@@ -124,16 +119,20 @@ def cross_validate(
     return fitted
 
 
-def smallest_sufficient(fitted: Sequence[CrossValidated], images: Sequence[str]) -> CrossValidated:
+def smallest_sufficient(
+    fitted: Sequence[CrossValidated], images: Sequence[str], sample: npt.NDArray[np.bool_]
+) -> CrossValidated:
     """Return the smallest kind whose errors are not significantly larger (5 %) than those of the best one.
 
-    The difference is paired by mask and its variance is that of a mean of clusters, the images.
+    Only the masks of ``sample`` count. The difference is paired by mask and its variance is that of a mean of clusters,
+    the images.
     """
-    best = min(fitted, key=lambda one: one.brier)
+    measured = [images[row] for row in np.flatnonzero(sample).tolist()]
+    best = min(fitted, key=lambda one: float(one.errors[sample].mean()))
     for one in fitted:
         if one is best:
             break
-        mean, error, degrees = clustered_mean((one.errors - best.errors).tolist(), images)
+        mean, error, degrees = clustered_mean((one.errors - best.errors)[sample].tolist(), measured)
         if mean <= t_quantile(degrees) * error:
             return one
     return best

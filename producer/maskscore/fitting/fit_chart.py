@@ -21,7 +21,14 @@ def draw_fit(fit: Fit) -> str:
         f'<text x="{_LEFT}" y="20" font-weight="600">{escape(fit.head.name)}, {fit.head.kind}, of '
         f"{fit.measured:,} judged masks</text>",
         f'<text x="{_LEFT}" y="{height - 8}" fill="#57606a">{_NOTE}</text>',
-        reliability_diagram(_LEFT, _TOP, _SIDE, fit.reliability, "p_keep"),
+        reliability_diagram(
+            _LEFT,
+            _TOP,
+            _SIDE,
+            fit.reliability,
+            "p_keep",
+            "share named rightly" if fit.head.classes else "share to be kept",
+        ),
         precision_recall_diagram(_LEFT + _SIDE + _GAP, _TOP, _SIDE, fit.curve, fit.point),
     ]
     return (

@@ -109,8 +109,13 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
                 "workers give them."
             )
         raise InvalidDocumentError("The judged masks have no score that a head can read.")
-    chosen = smallest_sufficient(fitted, masks.images)
-    sample, warnings = _sample(masks, chosen)
+    # Kinds have the same hits; by class there is one kind.
+    sample, warnings = _sample(masks, fitted[0].hits)
+    areas = {one.kind: _area_under_roc(one, masks.images, sample) for one in fitted}
+    refusals = {one.kind: _no_better_than_chance(one, masks, areas[one.kind], sample) for one in fitted}
+    better = [one for one in fitted if refusals[one.kind] is None]
+    chosen = smallest_sufficient(better or fitted, masks.images, sample)
+    refusal = refusals[chosen.kind]
     missing = masks.jobs_without_features.total()
     if options.kind is None and 0 < missing < len(masks.decisions):
         warnings.append(
@@ -123,8 +128,6 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     images = [masks.images[row] for row in np.flatnonzero(sample)]
     values, hits, wanted = (of_all[sample].tolist() for of_all in (chosen.values, chosen.hits, positives))
     curve = operating_curve(images, values, hits, wanted)
-    area = _area_under_roc(chosen, masks.images, sample)
-    refusal = _no_better_than_chance(chosen, masks, area, sample)
     threshold = chosen.threshold
     reached = options.precision is None
     if options.precision is not None:
@@ -144,7 +147,7 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
         model = threshold_model(model.score, chosen.values, chosen.hits, threshold)
     probe = chosen.kind == "probe"
     figures = {"precision": point.precision, "recall": point.recall} if point else {}
-    if area is not None:
+    if (area := areas[chosen.kind]) is not None:
         figures["auroc"] = area
     head = Head(
         name=options.name,
@@ -169,7 +172,7 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     )
     return Fit(
         head=head,
-        kinds=[KindFigures(one.kind, one.brier, _area_under_roc(one, masks.images, sample)) for one in fitted],
+        kinds=[KindFigures(one.kind, float(one.errors[sample].mean()), areas[one.kind]) for one in fitted],
         curve=curve,
         point=point,
         reliability=reliability_bins(images, chosen.p_keep[sample].tolist(), hits),
@@ -208,12 +211,12 @@ def _check(masks: JudgedMasks, options: FitOptions) -> None:
         raise InvalidDocumentError("--drop-class names every class, so no mask would be kept.")
 
 
-def _sample(masks: JudgedMasks, chosen: CrossValidated) -> tuple[npt.NDArray[np.bool_], list[str]]:
+def _sample(masks: JudgedMasks, hits: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], list[str]]:
     """Return which judgements the figures are of, and the warnings."""
     warnings = []
     everything = np.ones(len(masks.decisions), dtype=bool)
     drawn = int(masks.random.sum())
-    both = len(set(chosen.hits[masks.random].tolist())) == 2
+    both = len(set(hits[masks.random].tolist())) == 2
     if drawn >= _ENOUGH_RANDOM and both:
         sample = masks.random
     else:
@@ -228,7 +231,7 @@ def _sample(masks: JudgedMasks, chosen: CrossValidated) -> tuple[npt.NDArray[np.
                 f"Only {drawn:,} of the masks were drawn at random ({_ENOUGH_RANDOM} are needed, some kept and some "
                 "dropped), so the figures are of all judgements: they hold for masks that are chosen as these were."
             )
-    wrong = int((~chosen.hits[sample]).sum())
+    wrong = int((~hits[sample]).sum())
     if wrong < _FEW_NEGATIVES:
         warnings.append(
             f"Too few negatives: only {wrong:,} of {counted(int(sample.sum()), 'measured mask')} "
@@ -241,13 +244,14 @@ def _sample(masks: JudgedMasks, chosen: CrossValidated) -> tuple[npt.NDArray[np.
 
 
 def _no_better_than_chance(
-    chosen: CrossValidated, masks: JudgedMasks, area: Estimate | None, sample: npt.NDArray[np.bool_]
+    one: CrossValidated, masks: JudgedMasks, area: Estimate | None, sample: npt.NDArray[np.bool_]
 ) -> str | None:
-    if chosen.classes:
-        name, most = Counter(masks.decisions).most_common(1)[0]
-        common = most / len(masks.decisions)
-        right = Estimate.of_hits(masks.images, chosen.hits.tolist())
-        if right.low > common or (chosen.hits.all() and right.value > common):
+    if one.classes:
+        rows = np.flatnonzero(sample).tolist()
+        name, most = Counter(masks.decisions[row] for row in rows).most_common(1)[0]
+        common = most / len(rows)
+        right = Estimate.of_hits([masks.images[row] for row in rows], one.hits[sample].tolist())
+        if right.low > common or (right.value == 1 and common < 1):
             return None
         return (
             f"The head is not better than chance: it names the class of {right.value:.1%} of the masks (95 % interval "

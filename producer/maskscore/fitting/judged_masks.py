@@ -194,12 +194,19 @@ def _sentences(problems: Mapping[str, Problem]) -> Iterator[str]:
 def _decisions(
     judgements: Collection[Judgement], by_class: bool, drop_classes: Collection[str], problems: dict[str, Problem]
 ) -> dict[tuple[str, str], dict[int | None, tuple[str, bool]]]:
+    if not judgements:
+        raise InvalidDocumentError("The files have no judgement: no mask has `keep`, `drop` or a class.")
     if by_class and not any(one.class_name for one in judgements):
         raise InvalidDocumentError("The judgements have no classes: leave out --by-class.")
     if not by_class and not drop_classes and all(one.keep is None for one in judgements):
         raise InvalidDocumentError(
             "The judgements are classes: name those that are to be dropped by --drop-class, or fit --by-class."
         )
+    classes = {one.class_name for one in judgements if one.class_name is not None}
+    unknown = set(drop_classes) - classes
+    if unknown:
+        listed = f"There are {', '.join(sorted(classes))[:300]}." if classes else "There are no classes."
+        raise InvalidDocumentError(f"--drop-class: no mask is judged {', '.join(sorted(unknown))[:300]}. {listed}")
     decided: dict[tuple[str, str], dict[int | None, set[tuple[str, bool]]]] = defaultdict(lambda: defaultdict(set))
     for one in judgements:
         if by_class:

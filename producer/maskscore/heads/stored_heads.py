@@ -30,7 +30,9 @@ def read_head(path: Path) -> Head:
     except OSError as error:
         raise HeadInvalid(f"The head {path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        raise HeadInvalid(f"The head {path} is not valid: {explain(error)}.") from error
+        first = error.errors(include_url=False, include_context=False)[0]
+        why = first["msg"] if first["type"] == "json_invalid" else explain(error)
+        raise HeadInvalid(f"The head {path} is not valid: {why}.") from error
 
 
 @lru_cache(maxsize=16)
@@ -57,8 +59,11 @@ def find_head(name: str, folder: Path | None) -> Head:
     known = dict(head_files(folder))
     if name in known:
         return read_head(known[name])
-    listed = f"Known are {', '.join(known)}." if known else "There are no heads."
+    if folder is None:
+        listed = "MASKSCORE_HEADS_DIR, the folder of heads with names, is not set."
+    else:
+        listed = f"Known are {', '.join(known)}." if known else f"There are no heads in {folder} (MASKSCORE_HEADS_DIR)."
     raise HeadUnknown(
-        f"There is no head {name!r:.100}{did_you_mean(name, known) or '.'} {listed} Name one of the folder "
-        "MASKSCORE_HEADS_DIR, or give the head's file."
+        f"There is no head {name!r:.100}{did_you_mean(name, known) or '.'} {listed} To use a head's file, give its "
+        "path: NAME.json."
     )

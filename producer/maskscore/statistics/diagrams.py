@@ -15,17 +15,20 @@ __all__ = ["SVG_STYLE", "precision_recall_diagram", "reliability_diagram"]
 SVG_STYLE: Final = "font:12px system-ui,sans-serif;fill:#24292f"
 
 
-def reliability_diagram(left: float, top: float, side: float, bins: Sequence[ReliabilityBin], axis: str) -> str:
+def reliability_diagram(
+    left: float, top: float, side: float, bins: Sequence[ReliabilityBin], axis: str, upwards: str
+) -> str:
     """Return the diagram with a dot per bin; its plot is a square of ``side`` pixels from ``(left, top)`` on.
 
-    ``axis`` names the probability. Labels take 40 pixels at the left and below, and 20 above.
+    ``axis`` names the probability, and ``upwards`` the share of hits. Labels take 40 pixels at the left and below, and
+    20 above.
     """
     diagonal = f'<path d="M{left} {top + side}L{left + side} {top}" stroke="#d0d7de" stroke-dasharray="4"/>'
     dots = [
         _dot(left, top, side, one.p_keep, one.share, "#0969da", f"{one.masks:,} masks, {axis} {one.p_keep:.3f}: ")
         for one in bins
     ]
-    return _axes(left, top, side, axis, "share to be kept") + diagonal + "".join(dots)
+    return _axes(left, top, side, axis, upwards) + diagonal + "".join(dots)
 
 
 def precision_recall_diagram(
