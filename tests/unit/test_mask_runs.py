@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
 from maskscore.masks import encode_mask
-from maskscore.masks.arrays import Runs, bits_in_box, box_of_runs, read_counts, union
+from maskscore.masks.arrays import Runs, bits_in_box, box_of_runs, read_counts, read_texts, union
 from maskscore.schema.rle_text import counts_from_text, text_from_counts
 
 
@@ -106,6 +106,40 @@ def test_bits_are_cocos_inside_the_smallest_box(mask: npt.NDArray[np.bool_]) -> 
     bits = bits_in_box(runs, box, mask.shape[0])
     assert [x, y, width, height] == coco.toBbox({"size": list(mask.shape), "counts": rle.counts}).tolist()
     np.testing.assert_array_equal(bits, mask[y : y + height, x : x + width])
+
+
+@settings(max_examples=300)
+@given(st.lists(arrays.arrays(bool, (7, 9), fill=st.booleans()), min_size=1, max_size=6))
+def test_masks_read_in_one_go_are_those_read_alone(masks: list[npt.NDArray[np.bool_]]) -> None:
+    texts = [str(encode_mask(mask).counts) for mask in masks]
+    read = read_texts(texts, height=7, width=9)
+    assert (read is not None) == all(mask.any() for mask in masks)
+    for text, found in zip(texts, read or (), strict=False):
+        alone = read_counts(text, pixels=63)
+        np.testing.assert_array_equal(found.runs.starts, alone.starts)
+        np.testing.assert_array_equal(found.runs.stops, alone.stops)
+        assert (found.box, found.area) == (box_of_runs(alone, 7), alone.area)
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(
+        st.text(max_size=20) | st.text(alphabet, max_size=20) | st.just(text_from_counts([5, 20, 38])),
+        min_size=1,
+        max_size=4,
+    )
+)
+@example([text_from_counts([0, 0, 0, 3, 0, 3, 57]), text_from_counts([5, 20, 38])])
+@example([text_from_counts([5, 20, 38]), ""])
+@example([text_from_counts([5, 20, 39]), text_from_counts([5, 20, 37])])
+@example(["P", "P"])
+@example(["o" * 20, "\ud800"])
+@example(["ooooooooooN" * 9])
+def test_of_many_texts_none_is_read_where_one_is_refused(texts: list[str]) -> None:
+    def is_read_alone(text: str) -> bool:
+        return refusal(lambda: read_counts(text, pixels=63)) is None and len(read_counts(text, pixels=63).starts) > 0
+
+    assert (read_texts(texts, height=7, width=9) is not None) == all(map(is_read_alone, texts))
 
 
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(1, 30)), max_size=12))

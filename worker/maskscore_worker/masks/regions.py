@@ -14,6 +14,7 @@ from maskscore.formats import UnreadableMask
 from maskscore.masks import count_fitting, drawable, is_stray
 from maskscore.masks.arrays import (
     Bits,
+    ReadMask,
     Runs,
     TooMuchWork,
     bits_in_box,
@@ -21,6 +22,7 @@ from maskscore.masks.arrays import (
     filled_outline_runs,
     polygon_runs,
     read_counts,
+    read_texts,
     runs_of_bits,
 )
 from maskscore.schema import RLE, Box, Mask, Polygons
@@ -35,6 +37,8 @@ _FAR = 10
 _BAND = 256
 # Components in larger boxes are kept as runs.
 _MOST_BITS = 1 << 20
+# Characters of compressed RLE that are read in one go: all of most images, in some tens of megabytes.
+_MOST_TEXT = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +122,17 @@ def find_regions(
     """
     count = 0
     displaced = displaced or {}
+    read = _read_ahead(masks, height, width)
     for index, mask in enumerate(masks):
-        try:
-            runs = decode_mask(mask, height, width, has_two_frames=has_two_frames)
-        except Unusable as reason:
-            yield SkippedRegion(index, mask.id, reason.code, reason.message)
-            continue
-        whole = Region(index, mask.id, None, box_of_runs(runs, height), runs.area, height, runs)
+        found = next(read)
+        if found is None:
+            try:
+                runs = decode_mask(mask, height, width, has_two_frames=has_two_frames)
+            except Unusable as reason:
+                yield SkippedRegion(index, mask.id, reason.code, reason.message)
+                continue
+            found = ReadMask(runs, box_of_runs(runs, height), runs.area)
+        whole = Region(index, mask.id, None, found.box, found.area, height, found.runs)
         if index in displaced:
             code, message = displaced[index]
             yield SkippedRegion(index, mask.id, code, message, None, whole.box, whole.area)
@@ -137,6 +145,26 @@ def find_regions(
         else:
             message = f"The mask has {whole.area:,} pixels; min_area is {min_area}."
             yield SkippedRegion(index, mask.id, SkipCode.BELOW_MIN_AREA, message, None, whole.box, whole.area)
+
+
+def _read_ahead(masks: Sequence[AnyMask], height: int, width: int) -> Iterator[ReadMask | None]:
+    """Yield for each mask what was read of it with its neighbours; None for one that is to be decoded by itself."""
+    start = 0
+    while start < len(masks):
+        texts: list[str] = []
+        size = 0
+        while start + len(texts) < len(masks):
+            mask = masks[start + len(texts)]
+            rle = mask.segmentation if isinstance(mask, Mask) else None
+            if not isinstance(rle, RLE) or not isinstance(rle.counts, str) or rle.size != (height, width):
+                break
+            size += len(rle.counts)
+            if texts and size > _MOST_TEXT:
+                break
+            texts.append(rle.counts)
+        read = read_texts(texts, height=height, width=width) if len(texts) > 1 else None
+        yield from read if read is not None else [None] * max(1, len(texts))
+        start += max(1, len(texts))
 
 
 def _check_frame(mask: AnyMask, height: int, width: int) -> None:

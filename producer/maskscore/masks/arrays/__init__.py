@@ -14,6 +14,7 @@ from maskscore.masks.arrays.rle import (
     rles_of_labels,
     without_empty_runs,
 )
+from maskscore.masks.arrays.rle_batch import ReadMask, read_texts
 from maskscore.masks.arrays.runs import Bits, Ints, Runs, bits_in_box, box_of_runs, runs_of_bits, union
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Bits",
     "Displaced",
     "Ints",
+    "ReadMask",
     "Runs",
     "TooMuchWork",
     "bits_in_box",
@@ -31,6 +33,7 @@ __all__ = [
     "joined_outline",
     "polygon_runs",
     "read_counts",
+    "read_texts",
     "rle_in_box",
     "rle_of_mask",
     "rle_of_runs",
