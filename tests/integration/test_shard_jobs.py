@@ -182,7 +182,7 @@ def test_run_scores_tars_into_tables_and_goes_on_with_what_was_added(
     done = run()
     assert done.returncode == 0, done.stderr
     assert "images    4 in 2 parts" in done.stdout
-    assert "0 of 2 shards ended" in done.stderr
+    assert "submitted" in done.stderr
     put("sa_000003.tar", 41)
     again = run()
     assert again.returncode == 2
@@ -204,12 +204,55 @@ def test_run_scores_tars_into_tables_and_goes_on_with_what_was_added(
     assert len(rows("out", "images", ["image"])) == 8
 
 
+def test_run_scores_loose_pairs_into_tables_and_goes_on_with_what_was_added(
+    client: Client, workers: Workers, environment: dict[str, str], tmp_path: Path
+) -> None:
+    entries: dict[str, list[Any]] = {"images": [], "annotations": []}
+
+    def add(seed: int) -> None:
+        (_, jpeg), (_, masks) = drawn_pair(seed)
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=f"loose/{seed}.jpg", Body=jpeg)
+        document = json.loads(masks)
+        entries["images"].append({**document["image"], "id": seed, "file_name": f"{seed}.jpg"})
+        entries["annotations"] += [{**entry, "image_id": seed} for entry in document["annotations"]]
+        (tmp_path / "coco.json").write_text(json.dumps(entries))
+
+    def run(*more: str, output: str = "loose-out", batch_id: str = "pairs") -> CompletedProcess[str]:
+        places = (f"s3://{BUCKET}/loose/", "--masks", "coco.json", "-o", f"s3://{BUCKET}/{output}/")
+        options = ("--prompts", "demo", "--batch-id", batch_id, "--shard-images", "2")
+        return run_command("run", *places, *options, *more, environment=environment, folder=tmp_path)
+
+    for seed in (61, 62, 63):
+        add(seed)
+    assert "3 images with masks would be submitted in 2 shards" in run("--dry-run").stdout
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert "images    3 in 2 parts" in done.stdout
+    assert "part of another run" in " ".join(run(batch_id="others").stderr.split())
+    # The image's entry is doubled, with one mask: both of its pairs are scored.
+    entries["images"].append({**entries["images"][0], "id": 99})
+    entries["annotations"].append({**entries["annotations"][0], "image_id": 99})
+    add(64)
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key="loose/64.jpg")
+    resumed = run("--resume", "--retry-failed", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    summary = json.loads(resumed.stdout)
+    assert (summary["shards"], summary["images"], summary["masks_without_image"]) == (3, 4, 1)
+    images = rows("loose-out", "images", ["image", "mask_rows"])
+    name = f"s3://{BUCKET}/loose/61.jpg"
+    assert sorted(row["mask_rows"] for row in images if row["image"] == name)[0] == 1
+    assert len(images) == 4
+    assert sum(row["mask_rows"] for row in images) == len(rows("loose-out", "masks", ["image"]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("s3://shard-jobs/none/*.tar", "-o", "s3://shard-jobs/o/"), "There is no tar file"),
-        (("s3://shard-jobs/*.tar",), "-o go together"),
-        (("images", "-o", "s3://shard-jobs/o/"), "-o go together"),
+        (("s3://shard-jobs/*.tar",), "tar files and -o"),
+        (("images", "-o", "s3://shard-jobs/o/", "--content-id"), "--content-id does not go with -o"),
+        (("s3://shard-jobs/loose/", "-o", "s3://shard-jobs/loose/o/"), "not apart from the dataset"),
+        (("s3://shard-jobs/loose/", "--shard-images", "3"), "--shard-images and -o"),
         (("a.tar", "-o", "s3://shard-jobs/o"), "slash at its end"),
         (("a.tar", "-o", "s3://shard-jobs/o/", "--limit", "3"), "--limit does not go with tar files"),
     ],

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import click
@@ -16,12 +11,20 @@ from pydantic import ValidationError
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import RunProgressDisplay
+from maskscore.cli.run_as_shards import check_goes_with_output, run_as_shards
 from maskscore.cli.run_output import print_dry_run, print_summary
-from maskscore.cli.shard_run_output import ShardRunDisplay, print_shard_summary, print_tars
 from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
+from maskscore.cli.stop_and_resume import command_to_resume, stopped_by_signals
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
-from maskscore.dataset import Dataset, RunOptions, default_batch_id, find_tars, is_tar, run_dataset, run_shards
+from maskscore.dataset import (
+    PAIRS_PER_LIST,
+    Dataset,
+    RunOptions,
+    default_batch_id,
+    is_tar,
+    run_dataset,
+)
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
 from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
@@ -46,7 +49,15 @@ __all__ = ["run_command"]
     "--upload", metavar="S3_URI", help="Upload local files to this s3://bucket/prefix/, for the workers to read."
 )
 @click.option(
-    "-o", "--output", metavar="S3_URI", help="IMAGES are tar files, scored into Parquet below this s3://bucket/prefix/."
+    "-o",
+    "--output",
+    metavar="S3_URI",
+    help="Score many images per job (shards), into Parquet files below this s3://bucket/prefix/.",
+)
+@click.option(
+    "--shard-images",
+    type=click.IntRange(min=1),
+    help=f"With -o: most images of a shard that is no tar file.  [default: {PAIRS_PER_LIST}]",
 )
 @scoring_options
 @job_options
@@ -69,6 +80,7 @@ def run_command(
     masks_suffix: str | None,
     upload: str | None,
     output: str | None,
+    shard_images: int | None,
     batch_id: str | None,
     content_id: bool,
     limit: int | None,
@@ -87,7 +99,9 @@ def run_command(
     MASKSCORE_FILE_ROOTS must allow it), or are put into a bucket with --upload. Ctrl-C stops submitting; --resume
     continues, and scores nothing twice. Exits with 1 if an image has no result.
 
-    With -o, IMAGES are tar files of images and masks ('s3://bucket/*.tar', in quotes, or local ones), a shard each.
+    With -o, workers take many images at a time, a shard, and write the scores as Parquet; `export` and other tools read
+    them. IMAGES may be tar files of images and masks then ('s3://bucket/*.tar', in quotes, or local ones), too, each of
+    which is a shard.
     """
     if retry_failed and not resume:
         raise click.UsageError("--retry-failed goes with --resume")
@@ -96,29 +110,37 @@ def run_command(
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
     _check_prefix("--output", output)
-    if output is not None or is_tar(images):
+    dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
+    run_options = _run_options(options, content_id, upload)
+    if output is not None:
         others = {
+            "--result-uri": options["result_uri"],
+            "--content-id": content_id,
             "--masks": masks,
             "--image-suffix": image_suffix,
             "--masks-suffix": masks_suffix,
-            "--upload": upload,
-            "--result-uri": options["result_uri"],
-            "--content-id": content_id,
             "--limit": limit,
         }
-        given = [name for name, value in others.items() if value]
-        if output is None or not is_tar(images) or given:
-            raise click.UsageError(
-                f"{given[0]} does not go with tar files"
-                if given
-                else "tar files ('s3://bucket/*.tar') and -o go together"
-            )
-        _run_shards(images, output, options, format_, batch_id, dry_run, resume, retry_failed, follow, as_json)
+        check_goes_with_output(images, others)
+        run_as_shards(
+            dataset,
+            output,
+            run_options,
+            shard_images or PAIRS_PER_LIST,
+            batch_id,
+            limit,
+            dry_run,
+            resume,
+            retry_failed,
+            follow,
+            as_json,
+        )
         return
-    dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
-    run_options = _run_options(options, content_id, upload)
+    if is_tar(images) or shard_images is not None:
+        what = "--shard-images" if shard_images is not None else "tar files"
+        raise click.UsageError(f"{what} and -o s3://bucket/prefix/, where the scores go as Parquet, go together")
     progress = RunProgressDisplay()
-    with Client() as client, _stopped_by_signals() as stop, needs_extra("formats"):
+    with Client() as client, stopped_by_signals() as stop, needs_extra("formats"):
 
         def seen(files: int) -> None:
             progress.listing(files)
@@ -131,7 +153,7 @@ def run_command(
                 print_dry_run(opened, as_json=as_json)
             return
         batch_id = batch_id or default_batch_id(run_options.fingerprint(dataset.identity(client.objects)))
-        again = _command_to_resume(batch_id)
+        again = command_to_resume(batch_id)
         click.echo(f"maskscore: batch {batch_id}", err=True)
         if warn_of_workers(client, run_options.options.model, run_options.options.prompts):
             progress.said_no_worker = True
@@ -175,74 +197,6 @@ def run_command(
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
-def _run_shards(
-    place: str,
-    output: str,
-    options: dict[str, Any],
-    format_: Any,
-    batch_id: str | None,
-    dry_run: bool,
-    resume: bool,
-    retry_failed: bool,
-    follow: bool,
-    as_json: bool,
-) -> None:
-    run_options = _run_options(options, False, None)
-    with Client() as client, _stopped_by_signals() as stop:
-        if dry_run:
-            print_tars(find_tars(place, client.objects), as_json=as_json)
-            return
-        warn_of_workers(client, run_options.options.model, run_options.options.prompts)
-        summary = run_shards(
-            client,
-            place,
-            output,
-            run_options,
-            masks_format=format_,
-            batch_id=batch_id,
-            resume=resume,
-            retry=retry_failed,
-            follow=follow,
-            stopped=lambda: stop.signal is not None,
-            shown=ShardRunDisplay().show,
-        )
-    print_shard_summary(summary, as_json=as_json)
-    again = _command_to_resume(summary.batch_id)
-    if stop.signal is not None:
-        click.echo(f"maskscore: stopped; the shards go on. Follow them with:\n  {again}", err=True)
-        sys.exit(128 + stop.signal)
-    if not follow:
-        click.echo(f"maskscore: all are submitted. Follow them with:\n  {again}", err=True)
-    elif not summary.succeeded:
-        if summary.failures:
-            click.echo(f"maskscore: when that is mended, go on with:\n  {again} --retry-failed", err=True)
-        sys.exit(Exit.NOT_SUCCEEDED)
-
-
-class _Stop:
-    """Which signal has asked for the end."""
-
-    signal: int | None = None
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[_Stop]:
-    """Note the first Ctrl-C or SIGTERM, so that the jobs in hand are finished; the second one ends at once."""
-    stop = _Stop()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if stop.signal is not None:
-            raise KeyboardInterrupt
-        stop.signal = number
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _run_options(options: dict[str, Any], content_id: bool, upload: str | None) -> RunOptions:
     try:
         scoring = ScoringOptions.model_validate(taken_scoring(options))
@@ -263,10 +217,3 @@ def _say_changes(changes: list[str]) -> None:
 def _check_prefix(option: str, uri: str | None) -> None:
     if uri is not None and not (uri.startswith("s3://") and uri.endswith("/") and len(uri) > len("s3:///")):
         raise click.UsageError(f"{option} {uri!r}: write s3://bucket/prefix/, with the slash at its end")
-
-
-def _command_to_resume(batch_id: str) -> str:
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--retry-failed", "--no-follow")]
-    if not any(argument.split("=")[0] == "--batch-id" for argument in arguments):
-        arguments += ["--batch-id", batch_id]
-    return shlex.join(["maskscore", *arguments, "--resume"])

@@ -14,7 +14,7 @@ from maskscore.codes import WarningCode, advice_for
 from maskscore.dataset import FailureCounts, OpenDataset, Pair, PairingCounts, RunSummary
 from maskscore.text import counted, one_line
 
-__all__ = ["print_dry_run", "print_summary"]
+__all__ = ["failure_lines", "left_out_lines", "pairing_lines", "print_dry_run", "print_summary"]
 
 _PAIRS = 10
 _BAR = 40
@@ -31,8 +31,8 @@ def print_summary(summary: RunSummary, *, as_json: bool, follow: bool) -> None:
         console.print(one_line(line), soft_wrap=True)
 
 
-def print_dry_run(opened: OpenDataset, *, as_json: bool) -> None:
-    """Print the first pairs and the counts."""
+def print_dry_run(opened: OpenDataset, *, as_json: bool, pairs_per_list: int | None = None) -> None:
+    """Print the first pairs and the counts; with ``pairs_per_list``, they are to become shards."""
     pairs = list(islice(opened.pairing, _PAIRS))
     counts = opened.pairing.counts
     if as_json:
@@ -48,8 +48,9 @@ def print_dry_run(opened: OpenDataset, *, as_json: bool) -> None:
     if len(opened.pairing) > len(pairs):
         console.print(f"... and {len(opened.pairing) - len(pairs):,} more")
     console.print()
-    console.print(f"{counted(len(opened.pairing), 'image')} with masks would be submitted.")
-    for line in _pairing_lines(counts):
+    shards = "" if pairs_per_list is None else f" in {counted(-(-len(opened.pairing) // pairs_per_list), 'shard')}"
+    console.print(f"{counted(len(opened.pairing), 'image')} with masks would be submitted{shards}.")
+    for line in pairing_lines(counts):
         console.print(one_line(line), soft_wrap=True)
 
 
@@ -62,7 +63,8 @@ def _masks_of(pair: Pair) -> str:
     return f"{pair.masks}/" if pair.folder else str(pair.masks)
 
 
-def _pairing_lines(counts: PairingCounts) -> Iterator[str]:
+def pairing_lines(counts: PairingCounts) -> Iterator[str]:
+    """Yield what was found without a partner, or not used."""
     if not counts.complete:
         yield "--limit ended the listing, so what follows is of its beginning."
     if counts.images_without_masks:
@@ -103,28 +105,33 @@ def _summary_lines(summary: RunSummary, *, follow: bool) -> Iterator[str]:
         if result_counts.masks:
             yield ""
             yield from _histogram(result_counts.multipliers)
-    left_out = summary.submitted.left_out
-    if left_out.count:
-        yield f"left out  {counted(left_out.count, 'entry')} of masks files that cannot be used as masks"
-        yield from (f"  {reason}" for _, reason in left_out.examples)
-        if left_out.count > len(left_out.examples):
-            yield "  ..."
-    lonely = list(_pairing_lines(summary.pairing_counts))
+    yield from left_out_lines(summary.submitted.left_out)
+    lonely = list(pairing_lines(summary.pairing_counts))
     if lonely:
         yield ""
         yield from lonely
     for code, failures in summary.failures.items():
         yield ""
-        yield from _failure_lines(code, failures)
+        yield from failure_lines(code, failures)
     if result_counts.no_mask_scored.count:
         yield ""
-        yield from _failure_lines(WarningCode.NO_MASK_SCORED, result_counts.no_mask_scored)
+        yield from failure_lines(WarningCode.NO_MASK_SCORED, result_counts.no_mask_scored)
     if counts.succeeded:
         yield ""
         yield f"Export: maskscore export {summary.batch_id} --format jsonl -o scores.jsonl --min-multiplier 1"
 
 
-def _failure_lines(code: str, failures: FailureCounts) -> Iterator[str]:
+def left_out_lines(left_out: FailureCounts) -> Iterator[str]:
+    """Yield the lines about masks that were left out, if there are some."""
+    if left_out.count:
+        yield f"left out  {counted(left_out.count, 'entry')} of masks files that cannot be used as masks"
+        yield from (f"  {reason}" for _, reason in left_out.examples)
+        if left_out.count > len(left_out.examples):
+            yield "  ..."
+
+
+def failure_lines(code: str, failures: FailureCounts) -> Iterator[str]:
+    """Yield a code with its advice, and examples of what it was said of."""
     advice = advice_for(code)
     yield f"{code}: {failures.count:,}{f' → {advice}' if advice else ''}"
     for name, message in failures.examples[:3]:

@@ -1,4 +1,4 @@
-"""The output of ``run`` with tar files: progress by images, and the summary."""
+"""The output of ``run -o``: progress by images, and the summary."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import click
 
+from maskscore.cli.run_output import failure_lines, left_out_lines, pairing_lines
 from maskscore.cli.terminal import new_console
 from maskscore.codes import advice_for
 from maskscore.dataset import ShardProgressCounts, ShardRunSummary
@@ -32,12 +33,18 @@ class ShardRunDisplay:
         if self._said is not None and now - self._said < _EVERY_S:
             return
         self._said = now
+        shards = (
+            f"{progress.ended:,} of {counted(progress.shards, 'shard')} ended"
+            if progress.complete
+            else f"{counted(progress.shards, 'shard')} submitted, {progress.ended:,} ended"
+        )
         click.echo(
-            f"maskscore: {progress.ended:,} of {counted(progress.shards, 'shard')} ended; "
-            f"{counted(progress.images, 'image')} and {counted(progress.masks, 'mask')} in "
+            f"maskscore: {shards}; {counted(progress.images, 'image')} and {counted(progress.masks, 'mask')} in "
             f"{counted(progress.parts, 'part')}",
             err=True,
         )
+        if progress.trouble is not None:
+            click.echo(f"maskscore: {progress.trouble}", err=True)
 
 
 def print_tars(tars: list[TarSource], *, as_json: bool) -> None:
@@ -73,8 +80,16 @@ def _lines(summary: ShardRunSummary) -> Iterator[str]:
     yield f"masks     {progress.masks:,}{f', {counts.skipped:,} skipped' if counts.skipped else ''}"
     if counts.others:
         yield f"others    {counted(counts.others, 'member')} that are neither images nor masks files"
+    yield from left_out_lines(summary.left_out)
+    if summary.pairing_counts is not None:
+        yield from pairing_lines(summary.pairing_counts)
+    for code, refused in summary.refused.items():
+        yield from failure_lines(code, refused)
     for uri, failure in list(summary.failures.items())[:_SHOWN]:
         advice = advice_for(failure.code)
         yield f"{failure.code}: {uri}: {failure.message}{f' → {advice}' if advice else ''}"
     if len(summary.failures) > _SHOWN:
         yield f"... and {len(summary.failures) - _SHOWN:,} more"
+    if progress.parts:
+        yield ""
+        yield f"Export: maskscore export {summary.output_uri} --format jsonl -o scores.jsonl --min-multiplier 1"

@@ -1,12 +1,15 @@
 """Scoring a whole dataset: list its files, pair images with masks, submit a batch, collect the results.
 
-:func:`run_dataset` does all of it and returns a :class:`RunSummary`; :func:`run_shards` does it with tar files.
+:func:`run_dataset` does all of it with a job per image and returns a :class:`RunSummary`; :func:`run_shards` does it
+with shards, into Parquet. :func:`shards` yields these shards for a batch of one's own.
 """
 
 from __future__ import annotations
 
+from maskscore.dataset.dataset_shards import shards
 from maskscore.dataset.job_documents import job_of_image, read_jobs
 from maskscore.dataset.open_dataset import Dataset, OpenDataset
+from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
 from maskscore.dataset.pairing import Pair, Pairing
 from maskscore.dataset.pairing_counts import PairingCounts
 from maskscore.dataset.result_counts import FailureCounts, ResultCounts
@@ -14,9 +17,11 @@ from maskscore.dataset.run_options import RunOptions, default_batch_id
 from maskscore.dataset.run_progress import RunProgress
 from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.runner import run_dataset
-from maskscore.dataset.shard_run import ShardProgressCounts, ShardRunSummary, find_tars, is_tar, run_shards
+from maskscore.dataset.shard_run import ShardProgressCounts, ShardRunSummary, run_shards
+from maskscore.dataset.tar_files import find_tars, is_tar
 
 __all__ = [
+    "PAIRS_PER_LIST",
     "Dataset",
     "FailureCounts",
     "OpenDataset",
@@ -36,4 +41,5 @@ __all__ = [
     "read_jobs",
     "run_dataset",
     "run_shards",
+    "shards",
 ]

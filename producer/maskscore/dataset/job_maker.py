@@ -18,7 +18,7 @@ from maskscore.dataset.mask_folders import read_folder, read_pictures
 from maskscore.dataset.pairing import Pair
 from maskscore.dataset.run_options import RunOptions
 from maskscore.dataset.storage_roots import StorageRoot
-from maskscore.errors import InvalidDocumentError
+from maskscore.errors import InvalidDocumentError, JobError, MaskscoreError
 from maskscore.formats import VOS
 from maskscore.schema import Job, explain
 from maskscore.storage import ObjectRole, Objects
@@ -67,14 +67,29 @@ class JobMaker:
             return self.run_options.upload is not None
         return pair.folder or self.run_options.upload is not None or self._masks_root.local is not self.images.local
 
+    def make_or_refuse(self, pair: Pair) -> MadeJob | MaskscoreError:
+        """Return the pair's job, with its files uploaded where that is asked, or why it has none.
+
+        Raises :class:`~maskscore.errors.JobError` for what concerns every image: of the store, or of the place for
+        uploads.
+        """
+        try:
+            made = self.make(pair)
+            self.upload(pair)
+        except MaskscoreError as error:
+            if isinstance(error, JobError) and (error.input_may_be_fine or error.about.stops_run == "at once"):
+                raise
+            return error
+        return made
+
     def make(self, pair: Pair) -> MadeJob:
-        """Return the pair's job, with its masks read where they go inline, and its files uploaded where that is asked.
+        """Return the pair's job, with its masks read where they go inline.
 
         Raises :class:`~maskscore.errors.MaskscoreError` for masks that cannot be read, such as
         :class:`~maskscore.errors.NothingToScore` where every entry would be left out.
         """
         rest = dict(self.run_options.fields)
-        image: dict[str, Any] = {"uri": self._image_uri(pair), "orientation": rest.pop("orientation", "auto")}
+        image: dict[str, Any] = {"uri": self.image_uri(pair), "orientation": rest.pop("orientation", "auto")}
         if self.run_options.content_id and self.run_options.upload is None and pair.etag is not None:
             image["etag"] = pair.etag
         masks = self._masks(pair)
@@ -91,10 +106,25 @@ class JobMaker:
         except ValidationError as error:
             raise InvalidDocumentError(f"{pair.image}: the job is not valid: {explain(error)}.") from error
 
-    def _image_uri(self, pair: Pair) -> str:
+    def image_uri(self, pair: Pair) -> str:
+        """Return where workers read the image."""
         if self.run_options.upload is None or not self.images.local:
             return self.images.uri_of(pair.image)
-        return self._put(self.images, pair.image, "" if self.masks is None else "images/", "image")
+        return self._uploaded(pair.image, "images/")
+
+    def upload(self, pair: Pair) -> None:
+        """Upload the pair's files, where that is asked, to where its job says that they are."""
+        if self.run_options.upload is None:
+            return
+        if self.images.local:
+            self._put(self.images, pair.image, self.image_uri(pair), "image")
+        if self._masks_are_uploaded(pair):
+            assert pair.masks is not None
+            self._put(self._masks_root, pair.masks, self._uploaded(pair.masks, "masks/"), "masks")
+
+    def _masks_are_uploaded(self, pair: Pair) -> bool:
+        in_a_file = pair.inline is None and not pair.folder
+        return self.run_options.upload is not None and in_a_file and self._masks_root.local
 
     def _masks(self, pair: Pair) -> LocalMasks | dict[str, Any]:
         """Return the masks, or where they are."""
@@ -108,11 +138,7 @@ class JobMaker:
             return usable_masks(read_folder(root, pair.masks, self.format), pair.masks)
         if root.local and not (self.images.local or self.run_options.upload):
             return self._read_here(root, pair)
-        uri = (
-            self._put(root, pair.masks, "" if self.masks is None else "masks/", "masks")
-            if root.local and self.run_options.upload
-            else root.uri_of(pair.masks)
-        )
+        uri = self._uploaded(pair.masks, "masks/") if self._masks_are_uploaded(pair) else root.uri_of(pair.masks)
         pinned = self.run_options.content_id and pair.masks_etag is not None and uri == root.uri_of(pair.masks)
         # A folder's format says nothing of a file, but that a frame's picture is a label map.
         format_ = "png-labels" if self.format == VOS.name else self.format
@@ -137,8 +163,9 @@ class JobMaker:
         assert not isinstance(self.masks, Path)
         return self.images if self.masks is None else self.masks
 
-    def _put(self, root: StorageRoot, name: str, below: str, what: ObjectRole) -> str:
-        uri = f"{self.run_options.upload}{below}{name}"
+    def _uploaded(self, name: str, below: str) -> str:
+        return f"{self.run_options.upload}{'' if self.masks is None else below}{name}"
+
+    def _put(self, root: StorageRoot, name: str, uri: str, what: ObjectRole) -> None:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         self.objects.write(uri, root.read(name, what), content_type=kind)
-        return uri

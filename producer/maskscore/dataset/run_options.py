@@ -10,7 +10,7 @@ from typing import Any
 
 from maskscore.schema import PromptSet, ScoringOptions
 
-__all__ = ["RunOptions", "default_batch_id"]
+__all__ = ["RunOptions", "default_batch_id", "slug_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,13 @@ class RunOptions:
 
 def default_batch_id(fingerprint: str) -> str:
     """Return the batch id of this work where the user gives none; equal work has equal ids."""
-    images = str(json.loads(fingerprint)["images"]).rstrip("/").rsplit("/", 1)[-1]
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", images).strip("-")[:40].lower() or "images"
+    slug = slug_of(str(json.loads(fingerprint)["images"]))
     return f"run-{slug}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:10]}"
+
+
+def slug_of(place: str) -> str:
+    """Return a short plain name of a path or URI, by its last part."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", place.rstrip("/").rsplit("/", 1)[-1]).strip("-")[:40].lower() or "images"
 
 
 def _plain(value: Any) -> Any:

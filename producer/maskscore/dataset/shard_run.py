@@ -1,50 +1,57 @@
-"""Runs tar files through the service: one shard each, as one batch, followed to a summary; can be resumed."""
+"""Runs a dataset as shards through the service: as one batch, followed to a summary; can be resumed."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from maskscore.client import Client
+from maskscore.dataset.dataset_shards import OpenShards, open_shards, shards_identity
+from maskscore.dataset.open_dataset import Dataset
+from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
+from maskscore.dataset.pairing_counts import PairingCounts
 from maskscore.dataset.redis_outage import RedisOutage
+from maskscore.dataset.result_counts import FailureCounts
 from maskscore.dataset.run_note import RUN_NOTE, RunNote, check_batch
 from maskscore.dataset.run_options import RunOptions, default_batch_id
-from maskscore.errors import InvalidDocumentError, JobConflict, ServiceUnavailable
+from maskscore.errors import InvalidDocumentError, JobConflict, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
-from maskscore.schema import Failure, MasksFormat, Shard, ShardCounts, TarSource
+from maskscore.schema import Failure, Shard, ShardCounts
 from maskscore.storage import Objects
-from maskscore.text import counted
 
-__all__ = ["ShardProgressCounts", "ShardRunSummary", "find_tars", "is_tar", "run_shards"]
+__all__ = ["ShardProgressCounts", "ShardRunSummary", "run_shards"]
 
-_ENDINGS: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst")
-_WILDCARD: Final = re.compile(r"[*?[]")
 _LOOK_EVERY_S: Final = 0.5
+_PART: Final = re.compile(r"(.+)-\d{5,}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardProgressCounts:
-    """How many shards there are and have ended, and what their committed parts hold."""
+    """How many shards were submitted and have ended, and what their committed parts hold.
+
+    ``complete``: no more are to be submitted. ``trouble`` says why it does not go on, and the run waits.
+    """
 
     shards: int
     ended: int
     images: int
     masks: int
     parts: int
+    complete: bool = True
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ShardRunSummary:
     """The outcome of a run of shards that has ended or was stopped.
 
-    ``states`` counts shards; ``counts`` is over those that have succeeded. ``failures`` are by the tar's URI.
+    ``states`` counts shards; ``counts`` is over those that have succeeded. ``failures`` are by the URI of the tar or of
+    the list. ``pairing_counts``, ``refused`` and ``left_out``: as those of
+    :class:`OpenShards`.
     """
 
     batch_id: str
@@ -53,20 +60,41 @@ class ShardRunSummary:
     progress: ShardProgressCounts
     counts: ShardCounts
     seconds: float
-    failures: dict[str, Failure] = field(default_factory=dict)
+    failures: dict[str, Failure]
+    pairing_counts: PairingCounts | None
+    refused: dict[str, FailureCounts]
+    left_out: FailureCounts
+
+    @property
+    def refused_count(self) -> int:
+        """How many images are in no list, since their masks could not be read."""
+        return sum(failures.count for failures in self.refused.values())
 
     @property
     def succeeded(self) -> bool:
         """Whether all shards have succeeded, and no image of them failed, and not all masks were skipped."""
         counts = self.counts
-        every = self.states.get("succeeded", 0) == self.progress.shards
+        every = self.progress.complete and self.states.get("succeeded", 0) == self.progress.shards and not self.refused
         return every and not counts.failed and counts.masks > counts.skipped
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON object."""
+        pairing = self.pairing_counts
+        of_pairs = (
+            {}
+            if pairing is None
+            else {
+                "images_without_masks": pairing.images_without_masks,
+                "masks_without_image": pairing.masks_without_image,
+                "annotations_without_image": pairing.orphans.count,
+                "refused": {code: failures.model_dump() for code, failures in self.refused.items()},
+                "masks_left_out": self.left_out.count,
+            }
+        )
         return {
             "batch_id": self.batch_id,
             "output": self.output_uri,
+            "complete": self.progress.complete,
             "shards": self.progress.shards,
             "states": self.states,
             "parts": self.progress.parts,
@@ -75,137 +103,180 @@ class ShardRunSummary:
             "masks": self.progress.masks,
             "masks_skipped": self.counts.skipped,
             "other_members": self.counts.others,
+            **of_pairs,
             "failures": {uri: failure.model_dump() for uri, failure in self.failures.items()},
             "seconds": round(self.seconds, 3),
         }
 
 
-def is_tar(place: str) -> bool:
-    """Whether a place names a tar file, or several by ``*``, ``?`` or ``[...]``."""
-    return place.lower().endswith(_ENDINGS)
-
-
-def find_tars(place: str, objects: Objects) -> list[TarSource]:
-    """Return the tar files that ``s3://bucket/path/*.tar``, a path or one without wildcards names, by name.
-
-    Those in S3 are pinned by their ETags. Raises :class:`~maskscore.errors.InvalidDocumentError` where there is none,
-    and :class:`~maskscore.errors.JobError` where a bucket cannot be listed.
-    """
-    if place.startswith("s3://"):
-        wildcard = _WILDCARD.search(place)
-        prefix = place[: wildcard.start() if wildcard else len(place)].rpartition("/")[0] + "/"
-        pattern = place.removeprefix(prefix)
-        found = [
-            TarSource(uri=prefix + entry.name, etag=entry.etag)
-            for entry in objects.list(prefix)
-            # A star does not reach into folders, as in a shell.
-            if entry.name.count("/") == pattern.count("/") and fnmatchcase(entry.name, pattern) and is_tar(entry.name)
-        ]
-    else:
-        path = Path(place.removeprefix("file://")).expanduser().absolute()
-        matching = sorted(path.parent.glob(path.name)) if path.parent.is_dir() else []
-        found = [TarSource(uri=file.as_uri()) for file in matching if is_tar(file.name) and file.is_file()]
-    if not found:
-        raise InvalidDocumentError(f"There is no tar file {place}. Write the pattern in quotes: 's3://bucket/*.tar'.")
-    return found
-
-
 def run_shards(
     client: Client,
-    place: str,
+    dataset: Dataset,
     output_uri: str,
     run_options: RunOptions | None = None,
     *,
-    masks_format: MasksFormat | None = None,
     batch_id: str | None = None,
+    pairs_per_list: int = PAIRS_PER_LIST,
+    limit: int | None = None,
     resume: bool = False,
     retry: bool = False,
     follow: bool = True,
     stopped: Callable[[], bool] = lambda: False,
+    begun: Callable[[str], None] = lambda batch_id: None,
+    seen: Callable[[int], None] | None = None,
     shown: Callable[[ShardProgressCounts], None] = lambda progress: None,
 ) -> ShardRunSummary:
-    """Score tar files as shards of one batch, into parts below ``output_uri``, and return the summary.
+    """Score a dataset as shards of one batch, into parts below ``output_uri``, and return the summary.
 
-    Parameters: as those of :func:`run_dataset`; ``place`` as :func:`find_tars` takes it. A batch that is resumed keeps
-    its options; tar files that were added are submitted. With ``retry``, shards that ended without a result go on after
-    their last part. Raises :class:`~maskscore.errors.InvalidDocumentError` where there are no tar files, two of them
-    have the same name, or the batch exists and may not be resumed so.
+    Parameters: as those of :func:`run_dataset` and of :func:`maskscore.dataset.shards`; ``begun`` is called with the
+    batch's id before the listing. A batch that is resumed keeps its options; tar files and pairs that were added are
+    submitted. With ``retry``, shards that ended without a result go on after their last part. Raises
+    :class:`~maskscore.errors.InvalidDocumentError` as :func:`maskscore.dataset.shards` does, where the batch exists
+    and may not be resumed so, and where the output has parts of other shards by the same names.
     """
     run_options = run_options or RunOptions()
-    started = time.monotonic()
-    fingerprint = run_options.fingerprint({"images": place, "output": output_uri, "format": masks_format})
+    fingerprint = run_options.fingerprint(shards_identity(dataset, output_uri, client.objects))
     batch_id = batch_id or default_batch_id(fingerprint)
-    begun = check_batch(client, batch_id, fingerprint, resume=resume)
-    if begun is not None and (changes := begun.changes(fingerprint)):
+    note = check_batch(client, batch_id, fingerprint, resume=resume)
+    if note is not None and (changes := note.changes(fingerprint)):
         raise InvalidDocumentError(
             f"The batch {batch_id} was begun with other options: {'; '.join(changes)}. All parts of a run have the "
             "same ones: give them again, or another --batch-id and output."
         )
-    shards = _shards(find_tars(place, client.objects), output_uri, run_options, masks_format, batch_id)
-    try:
-        client.submit_many(shards, batch_id=batch_id, wait_for_room=True, retry_failed=retry)
-    except JobConflict as error:
-        raise InvalidDocumentError(
-            f"A tar file was replaced since it was submitted to the batch {batch_id}. --resume --retry-failed scores "
-            "it anew where its shard ended without a result; else take another --batch-id and output."
-        ) from error
-    client.batch(batch_id).set_note(RUN_NOTE, RunNote(fingerprint).text())
-    ids = [shard.shard_id for shard in shards]
-    statuses: list[JobStatus] = []
-    outage = RedisOutage()
-    while True:
-        try:
-            statuses = client.statuses(ids)
-        except ServiceUnavailable as error:
-            outage.failed(error)
-        else:
-            outage.answered()
-            shown(_progress(statuses))
-            if not follow or all(status.state.ended for status in statuses):
+    begun(batch_id)
+    known = [] if note is None else [client.shard(job_id) for job_id in client.batch(batch_id).job_ids()]
+    with open_shards(
+        dataset,
+        output_uri,
+        client.objects,
+        run_options,
+        batch_id=batch_id,
+        pairs_per_list=pairs_per_list,
+        known=known,
+        limit=limit,
+        seen=seen,
+    ) as opened:
+        if note is None:
+            _check_output(client.objects, output_uri, opened.names)
+        run = _ShardRun(client, batch_id, fingerprint, retry, stopped, shown)
+        run.submit(opened.shards)
+        if follow:
+            run.follow()
+        return run.summary(output_uri, opened)
+
+
+class _ShardRun:
+    def __init__(
+        self,
+        client: Client,
+        batch_id: str,
+        fingerprint: str,
+        retry: bool,
+        stopped: Callable[[], bool],
+        shown: Callable[[ShardProgressCounts], None],
+    ) -> None:
+        self._client, self._batch_id, self._fingerprint, self._retry = client, batch_id, fingerprint, retry
+        self._stopped, self._shown = stopped, shown
+        self._shards: dict[str, Shard] = {}
+        self._statuses: list[JobStatus] = []
+        self._outage = RedisOutage()
+        self._started = time.monotonic()
+        self._complete = False
+        self._trouble: str | None = None
+
+    def submit(self, shards: Iterable[Shard]) -> None:
+        """Submit the shards as they come."""
+        looked = 0.0
+        for shard in shards:
+            if self._stopped():
                 break
-        if stopped():
-            break
-        time.sleep(_LOOK_EVERY_S)
-    return _summary(client, batch_id, output_uri, shards, statuses, time.monotonic() - started)
+            self._submit(shard)
+            if time.monotonic() - looked > _LOOK_EVERY_S:
+                self._look()
+                looked = time.monotonic()
+        else:
+            self._complete = True
+        self._look()
 
+    def _submit(self, shard: Shard) -> None:
+        batch = self._client.batch(self._batch_id)
+        while not self._stopped():
+            try:
+                self._client.submit_many([shard], batch_id=self._batch_id, retry_failed=self._retry)
+                if not self._shards:
+                    batch.set_note(RUN_NOTE, RunNote(self._fingerprint).text())
+            except ServiceUnavailable as error:
+                self._failed(error)
+            except QueueFull as full:
+                self._trouble = f"waiting for room in the queue: {full}"
+                self._look()
+            except JobConflict as error:
+                raise InvalidDocumentError(
+                    f"{shard.source.uri} was replaced since it was submitted to the batch {self._batch_id}. --resume "
+                    "--retry-failed scores it anew where its shard ended without a result; else take another "
+                    "--batch-id and output."
+                ) from error
+            else:
+                self._trouble = None
+                self._outage.answered()
+                self._shards[shard.shard_id] = shard
+                return
+            time.sleep(_LOOK_EVERY_S)
 
-def _shards(
-    tars: list[TarSource], output_uri: str, run_options: RunOptions, masks_format: MasksFormat | None, batch_id: str
-) -> list[Shard]:
-    names = [_name(tar.uri) for tar in tars]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise InvalidDocumentError(
-            f"{counted(len(twice), 'name')} of tar files are there twice, such as {twice[0]}: parts are named by them. "
-            "Run them into different outputs."
+    def follow(self) -> None:
+        """Wait until all have ended."""
+        while not self._stopped() and not (self._statuses and all(status.state.ended for status in self._statuses)):
+            time.sleep(_LOOK_EVERY_S)
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self._statuses = self._client.statuses(self._shards)
+        except ServiceUnavailable as error:
+            self._failed(error)
+        else:
+            self._outage.answered()
+            self._shown(_progress(self._statuses, self._complete, self._trouble))
+
+    def _failed(self, error: ServiceUnavailable) -> None:
+        self._outage.failed(error)
+        self._shown(_progress(self._statuses, self._complete, str(error)))
+
+    def summary(self, output_uri: str, opened: OpenShards) -> ShardRunSummary:
+        """Return what has become of the shards."""
+        counts, failures = ShardCounts(), {}
+        for shard, status in zip(self._shards.values(), self._statuses, strict=False):
+            if status.error is not None:
+                failures[shard.source.uri] = status.error
+            elif status.state.ended:
+                outcome = self._client.get(shard.shard_id).shard
+                counts += outcome.counts if outcome is not None else ShardCounts()
+        return ShardRunSummary(
+            self._batch_id,
+            output_uri,
+            states=dict(Counter(str(status.state) for status in self._statuses)),
+            progress=_progress(self._statuses, self._complete),
+            counts=counts,
+            seconds=time.monotonic() - self._started,
+            failures=failures,
+            pairing_counts=opened.pairing_counts,
+            refused=opened.refused,
+            left_out=opened.left_out,
         )
-    return [
-        Shard(
-            shard_id=_shard_id(batch_id, name),
-            batch_id=batch_id,
-            source=tar,
-            name=name,
-            output_uri=output_uri,
-            options=run_options.options,
-            masks_format=masks_format,
-            **run_options.fields,
-        )
-        for name, tar in zip(names, tars, strict=True)
-    ]
 
 
-def _name(uri: str) -> str:
-    base = uri.rpartition("/")[2]
-    stem = next((base[: -len(ending)] for ending in sorted(_ENDINGS, key=len) if base.lower().endswith(ending)), base)
-    return re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip("._-")[:200] or "tar"
+def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> None:
+    """Raise where the output has parts of shards by these names: workers replace no other shard's."""
+    for entry in objects.list(f"{output_uri}images/"):
+        part = _PART.fullmatch(entry.name)
+        if part is not None and names.fullmatch(part[1]):
+            raise InvalidDocumentError(
+                f"{output_uri}images/{entry.name} is a part of another run. Choose another output, or go on with that "
+                "run: --resume, with its --batch-id."
+            )
 
 
-def _shard_id(batch_id: str, name: str) -> str:
-    plain = f"{batch_id}-{name}"
-    return plain if len(plain) <= 128 else f"shard-{hashlib.sha256(plain.encode()).hexdigest()[:40]}"
-
-
-def _progress(statuses: list[JobStatus]) -> ShardProgressCounts:
+def _progress(statuses: list[JobStatus], complete: bool, trouble: str | None = None) -> ShardProgressCounts:
     found = [status.progress for status in statuses if status.progress is not None]
     return ShardProgressCounts(
         shards=len(statuses),
@@ -213,19 +284,6 @@ def _progress(statuses: list[JobStatus]) -> ShardProgressCounts:
         images=sum(progress.images for progress in found),
         masks=sum(progress.masks for progress in found),
         parts=sum(progress.parts for progress in found),
+        complete=complete,
+        trouble=trouble,
     )
-
-
-def _summary(
-    client: Client, batch_id: str, output_uri: str, shards: list[Shard], statuses: list[JobStatus], seconds: float
-) -> ShardRunSummary:
-    counts, failures = ShardCounts(), {}
-    for shard, status in zip(shards, statuses, strict=False):
-        if status.error is not None:
-            failures[shard.source.uri] = status.error
-        elif status.state.ended:
-            outcome = client.get(shard.shard_id).shard
-            counts += outcome.counts if outcome is not None else ShardCounts()
-    states = Counter(str(status.state) for status in statuses)
-    progress = _progress(statuses)
-    return ShardRunSummary(batch_id, output_uri, dict(states), progress, counts, seconds, failures)

@@ -18,7 +18,6 @@ from maskscore.dataset.run_note import RUN_NOTE, RunNote
 from maskscore.errors import (
     InvalidDocumentError,
     JobConflict,
-    JobError,
     MaskscoreError,
     PayloadTooLarge,
     QueueFull,
@@ -148,14 +147,10 @@ class Submission:
     def _made(self, pair: Pair) -> MadeJob | MaskscoreError | None:
         if self._stop.is_set():
             return None
-        try:
-            made = self._maker.make(pair)
-            return MadeJob(with_content_id(made.job, self._client.objects), made.left_out) if self._content_id else made
-        except MaskscoreError as error:
-            # An error of the store, or of the place for uploads, concerns every image.
-            if isinstance(error, JobError) and (error.input_may_be_fine or error.about.stops_run == "at once"):
-                raise
-            return error
+        made = self._maker.make_or_refuse(pair)
+        if self._content_id and isinstance(made, MadeJob):
+            made = MadeJob(with_content_id(made.job, self._client.objects), made.left_out)
+        return made
 
     def _submit(self, jobs: list[Job]) -> None:
         while jobs and not self._stop.is_set():

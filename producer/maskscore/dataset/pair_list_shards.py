@@ -1,0 +1,132 @@
+"""The pairs of a dataset as shards: lists of some thousand pairs, written beside the parts, each a shard's source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from maskscore.dataset.job_maker import JobMaker, MadeJob
+from maskscore.dataset.pairing import Pair, Pairing
+from maskscore.dataset.result_counts import FailureCounts
+from maskscore.errors import MaskscoreError
+from maskscore.schema import ImageMasksPair, PairsSource, Shard, ShardCursor
+from maskscore.shards import listed_pairs
+
+__all__ = ["PAIRS_PER_LIST", "PairListShards"]
+
+PAIRS_PER_LIST: Final = 1000
+_MOST_BYTES: Final = 64 << 20
+_CHUNK: Final = 50
+_THREADS: Final = 8
+_MOST_LINE_BYTES: Final = 1 << 30
+
+
+class PairListShards:
+    """Writes the pairs of a dataset as lists ``lists/NAME-00000.jsonl``, and yields a shard of each; iterate once.
+
+    Parameters
+    ----------
+    pairing, maker: the pairs, and what makes an image and its masks of each, uploaded where that is asked.
+    output_uri: ``s3://bucket/prefix/`` of the parts, below which the lists are written, too.
+    shard_of: returns the shard of a list, given its source and its name.
+    name: what shards and lists are called, before their number.
+    pairs_per_list: a list has so many pairs, or fewer where they take 64 MiB.
+    known: shards of an earlier call with the same dataset. They are yielded first; further lists have what is in none
+        of theirs, and numbers go on after theirs.
+
+    ``refused`` counts the images whose masks cannot be read here, by code, and ``left_out`` the masks that cannot be
+    read of other images. Raises :class:`~maskscore.errors.JobError` for a store that cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        pairing: Pairing,
+        maker: JobMaker,
+        output_uri: str,
+        shard_of: Callable[[PairsSource, str], Shard],
+        *,
+        name: str,
+        pairs_per_list: int = PAIRS_PER_LIST,
+        known: Iterable[Shard] = (),
+    ) -> None:
+        self._pairing, self._maker, self._output_uri = pairing, maker, output_uri
+        self._shard_of, self._name, self._pairs_per_list = shard_of, name, pairs_per_list
+        # An image may have several entries in a dataset file: there, its masks say which pair it is.
+        self._by_masks = isinstance(maker.masks, Path)
+        self._known = list(known)
+        self.refused: dict[str, FailureCounts] = {}
+        self.left_out = FailureCounts()
+
+    def __iter__(self) -> Iterator[Shard]:
+        number = 0
+        for shard in self._known:
+            self._pairing.add_submitted(self._keys_of(shard))
+            number = max(number, int(shard.name.rpartition("-")[2]) + 1)
+            yield shard
+        lines: list[bytes] = []
+        size = 0
+        for line in self._lines():
+            if lines and (len(lines) == self._pairs_per_list or size + len(line) > _MOST_BYTES):
+                yield self._shard(number, lines)
+                number, lines, size = number + 1, [], 0
+            lines.append(line)
+            size += len(line)
+        if lines:
+            yield self._shard(number, lines)
+
+    def _shard(self, number: int, lines: list[bytes]) -> Shard:
+        name = f"{self._name}-{number:05d}"
+        uri = f"{self._output_uri}lists/{name}.jsonl"
+        etag = self._maker.objects.write(uri, b"\n".join([*lines, b""]), content_type="application/jsonl")
+        return self._shard_of(PairsSource(uri=uri, etag=etag), name)
+
+    def _lines(self) -> Iterator[bytes]:
+        pairs = iter(self._pairing)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="pairs") as pool:
+            while chunk := list(islice(pairs, _CHUNK)):
+                chunk = self._missing(chunk)
+                # Threads help only where making a job reads or writes files.
+                made_all = (pool.map if any(map(self._maker.reads, chunk)) else map)(self._maker.make_or_refuse, chunk)
+                for pair, made in zip(chunk, made_all, strict=True):
+                    if isinstance(made, MadeJob):
+                        for reason in made.left_out:
+                            self.left_out.add(lambda image=pair.image: image, reason)  # type: ignore[misc]
+                        yield _line(made)
+                    else:
+                        counts = self.refused.setdefault(made.code, FailureCounts())
+                        counts.add(lambda image=pair.image: image, str(made))  # type: ignore[misc]
+
+    def _missing(self, chunk: list[Pair]) -> list[Pair]:
+        if not self._known:
+            return chunk
+        keys = [self._key(pair) for pair in chunk]
+        listed = self._pairing.submitted(keys)
+        return [pair for pair, key in zip(chunk, keys, strict=True) if key not in listed]
+
+    def _key(self, pair: Pair) -> str:
+        if self._by_masks:
+            try:
+                return _digest(_line(self._maker.make(pair)))
+            except MaskscoreError:  # it is refused again
+                return ""
+        return self._maker.image_uri(pair)
+
+    def _keys_of(self, shard: Shard) -> Iterator[str]:
+        source, objects = shard.source, self._maker.objects
+        with listed_pairs(objects, source.uri, ShardCursor(), etag=source.etag, max_bytes=_MOST_LINE_BYTES) as pairs:
+            for listed in pairs:
+                if isinstance(listed.pair, ImageMasksPair):
+                    own = listed.pair.model_dump_json().encode()
+                    yield _digest(own) if self._by_masks else listed.pair.image.uri
+
+
+def _line(made: MadeJob) -> bytes:
+    return ImageMasksPair(image=made.job.image, masks=made.job.masks).model_dump_json().encode()
+
+
+def _digest(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
