@@ -183,7 +183,7 @@ class FailureCode(_Code):
         "head_unknown",
         About(
             "there is no head with this name",
-            "name a head of `MASKSCORE_HEADS_DIR`, or include it in the job (`--head FILE.json`)",
+            "name a head of the workers' `MASKSCORE_HEADS_DIR`, or include it in the job (`--head FILE.json`)",
             stops_run="if all fail",
         ),
     )
