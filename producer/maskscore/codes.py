@@ -226,8 +226,9 @@ class FailureCode(_Code):
     OUT_OF_MEMORY = (
         "out_of_memory",
         About(
-            "in every retry, a single crop did not fit the device's memory, or the worker ran out of memory",
-            "free the worker's memory, then `maskscore dead requeue`",
+            "in every retry, a single crop did not fit the device's memory, or the worker's machine ran out of memory, "
+            "disk (the temporary folder), processes or open files",
+            "give the worker's machine what the message says that it lacks, then `maskscore dead requeue`",
             transient=True,
         ),
     )
@@ -241,7 +242,8 @@ class FailureCode(_Code):
     STORAGE_UNAVAILABLE = (
         "storage_unavailable",
         About(
-            "in every retry, the object store did not answer, or rejected the worker's credentials or clock",
+            "in every retry, the object store did not answer, had no room, or rejected the worker's credentials or "
+            "clock",
             "remove the cause that the message names, then `maskscore dead requeue`",
             transient=True,
         ),

@@ -17,7 +17,11 @@ __all__ = ["S3FaultProxy"]
 
 Watch = Callable[[str, int], bool]
 
-_ERRORS = {500: ("Internal Server Error", "InternalError"), 503: ("Service Unavailable", "SlowDown")}
+_ERRORS = {
+    403: ("Forbidden", "QuotaExceeded"),
+    500: ("Internal Server Error", "InternalError"),
+    503: ("Service Unavailable", "SlowDown"),
+}
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)\s*\r\n", re.IGNORECASE)
 _PIECE = 256
 
@@ -38,6 +42,7 @@ class S3FaultProxy(TcpProxy):
         self.asked = self.refused = 0
         self.watch: Watch | None = None
         self._share = 0.0
+        self._full = False
         self._bytes_per_s: float | None = None
         self._slow = ""
         self._paths: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
@@ -47,13 +52,17 @@ class S3FaultProxy(TcpProxy):
         """Answer this share (0 to 1) of the requests, drawn by chance, with 500 or 503."""
         self._share = share
 
+    def fill(self) -> None:
+        """Answer what would store something as a bucket does whose quota is used up, until :meth:`pass_on`."""
+        self._full = True
+
     def trickle(self, bytes_per_s: float, *, only: str = "") -> None:
         """Send answers at this speed, until :meth:`pass_on`; ``only`` those to requests with this text in the path."""
         self._bytes_per_s, self._slow = bytes_per_s, only
 
     def pass_on(self) -> None:
         """Every request reaches the server, every answer the client."""
-        self._share, self._bytes_per_s, self.watch = 0.0, None, None
+        self._share, self._full, self._bytes_per_s, self.watch = 0.0, False, None, None
         super().pass_on()
 
     async def _forth(self, connection: Connection) -> None:
@@ -68,9 +77,10 @@ class S3FaultProxy(TcpProxy):
             watch = self.watch
             if watch is not None and not await asyncio.to_thread(watch, f"{method} {path}", connection.peer_port):
                 return
-            if self._random.random() < self._share:
+            full = self._full and method == "PUT"
+            if full or self._random.random() < self._share:
                 self.refused += 1
-                connection.to_client.write(_error(self._random.choice(list(_ERRORS)), path))
+                connection.to_client.write(_error(403 if full else self._random.choice([500, 503]), path))
                 await connection.to_client.drain()
                 return
             connection.to_server.write(head)
@@ -100,7 +110,7 @@ def _error(status: int, path: str) -> bytes:
     reason, code = _ERRORS[status]
     body = (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
-        f"<Message>Please reduce your request rate.</Message><Resource>{path.split('?')[0]}</Resource>"
+        f"<Message>Not now.</Message><Resource>{path.split('?')[0]}</Resource>"
         "<RequestId>0</RequestId></Error>"
     ).encode()
     head = (

@@ -89,7 +89,21 @@ def test_redis_lost_all_of_its_shards(deployment: Deployment, shard_corpus: Shar
 def test_s3_fails_half_of_the_requests_of_shards(
     deployment: Deployment, shard_corpus: ShardCorpus, record: Record
 ) -> None:
+    def fail(_: ShardRun) -> None:
+        until(lambda: deployment.s3_proxy.refused > refused + 2 * _SHARDS, "requests are refused")
+        deployment.s3_proxy.pass_on()
+
     refused = deployment.s3_proxy.refused
     deployment.s3_proxy.fail(1 / 2)
-    break_in_shards(deployment, shard_corpus, record, "S3 fails 1/2 of shards' requests", "shard-s3", lambda _: None)
-    assert deployment.s3_proxy.refused > refused
+    break_in_shards(deployment, shard_corpus, record, "S3 fails 1/2 of shards' requests", "shard-s3", fail)
+
+
+def test_s3_has_no_room_for_parts(deployment: Deployment, shard_corpus: ShardCorpus, record: Record) -> None:
+    def fill(_: ShardRun) -> None:
+        deployment.s3_proxy.fill()
+        deployment.say("S3 refuses what would store something: its quota is used up")
+        until(lambda: deployment.s3_proxy.refused > refused + _SHARDS, "parts are refused")
+        deployment.s3_proxy.pass_on()
+
+    refused = deployment.s3_proxy.refused
+    break_in_shards(deployment, shard_corpus, record, "S3 has no room for parts", "shard-quota", fill)

@@ -19,7 +19,7 @@ LINES = ['{"image": "s3://b/1.jpg", "masks": "s3://b/1.json"}', "", INLINE, "{",
 def read(path: Path, done: int = 0, *, max_bytes: int = 1000, range_bytes: int = 7) -> list[ListedPair]:
     objects = Objects(buckets=(), result_buckets=(), file_roots=[path.parent])
     cursor = ShardCursor(offset=done)
-    with listed_pairs(objects, path.as_uri(), cursor, max_bytes=max_bytes, range_bytes=range_bytes) as pairs:
+    with listed_pairs(objects, path.as_uri(), cursor, max_bytes=max_bytes, range_bytes=range_bytes) as (pairs, _):
         return list(pairs)
 
 

@@ -45,6 +45,16 @@ def test_what_is_wrong_with_the_object_fails_its_job(status: int, name: str, cod
 
 @pytest.mark.parametrize(
     ("status", "name"),
+    [(403, "QuotaExceeded"), (400, "XMinioAdminBucketQuotaExceeded"), (507, "XMinioStorageFull")],
+)
+def test_a_store_without_room_may_have_some_later(status: int, name: str) -> None:
+    error = failure_of(answered(status, name))
+    assert (error.code, error.input_may_be_fine, error.of_worker) == ("storage_unavailable", True, False)
+    assert f"no room for s3://b/a.jpg ({name})" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
     [
         (400, "ExpiredToken"),
         (400, "InvalidToken"),

@@ -10,7 +10,7 @@ import pytest
 
 from maskscore.errors import JobError
 from maskscore.schema import ShardCounts, ShardCursor
-from maskscore.shards import TarPair, tar_pairs
+from maskscore.shards import TarPair, member_pairs, tar_pairs
 from maskscore.storage import Objects
 from shard_tars import Files, Order, write_tar
 
@@ -55,10 +55,20 @@ def test_every_pair_comes_once_whatever_the_order(objects: Objects, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["", "zst"])
 @pytest.mark.parametrize("order", ["pairs", "apart", "shuffled"])
-def test_a_cursor_goes_on_where_it_was_taken(objects: Objects, tmp_path: Path, order: Order, kind: str) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "header", "bytes"])
+def test_a_cursor_goes_on_where_it_was_taken(
+    objects: Objects, tmp_path: Path, order: Order, kind: str, damage: str
+) -> None:
     files = [*FILES, ("lonely.jpg", b"x"), ("alone.json", b"{}")]
     path = write_tar(tmp_path / "a.tar", files, order=order)
-    path.write_bytes(path.read_bytes()[: -9 * 512])
+    data = path.read_bytes()
+    start = data.index(b"sa_5.jpg")
+    damaged = {
+        "cut off": data[: -9 * 512],
+        "header": data[:start] + b"\xff" * 512 + data[start + 512 :],
+        "bytes": data[: start + 612] + data[start + 712 :],
+    }
+    path.write_bytes(damaged[damage])
     path = compressed(path, kind) if kind else path
     whole = read(objects, path)
     for number in range(len(whole)):
@@ -155,6 +165,40 @@ def test_a_member_that_is_too_large_has_no_bytes(objects: Objects, tmp_path: Pat
         (pair,) = pairs
     assert pair.image is not None
     assert (pair.image.data, pair.image.size) == (None, 5000)
+
+
+def test_bytes_that_wait_on_disk_leave_no_file(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES, order="apart")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with tar_pairs(objects, path.as_uri(), ShardCursor(), max_bytes=LARGE, held_bytes=0) as (pairs, _):
+        for _ in pairs:
+            # Also when its process is killed here.
+            assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_an_error(objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES, order="apart")
+    with Path("/dev/full").open("w+b", buffering=0) as full:
+        monkeypatch.setattr(member_pairs, "TemporaryFile", lambda **_: full)
+        with pytest.raises(OSError, match="No space left"):
+            read(objects, path, held_bytes=0)
+
+
+def test_a_cursor_goes_on_in_the_tar_that_it_was_taken_from_alone(objects: Objects, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES)
+    with tar_pairs(objects, path.as_uri(), ShardCursor(), max_bytes=LARGE) as (pairs, etag):
+        assert len(list(pairs)) == 12
+    cursor = ShardCursor(part=1, etag=etag, offset=2048, counts=ShardCounts(images=1))
+    assert len(read(objects, path, cursor)) == 11
+    write_tar(path, FILES[2:])
+    with pytest.raises(JobError) as raised:
+        read(objects, path, cursor)
+    assert raised.value.code == "image_changed"
 
 
 def test_a_tar_that_was_replaced_is_refused(objects: Objects, tmp_path: Path) -> None:

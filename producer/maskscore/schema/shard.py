@@ -127,6 +127,7 @@ class ShardCursor(Document):
 
     version: Literal[1] = SHARD_VERSION
     part: int = Field(0, ge=0, description="Number of the next part.")
+    etag: ObjectVersion | None = Field(None, description="Of the source that the parts before are of.")
     offset: int = Field(0, ge=0)
     held: str = ""
     done: bool = Field(False, description="Whether the last part is committed.")

@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from threading import Lock
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from maskscore.formats import MASKS_SUFFIXES, Naming, extension
 from maskscore.schema import ShardCursor
@@ -40,26 +39,51 @@ class TarPair:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A member whose partner has not come; ``path`` has its bytes where they are not in memory."""
+    """A member whose partner has not come; its bytes are ``at`` this place of the spilled ones, if not in memory."""
 
     member: Member
     role: str
     rank: int
-    path: Path | None = None
+    at: int | None = None
 
-    def load(self) -> Member:
-        if self.path is None:
-            return self.member
-        data = self.path.read_bytes()
-        self.path.unlink()
-        return replace(self.member, data=data)
+
+class _SpilledBytes:
+    """Bytes in a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._kept = self._end = 0
+
+    def keep(self, data: bytes) -> int:
+        """Write bytes, and return where they are."""
+        at = self._end
+        self._file.seek(at)
+        self._file.write(data)
+        self._file.flush()
+        self._end += len(data)
+        self._kept += 1
+        return at
+
+    def take(self, at: int, size: int) -> bytes:
+        """Return bytes and drop them."""
+        self._file.seek(at)
+        data = self._file.read(size)
+        self.drop()
+        return data
+
+    def drop(self) -> None:
+        """Count bytes as not needed; the file begins anew when none are."""
+        self._kept -= 1
+        if not self._kept:
+            self._file.truncate(0)
+            self._end = 0
 
 
 class TarPairs:
     """Yields the pairs of a tar; iterate once. Members that wait for their partner are held: :func:`tar_pairs`."""
 
-    def __init__(self, members: TarMembers, cursor: ShardCursor, folder: Path, *, held_bytes: int) -> None:
-        self._members, self._cursor, self._folder = members, cursor, folder
+    def __init__(self, members: TarMembers, cursor: ShardCursor, spilled: _SpilledBytes, *, held_bytes: int) -> None:
+        self._members, self._cursor, self._spilled = members, cursor, spilled
         self._held_bytes, self._in_memory = held_bytes, 0
         self._held: dict[str, list[_Waiting]] = {}
         # Pairs that were not asked about yet: number, where the reading stood, starts of their members, others so far.
@@ -92,7 +116,7 @@ class TarPairs:
             yield from self._complete(run[0], self._members.offset)
         lonely = [(waiting, key) for key, group in self._held.items() for waiting in group]
         for waiting, key in sorted(lonely, key=lambda entry: entry[0].member.start):
-            member = waiting.load()
+            member = self._loaded(waiting)
             pair = TarPair(0, image=member) if waiting.role == "image" else TarPair(0, masks=member)
             with self._lock:
                 self._release(waiting)
@@ -129,12 +153,15 @@ class TarPairs:
         size = len(waiting.member.data or b"")
         with self._lock:
             if size and self._in_memory + size > self._held_bytes:
-                path = self._folder / f"{waiting.member.start}"
-                path.write_bytes(waiting.member.data or b"")
-                waiting = replace(waiting, member=replace(waiting.member, data=None), path=path)
+                at = self._spilled.keep(waiting.member.data or b"")
+                waiting = replace(waiting, member=replace(waiting.member, data=None), at=at)
             else:
                 self._in_memory += size
             self._held.setdefault(key, []).append(waiting)
+
+    def _loaded(self, waiting: _Waiting) -> Member:
+        member = waiting.member
+        return member if waiting.at is None else replace(member, data=self._spilled.take(waiting.at, member.size))
 
     def _release(self, waiting: _Waiting) -> None:
         self._in_memory -= len(waiting.member.data or b"")
@@ -154,9 +181,9 @@ class TarPairs:
                 self._release(entry)
             self._others += len(group) - 2
         for entry in group:
-            if entry.path is not None and entry not in (images[0], masks[0]):
-                entry.path.unlink()
-        pair = TarPair(0, images[0].load(), masks[0].load())
+            if entry.at is not None and entry not in (images[0], masks[0]):
+                self._spilled.drop()
+        pair = TarPair(0, self._loaded(images[0]), self._loaded(masks[0]))
         yield self._numbered(pair, offset, tuple(entry.member.start for entry in group))
 
     def _numbered(self, pair: TarPair, offset: int, starts: tuple[int, ...] | None = None) -> TarPair:
@@ -183,16 +210,18 @@ def tar_pairs(
     """Open a tar at a cursor; yield its pairs, and the ETag that it is pinned to.
 
     Members of more than ``max_bytes`` have no ``data``. Members that wait for their partner take at most ``held_bytes``
-    of memory; the others are in a temporary folder. ``ranges`` are those of
-    :class:`~maskscore.shards.RangeStream`. Raises :class:`~maskscore.errors.JobError` as
-    :meth:`maskscore.storage.Objects.read_range` does, also while the pairs are read.
+    of memory; the others are in a temporary file (``TMPDIR``), which takes the size of the tar at most. ``ranges`` are
+    those of :class:`~maskscore.shards.RangeStream`. Raises :class:`~maskscore.errors.JobError` as
+    :meth:`maskscore.storage.Objects.read_range` does, also while the pairs are read: ``image_changed`` for another
+    object than that of the cursor. Raises OSError where the temporary file's disk is full.
     """
     with (
-        open_stream(objects, uri, etag=etag, **ranges) as (stream, pin),
-        TemporaryDirectory(prefix="maskscore-shard-") as folder,
+        open_stream(objects, uri, etag=etag or cursor.etag, **ranges) as (stream, pin),
+        # It has no name: the system frees it with this process, however that ends.
+        TemporaryFile(prefix="maskscore-shard-") as file,
     ):
         members = TarMembers(stream, max_bytes=max_bytes)
-        yield TarPairs(members, cursor, Path(folder), held_bytes=held_bytes), pin
+        yield TarPairs(members, cursor, _SpilledBytes(file), held_bytes=held_bytes), pin
 
 
 def _role_of(name: str) -> tuple[str, str, int]:

@@ -33,15 +33,16 @@ class ListedPair:
 @contextmanager
 def listed_pairs(
     objects: Objects, uri: str, cursor: ShardCursor, *, etag: str | None = None, max_bytes: int, **ranges: Any
-) -> Iterator[Iterator[ListedPair]]:
-    """Open a list, which may be compressed, at a cursor (``offset`` pairs are done), and yield its pairs.
+) -> Iterator[tuple[Iterator[ListedPair], str]]:
+    """Open a list, which may be compressed, at a cursor (``offset`` pairs are done); yield its pairs and its ETag.
 
     A line that is no :class:`~maskscore.schema.ImageMasksPair` is ``document_invalid``, one of more than ``max_bytes``
     is ``masks_too_large``. ``ranges`` are those of :class:`~maskscore.shards.RangeStream`. Raises
-    :class:`~maskscore.errors.JobError` as :meth:`maskscore.storage.Objects.read_range` does, also while it is read.
+    :class:`~maskscore.errors.JobError` as :meth:`maskscore.storage.Objects.read_range` does, also while it is read:
+    ``masks_changed`` for another object than that of the cursor.
     """
-    with open_stream(objects, uri, etag=etag, what="masks", **ranges) as (stream, _):
-        yield _pairs(stream, uri, cursor.offset, max_bytes)
+    with open_stream(objects, uri, etag=etag or cursor.etag, what="masks", **ranges) as (stream, pin):
+        yield _pairs(stream, uri, cursor.offset, max_bytes), pin
 
 
 def _pairs(stream: ByteStream, uri: str, done: int, max_bytes: int) -> Iterator[ListedPair]:

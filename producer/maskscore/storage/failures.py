@@ -73,6 +73,8 @@ _TRANSIENT: Final = {
     "BandwidthLimitExceeded",
     "PriorRequestNotComplete",
 }
+# What MinIO and Ceph answer where the disks are full or a quota is used up, with 400, 403 or 507.
+_NO_ROOM: Final = {"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"}
 _BAD_NAMES = ("InvalidBucketName", "InvalidURI", "KeyTooLongError")
 
 
@@ -134,6 +136,11 @@ def s3_errors(uri: str, bucket: str, what: ObjectRole) -> Iterator[None]:
         name = error_code(error)
         if name in REFUSED_CREDENTIALS:
             raise _refused(uri, f"{REFUSED_CREDENTIALS[name]} ({name})") from error
+        if name in _NO_ROOM:
+            raise JobError(
+                FailureCode.STORAGE_UNAVAILABLE,
+                f"The store has no room for {uri} ({name}). Delete what is not needed, or raise the bucket's quota.",
+            ) from error
         if name == "NoSuchBucket":
             raise JobError(codes.not_found, f"{uri}: there is no bucket {bucket!r}.") from error
         if name == "NoSuchVersion":

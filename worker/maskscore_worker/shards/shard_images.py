@@ -38,7 +38,9 @@ class ShardImage:
 
 
 class ShardImages(Protocol):
-    """Iterate once, from one thread."""
+    """Iterate once, from one thread. ``source_etag`` is that of the tar or the list; empty where it has none."""
+
+    source_etag: str
 
     def __iter__(self) -> Iterator[ShardImage]:
         """Yield the images from the cursor on, in their order."""
@@ -61,19 +63,23 @@ def open_images(
         with tar_pairs(objects, source.uri, cursor, etag=source.etag, max_bytes=largest) as (pairs, etag):
             yield _TarImages(shard, pairs, etag, settings)
         return
-    with listed_pairs(objects, source.uri, cursor, etag=source.etag, max_bytes=settings.max_masks_bytes) as listed:
+    most = settings.max_masks_bytes
+    with listed_pairs(objects, source.uri, cursor, etag=source.etag, max_bytes=most) as (listed, etag):
         readers = ThreadPoolExecutor(2 * settings.concurrency, thread_name_prefix="shard-fetch")
         try:
-            yield _ListedImages(shard, listed, lambda job: readers.submit(fetch, job, objects, settings, check).result)
+            yield _ListedImages(
+                shard, listed, etag, lambda job: readers.submit(fetch, job, objects, settings, check).result
+            )
         finally:
             readers.shutdown(cancel_futures=True)
 
 
 class _ListedImages:
     def __init__(
-        self, shard: Shard, pairs: Iterator[ListedPair], begin: Callable[[Job], Callable[[], Fetched]]
+        self, shard: Shard, pairs: Iterator[ListedPair], etag: str, begin: Callable[[Job], Callable[[], Fetched]]
     ) -> None:
         self._shard, self._pairs, self._begin = shard, pairs, begin
+        self.source_etag = etag
 
     def __iter__(self) -> Iterator[ShardImage]:
         shard = self._shard
@@ -101,7 +107,8 @@ class _ListedImages:
 
 class _TarImages:
     def __init__(self, shard: Shard, pairs: TarPairs, etag: str, settings: WorkerSettings) -> None:
-        self._shard, self._pairs, self._etag, self._settings = shard, pairs, etag, settings
+        self._shard, self._pairs, self._settings = shard, pairs, settings
+        self.source_etag = etag
         self._tar = shard.source.uri
         self.cursor_after = pairs.cursor_after
 
@@ -113,7 +120,7 @@ class _TarImages:
                 partial(self._load, pair),
                 None if image is None else self._uri(image),
                 None if masks is None else self._uri(masks),
-                self._etag or None,
+                self.source_etag or None,
                 None if image is None else image.offset,
                 None if image is None else image.size,
             )
@@ -140,7 +147,7 @@ class _TarImages:
             masks=MasksRef(uri=self._uri(pair.masks), format=shard.masks_format),
             options=shard.options,
         )
-        return job, Fetched(FetchedObject(image, self._etag or None, None), masks)
+        return job, Fetched(FetchedObject(image, self.source_etag or None, None), masks)
 
     def _uri(self, member: Member) -> str:
         # Names that are not UTF-8 cannot stand in a document.

@@ -145,7 +145,8 @@ class _Stream:
         )
         offset, held, others_now = images.cursor_after(last)
         counts = before.counts + tables.counts + ShardCounts(others=others_now - others)
-        self._cursor = ShardCursor(part=before.part + 1, offset=offset, held=held, done=done, counts=counts)
+        etag = images.source_etag or None
+        self._cursor = ShardCursor(part=before.part + 1, etag=etag, offset=offset, held=held, done=done, counts=counts)
         return tables, others_now
 
     def _outcome(self, image: ShardImage) -> ImageOutcome:
