@@ -249,10 +249,13 @@ def test_run_scores_loose_pairs_into_tables_and_goes_on_with_what_was_added(
     ("arguments", "sentence"),
     [
         (("s3://shard-jobs/none/*.tar", "-o", "s3://shard-jobs/o/"), "There is no tar file"),
-        (("s3://shard-jobs/*.tar",), "tar files and -o"),
+        (("a.tar", "b.tar", "-o", "s3://shard-jobs/o/"), "put it in quotes"),
+        (("*.tar.xz", "-o", "s3://shard-jobs/o/"), "no tar file by its ending"),
+        (("a.tar", "-o", "scores/"), "workers write the scores to s3://bucket/prefix/"),
+        (("s3://shard-jobs/*.tar",), "which name some, go with -o"),
         (("images", "-o", "s3://shard-jobs/o/", "--content-id"), "--content-id does not go with -o"),
         (("s3://shard-jobs/loose/", "-o", "s3://shard-jobs/loose/o/"), "not apart from the dataset"),
-        (("s3://shard-jobs/loose/", "--shard-images", "3"), "--shard-images and -o"),
+        (("s3://shard-jobs/loose/", "--shard-images", "3"), "--shard-images goes with -o"),
         (("a.tar", "-o", "s3://shard-jobs/o"), "slash at its end"),
         (("a.tar", "-o", "s3://shard-jobs/o/", "--limit", "3"), "--limit does not go with tar files"),
     ],
@@ -260,6 +263,7 @@ def test_run_scores_loose_pairs_into_tables_and_goes_on_with_what_was_added(
 def test_run_says_what_is_wrong_with_tars(
     client: Client, environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
+    (tmp_path / "a.tar.xz").write_bytes(b"")
     done = run_command("run", *arguments, environment=environment, folder=tmp_path)
     assert done.returncode == 2
     assert sentence in " ".join(done.stderr.replace("│", " ").split())

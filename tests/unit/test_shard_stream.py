@@ -155,3 +155,19 @@ def test_a_list_of_pairs_has_the_rows_of_its_single_jobs_and_goes_on_in_its_midd
     single = pipeline.score(job, CLAIM, lambda: None, StageTimer())
     own_scores = whole.filter(pc.field("position") == 4)["s_pos"].to_pylist()
     assert own_scores == pytest.approx([c.s_pos for c in single.components], abs=1e-3)
+
+
+def test_a_cause_that_is_common_to_all_images_fails_the_shard(pipeline: Pipeline, tmp_path: Path) -> None:
+    lines = [json.dumps({"image": f"s3://b/{number}.jpg", "masks": "s3://b/masks.json"}) for number in range(20)]
+    path = tmp_path / "list.jsonl"
+    shard = shard_of(tmp_path).model_copy(update={"source": PairsSource(uri=path.as_uri()), "part_images": 20})
+    cursors: list[ShardCursor] = []
+    path.write_text("\n".join(lines))
+    with pytest.raises(JobError, match=r"All 20 images .* may not read the bucket 'b'") as raised:
+        score_shard(pipeline, shard, ShardCursor(), into(tmp_path, cursors), claim=CLAIM)
+    assert raised.value.code == "uri_not_allowed"
+    path.write_text("\n".join([*lines, "{"]))
+    score_shard(
+        pipeline, shard.model_copy(update={"part_images": 21}), ShardCursor(), into(tmp_path, cursors), claim=CLAIM
+    )
+    assert [cursor.counts.failed for cursor in cursors] == [21]

@@ -34,7 +34,7 @@ __all__ = ["run_command"]
 
 
 @click.command("run")
-@click.argument("images", metavar="IMAGES")
+@click.argument("places", metavar="IMAGES", nargs=-1, required=True)
 @click.option("--masks", help="Folder or s3:// prefix of the masks, or a dataset file.  [default: beside the images]")
 @click.option(
     "--format",
@@ -73,7 +73,7 @@ __all__ = ["run_command"]
 @click.option("--follow/--no-follow", default=True, help="Wait for the results, or only submit.  [default: follow]")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run_command(
-    images: str,
+    places: tuple[str, ...],
     masks: str | None,
     format_: str | None,
     image_suffix: str | None,
@@ -103,12 +103,23 @@ def run_command(
     them. IMAGES may be tar files of images and masks then ('s3://bucket/*.tar', in quotes, or local ones), too, each of
     which is a shard.
     """
+    images = places[0]
+    if len(places) > 1:
+        raise click.UsageError(
+            f"IMAGES is one place, and {len(places)} were given. Where the shell has made them of a pattern, put it in "
+            "quotes: 's3://bucket/*.tar', 'tars/*.tar'"
+        )
     if retry_failed and not resume:
         raise click.UsageError("--retry-failed goes with --resume")
     _check_prefix("--upload", upload)
     _check_prefix("--result-uri", options["result_uri"])
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
+    if output is not None and not output.startswith("s3://"):
+        raise click.UsageError(
+            f"-o {output!r}: workers write the scores to s3://bucket/prefix/. Files on this machine are written by "
+            "`maskscore export`, afterwards"
+        )
     _check_prefix("--output", output)
     dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
     run_options = _run_options(options, content_id, upload)
@@ -137,8 +148,8 @@ def run_command(
         )
         return
     if is_tar(images) or shard_images is not None:
-        what = "--shard-images" if shard_images is not None else "tar files"
-        raise click.UsageError(f"{what} and -o s3://bucket/prefix/, where the scores go as Parquet, go together")
+        what = "--shard-images goes" if shard_images is not None else "tar files, and patterns, which name some, go"
+        raise click.UsageError(f"{what} with -o s3://bucket/prefix/, where the scores are written as Parquet")
     progress = RunProgressDisplay()
     with Client() as client, stopped_by_signals() as stop, needs_extra("formats"):
 

@@ -79,7 +79,7 @@ def run_as_shards(
                 retry=retry_failed,
                 follow=follow,
                 stopped=lambda: stop.signal is not None,
-                begun=lambda found: click.echo(f"maskscore: batch {found}", err=True),
+                noted=lambda sentence: click.echo(f"maskscore: {sentence}", err=True),
                 seen=seen,
                 shown=shown,
             )

@@ -83,13 +83,13 @@ def _lines(summary: ShardRunSummary) -> Iterator[str]:
     yield from left_out_lines(summary.left_out)
     if summary.pairing_counts is not None:
         yield from pairing_lines(summary.pairing_counts)
-    for code, refused in summary.refused.items():
-        yield from failure_lines(code, refused)
+    for code, failures in [*summary.refused.items(), *summary.image_failures.items()]:
+        yield from failure_lines(code, failures)
     for uri, failure in list(summary.failures.items())[:_SHOWN]:
         advice = advice_for(failure.code)
         yield f"{failure.code}: {uri}: {failure.message}{f' → {advice}' if advice else ''}"
     if len(summary.failures) > _SHOWN:
         yield f"... and {len(summary.failures) - _SHOWN:,} more"
-    if progress.parts:
+    if progress.masks:
         yield ""
         yield f"Export: maskscore export {summary.output_uri} --format jsonl -o scores.jsonl --min-multiplier 1"

@@ -17,7 +17,8 @@ from maskscore.dataset.run_options import RunOptions, default_batch_id
 from maskscore.dataset.run_progress import RunProgress
 from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.runner import run_dataset
-from maskscore.dataset.shard_run import ShardProgressCounts, ShardRunSummary, run_shards
+from maskscore.dataset.shard_run import run_shards
+from maskscore.dataset.shard_run_summary import ShardProgressCounts, ShardRunSummary
 from maskscore.dataset.tar_files import find_tars, is_tar
 
 __all__ = [

@@ -7,12 +7,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+from pydantic import ValidationError
 
 from maskscore.dataset.job_maker import JobMaker
 from maskscore.dataset.open_dataset import Dataset
@@ -22,7 +24,7 @@ from maskscore.dataset.result_counts import FailureCounts
 from maskscore.dataset.run_options import RunOptions, default_batch_id, slug_of
 from maskscore.dataset.tar_files import find_tars, is_tar, tar_stem
 from maskscore.errors import InvalidDocumentError
-from maskscore.schema import PairsSource, Shard, TarSource
+from maskscore.schema import PairsSource, Shard, TarSource, explain
 from maskscore.storage import Objects
 
 __all__ = ["OpenShards", "open_shards", "shards", "shards_identity"]
@@ -73,7 +75,10 @@ def open_shards(
     roots = [f"{places[name].rstrip('/')}/" for name in ("images", "masks") if name in places]
     _check_apart(output_uri, roots, around=True)
     with dataset.opened(objects, limit=limit, seen=seen) as opened:
-        maker = JobMaker(opened.images, opened.masks, objects, batch_id, run_options, dataset.format)
+        # The lists have images and masks only; all else is the shards'.
+        own = {name: value for name, value in run_options.fields.items() if name == "orientation"}
+        of_pairs = replace(run_options, fields=own, content_id=False)
+        maker = JobMaker(opened.images, opened.masks, objects, batch_id, of_pairs, dataset.format)
         name = slug_of(opened.images.uri)
         lists = PairListShards(
             opened.pairing, maker, output_uri, shard_of, name=name, pairs_per_list=pairs_per_list, known=known
@@ -138,19 +143,21 @@ def _shard(
     name: str,
 ) -> Shard:
     plain = f"{batch_id}-{name}"
-    return Shard.model_validate(
-        {
-            "shard_id": plain if len(plain) <= 128 else f"shard-{hashlib.sha256(plain.encode()).hexdigest()[:40]}",
-            "batch_id": batch_id,
-            "source": source,
-            "name": name,
-            "output_uri": output_uri,
-            "options": run_options.options,
-            # Pairs have theirs in their list.
-            "masks_format": dataset.format if isinstance(source, TarSource) else None,
-            **{field: value for field, value in run_options.fields.items() if field != "result_uri"},
-        }
-    )
+    document = {
+        "shard_id": plain if len(plain) <= 128 else f"shard-{hashlib.sha256(plain.encode()).hexdigest()[:40]}",
+        "batch_id": batch_id,
+        "source": source,
+        "name": name,
+        "output_uri": output_uri,
+        "options": run_options.options,
+        # Pairs have theirs in their list.
+        "masks_format": dataset.format if isinstance(source, TarSource) else None,
+        **{field: value for field, value in run_options.fields.items() if field != "result_uri"},
+    }
+    try:
+        return Shard.model_validate(document)
+    except ValidationError as error:
+        raise InvalidDocumentError(f"{source.uri}: the shard is not valid: {explain(error)}.") from error
 
 
 def _by_name(tars: Iterable[TarSource]) -> dict[str, TarSource]:

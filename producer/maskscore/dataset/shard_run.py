@@ -6,112 +6,31 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from maskscore.client import Client
 from maskscore.dataset.dataset_shards import OpenShards, open_shards, shards_identity
 from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
-from maskscore.dataset.pairing_counts import PairingCounts
 from maskscore.dataset.redis_outage import RedisOutage
-from maskscore.dataset.result_counts import FailureCounts
 from maskscore.dataset.run_note import RUN_NOTE, RunNote, check_batch
 from maskscore.dataset.run_options import RunOptions, default_batch_id
+from maskscore.dataset.shard_run_summary import ShardProgressCounts, ShardRunSummary, image_failures, progress_of
 from maskscore.errors import InvalidDocumentError, JobConflict, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
-from maskscore.schema import Failure, Shard, ShardCounts
+from maskscore.schema import Shard, ShardCounts
 from maskscore.storage import Objects
+from maskscore.text import counted
 
-__all__ = ["ShardProgressCounts", "ShardRunSummary", "run_shards"]
+__all__ = ["run_shards"]
 
 _LOOK_EVERY_S: Final = 0.5
 _PART: Final = re.compile(r"(.+)-\d{5,}\.parquet")
 
 
-@dataclass(frozen=True, slots=True)
-class ShardProgressCounts:
-    """How many shards were submitted and have ended, and what their committed parts hold.
-
-    ``complete``: no more are to be submitted. ``trouble`` says why it does not go on, and the run waits.
-    """
-
-    shards: int
-    ended: int
-    images: int
-    masks: int
-    parts: int
-    complete: bool = True
-    trouble: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRunSummary:
-    """The outcome of a run of shards that has ended or was stopped.
-
-    ``states`` counts shards; ``counts`` is over those that have succeeded. ``failures`` are by the URI of the tar or of
-    the list. ``pairing_counts``, ``refused`` and ``left_out``: as those of
-    :class:`OpenShards`.
-    """
-
-    batch_id: str
-    output_uri: str
-    states: dict[str, int]
-    progress: ShardProgressCounts
-    counts: ShardCounts
-    seconds: float
-    failures: dict[str, Failure]
-    pairing_counts: PairingCounts | None
-    refused: dict[str, FailureCounts]
-    left_out: FailureCounts
-
-    @property
-    def refused_count(self) -> int:
-        """How many images are in no list, since their masks could not be read."""
-        return sum(failures.count for failures in self.refused.values())
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether all shards have succeeded, and no image of them failed, and not all masks were skipped."""
-        counts = self.counts
-        every = self.progress.complete and self.states.get("succeeded", 0) == self.progress.shards and not self.refused
-        return every and not counts.failed and counts.masks > counts.skipped
-
-    def document(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        pairing = self.pairing_counts
-        of_pairs = (
-            {}
-            if pairing is None
-            else {
-                "images_without_masks": pairing.images_without_masks,
-                "masks_without_image": pairing.masks_without_image,
-                "annotations_without_image": pairing.orphans.count,
-                "refused": {code: failures.model_dump() for code, failures in self.refused.items()},
-                "masks_left_out": self.left_out.count,
-            }
-        )
-        return {
-            "batch_id": self.batch_id,
-            "output": self.output_uri,
-            "complete": self.progress.complete,
-            "shards": self.progress.shards,
-            "states": self.states,
-            "parts": self.progress.parts,
-            "images": self.progress.images,
-            "images_failed": self.counts.failed,
-            "masks": self.progress.masks,
-            "masks_skipped": self.counts.skipped,
-            "other_members": self.counts.others,
-            **of_pairs,
-            "failures": {uri: failure.model_dump() for uri, failure in self.failures.items()},
-            "seconds": round(self.seconds, 3),
-        }
-
-
 def run_shards(
     client: Client,
-    dataset: Dataset,
+    dataset: Dataset | str,
     output_uri: str,
     run_options: RunOptions | None = None,
     *,
@@ -122,18 +41,19 @@ def run_shards(
     retry: bool = False,
     follow: bool = True,
     stopped: Callable[[], bool] = lambda: False,
-    begun: Callable[[str], None] = lambda batch_id: None,
+    noted: Callable[[str], None] = lambda sentence: None,
     seen: Callable[[int], None] | None = None,
     shown: Callable[[ShardProgressCounts], None] = lambda progress: None,
 ) -> ShardRunSummary:
     """Score a dataset as shards of one batch, into parts below ``output_uri``, and return the summary.
 
-    Parameters: as those of :func:`run_dataset` and of :func:`maskscore.dataset.shards`; ``begun`` is called with the
-    batch's id before the listing. A batch that is resumed keeps its options; tar files and pairs that were added are
-    submitted. With ``retry``, shards that ended without a result go on after their last part. Raises
-    :class:`~maskscore.errors.InvalidDocumentError` as :func:`maskscore.dataset.shards` does, where the batch exists
-    and may not be resumed so, and where the output has parts of other shards by the same names.
+    Parameters: as those of :func:`run_dataset` and of :func:`maskscore.dataset.shards`; ``noted`` is called with the
+    batch's id, before the listing, and with what else is worth a line. A batch that is resumed keeps its options; tar
+    files and pairs that were added are submitted. With ``retry``, shards that ended without a result go on after their
+    last part. Raises :class:`~maskscore.errors.InvalidDocumentError` as :func:`maskscore.dataset.shards` does, where
+    the batch exists and may not be resumed so, and where the output has parts of other shards by the same names.
     """
+    dataset = Dataset(dataset) if isinstance(dataset, str) else dataset
     run_options = run_options or RunOptions()
     fingerprint = run_options.fingerprint(shards_identity(dataset, output_uri, client.objects))
     batch_id = batch_id or default_batch_id(fingerprint)
@@ -143,7 +63,7 @@ def run_shards(
             f"The batch {batch_id} was begun with other options: {'; '.join(changes)}. All parts of a run have the "
             "same ones: give them again, or another --batch-id and output."
         )
-    begun(batch_id)
+    noted(f"batch {batch_id}")
     known = [] if note is None else [client.shard(job_id) for job_id in client.batch(batch_id).job_ids()]
     with open_shards(
         dataset,
@@ -156,8 +76,8 @@ def run_shards(
         limit=limit,
         seen=seen,
     ) as opened:
-        if note is None:
-            _check_output(client.objects, output_uri, opened.names)
+        if note is None and (others := _check_output(client.objects, output_uri, opened.names)):
+            noted(f"{output_uri} has parts of {counted(others, 'shard')} of other runs: queries over it read them, too")
         run = _ShardRun(client, batch_id, fingerprint, retry, stopped, shown)
         run.submit(opened.shards)
         if follow:
@@ -236,37 +156,44 @@ class _ShardRun:
             self._failed(error)
         else:
             self._outage.answered()
-            self._shown(_progress(self._statuses, self._complete, self._trouble))
+            self._shown(progress_of(self._statuses, self._complete, self._trouble))
 
     def _failed(self, error: ServiceUnavailable) -> None:
         self._outage.failed(error)
-        self._shown(_progress(self._statuses, self._complete, str(error)))
+        self._shown(progress_of(self._statuses, self._complete, str(error)))
 
     def summary(self, output_uri: str, opened: OpenShards) -> ShardRunSummary:
         """Return what has become of the shards."""
-        counts, failures = ShardCounts(), {}
+        counts, failures, with_failures = ShardCounts(), {}, []
         for shard, status in zip(self._shards.values(), self._statuses, strict=False):
             if status.error is not None:
                 failures[shard.source.uri] = status.error
-            elif status.state.ended:
-                outcome = self._client.get(shard.shard_id).shard
-                counts += outcome.counts if outcome is not None else ShardCounts()
+            elif status.state.ended and (outcome := self._client.get(shard.shard_id).shard) is not None:
+                counts += outcome.counts
+                if outcome.counts.failed:
+                    with_failures.append(outcome)
         return ShardRunSummary(
             self._batch_id,
             output_uri,
             states=dict(Counter(str(status.state) for status in self._statuses)),
-            progress=_progress(self._statuses, self._complete),
+            progress=progress_of(self._statuses, self._complete),
             counts=counts,
             seconds=time.monotonic() - self._started,
             failures=failures,
+            image_failures=image_failures(with_failures) if with_failures else {},
             pairing_counts=opened.pairing_counts,
             refused=opened.refused,
             left_out=opened.left_out,
         )
 
 
-def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> None:
-    """Raise where the output has parts of shards by these names: workers replace no other shard's."""
+def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> int:
+    """Return of how many other shards the output has parts.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` where it has some by these names: workers replace no other
+    shard's.
+    """
+    others = set()
     for entry in objects.list(f"{output_uri}images/"):
         part = _PART.fullmatch(entry.name)
         if part is not None and names.fullmatch(part[1]):
@@ -274,16 +201,6 @@ def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> 
                 f"{output_uri}images/{entry.name} is a part of another run. Choose another output, or go on with that "
                 "run: --resume, with its --batch-id."
             )
-
-
-def _progress(statuses: list[JobStatus], complete: bool, trouble: str | None = None) -> ShardProgressCounts:
-    found = [status.progress for status in statuses if status.progress is not None]
-    return ShardProgressCounts(
-        shards=len(statuses),
-        ended=sum(status.state.ended for status in statuses),
-        images=sum(progress.images for progress in found),
-        masks=sum(progress.masks for progress in found),
-        parts=sum(progress.parts for progress in found),
-        complete=complete,
-        trouble=trouble,
-    )
+        if part is not None:
+            others.add(part[1])
+    return len(others)

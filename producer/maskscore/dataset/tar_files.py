@@ -14,12 +14,15 @@ from maskscore.storage import Objects
 __all__ = ["find_tars", "is_tar", "tar_stem"]
 
 _ENDINGS: Final = (".tar.gz", ".tar.zst", ".tar", ".tgz")
+_NOT_READ: Final = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.lz4", ".zip", ".7z", ".rar")
 _WILDCARD: Final = re.compile(r"[*?[]")
 
 
 def is_tar(place: str) -> bool:
-    """Whether a place names a tar file, or several by ``*``, ``?`` or ``[...]``."""
-    return place.lower().endswith(_ENDINGS)
+    """Whether a place names archives: by its ending, or by ``*``, ``?`` or ``[...]`` in its last part."""
+    base = place.rpartition("/")[2]
+    named = base.lower().endswith((*_ENDINGS, *_NOT_READ))
+    return named or (_WILDCARD.search(base) is not None and not Path(place).is_dir())
 
 
 def tar_stem(uri: str) -> str:
@@ -42,12 +45,19 @@ def find_tars(place: str, objects: Objects) -> list[TarSource]:
             TarSource(uri=prefix + entry.name, etag=entry.etag)
             for entry in objects.list(prefix)
             # A star does not reach into folders, as in a shell.
-            if entry.name.count("/") == pattern.count("/") and fnmatchcase(entry.name, pattern) and is_tar(entry.name)
+            if entry.name.count("/") == pattern.count("/") and fnmatchcase(entry.name, pattern)
         ]
     else:
         path = Path(place.removeprefix("file://")).expanduser().absolute()
         matching = sorted(path.parent.glob(path.name)) if path.parent.is_dir() else []
-        found = [TarSource(uri=file.as_uri()) for file in matching if is_tar(file.name) and file.is_file()]
-    if not found:
-        raise InvalidDocumentError(f"There is no tar file {place}. Write the pattern in quotes: 's3://bucket/*.tar'.")
-    return found
+        found = [TarSource(uri=file.as_uri()) for file in matching if file.is_file()]
+    tars = [tar for tar in found if tar.uri.lower().endswith(_ENDINGS)]
+    if tars:
+        return tars
+    read = f"{', '.join(_ENDINGS[:-1])} and {_ENDINGS[-1]} are read"
+    if found:
+        raise InvalidDocumentError(
+            f"{found[0].uri} is no tar file by its ending: {read}. Pack its files as one of these."
+        )
+    where = "" if _WILDCARD.search(place) else " A pattern stands in quotes: 's3://bucket/*.tar'."
+    raise InvalidDocumentError(f"There is no tar file {place} ({read}).{where}")

@@ -30,6 +30,9 @@ CommitPart = Callable[[PartTables, int, ShardCursor], None]
 _AHEAD: Final = 2
 """Images in memory per thread of the pipeline: one that is scored and one that waits, or whose result does."""
 
+_COMMON: Final = 20
+"""Images that must fail for one cause, at least, before the shard fails with it."""
+
 
 def score_shard(
     pipeline: Pipeline,
@@ -49,6 +52,9 @@ def score_shard(
     a row of ``images`` with its code. ``check`` is called between the steps of images and may raise to stop; what was
     not committed is dropped. Images at the positions ``claim.poisoned`` are not scored. With ``begin_alone``, which is
     called with the position of each image before it is begun, there is one image at a time.
+
+    Where all images of the first part fail, and they are 20 or more, with a code that stops a run (``stops_run`` in
+    :mod:`maskscore.codes`), the shard fails with it, and has no parts.
 
     Raises :class:`~maskscore.errors.JobError` for a source that cannot be read, for options that no image can be scored
     with, and for what is no image's fault (a store that is away, memory of the device);
@@ -137,6 +143,8 @@ class _Stream:
     ) -> tuple[PartTables, int]:
         """Return a part's tables and the others so far, and move the cursor behind it."""
         before = self._cursor
+        if before.part == 0:
+            _check_common_cause(part)
         tables = part_tables(
             part,
             first_position=before.counts.images,
@@ -188,6 +196,21 @@ class _Stream:
         shard = self._shard
         result = JobResult(job_id=shard.shard_id, batch_id=shard.batch_id, state=JobState.FAILED, error=failure)
         return _outcome_of(image, result, [])
+
+
+def _check_common_cause(part: list[ImageOutcome]) -> None:
+    """Raise where all images of a first part have failed with one code whose cause is likely common to all images.
+
+    Rows would say so of each image of a shard that could be run again as soon as the cause is mended.
+    """
+    errors = [outcome.result.error for outcome in part if outcome.result.error is not None]
+    if not len(errors) == len(part) >= _COMMON or len({error.code for error in errors}) > 1:
+        return
+    code = FailureCode(errors[0].code)
+    if code.about.stops_run != "no":
+        raise JobError(
+            code, f"All {len(part):,} images of the first part failed so, the first with: {errors[0].message}"
+        )
 
 
 @contextmanager
