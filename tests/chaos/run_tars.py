@@ -9,14 +9,14 @@ import json
 import sys
 
 from maskscore import Client, ScoringOptions
-from maskscore.dataset import RunOptions, run_shards
+from maskscore.dataset import Dataset, RunOptions, run_shards
 
 
 def main() -> None:
     place, batch_id, output, part_images, *resume = sys.argv[1:]
     options = RunOptions(ScoringOptions(prompts="demo"), {"part_images": int(part_images)})
     with Client() as client:
-        summary = run_shards(client, place, output, options, batch_id=batch_id, resume=bool(resume))
+        summary = run_shards(client, Dataset(place), output, options, batch_id=batch_id, resume=bool(resume))
     print(json.dumps(summary.document()))
 
 

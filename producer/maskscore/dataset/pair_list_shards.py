@@ -116,8 +116,8 @@ class PairListShards:
         return self._maker.image_uri(pair)
 
     def _keys_of(self, shard: Shard) -> Iterator[str]:
-        source, objects = shard.source, self._maker.objects
-        with listed_pairs(objects, source.uri, ShardCursor(), etag=source.etag, max_bytes=_MOST_LINE_BYTES) as pairs:
+        uri, etag, objects = shard.source.uri, shard.source.etag, self._maker.objects
+        with listed_pairs(objects, uri, ShardCursor(), etag=etag, max_bytes=_MOST_LINE_BYTES) as (pairs, _):
             for listed in pairs:
                 if isinstance(listed.pair, ImageMasksPair):
                     own = listed.pair.model_dump_json().encode()
