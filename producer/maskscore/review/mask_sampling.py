@@ -29,13 +29,13 @@ class DoubtMeasure:
     head that the mask was scored with, or a number among the upstream tool's fields.
     """
 
+    name: str = MARGIN
+    threshold: float = 0.0
+
     @classmethod
     def of_head(cls, head: Head) -> DoubtMeasure:
         """Return the measure by which a head decides: the number that it compares with its threshold."""
         return cls(head.model.score if isinstance(head.model, ThresholdModel) else "p_keep", head.threshold)
-
-    name: str = MARGIN
-    threshold: float = 0.0
 
     def value_of(self, mask: ExportedMask) -> float | None:
         """Return the number; ``None`` where the mask does not have it."""

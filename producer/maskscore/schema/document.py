@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import reprlib
 import zlib
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["MOST_LEVELS", "Document", "deeper", "explain", "pack", "unpack"]
+__all__ = ["MOST_LEVELS", "Document", "deeper", "explain", "pack", "read_document", "unpack"]
 
 MOST_LEVELS: Final = 100
 """How deep a mask's further fields may be nested: readers of JSON have a limit, and a result holds them deeper."""
@@ -49,11 +49,33 @@ class Document(BaseModel):
         return fields
 
 
+AnyDocument = TypeVar("AnyDocument", bound=Document)
+
+
 def deeper(value: object, levels: int) -> bool:
     """Say whether lists and objects in a JSON value are nested more than so many levels deep."""
     if isinstance(value, dict):
         value = list(value.values())
     return isinstance(value, list | tuple) and (levels < 1 or any(deeper(item, levels - 1) for item in value))
+
+
+def read_document(fields: dict[str, Any], kind: type[AnyDocument], *, what: str, version: int) -> AnyDocument:
+    """Return the document that parsed JSON is; ``what`` names its kind in messages.
+
+    Raises :class:`~maskscore.errors.JobError` with ``document_version_unsupported`` for another version and
+    ``document_invalid`` for everything else that does not fit.
+    """
+    given = fields.get("version", version)
+    if given != version:
+        raise JobError(
+            FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
+            f"The {what} document has version {given!r:.60}; this release reads version {version}. "
+            "Install the same maskscore release for the producer and the workers.",
+        )
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise JobError(FailureCode.DOCUMENT_INVALID, f"The {what} document is not valid: {explain(error)}.") from error
 
 
 def explain(error: ValidationError, *, limit: int = 3) -> str:

@@ -14,7 +14,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -22,7 +21,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.schema.document import MOST_LEVELS, Document, deeper, explain
+from maskscore.schema.document import MOST_LEVELS, Document, deeper, read_document
 from maskscore.schema.nested_bitmaps import rle_of_rows, rows_of_bitmap
 from maskscore.schema.scoring_options import Method, ScoringOptions, ShortText, SigmoidThresholds, Thresholds
 from maskscore.schema.views import Frame, Treatment, View
@@ -287,14 +286,4 @@ def parse_fields(fields: object) -> Job:
     """Read a job document that is parsed JSON already; raises as :func:`parse_job` does."""
     if not isinstance(fields, dict):
         raise JobError(FailureCode.DOCUMENT_INVALID, "The job document must be a JSON object.")
-    version = fields.get("version", DOCUMENT_VERSION)
-    if version != DOCUMENT_VERSION:
-        raise JobError(
-            FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
-            f"The job document has version {version!r:.60}; this release reads version {DOCUMENT_VERSION}. "
-            "Install the same maskscore release for the producer and the workers.",
-        )
-    try:
-        return Job.model_validate(fields)
-    except ValidationError as error:
-        raise JobError(FailureCode.DOCUMENT_INVALID, f"The job document is not valid: {explain(error)}.") from error
+    return read_document(fields, Job, what="job", version=DOCUMENT_VERSION)

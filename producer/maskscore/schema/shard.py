@@ -1,6 +1,6 @@
 """The shard document: many images that one worker streams into Parquet parts. JSON, ``version`` 1.
 
-docs/reference/shards.md describes the documents and the tables of the parts.
+docs/explanation/shards.md describes the documents and the tables of the parts.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Final, Literal
 
-from pydantic import Discriminator, Field, ValidationError
+from pydantic import Discriminator, Field
 from pydantic_core import from_json
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.schema.document import Document, explain
+from maskscore.schema.document import Document, read_document
 from maskscore.schema.job import (
     ImageAndMasks,
     ImageRef,
@@ -160,14 +160,4 @@ def parse_shard(document: bytes | str) -> Shard:
         raise JobError(FailureCode.DOCUMENT_INVALID, f"The shard document is not JSON: {error}.") from error
     if not isinstance(fields, dict) or fields.get("document") != "shard":
         raise JobError(FailureCode.DOCUMENT_INVALID, "The document is no shard: it has no `document` of `shard`.")
-    version = fields.get("version", SHARD_VERSION)
-    if version != SHARD_VERSION:
-        raise JobError(
-            FailureCode.DOCUMENT_VERSION_UNSUPPORTED,
-            f"The shard document has version {version!r:.60}; this release reads version {SHARD_VERSION}. "
-            "Install the same maskscore release for the producer and the workers.",
-        )
-    try:
-        return Shard.model_validate(fields)
-    except ValidationError as error:
-        raise JobError(FailureCode.DOCUMENT_INVALID, f"The shard document is not valid: {explain(error)}.") from error
+    return read_document(fields, Shard, what="shard", version=SHARD_VERSION)
