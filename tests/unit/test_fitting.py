@@ -33,7 +33,7 @@ from maskscore.heads import HeadApplication
 from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
 from maskscore.results import image_results
 from maskscore.review import Judgement
-from maskscore.schema import Failure, HeadKind, JobState, PlattModel
+from maskscore.schema import Failure, HeadKind, JobState, PlattModel, ThresholdModel
 
 ORIGIN = Origin("sha256:w", "original", "softmax", "sha256:p")
 
@@ -233,6 +233,10 @@ def test_figures_are_of_the_random_share() -> None:
     everything = dataclasses.replace(masks, decisions=wrong, random=np.ones(300, bool))
     assert fit.measured == 100
     assert fit.kinds[0].brier < 0.8 * fit_head(everything, FitOptions("a", "platt")).kinds[0].brier
+    # So are the shares on both sides of a threshold.
+    alone = fit_head(dataclasses.replace(masks, decisions=wrong), FitOptions("a", "threshold")).head.model
+    assert isinstance(alone, ThresholdModel)
+    assert alone.p_below < 0.15 < 0.85 < alone.p_above
     masks.random = np.arange(300) < 10
     fit = fit_head(masks, FitOptions("a"))
     assert fit.measured == 300

@@ -102,9 +102,19 @@ def make_folds(images: Sequence[str], decisions: Sequence[str]) -> Folds:
 
 
 def cross_validate(
-    masks: JudgedMasks, kinds: Collection[HeadKind], folds: Folds, *, by_class: bool, drop_classes: Collection[str]
+    masks: JudgedMasks,
+    kinds: Collection[HeadKind],
+    folds: Folds,
+    sample: npt.NDArray[np.bool_],
+    *,
+    by_class: bool,
+    drop_classes: Collection[str],
 ) -> list[CrossValidated]:
-    """Fit and predict the kinds that the masks have values for, in the order of :data:`KINDS`."""
+    """Fit and predict the kinds that the masks have values for, in the order of :data:`KINDS`.
+
+    The choice of the masks of ``sample`` did not depend on their scores. The shares on both sides of a threshold are of
+    these alone: other kinds have a probability for each value, which such a choice does not change.
+    """
     fitted = []
     keep = np.array(masks.decisions) == "keep"
     score = None if by_class or not masks.scores else _best_score(masks, keep)
@@ -114,8 +124,10 @@ def cross_validate(
         if kind == "probe":
             if masks.features is not None:
                 fitted.append(_probe(masks.features, masks.decisions, folds, by_class, set(drop_classes)))
+        elif score is not None and kind == "threshold":
+            fitted.append(_threshold(score, masks.scores[score], keep, folds, sample))
         elif score is not None:
-            fitted.append(_OF_SCORE[kind](score, masks.scores[score], keep, folds))
+            fitted.append(_CURVES[kind](score, masks.scores[score], keep, folds))
     return fitted
 
 
@@ -153,14 +165,17 @@ def _best_score(masks: JudgedMasks, keep: npt.NDArray[np.bool_]) -> ScoreName:
     return max(masks.scores, key=lambda name: float(roc_auc_score(keep, masks.scores[name])))
 
 
-def _threshold(score: ScoreName, values: Numbers, keep: npt.NDArray[np.bool_], folds: Folds) -> CrossValidated:
+def _threshold(
+    score: ScoreName, values: Numbers, keep: npt.NDArray[np.bool_], folds: Folds, sample: npt.NDArray[np.bool_]
+) -> CrossValidated:
     p_keep = np.empty(len(values))
     for fitted, rows in folds:
         split = _best_split(values[fitted], keep[fitted])
-        model = threshold_model(score, values[fitted], keep[fitted], split)
+        shared = fitted[sample[fitted]]
+        model = threshold_model(score, values[shared], keep[shared], split)
         p_keep[rows] = np.where(values[rows] >= split, model.p_above, model.p_below)
     split = _best_split(values, keep)
-    model = threshold_model(score, values, keep, split)
+    model = threshold_model(score, values[sample], keep[sample], split)
     return CrossValidated("threshold", model, values, p_keep, keep, (p_keep - keep) ** 2, split)
 
 
@@ -216,8 +231,7 @@ def _isotonic(score: ScoreName, values: Numbers, keep: npt.NDArray[np.bool_], fo
     return CrossValidated("isotonic", model, values, p_keep, keep, (p_keep - keep) ** 2, 0.5)
 
 
-_OF_SCORE: Final[dict[str, Callable[[ScoreName, Numbers, npt.NDArray[np.bool_], Folds], CrossValidated]]] = {
-    "threshold": _threshold,
+_CURVES: Final[dict[str, Callable[[ScoreName, Numbers, npt.NDArray[np.bool_], Folds], CrossValidated]]] = {
     "platt": _platt,
     "isotonic": _isotonic,
 }

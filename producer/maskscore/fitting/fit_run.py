@@ -100,8 +100,11 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     folds = make_folds(masks.images, masks.decisions)
     kinds: tuple[HeadKind, ...] = ("probe",) if options.by_class else (options.kind,) if options.kind else KINDS
     # The matrices are small: several threads cost more than they save, on a busy machine many times as much.
+    sample, warnings = _sample(masks)
     with threadpool_limits(limits=1, user_api="blas"):
-        fitted = cross_validate(masks, kinds, folds, by_class=options.by_class, drop_classes=options.drop_classes)
+        fitted = cross_validate(
+            masks, kinds, folds, sample, by_class=options.by_class, drop_classes=options.drop_classes
+        )
     if not fitted:
         if kinds == ("probe",):
             raise InvalidDocumentError(
@@ -109,13 +112,12 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
                 "workers give them."
             )
         raise InvalidDocumentError("The judged masks have no score that a head can read.")
-    # Kinds have the same hits; by class there is one kind.
-    sample, warnings = _sample(masks, fitted[0].hits)
     areas = {one.kind: _area_under_roc(one, masks.images, sample) for one in fitted}
     refusals = {one.kind: _no_better_than_chance(one, masks, areas[one.kind], sample) for one in fitted}
     better = [one for one in fitted if refusals[one.kind] is None]
     chosen = smallest_sufficient(better or fitted, masks.images, sample)
     refusal = refusals[chosen.kind]
+    warnings += _few_negatives(chosen.hits[sample])
     missing = masks.jobs_without_features.total()
     if options.kind is None and 0 < missing < len(masks.decisions):
         warnings.append(
@@ -144,7 +146,7 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
         )
     model = chosen.model
     if isinstance(model, ThresholdModel):
-        model = threshold_model(model.score, chosen.values, chosen.hits, threshold)
+        model = threshold_model(model.score, chosen.values[sample], chosen.hits[sample], threshold)
     probe = chosen.kind == "probe"
     figures = {"precision": point.precision, "recall": point.recall} if point else {}
     if (area := areas[chosen.kind]) is not None:
@@ -211,13 +213,13 @@ def _check(masks: JudgedMasks, options: FitOptions) -> None:
         raise InvalidDocumentError("--drop-class names every class, so no mask would be kept.")
 
 
-def _sample(masks: JudgedMasks, hits: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], list[str]]:
+def _sample(masks: JudgedMasks) -> tuple[npt.NDArray[np.bool_], list[str]]:
     """Return which judgements the figures are of, and the warnings."""
     warnings = []
     everything = np.ones(len(masks.decisions), dtype=bool)
     drawn = int(masks.random.sum())
-    both = len(set(hits[masks.random].tolist())) == 2
-    if drawn >= _ENOUGH_RANDOM and both:
+    several = len({masks.decisions[row] for row in np.flatnonzero(masks.random)}) > 1
+    if drawn >= _ENOUGH_RANDOM and several:
         sample = masks.random
     else:
         sample = everything
@@ -228,19 +230,23 @@ def _sample(masks: JudgedMasks, hits: npt.NDArray[np.bool_]) -> tuple[npt.NDArra
             )
         elif drawn < len(everything):
             warnings.append(
-                f"Only {drawn:,} of the masks were drawn at random ({_ENOUGH_RANDOM} are needed, some kept and some "
-                "dropped), so the figures are of all judgements: they hold for masks that are chosen as these were."
+                f"Only {drawn:,} of the masks were drawn at random ({_ENOUGH_RANDOM} are needed, not all judged "
+                "alike), so the figures are of all judgements: they hold for masks that are chosen as these were."
             )
-    wrong = int((~hits[sample]).sum())
-    if wrong < _FEW_NEGATIVES:
-        warnings.append(
-            f"Too few negatives: only {wrong:,} of {counted(int(sample.sum()), 'measured mask')} "
-            f"{'are' if wrong != 1 else 'is'} not to be kept, so little is known of what the head lets pass."
-        )
     image, most = Counter(masks.images).most_common(1)[0]
     if most * 2 > len(masks.images):
         warnings.append(f"One image holds {most / len(masks.images):.0%} of the judged masks: {image}.")
     return sample, warnings
+
+
+def _few_negatives(hits: npt.NDArray[np.bool_]) -> list[str]:
+    wrong = int((~hits).sum())
+    if wrong >= _FEW_NEGATIVES:
+        return []
+    return [
+        f"Too few negatives: only {wrong:,} of {counted(len(hits), 'measured mask')} "
+        f"{'are' if wrong != 1 else 'is'} not to be kept, so little is known of what the head lets pass."
+    ]
 
 
 def _no_better_than_chance(
