@@ -28,7 +28,7 @@ from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from reference import Reference
 
-__all__ = ["encoded_mask", "run", "submit_and_wait"]
+__all__ = ["Rates", "add_round", "add_row", "encoded_mask", "run", "submit_and_wait"]
 
 OPTIONS = ScoringOptions(prompts="demo")
 LARGE = 100
@@ -70,20 +70,20 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
                 submit_and_wait(client, loads["small"](5))
                 _check(client, loads["large"](1)[0], plain, _TOLERANCE[precision])
                 for _ in range(_rounds(full)):
-                    _round(rates["bare"], len(crops), lambda: forward(crops), time.process_time)  # noqa: B023
+                    add_round(rates["bare"], len(crops), lambda: forward(crops), time.process_time)  # noqa: B023
                     for name in loads:
                         jobs = loads[name](_jobs(name, precision, full=full))
                         count = sum(len(list(job.masks)) for job in jobs)
-                        _round(
+                        add_round(
                             rates[name],
                             count,
                             lambda: submit_and_wait(client, jobs),  # noqa: B023
                             lambda: cpu_seconds(worker.pid),
                         )
             bare = rates.pop("bare")
-            _row(table, f"{precision}, bare forward", bare, bare)
+            add_row(table, f"{precision}, bare forward", bare, bare)
             for name, rate in rates.items():
-                wall_share, cpu_share = _row(table, f"{precision}, {name} jobs", rate, bare)
+                wall_share, cpu_share = add_row(table, f"{precision}, {name} jobs", rate, bare)
                 figures[f"service.{precision}_{name}_share"] = wall_share
                 figures[f"service.{precision}_{name}_cpu_share"] = cpu_share
                 figures[f"service.{precision}_{name}_masks_per_s"] = statistics.median(rate.wall)
@@ -124,7 +124,8 @@ def encoded_mask(number: int, bits: npt.NDArray[np.bool_]) -> Mask:
     return Mask(id=str(number), segmentation=encode_mask(bits))
 
 
-def _round(rates: Rates, count: int, call: Callable[[], Any], cpu: Callable[[], float]) -> None:
+def add_round(rates: Rates, count: int, call: Callable[[], Any], cpu: Callable[[], float]) -> None:
+    """Add a round in which ``call`` handles ``count`` masks; ``cpu`` returns the processor time so far."""
     started, used = time.perf_counter(), cpu()
     call()
     rates.add(count, time.perf_counter() - started, cpu() - used)
@@ -153,7 +154,8 @@ def _decoded() -> npt.NDArray[np.uint8]:
     return np.array(Image.open(io.BytesIO(jpeg(photograph()))).convert("RGB"))
 
 
-def _row(table: Table, name: str, rates: Rates, bare: Rates) -> tuple[float, float]:
+def add_row(table: Table, name: str, rates: Rates, bare: Rates) -> tuple[float, float]:
+    """Add a row of medians, and return the shares of the bare forward by the clock and by processor time."""
     # Round by round, since a round shares the state that the machine is in.
     wall = statistics.median(ours / theirs for ours, theirs in zip(rates.wall, bare.wall, strict=True))
     cpu = statistics.median(ours / theirs for ours, theirs in zip(rates.cpu, bare.cpu, strict=True))

@@ -45,12 +45,13 @@ def running_services() -> Iterator[LocalServices]:
 
 @contextmanager
 def running_worker(
-    services: LocalServices, weights: Path, *, prompts: str, **settings: object
+    services: LocalServices, weights: Path, *, prompts: str, endpoint_url: str | None = None, **settings: object
 ) -> Iterator[tuple[Client, ServerProcess]]:
-    """Yield a client and the worker that serves its namespace, a new one."""
+    """Yield a client and the worker that serves its namespace, a new one, and asks S3 at ``endpoint_url``."""
     namespace = f"bench-{uuid.uuid4().hex[:8]}"
     environment = {
         **services.environment(),
+        **({"AWS_ENDPOINT_URL": endpoint_url, "AWS_ENDPOINT_URL_S3": endpoint_url} if endpoint_url else {}),
         "MASKSCORE_NAMESPACE": namespace,
         "MASKSCORE_WEIGHTS": str(weights),
         "MASKSCORE_PROMPTS": prompts,

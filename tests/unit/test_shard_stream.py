@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
 
 from maskscore import Job, results
-from maskscore.errors import JobError
+from maskscore.errors import FailureCode, JobError
 from maskscore.formats import read_masks
 from maskscore.ledger import Claim
-from maskscore.parts import PartTables, part_names, write_part
+from maskscore.parts import ImageOutcome, PartTables, part_names, part_tables, write_part
 from maskscore.schema import Mask, PairsSource, ScoringOptions, Shard, ShardCursor, TarSource
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.pipeline import Pipeline, load_pipeline
-from maskscore_worker.shards import CommitPart, score_shard
+from maskscore_worker.shards import CommitPart, score_shard, shard_stream
 from maskscore_worker.telemetry import StageTimer
 from shard_tars import drawn_pairs, write_tar
+from waiting import until
 
 NOW = datetime.now(UTC)
 CLAIM = Claim("shard", "token", 1, 0, b"", NOW, NOW)
@@ -104,6 +106,28 @@ def test_a_shard_goes_on_after_its_last_committed_part(pipeline: Pipeline, tar: 
     columns = ["position", "mask_id", "area", "segmentation"]
     expected, found = (results.open(folder).to_table(columns=columns) for folder in (whole, torn))
     assert found == expected
+
+
+def test_images_are_scored_while_the_tables_of_a_part_are_made(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [(f"{n}.{ending}", b"") for n in range(20) for ending in ("jpg", "json")]
+    shard = shard_of(write_tar(tmp_path / "a.tar", files)).model_copy(update={"part_images": 6})
+    begun: list[str] = []
+
+    def fail(_: Pipeline, job: Job, *rest: object) -> None:
+        begun.append(job.image.uri)
+        raise JobError(FailureCode.IMAGE_UNDECODABLE, "empty")
+
+    def make(part: Sequence[ImageOutcome], **options: Any) -> PartTables:
+        # More than were begun if the images waited: the part's 6, one more, and 4 ahead.
+        until(lambda: len(begun) >= min(20, options["first_position"] + 12), "the next images were begun")
+        return part_tables(part, **options)
+
+    monkeypatch.setattr(Pipeline, "score_fetched", fail)
+    monkeypatch.setattr(shard_stream, "part_tables", make)
+    last = score_shard(pipeline, shard, ShardCursor(), into(tmp_path, []), claim=CLAIM)
+    assert (last.part, last.counts.images, last.counts.failed) == (4, 20, 20)
 
 
 def test_a_check_that_raises_stops_the_shard(pipeline: Pipeline, tar: Path, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from maskscore.parts.image_outcome import ImageOutcome
@@ -16,7 +16,7 @@ from maskscore.schema import Component, ShardCounts
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DICTIONARIES", "PARTS_VERSION", "PartTables", "part_tables"]
+__all__ = ["DICTIONARIES", "PARTS_VERSION", "PartTables", "part_tables", "shard_counts"]
 
 PARTS_VERSION: Final = 1
 """Raised when a column changes its name, type or meaning; new columns do not raise it."""
@@ -85,6 +85,8 @@ _IMAGES: Final = {
     "skipped_rows": "int32",
     "warnings": "warnings",
 }
+_BOX: Final = ("box_x", "box_y", "box_width", "box_height")
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +113,7 @@ def part_tables(
     shards = {outcome.result.job_id for outcome in outcomes}
     if len(shards) != 1:
         raise ValueError(f"a part is of one shard, not of {len(shards)}")
-    upstream = UpstreamColumns()
-    for outcome in outcomes:
-        for component in outcome.result.components:
-            upstream.see(component.upstream)
-    mask_rows = [
-        row
-        for position, outcome in enumerate(outcomes, first_position)
-        for row in _mask_rows(position, outcome, upstream)
-    ]
-    image_rows = [_image_row(position, outcome) for position, outcome in enumerate(outcomes, first_position)]
-    kinds = {"boolean": "bool", "integer": "int64", "number": "double", "text": "string"}
-    typed = {f"upstream_{name}": kinds[kind] for name, kind in sorted(upstream.kinds.items())}
     (shard,) = shards
-    counts = ShardCounts(
-        images=len(image_rows),
-        failed=sum(row["state"] != "succeeded" for row in image_rows),
-        masks=len(mask_rows),
-        skipped=sum(row["skipped_rows"] for row in image_rows),
-    )
     about: dict[str, Any] = {"version": PARTS_VERSION, "shard": shard}
     models = (outcome.result for outcome in outcomes if outcome.result.model is not None)
     if (first := next(models, None)) is not None:
@@ -138,39 +122,87 @@ def part_tables(
             "prompts": first.prompts.model_dump(mode="json") if first.prompts else None,
             "views": views or first.views_text,
         }
-    masks = _table(mask_rows, {**_MASKS, **typed}, {**about, "table": "masks"})
-    if dimensions is not None:
-        masks = masks.append_column("embedding", _embeddings(mask_rows, dimensions))
-    return PartTables(masks, _table(image_rows, _IMAGES, {**about, "table": "images"}), counts)
+    image_rows = [_image_row(position, outcome) for position, outcome in enumerate(outcomes, first_position)]
+    images = _columns({name: [row.get(name) for row in image_rows] for name in _IMAGES}, _IMAGES)
+    masks = _mask_columns(outcomes, first_position, dimensions)
+    return PartTables(
+        _table(masks, {**about, "table": "masks"}), _table(images, {**about, "table": "images"}), shard_counts(outcomes)
+    )
 
 
-def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str], about: dict[str, Any]) -> pa.Table:
+def shard_counts(outcomes: Sequence[ImageOutcome]) -> ShardCounts:
+    """Return what the tables of these images count."""
+    return ShardCounts(
+        images=len(outcomes),
+        failed=sum(outcome.result.state != "succeeded" for outcome in outcomes),
+        masks=sum(len(outcome.result.components) for outcome in outcomes),
+        skipped=sum(_skipped_rows(outcome) for outcome in outcomes),
+    )
+
+
+def _skipped_rows(outcome: ImageOutcome) -> int:
+    return sum(component.skipped is not None for component in outcome.result.components)
+
+
+def _columns(values: dict[str, list[Any]], kinds: dict[str, str]) -> dict[str, pa.Array]:
     import pyarrow as pa
 
     structs = {
         "top_k": pa.list_(pa.struct([("text", pa.string()), ("group", pa.string()), ("score", pa.float64())])),
         "warnings": pa.list_(pa.struct([("code", pa.string()), ("message", pa.string())])),
     }
-    fields = [(name, structs[kind] if kind in structs else pa.type_for_alias(kind)) for name, kind in columns.items()]
-    values: dict[str, list[Any]] = defaultdict(list)
-    for row in rows:
-        for name in columns:
-            values[name].append(row.get(name))
-    schema = pa.schema(fields, metadata={"maskscore": json.dumps(about)})
-    return pa.table([pa.array(values[name], kind) for name, kind in fields], schema=schema)
+    return {
+        name: pa.array(values[name], structs[kind] if kind in structs else pa.type_for_alias(kind))
+        for name, kind in kinds.items()
+    }
 
 
-def _mask_rows(position: int, outcome: ImageOutcome, upstream: UpstreamColumns) -> Iterator[dict[str, Any]]:
-    result = outcome.result
-    image = result.image
-    if image is None:
-        return
-    head = f"{result.head.name}@{result.head.digest}" if result.head else None
-    common = {
+def _table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table:
+    import pyarrow as pa
+
+    fields = [(name, column.type) for name, column in columns.items()]
+    return pa.table(list(columns.values()), schema=pa.schema(fields, metadata={"maskscore": json.dumps(about)}))
+
+
+def _mask_columns(outcomes: Sequence[ImageOutcome], first_position: int, dimensions: int | None) -> dict[str, pa.Array]:
+    """Return the columns of ``masks``: column by column, since a part has a hundred thousand rows."""
+    import pyarrow as pa
+
+    images = [_common(position, outcome) for position, outcome in enumerate(outcomes, first_position)]
+    components = [component for outcome in outcomes for component in outcome.result.components]
+    segmentations = [segmentation for outcome in outcomes for segmentation in outcome.segmentations]
+    owners = [number for number, outcome in enumerate(outcomes) for _ in outcome.result.components]
+    values = _own(components, segmentations)
+    heads = [None if o.result.head is None else f"{o.result.head.name}@{o.result.head.digest}" for o in outcomes]
+    values["head"] = [
+        heads[owner] if component.keep is not None else None
+        for owner, component in zip(owners, components, strict=True)
+    ]
+    upstream = UpstreamColumns()
+    for component in components:
+        upstream.see(component.upstream)
+    split = [upstream.split(component.upstream) for component in components]
+    values["upstream"] = [json.dumps(rest) if rest else None for _, rest in split]
+    kinds = {"boolean": "bool", "integer": "int64", "number": "double", "text": "string"}
+    typed = {f"upstream_{name}": kinds[kind] for name, kind in sorted(upstream.kinds.items())}
+    for name in upstream.kinds:
+        values[f"upstream_{name}"] = [fields.get(name) for fields, _ in split]
+    common = {name: kind for name, kind in _MASKS.items() if name not in values}
+    repeated = _columns({name: [image[name] for image in images] for name in common}, common)
+    columns = _columns(values, {name: kind for name, kind in {**_MASKS, **typed}.items() if name in values})
+    columns |= {name: column.take(pa.array(owners, "int64")) for name, column in repeated.items()}
+    ordered = {name: columns[name] for name in (*_MASKS, *typed)}
+    return ordered if dimensions is None else {**ordered, "embedding": _embeddings(components, dimensions)}
+
+
+def _common(position: int, outcome: ImageOutcome) -> dict[str, Any]:
+    """Return what all masks of an image have in common."""
+    result, image = outcome.result, outcome.result.image
+    return {
         "position": position,
         "image": outcome.image,
-        "image_width": image.width,
-        "image_height": image.height,
+        "image_width": image.width if image else None,
+        "image_height": image.height if image else None,
         "job_id": result.job_id,
         "batch_id": result.batch_id,
         "method": result.method,
@@ -179,36 +211,36 @@ def _mask_rows(position: int, outcome: ImageOutcome, upstream: UpstreamColumns) 
         "prompts_digest": result.prompts.digest if result.prompts else None,
         "weights_digest": result.model.weights_digest if result.model else None,
     }
-    for component, segmentation in zip(result.components, outcome.segmentations, strict=True):
-        yield common | _own(component, segmentation, upstream) | {"head": head if component.keep is not None else None}
 
 
-def _own(component: Component, segmentation: Any, upstream: UpstreamColumns) -> dict[str, Any]:
-    typed, rest = upstream.split(component.upstream)
-    box = (None,) * 4 if component.box is None else component.box
+def _own(components: Sequence[Component], segmentations: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return the columns that are each mask's own."""
+    if len(components) != len(segmentations):
+        raise ValueError(f"there are {len(components)} components, and {len(segmentations)} segmentations")
+    boxes = [component.box or (None,) * 4 for component in components]
     return {
-        **{name: getattr(component, name) for name in Component.model_fields if name in _MASKS},
-        "mask_id": component.id,
-        "mask_index": component.index,
-        **dict(zip(("box_x", "box_y", "box_width", "box_height"), box, strict=True)),
-        "skipped": component.skipped.code if component.skipped else None,
-        "top_k": None if component.top_k is None else [prompt.model_dump() for prompt in component.top_k],
-        "segmentation": None if segmentation is None else json.dumps(segmentation, separators=(",", ":")),
-        "embedding": component.embedding,
-        **{f"upstream_{name}": value for name, value in typed.items()},
-        "upstream": json.dumps(rest) if rest else None,
+        **{name: list(map(attrgetter(name), components)) for name in Component.model_fields if name in _MASKS},
+        "mask_id": [component.id for component in components],
+        "mask_index": [component.index for component in components],
+        **{name: [box[place] for box in boxes] for place, name in enumerate(_BOX)},
+        "skipped": [component.skipped.code if component.skipped else None for component in components],
+        "top_k": [
+            None if component.top_k is None else [prompt.model_dump() for prompt in component.top_k]
+            for component in components
+        ],
+        "segmentation": [None if found is None else _COMPACT.encode(found) for found in segmentations],
     }
 
 
-def _embeddings(rows: Sequence[dict[str, Any]], dimensions: int) -> pa.FixedSizeListArray:
+def _embeddings(components: Sequence[Component], dimensions: int) -> pa.FixedSizeListArray:
     import numpy as np
     import pyarrow as pa
 
-    vectors = np.zeros((len(rows), dimensions), "<f2")
-    absent = np.ones(len(rows), bool)
-    for number, row in enumerate(rows):
-        if row["embedding"] is not None:
-            vectors[number] = np.frombuffer(base64.b64decode(row["embedding"]), "<f2")
+    vectors = np.zeros((len(components), dimensions), "<f2")
+    absent = np.ones(len(components), bool)
+    for number, component in enumerate(components):
+        if component.embedding is not None:
+            vectors[number] = np.frombuffer(base64.b64decode(component.embedding), "<f2")
             absent[number] = False
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimensions, mask=pa.array(absent))
 
@@ -228,7 +260,7 @@ def _image_row(position: int, outcome: ImageOutcome) -> dict[str, Any]:
         "image_offset": outcome.image_offset,
         "image_bytes": outcome.image_bytes,
         "mask_rows": len(result.components),
-        "skipped_rows": sum(component.skipped is not None for component in result.components),
+        "skipped_rows": _skipped_rows(outcome),
         "warnings": [notice.model_dump() for notice in result.warnings],
     }
     if image is not None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.ledger import Claim
-from maskscore.parts import CocoSegmentation, ImageOutcome, PartTables, part_tables
+from maskscore.parts import CocoSegmentation, ImageOutcome, PartTables, part_tables, shard_counts
 from maskscore.schema import Failure, JobResult, JobState, Shard, ShardCounts, ShardCursor
 from maskscore_worker.features import resolve_prompt_set
 from maskscore_worker.model import DeviceBroken
@@ -92,16 +92,21 @@ class _Stream:
             _threads(pipeline.settings.concurrency, "shard-image") as threads,
             _threads(1, "shard-commit") as committer,
         ):
-            for tables, cursor in self._parts(images, self._outcomes(images, threads)):
-                # One part is committed while the next one is scored, and no more are held.
+            for part, first, cursor in self._parts(images, self._outcomes(images, threads)):
+                # One part is written and committed while the next one is scored, and no more are held.
                 if committing is not None:
                     committing.result()
-                committing = committer.submit(self._commit_part, tables, cursor.part - 1, cursor)
+                committing = committer.submit(self._write, part, first, cursor)
                 if self._begin_alone is not None:
                     committing.result()
             if committing is not None:
                 committing.result()
         return self._cursor
+
+    def _write(self, part: list[ImageOutcome], first_position: int, cursor: ShardCursor) -> None:
+        options = self._shard.options
+        tables = part_tables(part, first_position=first_position, dimensions=self._dimensions, views=options.views_text)
+        self._commit_part(tables, cursor.part - 1, cursor)
 
     def _outcomes(self, images: ShardImages, threads: ThreadPoolExecutor) -> Iterator[tuple[int, ImageOutcome]]:
         """Yield number and outcome of each image, in order, while those behind it are scored."""
@@ -121,41 +126,36 @@ class _Stream:
 
     def _parts(
         self, images: ShardImages, outcomes: Iterator[tuple[int, ImageOutcome]]
-    ) -> Iterator[tuple[PartTables, ShardCursor]]:
+    ) -> Iterator[tuple[list[ImageOutcome], int, ShardCursor]]:
+        """Yield the images of each part, the first one's position, and the cursor after them."""
         part: list[ImageOutcome] = []
         masks, last, others = 0, -1, 0
         for number, outcome in outcomes:
             # Only now is it known that the part before this image is not the last one.
             if len(part) >= self._shard.part_images or masks >= self._shard.part_masks:
-                tables, others = self._cut(images, part, last, others, done=False)
-                yield tables, self._cursor
+                first, others = self._cut(images, part, last, others, done=False)
+                yield part, first, self._cursor
                 part, masks = [], 0
             part.append(outcome)
             masks += len(outcome.result.components)
             last = number
         if not part:
             raise JobError(FailureCode.IMAGE_NOT_FOUND, f"{self._shard.source.uri} has no image and no masks file.")
-        tables, _ = self._cut(images, part, last, others, done=True)
-        yield tables, self._cursor
+        first, _ = self._cut(images, part, last, others, done=True)
+        yield part, first, self._cursor
 
     def _cut(
         self, images: ShardImages, part: list[ImageOutcome], last: int, others: int, *, done: bool
-    ) -> tuple[PartTables, int]:
-        """Return a part's tables and the others so far, and move the cursor behind it."""
+    ) -> tuple[int, int]:
+        """Move the cursor behind a part; return the position of the part's first image, and the others so far."""
         before = self._cursor
         if before.part == 0:
             _check_common_cause(part)
-        tables = part_tables(
-            part,
-            first_position=before.counts.images,
-            dimensions=self._dimensions,
-            views=self._shard.options.views_text,
-        )
         offset, held, others_now = images.cursor_after(last)
-        counts = before.counts + tables.counts + ShardCounts(others=others_now - others)
+        counts = before.counts + shard_counts(part) + ShardCounts(others=others_now - others)
         etag = images.source_etag or None
         self._cursor = ShardCursor(part=before.part + 1, etag=etag, offset=offset, held=held, done=done, counts=counts)
-        return tables, others_now
+        return before.counts.images, others_now
 
     def _outcome(self, image: ShardImage) -> ImageOutcome:
         if image.number in self._claim.poisoned:
