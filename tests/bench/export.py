@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,12 +28,12 @@ from maskscore.export.file_metadata import FileMetadata
 from maskscore.export.mask_buffer import open_mask_buffer
 from maskscore.export.parquet_writer import _write
 from maskscore.masks import encode_mask
-from maskscore.parts import ImageOutcome, part_tables
+from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
 from maskscore.schema import Component, ImageInfo, JobResult, JobState
 
 __all__ = ["run"]
 
-PART_ROWS = 1_000_000
+PART_ROWS = 100_000
 TOP = 1_000_000
 JOBS, MASKS = 300, 100
 HEIGHT, WIDTH = 1500, 2250
@@ -98,35 +99,26 @@ def _components() -> list[tuple[Component, Any]]:
 
 
 def _write_parts(folder: Path, components: list[tuple[Component, Any]], rows: int) -> int:
-    """Write parts of a million rows, with scores drawn at random, and return their bytes."""
+    """Write parts of 100,000 masks of 1,000 images, with scores drawn at random, and return their bytes."""
     image = ImageInfo(uri="s3://sa-1b/sa_000000.tar!/sa_1.jpg", width=WIDTH, height=HEIGHT, format="JPEG")
     own = [component for component, _ in components]
     result = JobResult(job_id="shard", state=JobState.SUCCEEDED, image=image, components=own)
     segmentations = [segmentation for _, segmentation in components]
-    tables = part_tables([ImageOutcome(result, image.uri, segmentations=segmentations)], first_position=0)
-    for name in ("masks", "images"):
-        (folder / name).mkdir(parents=True)
+    one = part_tables([ImageOutcome(result, image.uri, segmentations=segmentations)], first_position=0)
+    images = PART_ROWS // MASKS
+    unit = pa.concat_tables([one.masks] * images).combine_chunks()
+    unit_images = pa.concat_tables([one.images] * images).combine_chunks()
     rng = np.random.default_rng(14)
-    # Strings longer than 2 GB together need chunks.
-    unit = pa.concat_tables([tables.masks] * (PART_ROWS // 10 // MASKS)).combine_chunks()
     for number in range(rows // PART_ROWS):
-        with pq.ParquetWriter(folder / f"masks/{number:05d}.parquet", unit.schema, compression="zstd") as writer:
-            for tenth in range(10):
-                first = (number * 10 + tenth) * len(unit) // MASKS
-                positions = first + np.arange(len(unit)) // MASKS
-                table = _with(unit, "position", positions)
-                table = _with(
-                    table,
-                    "image",
-                    pa.array([f"s3://sa-1b/sa_{p}.jpg" for p in range(first, first + len(unit) // MASKS)]).take(
-                        pa.array(positions - first)
-                    ),
-                )
-                table = _with(table, "semantic_multiplier", rng.choice([2.0, 1.0, 0.5, 0.1], len(unit)))
-                for name in ("s_pos", "p_neg_sum", "upstream_predicted_iou", "upstream_stability_score"):
-                    table = _with(table, name, rng.random(len(unit)))
-                writer.write_table(table, row_group_size=32_768)
-        pq.write_table(tables.images, folder / f"images/{number:05d}.parquet")
+        positions = np.arange(number * images, (number + 1) * images)
+        uris = pa.array([f"s3://sa-1b/sa_{number % 1000:06}.tar!/sa_{position}.jpg" for position in positions])
+        of_image = np.arange(PART_ROWS) // MASKS
+        masks = _with(_with(unit, "position", positions[of_image]), "image", uris.take(pa.array(of_image)))
+        masks = _with(masks, "semantic_multiplier", rng.choice([2.0, 1.0, 0.5, 0.1], PART_ROWS))
+        for name in ("s_pos", "p_neg_sum", "upstream_predicted_iou", "upstream_stability_score"):
+            masks = _with(masks, name, rng.random(PART_ROWS))
+        tables = replace(one, masks=masks, images=_with(_with(unit_images, "position", positions), "image", uris))
+        write_part(tables, part_names("sa", number), folder)
     return sum(path.stat().st_size for path in folder.rglob("*.parquet"))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -23,8 +26,17 @@ from maskscore.export import (
     write_jsonl,
     write_parquet,
 )
+from maskscore.heads import HeadApplication
 from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
-from maskscore.schema import Failure, ImageInfo, Skipped, text_from_counts
+from maskscore.schema import (
+    Failure,
+    Head,
+    ImageInfo,
+    ModelIdentity,
+    PromptSetIdentity,
+    Skipped,
+    text_from_counts,
+)
 
 RLE = {"size": [4, 6], "counts": text_from_counts([6, 2, 2, 2, 2, 2, 8])}
 SIZE = 24
@@ -165,6 +177,96 @@ def test_the_command_takes_a_folder_with_a_slash(parts: str, tmp_path: Path) -> 
     both = run_command("export", parts, "job", environment=environment, folder=tmp_path)
     assert both.returncode == 2
     assert "parts are exported alone" in both.stderr
+
+
+HEADS: list[dict[str, Any]] = [
+    {"kind": "threshold", "score": "-p_neg_sum", "p_below": 0.1, "p_above": 0.9},
+    {"kind": "platt", "score": "s_pos - s_neg", "slope": 4.0, "intercept": -1.0},
+    {"kind": "isotonic", "score": "s_pos", "scores": [0.2, 0.9], "probabilities": [0.0, 1.0]},
+    {"kind": "probe", "weights": [[1.0, -2.0]], "biases": [0.1]},
+    {"kind": "probe", "weights": [[3.0, 0.0], [0.0, 3.0]], "biases": [0.0, 0.1]},
+    {"kind": "probe", "weights": [[1.0, -1.0]], "biases": [0.0]},
+]
+
+
+def head(model: dict[str, Any], **changes: Any) -> HeadApplication:
+    about: dict[str, Any] = {"weights_digest": "sha256:w", "views": "soft_mask=0.6", "threshold": 0.45}
+    if model["kind"] != "probe":
+        about |= {"method": "softmax", "prompts_digest": "sha256:p"}
+    about["threshold"] = -0.25 if model["kind"] == "threshold" else 0.45
+    if model in HEADS[4:]:
+        about |= {"classes": ["thing", "stuff"], "drop_classes": ["stuff"] if model == HEADS[4] else []}
+    return HeadApplication(Head.model_validate({"name": "own", "model": model, **about, **changes}))
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, JobResult]:
+    """Parts of one image, and its result; embeddings of two numbers, as the scored masks of results have them."""
+    random = np.random.default_rng(3)
+    components = [component(number).model_copy(update={"embedding": None}) for number in range(14)]
+    for number, one in enumerate(components):
+        if one.skipped is None:
+            feature = random.standard_normal(2).astype("<f2")
+            update = {"s_neg": random.random() / 2, "embedding": base64.b64encode(feature.tobytes()).decode()}
+            components[number] = one.model_copy(update=update)
+    model = {"architecture": "a", "image_size": 32, "precision": "fp32", "crop_mode": "fast"}
+    result = JobResult(
+        job_id="shard",
+        state=JobState.SUCCEEDED,
+        image=ImageInfo(uri="s3://photos/a.jpg", width=6, height=4, format="JPEG"),
+        components=components,
+        model=ModelIdentity(weights_digest="sha256:w", **model),
+        prompts=PromptSetIdentity(name="p", digest="sha256:p", positive=2, negative=1),
+        treatment="soft_mask",
+        method="softmax",
+    )
+    folder = tmp_path_factory.mktemp("scored")
+    outcome = ImageOutcome(result, "s3://photos/a.jpg", segmentations=[None] * len(components))
+    tables = part_tables([outcome], first_position=0, dimensions=2, views="soft_mask=0.6")
+    write_part(tables, part_names("shard", 0), folder)
+    return str(folder), result
+
+
+@pytest.mark.parametrize("model", HEADS)
+def test_a_head_decides_on_masks_of_parts_as_on_those_of_results(
+    client: Client, scored: tuple[str, JobResult], tmp_path: Path, model: dict[str, Any]
+) -> None:
+    parts, result = scored
+    application = head(model)
+    table = tmp_path / "masks.parquet"
+    counts = write_parquet(client, Parts(parts), table, Selection(head=application, include_skipped=True))
+    rows = pq.read_table(table).to_pylist()
+    wanted = application.of_result(result, views="soft_mask=0.6").components
+    assert [row["p_keep"] for row in rows] == pytest.approx([one.p_keep for one in wanted])
+    assert [(row["keep"], row.get("head_class")) for row in rows] == [(one.keep, one.head_class) for one in wanted]
+    assert {row["head"] for row in rows if row["keep"] is not None} == {f"own@{application.head.identity.digest}"}
+    assert [row["embedding"] for row in rows] == [
+        None if one.embedding is None else base64.b64decode(one.embedding) for one in wanted
+    ]
+    kept = write_jsonl(client, Parts(parts), io.StringIO(), Selection(head=application, keep=True)).kept
+    assert 0 < kept == sum(one.keep is True for one in wanted) < counts.kept
+
+
+def test_a_head_that_does_not_hold_for_the_parts_is_refused(client: Client, scored: tuple[str, JobResult]) -> None:
+    parts, _ = scored
+    with pytest.raises(HeadMismatch, match="fitted to the view soft_mask, and these masks were scored with soft_mask"):
+        write_jsonl(client, Parts(parts), io.StringIO(), Selection(head=head(HEADS[0], views="soft_mask")))
+    unread = Selection(head=head({**HEADS[0], "score": "p_pos_sum"}))
+    with pytest.raises(HeadMismatch, match="reads p_pos_sum, which 12 masks"):
+        write_jsonl(client, Parts(parts), io.StringIO(), unread)
+    narrow = Selection(head=head({"kind": "probe", "weights": [[1.0]], "biases": [0.1]}), keep=True)
+    with pytest.raises(HeadMismatch, match="of 1 numbers; the mask's has 2"):
+        write_jsonl(client, Parts(parts), io.StringIO(), narrow)
+
+
+def test_a_part_that_is_there_twice_is_no_quiet_success(
+    client: Client, scored: tuple[str, JobResult], tmp_path: Path
+) -> None:
+    shutil.copytree(scored[0], tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "masks/shard-00000.parquet", tmp_path / "masks/copy.parquet")
+    with pytest.raises(ResultUnavailable, match="or a mask twice"):
+        write_parquet(client, Parts(tmp_path), tmp_path / "best.parquet", Selection(top=20))
+    assert not (tmp_path / "best.parquet").exists()
 
 
 def test_what_parts_cannot_say_is_refused(client: Client, parts: str) -> None:

@@ -16,7 +16,7 @@ from maskscore.export.buffered_masks import buffered_masks
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import DECISIONS, ExportedMask
 from maskscore.export.mask_buffer import MaskBuffer
-from maskscore.export.parts_source import Parts, SelectedParts
+from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
 from maskscore.parts import UpstreamColumns
 from maskscore.storage import Output, output_file
@@ -55,7 +55,8 @@ def write_parquet(
     if isinstance(jobs, Parts) and not selection.compares_masks:
         counts = ExportCounts()
         with place as path, jobs.selected(selection, counts, segmentations=segmentations) as parts:
-            _copy(path, parts, selection, counts)
+            left_out = set(DECISIONS) - parts.decided
+            parts.write_parquet(path, _schema(parts.upstream_kinds, selection, left_out=left_out))
         return counts
     options = {"segmentations": segmentations, "segmentation_required": False, "with_file_metadata": False}
     with buffered_masks(client, jobs, selection, place, **options) as (path, buffer, counts):
@@ -78,38 +79,6 @@ def _write(path: Path, buffer: MaskBuffer) -> None:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):
             writer.write_batch(pa.RecordBatch.from_pylist(group, schema=schema), row_group_size=_ROW_GROUP)
-
-
-def _copy(path: Path, parts: SelectedParts, selection: Selection, counts: ExportCounts) -> None:
-    """Write the masks of parts, which have columns already."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    schema = _schema(parts.upstream_kinds, selection, left_out=set(DECISIONS) - parts.decided)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in parts.batches({field.name: parts.expression(field.name) for field in schema}):
-            counts.kept += batch.num_rows
-            if selection.labelling is not None:
-                for label in pc.value_counts(batch["label"].drop_null()).to_pylist():
-                    counts.labels[label["values"]] += label["counts"]
-            columns = [
-                _halves(column) if name == "embedding" else column.cast(kind)
-                for name, kind, column in zip(schema.names, schema.types, batch.columns, strict=True)
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema), row_group_size=_ROW_GROUP)
-
-
-def _halves(vectors: pa.Array) -> pa.Array:
-    """Return lists of numbers as bytes: fp16, little-endian."""
-    import numpy as np
-    import pyarrow as pa
-
-    if pa.types.is_null(vectors.type) or vectors.null_count == len(vectors):
-        return pa.nulls(len(vectors), pa.binary())
-    return pa.array(
-        [None if vector is None else np.asarray(vector, "<f2").tobytes() for vector in vectors.to_pylist()], pa.binary()
-    )
 
 
 def _schema(upstream: Mapping[str, str], selection: Selection, *, left_out: set[str]) -> pa.Schema:

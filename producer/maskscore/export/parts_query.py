@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from maskscore.export.labels import LABEL_SOURCES
+from maskscore.export.query_engine import quoted, quoted_text
 from maskscore.export.ranking import SCORES
 from maskscore.export.selection import Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BEST_FIRST", "SOURCE_ORDER", "PartsQuery", "quoted"]
+__all__ = ["BEST_FIRST", "SOURCE_ORDER", "PartsQuery"]
 
 SOURCE_ORDER = "job_id, position, mask_index, part nulls first"
 """The order of shards by their ids, of a shard's images, and of an image's masks."""
@@ -29,6 +30,13 @@ class PartsQuery:
         self._schema = schema
         self._selection = selection
         self._required = segmentation_required
+
+    @property
+    def passed(self) -> str:
+        """What all kept masks fulfil of a table's own columns: conditions by which DuckDB leaves out rows unread."""
+        if self._selection.include_skipped:
+            return "true"
+        return " and ".join(["skipped is null", *(f"({holds})" for _, holds in self._filters())])
 
     @property
     def judged(self) -> str:
@@ -96,7 +104,7 @@ class PartsQuery:
         if labelling is None or labelling.classes is None:
             return "label_text"
         names = [(text, label) for text, label in labelling.classes.items() if label is not None]
-        texts, labels = (", ".join(_text(value) for value in values) for values in zip(*names, strict=True))
+        texts, labels = (", ".join(quoted_text(value) for value in values) for values in zip(*names, strict=True))
         return f"map([{texts}], [{labels}])[label_text]"
 
     def _reason(self) -> str:
@@ -105,6 +113,18 @@ class PartsQuery:
         cases = [f"when skipped is not null then {skipped}"]
         if selection.include_skipped and self._required:
             cases.insert(0, "when skipped is not null and segmentation is null then 'skipped'")
+        conditions = self._filters()
+        if selection.labelling is not None:
+            no_text = "label-from" if selection.labelling.min_score is None else "min-score"
+            conditions += [(no_text, "label_text is not null"), ("classes", "label is not null")]
+        cases += [f"when not coalesce({holds}, false) then {quoted_text(name)}" for name, holds in conditions]
+        if self._required:
+            cases.append("when segmentation is null then 'unwritable'")
+        return f"case {' '.join(cases)} end"
+
+    def _filters(self) -> list[tuple[str, str]]:
+        """Return what a mask with a score must fulfil to be kept, by the filter's name; labels aside."""
+        selection = self._selection
         conditions: list[tuple[str, str]] = []
         if selection.min_multiplier is not None:
             conditions.append(("min-multiplier", f"semantic_multiplier >= {selection.min_multiplier!r}::double"))
@@ -119,24 +139,9 @@ class PartsQuery:
         for name, least in selection.at_least.items():
             number = self._upstream_number(name)
             conditions.append((f"min {name}", f"not isnan({number}) and {number} >= {least!r}::double"))
-        if selection.labelling is not None:
-            no_text = "label-from" if selection.labelling.min_score is None else "min-score"
-            conditions += [(no_text, "label_text is not null"), ("classes", "label is not null")]
-        cases += [f"when not coalesce({holds}, false) then {_text(name)}" for name, holds in conditions]
-        if self._required:
-            cases.append("when segmentation is null then 'unwritable'")
-        return f"case {' '.join(cases)} end"
-
-
-def quoted(name: str) -> str:
-    """Return a column's name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+        return conditions
 
 
 def _pointer(name: str) -> str:
     """Return a key of an object as a JSON pointer (RFC 6901)."""
-    return _text("/" + name.replace("~", "~0").replace("/", "~1"))
+    return quoted_text("/" + name.replace("~", "~0").replace("/", "~1"))

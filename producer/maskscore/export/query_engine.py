@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["open_query_engine", "record_batches"]
+__all__ = ["copy_to_parquet", "create_function", "open_query_engine", "quoted", "quoted_text", "record_batches"]
 
 _MEMORY_LIMIT: Final = "1GB"
+# Some 10 MB of masks with their segmentations.
+_ROW_GROUP: Final = 8192
+_PROGRESS_EVERY_S: Final = 0.2
 
 
 @contextmanager
@@ -38,8 +43,8 @@ def open_query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
         }
         try:
             with duckdb.connect(str(Path(folder) / "masks.duckdb"), config=configuration) as database:
-                # A bar of its own would be drawn between other output.
-                database.execute("set enable_progress_bar = false")
+                # The progress is kept, and not drawn, which would be between other output.
+                database.execute("set enable_progress_bar = true; set enable_progress_bar_print = false")
                 yield database
         except duckdb.OutOfMemoryException as error:
             reason = str(error).partition("\n")[0]
@@ -59,3 +64,68 @@ def record_batches(database: duckdb.DuckDBPyConnection, query: str, rows: int) -
     Other queries may run on ``database`` meanwhile.
     """
     yield from database.cursor().sql(query).to_arrow_reader(rows)
+
+
+def copy_to_parquet(
+    database: duckdb.DuckDBPyConnection,
+    query: str,
+    path: Path,
+    schema: pa.Schema,
+    *,
+    progress: Callable[[float], None],
+) -> int:
+    """Write the answer of a query as Parquet with the types and metadata of ``schema``; return the number of rows.
+
+    The query has the schema's columns, by name. ``progress`` is called with the share that is done, 0 to 1. DuckDB
+    encodes the columns by all its threads, and nothing of them passes through Python.
+    """
+    kinds = database.from_arrow(schema.empty_table()).types
+    columns = ", ".join(
+        f"cast({name} as {kind}) as {name}" for name, kind in zip(map(quoted, schema.names), kinds, strict=True)
+    )
+    # Arrow reads the descriptions of columns from here, as from files that it has written.
+    described = {"ARROW:schema": base64.b64encode(schema.serialize().to_pybytes()).decode()}
+    described |= {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    metadata = ", ".join(f"{quoted_text(key)}: {quoted_text(value)}" for key, value in described.items())
+    options = f"format parquet, compression zstd, row_group_size {_ROW_GROUP}, kv_metadata {{{metadata}}}"
+    done = threading.Event()
+
+    def show() -> None:
+        while not done.wait(_PROGRESS_EVERY_S):
+            progress(max(0.0, database.query_progress()) / 100)
+
+    shown = threading.Thread(target=show, daemon=True)
+    shown.start()
+    try:
+        copied = f"copy (select {columns} from ({query})) to {quoted_text(str(path))} ({options})"
+        ((rows,),) = database.execute(copied).fetchall()
+    finally:
+        done.set()
+        shown.join()
+    progress(1.0)
+    return int(rows)
+
+
+def create_function(
+    database: duckdb.DuckDBPyConnection,
+    name: str,
+    function: Callable[[pa.Array | pa.ChunkedArray], pa.Array],
+    parameter: str,
+    result: str,
+) -> None:
+    """Make a function of one column of Arrow known to a database; it is given nulls, too."""
+    from duckdb.func import ARROW, SPECIAL
+
+    # DuckDB evaluates annotations, which name what is imported for type checkers alone: a lambda has none.
+    plain = lambda column: function(column)  # noqa: E731
+    database.create_function(name, plain, [parameter], result, type=ARROW, null_handling=SPECIAL)
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_text(value: str) -> str:
+    """Return a text as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"

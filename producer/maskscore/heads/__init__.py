@@ -5,11 +5,12 @@ A head of scores needs no further package; a probe on embeddings needs NumPy (``
 
 from __future__ import annotations
 
-from maskscore.heads.decision import Decision, HeadApplication, check_head_fits, score_value
+from maskscore.heads.decision import Decision, Decisions, HeadApplication, check_head_fits, score_value
 from maskscore.heads.stored_heads import find_head, head_files, read_head, write_head
 
 __all__ = [
     "Decision",
+    "Decisions",
     "HeadApplication",
     "check_head_fits",
     "find_head",

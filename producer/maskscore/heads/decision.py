@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Decision", "HeadApplication", "check_head_fits", "score_value"]
+__all__ = ["Decision", "Decisions", "HeadApplication", "check_head_fits", "score_value"]
 
 
 class ScoresOfMask(Protocol):
@@ -42,6 +42,15 @@ class Decision:
         """Return what is set, as fields of a component."""
         decided: dict[str, Any] = {"p_keep": self.p_keep, "keep": self.keep}
         return decided if self.head_class is None else {**decided, "head_class": self.head_class}
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a head says of N masks: arrays of shape ``(N,)``, and N names where it tells classes apart."""
+
+    p_keep: npt.NDArray[np.float64]
+    keep: npt.NDArray[np.bool_]
+    classes: list[str] | None = None
 
 
 def check_head_fits(
@@ -125,6 +134,43 @@ class HeadApplication:
             p_keep = _interpolated(model, value)
         return Decision(p_keep, p_keep >= self.head.threshold)
 
+    def decide_many(self, values: npt.NDArray[np.floating[Any]]) -> Decisions:
+        """Return the decisions on N masks as :meth:`decide` does on each, to a rounding; needs NumPy.
+
+        ``values`` has the shape ``(N,)`` and holds the score that the head reads; for a probe, it holds features, of
+        shape ``(N, D)``. Raises :class:`~maskscore.errors.HeadMismatch` for features of another size than the head's.
+        """
+        import numpy as np
+
+        model, threshold = self.head.model, self.head.threshold
+        if isinstance(model, ProbeModel):
+            return self._from_features(values)
+        if isinstance(model, ThresholdModel):
+            keep = values >= threshold
+            return Decisions(np.where(keep, model.p_above, model.p_below), keep)
+        if isinstance(model, PlattModel):
+            p_keep = _logistics(model.slope * values + model.intercept)
+        else:
+            p_keep = np.interp(values, model.scores, model.probabilities)
+        return Decisions(p_keep, p_keep >= threshold)
+
+    def _from_features(self, features: npt.NDArray[np.floating[Any]]) -> Decisions:
+        import numpy as np
+
+        head = self.head
+        logits = self._logits(features)
+        if not head.classes:
+            p_keep = _logistics(logits[:, 0])
+            return Decisions(p_keep, p_keep >= head.threshold)
+        if logits.shape[1] == 1:
+            logits = np.hstack([np.zeros_like(logits), logits])
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+        kept = [index for index, name in enumerate(head.classes) if name not in head.drop_classes]
+        best = probabilities[:, kept].argmax(axis=1)
+        p_keep = probabilities[:, kept][np.arange(len(best)), best]
+        return Decisions(p_keep, p_keep >= head.threshold, [head.classes[kept[index]] for index in best])
+
     def _of_component(self, component: Component, job_id: str) -> Component:
         if component.skipped is not None:
             return component
@@ -140,13 +186,8 @@ class HeadApplication:
     def _from_feature(self, feature: npt.NDArray[np.floating[Any]]) -> Decision:
         import numpy as np
 
-        rows, head = self._rows, self.head
-        if rows is None or feature.shape != (rows.shape[1],):
-            needed = 0 if rows is None else rows.shape[1]
-            raise HeadMismatch(
-                f"The head {head.name} reads embeddings of {needed} numbers; the mask's has {feature.shape[0]}."
-            )
-        logits = rows @ feature.astype(np.float16).astype(np.float64) + self._biases
+        head = self.head
+        logits = self._logits(feature[np.newaxis])[0]
         if not head.classes:
             p_keep = _logistic(float(logits[0]))
             return Decision(p_keep, p_keep >= head.threshold)
@@ -158,6 +199,27 @@ class HeadApplication:
         best = max(kept, key=lambda index: float(probabilities[index]))
         p_keep = float(probabilities[best])
         return Decision(p_keep, p_keep >= head.threshold, head.classes[best])
+
+    def _logits(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """Return the probe's logits, of shape ``(N, classes)``, for features of shape ``(N, D)``."""
+        import numpy as np
+
+        rows = self._rows
+        if rows is None or features.shape[1] != rows.shape[1]:
+            needed = 0 if rows is None else rows.shape[1]
+            raise HeadMismatch(
+                f"The head {self.head.name} reads embeddings of {needed} numbers; the mask's has {features.shape[1]}."
+            )
+        return features.astype(np.float16).astype(np.float64) @ rows.T + self._biases
+
+
+def _logistics(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    import numpy as np
+
+    # Of numbers that are not positive, so that nothing overflows.
+    small = np.exp(-np.abs(values))
+    probabilities: npt.NDArray[np.float64] = np.where(values >= 0, 1 / (1 + small), small / (1 + small))
+    return probabilities
 
 
 def _logistic(value: float) -> float:

@@ -3,12 +3,13 @@
 >>> from maskscore import results
 >>> results.open("s3://scores/run-1/").to_table(columns=["image", "s_pos"])  # doctest: +SKIP
 
-:func:`open` gives the tables to whoever queries them, :func:`image_results` each image with its masks.
+:func:`open` gives the tables to whoever queries them, :func:`image_results` each image with its masks,
+:func:`open_parts` a table with what its files say of how its masks were scored.
 """
 
 from __future__ import annotations
 
-from maskscore.results.parts_dataset import PartsPlace, is_parts_folder, open, place_text
+from maskscore.results.parts_dataset import PartsPlace, is_parts_folder, open, open_parts, place_text
 from maskscore.results.results_by_image import ImageResult, image_results
 
-__all__ = ["ImageResult", "PartsPlace", "image_results", "is_parts_folder", "open", "place_text"]
+__all__ = ["ImageResult", "PartsPlace", "image_results", "is_parts_folder", "open", "open_parts", "place_text"]
