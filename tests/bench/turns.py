@@ -12,10 +12,11 @@ __all__ = ["Measured", "in_turn"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Medians of one alternative, in seconds: by the clock, and of this process's processor time."""
+    """One alternative's seconds: medians by the clock and of this process's processor time, and the latter's rounds."""
 
     wall_s: float
     cpu_s: float
+    cpu_rounds_s: tuple[float, ...]
 
 
 def in_turn(
@@ -31,6 +32,10 @@ def in_turn(
             call()
             times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return {
-        name: Measured(statistics.median(wall for wall, _ in taken), statistics.median(cpu for _, cpu in taken))
+        name: Measured(
+            statistics.median(wall for wall, _ in taken),
+            statistics.median(cpu for _, cpu in taken),
+            tuple(cpu for _, cpu in taken),
+        )
         for name, taken in times.items()
     }

@@ -145,7 +145,7 @@ def test_a_rounded_product_is_of_bf16_factors_and_added_up_in_fp32() -> None:
     expected = values.bfloat16().double() @ weight.bfloat16().double().T
     for _ in range(2):
         torch.testing.assert_close(rounded.multiply(values, None).double(), expected, atol=1e-3, rtol=0)
-        if rounded._low.numel():
+        if rounded._remainder.numel():
             assert torch.equal(rounded.whole(), weight)
         rounded.drop_remainder()
 
@@ -155,7 +155,11 @@ def test_a_split_that_loses_digits_is_taken_back_to_the_bit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cpu_kernels, "_FEWEST_SPLIT_WEIGHTS", 1)
-    monkeypatch.setattr(SplitWeight, "multiply", lambda self, values, bias: values @ self._high.float().T + bias)
+
+    def rounded(weight: SplitWeight, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return values @ weight._parts[:, : values.shape[-1]].float().T + bias
+
+    monkeypatch.setattr(SplitWeight, "multiply", rounded)
     plain = made("siglip")
     fast = copy.deepcopy(plain)
     assert cpu_kernels.pack_layers(fast, images(1))

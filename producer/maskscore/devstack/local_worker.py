@@ -13,7 +13,7 @@ from maskscore.devstack.server_process import ServerProcess
 
 __all__ = ["start_worker"]
 
-_LOADING_SECONDS = 180.0
+_LOADING_SECONDS = 600.0
 _DRAIN_SECONDS = 20.0
 
 

@@ -19,8 +19,10 @@ import torch
 __all__ = ["SplitWeight", "can_split"]
 
 _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112  # of CBLAS
-# Values that are split at a time: what is in between stays in a core's cache.
+# Values that are split at a time. One thread: what is in between stays in its core's cache. Several threads: they wait
+# for one another after each step, which on a busy machine takes longer than the cache saves.
 _CACHED_VALUES: Final = 98_304
+_SHARED_VALUES: Final = 1_048_576
 
 
 @functools.cache
@@ -53,51 +55,66 @@ class SplitWeight:
 
     def __init__(self, weight: torch.Tensor, *, rounded: bool = False) -> None:
         self._rounded = rounded
-        self._high, self._low = _split(weight.detach())
+        width = weight.shape[1]
+        # One below the other in each row, so that one call makes two of the products.
+        self._parts = _split(weight.detach())[:, width:].contiguous()
         # Eight bits of at most 24 are left: exact in bf16.
-        self._remainder = (weight.detach() - self._high.float() - self._low.float()).bfloat16()
+        self._remainder = (weight.detach() - self._parts[:, :width].float() - self._parts[:, width:].float()).bfloat16()
 
     def drop_remainder(self) -> None:
         """Free what only :meth:`whole` needs."""
-        self._remainder = torch.empty(0)
+        width = self._remainder.shape[1]
+        self._remainder = self._remainder[:0]
         if self._rounded:
-            self._low = torch.empty(0)
+            self._parts = self._parts[:, :width].contiguous()
 
     def whole(self) -> torch.Tensor:
         """Return the weight, before :meth:`drop_remainder` to the bit."""
-        return self._high.float() + (self._low.float() + self._remainder.float())
+        width = self._remainder.shape[1]
+        return self._parts[:, :width].float() + (self._parts[:, width:].float() + self._remainder.float())
 
     def multiply(self, values: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return ``values @ weight.T + bias`` ``(..., O)`` for float32 ``(..., I)``, on all of PyTorch's threads."""
-        outs, ins = self._high.shape
+        outs, ins = len(self._parts), self._remainder.shape[1]
         flat = values.reshape(-1, ins)
+        product = torch.empty((len(flat), outs)).copy_(torch.zeros(()) if bias is None else bias)
         if self._rounded:
-            high = flat.bfloat16()
-            pairs = [(high, self._high)]
+            high = flat.to(torch.bfloat16, memory_format=torch.contiguous_format)
+            _add_product(high, self._parts[:, :ins], product)
         else:
-            high, low = _split(flat)
-            pairs = [(high, self._high), (low, self._high), (high, self._low)]
-        count = len(high)
-        product = torch.empty((count, outs)).copy_(torch.zeros(()) if bias is None else bias)
-        for left, right in pairs:
-            _product()(
-                *(_ROW_MAJOR, _PLAIN, _TRANSPOSED, count, outs, ins, 1.0, left.data_ptr(), ins),
-                *(right.data_ptr(), ins, 1.0, product.data_ptr(), outs),
-            )
+            parts = _split(flat)
+            _add_product(parts[:, : 2 * ins], self._parts, product)  # high · high + high · low
+            _add_product(parts[:, 2 * ins :], self._parts[:, :ins], product)  # low · high
         return product.view(*values.shape[:-1], outs)
 
 
-def _split(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return two contiguous bf16 matrices whose sum is the float32 matrix ``values``, but for a part in 2**17."""
+def _add_product(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor) -> None:
+    """Add ``left @ right.T`` to ``product``: bf16 matrices, and a contiguous float32 one."""
+    (count, width), outs = left.shape, len(right)
+    # Of a single row the stride may be anything, and MKL refuses one that is less than a row.
+    strides = [max(matrix.stride(0), width) for matrix in (left, right)]
+    _product()(
+        *(_ROW_MAJOR, _PLAIN, _TRANSPOSED, count, outs, width, 1.0, left.data_ptr(), strides[0]),
+        *(right.data_ptr(), strides[1], 1.0, product.data_ptr(), outs),
+    )
+
+
+def _split(values: torch.Tensor) -> torch.Tensor:
+    """Return bf16 ``(N, 3 · I)`` of float32 ``(N, I)``: in each row the high parts twice, then the low ones.
+
+    The sum of both parts is the value, but for a part in 2**17.
+    """
     count, width = values.shape
-    high, low = (torch.empty((count, width), dtype=torch.bfloat16) for _ in range(2))
-    rows = max(1, _CACHED_VALUES // width)
+    parts = torch.empty((count, 3 * width), dtype=torch.bfloat16)
+    at_once = _CACHED_VALUES if torch.get_num_threads() == 1 else _SHARED_VALUES
+    rows = max(1, at_once // width)
     rest = torch.empty((min(rows, count), width))
     for start in range(0, count, rows):
-        some, part = values[start : start + rows], high[start : start + rows]
-        left = rest[: len(some)]
-        part.copy_(some)
-        left.copy_(part)
+        some, part = values[start : start + rows], parts[start : start + rows]
+        left, high = rest[: len(some)], part[:, :width]
+        high.copy_(some)
+        part[:, width : 2 * width].copy_(high)
+        left.copy_(high)
         torch.sub(some, left, out=left)
-        low[start : start + rows].copy_(left)
-    return high, low
+        part[:, 2 * width :].copy_(left)
+    return parts
