@@ -51,6 +51,8 @@ def test_the_digest_is_that_of_what_is_encoded() -> None:
     assert len({plain.digest, *(other.digest for other in others)}) == 6
     again = PromptSet.model_validate_json(others[-1].model_dump_json())
     assert (again, again.digest) == (others[-1], others[-1].digest)
+    other = again.model_copy(update={"negative": ("sky", "fog")})
+    assert other.digest == PromptSet(**{**again.model_dump(), "negative": ("sky", "fog")}).digest != again.digest
 
 
 def test_a_file_may_have_both(tmp_path: Path) -> None:

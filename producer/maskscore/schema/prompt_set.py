@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -109,7 +111,8 @@ class PromptSet(Document):
         """All prompts, positives then negatives then neutrals: the order of every score vector."""
         return self.positive + self.negative + self.neutral
 
-    @property
+    # A worker asks for it several times per job.
+    @cached_property
     def digest(self) -> str:
         """``sha256:…`` of the three groups, and of their sentences where a prompt is not its only one.
 
@@ -121,3 +124,9 @@ class PromptSet(Document):
             asked.append(sentences)
         text = json.dumps(asked, ensure_ascii=False, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values for some fields, which are not checked; its digest is of what it has."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied

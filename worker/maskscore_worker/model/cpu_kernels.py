@@ -33,8 +33,8 @@ _FEW_CONVOLUTIONS: Final = 3
 _TOLERANCES: Final = {torch.float16: 4e-3, torch.bfloat16: 3e-2}
 _ROUNDED_TOLERANCE: Final = 1e-2
 
-# Below, what is around a split product takes what it saves: with 65,536 weights and 8 crops it takes 1.1 to 1.3 times the
-# time of oneDNN's product, with one crop 1.6 times. One product of three has a smaller limit.
+# Below, what is around a split product takes what it saves: with 65,536 weights and 8 crops it takes 1.1 to 1.3 times
+# the time of oneDNN's product, with one crop 1.6 times. One product of three has a smaller limit.
 _FEWEST_SPLIT_WEIGHTS: Final = 131_072
 _FEWEST_ROUNDED_WEIGHTS: Final = 65_536
 
