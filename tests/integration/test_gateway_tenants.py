@@ -159,6 +159,26 @@ def test_a_token_has_a_rate_and_slots_of_its_own(teams: Teams) -> None:
         assert (problem(busy), busy.headers["retry-after"]) == ((429, "too_many_requests"), "1")
 
 
+def test_a_shard_is_a_job_of_its_tenant(teams: Teams) -> None:
+    one, batch = named(), named()
+    source = {"kind": "tar", "uri": "s3://b/a.tar"}
+    document = {"document": "shard", "shard_id": one, "source": source, "name": "a", "output_uri": "s3://o/"}
+    answer = teams["team-a"].post("/v1/jobs?content_id=true", json=document)
+    assert (answer.status_code, answer.json()["job_id"], answer.headers["location"]) == (202, one, f"/v1/jobs/{one}")
+    assert teams["team-a"].get(f"/v1/jobs/{one}").json()["state"] == "queued"
+    assert teams["team-b"].get(f"/v1/jobs/{one}").status_code == 404
+    with Client(teams.settings) as client:
+        assert client.shard(one).tenant == "team-a"
+    assert problem(teams["team-b"].post("/v1/jobs", json={**document, "tenant": "team-a"})) == (
+        403,
+        "tenant_not_allowed",
+    )
+    assert problem(teams["team-a"].post("/v1/jobs", json={**document, "name": "a/b"})) == (422, "document_invalid")
+    mixed = [{**document, "shard_id": named()}, job(named())]
+    assert teams["team-a"].post(f"/v1/batches?batch_id={batch}", json=mixed).json()["submitted"] == 2
+    assert teams["team-a"].post(f"/v1/jobs/{one}/cancel").json()["state"] == "cancelled"
+
+
 def test_each_write_has_an_audit_line(teams: Teams) -> None:
     one, batch = named(), named()
     teams["team-a"].post("/v1/jobs", json=job(one))

@@ -22,7 +22,7 @@ from maskscore.client import Client, save_categories, with_content_id
 from maskscore.dataset import job_of_image, read_jobs
 from maskscore.errors import QueueFull
 from maskscore.formats import FORMATS, read_categories
-from maskscore.schema import Job, JobState
+from maskscore.schema import Job, JobState, Shard
 from maskscore.text import counted
 
 __all__ = ["job_from_options", "submit_command"]
@@ -64,9 +64,9 @@ def submit_command(
 ) -> None:
     """Submit jobs and print their ids, one per line.
 
-    Either FILEs with a job document each, or with one per line (JSON Lines; `-` is stdin), or one job from --image,
-    --masks and the options. A file is read to its end before any of its jobs is submitted; stdin is submitted as it
-    comes.
+    Either FILEs with the document of a job or a shard each, or with one per line (JSON Lines; `-` is stdin), or one job
+    from --image, --masks and the options. A file is read to its end before any of its jobs is submitted; stdin is
+    submitted as it comes.
     """
     if bool(files) == bool(image):
         raise click.UsageError("give either FILEs with job documents, or --image and --masks")
@@ -94,7 +94,9 @@ def submit_command(
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
-def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool, retry_failed: bool) -> Iterator[str]:
+def _submit(
+    client: Client, jobs: Iterator[Job | Shard], batch_id: str, content_id: bool, retry_failed: bool
+) -> Iterator[str]:
     seen: set[str | None] = set()
     while chunk := list(islice(jobs, 200)):
         for model, options in {job.options.model: job.options for job in reversed(chunk)}.items():
@@ -102,7 +104,7 @@ def _submit(client: Client, jobs: Iterator[Job], batch_id: str, content_id: bool
                 seen.add(model)
                 warn_of_workers(client, model, options.prompts)
         if content_id:
-            chunk = [with_content_id(job, client.objects) for job in chunk]
+            chunk = [with_content_id(job, client.objects) if isinstance(job, Job) else job for job in chunk]
         try:
             client.submit_many(chunk, batch_id=batch_id, retry_failed=retry_failed)
         except QueueFull as full:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from maskscore.client import image_size
 from maskscore.dataset.local_masks import LocalMasks, read_local_masks
 from maskscore.errors import InvalidDocumentError, JobError
-from maskscore.schema import Job, Orientation, explain, parse_job
+from maskscore.schema import Job, Orientation, Shard, explain, parse_job_or_shard
 from maskscore.storage import object_path
 
 __all__ = ["job_of_image", "read_jobs"]
@@ -24,8 +24,8 @@ __all__ = ["job_of_image", "read_jobs"]
 _MOST_BYTES_OF_ONE = 1 << 26
 
 
-def read_jobs(files: Iterable[str]) -> Iterator[Job]:
-    """Yield the jobs of files with a document each, or with one per line (JSON Lines); ``-`` is stdin.
+def read_jobs(files: Iterable[str]) -> Iterator[Job | Shard]:
+    """Yield the jobs and shards of files with a document each, or with one per line (JSON Lines); ``-`` is stdin.
 
     A file is checked to its end before its first job is yielded; stdin is read as it comes. Raises
     :class:`~maskscore.errors.InvalidDocumentError` with the file and the line.
@@ -39,7 +39,7 @@ def read_jobs(files: Iterable[str]) -> Iterator[Job]:
             raise InvalidDocumentError(f"{name} cannot be read: {error.strerror or error}.") from error
 
 
-def _jobs_of_file(name: str) -> Iterator[Job]:
+def _jobs_of_file(name: str) -> Iterator[Job | Shard]:
     path = Path(name)
     if not path.is_file():
         raise InvalidDocumentError(f"There is no file {name}.")
@@ -62,15 +62,15 @@ def _is_one_document(text: str) -> bool:
         return False
 
 
-def _jobs_of_lines(name: str, lines: Iterable[str]) -> Iterator[Job]:
+def _jobs_of_lines(name: str, lines: Iterable[str]) -> Iterator[Job | Shard]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield _job(line, f"{name}, line {number}")
 
 
-def _job(text: str, place: str) -> Job:
+def _job(text: str, place: str) -> Job | Shard:
     try:
-        return parse_job(text)
+        return parse_job_or_shard(text)
     except JobError as error:
         raise InvalidDocumentError(f"{place}: {error}") from error
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from maskscore.client import AsyncBatch, AsyncClient, Ending
 from maskscore.errors import MaskscoreError, ResultUnavailable
 from maskscore.gateway.authentication import WRITTEN, revoked_event, unauthorized
-from maskscore.gateway.job_routes import ContentId, Ended, NoContent, failed_sse, revoked_sse
+from maskscore.gateway.job_routes import JOB_OR_SHARD, ContentId, Ended, NoContent, failed_sse, revoked_sse
 from maskscore.gateway.problems import ProblemError, problem_of, problems
 from maskscore.gateway.request_bodies import JSON, JSON_LINES
 from maskscore.gateway.shared_state import WORKERS_HEADER, SharedGateway, add_workers_header
@@ -40,9 +40,12 @@ _JOBS_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Job"}}},
+            JSON: {"schema": {"type": "array", "minItems": 1, "items": JOB_OR_SHARD}},
             JSON_LINES: {
-                "schema": {"type": "string", "description": "A `Job` per line; taken as they come, without end."},
+                "schema": {
+                    "type": "string",
+                    "description": "A `Job` or a `Shard` per line; taken as they come, without end.",
+                },
                 "example": '{"image": "s3://photos/a.jpg", "masks": "s3://masks/a.json"}\n',
             },
         },
@@ -101,7 +104,7 @@ async def submit_batch(
     ] = None,
     content_id: ContentId = False,
 ) -> AcceptedBatch:
-    """Submit many jobs as a batch, as a JSON list or as JSON Lines (one document per line, as long as you like).
+    """Submit many jobs or shards as a batch: a JSON list, or JSON Lines (a document per line, as long as you like).
 
     A request that broke off is repeated under the same `batch_id`: with a `job_id` in each document, or with
     `content_id`, nothing is doubled. A list is checked whole before the first job is submitted; lines are submitted as

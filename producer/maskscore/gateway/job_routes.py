@@ -18,7 +18,7 @@ from maskscore.gateway.shared_state import WORKERS_HEADER, Gateway, SharedGatewa
 from maskscore.ledger import JobStatus
 from maskscore.schema import JobId, JobResult, JobState
 
-__all__ = ["ContentId", "Ended", "NoContent", "failed_sse", "revoked_sse", "router"]
+__all__ = ["JOB_OR_SHARD", "ContentId", "Ended", "NoContent", "failed_sse", "revoked_sse", "router"]
 
 _MOST_WAIT_S: Final = 60
 _ENDED_ID: Final = "ended"
@@ -30,7 +30,7 @@ ContentId = Annotated[
     bool,
     Query(
         description="Make the job's id of what the job is (the image, the masks, the options), whatever `job_id` says: "
-        "the same work is done once, and a request may be repeated without an id."
+        "the same work is done once, and a request may be repeated without an id. Shards keep their ids."
     ),
 ]
 
@@ -40,11 +40,9 @@ _EXAMPLE: Final = {
     "masks": [{"id": "1", "segmentation": [[100, 100, 300, 100, 300, 300, 100, 300]], "predicted_iou": 0.93}],
     "options": {"treatment": "original", "top_k": 3},
 }
+JOB_OR_SHARD: Final = {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Job", "Shard")]}
 _JOB_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {JSON: {"schema": {"$ref": "#/components/schemas/Job"}, "example": _EXAMPLE}},
-    }
+    "requestBody": {"required": True, "content": {JSON: {"schema": JOB_OR_SHARD, "example": _EXAMPLE}}}
 }
 
 
@@ -101,7 +99,10 @@ def failed_sse(error: MaskscoreError) -> ServerSentEvent:
 async def submit_job(
     request: Request, response: Response, gateway: SharedGateway, content_id: ContentId = False
 ) -> Accepted:
-    """Submit one job. Repeating it, with the same `job_id` and document, is safe: it is the same job."""
+    """Submit one job, or one shard, which is a job by its `shard_id`.
+
+    Repeating it, with the same id and document, is safe: it is the same job.
+    """
     async with aclosing(
         gateway.bodies.submissions(request, one=True, batch_id=None, content_id=content_id)
     ) as submissions:

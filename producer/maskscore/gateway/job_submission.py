@@ -1,4 +1,4 @@
-"""Job documents → submitted jobs: parsed, checked and submitted in a thread, large ones in a process pool.
+"""Documents of jobs and shards → submitted ones: parsed, checked, submitted in a thread, or large in a process pool.
 
 Parsing a body of 16 MiB with many polygons holds Python's GIL for ten seconds. In this process, that would block every
 other request and every probe.
@@ -30,7 +30,7 @@ from maskscore.errors import FailureCode, JobError, MaskscoreError
 from maskscore.gateway.authentication import caller_of, sees_all, tenant_of
 from maskscore.gateway.problems import ProblemError, problem_of
 from maskscore.observability import log_to_stderr, open_tracing
-from maskscore.schema import Job, parse_fields, parse_job
+from maskscore.schema import Job, Shard, job_or_shard, parse_job_or_shard
 from maskscore.settings import GatewaySettings
 from maskscore.storage import Objects
 
@@ -87,7 +87,10 @@ def submit_documents(
             jobs = iter(list(_read(submission, settings)))
             while page := list(islice(jobs, PAGE)):
                 if submission.content_id:
-                    page = [with_content_id(job, content, of_tenant=not submission.for_others) for job in page]
+                    apart = not submission.for_others
+                    page = [
+                        with_content_id(job, content, of_tenant=apart) if isinstance(job, Job) else job for job in page
+                    ]
                 if submission.batch_id is not None:
                     page = client._named(page, submission.batch_id, content_id=False)
                 batch_id = submission.batch_id or page[0].batch_id
@@ -101,20 +104,20 @@ def submit_documents(
     return SubmitOutcome(tuple(ids), frozenset(models), None)
 
 
-def _read(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job]:
+def _read(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job | Shard]:
     if submission.kind == "job":
-        yield _checked(parse_job(submission.documents[0]), submission, settings)
+        yield _checked(parse_job_or_shard(submission.documents[0]), submission, settings)
     elif submission.kind == "list":
         yield from _listed(submission, settings)
     else:
         for number, line in enumerate(submission.documents, start=submission.first_line):
             if line.strip():
                 with _placed(f"Line {number}"):
-                    job = _checked(parse_job(line), submission, settings)
+                    job = _checked(parse_job_or_shard(line), submission, settings)
                 yield job
 
 
-def _listed(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job]:
+def _listed(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Job | Shard]:
     try:
         items = from_json(submission.documents[0])
     except ValueError as error:
@@ -126,7 +129,7 @@ def _listed(submission: SubmitRequest, settings: GatewaySettings) -> Iterator[Jo
     for number, item in enumerate(items):
         # Item by item, so that the error is of one document, and names it.
         with _placed(f"Item {number}"):
-            job = _checked(parse_fields(item), submission, settings)
+            job = _checked(job_or_shard(item), submission, settings)
         yield job
 
 
@@ -138,8 +141,8 @@ def _placed(place: str) -> Iterator[None]:
         raise JobError(FailureCode[error.code.upper()], f"{place}: {error}") from error
 
 
-def _checked(job: Job, submission: SubmitRequest, settings: GatewaySettings) -> Job:
-    if isinstance(job.masks, list) and len(job.masks) > settings.gateway_max_masks:
+def _checked(job: Job | Shard, submission: SubmitRequest, settings: GatewaySettings) -> Job | Shard:
+    if isinstance(job, Job) and isinstance(job.masks, list) and len(job.masks) > settings.gateway_max_masks:
         raise JobError(
             FailureCode.TOO_MANY_MASKS,
             f"The job has {len(job.masks):,} masks; a job may have {settings.gateway_max_masks:,}. Split it, or put "

@@ -17,12 +17,15 @@ from pydantic.json_schema import models_json_schema
 from maskscore.gateway.batch_routes import BatchView
 from maskscore.gateway.job_routes import Ended
 from maskscore.gateway.problems import Problem
-from maskscore.schema import Document, Job, JobResult, result
+from maskscore.schema import Document, Job, JobResult, Shard, result
 
 __all__ = ["openapi_document"]
 
 _TAGS: Final = [
-    {"name": "jobs", "description": "One image and its masks."},
+    {
+        "name": "jobs",
+        "description": "One image and its masks; or a shard, many images that one worker scores into Parquet.",
+    },
     {"name": "batches", "description": "Many jobs, followed together."},
     {"name": "health", "description": "Without a token."},
 ]
@@ -49,7 +52,13 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_TAGS
         )
         _, contract = models_json_schema(
-            [(Job, "validation"), (JobResult, "serialization"), (Problem, "serialization"), (Ended, "serialization")],
+            [
+                (Job, "validation"),
+                (Shard, "validation"),
+                (JobResult, "serialization"),
+                (Problem, "serialization"),
+                (Ended, "serialization"),
+            ],
             ref_template="#/components/schemas/{model}",
         )
         components = document.setdefault("components", {})

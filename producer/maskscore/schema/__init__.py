@@ -85,6 +85,8 @@ from maskscore.schema.shard import (
     ShardOutcome,
     TarSource,
     is_shard,
+    job_or_shard,
+    parse_job_or_shard,
     parse_shard,
 )
 from maskscore.schema.views import (
@@ -156,9 +158,11 @@ __all__ = [
     "explain",
     "id_key",
     "is_shard",
+    "job_or_shard",
     "pack",
     "parse_fields",
     "parse_job",
+    "parse_job_or_shard",
     "parse_shard",
     "plain_id",
     "text_from_counts",

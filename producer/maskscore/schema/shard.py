@@ -16,6 +16,7 @@ from maskscore.schema.document import Document, read_document
 from maskscore.schema.job import (
     ImageAndMasks,
     ImageRef,
+    Job,
     JobId,
     MasksFormat,
     MasksOfImage,
@@ -23,6 +24,7 @@ from maskscore.schema.job import (
     Orientation,
     Priority,
     Uri,
+    parse_fields,
 )
 from maskscore.schema.scoring_options import ScoringOptions
 
@@ -35,6 +37,8 @@ __all__ = [
     "ShardOutcome",
     "TarSource",
     "is_shard",
+    "job_or_shard",
+    "parse_job_or_shard",
     "parse_shard",
 ]
 
@@ -161,3 +165,19 @@ def parse_shard(document: bytes | str) -> Shard:
     if not isinstance(fields, dict) or fields.get("document") != "shard":
         raise JobError(FailureCode.DOCUMENT_INVALID, "The document is no shard: it has no `document` of `shard`.")
     return read_document(fields, Shard, what="shard", version=SHARD_VERSION)
+
+
+def parse_job_or_shard(document: bytes | str) -> Job | Shard:
+    """Read a document of a job, or of a shard, which has ``document`` of ``shard``; raises as :func:`parse_job`."""
+    try:
+        fields = from_json(document)
+    except ValueError as error:
+        raise JobError(FailureCode.DOCUMENT_INVALID, f"The document is not JSON: {error}.") from error
+    return job_or_shard(fields)
+
+
+def job_or_shard(fields: object) -> Job | Shard:
+    """Read a document that is parsed JSON already; raises as :func:`parse_job_or_shard` does."""
+    if isinstance(fields, dict) and "document" in fields:
+        return read_document(fields, Shard, what="shard", version=SHARD_VERSION)
+    return parse_fields(fields)
