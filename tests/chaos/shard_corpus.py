@@ -21,7 +21,7 @@ from maskscore.parts import part_names
 from maskscore.schema import Shard, TarSource
 from shard_tars import Files, Order, write_tar
 
-__all__ = ["IMAGES", "PART_IMAGES", "TARS", "ShardCorpus", "make_shard_corpus"]
+__all__ = ["IMAGES", "PART_IMAGES", "TARS", "ShardCorpus", "make_shard_corpus", "objects_below"]
 
 TARS: Final = "tars/sa_*.tar"
 IMAGES: Final = 6
@@ -66,7 +66,7 @@ class ShardCorpus:
                 continue
             files.update(name for part in range(result.parts) for name in part_names(result.name, part))
             images, failed = images + result.counts.images, failed + result.counts.failed
-        outcome.wrong += [f"there is {name}" for name in sorted(_objects(output) ^ files)]
+        outcome.wrong += [f"there is {name}" for name in sorted(objects_below(output) ^ files)]
         uploads = boto3.client("s3").list_multipart_uploads(Bucket=BUCKET, Prefix=_prefix(output)).get("Uploads", [])
         outcome.wrong += [f"the upload of {upload['Key']} was left" for upload in uploads]
         for table, expected in self.expected.items():
@@ -183,7 +183,8 @@ def _difference(row: Row, expected: Row | None) -> str:
     return "; ".join(f"{name} {row[name]!r}, not {expected[name]!r}" for name in different)
 
 
-def _objects(output: str) -> set[str]:
+def objects_below(output: str) -> set[str]:
+    """Return the names of all objects below ``s3://bucket/prefix/``."""
     pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=_prefix(output))
     return {item["Key"].removeprefix(_prefix(output)) for page in pages for item in page.get("Contents", ())}
 

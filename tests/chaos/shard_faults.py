@@ -12,7 +12,7 @@ from chaos.chaos_profile import PROFILE
 from chaos.deployment import Deployment
 from chaos.fleet import Worker
 from chaos.scenario import Outcome
-from chaos.shard_corpus import ShardCorpus
+from chaos.shard_corpus import ShardCorpus, objects_below
 from maskscore import JobState, JobStatus
 
 __all__ = ["RandomKills", "ShardRun"]
@@ -77,6 +77,10 @@ class ShardRun:
             if time.monotonic() - moved > PROFILE.patience_s:
                 return False
             time.sleep(_POLL_S)
+
+    def objects(self) -> set[str]:
+        """Return the names of all objects below the output."""
+        return objects_below(self.shards[0].output_uri)
 
     def outcome(self) -> Outcome:
         """Compare the tables with those of the undisturbed run."""

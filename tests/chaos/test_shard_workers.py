@@ -14,25 +14,28 @@ from chaos.fleet import Worker
 from chaos.scenario import Record, Row
 from chaos.shard_corpus import ShardCorpus
 from chaos.shard_faults import ShardRun
+from command_line import run_command
+from maskscore import JobState
+from maskscore.parts import part_names
 from waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 
 _SHARDS = 6 if PROFILE.name == "short" else 40
-_FIRST_PART = re.compile(r"PUT /.*/masks/(.*)-00000\.parquet")
 
 
 class FirstPart:
-    """The worker that first stores a part, and the shard's name; its request waits until it may ``go_on``."""
+    """The worker that first stores a part of this number, and the shard's name; it waits until it may ``go_on``."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        self._masks = re.compile(rf"PUT /.*/masks/(.*)-{number:05d}\.parquet")
         self._lock = threading.Lock()
         self.worker: Worker | None = None
         self.name = ""
         self.go_on = threading.Event()
 
     def at(self, request: str, worker: Worker) -> bool:
-        stored = _FIRST_PART.match(request)
+        stored = self._masks.match(request)
         with self._lock:
             if stored is None or self.worker is not None:
                 return True
@@ -113,3 +116,33 @@ def test_a_worker_that_is_frozen_in_a_shard_commits_nothing(
     run.check(outcome)
     assert all(status.worker != worker.name for status in statuses)
     assert len(late) <= len(held)
+
+
+def test_a_cancelled_shard_keeps_its_parts_until_another_document_replaces_them(
+    deployment: Deployment, shard_corpus: ShardCorpus, record: Record
+) -> None:
+    with ShardRun(deployment, shard_corpus, "shard-cancel", 1) as run:
+        stored = FirstPart(1)
+        run.at = stored.at
+        run.submit()
+        stored.wait()
+        (shard,) = run.shards
+        cancelled = run_command("cancel", shard.shard_id, environment=deployment.environment)
+        stored.go_on.set()
+        ended = run.wait()
+        status = deployment.observer.status(shard.shard_id)
+        kept = run.objects()
+        run.shards = [shard.model_copy(update={"part_images": 100})]
+        deployment.client.submit_shard(run.shards[0], retry_failed=True)
+        again = run.wait()
+        outcome = run.outcome()
+    record(Row("a shard cancelled, run again otherwise", outcome))
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert (ended, again) == (True, True)
+    assert (status.state, status.error and status.error.code) == (JobState.CANCELLED, "cancelled")
+    # It was told with the part that it committed, and stopped there.
+    assert status.progress is not None
+    assert status.progress.parts == 2
+    assert kept == {name for part in range(2) for name in part_names(shard.name, part)}
+    # What is left of the parts before would be read as a result, and be there twice.
+    run.check(outcome)

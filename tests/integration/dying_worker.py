@@ -19,9 +19,9 @@ pipeline: Any = Pipeline
 write_part, score_fetched = patched.write_part, pipeline.score_fetched
 
 
-def write_and_die(tables: Any, names: Any, *where: Any) -> None:
+def write_and_die(tables: Any, names: Any, *where: Any, **more: Any) -> None:
     """Store a part; the first time, the worker ends before it is committed."""
-    write_part(tables, names, *where)
+    write_part(tables, names, *where, **more)
     marker = DIED / names.masks.replace("/", "-")
     if names.masks in PARTS and not marker.exists():
         marker.touch()

@@ -102,6 +102,29 @@ def test_a_part_of_another_shard_is_not_replaced(tmp_path: Path) -> None:
         write_part(other, part_names("sa", 0), tmp_path)
 
 
+def test_a_part_of_another_document_says_so_before_it_is_replaced(tmp_path: Path) -> None:
+    said: list[bytes] = []
+    masks = tmp_path / "masks/sa-00000.parquet"
+
+    def write(digest: str) -> None:
+        part = part_tables([outcome("a.jpg")], first_position=0, digest=digest)
+        write_part(part, part_names("sa", 0), tmp_path, replacing=lambda: said.append(masks.read_bytes()))
+
+    write("one")
+    before = masks.read_bytes()
+    write("one")
+    assert said == []
+    write("two")
+    assert said == [before, masks.read_bytes()], "before its masks, and before its images"
+
+
+def test_masks_of_a_part_that_was_not_written_to_its_end_are_not_read(tmp_path: Path) -> None:
+    for number in range(2):
+        write_part(tables(), part_names("sa", number), tmp_path)
+    (tmp_path / "images/sa-00001.parquet").unlink()
+    assert results.open(tmp_path).count_rows() == 2
+
+
 def test_parts_whose_upstream_types_differ_are_one_table(tmp_path: Path) -> None:
     for number, (score, name) in enumerate([(1, 5), (0.5, "five")]):
         part = part_tables([outcome("a.jpg", scored(0, score=score, name=name))], first_position=number)

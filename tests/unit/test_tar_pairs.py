@@ -201,6 +201,17 @@ def test_a_cursor_goes_on_in_the_tar_that_it_was_taken_from_alone(objects: Objec
     assert raised.value.code == "image_changed"
 
 
+def test_a_tar_that_is_replaced_while_it_is_read_is_refused(objects: Objects, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES)
+    with tar_pairs(objects, path.as_uri(), ShardCursor(), max_bytes=LARGE, range_bytes=1000, ahead=1) as (pairs, _):
+        following = iter(pairs)
+        next(following)
+        write_tar(path, FILES[2:])
+        with pytest.raises(JobError) as raised:
+            list(following)
+    assert raised.value.code == "image_changed"
+
+
 def test_a_tar_that_was_replaced_is_refused(objects: Objects, tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", FILES)
     with (

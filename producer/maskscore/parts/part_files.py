@@ -1,12 +1,14 @@
-"""The two files of a part: their names, and how they are written."""
+"""The two files of a part: their names, and how they are written and removed."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from maskscore.errors import FailureCode, JobError, OutputError
 from maskscore.parts.table_building import DICTIONARIES, PartTables
@@ -15,7 +17,7 @@ from maskscore.storage import Objects, output_errors, output_file
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PartNames", "part_names", "write_part"]
+__all__ = ["PartNames", "part_names", "remove_parts", "write_part"]
 
 _ROW_GROUP: Final = 32_768
 _CONTENT_TYPE: Final = "application/vnd.apache.parquet"
@@ -33,21 +35,30 @@ def part_names(shard: str, number: int) -> PartNames:
     return PartNames(*(f"{table}/{shard}-{number:05d}.parquet" for table in ("masks", "images")))
 
 
-def write_part(tables: PartTables, names: PartNames, output: str | Path, objects: Objects | None = None) -> None:
+def write_part(
+    tables: PartTables,
+    names: PartNames,
+    output: str | Path,
+    objects: Objects | None = None,
+    *,
+    replacing: Callable[[], None] = lambda: None,
+) -> None:
     """Write a part's files below ``s3://bucket/prefix/`` or a folder; each appears whole, ``images`` last.
 
-    A file of the same shard is replaced, so that a part that was written and not committed is written again. Raises
-    :class:`~maskscore.errors.JobError` as :meth:`maskscore.storage.Objects.write_new` does, with ``result_exists`` for
-    a file of another shard; for a folder, :class:`~maskscore.errors.OutputError` for both.
+    A file of the same shard is replaced, so that a part that was written and not committed is written again.
+    ``replacing`` is called before one is that has another digest (:func:`part_tables`): what follows it may be of
+    another document, too. Raises :class:`~maskscore.errors.JobError` as :meth:`maskscore.storage.Objects.write_new`
+    does, with ``result_exists`` for a file of another shard; for a folder, :class:`~maskscore.errors.OutputError` for
+    both.
     """
     for name, table in zip(names, (tables.masks, tables.images), strict=True):
         data = _parquet(table)
-        shard = json.loads(table.schema.metadata[b"maskscore"])["shard"]
+        about = json.loads(table.schema.metadata[b"maskscore"])
         if isinstance(output, str) and output.startswith("s3://"):
             if objects is None:
                 raise ValueError("an output in S3 needs `objects`")
             uri = f"{output.rstrip('/')}/{name}"
-            check = partial(_check, uri, shard)
+            check = partial(_check, uri, about, replacing)
             objects.write_new(uri, data, content_type=_CONTENT_TYPE, replaces=check)
             continue
         path = Path(output) / name
@@ -55,11 +66,28 @@ def write_part(tables: PartTables, names: PartNames, output: str | Path, objects
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             try:
-                _check(str(path), shard, path.read_bytes())
+                _check(str(path), about, replacing, path.read_bytes())
             except JobError as error:
                 raise OutputError(error.message) from error
         with output_file(path) as part:
             part.write_bytes(data)
+
+
+def remove_parts(shard: str, first: int, output: str, objects: Objects) -> None:
+    """Remove the parts of the shard of this name from number ``first`` on, the last one first, below an ``s3://`` URI.
+
+    So none is overlooked later where this is interrupted. Raises :class:`~maskscore.errors.JobError` as
+    :meth:`maskscore.storage.Objects.remove` does.
+    """
+
+    def uris(number: int) -> list[str]:
+        return [f"{output.rstrip('/')}/{name}" for name in part_names(shard, number)]
+
+    # The masks are written first.
+    end = next(number for number in count(first) if not objects.exists(uris(number)[0], what="result"))
+    for number in reversed(range(first, end)):
+        for uri in reversed(uris(number)):
+            objects.remove(uri)
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -77,21 +105,24 @@ def _parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _check(place: str, shard: str, found: bytes) -> None:
+def _check(place: str, about: dict[str, Any], replacing: Callable[[], None], found: bytes) -> None:
     """Raise ``result_exists`` where ``found`` is something else than a part of the shard."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    whose = None
+    whose, digest = None, None
     try:
-        metadata = pq.read_schema(pa.BufferReader(found)).metadata or {}
-        whose = json.loads(metadata[b"maskscore"])["shard"]
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        there = json.loads((pq.read_schema(pa.BufferReader(found)).metadata or {})[b"maskscore"])
+        whose, digest = there["shard"], there.get("digest")
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    if whose != shard:
-        there = f"a part of the shard {whose}" if whose else "something that is no part"
+    if whose == about["shard"]:
+        if digest != about.get("digest"):
+            replacing()
+    else:
+        what = f"a part of the shard {whose}" if whose else "something that is no part"
         raise JobError(
             FailureCode.RESULT_EXISTS,
-            f"{place} holds {there}, which is not overwritten. Give shards that have one output different names, or "
+            f"{place} holds {what}, which is not overwritten. Give shards that have one output different names, or "
             "another output.",
         )

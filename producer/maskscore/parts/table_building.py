@@ -104,17 +104,19 @@ def part_tables(
     first_position: int,
     dimensions: int | None = None,
     views: str | None = None,
+    digest: str | None = None,
 ) -> PartTables:
     """Return the tables of at least one image; ``first_position`` is the first one's row in its shard, from 0.
 
     ``dimensions`` D: ``masks`` has a column ``embedding`` of D float16; without it, there is none. ``views`` is the
-    view of the shard's options as text, with its numbers. Raises ValueError for outcomes of several shards.
+    view of the shard's options as text, with its numbers; parts with equal ``digest`` are of one document and one
+    version of its source. Raises ValueError for outcomes of several shards.
     """
     shards = {outcome.result.job_id for outcome in outcomes}
     if len(shards) != 1:
         raise ValueError(f"a part is of one shard, not of {len(shards)}")
     (shard,) = shards
-    about: dict[str, Any] = {"version": PARTS_VERSION, "shard": shard}
+    about: dict[str, Any] = {"version": PARTS_VERSION, "shard": shard, **({"digest": digest} if digest else {})}
     models = (outcome.result for outcome in outcomes if outcome.result.model is not None)
     if (first := next(models, None)) is not None:
         about["scoring"] = {

@@ -101,10 +101,17 @@ def _files(place: PartsPlace, table: Table) -> tuple[Any, list[str]]:
         if not named:
             raise ResultUnavailable("None of the shards has a part yet.")
         return filesystem, named
-    listed = filesystem.get_file_info(fs.FileSelector(f"{roots[0]}/{table}", allow_not_found=True))
-    paths = sorted(
-        info.path for info in listed if info.path.endswith(".parquet") and not info.base_name.startswith((".", "_"))
-    )
+
+    def names(folder: str) -> set[str]:
+        listed = filesystem.get_file_info(fs.FileSelector(f"{roots[0]}/{folder}", allow_not_found=True))
+        found = {info.base_name for info in listed if info.base_name.endswith(".parquet")}
+        return {name for name in found if not name.startswith((".", "_"))}
+
+    found = names(table)
+    if table == "masks":
+        # The images of a part are written last: without them, it was not written to its end.
+        found &= names("images") or found
+    paths = [f"{roots[0]}/{table}/{name}" for name in sorted(found)]
     if not paths:
         raise ResultUnavailable(f"There are no parts in {str(place).rstrip('/')}/{table}/.")
     return filesystem, paths

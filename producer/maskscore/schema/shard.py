@@ -5,6 +5,7 @@ docs/explanation/shards.md describes the documents and the tables of the parts.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import Annotated, Final, Literal
 
@@ -106,6 +107,11 @@ class Shard(Document):
     def job_id(self) -> str:
         """The shard's id: it is a job of the ledger."""
         return self.shard_id
+
+    def digest(self, etag: str) -> str:
+        """Return what its parts have in common: of all that decides what is in them, and its source's ETag."""
+        of_queue = {"priority", "tenant", "expires_in"}
+        return hashlib.sha256(f"{etag} {self.model_dump_json(exclude=of_queue)}".encode()).hexdigest()[:32]
 
 
 class ShardCounts(Document):

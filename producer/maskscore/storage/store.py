@@ -110,11 +110,14 @@ class Objects:
         return FetchedRange(data, found, size)
 
     def etag(self, uri: str, *, what: ObjectRole, version_id: str | None = None) -> str:
-        """Return an object's present ETag without reading it; raises as :meth:`read` does."""
+        """Return an object's present ETag without reading it; raises as :meth:`read` does.
+
+        A ``result`` is in one of the ``result_buckets``.
+        """
         if uri.startswith("file:"):
             with open_file(uri, what, self._file_roots) as (_, status):
                 return file_etag(status)
-        bucket, key = self._readable(uri)
+        bucket, key = self._writable(uri) if what == "result" else self._readable(uri)
         given = {} if version_id is None else {"VersionId": version_id}
         with s3_errors(uri, bucket, what):
             answer = self._s3.client().head_object(Bucket=bucket, Key=key, **given)
@@ -194,6 +197,12 @@ class Objects:
             with closing(found["Body"]) as body:
                 replaces(body.read())
         return self.write(uri, data, content_type=content_type)
+
+    def remove(self, uri: str) -> None:
+        """Remove an ``s3://`` object, if it is there; raises as :meth:`write` does."""
+        bucket, key = self._writable(uri)
+        with s3_errors(uri, bucket, "result"):
+            self._s3.client().delete_object(Bucket=bucket, Key=key)
 
     def upload(self, uri: str, path: Path, *, content_type: str) -> None:
         """Write a file of any size as an ``s3://`` object, in parts; raises as :meth:`write` does."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from maskscore.ledger import Claim, Ledger, ShardProgress
-from maskscore.parts import PartTables, part_names, write_part
+from maskscore.parts import PartTables, part_names, remove_parts, write_part
 from maskscore.schema import JobResult, JobState, Notice, Shard, ShardCursor, ShardOutcome
 from maskscore.settings import WorkerSettings
 from maskscore_worker.jobs.leases import LeaseHolder
@@ -41,8 +42,11 @@ class ShardAttempts:
         cursor = ShardCursor.model_validate_json(claim.cursor) if claim.cursor else ShardCursor()
 
         def commit_part(tables: PartTables, number: int, after: ShardCursor) -> None:
-            holder.check()
-            write_part(tables, part_names(shard.name, number), shard.output_uri, self._pipeline.objects)
+            self._renew(claim, holder)
+            output, objects = shard.output_uri, self._pipeline.objects
+            # Parts of an earlier document of this id, which may have had more of them.
+            remove_later = partial(remove_parts, shard.name, number + 1, output, objects)
+            write_part(tables, part_names(shard.name, number), output, objects, replacing=remove_later)
             self._commit(claim, holder, after)
             codes = Counter(code for code in tables.masks["skipped"].to_pylist() if code is not None)
             self._metrics.scored(codes, tables.counts.masks - tables.counts.skipped)
@@ -82,6 +86,17 @@ class ShardAttempts:
             notice = Notice(code="no_mask_scored", message=result.why_no_mask_scored)
             result = result.model_copy(update={"warnings": [notice]})
         return result
+
+    def _renew(self, claim: Claim, holder: LeaseHolder) -> None:
+        """Stop where the lease is another's: a process that was frozen does not know yet, and must store nothing."""
+        (answer,) = until_redis_answers(
+            lambda: self._ledger.renew([claim], lease_s=self._settings.lease_s),
+            f"renew the lease of shard {claim.job_id}",
+            self._shutdown,
+        )
+        if answer != "renewed" and holder.stop_reason != "released":
+            holder.stop_reason = answer
+        holder.check()
 
     def _commit(self, claim: Claim, holder: LeaseHolder, after: ShardCursor) -> None:
         progress = ShardProgress(after.counts.images, after.counts.masks, after.part)

@@ -104,8 +104,13 @@ class _Stream:
         return self._cursor
 
     def _write(self, part: list[ImageOutcome], first_position: int, cursor: ShardCursor) -> None:
-        options = self._shard.options
-        tables = part_tables(part, first_position=first_position, dimensions=self._dimensions, views=options.views_text)
+        tables = part_tables(
+            part,
+            first_position=first_position,
+            dimensions=self._dimensions,
+            views=self._shard.options.views_text,
+            digest=self._shard.digest(cursor.etag or ""),
+        )
         self._commit_part(tables, cursor.part - 1, cursor)
 
     def _outcomes(self, images: ShardImages, threads: ThreadPoolExecutor) -> Iterator[tuple[int, ImageOutcome]]:
