@@ -1,4 +1,8 @@
-"""Hook of a worker that ends by SIGKILL at two parts of the shard `killed`, and at one image of the shard `poison`."""
+"""Hook of a worker that ends by SIGKILL at two parts of the shard `killed`, and at one image of the shard `poison`.
+
+Shards whose names begin with `full` wait with their first part for a file `go-on`. Their parts and what is scored of
+the job `urgent` are noted in the file `turns`, in their order.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 from maskscore_worker.jobs import shard_attempt
 from maskscore_worker.pipeline import Pipeline
+from waiting import until
 
 DIED = Path(os.environ["WORKER_DIED"])
 PARTS = ("masks/killed-00001.parquet", "masks/killed-00003.parquet")
@@ -16,11 +21,14 @@ IMAGE = "sa_7.jpg"
 
 patched: Any = shard_attempt
 pipeline: Any = Pipeline
-write_part, score_fetched = patched.write_part, pipeline.score_fetched
+write_part, score_fetched, run = patched.write_part, pipeline.score_fetched, pipeline.run
 
 
 def write_and_die(tables: Any, names: Any, *where: Any, **more: Any) -> None:
     """Store a part; the first time, the worker ends before it is committed."""
+    if names.masks.startswith("masks/full"):
+        note(names.masks)
+        until((DIED / "go-on").exists)
     write_part(tables, names, *where, **more)
     marker = DIED / names.masks.replace("/", "-")
     if names.masks in PARTS and not marker.exists():
@@ -37,5 +45,20 @@ def score_or_die(self: Pipeline, job: Any, *given: Any) -> Any:
     return score_fetched(self, job, *given)
 
 
+def score(self: Pipeline, job: Any, *given: Any) -> Any:
+    """Score a job."""
+    result = run(self, job, *given)
+    if job.job_id == "urgent":
+        note(job.job_id)
+    return result
+
+
+def note(turn: str) -> None:
+    """Note a turn."""
+    with (DIED / "turns").open("a") as file:
+        file.write(f"{turn}\n")
+
+
 patched.write_part = write_and_die
 pipeline.score_fetched = score_or_die
+pipeline.run = score

@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from command_line import run_command
-from maskscore import Client, ClientSettings, JobFailed, JobHandle, JobResult, ScoringOptions, results
+from maskscore import Client, ClientSettings, Job, JobFailed, JobHandle, JobResult, ScoringOptions, results
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError
 from maskscore.ledger import ShardProgress
@@ -25,6 +25,7 @@ from worker_process import WorkerProcess
 
 BUCKET = "shard-jobs"
 IMAGES, PER_PART = 12, 2
+PLACES = 2
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def environment(services: LocalServices) -> dict[str, str]:
         "MASKSCORE_BUCKETS": "*",
         "MASKSCORE_RESULT_BUCKETS": "*",
         "MASKSCORE_LEASE_S": "8",
-        "MASKSCORE_CONCURRENCY": "2",
+        "MASKSCORE_CONCURRENCY": str(PLACES),
         "MASKSCORE_RETRY_FIRST_S": "0.1",
     }
 
@@ -142,6 +143,26 @@ def test_an_image_that_kills_its_workers_is_marked_and_the_others_are_scored(cli
         if row["image"].endswith("sa_7.jpg"):
             row |= {"code": "poisoned", "mask_rows": 0}
     assert rows("poison", "images", columns) == expected
+
+
+def test_shards_in_all_places_make_way_for_an_urgent_job_after_a_part(client: Client, workers: Workers) -> None:
+    turns = workers.folder / "turns"
+    shards = [client.submit_shard(shard(f"full-{number}", part_images=1)) for number in range(PLACES)]
+    until(lambda: turns.exists() and len(turns.read_text().splitlines()) == PLACES, "shards have all places")
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="sa_1.jpg", Body=drawn_pair(1)[0][1])
+    mask = {"id": "corner", "segmentation": [[0, 0, 40, 0, 40, 60, 0, 60]]}
+    urgent = Job.model_validate(
+        {"job_id": "urgent", "image": f"s3://{BUCKET}/sa_1.jpg", "masks": [mask], "options": {"prompts": "demo"}}
+    )
+    handle = client.submit(urgent.model_copy(update={"priority": "high"}))
+    (workers.folder / "go-on").touch()
+    assert workers.wait(handle).components[0].s_pos is not None
+    before = turns.read_text().partition("urgent")[0].splitlines()
+    # A shard without a turn more than the part that it had in hand: another may have gone on meanwhile.
+    assert min(before.count(f"masks/full-{n}-00001.parquet") for n in range(PLACES)) == 0
+    for number, handle in enumerate(shards):
+        assert workers.wait(handle).shard is not None
+        assert_equal_tables(f"full-{number}", "undisturbed")
 
 
 def test_a_replaced_tar_fails_its_shard_with_the_reason(client: Client, workers: Workers) -> None:

@@ -11,7 +11,7 @@ import redis
 
 from maskscore.devstack import LocalServices
 from maskscore.ledger import Claim, Ledger, ShardProgress, Submission, Submitted, TenantLimits, Unclaimed, new_token
-from maskscore.schema import Failure, JobState
+from maskscore.schema import Failure, JobState, Priority
 
 ATTEMPTS = 3
 
@@ -125,6 +125,27 @@ def test_a_cancelled_shard_is_told_with_its_next_part(ledger: Ledger) -> None:
     (status,) = ledger.statuses(["a"])
     assert status is not None
     assert status.state is JobState.CANCELLED
+
+
+def test_a_shard_is_told_with_its_next_part_that_a_job_of_a_higher_priority_waits(ledger: Ledger) -> None:
+    claim = claimed(ledger)
+    ledger.set_tenant("full", TenantLimits(most_running=1))
+
+    def submit(job_id: str, priority: Priority, tenant: str) -> None:
+        ledger.submit([Submission(job_id, b"document", "d", None, priority, None, tenant=tenant)])
+
+    submit("equal", "normal", "other")
+    submit("less", "low", "other")
+    assert commit(ledger, claim, 1) == "committed"
+    submit("first", "high", "full")
+    assert commit(ledger, claim, 2) == "yield"
+    assert ledger.release(claim)
+    assert claimed(ledger).job_id == "first"
+    submit("second", "high", "full")
+    assert claimed(ledger).job_id == "equal"
+    again = claimed(ledger)
+    assert (again.job_id, again.cursor, again.attempt) == ("a", b"cursor 2", 1)
+    assert commit(ledger, again, 3) == "committed", "the tenant of what waits may not run more"
 
 
 def test_another_document_starts_anew(ledger: Ledger) -> None:

@@ -105,8 +105,9 @@ class Ledger(LedgerReader):
     def commit(self, claim: Claim, *, lease_s: float, cursor: bytes, progress: ShardProgress) -> str:
         """Note where a shard goes on after a part that is stored, and renew its lease; attempts count from there.
 
-        Returns ``committed``; ``cancelled`` (committed, but stop soon); ``lost`` (nothing was changed: stop at once).
-        Repeating a commit, after an answer that was lost, is safe.
+        Returns ``committed``; ``cancelled`` (committed, but stop soon); ``yield`` (committed, and a job of a higher
+        priority waits: give the shard back); ``lost`` (nothing was changed: stop at once). Repeating a commit, after an
+        answer that was lost, is safe.
         """
         counts = progress.images, progress.masks, progress.parts
         answer: bytes = self._script("commit", claim.job_id, claim.token, int(lease_s * 1000), cursor, *counts)

@@ -36,8 +36,8 @@ class ShardAttempts:
 
         The job's timeout counts from each committed part on. A shard that runs ``alone``, since it may end its worker,
         runs image by image, and is given back after a part: the next one may be scored beside other jobs again. So is
-        one whose worker is to end. Raises what :func:`maskscore_worker.shards.score_shard` does, what storing a part
-        does, and :class:`JobStopped`.
+        one whose worker is to end, and one that a job of a higher priority waits behind. Raises what
+        :func:`maskscore_worker.shards.score_shard` does, what storing a part does, and :class:`JobStopped`.
         """
         cursor = ShardCursor.model_validate_json(claim.cursor) if claim.cursor else ShardCursor()
 
@@ -47,10 +47,10 @@ class ShardAttempts:
             # Parts of an earlier document of this id, which may have had more of them.
             remove_later = partial(remove_parts, shard.name, number + 1, output, objects)
             write_part(tables, part_names(shard.name, number), output, objects, replacing=remove_later)
-            self._commit(claim, holder, after)
+            others_wait = self._commit(claim, holder, after)
             codes = Counter(code for code in tables.masks["skipped"].to_pylist() if code is not None)
             self._metrics.scored(codes, tables.counts.masks - tables.counts.skipped)
-            if not after.done and (alone or self._shutdown.draining):
+            if not after.done and (alone or others_wait or self._shutdown.draining):
                 self._shutdown.release(claim)
                 holder.stop_reason = "released"
             holder.check()
@@ -98,7 +98,8 @@ class ShardAttempts:
             holder.stop_reason = answer
         holder.check()
 
-    def _commit(self, claim: Claim, holder: LeaseHolder, after: ShardCursor) -> None:
+    def _commit(self, claim: Claim, holder: LeaseHolder, after: ShardCursor) -> bool:
+        """Commit a part; return whether a job of a higher priority waits for a place."""
         progress = ShardProgress(after.counts.images, after.counts.masks, after.part)
         answer = until_redis_answers(
             lambda: self._ledger.commit(
@@ -107,6 +108,7 @@ class ShardAttempts:
             f"commit part {after.part - 1} of shard {claim.job_id}",
             self._shutdown,
         )
-        if answer != "committed" and holder.stop_reason != "released":
+        if answer not in ("committed", "yield") and holder.stop_reason != "released":
             holder.stop_reason = answer
         holder.extend()
+        return answer == "yield"
