@@ -546,6 +546,24 @@ def test_flipped_bytes_are_decoded_or_refused(seed: bytes, flips: list[tuple[int
         assert decoded.pixels.ndim == 3
 
 
+JPEGS = [
+    encoded(format_="JPEG", quality=60, **options)
+    for options in ({}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"keep_rgb": True})
+]
+
+
+@given(st.sampled_from(JPEGS), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=2))
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(jpeg: bytes, flips: list[tuple[int, int]]) -> None:
+    data = bytearray(jpeg)
+    for position, value in flips:
+        data[position % len(data)] = value
+    with contextlib.suppress(JobError):
+        found = decode(bytes(data))
+        if not found.orientation_applied:
+            expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            np.testing.assert_array_equal(found.pixels, expected)
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
     with pytest.raises(JobError):

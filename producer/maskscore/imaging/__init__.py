@@ -6,7 +6,7 @@ from maskscore.imaging.clip_transform import RESAMPLING, SUPPORT, ClipTransform,
 from maskscore.imaging.decode_limits import TooCostlyError, check_layout, sanitized
 from maskscore.imaging.frames import frame_fill, frame_placement, framed, window
 from maskscore.imaging.mask_pictures import component_bits
-from maskscore.imaging.rgb import SWAPS_SIDES, TURNS, open_picture, orientation_of, size_of, to_rgb
+from maskscore.imaging.rgb import SWAPS_SIDES, TURNS, has_other_colours, open_picture, orientation_of, size_of, to_rgb
 from maskscore.imaging.treatments import FILL, GAIN, MEAN, blurred, treat_picture, treatment_tables
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "frame_fill",
     "frame_placement",
     "framed",
+    "has_other_colours",
     "open_picture",
     "orientation_of",
     "sanitized",

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from maskscore.imaging.decode_limits import check_layout, sanitized
 from maskscore.imaging.treatments import FILL
 
-__all__ = ["SWAPS_SIDES", "TURNS", "open_picture", "orientation_of", "size_of", "to_rgb"]
+__all__ = ["SWAPS_SIDES", "TURNS", "has_other_colours", "open_picture", "orientation_of", "size_of", "to_rgb"]
 
 # EXIF 2.3, table 6: how the stored picture becomes the one that was seen.
 TURNS: Final = {
@@ -77,7 +77,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
         return _from_cmyk(image)
     if image.mode.startswith(("I", "F")):
         return _from_deep(image), False
-    ignored = _has_other_colours(image.info.get("icc_profile"))
+    ignored = has_other_colours(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         backdrop = Image.new("RGBA", rgba.size, (FILL, FILL, FILL, 255))
@@ -86,8 +86,9 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     return (image if image.mode == "RGB" else image.convert("RGB")), ignored
 
 
-def _has_other_colours(profile: bytes | None) -> bool:
+def has_other_colours(image: Image.Image) -> bool:
     """Whether a profile of RGB has other primaries than sRGB; profiles of grey have no colours to be wrong."""
+    profile: bytes | None = image.info.get("icc_profile")
     if not profile or profile[16:20] != b"RGB ":
         return False
     try:

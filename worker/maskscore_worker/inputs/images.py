@@ -12,11 +12,25 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from maskscore.errors import FailureCode, JobError, WarningCode
-from maskscore.imaging import SWAPS_SIDES, TURNS, TooCostlyError, open_picture, orientation_of, size_of, to_rgb
+from maskscore.imaging import (
+    SWAPS_SIDES,
+    TURNS,
+    TooCostlyError,
+    has_other_colours,
+    open_picture,
+    orientation_of,
+    size_of,
+    to_rgb,
+)
 from maskscore.schema import Notice, Orientation
 from maskscore_worker.inputs.file_kinds import ends_early, looks_like
 
 __all__ = ["DecodedImage", "decode_image", "header_size"]
+
+try:
+    import simplejpeg
+except ImportError:  # a platform without a wheel of it: Pillow decodes all
+    simplejpeg = None
 
 T = TypeVar("T")
 
@@ -78,6 +92,10 @@ def decode_image(
         message = "The file has several frames or pages; the first one was scored."
         notices.append(Notice(code=WarningCode.FIRST_FRAME_ONLY, message=message))
     tag = orientation_of(image)
+    pixels = _with_codes(lambda: _pixels_of_jpeg(image, data), data, uri) if tag == 1 else None
+    if pixels is not None:
+        _note_profile(image, has_other_colours(image), notices)
+        return DecodedImage(pixels, format_, tag, False, notices)
     rgb = _with_codes(lambda: _loaded_rgb(image, tag, notices), data, uri)
     apply = tag != 1 and _turned(tag, orientation, rgb.size, count_fitting, notices)
     pixels = _with_codes(lambda: np.array(rgb.transpose(TURNS[tag]) if apply else rgb, np.uint8), data, uri)
@@ -173,12 +191,30 @@ def _loaded_rgb(image: Image.Image, tag: int, notices: list[Notice]) -> Image.Im
     """Return the picture as it is stored, not turned."""
     image.load()
     rgb, profile_ignored = to_rgb(image)
-    if profile_ignored:
+    _note_profile(image, profile_ignored, notices)
+    # Pillow has turned a TIFF while it loaded it, and no other format.
+    return rgb.transpose(_INVERSE_TURNS[tag]) if tag != 1 and image.format == "TIFF" else rgb
+
+
+def _pixels_of_jpeg(image: Image.Image, data: bytes) -> npt.NDArray[np.uint8] | None:
+    """Return the pixels that Pillow would give, in two thirds of its time, and without the interpreter's lock.
+
+    Both are libjpeg-turbo. ``None`` for what is no JPEG in colours, and for a damaged one: Pillow says what is wrong.
+    """
+    if simplejpeg is None or image.format != "JPEG" or image.mode != "RGB":
+        return None
+    try:
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
+        return None
+    return pixels if pixels.shape == (image.height, image.width, 3) else None
+
+
+def _note_profile(image: Image.Image, ignored: bool, notices: list[Notice]) -> None:
+    if ignored:
         message = (
             "The image's CMYK profile cannot be used; it was converted without one."
             if image.mode == "CMYK"
             else "The image's colour profile is not sRGB's and was not applied: its colours were taken as sRGB."
         )
         notices.append(Notice(code=WarningCode.PROFILE_IGNORED, message=message))
-    # Pillow has turned a TIFF while it loaded it, and no other format.
-    return rgb.transpose(_INVERSE_TURNS[tag]) if tag != 1 and image.format == "TIFF" else rgb
