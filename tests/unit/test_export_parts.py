@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from command_line import run_command
 from maskscore import Client, ClientSettings, Component, JobResult, JobState
+from maskscore.cli.head_counts import count_kept
 from maskscore.errors import HeadMismatch, InvalidDocumentError, ResultUnavailable
 from maskscore.export import (
     EXPORT_FORMATS,
@@ -243,8 +246,27 @@ def test_a_head_decides_on_masks_of_parts_as_on_those_of_results(
     assert [row["embedding"] for row in rows] == [
         None if one.embedding is None else base64.b64decode(one.embedding) for one in wanted
     ]
-    kept = write_jsonl(client, Parts(parts), io.StringIO(), Selection(head=application, keep=True)).kept
+    best = Selection(head=application, keep=True)
+    lines, through_arrow = io.StringIO(), io.StringIO()
+    kept = write_jsonl(client, Parts(parts), lines, best).kept
     assert 0 < kept == sum(one.keep is True for one in wanted) < counts.kept
+    remote = Parts(parts)
+    remote.masks = dataset(
+        remote.masks.files, schema=remote.masks.schema, filesystem=SubTreeFileSystem("/", LocalFileSystem())
+    )
+    assert write_jsonl(client, remote, through_arrow, best).kept == kept
+    assert through_arrow.getvalue() == lines.getvalue()
+
+
+def test_what_a_head_keeps_of_parts_is_counted(client: Client, scored: tuple[str, JobResult]) -> None:
+    parts, result = scored
+    application = head(HEADS[0])
+    wanted = application.of_result(result, views="soft_mask=0.6").components
+    counts = count_kept(client, application, [], [parts])
+    assert (counts.decided, counts.kept) == (12, sum(one.keep is True for one in wanted))
+    other = count_kept(client, head(HEADS[0], views="soft_mask"), [], [parts])
+    assert (other.decided, other.kept, other.undecided) == (0, 0, 12)
+    assert "fitted to the view soft_mask" in other.mismatches[f"the parts in {parts}"]
 
 
 def test_a_head_that_does_not_hold_for_the_parts_is_refused(client: Client, scored: tuple[str, JobResult]) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,12 +17,13 @@ import click
 
 from maskscore.cli.batch_or_job import job_ids_of
 from maskscore.cli.exit_codes import Exit
+from maskscore.cli.head_counts import HeadCounts, count_kept
 from maskscore.cli.job_tables import table
 from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.terminal import new_console
 from maskscore.client import Batch, Client, scored_results, views_text_of
-from maskscore.errors import HeadMismatch, InvalidDocumentError
+from maskscore.errors import InvalidDocumentError
 from maskscore.heads import HeadApplication, write_head
 from maskscore.results import image_results, is_parts_folder
 from maskscore.schema import HEAD_NAME_PATTERN, HeadKind, JobResult
@@ -34,15 +35,6 @@ if TYPE_CHECKING:
     from maskscore.fitting import Fit, JudgedMasks
 
 __all__ = ["fit_command"]
-
-
-@dataclasses.dataclass(slots=True)
-class _Kept:
-    """How many masks the head decides, and keeps; ``undecided`` are of jobs that it does not hold for."""
-
-    decided: int = 0
-    kept: int = 0
-    undecided: int = 0
 
 
 @click.command("fit")
@@ -122,7 +114,8 @@ def fit_command(
     parts = [place for place in dict.fromkeys(names) if is_parts_folder(place)]
     jobs = [one for one in names if one not in parts]
     if parts or any(path.suffix.lower() == ".parquet" for path in judged_files):
-        check_installed("pyarrow", "export")
+        for module in ("pyarrow", "duckdb"):
+            check_installed(module, "export")
     if parts and embed:
         raise click.UsageError("--embed scores jobs again, and parts are not of jobs: their shards need --embeddings")
     if by_class and kind not in ("auto", "probe"):
@@ -142,16 +135,14 @@ def fit_command(
     judged_images = judged_image_test(judgements)
     with Client() as client:
 
-        def scored(
-            counts: Counter[str], *, wanted: Callable[[str], bool] | None, embeddings: bool
-        ) -> Iterator[JobResult]:
-            yield from scored_results(client, job_ids_of(client, jobs), counts)
+        def scored() -> Iterator[JobResult]:
+            yield from scored_results(client, job_ids_of(client, jobs), without_result)
             for place in parts:
-                for image in image_results(place, wanted=wanted, embeddings=embeddings):
+                for image in image_results(place, wanted=judged_images, embeddings=kind in ("auto", "probe")):
                     if image.result.error is None:
                         yield image.result
                     else:
-                        counts[image.result.error.code] += 1
+                        without_result[image.result.error.code] += 1
 
         joined = partial(
             join,
@@ -162,7 +153,7 @@ def fit_command(
             features_only=wanted == "probe",
         )
         try:
-            masks = joined(scored(without_result, wanted=judged_images, embeddings=kind in ("auto", "probe")))
+            masks = joined(scored())
         finally:
             # Also where no judged mask is found: it may be one of theirs.
             if without_result:
@@ -193,7 +184,8 @@ def fit_command(
             )
             sys.exit(Exit.NOT_SUCCEEDED)
         fit = fit_head(masks, options)
-        kept = _kept(client, fit, scored(Counter(), wanted=None, embeddings=fit.head.kind == "probe"))
+        # All masks are read once more for it, since features are large.
+        kept = count_kept(client, HeadApplication(fit.head), job_ids_of(client, jobs), parts)
     refused = fit.refusal is not None and not force
     if as_json:
         _print_json(fit, masks, kept, written=not refused)
@@ -238,31 +230,17 @@ def _embedded(client: Client, masks: JudgedMasks, without_result: Counter[str]) 
     return batch
 
 
-def _kept(client: Client, fit: Fit, results: Iterable[JobResult]) -> _Kept:
-    """Apply the head to all masks; results are read once more for it, since features are large."""
-    application, counts = HeadApplication(fit.head), _Kept()
-    for result in results:
-        try:
-            components = application.of_result(result, views=views_text_of(client, result)).components
-        except HeadMismatch:
-            counts.undecided += sum(component.skipped is None for component in result.components)
-            continue
-        counts.decided += sum(component.keep is not None for component in components)
-        counts.kept += sum(component.keep is True for component in components)
-    return counts
-
-
-def _print_json(fit: Fit, masks: JudgedMasks, kept: _Kept, *, written: bool) -> None:
+def _print_json(fit: Fit, masks: JudgedMasks, kept: HeadCounts, *, written: bool) -> None:
     document = dataclasses.asdict(dataclasses.replace(fit, head=None))  # type: ignore[arg-type]
     document["head"] = fit.head.model_dump(mode="json", exclude={"model"}) | {"kind": fit.head.kind}
     document["to_halve"] = fit.to_halve
     document["written"] = written
     document["left_out"] = {kind: problem.count for kind, problem in masks.problems.items()}
-    document["batch"] = dataclasses.asdict(kept)
+    document["batch"] = {"decided": kept.decided, "kept": kept.kept, "undecided": kept.undecided}
     click.echo(json.dumps(document))
 
 
-def _print(fit: Fit, kept: _Kept) -> None:
+def _print(fit: Fit, kept: HeadCounts) -> None:
     console, head = new_console(), fit.head
     counts = head.counts
     console.print(

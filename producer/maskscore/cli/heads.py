@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from typing import Any
 
 import click
 
 from maskscore.cli.batch_or_job import job_ids_of
 from maskscore.cli.exit_codes import Exit
+from maskscore.cli.head_counts import count_kept
 from maskscore.cli.job_tables import table
 from maskscore.cli.local_heads import local_head
+from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.terminal import new_console
-from maskscore.client import Client, scored_results, views_text_of
-from maskscore.errors import HeadInvalid, HeadMismatch
+from maskscore.client import Client
+from maskscore.errors import HeadInvalid
 from maskscore.heads import head_files, read_head
+from maskscore.results import is_parts_folder
 from maskscore.schema import Head
 from maskscore.settings import WorkerSettings, load_settings
 from maskscore.text import counted
@@ -85,35 +87,34 @@ def _show(head: str, as_json: bool) -> None:
 
 @heads_command.command("check")
 @click.argument("head", metavar="NAME|FILE.json")
-@click.argument("names", nargs=-1, metavar="[BATCH|JOB]...")
+@click.argument("names", nargs=-1, metavar="[BATCH|JOB|PARTS]...")
 def _check(head: str, names: tuple[str, ...]) -> None:
-    """Check that a head can be read, and that it holds for the masks of batches or jobs.
+    """Check that a head can be read, and that it holds for the masks of batches, jobs or parts of shards.
 
-    Exit code 1: it does not hold for some of them, or jobs have no result and cannot be checked.
+    Exit code 1: it does not hold for some of them, or jobs or images have no result and cannot be checked.
     """
     application = local_head(head)
     name = application.head.name
     click.echo(f"maskscore: {name}: a valid head of the kind {application.head.kind}", err=True)
     if not names:
         return
-    decided = kept = 0
-    wrong: list[str] = []
-    without_result: Counter[str] = Counter()
+    parts = [place for place in dict.fromkeys(names) if is_parts_folder(place)]
+    if parts:
+        check_installed("duckdb", "export")
     with Client() as client:
-        for result in scored_results(client, job_ids_of(client, names), without_result):
-            try:
-                components = application.of_result(result, views=views_text_of(client, result)).components
-            except HeadMismatch as error:
-                wrong.append(f"job {result.job_id}: {error}")
-                continue
-            decided += sum(component.keep is not None for component in components)
-            kept += sum(component.keep is True for component in components)
-    click.echo(f"{counted(decided, 'mask')} can be decided, {kept:,} of them kept")
-    if without_result:
-        click.echo(f"maskscore: {counted(without_result.total(), 'job')} without a result, not checked", err=True)
-    if wrong:
-        click.echo(f"maskscore: does not hold for {counted(len(wrong), 'job')}; {wrong[0]}", err=True)
-    if wrong or without_result or not decided:
+        counts = count_kept(client, application, job_ids_of(client, [one for one in names if one not in parts]), parts)
+    click.echo(f"{counted(counts.decided, 'mask')} can be decided, {counts.kept:,} of them kept")
+    if counts.without_result:
+        plural = "jobs or images" if parts else "jobs"
+        missing = counted(counts.without_result.total(), "job or image" if parts else "job", plural)
+        click.echo(f"maskscore: {missing} without a result, not checked", err=True)
+    if counts.mismatches:
+        place, why = next(iter(counts.mismatches.items()))
+        more = len(counts.mismatches) - 1
+        others = f" and {counted(more, 'other')}" if more else ""
+        masks = counted(counts.undecided, "mask")
+        click.echo(f"maskscore: does not hold for {masks}, those of {place}{others}: {why}", err=True)
+    if counts.mismatches or counts.without_result or not counts.decided:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 

@@ -136,17 +136,20 @@ def _register(database: duckdb.DuckDBPyConnection, name: str, table: ds.FileSyst
         # DuckDB reads local files itself, several times faster than through Arrow.
         database.read_parquet(table.files, union_by_name=True).create_view(name)
     else:
-        database.register(name, table.replace_schema(_without_halves(table.schema)))
+        database.register(name, _without_halves(table))
 
 
-def _without_halves(schema: pa.Schema) -> pa.Schema:
-    """Return a schema with lists of float32 in place of those of float16, which DuckDB takes from Parquet alone."""
+def _without_halves(table: ds.FileSystemDataset) -> ds.Dataset:
+    """Return the table with lists of float32 in place of those of float16, which DuckDB takes from Parquet alone."""
     import pyarrow as pa
+    import pyarrow.dataset as ds
 
-    if "embedding" not in schema.names:
-        return schema
-    place = schema.get_field_index("embedding")
-    return schema.set(place, pa.field("embedding", pa.list_(pa.float32())))
+    if "embedding" not in table.schema.names:
+        return table
+    place = table.schema.get_field_index("embedding")
+    schema = table.schema.set(place, pa.field("embedding", pa.list_(pa.float32())))
+    # A schema with other types cannot replace that of an open dataset.
+    return ds.dataset(table.files, schema=schema, format=table.format, filesystem=table.filesystem)
 
 
 def _decisions(application: HeadApplication, values: pa.Array | pa.ChunkedArray) -> pa.Array:
