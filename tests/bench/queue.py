@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -21,15 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import Figures
-from bench.material import BUILD, jpeg, masks, photograph
-from bench.stack import cpu_seconds, running_services, running_worker, upload
+from bench.material import jpeg, masks, photograph
+from bench.small_job_cost import compare_small_jobs
+from bench.stack import running_services, running_worker, upload
 from maskscore import Client, ClientSettings, Job, JobStatus, Mask, ScoringOptions
 from maskscore.broker.celery_queue import make_app
 from maskscore.devstack import LocalServices
-from maskscore.devstack.local_worker import start_worker
 from maskscore.masks import encode_mask
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from release_0 import NO_HISTORY, install_release_0
 
 __all__ = ["run"]
 
@@ -51,7 +44,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
         with _table(console, f"submitting jobs of one mask, medians of {rounds} rounds") as table:
             _submits(table, figures, services, jobs, count=4000 if full else 2000, rounds=rounds)
         with _table(console, f"jobs of one mask, an image in S3, the demo model; medians of {rounds} rounds") as table:
-            _small_jobs(table, figures, services, image, mask, count=1000 if full else 400, rounds=rounds)
+            compare_small_jobs(table, figures, services, image, mask, count=1000 if full else 400, rounds=rounds)
         with _table(console, f"jobs of others behind {BACKLOG:,} queued ones") as table:
             _backlog(table, figures, services, jobs)
 
@@ -131,102 +124,6 @@ def _plain_celery(settings: ClientSettings, count: int) -> float:
         taken = time.perf_counter() - started
     app.close()
     return taken
-
-
-@dataclass
-class _Release:
-    """A worker of one release with the demo model, and a producer of the same one."""
-
-    worker: int
-    producer: subprocess.Popen[str]
-    per_s: list[float] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)
-
-    def score(self, count: int) -> tuple[float, float]:
-        """Let it score jobs; return how many per second, and the milliseconds of its processor time per job."""
-        assert self.producer.stdin is not None
-        assert self.producer.stdout is not None
-        used = cpu_seconds(self.worker)
-        self.producer.stdin.write(f"{count}\n")
-        self.producer.stdin.flush()
-        seconds = self.producer.stdout.readline()
-        if not seconds:
-            raise AssertionError("the producer of small jobs has ended; its error stands above")
-        return count / float(seconds), (cpu_seconds(self.worker) - used) / count * 1000
-
-
-def _small_jobs(
-    table: Table,
-    figures: Figures,
-    services: LocalServices,
-    image: str,
-    mask: Mask,
-    *,
-    count: int,
-    rounds: int,
-) -> None:
-    """Score jobs of one mask with an image in S3 by one worker of each release, in turn."""
-    pythons = {"this release": Path(sys.executable)}
-    old = install_release_0(BUILD / "release-0")
-    if old is None:
-        table.add_row("release 0", "not measured", NO_HISTORY)
-    else:
-        pythons["release 0"] = old
-    with ExitStack() as stack:
-        releases = {
-            name: stack.enter_context(_release(services, python, image, mask)) for name, python in pythons.items()
-        }
-        for release in releases.values():
-            release.score(50)
-        for _ in range(rounds):
-            for release in releases.values():
-                per_s, cpu_ms = release.score(count)
-                release.per_s.append(per_s)
-                release.cpu_ms.append(cpu_ms)
-    for name, release in releases.items():
-        per_s, cpu_ms = statistics.median(release.per_s), statistics.median(release.cpu_ms)
-        table.add_row(f"jobs through one worker, {name}", f"{per_s:,.0f}/s", f"{cpu_ms:.1f} ms of processor time")
-    now = releases["this release"]
-    figures["queue.demo_jobs_per_s"] = statistics.median(now.per_s)
-    figures["queue.demo_job_cpu_ms"] = statistics.median(now.cpu_ms)
-    if old is None:
-        return
-    before = releases["release 0"]
-    ratio = statistics.median(mine / theirs for mine, theirs in zip(now.per_s, before.per_s, strict=True))
-    cpu_ratio = statistics.median(theirs / mine for mine, theirs in zip(now.cpu_ms, before.cpu_ms, strict=True))
-    table.add_row("jobs per second", "", f"{ratio:.2f} x release 0's")
-    table.add_row("jobs per second of a worker's processor time", "", f"{cpu_ratio:.2f} x release 0's")
-    figures["queue.small_jobs_ratio"] = ratio
-    figures["queue.small_jobs_cpu_ratio"] = cpu_ratio
-
-
-@contextmanager
-def _release(services: LocalServices, python: Path, image: str, mask: Mask) -> Iterator[_Release]:
-    namespace = f"small-{uuid.uuid4().hex[:8]}"
-    environment = {
-        **services.environment(),
-        "MASKSCORE_NAMESPACE": namespace,
-        "MASKSCORE_WEIGHTS": str(DEMO_WEIGHTS),
-        "MASKSCORE_PROMPTS": "demo",
-        "MASKSCORE_BUCKETS": "*",
-        "MASKSCORE_DEVICE": "cpu",
-        "MASKSCORE_LOG_LEVEL": "WARNING",
-    }
-    script = Path(__file__).parent / "small_jobs.py"
-    # -P: the script's folder has a `queue.py`, as Python itself has.
-    command = [str(python), "-P", str(script), services.redis.url, namespace, image]
-    # The tests' folder holds nothing that a release is to find.
-    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with (
-        start_worker({**environment, "PYTHONPATH": ""}, python=python) as worker,
-        subprocess.Popen(command, env=alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as producer,
-    ):
-        try:
-            assert producer.stdin is not None
-            producer.stdin.write(json.dumps(mask.model_dump(mode="json")["segmentation"]) + "\n")
-            yield _Release(worker.pid, producer)
-        finally:
-            producer.kill()
 
 
 def _backlog(table: Table, figures: Figures, services: LocalServices, jobs: Callable[..., list[Job]]) -> None:

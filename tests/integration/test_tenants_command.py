@@ -54,6 +54,8 @@ def test_tenants_are_listed_set_shown_and_unset(environment: dict[str, str | Non
         client.submit(job("one", "small"))
         line = tenants("set", "flood", "--weight", "0.5", "--max-queued", "3", "--masks-per-second", "2")
         assert line == "flood: weight 0.5, at most 3 queued, at most 2 masks per second\n"
+        assert "at most 1 mask per second" in tenants("set", "slow", "--masks-per-second", "1")
+        tenants("unset", "slow")
         # What is not given stays as it is.
         assert "at most 3 queued, at most 2 running" in tenants("set", "flood", "--max-running", "2")
         assert {claim(client).job_id for _ in range(2)} == {"flood-0", "one"}

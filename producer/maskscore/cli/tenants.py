@@ -146,7 +146,7 @@ def _line(state: TenantState) -> str:
     for what, value in (
         ("queued", limits.most_queued),
         ("running", limits.most_running),
-        ("masks per second", limits.masks_per_second),
+        ("mask per second" if limits.masks_per_second == 1 else "masks per second", limits.masks_per_second),
     ):
         if value is not None:
             parts.append(f"at most {value:,.10g} {what}")
