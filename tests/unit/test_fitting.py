@@ -202,8 +202,9 @@ def test_a_fit_by_class_tells_classes_apart() -> None:
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     images = [f"s3://b/{row // 3}.png" for row in range(180)]
     masks = JudgedMasks(ORIGIN, images, names.tolist(), np.zeros(180, bool), {}, features, Counter(), {})
-    fit = fit_head(masks, FitOptions("a", "probe", by_class=True, drop_classes=["junk"]))
+    fit = fit_head(masks, FitOptions("a", "probe", by_class=True, drop_classes=["junk", "left out"]))
     assert fit.refusal is None
+    assert fit.head.drop_classes == ("junk",)
     assert fit.head.classes == ("cat", "dog", "junk")
     application = HeadApplication(fit.head)
     classes = [application.decide(Component(id="", index=0), row.astype(np.float16)) for row in features]
@@ -260,7 +261,6 @@ def test_figures_are_of_the_random_share() -> None:
         ({"images": ["s3://b/1.png"] * 90}, FitOptions("a"), "are of one image"),
         ({"features": None}, FitOptions("a", "probe"), "A probe reads embeddings"),
         ({"scores": {}}, FitOptions("a", "platt"), "no score that a head can read"),
-        ({}, FitOptions("a", "probe", by_class=True, drop_classes=["cow"]), "no mask is judged cow"),
         ({}, FitOptions("a", "probe", by_class=True, drop_classes=["keep", "drop"]), "names every class"),
     ],
 )
@@ -385,7 +385,7 @@ def test_classes_and_decisions_go_with_their_options() -> None:
     assert joined(classes, results, drop_classes=["junk"]).decisions[:2] == ["drop", "keep"]
     assert joined(classes, results, by_class=True).decisions[:2] == ["junk", "cat"]
     with pytest.raises(InvalidDocumentError, match=r"no mask is judged cow\. There are cat, junk"):
-        joined(classes, results, drop_classes=["cow"])
+        joined(classes, results, by_class=True, drop_classes=["junk", "cow"])
     with pytest.raises(InvalidDocumentError, match=r"no mask is judged cow\. There are no classes"):
         joined(judgements_of(masks), results, drop_classes=["cow"])
     with pytest.raises(InvalidDocumentError, match="The files have no judgement"):

@@ -99,8 +99,8 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
     _check(masks, options)
     folds = make_folds(masks.images, masks.decisions)
     kinds: tuple[HeadKind, ...] = ("probe",) if options.by_class else (options.kind,) if options.kind else KINDS
-    # The matrices are small: several threads cost more than they save, on a busy machine many times as much.
     sample, warnings = _sample(masks)
+    # The matrices are small: several threads cost more than they save, on a busy machine many times as much.
     with threadpool_limits(limits=1, user_api="blas"):
         fitted = cross_validate(
             masks, kinds, folds, sample, by_class=options.by_class, drop_classes=options.drop_classes
@@ -155,7 +155,8 @@ def fit_head(masks: JudgedMasks, options: FitOptions) -> Fit:
         name=options.name,
         model=model,
         classes=chosen.classes,
-        drop_classes=tuple(options.drop_classes) if options.by_class else (),
+        # Without those whose masks are all left out.
+        drop_classes=tuple(name for name in options.drop_classes if name in chosen.classes),
         threshold=threshold,
         weights_digest=masks.origin.weights_digest,
         views=masks.origin.views,
@@ -202,12 +203,6 @@ def _check(masks: JudgedMasks, options: FitOptions) -> None:
     if len(counts) < 2:
         raise InvalidDocumentError(
             f"All {len(masks.decisions):,} judged masks are judged {next(iter(counts))}; a head needs others, too."
-        )
-    unknown = set(options.drop_classes) - set(counts) if options.by_class else set()
-    if unknown:
-        raise InvalidDocumentError(
-            f"--drop-class: no mask is judged {', '.join(sorted(unknown))[:300]}. There are "
-            f"{', '.join(sorted(counts))[:300]}."
         )
     if options.by_class and set(options.drop_classes) >= set(counts):
         raise InvalidDocumentError("--drop-class names every class, so no mask would be kept.")
