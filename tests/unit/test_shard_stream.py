@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import pyarrow.compute as pc
@@ -18,6 +21,7 @@ from maskscore.ledger import Claim
 from maskscore.parts import ImageOutcome, PartTables, part_names, part_tables, write_part
 from maskscore.schema import Mask, PairsSource, ScoringOptions, Shard, ShardCursor, TarSource
 from maskscore.settings import WorkerSettings
+from maskscore_worker.batching import Batcher
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.pipeline import Pipeline, load_pipeline
 from maskscore_worker.shards import CommitPart, score_shard, shard_stream
@@ -195,3 +199,36 @@ def test_a_cause_that_is_common_to_all_images_fails_the_shard(pipeline: Pipeline
         pipeline, shard.model_copy(update={"part_images": 21}), ShardCursor(), into(tmp_path, cursors), claim=CLAIM
     )
     assert [cursor.counts.failed for cursor in cursors] == [21]
+
+
+def test_beside_a_shard_a_job_is_in_the_next_batch(pipeline: Pipeline, tar: Path, tmp_path: Path) -> None:
+    batches = Semaphore(0)
+
+    def encode(crops: Any) -> Any:
+        batches.acquire()
+        return pipeline.batcher.encode(crops)
+
+    batcher = Batcher(encode, max_batch=8, max_wait_s=0)
+    stepped = replace(pipeline, batcher=batcher)
+    image, _ = drawn_pairs(1)
+    (tmp_path / "one.jpg").write_bytes(image[1])
+    mask = {"id": "corner", "segmentation": [[0, 0, 40, 0, 40, 60, 0, 60]]}
+    job = Job.model_validate(
+        {"image": (tmp_path / "one.jpg").as_uri(), "masks": [mask], "options": {"prompts": "demo"}}
+    )
+    batcher.start()
+    with ThreadPoolExecutor(2) as threads:
+        shard = threads.submit(score_shard, stepped, shard_of(tar), ShardCursor(), into(tmp_path, []), claim=CLAIM)
+        try:
+            # One image is on the device, and another waits: the shard's two threads have no more.
+            until(lambda: batcher.stats().encoding_crops and batcher.stats().waiting_crops, "the shard is scored")
+            before = batcher.stats().waiting_crops
+            single = threads.submit(stepped.score, job, CLAIM, lambda: None, StageTimer())
+            until(lambda: batcher.stats().waiting_crops > before, "the job waits for the device")
+            for _ in ("the batch on the device", "the next one"):
+                batches.release()
+            assert single.result(180).components[0].s_pos is not None
+        finally:
+            batches.release(1000)
+        assert shard.result().done
+    batcher.close()
