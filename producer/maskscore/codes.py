@@ -49,7 +49,7 @@ class FailureCode(_Code):
     IMAGE_NOT_FOUND = (
         "image_not_found",
         About(
-            "there is no such object, bucket or file",
+            "there is no such object, bucket or file; or a masks file in a tar has no image, or the tar has neither",
             "check the URI, or list the images again",
             stops_run="if all fail",
         ),
@@ -65,7 +65,8 @@ class FailureCode(_Code):
     IMAGE_CHANGED = (
         "image_changed",
         About(
-            "the object's ETag is not the job's `image.etag`",
+            "the object's ETag is not the job's `image.etag`; or the tar of a shard was replaced since the shard was "
+            "submitted, or since its first part",
             "submit again for the current object; for a run, use another `--batch-id`",
         ),
     )
@@ -86,11 +87,17 @@ class FailureCode(_Code):
             "upload the image again",
         ),
     )
-    IMAGE_TRUNCATED = "image_truncated", About("the image ends too early", "upload the image again")
+    IMAGE_TRUNCATED = (
+        "image_truncated",
+        About(
+            "the image ends too early; or the tar of a shard is cut off or damaged where the message says",
+            "upload the image or the tar again",
+        ),
+    )
     MASKS_NOT_FOUND = (
         "masks_not_found",
         About(
-            "there is no such object, bucket or file of masks",
+            "there is no such object, bucket or file of masks; or an image in a tar has no masks file",
             "check the URI, or list the images again",
             stops_run="if all fail",
         ),
@@ -106,7 +113,7 @@ class FailureCode(_Code):
     MASKS_CHANGED = (
         "masks_changed",
         About(
-            "the ETag of the masks' object is not the job's `masks.etag`",
+            "the ETag of the masks' object is not the job's `masks.etag`; or the list of a shard was replaced",
             "submit again for the current object; for a run, use another `--batch-id`",
         ),
     )
@@ -235,7 +242,7 @@ class FailureCode(_Code):
     JOB_TIMEOUT = (
         "job_timeout",
         About(
-            "one attempt took longer than `MASKSCORE_JOB_TIMEOUT_S`",
+            "one attempt, or a part of a shard, took longer than `MASKSCORE_JOB_TIMEOUT_S`",
             "raise `MASKSCORE_JOB_TIMEOUT_S`, split the job, or find the slow stage in the metrics",
         ),
     )
@@ -251,7 +258,7 @@ class FailureCode(_Code):
     RESULT_FORBIDDEN = (
         "result_forbidden",
         About(
-            "the worker may not write to `result_uri`",
+            "the worker may not write to `result_uri` or to the output of a shard",
             "add the bucket to the workers' `MASKSCORE_RESULT_BUCKETS`; check its policy",
             stops_run="at once",
         ),
@@ -259,16 +266,18 @@ class FailureCode(_Code):
     RESULT_NOT_STORED = (
         "result_not_stored",
         About(
-            "the result's bucket does not exist or refuses the object",
-            "create the bucket of `result_uri`",
+            "the bucket of the result or of a shard's parts does not exist or refuses the object",
+            "create the bucket",
             stops_run="at once",
         ),
     )
     RESULT_EXISTS = (
         "result_exists",
         About(
-            "the object that `result_uri` names holds another job's result, or something else; it is not overwritten",
-            "give each job a `result_uri` of its own, such as a prefix that ends in `/`",
+            "the object that `result_uri` names holds another job's result, or something else; or where a part of a "
+            "shard belongs, there is no part of this shard. It is not overwritten",
+            "give each job a `result_uri` of its own, such as a prefix that ends in `/`, and each run of shards an "
+            "output of its own",
         ),
     )
     RESULT_EXPIRED = (
