@@ -159,7 +159,7 @@ def _print_details(console: Console, measurements: Sequence[Measurement], entry:
         if figures.reliability:
             rows = _table(0, "probability", "masks", "objects", "95 %")
             for one in figures.reliability:
-                rows.add_row(f"{one.p_keep:.3f}", f"{one.masks:,}", *_estimate(one.share))
+                rows.add_row(f"{one.p_keep:.3g}", f"{one.masks:,}", *_estimate(one.share))
             _print_titled(console, f"Reliability: {name}", rows)
     rows = _table(1, "class", "objects", "top-1", "95 %", *(("AUROC", "95 %") * len(entry.main_scores)))
     for category, own in entry.classes.items():

@@ -103,14 +103,7 @@ def fit_command(
     """
     check_installed("sklearn", "fit")
     with needs_extra("fit"):
-        from maskscore.fitting import (
-            FitOptions,
-            draw_fit,
-            fit_head,
-            join,
-            judged_image_test,
-            read_judged,
-        )
+        from maskscore.fitting import FitOptions, draw_fit, fit_head, join, judged_image_test, read_judged
     parts = [place for place in dict.fromkeys(names) if is_parts_folder(place)]
     jobs = [one for one in names if one not in parts]
     if parts or any(path.suffix.lower() == ".parquet" for path in judged_files):
