@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 import click
 
-from maskscore.client import Batch, Client
-from maskscore.errors import BatchNotFound, JobNotFound
+from maskscore.client import Batch, Client, are_shards, committed_shards
+from maskscore.errors import BatchNotFound, JobNotFound, ResultUnavailable
+from maskscore.results import PartsPlace, is_parts_folder
+from maskscore.schema import JobResult
 
-__all__ = ["batches_and_jobs", "find_batch", "job_ids_of", "read_job_ids"]
+__all__ = ["PartsNamed", "batches_and_jobs", "find_batch", "find_parts", "job_ids_of", "read_job_ids"]
 
 _PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PartsNamed:
+    """Parts that an argument names: their place, and results of the shards of it that have not succeeded."""
+
+    place: PartsPlace
+    without_result: list[JobResult] = field(default_factory=list)
+
+    @property
+    def codes(self) -> Counter[str]:
+        """How many shards have no result, by what counts say of them."""
+        return Counter(f"shard_{one.error.code if one.error else 'not_ended'}" for one in self.without_result)
 
 
 def batches_and_jobs(client: Client, names: Iterable[str]) -> tuple[list[Batch], list[str]]:
@@ -49,6 +66,25 @@ def find_batch(client: Client, name: str) -> Batch | None:
             ) from error
         return None
     return batch
+
+
+def find_parts(client: Client, name: str) -> PartsNamed | None:
+    """Return the parts of a folder, an ``s3://`` prefix, a batch of shards, or a shard; ``None`` for other names.
+
+    Redis is not asked for a folder. Raises :class:`~maskscore.errors.JobNotFound` where the name is nobody's, and
+    :class:`~maskscore.errors.ResultUnavailable` for shards without a part.
+    """
+    if is_parts_folder(name):
+        return PartsNamed(name)
+    batch = find_batch(client, name)
+    if not are_shards(client, [name] if batch is None else batch.job_ids()):
+        return None
+    found = committed_shards(client, [name] if batch is None else batch.job_ids())
+    if not found.outcomes:
+        states = Counter(one.error.code if one.error else str(one.state) for one in found.without_result)
+        listed = ", ".join(f"{state} {count:,}" for state, count in states.items())
+        raise ResultUnavailable(f"The shards of {name} have no part yet ({listed}).")
+    return PartsNamed(found.outcomes, found.without_result)
 
 
 def job_ids_of(client: Client, names: Iterable[str]) -> Iterator[str]:

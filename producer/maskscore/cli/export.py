@@ -13,7 +13,7 @@ from typing import IO, Final
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from maskscore.cli.batch_or_job import find_batch
+from maskscore.cli.batch_or_job import PartsNamed, find_batch, find_parts
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import check_installed
@@ -154,9 +154,9 @@ def export_command(
     """Write masks and their scores to a file for other tools.
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. PARTS, alone, is a folder (with a slash,
-    such as scores/) or s3:// prefix with the parts of shards. Jobs or images without a result are counted and left out;
-    then, or when a mask's segmentation cannot be read any more, the exit code is 1. A failed export leaves no
-    incomplete output.
+    such as scores/) or s3:// prefix with the parts of shards; the id of a batch of shards, alone, stands for theirs.
+    Jobs, images or shards without a result are counted and left out; then, or when a mask's segmentation cannot be read
+    any more, the exit code is 1. A failed export leaves no incomplete output.
     """
     format_ = format_ or export_format_of(output)
     if format_ is None:
@@ -187,25 +187,26 @@ def export_command(
         drop_parts=drop_parts,
         drop_wholes=drop_wholes,
     )
-    from_parts = any(is_parts_folder(name) for name in names)
-    if from_parts and (len(names) > 1 or listed or wait_):
+    if any(is_parts_folder(name) for name in names) and (len(names) > 1 or listed or wait_):
         raise click.UsageError("parts are exported alone: give one folder or s3:// prefix, without jobs and --wait")
     # A mask per line, in the jobs' order, is written as it comes; all else is a query over all masks.
-    if from_parts or format_ != "jsonl" or selection.needs_all:
-        for module in ("pyarrow", "duckdb"):
-            check_installed(module, "export")
+    if any(is_parts_folder(name) for name in names) or format_ != "jsonl" or selection.needs_all:
+        _check_engine()
     if selection.compares_masks and no_segmentations:
         raise click.UsageError("masks are compared by their pixels: leave out --no-segmentations")
     if selection.compares_masks or format_ in ("yolo", "label-studio"):
         check_installed("pycocotools", "export")
     with Client() as client:
-        if from_parts:
-            reading: AbstractContextManager[Parts | Iterator[str]] = _shown_parts(names[0])
-        else:
+        jobs = None
+        if wait_:
             jobs = _job_source(client, names, listed)
-            if wait_:
-                jobs.wait(timeout, partial(shown_progress, client=client))
-            reading = _shown(jobs)
+            jobs.wait(timeout, partial(shown_progress, client=client))
+        parts = find_parts(client, names[0]) if len(names) == 1 and names[0] != "-" and not listed else None
+        if parts is not None:
+            _check_engine()
+            reading: AbstractContextManager[Parts | Iterator[str]] = _shown_parts(parts)
+        else:
+            reading = _shown(jobs or _job_source(client, names, listed))
         with reading as source:
             counts = write_export(client, source, output, format_, selection, segmentations=not no_segmentations)
     if as_json:
@@ -215,6 +216,11 @@ def export_command(
             click.echo(f"maskscore: {line}", err=True)
     if not counts.complete:
         sys.exit(Exit.NOT_SUCCEEDED)
+
+
+def _check_engine() -> None:
+    for module in ("pyarrow", "duckdb"):
+        check_installed(module, "export")
 
 
 def _labelling(source: str | None, classes: Path | None, min_score: float | None) -> Labelling | None:
@@ -241,11 +247,11 @@ def _job_source(client: Client, names: Iterable[str], listed: IO[str] | None) ->
 
 
 @contextmanager
-def _shown_parts(uri: str) -> Iterator[Parts]:
+def _shown_parts(parts: PartsNamed) -> Iterator[Parts]:
     """Provide the parts, with a bar on stderr if that is a terminal."""
     console = new_console(stderr=True)
     if not console.is_terminal:
-        yield Parts(uri)
+        yield Parts(parts.place, without_result=parts.codes)
         return
     columns = (text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -254,7 +260,7 @@ def _shown_parts(uri: str) -> Iterator[Parts]:
         def show(masks: int, total: int) -> None:
             progress.update(bar, description="masks read", completed=masks, total=total)
 
-        yield Parts(uri, progress=show)
+        yield Parts(parts.place, progress=show, without_result=parts.codes)
 
 
 @contextmanager

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from maskscore.cli.batch_or_job import find_batch, read_job_ids
+from maskscore import results
+from maskscore.cli.batch_or_job import PartsNamed, find_batch, find_parts, read_job_ids
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.jobs_without_scores import JobsWithoutScores
-from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.progress import shown_progress
-from maskscore.client import Batch, Client
+from maskscore.client import Client, are_shards
 from maskscore.storage import OutputError, check_output
 from maskscore.text import counted
 
@@ -28,7 +30,7 @@ _MOST_CLASSES: Final = 9
 
 
 @click.command("report")
-@click.argument("names", nargs=-1, metavar="[BATCH|JOB...]")
+@click.argument("names", nargs=-1, metavar="[BATCH|JOB|PARTS...]")
 @click.option("--batch", "batches", multiple=True, help="Id of a batch, for an id that is also a job's.")
 @click.option(
     "-o",
@@ -58,9 +60,11 @@ def report_command(
 
     The pages have a contact sheet, histograms, the masks over their images, scores and crops.
 
-    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. A file is self-contained. A folder has
-    an index.html and pages of 20 images each. Jobs that are named must have ended; jobs of a batch that
-    have not are shown with their state. Exits with 1 where a job had masks and none was scored.
+    Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. PARTS are a folder or s3:// prefix with
+    the parts of shards, with a slash in its name; so are batches of shards. A file is self-contained. A folder has an
+    index.html and pages of 20 images each. Jobs that are named must have ended; jobs of a batch that have not are shown
+    with their state. Exits with 1 where a job, or an image of a shard, had masks and none was scored, and where an
+    image or a shard has no result.
     """
     if not names and not batches:
         raise click.UsageError("name batches or jobs, or give --batch")
@@ -73,7 +77,7 @@ def report_command(
     with needs_extra("report"):
         from maskscore.report import write_folder, write_report
     with Client() as client:
-        sources = [_batch(client, client.batch(name)) for name in batches]
+        sources = [_batch(client, name) for name in batches]
         sources += _named(client, read_job_ids(names)) if names else []
         count = sum(source.count for source in sources)
         named = output is not None
@@ -101,29 +105,59 @@ def report_command(
             output = write_folder(output, entries, title=title, judge=judge, classes=classes)
     click.echo(str(output.absolute()))
     without_scores.print_examples()
-    if without_scores:
+    without_result = sum((source.without_result for source in sources), Counter())
+    if without_result:
+        listed = ", ".join(f"{code} {count:,}" for code, count in without_result.most_common())
+        click.echo(f"maskscore: images without a result: {listed}", err=True)
+    if without_scores or without_result:
         sys.exit(Exit.NOT_SUCCEEDED)
 
 
 class _Source:
-    """Where entries come from, and how many."""
+    """Where entries come from, and how many; ``without_result`` counts images and shards of parts by their code."""
 
-    def __init__(self, count: int, entries: Iterator[ReportEntry]) -> None:
+    def __init__(self, count: int, entries: Iterator[ReportEntry], without_result: Counter[str] | None = None) -> None:
         self.count, self.entries = count, entries
+        self.without_result = Counter() if without_result is None else without_result
 
 
-def _batch(client: Client, batch: Batch) -> _Source:
+def _batch(client: Client, name: str) -> _Source:
     from maskscore.report import batch_entries
 
+    batch = client.batch(name)
+    if are_shards(client, batch.job_ids()) and (parts := find_parts(client, name)) is not None:
+        return _parts(parts)
     return _Source(len(batch), batch_entries(client, batch))
 
 
 def _named(client: Client, names: list[str]) -> list[_Source]:
-    from maskscore.report import job_entries
+    from maskscore.report import batch_entries, job_entries
 
     sources = []
     for name in names:
         # Asked before anything is drawn, so that a misspelt name costs no time.
-        batch = find_batch(client, name)
-        sources.append(_Source(1, job_entries(client, [name])) if batch is None else _batch(client, batch))
+        if (parts := find_parts(client, name)) is not None:
+            sources.append(_parts(parts))
+        elif (batch := find_batch(client, name)) is not None:
+            sources.append(_Source(len(batch), batch_entries(client, batch)))
+        else:
+            sources.append(_Source(1, job_entries(client, [name])))
     return sources
+
+
+def _parts(parts: PartsNamed) -> _Source:
+    check_installed("pyarrow", "export")
+    from maskscore.report import ReportEntry, parts_entries
+
+    without_result = parts.codes
+
+    def entries() -> Iterator[ReportEntry]:
+        for entry in parts_entries(parts.place):
+            if entry.result.error is not None:
+                without_result[entry.result.error.code] += 1
+            yield entry
+        for result in parts.without_result:
+            yield ReportEntry(None, result, None)
+
+    images = results.open(parts.place, "images").count_rows()
+    return _Source(images + len(parts.without_result), entries(), without_result)

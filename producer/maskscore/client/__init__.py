@@ -14,6 +14,7 @@ from maskscore.client.mask_documents import read_masks_document, scored_masks
 from maskscore.client.overview import Overview, read_overview
 from maskscore.client.polling import PAGE
 from maskscore.client.results_of_jobs import scored_results, views_text_of
+from maskscore.client.shards_of_jobs import CommittedShards, are_shards, committed_shards
 from maskscore.client.sync_client import Client
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "AsyncJobHandle",
     "Batch",
     "Client",
+    "CommittedShards",
     "Ending",
     "JobHandle",
     "Overview",
+    "are_shards",
+    "committed_shards",
     "image_size",
     "load_categories",
     "merge_categories",

@@ -144,6 +144,15 @@ class JobClient:
             document = self._ledger.document(job_id)
         return parse_shard(unpack(document))
 
+    def is_shard(self, job_id: str) -> bool:
+        """Say whether the document of a job is that of a shard; one that is gone is none."""
+        try:
+            with redis_errors(self.settings):
+                document = self._ledger.document(job_id)
+        except JobNotFound:
+            return False
+        return is_shard(unpack(document))
+
     def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """Wait until the job has succeeded and return its result.
 

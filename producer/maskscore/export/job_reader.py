@@ -9,7 +9,7 @@ from itertools import islice
 from multiprocessing.pool import ThreadPool
 
 from maskscore.client import Batch, Client, read_masks_document, scored_masks, views_text_of
-from maskscore.errors import FailureCode, HeadMismatch, JobError, JobNotFound, ResultUnavailable
+from maskscore.errors import FailureCode, HeadMismatch, InvalidDocumentError, JobError, JobNotFound, ResultUnavailable
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.exported_mask import ExportedMask, exported_mask
 from maskscore.export.file_metadata import FileMetadata, image_id_of, read_file_metadata
@@ -170,6 +170,11 @@ def _result(client: Client, record: JobRecord | None) -> tuple[JobResult | None,
         if isinstance(error.__cause__, JobError) and error.__cause__.input_may_be_fine:
             raise error.__cause__ from error
         return None, error.code
+    if result.shard is not None:
+        raise InvalidDocumentError(
+            f"Job {result.job_id} is a shard, whose masks are in its parts in {result.shard.output_uri}. Export these, "
+            "or the shard or its batch, alone."
+        )
     if result.state is not JobState.SUCCEEDED:
         return None, result.error.code if result.error else str(result.state)
     return result, ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from maskscore.report.compare_page import write_comparison
 from maskscore.report.comparison import TREATMENTS, Cell, ComparedMask, Comparison, comparison_jobs
+from maskscore.report.entries_of_parts import parts_entries
 from maskscore.report.report_entry import ReportEntry, batch_entries, collect_entries, job_entries
 from maskscore.report.report_folder import write_folder
 from maskscore.report.report_page import render, write_report
@@ -18,6 +19,7 @@ __all__ = [
     "collect_entries",
     "comparison_jobs",
     "job_entries",
+    "parts_entries",
     "render",
     "write_comparison",
     "write_folder",

@@ -121,6 +121,8 @@ def mask_in_box(entry: ReportEntry, component: Component, photo: Image.Image) ->
     mask = entry.masks[component.index] if component.index < len(entry.masks) else None
     if component.skipped or box is None or not isinstance(mask, Mask):
         return None
+    if entry.masks_of_components:
+        component = component.model_copy(update={"part": None})
     try:
         return component_bits(mask, component, box, photo.size)
     except ValueError:

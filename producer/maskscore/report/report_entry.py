@@ -15,7 +15,14 @@ from maskscore.ledger import JobRecord
 from maskscore.schema import Failure, Job, JobResult, JobState, Mask
 from maskscore.storage import Objects, load_result
 
-__all__ = ["ReportEntry", "batch_entries", "collect_entries", "job_entries"]
+__all__ = [
+    "ReportEntry",
+    "batch_entries",
+    "collect_entries",
+    "job_entries",
+    "raise_unless_permanent",
+    "unrestricted_objects",
+]
 
 _MAX_BYTES = 1 << 28
 _PAGE = 50
@@ -23,13 +30,17 @@ _PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class ReportEntry:
-    """One job. ``image`` is the file's bytes, ``masks`` are in the job's order; ``missing`` says what is not there."""
+    """One job. ``image`` is the file's bytes, ``masks`` are in the job's order; ``missing`` says what is not there.
+
+    With ``masks_of_components`` each component has a mask of its own, also a connected part of a mask.
+    """
 
     job: Job | None
     result: JobResult
     image: bytes | None
     masks: list[Mask | UnreadableMask] = field(default_factory=list)
     missing: str | None = None
+    masks_of_components: bool = False
 
 
 def collect_entries(client: Client, job_ids: Iterable[str]) -> list[ReportEntry]:
@@ -43,7 +54,7 @@ def job_entries(client: Client, job_ids: Iterable[str]) -> Iterator[ReportEntry]
     An image or masks that cannot be read any more leave the scores to show. Raises as
     :meth:`maskscore.Client.get` does, and :class:`~maskscore.errors.JobError` (transient) where a store is away.
     """
-    with _unrestricted_objects() as objects:
+    with unrestricted_objects() as objects:
         for job_id in job_ids:
             yield _entry(client, client.get(job_id), objects)
 
@@ -58,14 +69,15 @@ def batch_entries(client: Client, batch: Batch) -> Iterator[ReportEntry]:
     """
     batch.counts()
     ids = batch.job_ids()
-    with _unrestricted_objects() as objects:
+    with unrestricted_objects() as objects:
         while page := list(islice(ids, _PAGE)):
             for job_id, record in zip(page, client.records(page), strict=True):
                 yield _recorded(client, job_id, record, objects)
 
 
 @contextmanager
-def _unrestricted_objects() -> Iterator[Objects]:
+def unrestricted_objects() -> Iterator[Objects]:
+    """Provide what reads all objects and files that this process may read."""
     objects = Objects(buckets=None, result_buckets=(), file_roots=[Path("/")])
     try:
         yield objects
@@ -84,7 +96,7 @@ def _recorded(client: Client, job_id: str, record: JobRecord | None, objects: Ob
     try:
         return _entry(client, load_result(record, client.objects), objects)
     except ResultUnavailable as unavailable:
-        _raise_unless_permanent(unavailable.__cause__)
+        raise_unless_permanent(unavailable.__cause__)
         return ReportEntry(None, JobResult(job_id=job_id, state=state), None, missing=str(unavailable))
 
 
@@ -98,16 +110,17 @@ def _entry(client: Client, result: JobResult, objects: Objects) -> ReportEntry:
     try:
         image = objects.read(job.image.uri, what="image", max_bytes=_MAX_BYTES, etag=result.image.etag).data
     except JobError as error:
-        _raise_unless_permanent(error)
+        raise_unless_permanent(error)
         return ReportEntry(job, result, None, missing=f"The image cannot be read any more. {error}")
     try:
         return ReportEntry(job, result, image, scored_masks(job, read_masks_document(job, objects), result.image))
     except (JobError, MasksDocumentError) as error:
-        _raise_unless_permanent(error)
+        raise_unless_permanent(error)
         return ReportEntry(job, result, image, missing=f"The masks cannot be read any more. {error}")
 
 
-def _raise_unless_permanent(error: BaseException | None) -> None:
+def raise_unless_permanent(error: BaseException | None) -> None:
+    """Raise an error that is no object's fault."""
     # A store that is away for a while is no reason to show a report in which everything is missing.
     if isinstance(error, JobError) and error.input_may_be_fine:
         raise error
