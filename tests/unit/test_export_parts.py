@@ -285,7 +285,8 @@ def test_a_part_that_is_there_twice_is_no_quiet_success(
     client: Client, scored: tuple[str, JobResult], tmp_path: Path
 ) -> None:
     shutil.copytree(scored[0], tmp_path, dirs_exist_ok=True)
-    shutil.copy(tmp_path / "masks/shard-00000.parquet", tmp_path / "masks/copy.parquet")
+    for table in ("masks", "images"):
+        shutil.copy(tmp_path / table / "shard-00000.parquet", tmp_path / table / "copy.parquet")
     with pytest.raises(ResultUnavailable, match="or a mask twice"):
         write_parquet(client, Parts(tmp_path), tmp_path / "best.parquet", Selection(top=20))
     assert not (tmp_path / "best.parquet").exists()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import TYPE_CHECKING
 
 from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
 from maskscore.client.batch import Batch, Ending
 from maskscore.client.endings_watcher import batch_topic
 from maskscore.client.polling import PAGE, Deadline
 from maskscore.ledger import BatchCounts, BatchEvent
+from maskscore.results import Table
 from maskscore.schema import JobResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 __all__ = ["AsyncBatch"]
 
@@ -76,6 +82,14 @@ class AsyncBatch:
     async def requeue(self, *, codes: Iterable[str] = ()) -> int:
         """Run the jobs again that ended without a result, and return how many; see :meth:`maskscore.Batch.requeue`."""
         return sum([queued async for queued in self._client._steps(self._batch._requeued_pages(codes))])
+
+    async def to_arrow(self, table: Table = "masks", *, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the masks, or the images, as a table of Arrow; see :meth:`maskscore.Batch.to_arrow`."""
+        return await self._client._call(partial(self._batch.to_arrow, table, columns=columns))
+
+    async def to_pandas(self, table: Table = "masks", *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the masks, or the images, as a data frame; see :meth:`maskscore.Batch.to_pandas`."""
+        return await self._client._call(partial(self._batch.to_pandas, table, columns=columns))
 
     async def events(self, position: str = "0", *, timeout: float | None = None) -> AsyncGenerator[list[BatchEvent]]:
         """Yield the ends of jobs after an event id, a few hundred at most at a time, until none is left to wait for.

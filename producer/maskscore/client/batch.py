@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from maskscore.broker import redis_errors
+from maskscore.client.batch_tables import table_of_jobs
 from maskscore.client.job_client import JobClient, JobHandle
 from maskscore.client.polling import PAGE, Deadline
 from maskscore.errors import BatchNotFound, FailureCode
 from maskscore.ledger import BatchCounts, BatchEvent, BatchLedger, JobRecord
+from maskscore.results import Table
 from maskscore.schema import Failure, JobResult
 from maskscore.storage import Objects, load_result, load_result_or_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 __all__ = ["COMMIT_EVERY_S", "Batch", "Ending", "no_such_batch"]
 
@@ -148,6 +155,24 @@ class Batch:
         new ends are events of the batch.
         """
         return sum(self._requeued_pages(codes))
+
+    def to_arrow(self, table: Table = "masks", *, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the masks, or the images, of the batch as a table of Arrow with the columns of parts, all in memory.
+
+        Of shards it is what is committed so far; :func:`maskscore.results.open` reads more than memory holds. A job is
+        a row of ``images`` in any state, at the ``position`` that it has in the batch; ``masks`` has those of jobs that
+        have succeeded, without segmentations, which are where the jobs point to. ``columns`` are those to read.
+
+        Raises :class:`~maskscore.errors.ResultUnavailable` where a result or part cannot be read, or no shard has a
+        part, :class:`~maskscore.errors.InvalidDocumentError` where jobs of images stand among shards, and
+        ModuleNotFoundError where pyarrow is not installed (``pip install "maskscore[export]"``).
+        """
+        self.counts()
+        return table_of_jobs(self._client, self.job_ids(), table, columns)
+
+    def to_pandas(self, table: Table = "masks", *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return :meth:`to_arrow`'s table as a data frame; needs pandas, too."""
+        return self.to_arrow(table, columns=columns).to_pandas()
 
     # What follows is shared with AsyncBatch, which makes each step of an iterator in a thread.
 

@@ -44,8 +44,10 @@ class PartsQuery:
 
         It is ``unwritable`` for a mask whose segmentation is required, and not known although the mask has a box.
         """
-        ranked = f"case when skipped is null then {self._rank()} end as rank_score"
-        text = f"select *, {ranked}, {self._label_text()} as label_text from parts"
+        text = f"select *, {self._factors()} as product, {self._label_text()} as label_text from parts"
+        # What overflows is still a number, and 0 times infinity is no best mask.
+        rank = "case when isnan(product) then 0 else least(product, 1e300) end"
+        text = f"select * exclude (product), case when skipped is null then {rank} end as rank_score from ({text})"
         labelled = f"select *, {self._label()} as label from ({text})"
         return f"(select *, {self._reason()} as reason from ({labelled}))"
 
@@ -65,13 +67,13 @@ class PartsQuery:
             value = self._upstream_number(name)
         return f"(case when isfinite({value}) then {value} end)"
 
-    def _rank(self) -> str:
+    def _factors(self) -> str:
+        """Return the product that masks are ranked by, before it is bounded."""
         factors = ["1.0::double"]
         for name, weight in self._selection.ranking.weights.items():
             base = f"greatest(coalesce({self.factor(name)}, 1), 0)"
             factors.append(base if weight == 1 else f"pow({base}, {weight!r}::double)")
-        # What overflows is still a number, and 0 times infinity is no best mask.
-        return f"(select case when isnan(x) then 0 else least(x, 1e300) end from (select {' * '.join(factors)} as x))"
+        return " * ".join(factors)
 
     def _upstream_number(self, name: str) -> str:
         import pyarrow as pa

@@ -9,7 +9,7 @@ from __future__ import annotations
 from maskscore.parts.coco_segmentation import CocoSegmentation, rle_of
 from maskscore.parts.image_outcome import ImageOutcome
 from maskscore.parts.part_files import PartNames, part_names, remove_parts, write_part
-from maskscore.parts.table_building import PARTS_VERSION, PartTables, part_tables, shard_counts
+from maskscore.parts.table_building import PARTS_VERSION, PartTables, outcome_tables, part_tables, shard_counts
 from maskscore.parts.upstream_columns import MOST_COLUMNS, UpstreamColumns
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "PartNames",
     "PartTables",
     "UpstreamColumns",
+    "outcome_tables",
     "part_names",
     "part_tables",
     "remove_parts",

@@ -16,7 +16,7 @@ from maskscore.schema import Component, ShardCounts
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DICTIONARIES", "PARTS_VERSION", "PartTables", "part_tables", "shard_counts"]
+__all__ = ["DICTIONARIES", "PARTS_VERSION", "PartTables", "outcome_tables", "part_tables", "shard_counts"]
 
 PARTS_VERSION: Final = 1
 """Raised when a column changes its name, type or meaning; new columns do not raise it."""
@@ -124,12 +124,26 @@ def part_tables(
             "prompts": first.prompts.model_dump(mode="json") if first.prompts else None,
             "views": views or first.views_text,
         }
+    masks, images = outcome_tables(outcomes, first_position=first_position, dimensions=dimensions)
+    masks, images = (
+        table.replace_schema_metadata({"maskscore": json.dumps({**about, "table": name})})
+        for name, table in (("masks", masks), ("images", images))
+    )
+    return PartTables(masks, images, shard_counts(outcomes))
+
+
+def outcome_tables(
+    outcomes: Sequence[ImageOutcome], *, first_position: int, dimensions: int | None = None
+) -> tuple[pa.Table, pa.Table]:
+    """Return ``masks`` and ``images`` of images of any jobs, with the columns that parts have.
+
+    ``first_position`` and ``dimensions`` are those of :func:`part_tables`.
+    """
+    import pyarrow as pa
+
     image_rows = [_image_row(position, outcome) for position, outcome in enumerate(outcomes, first_position)]
     images = _columns({name: [row.get(name) for row in image_rows] for name in _IMAGES}, _IMAGES)
-    masks = _mask_columns(outcomes, first_position, dimensions)
-    return PartTables(
-        _table(masks, {**about, "table": "masks"}), _table(images, {**about, "table": "images"}), shard_counts(outcomes)
-    )
+    return pa.table(_mask_columns(outcomes, first_position, dimensions)), pa.table(images)
 
 
 def shard_counts(outcomes: Sequence[ImageOutcome]) -> ShardCounts:
@@ -157,13 +171,6 @@ def _columns(values: dict[str, list[Any]], kinds: dict[str, str]) -> dict[str, p
         name: pa.array(values[name], structs[kind] if kind in structs else pa.type_for_alias(kind))
         for name, kind in kinds.items()
     }
-
-
-def _table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table:
-    import pyarrow as pa
-
-    fields = [(name, column.type) for name, column in columns.items()]
-    return pa.table(list(columns.values()), schema=pa.schema(fields, metadata={"maskscore": json.dumps(about)}))
 
 
 def _mask_columns(outcomes: Sequence[ImageOutcome], first_position: int, dimensions: int | None) -> dict[str, pa.Array]:

@@ -9,7 +9,25 @@
 
 from __future__ import annotations
 
-from maskscore.results.parts_dataset import PartsPlace, is_parts_folder, open, open_parts, place_text
+from maskscore.results.parts_dataset import (
+    PartsPlace,
+    Table,
+    concatenated,
+    is_parts_folder,
+    open,
+    open_parts,
+    place_text,
+)
 from maskscore.results.results_by_image import ImageResult, image_results
 
-__all__ = ["ImageResult", "PartsPlace", "image_results", "is_parts_folder", "open", "open_parts", "place_text"]
+__all__ = [
+    "ImageResult",
+    "PartsPlace",
+    "Table",
+    "concatenated",
+    "image_results",
+    "is_parts_folder",
+    "open",
+    "open_parts",
+    "place_text",
+]

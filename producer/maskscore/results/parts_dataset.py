@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ["OpenedParts", "PartsPlace", "Table", "is_parts_folder", "open", "open_parts", "place_text"]
+__all__ = ["OpenedParts", "PartsPlace", "Table", "concatenated", "is_parts_folder", "open", "open_parts", "place_text"]
 
 PartsPlace = str | Path | Sequence[ShardOutcome]
 """Where parts are: all below ``s3://bucket/prefix/`` or a folder, or those of some shards."""
@@ -115,6 +115,18 @@ def _files(place: PartsPlace, table: Table) -> tuple[Any, list[str]]:
     if not paths:
         raise ResultUnavailable(f"There are no parts in {str(place).rstrip('/')}/{table}/.")
     return filesystem, paths
+
+
+def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables one after the other, with the columns and types that :func:`open` gives those of parts."""
+    import pyarrow as pa
+
+    schema = _together([table.schema for table in tables])
+    columns = (
+        [table[f.name].cast(f.type) if f.name in table.schema.names else pa.nulls(len(table), f.type) for f in schema]
+        for table in tables
+    )
+    return pa.concat_tables(pa.table(own, schema=schema) for own in columns)
 
 
 def _together(schemas: list[pa.Schema]) -> pa.Schema:

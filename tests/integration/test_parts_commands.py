@@ -1,0 +1,123 @@
+"""Commands and Python that read the parts of shards in S3: of a prefix, and of a batch by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pyarrow.parquet as pq
+import pytest
+
+from command_line import run_command
+from maskscore import AsyncClient, Batch, Client, ClientSettings, Job, ScoringOptions, results
+from maskscore.devstack import LocalServices
+from maskscore.errors import InvalidDocumentError
+from maskscore.schema import Shard, TarSource
+from shard_tars import drawn_pairs, write_tar
+
+BUCKET = "parts-commands"
+PLACE = f"s3://{BUCKET}/run-1/"
+
+
+@pytest.fixture(scope="module")
+def client(demo_worker: dict[str, str]) -> Iterator[Client]:
+    settings = ClientSettings(
+        redis_url=demo_worker["MASKSCORE_REDIS_URL"], namespace=demo_worker["MASKSCORE_NAMESPACE"]
+    )
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def batch(client: Client, services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """Two shards of two parts each, the second of a tar with an image that has no masks."""
+    services.create_bucket(BUCKET)
+    files = drawn_pairs(6)
+    shards = []
+    for number, own in enumerate((files[:6], [*files[6:], ("alone.jpg", files[0][1])])):
+        path = write_tar(tmp_path_factory.mktemp("tars") / f"{number}.tar", own)
+        boto3.client("s3").upload_file(str(path), BUCKET, path.name)
+        source = TarSource(uri=f"s3://{BUCKET}/{path.name}")
+        options = ScoringOptions(prompts="demo", embeddings=True)
+        shards.append(Shard(name=f"sa_{number}", source=source, output_uri=PLACE, options=options, part_images=2))
+    batch = client.submit_many(shards, batch_id=f"parts-commands-{uuid.uuid4().hex[:8]}")
+    assert batch.wait(240).succeeded == 2
+    return batch
+
+
+def test_tables_of_a_batch_are_those_of_its_parts(batch: Batch, client: Client, demo_worker: dict[str, str]) -> None:
+    masks, images = results.open(PLACE), results.open(PLACE, "images")
+    assert batch.to_arrow().equals(masks.to_table())
+    assert batch.to_arrow("images", columns=["image", "code"]).equals(images.to_table(columns=["image", "code"]))
+    assert [row["code"] for row in images.to_table().to_pylist()] == [None] * 6 + ["masks_not_found"]
+
+    async def table() -> int:
+        async with AsyncClient(client.settings) as twin:
+            return int((await twin.batch(batch.batch_id).to_arrow(columns=["s_pos"])).num_rows)
+
+    assert asyncio.run(table()) == masks.count_rows()
+
+
+@pytest.mark.needs("pandas", importlib.util.find_spec("pandas"))
+def test_a_batch_is_a_data_frame(batch: Batch) -> None:
+    frame = batch.to_pandas(columns=["image", "s_pos"])
+    assert list(frame.columns) == ["image", "s_pos"]
+    assert len(frame) == results.open(PLACE).count_rows()
+
+
+def test_a_batch_of_jobs_has_the_same_tables(batch: Batch, client: Client) -> None:
+    one = next(results.image_results(PLACE, segmentations=True))
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="a.jpg", Body=drawn_pairs(1)[0][1])
+    masks = [
+        {"id": component.id, "segmentation": segmentation, **component.upstream}
+        for component, segmentation in zip(one.result.components, one.segmentations, strict=True)
+    ]
+    options = {"prompts": "demo", "embeddings": True}
+    jobs = [
+        Job.model_validate({"image": f"s3://{BUCKET}/{name}", "masks": masks, "options": options})
+        for name in ("nowhere.jpg", "a.jpg")
+    ]
+    single = client.submit_many(jobs)
+    single.wait(120)
+    table, wanted = single.to_arrow(), batch.to_arrow()
+    assert table.schema.names == wanted.schema.names
+    assert {field.name for field in table.schema if field.type != wanted.schema.field(field.name).type} == set()
+    assert table["s_pos"].to_pylist() == pytest.approx([one.s_pos for one in one.result.components], abs=1e-3)
+    images = single.to_arrow("images", columns=["image", "state", "code"]).to_pylist()
+    assert [(row["state"], row["code"]) for row in images] == [("failed", "image_not_found"), ("succeeded", None)]
+    both = client.submit_many([client.shard(next(batch.job_ids())), *jobs])
+    with pytest.raises(InvalidDocumentError, match="that of an image, among shards"):
+        both.to_arrow()
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_an_export_of_parts_in_s3(batch: Batch, demo_worker: dict[str, str], tmp_path: Path, by_name: bool) -> None:
+    name = batch.batch_id if by_name else PLACE
+    best_five = ("-o", "best.parquet", "--top", "5", "--rank-by", "multiplier")
+    done = run_command("export", name, *best_five, environment=demo_worker, folder=tmp_path)
+    assert done.returncode == 1
+    assert "images without a result: masks_not_found 1" in done.stderr
+    best = pq.read_table(tmp_path / "best.parquet").to_pylist()
+    masks = results.open(PLACE).to_table().to_pylist()
+    ranked = sorted((row["semantic_multiplier"] or 0.0 for row in masks), reverse=True)[:5]
+    assert [row["rank_score"] for row in best] == pytest.approx(ranked)
+    embeddings = {(row["image"], row["mask_id"]): row["embedding"] for row in masks}
+    for row in best:
+        assert len(row["embedding"]) == 2 * len(embeddings[row["image"], row["mask_id"]])
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_report_of_parts(batch: Batch, demo_worker: dict[str, str], tmp_path: Path, by_name: bool) -> None:
+    name = batch.batch_id if by_name else PLACE
+    done = run_command("report", name, "-o", "report.html", environment=demo_worker, folder=tmp_path)
+    assert done.returncode == 1
+    assert "images without a result: masks_not_found 1" in done.stderr
+    page = (tmp_path / "report.html").read_text()
+    scored = sum(row["skipped"] is None for row in results.open(PLACE).to_table(columns=["skipped"]).to_pylist())
+    assert page.count('alt="crop of mask') == scored
+    assert page.count("<section") == 7
+    assert f"s3://{BUCKET}/1.tar!/" in page.replace("<wbr>", "")
