@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maskscore.cli.plan import duration, plan_command
 from maskscore.errors import InvalidDocumentError
-from maskscore.sizing import Capacity, Workload, make_plan, read_rate
+from maskscore.sizing import Capacity, Sharding, Workload, make_plan, read_rate
 
 SA_1B = Workload(11_000_000, 100, 950_000, 650, inline=False, results_in_redis=False)
 MEANS = Capacity(3000, 0.8, 86_400.0, None, 1_000_000, 604_800.0, 2.0)
@@ -31,6 +31,25 @@ def test_sa_1b_in_a_day() -> None:
     assert plan.reads_per_s == pytest.approx(2 * plan.images_per_s)
     assert plan.cost == pytest.approx(2.0 * 6 * plan.hours)
     assert plan.redis_queued_bytes == 1_000_000 * 840
+
+
+def test_sa_1b_as_tars_takes_megabytes_of_redis_and_few_requests() -> None:
+    plan = make_plan(dataclasses.replace(SA_1B, shards=Sharding(tars=True, images=11_000)), MEANS)
+    jobs = make_plan(SA_1B, MEANS)
+    assert (plan.shards, plan.parts, plan.puts) == (1000, 11_000, 22_000)
+    assert plan.gets is not None
+    assert plan.gets < 0.05 * plan.images
+    assert plan.redis_bytes < plan.images
+    assert (plan.workers, plan.hours, plan.cost) == (jobs.workers, jobs.hours, jobs.cost)
+
+
+def test_pairs_are_read_one_by_one_and_their_lists_at_once() -> None:
+    work = dataclasses.replace(SA_1B, images=2500, shards=Sharding(tars=False, images=1000, part_images=400))
+    plan = make_plan(work, MEANS)
+    # Two requests per list, whose images make up to three parts.
+    assert (plan.shards, plan.parts, plan.gets, plan.puts) == (3, 9, 2 * 2500 + 6, 18 + 3)
+    # 2,500 images with 100 inline masks of 650 bytes are 163 MB of lists, five ranges of 32 MiB.
+    assert make_plan(dataclasses.replace(work, inline=True), MEANS).gets == 2500 + 3 + 5
 
 
 @given(
@@ -98,9 +117,22 @@ def test_the_command_prints_a_table_with_its_assumptions_and_json() -> None:
     assert plan["assumptions"]
 
 
+def test_the_command_plans_shards() -> None:
+    arguments = [*GIVEN, "--masks-per-s", "50", "--shards", "tars", "--shard-images", "500"]
+    shown = CliRunner().invoke(plan_command, arguments, env={"COLUMNS": "80"})
+    assert shown.exit_code == 0, shown.output
+    assert max(map(len, shown.output.splitlines())) <= 80
+    assert "2  tar files of 500 images" in shown.output
+    plan = json.loads(CliRunner().invoke(plan_command, [*arguments, "--json"]).output)
+    assert (plan["shards"], plan["parts"]) == (2, 2)
+    assert "shards" not in json.loads(CliRunner().invoke(plan_command, [*arguments[:6], "--json"]).output)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
+        (["--masks-per-s", "1", "--shard-images", "5"], "goes with --shards"),
+        (["--masks-per-s", "1", "--shards", "tars", "--inline"], "their masks are members"),
         ([], "make bench"),
         (["--masks-per-s", "1", "--rates", "x"], "make bench"),
         (["--masks-per-s", "1", "--deadline", "soon"], "24h"),

@@ -11,11 +11,14 @@ import click
 from rich.table import Table
 
 from maskscore.cli.terminal import new_console
+from maskscore.dataset import PAIRS_PER_LIST
 from maskscore.settings import ClientSettings, load_settings
-from maskscore.sizing import Capacity, Plan, Workload, make_plan, read_rate
+from maskscore.shards import RANGE_BYTES
+from maskscore.sizing import Capacity, Plan, Sharding, Workload, make_plan, read_rate
 
 __all__ = ["duration", "plan_command", "worker_rate"]
 
+_OF_SHARDS = ("shards", "parts", "gets", "puts")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -43,7 +46,7 @@ def worker_rate(masks_per_s: float | None, rates: Path | None, name: str | None)
 
 
 @click.command("plan")
-@click.option("--images", type=click.IntRange(min=1), required=True, help="Images, each a job.")
+@click.option("--images", type=click.IntRange(min=1), required=True, help="Images, each a job, or in shards.")
 @click.option(
     "--masks-per-image", type=click.FloatRange(min=0, min_open=True), required=True, help="Average per image."
 )
@@ -57,7 +60,15 @@ def worker_rate(masks_per_s: float | None, rates: Path | None, name: str | None)
     show_default=True,
     help="Average size of one mask in the masks' object; the default is that of COCO RLE in JSON.",
 )
-@click.option("--inline", is_flag=True, help="The masks are inside the job documents, not in objects of their own.")
+@click.option(
+    "--inline", is_flag=True, help="The masks are inside the job documents or lists, not in objects of their own."
+)
+@click.option(
+    "--shards",
+    type=click.Choice(["tars", "pairs"]),
+    help="Score many images per job, into Parquet: those of tar files, or loose pairs in lists.",
+)
+@click.option("--shard-images", type=click.IntRange(min=1), help=f"Images of a shard.  [default: {PAIRS_PER_LIST}]")
 @click.option(
     "--results", type=click.Choice(["redis", "s3"]), default="redis", show_default=True, help="Where results go."
 )
@@ -97,6 +108,8 @@ def plan_command(
     image_bytes: int,
     mask_bytes: int,
     inline: bool,
+    shards: str | None,
+    shard_images: int | None,
     results: str,
     deadline: float | None,
     workers: int | None,
@@ -116,7 +129,13 @@ def plan_command(
         raise click.UsageError("give either --deadline or --workers")
     rate, origin = worker_rate(masks_per_s, rates, name)
     settings = load_settings(ClientSettings)
-    work = Workload(images, masks_per_image, image_bytes, mask_bytes, inline, results == "redis")
+    if shards is None and shard_images is not None:
+        raise click.UsageError("--shard-images goes with --shards")
+    if shards == "tars" and inline:
+        raise click.UsageError("--inline does not go with --shards tars: their masks are members")
+    sharding = None if shards is None else Sharding(shards == "tars", shard_images or PAIRS_PER_LIST)
+    in_redis = results == "redis" and sharding is None
+    work = Workload(images, masks_per_image, image_bytes, mask_bytes, inline, in_redis, sharding)
     capacity = Capacity(
         masks_per_s=rate,
         utilization=utilization,
@@ -129,9 +148,8 @@ def plan_command(
     plan = make_plan(work, capacity)
     assumptions = _assumptions(work, capacity, origin)
     if as_json:
-        click.echo(
-            json.dumps({**dataclasses.asdict(plan), "redis_bytes": plan.redis_bytes, "assumptions": assumptions})
-        )
+        fields = {name: value for name, value in dataclasses.asdict(plan).items() if name not in _OF_SHARDS or sharding}
+        click.echo(json.dumps({**fields, "redis_bytes": plan.redis_bytes, "assumptions": assumptions}))
         return
     _print(plan, work, capacity, assumptions)
 
@@ -147,18 +165,26 @@ def _print(plan: Plan, work: Workload, capacity: Capacity, assumptions: list[str
     rows.add_row("masks", f"{plan.masks:,}", f"{_short(plan.masks_per_s)}/s")
     rows.add_row("workers", f"{plan.workers:,}", f"a GPU for each; {each}")
     rows.add_row("hours", f"{plan.hours:,.1f}", f"{in_time}{plan.worker_hours:,.1f} worker-hours")
+    sharding = work.shards
+    if sharding is not None:
+        kind = "tar files" if sharding.tars else "lists"
+        rows.add_row("shards", f"{plan.shards:,}", f"{kind} of {sharding.images:,} images")
+    requests = f"{_short(plan.reads_per_s)} requests/s" if plan.gets is None else f"{plan.gets:,} GETs"
     rows.add_row(
         "read from S3",
         _size(plan.read_bytes),
-        f"{_size(plan.read_bytes_per_s)}/s, {_size(plan.read_bytes_per_s_per_worker)}/s per worker; "
-        f"{_short(plan.reads_per_s)} requests/s",
+        f"{_size(plan.read_bytes_per_s)}/s, {_size(plan.read_bytes_per_s_per_worker)}/s per worker; {requests}",
     )
     if not work.results_in_redis:
-        rows.add_row("written to S3", _size(plan.written_bytes), f"{_size(plan.written_bytes_per_s)}/s")
+        puts = "" if plan.puts is None else f"; {plan.puts:,} PUTs"
+        rows.add_row("written to S3", _size(plan.written_bytes), f"{_size(plan.written_bytes_per_s)}/s{puts}")
+    if plan.parts is not None:
+        rows.add_row("parts", f"{plan.parts:,}", f"two files each, {_size(plan.written_bytes / plan.parts)} together")
+    what = "jobs" if sharding is None else "shards"
     rows.add_row(
         "Redis, at most",
         _size(plan.redis_bytes),
-        f"{_size(plan.redis_queued_bytes)} for queued jobs, {_size(plan.redis_ended_bytes)} for ended ones",
+        f"{_size(plan.redis_queued_bytes)} for queued {what}, {_size(plan.redis_ended_bytes)} for ended ones",
     )
     rows.add_row("cost", "unknown" if plan.cost is None else f"{plan.cost:,.2f}", _price(capacity))
     console = new_console()
@@ -177,19 +203,34 @@ def _price(capacity: Capacity) -> str:
 
 
 def _assumptions(work: Workload, capacity: Capacity, origin: str) -> list[str]:
-    masks = "inline in the jobs" if work.inline else f"an object per image, {work.mask_bytes:,} bytes per mask"
     where = "in Redis" if work.results_in_redis else "an object per image"
+    what, per = ("jobs", "job and mask") if work.shards is None else ("shards", "shard")
+    results = f"Results: {where}." if work.shards is None else _parts(work.shards)
     return [
         f"One worker scores {capacity.masks_per_s:,.5g} masks/s ({origin}); {capacity.utilization:.0%} of that is "
         "assumed to be reached. The rate is that of its machine: its GPU, its cores, its way to the storage.",
         f"All workers are there from the beginning; {work.masks_per_image:g} masks and {work.image_bytes:,} bytes per "
-        f"image, on average; masks: {masks}.",
-        f"Results: {where}. What has ended is kept for {capacity.kept_s / 86400:g} days (MASKSCORE_RESULT_TTL_S); "
-        f"at most {capacity.queue_limit:,} jobs are queued (MASKSCORE_QUEUE_LIMIT), the producer waits for room.",
-        "Redis: bytes per job and mask as `python -m maskscore.sizing.measure` has measured them. Give it half as much "
+        f"image, on average; masks: {_masks(work)}.",
+        f"{results} What has ended is kept for {capacity.kept_s / 86400:g} days (MASKSCORE_RESULT_TTL_S); "
+        f"at most {capacity.queue_limit:,} {what} are queued (MASKSCORE_QUEUE_LIMIT), the producer waits for room.",
+        f"Redis: bytes per {per} as `python -m maskscore.sizing.measure` has measured them. Give it half as much "
         "again: it copies pages while it rewrites its append-only file.",
         "Cost: the workers' hours only; no storage, no requests, no Redis.",
     ]
+
+
+def _masks(work: Workload) -> str:
+    each = f"{work.mask_bytes:,} bytes per mask"
+    if work.shards is not None and work.shards.tars:
+        return f"members of the tars, {each}"
+    if work.inline:
+        return "inline in the jobs" if work.shards is None else f"inline in the lists, {each}"
+    return f"an object per image, {each}"
+
+
+def _parts(shards: Sharding) -> str:
+    reads = f"A tar is read {RANGE_BYTES >> 20} MiB per request." if shards.tars else "A list is written by `run`."
+    return f"{reads} A part ends after {shards.part_images:,} images or {shards.part_masks:,} masks."
 
 
 def _short(amount: float) -> str:

@@ -6,12 +6,13 @@ From a :class:`~maskscore.schema.ShardCursor` on, :func:`tar_pairs` yields the :
 
 from __future__ import annotations
 
-from maskscore.shards.byte_streams import ByteStream, DecompressedStream, RangeStream, open_stream
+from maskscore.shards.byte_streams import RANGE_BYTES, ByteStream, DecompressedStream, RangeStream, open_stream
 from maskscore.shards.member_pairs import TarPair, TarPairs, tar_pairs
 from maskscore.shards.pair_lists import ListedPair, listed_pairs
 from maskscore.shards.tar_members import Damage, Member, OtherMember, TarMembers
 
 __all__ = [
+    "RANGE_BYTES",
     "ByteStream",
     "Damage",
     "DecompressedStream",

@@ -11,9 +11,10 @@ from typing import Any, Final, Protocol
 
 from maskscore.storage import ObjectRole, Objects
 
-__all__ = ["ByteStream", "DecompressedStream", "RangeStream", "open_stream"]
+__all__ = ["RANGE_BYTES", "ByteStream", "DecompressedStream", "RangeStream", "open_stream"]
 
 RANGE_BYTES: Final = 32 << 20
+"""Bytes that one request asks for."""
 AHEAD: Final = 4
 """Ranges that are requested or held at once, beside the one that is read: together 160 MiB."""
 

@@ -7,6 +7,6 @@ Arithmetic on measured figures: the rate of one worker is the benchmark's (``mak
 from __future__ import annotations
 
 from maskscore.sizing.benchmark_rates import read_rate
-from maskscore.sizing.plan import Capacity, Plan, Workload, make_plan
+from maskscore.sizing.plan import Capacity, Plan, Sharding, Workload, make_plan
 
-__all__ = ["Capacity", "Plan", "Workload", "make_plan", "read_rate"]
+__all__ = ["Capacity", "Plan", "Sharding", "Workload", "make_plan", "read_rate"]

@@ -1,7 +1,8 @@
-"""Measures what a job and a result take in Redis: ``python -m maskscore.sizing.measure`` (needs ``maskscore[local]``).
+"""Measures what a job, a shard and their results take: ``python -m maskscore.sizing.measure``.
 
 A real Redis of its own is filled through the client, the jobs are ended through the ledger, and what ``used_memory``
 of Redis's INFO grew by is divided by the number of jobs. Jobs with few and with many masks give the share of a mask.
+Needs ``maskscore[local,export]``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import redis
 from maskscore.broker import connect
 from maskscore.client import Client
 from maskscore.devstack import RedisServer
-from maskscore.ledger import Claim, Ledger, new_token
+from maskscore.ledger import Claim, Ledger, ShardProgress, new_token
+from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
 from maskscore.prompts import load_builtin
 from maskscore.schema import (
     RLE,
@@ -31,6 +33,11 @@ from maskscore.schema import (
     ModelIdentity,
     PromptSet,
     PromptSetIdentity,
+    Shard,
+    ShardCounts,
+    ShardCursor,
+    ShardOutcome,
+    TarSource,
     Timings,
     pack,
     text_from_counts,
@@ -52,6 +59,10 @@ def measure(jobs: int = 1000) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder), config={"appendonly": "no"}) as server:
         by_uri = [_fill(server.url, jobs, masks, inline=False) for masks in (_FEW, _MANY)]
         inline = [_fill(server.url, jobs, masks, inline=True) for masks in (_FEW, _MANY)]
+        shards = _fill_shards(server.url, jobs)
+    part, of_masks, of_images = _part_bytes(20, 1), _part_bytes(20, _MANY), _part_bytes(200, 1)
+    part_mask = (of_masks - part) / (20 * (_MANY - 1))
+    part_image = (of_images - part) / 180 - part_mask
     few, many = by_uri
     per_mask = _MANY - _FEW
     return {
@@ -61,7 +72,67 @@ def measure(jobs: int = 1000) -> dict[str, float]:
         "RESULT_MASK": ((many["stored"] - many["ended"]) - (few["stored"] - few["ended"])) / per_mask,
         "OBJECT_JOB": few["object"] - _FEW * (many["object"] - few["object"]) / per_mask,
         "OBJECT_MASK": (many["object"] - few["object"]) / per_mask,
+        "QUEUED_SHARD": shards["queued"],
+        "ENDED_SHARD": shards["ended"],
+        "PART": part - 20 * (part_image + part_mask),
+        "PART_IMAGE": part_image,
+        "PART_MASK": part_mask,
     }
+
+
+def _fill_shards(url: str, count: int) -> dict[str, float]:
+    """Return bytes per shard: queued, and ended."""
+    settings = ClientSettings(redis_url=url, namespace=f"maskscore-{uuid.uuid4().hex[:4]}")
+    client = connect(settings)
+    ledger = Ledger(client, namespace=settings.namespace, ttl_s=3600)
+    counts = ShardCounts(images=11_186, masks=1_100_000)
+    with Client(settings) as producer:
+        before = _used(client)
+        shards = [_shard(number) for number in range(count)]
+        producer.submit_many(shards, batch_id="nightly")
+        queued = (_used(client) - before) / count
+    for shard in shards:
+        claim = ledger.claim(token=new_token(), worker="gpu-node-17-12345", lease_s=600)
+        assert isinstance(claim, Claim), claim
+        cursor = ShardCursor(part=11, offset=10_000_000_000, done=True, counts=counts)
+        progress = ShardProgress(counts.images, counts.masks, cursor.part)
+        ledger.commit(claim, lease_s=600, cursor=cursor.model_dump_json().encode(), progress=progress)
+        outcome = ShardOutcome(name=shard.name, output_uri=shard.output_uri, parts=cursor.part, counts=counts)
+        result = JobResult(job_id=shard.shard_id, batch_id="nightly", state=JobState.SUCCEEDED, shard=outcome)
+        ledger.finish(claim, result=pack(result))
+    client.delete(*client.scan_iter(f"{settings.namespace}:celery:*"))
+    return {"queued": queued, "ended": (_used(client) - before) / count}
+
+
+def _shard(number: int) -> Shard:
+    name = f"sa_{number:06d}"
+    source = TarSource(uri=f"s3://sa-1b/{name}.tar", etag=f'"{uuid.uuid4().hex}-1200"')
+    return Shard(shard_id=f"nightly-{name}", source=source, name=name, output_uri="s3://sa-1b-scores/run-1/")
+
+
+def _part_bytes(images: int, masks: int) -> int:
+    """Return the bytes of the files of a part of so many images with so many masks each."""
+    rng = random.Random(1)
+    prompts = load_builtin("default")
+    outcomes = []
+    for number in range(images):
+        result = _result(_job(number, masks, rng, inline=False), masks, prompts, rng)
+        own = [_mask(index, rng).model_dump()["segmentation"] for index in range(masks)]
+        name = f"s3://sa-1b/sa_000003.tar!/sa_{number}"
+        outcomes.append(
+            ImageOutcome(
+                result.model_copy(update={"job_id": "nightly-sa_000003"}),
+                f"{name}.jpg",
+                f"{name}.json",
+                own,
+                "etag",
+                number * 1_000_000,
+                950_000,
+            )
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_part(part_tables(outcomes, first_position=0), part_names("sa_000003", 3), folder)
+        return sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
 
 
 def _fill(url: str, count: int, masks: int, *, inline: bool) -> dict[str, float]:
