@@ -570,7 +570,32 @@ def _running_of_two_models(machine: LedgerMachine) -> None:
         machine.claim(False, False, model)
 
 
-@pytest.mark.parametrize("walk", [_retried_with_a_bucket, _filled_again, _queued_of_two_models, _running_of_two_models])
+def _held_back_while_others_take_turns(machine: LedgerMachine) -> None:
+    machine.submit("h", False)
+    machine.claim(False, False, "")
+    assert machine.jobs["a"].state == "running"
+    for _ in range(5):
+        machine.claim(False, False, "")
+        machine.finish(0, False, False, None)
+        machine.requeue("h", False)
+    machine.finish(len(machine.claims) - 1, False, False, None)
+    for _ in range(6):
+        machine.claim(False, False, "")
+        machine.finish(0, False, False, None)
+        for job_id in "abh":
+            machine.requeue(job_id, False)
+
+
+@pytest.mark.parametrize(
+    "walk",
+    [
+        _retried_with_a_bucket,
+        _filled_again,
+        _queued_of_two_models,
+        _running_of_two_models,
+        _held_back_while_others_take_turns,
+    ],
+)
 def test_the_ledger_behaves_as_its_model_on_the_way_to_each_limit(
     services: LocalServices, walk: Callable[[LedgerMachine], None]
 ) -> None:

@@ -130,10 +130,15 @@ def test_tenants_that_their_own_limits_hold_up_are_named() -> None:
         return list(judge_tenants(TenantStates([TenantState("t", waiting, 0, limits, True, 0)])))
 
     assert findings(5, TenantLimits(weight=2)) == findings(0, TenantLimits(most_running=0)) == []
-    assert findings(1, TenantLimits(most_queued=2))[0].verdict is Verdict.OK
+    for limits in (TenantLimits(most_queued=2), TenantLimits(masks_per_second=0.5)):
+        assert findings(1, limits)[0].verdict is Verdict.OK
     for limits, words in (
         (TenantLimits(most_queued=2), "As many jobs queued as may be of: 't'."),
         (TenantLimits(most_running=0), "No job may run of: 't'."),
+        (
+            TenantLimits(masks_per_second=0.0005),
+            "More than an hour of queued jobs, by their masks per second, of: 't'.",
+        ),
     ):
         (finding,) = findings(2, limits)
         assert (finding.verdict, finding.sentence) == (Verdict.WARNING, words)

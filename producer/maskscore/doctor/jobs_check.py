@@ -14,6 +14,7 @@ from maskscore.text import counted
 __all__ = ["examine_jobs", "judge_models", "judge_tenants"]
 
 _PING_S = 1.5
+_LONG_S = 3600
 
 
 def examine_jobs(deployment: Deployment) -> Iterator[Finding]:
@@ -126,12 +127,22 @@ def judge_tenants(states: TenantStates) -> Iterator[Finding]:
     full = [
         state for state in limited if state.limits.most_queued is not None and state.waiting >= state.limits.most_queued
     ]
-    if not held and not full:
-        yield ok("tenants", f"{counted(len(limited), 'tenant')} with limits have jobs, and room for more.")
+    # A job has one mask at least.
+    slow = [
+        state
+        for state in limited
+        if state.limits.masks_per_second is not None and state.waiting > _LONG_S * state.limits.masks_per_second
+    ]
+    if not held and not full and not slow:
+        yield ok("tenants", f"Within their limits: {counted(len(limited), 'tenant')} that have limits and queued jobs.")
         return
     parts = [
         f"{what}: {', '.join(repr(state.name) for state in some[:5])}{', ...' if len(some) > 5 else ''}"
-        for what, some in (("No job may run of", held), ("As many jobs queued as may be of", full))
+        for what, some in (
+            ("No job may run of", held),
+            ("As many jobs queued as may be of", full),
+            ("More than an hour of queued jobs, by their masks per second, of", slow),
+        )
         if some
     ]
     yield warning(

@@ -68,7 +68,8 @@ class TokenRequests:
         now = time.monotonic()
         paid = max(self._paid_until.get(name, 0.0), now - 1)
         if paid > now:
-            detail = f"This token may send {rate:g} requests per second. Send the same again later."
+            requests = "1 request" if rate == 1 else f"{rate:g} requests"
+            detail = f"This token may send {requests} per second. Send the same again later."
             raise ProblemError(429, "too_many_requests", detail, retry_after_s=math.ceil(paid - now))
         self._paid_until[name] = paid + 1 / rate
 
