@@ -145,8 +145,8 @@ class WorkerSettings(ClientSettings):
         "changes probabilities: by up to 0.25 with the `logit_scale` of released CLIPs, and by more than "
         "0.03 for 1 mask in 40 (docs/explanation/performance.md). `mixed`, of CPUs with AMX "
         "alone, rounds the factors of large products to bf16 and keeps all else in fp32: nearly twice as fast as "
-        "fp32, with a third of the error of bf16. `fp16`, of GPUs alone, is as fast there and has an eighth of "
-        "the error; weights whose values it does not hold are served in fp32, with a warning. `auto` "
+        "fp32, with a third of the error of bf16. `fp16`, of GPUs alone, rounds eight times as finely as "
+        "bf16. Weights that do not bear `mixed` or `fp16` are served in fp32, with a warning. `auto` "
         "is fp16 on GPUs and fp32 on CPUs. `maskscore weights check --precision` measures all "
         "of them with the weights at hand.",
     )

@@ -20,12 +20,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from bench.figures import Figures
 from bench.material import BUILD, jpeg, masks, photograph
 from bench.service import encoded_mask, submit_and_wait
 from bench.stack import cpu_seconds, running_services, running_worker, upload
+from bench.tables import show_table
 from bench.turns import Measured, in_turn
 from maskscore import Job, ScoringOptions
 from maskscore.devstack import LocalServices
@@ -99,41 +99,30 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
                 f"[dim]{number} of {len(ARCHITECTURES)}, {architecture}: {values['forward_ratio']:.2f} of open_clip's "
                 f"time, service {values['service_share']:.0%}, {time.perf_counter() - started:.0f} s[/]"
             )
-    forwards = {name: _forward_cells(values) for name, values in measured.items()}
-    services_cells = {name: _service_cells(values) for name, values in measured.items()}
-    tables = ((FORWARD_COLUMNS, forwards), (SERVICE_COLUMNS, services_cells))
-    text = ""
-    for columns, rows in tables:
-        table = Table()
-        for column in columns:
-            table.add_column(column.replace("`", ""), justify="left" if column == columns[0] else "right")
-        for name, cells in rows.items():
-            table.add_row(name, *cells)
-        console.print(table)
-        alignment = ("---", *("---:" for _ in columns[1:]))
-        lines = [columns, alignment, *((name, *cells) for name, cells in rows.items())]
-        text += "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
-    page = BUILD / "models.md"
-    page.write_text(text.rstrip("\n") + "\n", "utf-8")
-    console.print(f"As Markdown: {page}")
-
-
-def _forward_cells(values: dict[str, float]) -> list[str]:
     speeds = ("open_clip_fp32", "ours_fp32", "open_clip_bf16", "ours_bf16")
-    return [
-        *(f"{values[f'{who}_per_core_s']:.3g}" for who in speeds),
-        f"{values['forward_ratio']:.2f}",
-        f"{values['forward_ratio_bf16']:.2f}",
-        f"{values['difference']:.1g}",
+    forwards = [
+        (
+            name,
+            *(f"{values[f'{who}_per_core_s']:.3g}" for who in speeds),
+            f"{values['forward_ratio']:.2f}",
+            f"{values['forward_ratio_bf16']:.2f}",
+            f"{values['difference']:.1g}",
+        )
+        for name, values in measured.items()
     ]
-
-
-def _service_cells(values: dict[str, float]) -> list[str]:
-    return [
-        *(f"{values[f'crop_{path}_ms']:.2f}" for path in ("fp32", "bf16", "reference")),
-        f"{values['forward_ms']:.1f}",
-        f"{values['service_share']:.0%}",
+    masks_ms = [
+        (
+            name,
+            *(f"{values[f'crop_{path}_ms']:.2f}" for path in ("fp32", "bf16", "reference")),
+            f"{values['forward_ms']:.1f}",
+            f"{values['service_share']:.0%}",
+        )
+        for name, values in measured.items()
     ]
+    tables = [show_table(console, FORWARD_COLUMNS, forwards), show_table(console, SERVICE_COLUMNS, masks_ms)]
+    page = BUILD / "models.md"
+    page.write_text("\n".join(tables), "utf-8")
+    console.print(f"As Markdown: {page}")
 
 
 def random_weights(architecture: str) -> Path:
@@ -151,12 +140,14 @@ def _forwards(architecture: str, folder: Path, *, full: bool) -> tuple[dict[str,
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     plain = Reference.from_folder(folder)
-    visual = plain.model.visual
+    # The image tower alone: with text towers of a quarter of a million words, four models would fill the memory.
+    visual, transform = plain.model.visual, plain.transform
+    del plain
     half = copy.deepcopy(visual).to(torch.bfloat16)
     ours = load_model(folder, architecture="", device=_CPU)
     ours_half = load_model(folder, architecture="", device=_CPU, precision="bf16")
     crops = _crops(ours, BATCH)
-    values = torch.stack([plain.transform(Image.fromarray(crop)) for crop in crops])
+    values = torch.stack([transform(Image.fromarray(crop)) for crop in crops])
     calls: dict[str, Forward] = {
         "open_clip_fp32": _plain(visual, values),
         "ours_fp32": lambda: ours.encode_images(crops),
@@ -176,7 +167,7 @@ def _forwards(architecture: str, folder: Path, *, full: bool) -> tuple[dict[str,
     measured["forward_ratio"] = _ratio(taken["ours_fp32"], taken["open_clip_fp32"])
     measured["forward_ratio_bf16"] = _ratio(taken["ours_bf16"], taken["open_clip_bf16"])
     measured["difference"] = difference
-    measured |= {f"crop_{path}_ms": ms for path, ms in _crop_ms(ours, plain.transform, full=full).items()}
+    measured |= {f"crop_{path}_ms": ms for path, ms in _crop_ms(ours, transform, full=full).items()}
     torch.set_num_threads(threads)
     return measured, ours
 

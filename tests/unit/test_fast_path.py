@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,33 +14,37 @@ import torch
 from maskscore.settings import WorkerSettings
 from maskscore_worker.crops import CpuCropper, Cropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.model import ClipModel, CudaGraphEncoder
+from maskscore_worker.model import ClipModel, CudaGraphEncoder, cpu_kernels
 from maskscore_worker.model import clip as clip_module
 from maskscore_worker.model.checkpoint import read_checkpoint
 from maskscore_worker.model.folding import fold_normalisation
+from maskscore_worker.model.split_product import can_split
 from maskscore_worker.pipeline import fast_path as fast_path_module
 from maskscore_worker.pipeline import loading
-from maskscore_worker.pipeline.fast_path import FastPath, Known, PathDiffersError
-from maskscore_worker.pipeline.loading import load_compared_model
+from maskscore_worker.pipeline.fast_path import FastPath, Known, PathDiffersError, wrong_features
+from maskscore_worker.pipeline.loading import choose_cropper, fast_batcher, load_compared_model
 from maskscore_worker.pipeline.probe_crops import PROBES, make_probe_crops
 
 CPU = torch.device("cpu")
+ON_EACH_DEVICE = [
+    "cpu",
+    pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]),
+]
 SETTINGS = WorkerSettings(weights=DEMO_WEIGHTS, prompts="demo", device="cpu")
 Loaded = tuple[ClipModel, Any, Known, dict[str, str]]
 
 
-@pytest.fixture(scope="module")
-def loaded() -> Loaded:
-    return load_compared_model(SETTINGS, CPU)
+@pytest.fixture(scope="module", params=ON_EACH_DEVICE)
+def loaded(request: pytest.FixtureRequest) -> Loaded:
+    return load_compared_model(SETTINGS, torch.device(request.param))
 
 
 def path(loaded: Loaded, **others: Any) -> FastPath:
     model, _, known, stepped_down = loaded
-    cropper = CpuCropper(model.preprocessing.known, exact=True)
     given = {
-        "cropper": cropper,
+        "cropper": choose_cropper("auto", model, crop_mode="fast"),
         "encode": model.encode_images,
-        "plain_cropper": cropper,
+        "plain_cropper": CpuCropper(model.preprocessing.known, exact=True),
         "plain_encode": model.encode_images,
         "graphs": None,
         "known": known,
@@ -80,6 +85,27 @@ def test_what_is_right_is_left_as_it_is(loaded: Loaded) -> None:
     assert checked.stepped_down == ()
 
 
+@pytest.mark.parametrize("device", ON_EACH_DEVICE)
+def test_a_start_finds_nothing_wrong_and_threads_that_meet_get_their_own_features(device: str) -> None:
+    settings = SETTINGS.model_copy(update={"device": device, "precision": "auto", "spot_check_share": 0.0})
+    model, crop_mode, known, stepped_down = load_compared_model(settings, torch.device(device))
+    _, _, started = fast_batcher(settings, model, crop_mode, known, stepped_down, lambda _: None)
+    started.check()
+    assert started.reasons == {}
+
+    def work(first: int) -> None:
+        for number in range(first, first + 12):
+            # As task threads and the batcher's do, each with other crops, of other batch sizes.
+            crops = np.roll(known.crops, number, axis=0)[: 1 + number % PROBES]
+            expected = np.roll(known.features, number, axis=0)[: 1 + number % PROBES]
+            assert wrong_features(started.encode, crops, expected, known.tolerance) == ""
+            assert started._wrong_crops() == ""
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(work, first) for first in (0, 1)]:
+            done.result()
+
+
 def test_wrong_crops_are_made_on_the_cpu(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
     plain = CpuCropper(loaded[0].preprocessing.known, exact=True)
     checked = path(loaded, cropper=Darker(plain))
@@ -103,7 +129,7 @@ def test_a_wrong_forward_is_the_plain_one(loaded: Loaded) -> None:
 def test_a_graph_of_one_size_that_is_wrong_is_run_plainly(loaded: Loaded) -> None:
     model, _, known, _ = loaded
     graphs = CudaGraphEncoder(
-        model.image_tower, shape=known.crops.shape[1:], dtype=torch.uint8, device=CPU, sizes=[1, 2, 4]
+        model.image_tower, shape=known.crops.shape[1:], dtype=torch.uint8, device=model.device, sizes=[1, 2, 4]
     )
     broken = graphs._batches[2]
     graphs._batches[2] = type(broken)(broken.crops, broken.features, lambda: None)  # replays nothing
@@ -175,8 +201,25 @@ def test_a_precision_that_is_wrong_becomes_fp32(monkeypatch: pytest.MonkeyPatch)
     assert (model.precision, list(stepped_down)) == ("fp32", ["precision"])
 
 
+@pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
+@pytest.mark.parametrize(("limit", "value"), [("_FEWEST_SPLIT_WEIGHTS", 10**9), ("_ROUNDED_TOLERANCE", 0.0)])
+def test_a_model_no_layer_of_which_is_mixed_is_called_fp32(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: str, value: float
+) -> None:
+    mixed = SETTINGS.model_copy(update={"precision": "mixed"})
+    model, crop_mode, _, stepped_down = load_compared_model(mixed, CPU)
+    assert (model.identity(crop_mode).precision, stepped_down) == ("mixed", {})
+    monkeypatch.setattr(cpu_kernels, limit, value)
+    model, crop_mode, _, stepped_down = load_compared_model(mixed, CPU)
+    assert (model.identity(crop_mode).precision, list(stepped_down)) == ("fp32", ["precision"])
+    assert "precision: the plain path is taken instead of the fast one: in mixed, no layer of" in caplog.text
+
+
+@pytest.mark.parametrize("device", ON_EACH_DEVICE)
 @pytest.mark.parametrize("scale", [1.0, 30_000.0])
-def test_weights_that_overflow_in_fp16_are_served_in_fp32(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+def test_weights_that_overflow_in_fp16_are_served_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, scale: float, device: str
+) -> None:
     monkeypatch.setattr(loading, "choose_precision", lambda *_: "fp16")
 
     def loaded_tensors(path: Any) -> Any:
@@ -187,7 +230,7 @@ def test_weights_that_overflow_in_fp16_are_served_in_fp32(monkeypatch: pytest.Mo
         return tensors
 
     monkeypatch.setattr(clip_module, "read_checkpoint", loaded_tensors)
-    model, crop_mode, _, stepped_down = load_compared_model(SETTINGS, CPU)
+    model, crop_mode, _, stepped_down = load_compared_model(SETTINGS, torch.device(device))
     if scale == 1:
         assert (model.precision, stepped_down) == ("fp16", {})
         return

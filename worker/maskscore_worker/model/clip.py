@@ -18,6 +18,7 @@ from maskscore.schema import ModelIdentity, ResizeUsed
 from maskscore.settings import CropMode
 from maskscore_worker.model.checkpoint import dtypes_of, load_checkpoint, read_checkpoint
 from maskscore_worker.model.configuration import read_configuration
+from maskscore_worker.model.cpu_kernels import count_rounded
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.folding import MIDDLE, fold_normalisation
 from maskscore_worker.model.layer_trace import noted_largest
@@ -83,6 +84,8 @@ class ClipModel:
             model.visual = fast_tower(
                 tower, image_size=self.image_size, dtype=self._dtype, device=device, mixed=precision == "mixed"
             )
+        self.rounded_layers = count_rounded(model.visual)
+        """Layers of the image tower whose factors are rounded to bf16, as ``mixed`` does."""
         self._model = model.to(device)
         self._tokenizer = tokenizer
         self._folded = None if plain else fold_normalisation(model, preprocessing.mean, preprocessing.std)

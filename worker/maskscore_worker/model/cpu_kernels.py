@@ -23,7 +23,7 @@ from maskscore_worker.model.cpu_threads import CROPS_PER_PASS
 from maskscore_worker.model.layer_trace import TOLERANCE, replace_layer, trace_layers, unit_features
 from maskscore_worker.model.split_product import SplitWeight, can_split
 
-__all__ = ["pack_layers"]
+__all__ = ["count_rounded", "pack_layers"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,11 @@ def pack_layers(tower: nn.Module, images: torch.Tensor, *, mixed: bool = False) 
             if _pack(tower, images, expected, split=split):
                 return True
     return _pack(tower, images, expected, split=None)
+
+
+def count_rounded(tower: nn.Module) -> int:
+    """Return of how many layers :func:`pack_layers` has rounded the factors."""
+    return sum(isinstance(layer, _SplitLinear) and layer.rounded for layer in tower.modules())
 
 
 def _pack(tower: nn.Module, images: torch.Tensor, expected: torch.Tensor, *, split: _Split) -> bool:
@@ -141,6 +146,7 @@ def _linear(
 class _SplitLinear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, post_op: _PostOp, *, rounded: bool) -> None:
         super().__init__()
+        self.rounded = rounded
         self._weight = SplitWeight(weight, rounded=rounded)
         self._bias = None if bias is None else bias.detach()
         self._post_op = post_op

@@ -172,7 +172,7 @@ def load_compared_model(
             stepped_down[part] = why
             log.warning("%s: the plain path is taken instead of the fast one: %s", part, why)
             model = load(probe=images, **others)
-        why = _too_large(model) or _wrong_forward(model, crop_mode, crops)
+        why = _too_large(model) or _not_mixed(model) or _wrong_forward(model, crop_mode, crops)
         if not why:
             break
         why = f"in {model.precision}, {why}"
@@ -188,6 +188,13 @@ def _too_large(model: ClipModel) -> str:
     if model.precision != "fp16" or model.largest_value <= FP16_MOST:  # a NaN is said by what follows
         return ""
     return f"a layer's values reach {model.largest_value:,.0f}, and fp16 is taken up to {FP16_MOST:,.0f}"
+
+
+def _not_mixed(model: ClipModel) -> str:
+    """Say that nothing of the model is `mixed`, if that was asked for: what it computes is fp32."""
+    if model.precision != "mixed" or model.rounded_layers:
+        return ""
+    return f"no layer of {model.architecture} is rounded: all are too small, or the features would change too much"
 
 
 def _wrong_forward(model: ClipModel, crop_mode: CropMode, crops: npt.NDArray[Any]) -> str:

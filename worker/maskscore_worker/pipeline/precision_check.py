@@ -18,7 +18,7 @@ from maskscore.text import counted
 from maskscore_worker.features import resolve_prompt_set
 from maskscore_worker.inputs import PHOTOS, cut_into_masks, photo, photos_in
 from maskscore_worker.masks import Region
-from maskscore_worker.model import ClipModel, choose_device, precisions_of
+from maskscore_worker.model import ClipModel, ImagePrecision, choose_device, precisions_of
 from maskscore_worker.pipeline.loading import fast_batcher, load_compared_model
 from maskscore_worker.pipeline.probe_crops import PROBE_VIEWS, drawn_photo, ellipse
 from maskscore_worker.scoring import Scores, score
@@ -55,8 +55,8 @@ class MeasuredPrecision:
     ``differences`` are at the model's own scale and at :data:`CLIP_SCALE`; there are none of fp32.
     """
 
-    precision: str
-    served: str
+    precision: ImagePrecision
+    served: ImagePrecision
     why: str
     masks_per_second: float
     differences: tuple[Differences, ...]
