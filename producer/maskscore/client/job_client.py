@@ -144,7 +144,7 @@ class JobClient:
             document = self._ledger.document(job_id)
         return parse_shard(unpack(document))
 
-    def is_shard(self, job_id: str) -> bool:
+    def _is_shard(self, job_id: str) -> bool:
         """Say whether the document of a job is that of a shard; one that is gone is none."""
         try:
             with redis_errors(self.settings):

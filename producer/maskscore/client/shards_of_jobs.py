@@ -31,7 +31,7 @@ def are_shards(client: JobClient, job_ids: Iterable[str]) -> bool:
 
     Raises :class:`~maskscore.errors.ServiceUnavailable`.
     """
-    return any(client.is_shard(job_id) for job_id in islice(job_ids, 1))
+    return any(client._is_shard(job_id) for job_id in islice(job_ids, 1))
 
 
 def committed_shards(client: JobClient, job_ids: Iterable[str]) -> CommittedShards:
@@ -51,7 +51,7 @@ def committed_shards(client: JobClient, job_ids: Iterable[str]) -> CommittedShar
             if result.shard is not None:
                 found.outcomes.append(result.shard)
                 continue
-            if not client.is_shard(job_id):
+            if not client._is_shard(job_id):
                 raise InvalidDocumentError(
                     f"Job {job_id} is that of an image, among shards: name jobs of images and shards one after the "
                     "other."
