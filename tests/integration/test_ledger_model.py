@@ -586,6 +586,22 @@ def _held_back_while_others_take_turns(machine: LedgerMachine) -> None:
             machine.requeue(job_id, False)
 
 
+def _one_that_comes_later(machine: LedgerMachine) -> None:
+    machine.submit("h", False)
+    for job_id in "cd":
+        machine.cancel(job_id)
+    for _ in range(2):
+        machine.claim(False, False, "")
+        machine.finish(0, False, False, None)
+        for job_id in "ah":
+            machine.requeue(job_id, False)
+    machine.claim(False, False, "")
+    machine.requeue("c", False)
+    # Whose turn is the present one, too, comes first, by its name.
+    machine.claim(False, False, "")
+    assert machine.jobs["h"].state == "running"
+
+
 @pytest.mark.parametrize(
     "walk",
     [
@@ -594,12 +610,13 @@ def _held_back_while_others_take_turns(machine: LedgerMachine) -> None:
         _queued_of_two_models,
         _running_of_two_models,
         _held_back_while_others_take_turns,
+        _one_that_comes_later,
     ],
 )
-def test_the_ledger_behaves_as_its_model_on_the_way_to_each_limit(
+def test_the_ledger_behaves_as_its_model_where_chance_seldom_leads(
     services: LocalServices, walk: Callable[[LedgerMachine], None]
 ) -> None:
-    """Chance seldom goes these ways."""
+    """At the limits of a tenant, and in the order of turns."""
     LedgerMachine.url = services.redis.url
     machine = LedgerMachine()
     machine.begin()
