@@ -159,6 +159,15 @@ def test_a_job_survives_json(job: Job) -> None:
     assert parse_job(unpack(pack(job, preset=True))) == job
 
 
+@given(texts, upstreams)
+def test_a_mask_that_is_assembled_is_the_one_that_is_validated(mask_id: str, upstream: dict[str, Any]) -> None:
+    rle = {"size": [4, 6], "counts": "02\\3"}
+    expected = Mask.model_validate({"id": mask_id, "segmentation": rle, **upstream})
+    found = Mask.of_compressed(mask_id, (4, 6), "02\\3", upstream)
+    assert (found, found.upstream, found.model_fields_set) == (expected, expected.upstream, expected.model_fields_set)
+    assert found.model_dump_json() == expected.model_dump_json()
+
+
 def test_what_zlib_begins_with_never_changes() -> None:
     """Documents that wait in Redis name it by its checksum (RFC 1950, DICTID), and no other unpacks them."""
     job = Job.model_validate({"job_id": "a", "image": "s3://images/a.jpg", "masks": "s3://masks/a.json"})

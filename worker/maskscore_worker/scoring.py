@@ -63,11 +63,11 @@ def score(
     # A product of matrices would add up a row's terms in an order that depends on how many rows there are and on the
     # processor. This product of a matrix and a vector has the same shape and reads the same memory for every row.
     row = np.empty(texts.shape[1], np.float64)
-    scores = []
-    for feature in features:
+    values = np.empty((len(features), len(texts)), np.float64)
+    for feature, own in zip(features, values, strict=True):
         row[:] = feature
-        scores.append(_one(_values(texts @ row, logit_scale, logit_bias, options), prompt_set, options))
-    return scores
+        own[:] = _values(texts @ row, logit_scale, logit_bias, options)
+    return _scores(values, prompt_set, options)
 
 
 def _values(
@@ -85,28 +85,25 @@ def _values(
     return probabilities
 
 
-def _one(values: npt.NDArray[np.float64], prompt_set: PromptSet, options: ScoringOptions) -> Scores:
-    positives = len(prompt_set.positive)
-    negatives = slice(positives, positives + len(prompt_set.negative))
-    best_positive = int(values[:positives].argmax())
-    best_negative = int(values[negatives].argmax())
-    p_pos_sum = p_neg_sum = multiplier = None
+def _scores(values: npt.NDArray[np.float64], prompt_set: PromptSet, options: ScoringOptions) -> list[Scores]:
+    """Return the scores of ``(N, P)`` values."""
+    positives, negatives = len(prompt_set.positive), len(prompt_set.negative)
+    groups = values[:, :positives], values[:, positives : positives + negatives]
+    best = [group.argmax(axis=1) for group in groups]
+    most = [group[np.arange(len(group)), place].tolist() for group, place in zip(groups, best, strict=True)]
+    texts = [
+        [names[place] for place in places.tolist()]
+        for names, places in zip((prompt_set.positive, prompt_set.negative), best, strict=True)
+    ]
+    none: list[float | None] = [None] * len(values)
+    sums, multipliers = [none, none], none
     if options.method == "softmax":
-        p_pos_sum, p_neg_sum = float(values[:positives].sum()), float(values[negatives].sum())
-        multiplier = options.thresholds.multiplier(p_pos_sum, p_neg_sum)
+        sums = [group.sum(axis=1).tolist() for group in groups]
+        multipliers = list(map(options.thresholds.multiplier, *sums))
     elif options.method == "sigmoid":
-        best = float(values[best_positive]), float(values[positives + best_negative])
-        multiplier = options.sigmoid_thresholds.multiplier(*best)
-    return Scores(
-        s_pos=float(values[best_positive]),
-        s_neg=float(values[positives + best_negative]),
-        s_pos_text=prompt_set.positive[best_positive],
-        s_neg_text=prompt_set.negative[best_negative],
-        p_pos_sum=p_pos_sum,
-        p_neg_sum=p_neg_sum,
-        semantic_multiplier=multiplier,
-        top_k=_top(values, prompt_set, options.top_k) if options.top_k else None,
-    )
+        multipliers = list(map(options.sigmoid_thresholds.multiplier, *most))
+    top_k = [_top(own, prompt_set, options.top_k) for own in values] if options.top_k else [None] * len(values)
+    return list(map(Scores, *most, *texts, *sums, multipliers, top_k))
 
 
 def _top(values: npt.NDArray[np.float64], prompt_set: PromptSet, count: int) -> list[PromptScore]:

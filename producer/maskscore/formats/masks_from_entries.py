@@ -17,6 +17,9 @@ __all__ = ["id_of", "masks_of", "unread_box", "with_polygon_size"]
 AnyMask = TypeVar("AnyMask", bound=Mask | UnreadableMask)
 
 _OWN = ("polygon_convention", "polygon_size")
+_KNOWN = {"id", "segmentation", *_OWN}
+_RLE = {"size", "counts"}
+_MAY_HOLD_FLOATS = (float, list, dict)
 
 
 def id_of(given: Any, index: int) -> str:
@@ -81,10 +84,10 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     is_id = _is_id(given)
     mask_id = id_of(given, index)
     own = {name: entry[name] for name in _OWN if name in entry}
-    fields = {name: value for name, value in entry.items() if name not in ("id", "segmentation", *_OWN)}
-    if any(deeper(value, MOST_LEVELS) for value in fields.values()):
+    fields = {name: value for name, value in entry.items() if name not in _KNOWN}
+    if deeper(fields, MOST_LEVELS + 1):
         return UnreadableMask(mask_id, f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep.")
-    upstream = {name: _finite(value) for name, value in fields.items()}
+    upstream = _finite(fields)
     if given is not None and not is_id:
         message = f"Entry {index} has an id that is neither a text nor an integer but of the type {_kind(given)}."
         return UnreadableMask(mask_id, message, upstream)
@@ -92,10 +95,26 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
         box = next((name for name in ("bbox", "box") if name in entry), None)
         what = f"has a box (`{box}`) and no `segmentation`" if box else "has no `segmentation`"
         return UnreadableMask(mask_id, f"Entry {index} {what}: it is no mask.", upstream)
+    size, counts = _compressed(entry["segmentation"])
+    if size is not None and not own:
+        return Mask.of_compressed(mask_id, size, counts, upstream)
     try:
         return Mask.model_validate({"id": mask_id, "segmentation": entry.get("segmentation"), **own, **upstream})
     except ValidationError as error:
         return UnreadableMask(mask_id, f"The mask does not fit: {explain(error)}.", upstream)
+
+
+def _compressed(segmentation: Any) -> tuple[Size | None, str]:
+    """Return size and counts of an ordinary compressed RLE, of which there are millions; no size for anything else."""
+    if type(segmentation) is not dict or segmentation.keys() != _RLE:
+        return None, ""
+    size, counts = segmentation["size"], segmentation["counts"]
+    if type(size) is not list or len(size) != 2 or type(counts) is not str:
+        return None, ""
+    height, width = size
+    if type(height) is not int or type(width) is not int or min(size) < 1:
+        return None, ""
+    return (height, width), counts
 
 
 def _is_id(given: Any) -> bool:
@@ -130,7 +149,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_finite(item) if isinstance(item, _MAY_HOLD_FLOATS) else item for item in value]
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: _finite(item) if isinstance(item, _MAY_HOLD_FLOATS) else item for name, item in value.items()}
     return value

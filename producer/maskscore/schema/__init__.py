@@ -5,6 +5,7 @@ from __future__ import annotations
 from maskscore.schema.document import (
     MOST_LEVELS,
     Document,
+    assembled,
     deeper,
     explain,
     pack,
@@ -153,6 +154,7 @@ __all__ = [
     "Treatment",
     "View",
     "ViewUsed",
+    "assembled",
     "counts_from_text",
     "deeper",
     "explain",

@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from maskscore.errors import FailureCode, JobError
 
-__all__ = ["MOST_LEVELS", "Document", "deeper", "explain", "pack", "read_document", "unpack"]
+__all__ = ["MOST_LEVELS", "Document", "assembled", "deeper", "explain", "pack", "read_document", "unpack"]
 
 MOST_LEVELS: Final = 100
 """How deep a mask's further fields may be nested: readers of JSON have a limit, and a result holds them deeper."""
 
 MIB: Final = 1024 * 1024
+_CONTAINERS: Final = (dict, list, tuple)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 # zlib's documentation: https://zlib.net/zlib_tech.html, "maximum compression factor".
 _LARGEST_RATIO: Final = 1032
 # No model of the contract has as many; each unknown field is an error of its own, which takes a kilobyte to say.
@@ -52,11 +54,28 @@ class Document(BaseModel):
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
+def assembled(model: type[AnyModel], fields: dict[str, Any], extra: dict[str, Any] | None = None) -> AnyModel:
+    """Return what ``model_construct`` gives where no field is missing: it looks at the declaration of each.
+
+    ``extra`` are the further fields of a model that allows them. A field that is ``None`` counts as not given.
+    """
+    made = model.__new__(model)
+    object.__setattr__(made, "__dict__", fields)
+    given = {name for name, value in fields.items() if value is not None}
+    object.__setattr__(made, "__pydantic_fields_set__", given.union(extra or ()))
+    object.__setattr__(made, "__pydantic_extra__", extra)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
+
+
 def deeper(value: object, levels: int) -> bool:
     """Say whether lists and objects in a JSON value are nested more than so many levels deep."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, list | tuple) and (levels < 1 or any(deeper(item, levels - 1) for item in value))
+    if not isinstance(value, _CONTAINERS):
+        return False
+    if levels < 1:
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return any(deeper(item, levels - 1) for item in items if isinstance(item, _CONTAINERS))
 
 
 def read_document(fields: dict[str, Any], kind: type[AnyDocument], *, what: str, version: int) -> AnyDocument:

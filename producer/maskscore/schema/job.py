@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from maskscore.errors import FailureCode, JobError
-from maskscore.schema.document import MOST_LEVELS, Document, deeper, read_document
+from maskscore.schema.document import MOST_LEVELS, Document, assembled, deeper, read_document
 from maskscore.schema.nested_bitmaps import rle_of_rows, rows_of_bitmap
 from maskscore.schema.scoring_options import Method, ScoringOptions, ShortText, SigmoidThresholds, Thresholds
 from maskscore.schema.views import Frame, Treatment, View
@@ -176,6 +176,17 @@ class Mask(BaseModel):
     def upstream(self) -> dict[str, Any]:
         """The fields that maskscore does not know, as they were given."""
         return dict(self.model_extra or {})
+
+    @classmethod
+    def of_compressed(cls, mask_id: str, size: tuple[int, int], counts: str, upstream: dict[str, Any]) -> Mask:
+        """Return the mask that validating these would give, in a tenth of the time.
+
+        ``size`` is ``(height, width)``, both at least 1; ``upstream`` has no field that a mask knows, and is not nested
+        deeper than :data:`MOST_LEVELS`.
+        """
+        rle = assembled(RLE, {"size": size, "counts": counts})
+        fields = {"id": mask_id, "segmentation": rle, "polygon_convention": None, "polygon_size": None}
+        return assembled(cls, fields, upstream)
 
 
 class MasksRef(Document):

@@ -29,6 +29,7 @@ from maskscore.schema import (
     Skipped,
     Timings,
     ViewUsed,
+    assembled,
 )
 from maskscore.storage import FetchedObject
 from maskscore_worker.inputs import DecodedImage
@@ -38,6 +39,8 @@ from maskscore_worker.telemetry import StageTimer
 
 __all__ = ["build_components", "build_result"]
 
+_SCORES = tuple(field.name for field in fields(Scores))
+_EMPTY: dict[str, Any] = dict.fromkeys(Component.model_fields)
 _STAGES = ("fetch", "decode", "regions", "crops", "encode", "scoring")
 
 
@@ -62,23 +65,15 @@ def build_components(
         if isinstance(region, SkippedRegion):
             outcome = {"skipped": Skipped(code=str(region.code), message=region.message)}
         else:
-            outcome = {field.name: getattr(scores[scored], field.name) for field in fields(Scores)}
+            outcome = {name: getattr(scores[scored], name) for name in _SCORES}
             if embeddings and features is not None:
                 outcome["embedding"] = base64.b64encode(features[scored].astype("<f2").tobytes()).decode()
             if head is not None:
                 outcome |= head.decide(scores[scored], None if features is None else features[scored]).fields()
             scored += 1
-        components.append(
-            Component(
-                id=region.id,
-                index=region.index,
-                part=region.part,
-                box=region.box,
-                area=region.area,
-                upstream=masks[region.index].upstream,
-                **outcome,
-            )
-        )
+        own = {"id": region.id, "index": region.index, "part": region.part, "box": region.box, "area": region.area}
+        # All of it is of the types that it should be, and there are a hundred in most images.
+        components.append(assembled(Component, {**_EMPTY, **own, **outcome, "upstream": masks[region.index].upstream}))
     return components
 
 
