@@ -11,7 +11,8 @@ from rich.console import Console
 
 from maskscore.cli import top
 from maskscore.client import Overview
-from maskscore.ledger import Backlog, TenantLimits, TenantState, TenantStates
+from maskscore.ledger import Backlog, JobStatus, ShardProgress, TenantLimits, TenantState, TenantStates
+from maskscore.schema import JobState
 from maskscore.settings import ClientSettings
 
 STATES = [
@@ -54,10 +55,41 @@ def test_tenants_fit_into_a_terminal() -> None:
     assert "queue full, all" in lines[at + 1]
     assert lines[at + 2].split() == ["on-hold", "1", "0/0", "on", "hold"]
     assert lines[at + 6].startswith("(others)")
-    assert len(lines[at:]) == top._height_of_tenants(overview(STATES)) + len(lines[at + 8 :])
+    assert len(lines[at:]) == top._height_of(top._tenants(overview(STATES))) + len(lines[at + 8 :])
 
 
 @pytest.mark.parametrize("states", [[], STATES[:1]])
 def test_a_single_tenant_without_limits_is_not_worth_a_table(states: list[TenantState]) -> None:
     alone = replace(overview([]), tenant_states=TenantStates(states))
     assert not any(line.startswith("tenants") for line in shown(alone))
+
+
+def test_shards_that_run_are_shown_with_what_their_parts_hold() -> None:
+    running = [
+        JobStatus(
+            f"nightly-{'x' * 90}-{number}",
+            JobState.RUNNING,
+            1,
+            0,
+            datetime.now(UTC),
+            None,
+            None,
+            "w",
+            "nightly",
+            None,
+            ShardProgress(11_186 + number, 1_118_600, 12),
+        )
+        for number in range(7)
+    ]
+    seen = replace(overview([]), shards=running)
+    lines = shown(seen)
+    assert max(map(len, lines)) <= 80
+    assert any("11,186" in line and "1,118,600" in line for line in lines)
+    assert any("and 2 more" in line for line in lines)
+    assert seen.document()["shards"][6] == {
+        "job_id": running[6].job_id,
+        "images": 11_192,
+        "masks": 1_118_600,
+        "parts": 12,
+    }
+    assert "shards" not in overview([]).document()

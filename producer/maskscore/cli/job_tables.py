@@ -41,7 +41,8 @@ def print_statuses(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
     shards = any(status.progress for status in statuses)
     rows = table("job", "state", "attempts", "submitted", *(["images", "masks", "parts"] if shards else []))
     for status in statuses:
-        submitted = status.submitted_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        # Where there are counts, too, a line of 80 columns has no room for the year and the seconds.
+        submitted = status.submitted_at.astimezone().strftime("%m-%d %H:%M" if shards else "%Y-%m-%d %H:%M:%S")
         progress = dataclasses.astuple(status.progress) if status.progress else ()
         counts = [f"{count:,}" for count in progress]
         rows.add_row(status.job_id, str(status.state), str(status.attempts), submitted, *counts)

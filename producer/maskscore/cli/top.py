@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -31,6 +32,8 @@ _MOST_MODELS: Final = 6
 _WIDEST_MODEL: Final = 12
 _MOST_TENANTS: Final = 5
 _WIDEST_TENANT: Final = 20
+_MOST_SHARDS: Final = 5
+_WIDEST_SHARD: Final = 40
 
 
 @click.command("top")
@@ -86,7 +89,7 @@ def _screen(last: Overview | None, trouble: str | None, settings: ClientSettings
         parts.append(Text(f"{trouble}\n", style="bold red"))
     if last is not None:
         # The rows that do not fit are counted instead: the figures below the table must stay in sight.
-        above = len(_models(last)) + _height_of_tenants(last)
+        above = len(_models(last)) + _height_of(_tenants(last)) + _height_of(_shards(last))
         parts.append(_view(last, settings, console.width, most_workers=max(1, console.height - 11 - above)))
     parts.append(Text("\nq ends", style="dim"))
     return Group(*parts)
@@ -99,6 +102,7 @@ def _view(seen: Overview, settings: ClientSettings, width: int, most_workers: in
         *_models(seen),
         Text(""),
         *_tenants(seen),
+        *_shards(seen),
         *_workers(seen, width, most_workers),
         Text(""),
         _failures(seen),
@@ -160,8 +164,26 @@ def _tenants(seen: Overview) -> Iterator[Text | Table]:
     yield Text("")
 
 
-def _height_of_tenants(seen: Overview) -> int:
-    return sum(part.row_count + 1 if isinstance(part, Table) else 1 for part in _tenants(seen))
+def _shards(seen: Overview) -> Iterator[Text | Table]:
+    """Return the shards that run, with what their parts hold; nothing where there are none."""
+    if not seen.shards:
+        return
+    rows = Table(box=None, pad_edge=False, header_style="bold dim", collapse_padding=True)
+    rows.add_column("shards", no_wrap=True)
+    for name in ("images", "masks", "parts"):
+        rows.add_column(name, justify="right", no_wrap=True)
+    for status in seen.shards[:_MOST_SHARDS]:
+        assert status.progress is not None
+        counts = (f"{count:,}" for count in dataclasses.astuple(status.progress))
+        rows.add_row(_middle(status.job_id, _WIDEST_SHARD), *counts)
+    if len(seen.shards) > _MOST_SHARDS:
+        rows.add_row(f"and {len(seen.shards) - _MOST_SHARDS:,} more", style="dim")
+    yield rows
+    yield Text("")
+
+
+def _height_of(parts: Iterable[Text | Table]) -> int:
+    return sum(part.row_count + 1 if isinstance(part, Table) else 1 for part in parts)
 
 
 def _workers(seen: Overview, width: int, most: int | None) -> Iterator[Text | Table]:

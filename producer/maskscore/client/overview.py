@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from maskscore.broker import redis_errors
 from maskscore.client.job_client import JobClient
-from maskscore.ledger import Backlog, LiveWorker, ModelBacklog, TenantState, TenantStates
+from maskscore.ledger import Backlog, JobStatus, LiveWorker, ModelBacklog, TenantState, TenantStates
 from maskscore.schema import DEFAULT_MODEL_NAME
 
 __all__ = ["Overview", "read_overview"]
 
 _MOST_TENANTS: Final = 20
+_MOST_SHARDS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """The state at one moment.
 
-    ``failures`` counts the jobs that failed in the last ``minutes``, by code, the most frequent first.
+    ``failures`` counts the jobs that failed in the last ``minutes``, by code, the most frequent first. ``shards`` are
+    those that run and have committed a part.
     """
 
     at: datetime
@@ -30,6 +32,7 @@ class Overview:
     minutes: int
     failures: dict[str, int]
     tenant_states: TenantStates = field(default_factory=lambda: TenantStates([]))
+    shards: list[JobStatus] = field(default_factory=list)
 
     def tenants(self, most: int) -> TenantStates:
         """Return so many of the tenants with jobs: those at their limits first, then those with the most jobs."""
@@ -76,6 +79,7 @@ class Overview:
             **({"models": models} if models else {}),
             "tenants": [{**state.document(), "at_limits": state.at_limits} for state in tenants.tenants],
             "other_tenants": {"queued": tenants.other_waiting, "running": tenants.other_running},
+            **({"shards": list(map(_shard, self.shards[:_MOST_SHARDS]))} if self.shards else {}),
             "oldest_waiting_s": round(backlog.oldest_waiting_s, 3),
             "dead_letters": backlog.dead,
             "masks_per_s": round(self.masks_per_s, 3),
@@ -100,4 +104,10 @@ def read_overview(client: JobClient, *, minutes: int) -> Overview:
             minutes,
             client._ledger.failures(minutes=minutes),
             client.tenants(),
+            client._ledger.running_shards(),
         )
+
+
+def _shard(status: JobStatus) -> dict[str, Any]:
+    assert status.progress is not None
+    return {"job_id": status.job_id, **asdict(status.progress)}

@@ -82,6 +82,12 @@ class LedgerReader:
             records.append(JobRecord(status, result, uri.decode() if uri else None) if status else None)
         return records
 
+    def running_shards(self, *, among: int = 500) -> list[JobStatus]:
+        """Return the shards that run and have committed a part, the first submitted first, of so many running jobs."""
+        ids = [job_id.decode() for job_id in self._redis.zrange(f"{self._namespace}:running", 0, among - 1)]
+        found = [status for status in self.statuses(ids) if status is not None and status.progress is not None]
+        return sorted(found, key=lambda status: (status.submitted_at, status.job_id))
+
     def record(self, job_id: str) -> JobRecord:
         """Return a job's status and result. Raises :class:`~maskscore.errors.JobNotFound`."""
         (record,) = self.records([job_id])
