@@ -1,4 +1,4 @@
-"""Tar files of small drawn images, the tables of an undisturbed run of them, and how those of another run differ."""
+"""Tar files and a list of small images, the tables of an undisturbed run of them, and how those of another run differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chaos.jobs import BUCKET, TOLERANCE
 from chaos.scenario import Outcome
 from maskscore import Client, Job, JobState, ScoringOptions, results
 from maskscore.parts import part_names
-from maskscore.schema import Shard, TarSource
+from maskscore.schema import ImageMasksPair, PairsSource, Shard, TarSource
 from shard_tars import Files, Order, write_tar
 
 __all__ = ["IMAGES", "PART_IMAGES", "TARS", "ShardCorpus", "make_shard_corpus", "objects_below"]
@@ -38,14 +38,18 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class ShardCorpus:
-    """The tar files, and each table's rows of the undisturbed run, by the shard's name and the place in it."""
+    """The tar files, then the list, and each table's rows of the undisturbed run, by shard and place in it."""
 
-    sources: dict[str, TarSource]
+    sources: dict[str, TarSource | PairsSource]
     expected: dict[Table, dict[Key, Row]]
 
-    def shards(self, batch_id: str, count: int) -> list[Shard]:
-        """Return the shards of the first tar files, with parts below a prefix of the batch's name."""
-        return [_shard(name, source, batch_id) for name, source in list(self.sources.items())[:count]]
+    def shards(self, batch_id: str, tars: int | None = None) -> list[Shard]:
+        """Return the shards of so many tar files and of the list, with parts below a prefix of the batch's name.
+
+        Without ``tars``, those of all tar files and no other.
+        """
+        *of_tars, of_list = [_shard(name, source, batch_id) for name, source in self.sources.items()]
+        return of_tars if tars is None else [*of_tars[:tars], of_list]
 
     def outcome(self, client: Client, shards: Sequence[Shard]) -> Outcome:
         """Compare the tables of ended shards with those of the undisturbed run; each row counts as a job does.
@@ -98,7 +102,7 @@ def make_shard_corpus(client: Client, documents: Sequence[Job], folder: Path, co
     """Upload ``count`` tar files of drawn images, some with something damaged, and score them undisturbed."""
     s3 = boto3.client("s3")
     pairs = [_pair(s3, job) for job in documents]
-    sources = {}
+    sources: dict[str, TarSource | PairsSource] = {}
     for number in range(count):
         name = f"sa_{number:06d}"
         chosen = [pairs[(number + 5 * n) % len(pairs)] for n in range(IMAGES)]
@@ -117,6 +121,9 @@ def make_shard_corpus(client: Client, documents: Sequence[Job], folder: Path, co
             data = data[: len(data.rstrip(b"\0")) - 100]
         etag = s3.put_object(Bucket=BUCKET, Key=f"tars/{name}.tar", Body=data)["ETag"]
         sources[name] = TarSource(uri=f"s3://{BUCKET}/tars/{name}.tar", etag=etag)
+    lines = [ImageMasksPair(image=job.image, masks=job.masks).model_dump_json() for job in documents[: 2 * IMAGES]]
+    etag = s3.put_object(Bucket=BUCKET, Key="lists/pairs.jsonl", Body="\n".join([*lines, "no pair"]).encode())["ETag"]
+    sources["pairs"] = PairsSource(uri=f"s3://{BUCKET}/lists/pairs.jsonl", etag=etag)
     shards = [_shard(name, source, "undisturbed") for name, source in sources.items()]
     for result in client.as_completed([client.submit_shard(shard) for shard in shards], timeout=300):
         assert result.state is JobState.SUCCEEDED, result.error
@@ -126,7 +133,7 @@ def make_shard_corpus(client: Client, documents: Sequence[Job], folder: Path, co
     corpus = ShardCorpus(sources, expected)  # type: ignore[arg-type]
     outcome = corpus.outcome(client, shards)
     outcome.check(failed=corpus.failures(shards))
-    assert {"image_truncated", "image_not_found"} <= outcome.failed.keys()
+    assert {"image_truncated", "image_not_found", "document_invalid"} <= outcome.failed.keys()
     assert outcome.succeeded > outcome.accepted / 2
     return corpus
 
@@ -142,7 +149,7 @@ def _pair(s3: Any, job: Job) -> tuple[bytes, bytes]:
     return image, json.dumps({"image": about, "annotations": annotations}).encode()
 
 
-def _shard(name: str, source: TarSource, batch_id: str) -> Shard:
+def _shard(name: str, source: TarSource | PairsSource, batch_id: str) -> Shard:
     return Shard(
         shard_id=f"{batch_id}-{name}",
         batch_id=batch_id,

@@ -28,17 +28,17 @@ class ShardRun:
 
     Parameters
     ----------
-    count: of tar files, the first of the corpus.
+    tars: how many there are, beside the list; without it, all of them without the list.
 
     ``at``, where set, is called with a request to S3 (``PUT /bucket/key``) of these shards and the worker that makes
     it, before it is passed on; false drops the connection instead. Several threads may call it at once.
     """
 
-    def __init__(self, deployment: Deployment, corpus: ShardCorpus, name: str, count: int) -> None:
+    def __init__(self, deployment: Deployment, corpus: ShardCorpus, name: str, tars: int | None = None) -> None:
         self._deployment, self._corpus = deployment, corpus
         self.at: AtRequest | None = None
         self.batch_id = name
-        self.shards = corpus.shards(name, count)
+        self.shards = corpus.shards(name, tars)
         self.ids = [shard.shard_id for shard in self.shards]
         self.replaced: list[str] = []
         """Files of parts that were there when they were stored."""
@@ -91,7 +91,7 @@ class ShardRun:
         outcome.check(failed=self._corpus.failures(self.shards))
 
     def _watch(self, request: str, port: int) -> bool:
-        if f"/{self.batch_id}/" not in request and "/tars/" not in request:
+        if not any(f"/{folder}/" in request for folder in (self.batch_id, "tars", "lists")):
             return True
         # A part that is there is read before it is replaced.
         if request.startswith("GET") and f"/{self.batch_id}/" in request:

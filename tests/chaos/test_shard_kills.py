@@ -23,7 +23,7 @@ _KILLS = 5 if PROFILE.name == "short" else 20
 
 @pytest.mark.timeout(3600)
 def test_killed_workers_and_a_killed_run(deployment: Deployment, shard_corpus: ShardCorpus, record: Record) -> None:
-    with ShardRun(deployment, shard_corpus, "shard-kills", len(shard_corpus.sources)) as run:
+    with ShardRun(deployment, shard_corpus, "shard-kills") as run:
         # Each part is two requests, beside those of the tar.
         kills = RandomKills(run, _KILLS, len(run.shards) * 2 * IMAGES // PART_IMAGES, seed=14)
         run.at = kills.at
@@ -44,9 +44,11 @@ def test_killed_workers_and_a_killed_run(deployment: Deployment, shard_corpus: S
                 resumed.kill()
             said, _ = resumed.communicate()
         outcome = run.outcome()
+    temporary = [path for path in deployment.fleet.workers[0].directory.parent.glob("*/tmp/*") if "shard" in path.name]
     record(Row(f"{len(run.shards)} shards, {_KILLS} workers SIGKILLed, run", outcome))
     run.check(outcome)
     assert len(kills.pids) == _KILLS
+    assert temporary == [], "killed workers left files"
     summary = json.loads(said)
     assert summary["states"] == {"succeeded": len(run.shards)}
     assert summary["images_failed"] == sum(outcome.failed.values())

@@ -121,7 +121,7 @@ def test_a_worker_that_is_frozen_in_a_shard_commits_nothing(
 def test_a_cancelled_shard_keeps_its_parts_until_another_document_replaces_them(
     deployment: Deployment, shard_corpus: ShardCorpus, record: Record
 ) -> None:
-    with ShardRun(deployment, shard_corpus, "shard-cancel", 1) as run:
+    with ShardRun(deployment, shard_corpus, "shard-cancel", 0) as run:
         stored = FirstPart(1)
         run.at = stored.at
         run.submit()
