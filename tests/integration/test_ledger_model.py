@@ -586,20 +586,23 @@ def _held_back_while_others_take_turns(machine: LedgerMachine) -> None:
             machine.requeue(job_id, False)
 
 
-def _one_that_comes_later(machine: LedgerMachine) -> None:
-    machine.submit("h", False)
-    for job_id in "cd":
+def _later_ones_of_two_models(machine: LedgerMachine) -> None:
+    for job_id in "bcdg":
         machine.cancel(job_id)
-    for _ in range(2):
-        machine.claim(False, False, "")
+    for job_id in "fh":
+        machine.submit(job_id, False)
+    for model, job_id in (("m", "f"), ("", "a"), ("", "h")):
+        machine.claim(False, False, model)
         machine.finish(0, False, False, None)
-        for job_id in "ah":
-            machine.requeue(job_id, False)
+        machine.requeue(job_id, False)
     machine.claim(False, False, "")
-    machine.requeue("c", False)
-    # Whose turn is the present one, too, comes first, by its name.
+    machine.finish(0, False, False, None)
+    # A later one's turn is the present one of its model, and others that have this turn come by their names.
+    for job_id in "cg":
+        machine.requeue(job_id, False)
     machine.claim(False, False, "")
-    assert machine.jobs["h"].state == "running"
+    machine.claim(False, False, "m")
+    assert [job_id for job_id, job in machine.jobs.items() if job.state == "running"] == ["g", "h"]
 
 
 @pytest.mark.parametrize(
@@ -610,7 +613,7 @@ def _one_that_comes_later(machine: LedgerMachine) -> None:
         _queued_of_two_models,
         _running_of_two_models,
         _held_back_while_others_take_turns,
-        _one_that_comes_later,
+        _later_ones_of_two_models,
     ],
 )
 def test_the_ledger_behaves_as_its_model_where_chance_seldom_leads(
