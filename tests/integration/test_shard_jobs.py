@@ -14,6 +14,7 @@ import pytest
 
 from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobFailed, JobHandle, JobResult, ScoringOptions, results
+from maskscore.dataset import RunOptions, shards
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError
 from maskscore.ledger import ShardProgress
@@ -264,6 +265,43 @@ def test_run_scores_loose_pairs_into_tables_and_goes_on_with_what_was_added(
     assert sorted(row["mask_rows"] for row in images if row["image"] == name)[0] == 1
     assert len(images) == 4
     assert sum(row["mask_rows"] for row in images) == len(rows("loose-out", "masks", ["image"]))
+
+
+def test_the_shards_of_a_dataset_are_the_same_each_time(client: Client, tmp_path: Path) -> None:
+    for name, data in [*drawn_pair(71), *drawn_pair(72), *drawn_pair(73)]:
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "sa_73.json").write_text("{")
+
+    def found(known: list[Shard], upload: str | None = None) -> list[Shard]:
+        options = RunOptions(ScoringOptions(prompts="demo"), {"priority": "low"}, upload=upload)
+        place, output = str(tmp_path), f"s3://{BUCKET}/api/"
+        return list(shards(place, output, client.objects, options, batch_id="api", pairs_per_list=2, known=known))
+
+    first = found([])
+    assert [(shard.shard_id, shard.priority) for shard in first] == [(f"api-{shard.name}", "low") for shard in first]
+    assert len(first) == 2
+    assert found([]) == first == found(first)
+    (image, jpeg), (masks, document) = drawn_pair(70)
+    (tmp_path / image).write_bytes(jpeg)
+    (tmp_path / masks).write_bytes(document)
+    added = found(first)
+    assert (added[:2], len(added)) == (first, 3)
+    body = boto3.client("s3").get_object(Bucket=BUCKET, Key=f"api/lists/{added[2].name}.jsonl")["Body"].read()
+    assert [json.loads(line)["image"]["uri"] for line in body.splitlines()] == [(tmp_path / image).as_uri()]
+
+
+def test_local_tar_files_are_uploaded_once(client: Client, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", drawn_pairs(1))
+    options = RunOptions(upload=f"s3://{BUCKET}/uploaded/")
+
+    def found(known: list[Shard]) -> list[Shard]:
+        return list(shards(str(path), f"s3://{BUCKET}/api/", client.objects, options, batch_id="up", known=known))
+
+    first = found([])
+    assert first[0].source.uri == f"s3://{BUCKET}/uploaded/a.tar"
+    assert first[0].source.etag == boto3.client("s3").head_object(Bucket=BUCKET, Key="uploaded/a.tar")["ETag"]
+    write_tar(path, drawn_pairs(2))
+    assert found(first) == first
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,10 @@ def _print_result(result: JobResult) -> None:
         about += f", {result.image.uri} ({result.image.width} x {result.image.height})"
     if result.cached:
         about += f", {result.cached} of {len(result.components)} from the cache"
+    if result.shard is not None:
+        counts = result.shard.counts
+        held = f"{counted(counts.images, 'image')} and {counted(counts.masks, 'mask')}"
+        about += f", {held} in {counted(result.shard.parts, 'part')} below {result.shard.output_uri}"
     console.print(one_line(about), soft_wrap=True)
     if result.error is not None:
         console.print(one_line(f"{result.error.code}: {result.error.message}"), soft_wrap=True)
