@@ -1,4 +1,4 @@
-"""Tar files and a list of small images, the tables of an undisturbed run of them, and how those of another run differ."""
+"""Tar files and a list of small images, the tables of an undisturbed run, and how those of another run differ."""
 
 from __future__ import annotations
 
