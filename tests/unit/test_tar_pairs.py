@@ -10,9 +10,10 @@ import pytest
 
 from maskscore.errors import JobError
 from maskscore.schema import ShardCounts, ShardCursor
-from maskscore.shards import TarPair, member_pairs, tar_pairs
+from maskscore.shards import RangeStream, TarPair, member_pairs, tar_pairs
 from maskscore.storage import Objects
 from shard_tars import Files, Order, write_tar
+from waiting import until
 
 FILES: Files = [(f"sa_{n}{ending}", bytes([n]) * (600 + n)) for n in range(12) for ending in (".jpg", ".json")]
 LARGE = 1 << 20
@@ -36,6 +37,25 @@ def compressed(path: Path, kind: str) -> Path:
     with pa.CompressedOutputStream(str(other), {"gz": "gzip", "zst": "zstd"}[kind]) as stream:
         stream.write(path.read_bytes())
     return other
+
+
+def test_ranges_are_requested_ahead_and_no_more_than_stated() -> None:
+    data = bytes(range(200))
+    requested: list[int] = []
+
+    def read_range(start: int, length: int) -> bytes:
+        requested.append(start)
+        return data[start : start + length]
+
+    with RangeStream(read_range, len(data), range_bytes=10, ahead=3) as stream:
+        for place in range(len(data)):
+            assert stream.read(1) == data[place : place + 1]
+            # The one that is read, and three.
+            most = min(20, place // 10 + 4)
+            until(lambda: len(requested) >= most, "the ranges ahead are requested")  # noqa: B023
+            assert len(requested) == most
+        assert stream.read(1) == b""
+    assert sorted(requested) == list(range(0, 200, 10))
 
 
 @pytest.mark.parametrize("kind", ["", "gz", "zst"])

@@ -78,19 +78,24 @@ class RangeStream:
         while size:
             if self._used == len(self._present):
                 self._present, self._used = b"", 0
-                while self._next < self._size and len(self._coming) < self._ahead:
-                    length = min(self._range_bytes, self._size - self._next)
-                    self._coming.append(self._threads.submit(self._read_range, self._next, length))
-                    self._next += length
+                self._request()
                 if not self._coming:
                     break
                 self._present = self._coming.popleft().result()
+                # While this one is read, as many as before are on their way.
+                self._request()
                 continue
             part = self._present[self._used : self._used + size]
             self._used += len(part)
             size -= len(part)
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _request(self) -> None:
+        while self._next < self._size and len(self._coming) < self._ahead:
+            length = min(self._range_bytes, self._size - self._next)
+            self._coming.append(self._threads.submit(self._read_range, self._next, length))
+            self._next += length
 
 
 class _RawFile(io.RawIOBase):
