@@ -121,3 +121,23 @@ def test_a_report_of_parts(batch: Batch, demo_worker: dict[str, str], tmp_path: 
     assert page.count('alt="crop of mask') == scored
     assert page.count("<section") == 7
     assert f"s3://{BUCKET}/1.tar!/" in page.replace("<wbr>", "")
+
+
+def test_shards_are_scored_again_into_other_parts(batch: Batch, demo_worker: dict[str, str], tmp_path: Path) -> None:
+    again = f"s3://{BUCKET}/run-2/"
+    change = ("--thresholds", "reject_neg_sum=0,strong_neg_sum=0")
+    for name, place in ((PLACE, PLACE), (batch.batch_id, None), (PLACE, again)):
+        to = ("--result-uri", place) if place else ()
+        done = run_command("rescore", name, *change, *to, "--wait", environment=demo_worker, folder=tmp_path)
+        if place != again:
+            assert (done.returncode, "a place of their own" in done.stderr) == (2, True), done.stderr
+    assert done.returncode == 0, done.stderr
+    scored = sum(one is None for one in results.open(PLACE).to_table(columns=["skipped"])["skipped"].to_pylist())
+    assert f"{scored} masks scored, of shards into 4 parts" in " ".join(done.stderr.split())
+    new = results.open(again).to_table(columns=["image", "semantic_multiplier"])
+    assert new["image"].equals(results.open(PLACE).to_table(columns=["image"])["image"])
+    assert set(new["semantic_multiplier"].to_pylist()) - {None} == {0.1}
+    unknown = run_command(
+        "rescore", PLACE, *change, "--result-uri", again, environment={**demo_worker, "MASKSCORE_NAMESPACE": "other"}
+    )
+    assert (unknown.returncode, "Redis does not know any more" in " ".join(unknown.stderr.split())) == (5, True)

@@ -14,11 +14,13 @@ from maskscore.cli.batch_or_job import find_batch, read_job_ids
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.job_tables import print_results
 from maskscore.cli.jobs_without_scores import JobsWithoutScores
+from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.shared_options import head_named, prompts_named, scoring_options_of
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
-from maskscore.errors import InvalidDocumentError
+from maskscore.errors import InvalidDocumentError, JobNotFound
+from maskscore.results import is_parts_folder
 from maskscore.schema import JobResult, Method, explain
 from maskscore.text import counted
 
@@ -26,9 +28,9 @@ __all__ = ["rescore_command"]
 
 
 @click.command("rescore")
-@click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB...")
+@click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB|PARTS...")
 @scoring_options_of("prompts", "thresholds", "method", "top_k", "embeddings", "head", "model")
-@click.option("--result-uri", help="s3://bucket/prefix/ for the results.")
+@click.option("--result-uri", help="s3://bucket/prefix/ for the results; of shards, for the new parts.")
 @click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
 @click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
@@ -54,7 +56,8 @@ def rescore_command(
 
     Each BATCH|JOB is the id of a batch or of a job; `-` reads ids from stdin. The new jobs' ids are printed, one per
     line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says
-    how many did.
+    how many did. PARTS, a folder or s3:// prefix with a slash in its name, stands for the shards whose parts are there;
+    a shard is scored again into parts below --result-uri. A head is applied to parts without it: `export --head`.
     """
     if all(value is None for value in (prompts, thresholds, method, top_k, embeddings, head, model)):
         raise click.UsageError(
@@ -100,7 +103,7 @@ class _Tally:
     """Where the features of the masks came from."""
 
     def __init__(self) -> None:
-        self.masks = self.cached = self.encoded = self.failed = 0
+        self.masks = self.cached = self.encoded = self.failed = self.parts = 0
 
     def of(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
         """Pass results on, and count."""
@@ -109,13 +112,41 @@ class _Tally:
             self.cached += result.cached
             self.encoded += result.encoded
             self.failed += result.error is not None
+            if result.shard is not None:
+                self.parts += result.shard.parts
+                self.masks += result.shard.counts.masks - result.shard.counts.skipped
             yield result
 
     def __str__(self) -> str:
+        if self.parts:
+            # A shard does not count where its features came from.
+            return f"{counted(self.masks, 'mask')} scored, of shards into {counted(self.parts, 'part')}"
         return f"{counted(self.masks, 'mask')} scored: {self.cached:,} from the cache, {self.encoded:,} encoded"
 
 
 def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:
     for name in names:
+        if is_parts_folder(name):
+            yield from _shards_of_parts(client, name)
+            continue
         batch = find_batch(client, name)
         yield from [name] if batch is None else batch.job_ids()
+
+
+def _shards_of_parts(client: Client, place: str) -> list[str]:
+    """Return the ids of the shards whose parts are in a place; their documents say what they are made of."""
+    check_installed("pyarrow", "export")
+    from maskscore import results
+
+    shards: dict[str, None] = {}
+    for batch in results.open(place, "images").to_batches(columns=["job_id"]):
+        shards |= dict.fromkeys(batch["job_id"].unique().to_pylist())
+    try:
+        client.statuses(shards)
+    except JobNotFound as error:
+        raise JobNotFound(
+            f"The parts in {place} are of shards that Redis does not know any more (MASKSCORE_RESULT_TTL_S), and parts "
+            "do not say how a shard is scored again. Run its tar files or pairs with the new options into another "
+            "place: `maskscore run`. A head needs no scoring: `maskscore export --head`."
+        ) from error
+    return list(shards)

@@ -95,7 +95,9 @@ class AsyncClient(AsyncJobClient):
         changes = ScoringChanges(prompts, thresholds, method, top_k, head, model, embeddings)
         rescoring = Rescoring(changes, result_uri)
         pages = async_pages(jobs.job_ids() if isinstance(jobs, AsyncBatch) else jobs)
-        again = (job async for page in pages for job in rescoring.jobs(await self._call(self._sync._jobs, page)))
+        again = (
+            job async for page in pages for job in rescoring.jobs(await self._call(self._sync._jobs_and_shards, page))
+        )
         batch = await self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
         sources = list(map(self._sync.batch, rescoring.source_batches))
         await self._call(copy_categories, sources, self._sync.batch(batch.batch_id))

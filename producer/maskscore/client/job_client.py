@@ -292,10 +292,16 @@ class JobClient:
         with redis_errors(self.settings):
             return self._ledger.statuses(job_ids)
 
-    def _jobs(self, job_ids: list[str]) -> list[Job]:
+    def _documents(self, job_ids: list[str]) -> list[bytes]:
         with redis_errors(self.settings):
-            documents = self._ledger.documents(job_ids)
-        unpacked = [unpack(document) for document in documents]
+            return [unpack(document) for document in self._ledger.documents(job_ids)]
+
+    def _jobs_and_shards(self, job_ids: list[str]) -> list[Job | Shard]:
+        documents = self._documents(job_ids)
+        return [parse_shard(document) if is_shard(document) else parse_job(document) for document in documents]
+
+    def _jobs(self, job_ids: list[str]) -> list[Job]:
+        unpacked = self._documents(job_ids)
         shards = [job_id for job_id, document in zip(job_ids, unpacked, strict=True) if is_shard(document)]
         if shards:
             raise InvalidDocumentError(

@@ -1,4 +1,4 @@
-"""Jobs that score the masks of earlier jobs again, with other prompts, thresholds, head, model and so on."""
+"""Jobs and shards that score the masks of earlier ones again, with other prompts, thresholds, head, model and so on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from maskscore.schema import (
     Method,
     PromptSet,
     ScoringOptions,
+    Shard,
     SigmoidThresholds,
     Thresholds,
     thresholds_by_method,
@@ -63,12 +64,15 @@ class Rescoring:
         self._result_uri = result_uri
         self.source_batches: dict[str, None] = {}
 
-    def jobs(self, earlier: Iterable[Job]) -> Iterator[Job]:
-        """Yield the jobs that score the earlier ones' masks again; raises as :func:`rescored` does."""
+    def jobs(self, earlier: Iterable[Job | Shard]) -> Iterator[Job | Shard]:
+        """Yield the jobs and shards that score the earlier ones' masks again; raises as :func:`rescored` does."""
         for job in earlier:
             if job.batch_id is not None:
                 self.source_batches[job.batch_id] = None
-            yield rescored(job, self._changes, result_uri=self._result_uri)
+            if isinstance(job, Shard):
+                yield rescored_shard(job, self._changes, output_uri=self._result_uri)
+            else:
+                yield rescored(job, self._changes, result_uri=self._result_uri)
 
 
 def rescored(job: Job, changes: ScoringChanges, *, result_uri: str | None = None) -> Job:
@@ -92,5 +96,26 @@ def rescored(job: Job, changes: ScoringChanges, *, result_uri: str | None = None
             "result_uri": result_uri,
         }
     )
-    about = again.model_dump_json(include={"job_id", "options", "result_uri"})
-    return again.model_copy(update={"job_id": f"rescore-{hashlib.sha256(about.encode()).hexdigest()[:40]}"})
+    return again.model_copy(update={"job_id": _id(again.model_dump_json(include={"job_id", "options", "result_uri"}))})
+
+
+def rescored_shard(shard: Shard, changes: ScoringChanges, *, output_uri: str | None) -> Shard:
+    """Return the shard that scores an earlier one's images again, into parts of the same names below ``output_uri``.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` without a place, or for one where the earlier one's parts
+    are, and :class:`pydantic.ValidationError` for bad values.
+    """
+    if output_uri is None or output_uri.rstrip("/") == shard.output_uri.rstrip("/"):
+        raise InvalidDocumentError(
+            f"The parts of shard {shard.name} are in {shard.output_uri}. Give the new ones a place of their own: "
+            "`result_uri` (--result-uri), such as s3://bucket/run-2/."
+        )
+    changed = {"batch_id": None, "options": changes.applied_to(shard.options), "output_uri": output_uri}
+    again = Shard.model_validate({**dict(shard), **changed})
+    return again.model_copy(
+        update={"shard_id": _id(again.model_dump_json(include={"shard_id", "options", "output_uri"}))}
+    )
+
+
+def _id(about: str) -> str:
+    return f"rescore-{hashlib.sha256(about.encode()).hexdigest()[:40]}"

@@ -136,7 +136,8 @@ class Client(JobClient):
         ``jobs`` is a batch or the ids of jobs; what is not given stays as it was in each job, the ``model``, too
         (``default``: that of workers without a name). Workers with a cache of features (``MASKSCORE_FEATURE_CACHE``)
         need no forward for it: a result's ``cached`` counts the masks that came from there. The same question is the
-        same job, so that a rescore that was interrupted can be repeated.
+        same job, so that a rescore that was interrupted can be repeated. A shard becomes a shard with parts of the same
+        names below ``result_uri``: its images are read again, and those of cached features need no forward.
 
         Raises :class:`~maskscore.errors.JobNotFound` for a job whose record is gone,
         :class:`~maskscore.errors.InvalidDocumentError` where a result would overwrite an earlier one
@@ -145,7 +146,7 @@ class Client(JobClient):
         changes = ScoringChanges(prompts, thresholds, method, top_k, head, model, embeddings)
         rescoring = Rescoring(changes, result_uri)
         ids = jobs.job_ids() if isinstance(jobs, Batch) else jobs
-        again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs(page)))
+        again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs_and_shards(page)))
         batch = self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
         copy_categories(map(self.batch, rescoring.source_batches), batch)
         return batch
