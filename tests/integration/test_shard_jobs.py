@@ -14,7 +14,7 @@ import pytest
 
 from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobFailed, JobHandle, JobResult, ScoringOptions, results
-from maskscore.dataset import RunOptions, shards
+from maskscore.dataset import RunOptions, run_shards, shards
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError
 from maskscore.ledger import ShardProgress
@@ -326,3 +326,13 @@ def test_run_says_what_is_wrong_with_tars(
     done = run_command("run", *arguments, environment=environment, folder=tmp_path)
     assert done.returncode == 2
     assert sentence in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_run_whose_records_are_gone_is_not_resumed_with_its_pairs_doubled(client: Client, tmp_path: Path) -> None:
+    for name, data in drawn_pair(81):
+        (tmp_path / name).write_bytes(data)
+    arguments = (client, str(tmp_path), f"s3://{BUCKET}/gone/")
+    run_shards(*arguments, batch_id="gone", follow=False)
+    client._redis.delete(*client._redis.scan_iter(f"{client.settings.namespace}:job:gone-*"))
+    with pytest.raises(InvalidDocumentError, match="record is gone"):
+        run_shards(*arguments, batch_id="gone", follow=False, resume=True)

@@ -16,7 +16,8 @@ from maskscore.dataset.redis_outage import RedisOutage
 from maskscore.dataset.run_note import RUN_NOTE, RunNote, check_batch
 from maskscore.dataset.run_options import RunOptions, default_batch_id
 from maskscore.dataset.shard_run_summary import ShardProgressCounts, ShardRunSummary, image_failures, progress_of
-from maskscore.errors import InvalidDocumentError, JobConflict, QueueFull, ServiceUnavailable
+from maskscore.dataset.tar_files import is_tar
+from maskscore.errors import InvalidDocumentError, JobConflict, JobNotFound, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
 from maskscore.schema import Shard, ShardCounts
 from maskscore.storage import Objects
@@ -64,7 +65,7 @@ def run_shards(
             "same ones: give them again, or another --batch-id and output."
         )
     noted(f"batch {batch_id}")
-    known = [] if note is None else [client.shard(job_id) for job_id in client.batch(batch_id).job_ids()]
+    known = [] if note is None or (is_tar(dataset.images) and not run_options.upload) else _known(client, batch_id)
     with open_shards(
         dataset,
         output_uri,
@@ -185,6 +186,16 @@ class _ShardRun:
             refused=opened.refused,
             left_out=opened.left_out,
         )
+
+
+def _known(client: Client, batch_id: str) -> list[Shard]:
+    try:
+        return [client.shard(job_id) for job_id in client.batch(batch_id).job_ids()]
+    except JobNotFound as error:
+        raise InvalidDocumentError(
+            f"The batch {batch_id} cannot be resumed: a shard's record is gone (MASKSCORE_RESULT_TTL_S), so it is not "
+            "known which images it has. Its parts stay. Score what is missing under another --batch-id and output."
+        ) from error
 
 
 def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> int:
