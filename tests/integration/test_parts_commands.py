@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,3 +143,27 @@ def test_shards_are_scored_again_into_other_parts(batch: Batch, demo_worker: dic
         "rescore", PLACE, *change, "--result-uri", again, environment={**demo_worker, "MASKSCORE_NAMESPACE": "other"}
     )
     assert (unknown.returncode, "Redis does not know any more" in " ".join(unknown.stderr.split())) == (5, True)
+
+
+def test_a_head_is_fitted_to_parts_and_checked_by_their_batch(
+    batch: Batch, demo_worker: dict[str, str], tmp_path: Path
+) -> None:
+    masks = results.open(PLACE).to_table(columns=["image", "mask_id", "p_pos_sum"]).to_pylist()
+    middle = sorted(mask["p_pos_sum"] for mask in masks)[len(masks) // 2]
+    lines = [f"{mask['image']},{mask['mask_id']},{int(mask['p_pos_sum'] >= middle)}" for mask in masks]
+    (tmp_path / "judged.csv").write_text("\n".join(["image,mask_id,keep", *lines]), "utf-8")
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return run_command(*command, environment=demo_worker, folder=tmp_path)
+
+    asked = ("--judged", "judged.csv", "-o", "own.json", "--force", "--json")
+    for kind in ("threshold", "probe"):
+        fitted = run("fit", PLACE, *asked, "--kind", kind)
+        assert fitted.returncode == 0, fitted.stderr
+        counts = json.loads(fitted.stdout)["batch"]
+        assert (counts["decided"], counts["undecided"]) == (len(masks), 0)
+        checked = run("heads", "check", "own.json", batch.batch_id)
+        assert f"{len(masks)} masks can be decided, {counts['kept']} of them kept" in checked.stdout
+        assert "1 job or image without a result" in checked.stderr
+        assert checked.returncode == 1
+    assert run("fit", batch.batch_id, *asked, "--embed").returncode == 2

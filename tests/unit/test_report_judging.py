@@ -99,6 +99,19 @@ def test_twenty_judgements_outlive_a_reload_an_undo_and_the_way_into_a_file(tab:
 
 
 @IN_BROWSER
+def test_masks_of_one_id_in_two_images_of_a_shard_are_judged_each(tab: Browser, tmp_path: Path) -> None:
+    [one] = entries("judged-shard", 1)
+    assert one.result.image is not None
+    image = one.result.image.model_copy(update={"uri": "s3://photos/other.jpg"})
+    other = ReportEntry(one.job, one.result.model_copy(update={"image": image}), one.image, one.masks)
+    write_report(tmp_path / "report.html", [one, other], title="Judge", judge=True)
+    tab.look(tmp_path / "report.html", 1280)
+    press(tab, "→k")
+    marked = tab.evaluate(MARKED)
+    assert marked == ["keep"] + [""] * (len(marked) - 1)
+
+
+@IN_BROWSER
 def test_undo_brings_back_what_a_mask_was_before(tab: Browser, tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", entries("judged-again", 1), title="Judge", judge=True)
     tab.look(tmp_path / "report.html", 1280)

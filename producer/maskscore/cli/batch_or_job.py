@@ -10,12 +10,13 @@ from itertools import chain, islice
 
 import click
 
+from maskscore.cli.optional_dependencies import check_installed
 from maskscore.client import Batch, Client, are_shards, committed_shards
 from maskscore.errors import BatchNotFound, JobNotFound, ResultUnavailable
 from maskscore.results import PartsPlace, is_parts_folder
 from maskscore.schema import JobResult
 
-__all__ = ["PartsNamed", "batches_and_jobs", "find_batch", "find_parts", "job_ids_of", "read_job_ids"]
+__all__ = ["PartsNamed", "batches_and_jobs", "find_batch", "find_parts", "job_ids_of", "parts_named", "read_job_ids"]
 
 _PAGE = 1000
 
@@ -85,6 +86,16 @@ def find_parts(client: Client, name: str) -> PartsNamed | None:
         listed = ", ".join(f"{state} {count:,}" for state, count in states.items())
         raise ResultUnavailable(f"The shards of {name} have no part yet ({listed}).")
     return PartsNamed(found.outcomes, found.without_result)
+
+
+def parts_named(client: Client, names: Iterable[str]) -> dict[str, PartsNamed]:
+    """Return the parts of those names that mean parts, as :func:`find_parts` finds them."""
+    found = {name: find_parts(client, name) for name in dict.fromkeys(names)}
+    parts = {name: one for name, one in found.items() if one is not None}
+    if parts:
+        for module in ("pyarrow", "duckdb"):
+            check_installed(module, "export")
+    return parts
 
 
 def job_ids_of(client: Client, names: Iterable[str]) -> Iterator[str]:

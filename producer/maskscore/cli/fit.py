@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from maskscore.cli.batch_or_job import job_ids_of
+from maskscore.cli.batch_or_job import job_ids_of, parts_named
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.head_counts import HeadCounts, count_kept
 from maskscore.cli.job_tables import table
@@ -25,7 +25,7 @@ from maskscore.cli.terminal import new_console
 from maskscore.client import Batch, Client, scored_results, views_text_of
 from maskscore.errors import InvalidDocumentError
 from maskscore.heads import HeadApplication, write_head
-from maskscore.results import image_results, is_parts_folder
+from maskscore.results import image_results
 from maskscore.schema import HEAD_NAME_PATTERN, HeadKind, JobResult
 from maskscore.statistics import Estimate
 from maskscore.storage import check_output, write_text
@@ -104,13 +104,8 @@ def fit_command(
     check_installed("sklearn", "fit")
     with needs_extra("fit"):
         from maskscore.fitting import FitOptions, draw_fit, fit_head, join, judged_image_test, read_judged
-    parts = [place for place in dict.fromkeys(names) if is_parts_folder(place)]
-    jobs = [one for one in names if one not in parts]
-    if parts or any(path.suffix.lower() == ".parquet" for path in judged_files):
-        for module in ("pyarrow", "duckdb"):
-            check_installed(module, "export")
-    if parts and embed:
-        raise click.UsageError("--embed scores jobs again, and parts are not of jobs: their shards need --embeddings")
+    if any(path.suffix.lower() == ".parquet" for path in judged_files):
+        check_installed("pyarrow", "export")
     if by_class and kind not in ("auto", "probe"):
         raise click.UsageError(f"--by-class needs a probe; a {kind} does not tell classes apart")
     if embed and kind not in ("auto", "probe"):
@@ -127,11 +122,16 @@ def fit_command(
     without_result: Counter[str] = Counter()
     judged_images = judged_image_test(judgements)
     with Client() as client:
+        parts = parts_named(client, names)
+        if parts and embed:
+            raise click.UsageError("--embed is for jobs of images; shards have features if scored with --embeddings")
+        jobs = [one for one in names if one not in parts]
+        without_result += sum((one.codes for one in parts.values()), Counter())
 
         def scored() -> Iterator[JobResult]:
             yield from scored_results(client, job_ids_of(client, jobs), without_result)
-            for place in parts:
-                for image in image_results(place, wanted=judged_images, embeddings=kind in ("auto", "probe")):
+            for one in parts.values():
+                for image in image_results(one.place, wanted=judged_images, embeddings=kind in ("auto", "probe")):
                     if image.result.error is None:
                         yield image.result
                     else:
@@ -178,7 +178,9 @@ def fit_command(
             sys.exit(Exit.NOT_SUCCEEDED)
         fit = fit_head(masks, options)
         # All masks are read once more for it, since features are large.
-        kept = count_kept(client, HeadApplication(fit.head), job_ids_of(client, jobs), parts)
+        kept = count_kept(
+            client, HeadApplication(fit.head), job_ids_of(client, jobs), [one.place for one in parts.values()]
+        )
     refused = fit.refusal is not None and not force
     if as_json:
         _print_json(fit, masks, kept, written=not refused)

@@ -11,6 +11,7 @@ from maskscore.client import Client, scored_results, views_text_of
 from maskscore.errors import HeadMismatch
 from maskscore.export import ExportCounts, Parts, Selection
 from maskscore.heads import HeadApplication
+from maskscore.results import PartsPlace, place_text
 
 __all__ = ["HeadCounts", "count_kept"]
 
@@ -19,7 +20,7 @@ __all__ = ["HeadCounts", "count_kept"]
 class HeadCounts:
     """Masks with scores that a head decides, those of them that it keeps, and those that it does not hold for.
 
-    ``mismatches`` say why it does not, by the job or the folder of parts. ``without_result`` counts the jobs and images
+    ``mismatches`` say why it does not, by the job or the place of parts. ``without_result`` counts the jobs and images
     without a result by code.
     """
 
@@ -31,11 +32,11 @@ class HeadCounts:
 
 
 def count_kept(
-    client: Client, application: HeadApplication, job_ids: Iterable[str], parts: Iterable[str] = ()
+    client: Client, application: HeadApplication, job_ids: Iterable[str], parts: Iterable[PartsPlace] = ()
 ) -> HeadCounts:
-    """Apply a head to all masks of jobs and of folders of parts, which need ``maskscore[export]``.
+    """Apply a head to all masks of jobs and of parts, which need ``maskscore[export]``.
 
-    A folder is decided as a whole: where the head does not hold for some of its masks, it decides none of them.
+    A place of parts is decided as a whole: where the head does not hold for some of its masks, it decides none.
     """
     counts = HeadCounts()
     for result in scored_results(client, job_ids, counts.without_result):
@@ -52,7 +53,7 @@ def count_kept(
     return counts
 
 
-def _add_parts(counts: HeadCounts, application: HeadApplication, place: str) -> None:
+def _add_parts(counts: HeadCounts, application: HeadApplication, place: PartsPlace) -> None:
     import pyarrow.dataset as ds
 
     read = ExportCounts()
@@ -61,6 +62,6 @@ def _add_parts(counts: HeadCounts, application: HeadApplication, place: str) -> 
             counts.kept += selected.kept
             counts.decided += selected.kept + read.filtered["keep"]
     except HeadMismatch as error:
-        counts.mismatches[f"the parts in {place}"] = str(error)
+        counts.mismatches[f"the parts in {place_text(place)}"] = str(error)
         counts.undecided += results.open(place).count_rows(filter=ds.field("skipped").is_null())
     counts.without_result += read.without_result

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 import click
 
-from maskscore.cli.batch_or_job import job_ids_of
+from maskscore.cli.batch_or_job import job_ids_of, parts_named
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.head_counts import count_kept
 from maskscore.cli.job_tables import table
 from maskscore.cli.local_heads import local_head
-from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.terminal import new_console
 from maskscore.client import Client
 from maskscore.errors import HeadInvalid
 from maskscore.heads import head_files, read_head
-from maskscore.results import is_parts_folder
 from maskscore.schema import Head
 from maskscore.settings import WorkerSettings, load_settings
 from maskscore.text import counted
@@ -91,6 +90,8 @@ def _show(head: str, as_json: bool) -> None:
 def _check(head: str, names: tuple[str, ...]) -> None:
     """Check that a head can be read, and that it holds for the masks of batches, jobs or parts of shards.
 
+    PARTS are a folder of parts of shards, s3://bucket/prefix/ or local.
+
     Exit code 1: it does not hold for some of them, or jobs or images have no result and cannot be checked.
     """
     application = local_head(head)
@@ -98,11 +99,11 @@ def _check(head: str, names: tuple[str, ...]) -> None:
     click.echo(f"maskscore: {name}: a valid head of the kind {application.head.kind}", err=True)
     if not names:
         return
-    parts = [place for place in dict.fromkeys(names) if is_parts_folder(place)]
-    if parts:
-        check_installed("duckdb", "export")
     with Client() as client:
-        counts = count_kept(client, application, job_ids_of(client, [one for one in names if one not in parts]), parts)
+        parts = parts_named(client, names)
+        jobs = job_ids_of(client, [name for name in names if name not in parts])
+        counts = count_kept(client, application, jobs, [one.place for one in parts.values()])
+        counts.without_result += sum((one.codes for one in parts.values()), Counter())
     click.echo(f"{counted(counts.decided, 'mask')} can be decided, {counts.kept:,} of them kept")
     if counts.without_result:
         plural = "jobs or images" if parts else "jobs"

@@ -19,7 +19,8 @@
     const number = row.dataset.part;
     return { job_id: of.job, image: of.image, mask_id: row.dataset.judge, part: number === undefined ? null : Number(number) };
   };
-  const keyOf = (one) => JSON.stringify([one.job_id, one.mask_id, one.part]);
+  // A shard is one job of many images.
+  const keyOf = (one) => JSON.stringify([one.job_id, one.image, one.mask_id, one.part]);
   const byKey = new Map(rows.map((row) => [keyOf(about(row)), row]));
   const batchOf = (row) => row.closest("section").dataset.batch;
   const batches = [...new Set(rows.map(batchOf))];
