@@ -36,7 +36,7 @@ _LOOK_AGAIN_S: Final = 1.0
 
 
 @click.command("eval")
-@click.argument("coco", type=click.Path(dir_okay=False, path_type=Path), metavar="COCO.json")
+@click.argument("coco", type=click.Path(path_type=Path), metavar="COCO.json")
 @click.option("--images", required=True, metavar="DIR|s3://...", help="Where the workers find the file's images.")
 @click.option(
     "--treatment",
@@ -140,6 +140,11 @@ def eval_command(
     Background is what the file calls so (--negatives, or categories with `isthing` 0). Where it has none, background
     and halves of objects are sampled.
     """
+    if coco.is_dir() or str(coco).startswith("s3:"):
+        raise click.UsageError(
+            f"{coco} is no file: eval scores the labelled masks of a COCO file, and does not measure scores that are "
+            "there already, such as those of parts. `fit` measures heads on judged masks of parts."
+        )
     with needs_extra("report"):
         from maskscore.evaluation import CocoEvaluation, draw, views_of
     if svg is not None:

@@ -36,7 +36,9 @@ class JobsWithoutScores:
             if result.no_mask_scored:
                 self.count += 1
                 if len(self._examples) < _EXAMPLES:
-                    self._examples.append(f"job {result.job_id}: {result.why_no_mask_scored}")
+                    # A shard has many images under its id.
+                    where = f" ({result.image.uri})" if result.image else ""
+                    self._examples.append(f"job {result.job_id}{where}: {result.why_no_mask_scored}")
             yield item
 
     def print_examples(self) -> None:
