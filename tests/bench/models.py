@@ -52,14 +52,14 @@ ARCHITECTURES: Final = (
     "EVA02-B-16",
 )
 FORWARD_COLUMNS: Final = (
-    "images per core-second",
+    "images/core-second",
     "open_clip fp32",
     "ours fp32",
     "open_clip bf16",
     "ours bf16",
-    "time, fp32",
-    "time, bf16",
-    "difference",
+    "ratio fp32",
+    "ratio bf16",
+    "differs",
 )
 SERVICE_COLUMNS: Final = (
     "milliseconds per mask",
@@ -78,7 +78,7 @@ Forward = Callable[[], npt.NDArray[np.float32]]
 
 
 def run(console: Console, figures: Figures, *, full: bool) -> None:
-    """Measure every architecture: ``time`` is ours over open_clip's, the share that of the bare forward."""
+    """Measure every architecture: ``ratio`` is our time over open_clip's, the share that of the bare forward."""
     measured: dict[str, dict[str, float]] = {}
     with running_services() as services:
         image = upload(jpeg(photograph()), "models.jpg")

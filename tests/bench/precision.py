@@ -48,7 +48,7 @@ Masks = list[tuple[Pixels, tuple[int, int, int, int], npt.NDArray[np.bool_]]]
 _CPU = torch.device("cpu")
 VIEWS = [View(treatment=treatment, frame=frame) for treatment, frame in product(get_args(Treatment), get_args(Frame))]
 ARCHITECTURES = ("ViT-B-32", "ViT-B-16", "RN50", "MobileCLIP2-S0", "ViT-B-16-SigLIP2-256")
-COLUMNS = ("architecture", "precision", "speed, fp32 is 1", "largest", "> 0.01", "> 0.03", "multipliers")
+COLUMNS = ("architecture", "precision", "speed ratio", "largest", "> 0.01", "> 0.03", "multipliers")
 
 
 def run(console: Console, figures: Figures, *, full: bool) -> None:
@@ -105,7 +105,7 @@ def _compare_architectures(console: Console, figures: Figures, architectures: Se
             rows.append(
                 (
                     architecture,
-                    row.precision if row.served == row.precision else f"{row.precision}, served in {row.served}",
+                    row.precision if row.served == row.precision else f"{row.precision} (as {row.served})",
                     f"{ratio:.2f}",
                     f"{found.largest:.4f}",
                     *(f"{share:.1%}" for share in shares),

@@ -14,7 +14,9 @@ def show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence
     """Print a table, and return it as Markdown; the first ``left`` columns are text, the others numbers."""
     table = Table()
     for number, column in enumerate(columns):
-        table.add_column(column.replace("`", ""), justify="left" if number < left else "right")
+        name, is_text = column.replace("`", ""), number < left
+        longest = max(map(len, name.split()))
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=is_text, min_width=longest)
     for row in rows:
         table.add_row(*row)
     console.print(table)
