@@ -67,7 +67,7 @@ SERVICE_COLUMNS: Final = (
     "crop, bf16",
     "crop, `reference`",
     "forward, fp32",
-    "share of the service",
+    "service's share",
 )
 BATCH: Final = 8
 MASKS: Final = 100

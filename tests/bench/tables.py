@@ -14,9 +14,11 @@ def show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence
     """Print a table, and return it as Markdown; the first ``left`` columns are text, the others numbers."""
     table = Table()
     for number, column in enumerate(columns):
-        name, is_text = column.replace("`", ""), number < left
-        longest = max(map(len, name.split()))
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=is_text, min_width=longest)
+        name = column.replace("`", "")
+        if number < left:
+            table.add_column(name, no_wrap=True)
+        else:  # no wider than its numbers
+            table.add_column(name.replace(" ", "\n"), justify="right")
     for row in rows:
         table.add_row(*row)
     console.print(table)
