@@ -168,7 +168,8 @@ def _steps(pid: int, seconds: int) -> tuple[Counter[str], Counter[str]] | None:
 
 def _step_of(stack: str) -> str:
     for frame in reversed(stack.split(";")):
-        name = frame.partition(" ")[0]
+        # Methods come with their class's name.
+        name = frame.partition(" ")[0].rpartition(".")[2]
         for step, functions in _STEPS.items():
             if name in functions:
                 return step
