@@ -14,6 +14,7 @@ from PIL import Image
 from command_line import run_command
 from maskscore.doctor import Verdict
 from maskscore.errors import SettingsError
+from maskscore.prompts import load_builtin
 from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
@@ -22,7 +23,7 @@ from maskscore_worker.model import precisions_of
 from maskscore_worker.model.split_product import can_split
 from maskscore_worker.monitoring import doctor_checks
 from maskscore_worker.pipeline import fast_path, precision_check
-from maskscore_worker.pipeline.precision_check import measure_precisions
+from maskscore_worker.pipeline.precision_check import compare_scores, measure_precisions
 from maskscore_worker.pipeline.probe_crops import PROBE_VIEWS
 
 SETTINGS = WorkerSettings(weights=DEMO_WEIGHTS, prompts="demo", device="cpu")
@@ -90,6 +91,20 @@ def test_photos_are_skimages_else_a_drawn_picture_and_it_is_said(monkeypatch: py
         assert x + width <= pictures[0].shape[1]
         assert y + height <= pictures[0].shape[0]
         assert region.bits.any()
+
+
+def test_every_prompt_is_compared_however_many_a_set_has() -> None:
+    prompts = load_builtin(WorkerSettings().prompts)
+    texts = np.eye(len(prompts.texts), dtype=np.float32)
+    first, last = texts[:1], texts[[len(prompts.positive)]]
+    assert len(texts) > 100
+    same, other = (
+        compare_scores(np.concatenate([first, first]), np.concatenate(ours), texts, prompts, logit_scale=100)
+        for ours in ((first, first), (first, last))
+    )
+    assert (same.largest, same.above_0_01, same.multipliers) == (0, 0, 0)
+    assert other.largest > 0.99
+    assert (other.above_0_01, other.above_0_03, other.multipliers) == (1, 1, 1)
 
 
 def test_a_folder_without_images_and_images_without_precision_are_refused(tmp_path: Path) -> None:

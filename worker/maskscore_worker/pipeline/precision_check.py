@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from maskscore.schema import PromptSet, ScoringOptions
 from maskscore.settings import Precision, WorkerSettings
@@ -21,7 +22,6 @@ from maskscore_worker.masks import Region
 from maskscore_worker.model import ClipModel, ImagePrecision, choose_device, precisions_of
 from maskscore_worker.pipeline.loading import fast_batcher, load_compared_model
 from maskscore_worker.pipeline.probe_crops import PROBE_VIEWS, drawn_photo, ellipse
-from maskscore_worker.scoring import Scores, score
 
 __all__ = ["CLIP_SCALE", "Differences", "MeasuredPrecision", "PrecisionReport", "compare_scores", "measure_precisions"]
 
@@ -106,29 +106,27 @@ def compare_scores(
     exact: Features, features: Features, texts: Features, prompts: PromptSet, *, logit_scale: float
 ) -> Differences:
     """Compare the scores of the same crops' features ``(N, D)``; ``texts`` are those ``(P, D)`` of the prompts."""
-    options = ScoringOptions(top_k=len(prompts.texts))
-    pairs = list(
-        zip(
-            *(score(each, texts, prompts, logit_scale=logit_scale, options=options) for each in (exact, features)),
-            strict=True,
-        )
-    )
-    largest = [_largest_difference(*pair) for pair in pairs]
+    # Of every prompt, of which results hold but the best.
+    both = [
+        softmax(logit_scale * each.astype(np.float64) @ texts.astype(np.float64).T, axis=1)
+        for each in (exact, features)
+    ]
+    positives, negatives = len(prompts.positive), len(prompts.negative)
+    sums = [
+        np.stack([each[:, :positives].sum(axis=1), each[:, positives : positives + negatives].sum(axis=1)], axis=1)
+        for each in both
+    ]
+    largest = np.maximum(*(np.abs(ours - other).max(axis=1) for ours, other in (both, sums)))
+    multiplier = ScoringOptions().thresholds.multiplier
     return Differences(
         logit_scale,
-        max(largest),
-        sum(value > 0.01 for value in largest),
-        sum(value > 0.03 for value in largest),
-        sum(ours.semantic_multiplier != other.semantic_multiplier for ours, other in pairs),
-    )
-
-
-def _largest_difference(exact: Scores, ours: Scores) -> float:
-    given = {entry.text: entry.score for entry in ours.top_k or []}
-    sums = [(exact.p_pos_sum, ours.p_pos_sum), (exact.p_neg_sum, ours.p_neg_sum)]
-    return max(
-        *(abs(entry.score - given[entry.text]) for entry in exact.top_k or []),
-        *(abs(a - b) for a, b in sums if a is not None and b is not None),
+        float(largest.max()),
+        int((largest > 0.01).sum()),
+        int((largest > 0.03).sum()),
+        sum(
+            multiplier(*ours) != multiplier(*other)
+            for ours, other in zip(*(each.tolist() for each in sums), strict=True)
+        ),
     )
 
 
