@@ -202,7 +202,7 @@ def test_a_precision_that_is_wrong_becomes_fp32(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
-@pytest.mark.parametrize(("limit", "value"), [("_FEWEST_SPLIT_WEIGHTS", 10**9), ("_ROUNDED_TOLERANCE", 0.0)])
+@pytest.mark.parametrize(("limit", "value"), [("_FEWEST_ROUNDED_WEIGHTS", 10**9), ("_ROUNDED_TOLERANCE", 0.0)])
 def test_a_model_no_layer_of_which_is_mixed_is_called_fp32(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: str, value: float
 ) -> None:
