@@ -317,6 +317,7 @@ def test_local_tar_files_are_uploaded_once(client: Client, tmp_path: Path) -> No
         (("s3://shard-jobs/loose/", "--shard-images", "3"), "--shard-images goes with -o"),
         (("a.tar", "-o", "s3://shard-jobs/o"), "slash at its end"),
         (("a.tar", "-o", "s3://shard-jobs/o/", "--limit", "3"), "--limit does not go with tar files"),
+        (("a.tar", "-o", "s3://shard-jobs/o/", "--shard-images", "3"), "--shard-images does not go with tar files"),
     ],
 )
 def test_run_says_what_is_wrong_with_tars(

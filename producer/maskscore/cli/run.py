@@ -131,6 +131,7 @@ def run_command(
             "--image-suffix": image_suffix,
             "--masks-suffix": masks_suffix,
             "--limit": limit,
+            "--shard-images": shard_images,
         }
         check_goes_with_output(images, others)
         run_as_shards(

@@ -20,6 +20,7 @@ from maskscore.export.labels import LABEL_SOURCES
 from maskscore.export.parts_query import BEST_FIRST, SOURCE_ORDER, PartsQuery
 from maskscore.export.query_engine import copy_to_parquet, create_function, quoted
 from maskscore.export.selection import Selection
+from maskscore.results import box_of, upstream_of
 from maskscore.schema import ImageInfo
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class SelectedParts:
             self.kept = top
         if top is not None:
             best += f" limit {top}"
-        counts.filtered += type(counts.filtered)()
+        counts.filtered = +counts.filtered  # without filters that left out none
         self._database.execute(f"create table picked as select *, row_number() over () as place from ({best})")
         self._picked = True
 
@@ -233,21 +234,14 @@ def _halves(vectors: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _exported(row: dict[str, Any]) -> ExportedMask:
-    upstream = {
-        name.removeprefix(_UPSTREAM): value
-        for name, value in row.items()
-        if name.startswith(_UPSTREAM) and value is not None
-    }
-    upstream |= from_json(row["upstream"]) if row["upstream"] else {}
-    box = tuple(row[name] for name in ("box_x", "box_y", "box_width", "box_height"))
     fields = {name: row[name] for name in ExportedMask.model_fields if name in row}
     return ExportedMask.model_construct(
         **fields
         | {
-            "box": None if box[0] is None else box,
+            "box": box_of(row),
             "embedding": _base64(row.get("embedding")),
             "segmentation": from_json(row["segmentation"]) if row["segmentation"] else None,
-            "upstream": upstream,
+            "upstream": upstream_of(row),
         }
     )
 

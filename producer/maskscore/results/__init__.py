@@ -18,16 +18,18 @@ from maskscore.results.parts_dataset import (
     open_parts,
     place_text,
 )
-from maskscore.results.results_by_image import ImageResult, image_results
+from maskscore.results.results_by_image import ImageResult, box_of, image_results, upstream_of
 
 __all__ = [
     "ImageResult",
     "PartsPlace",
     "Table",
+    "box_of",
     "concatenated",
     "image_results",
     "is_parts_folder",
     "open",
     "open_parts",
     "place_text",
+    "upstream_of",
 ]

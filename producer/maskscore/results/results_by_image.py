@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ["ImageResult", "image_results"]
+__all__ = ["ImageResult", "box_of", "image_results", "upstream_of"]
 
 _BOX: Final = ("box_x", "box_y", "box_width", "box_height")
 _VALUES: Final = (
@@ -187,24 +187,33 @@ def _views(text: str | None) -> list[ViewUsed]:
 
 
 def _component(row: dict[str, Any]) -> Component:
-    box = tuple(row[name] for name in _BOX)
     skipped, top_k = row["skipped"], row["top_k"]
-    upstream = {
+    return Component.model_construct(
+        id=row["mask_id"],
+        index=row["mask_index"],
+        box=box_of(row),
+        skipped=None if skipped is None else Skipped.model_construct(code=skipped, message=_why(skipped)),
+        top_k=None if top_k is None else [PromptScore.model_construct(**prompt) for prompt in top_k],
+        embedding=row.get("embedding"),
+        upstream=upstream_of(row),
+        **{name: row[name] for name in _VALUES},
+    )
+
+
+def box_of(row: dict[str, Any]) -> tuple[int, int, int, int] | None:
+    """Return the box of a row of ``masks``: x, y, width and height in pixels."""
+    x, y, width, height = (row[name] for name in _BOX)
+    return None if x is None else (x, y, width, height)
+
+
+def upstream_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the upstream fields of a row of ``masks``, from their own columns and from the one of all others."""
+    own = {
         name.removeprefix(_UPSTREAM): value
         for name, value in row.items()
         if name.startswith(_UPSTREAM) and value is not None
     }
-    upstream |= from_json(row["upstream"]) if row["upstream"] else {}
-    return Component.model_construct(
-        id=row["mask_id"],
-        index=row["mask_index"],
-        box=None if box[0] is None else box,
-        skipped=None if skipped is None else Skipped.model_construct(code=skipped, message=_why(skipped)),
-        top_k=None if top_k is None else [PromptScore.model_construct(**prompt) for prompt in top_k],
-        embedding=row.get("embedding"),
-        upstream=upstream,
-        **{name: row[name] for name in _VALUES},
-    )
+    return own | (from_json(row["upstream"]) if row["upstream"] else {})
 
 
 @cache
