@@ -1,4 +1,7 @@
-"""Jobs by their ids: their states and results, cancelling them and running them again."""
+"""Jobs by their ids: their states and results, cancelling them and running them again.
+
+It is one class, so it is longer than other modules.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reading the ledger: statuses, results, documents, dead letters and counts; nothing here changes a job."""
+"""Reading the ledger: statuses, results, documents, dead letters and counts; nothing here changes a job.
+
+It is one class, so it is longer than other modules.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The records that the ledger takes and returns. Times are by Redis's clock, in UTC."""
+"""The records that the ledger takes and returns. Times are by Redis's clock, in UTC.
+
+All are declared in this one module, beside what reads and writes them, so it is longer than others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The result document: what a worker answers. JSON, ``version`` 1."""
+"""The result document: what a worker answers. JSON, ``version`` 1.
+
+It is one document with all its parts, so it is longer than other modules.
+"""
 
 from __future__ import annotations
 

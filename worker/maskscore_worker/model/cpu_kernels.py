@@ -4,7 +4,7 @@ PyTorch gives fp32 products to MKL, which on AMD's processors uses half of what 
 carries too, is as exact and uses all of it. With packed weights a convolution's images are channels-last, and what
 follows a layer pointwise (its bias, GELU, ReLU) is computed while its output is still in the cache. These operators are
 what ``torch.compile`` makes of a frozen model on a CPU; used directly they need no C++ compiler, no minute of compiling
-and no fixed batch size.
+and no fixed batch size. Each layer's kernel stands beside what packs it, so it is longer than other modules.
 """
 
 from __future__ import annotations
