@@ -1,7 +1,7 @@
 """Hook of a worker that ends by SIGKILL at two parts of the shard `killed`, and at one image of the shard `poison`.
 
-Shards whose names begin with `full` wait with their first part for a file `go-on`. Their parts and what is scored of
-the job `urgent` are noted in the file `turns`, in their order.
+Shards whose names begin with `full`, `short` or `beside` wait with their parts for a file `go-on-` and this word. Their
+parts and what is scored of the jobs `urgent` and `suspect` are noted in the file `turns`, in their order.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ write_part, score_fetched, run = patched.write_part, pipeline.score_fetched, pip
 
 def write_and_die(tables: Any, names: Any, *where: Any, **more: Any) -> None:
     """Store a part; the first time, the worker ends before it is committed."""
-    if names.masks.startswith("masks/full"):
-        note(names.masks)
-        until((DIED / "go-on").exists)
+    for kind in ("full", "short", "beside"):
+        if names.masks.startswith(f"masks/{kind}"):
+            note(names.masks)
+            until((DIED / f"go-on-{kind}").exists)
     write_part(tables, names, *where, **more)
     marker = DIED / names.masks.replace("/", "-")
     if names.masks in PARTS and not marker.exists():
@@ -48,7 +49,7 @@ def score_or_die(self: Pipeline, job: Any, *given: Any) -> Any:
 def score(self: Pipeline, job: Any, *given: Any) -> Any:
     """Score a job."""
     result = run(self, job, *given)
-    if job.job_id == "urgent":
+    if job.job_id in ("urgent", "suspect"):
         note(job.job_id)
     return result
 

@@ -216,6 +216,25 @@ def test_a_dead_workers_job_waits_again_as_a_suspect_and_its_old_attempt_cannot_
     assert ledger.record("a").result == b"new"
 
 
+def test_a_suspect_is_kept_for_a_worker_that_waits_to_be_alone_while_it_asks_again(ledger: Ledger) -> None:
+    ledger.submit([submission()])
+    claimed(ledger, lease_s=0.001)
+    swept(ledger, "lapsed")
+    ask = partial(ledger.claim, token="waits", worker="w")
+    for _ in range(2):
+        assert ask(lease_s=60) is Unclaimed.SUSPECT
+        assert next_job(ledger) is Unclaimed.EMPTY
+    # It was killed: after a sixth of the lease, another one is told.
+    assert ask(lease_s=0.06) is Unclaimed.SUSPECT
+    until(lambda: next_job(ledger) is Unclaimed.SUSPECT)
+    claimed(ledger, alone=True)
+    # What waits to be alone is given no ordinary job, even where another worker was alone first.
+    ledger.submit([submission("b")])
+    assert ask(lease_s=60) is Unclaimed.SUSPECT
+    assert ask(lease_s=60, alone=True) is Unclaimed.EMPTY
+    claimed(ledger, "b")
+
+
 def test_a_lapsed_job_that_nobody_took_is_still_its_workers(ledger: Ledger) -> None:
     ledger.submit([submission(), submission("b")])
     renewed, finished = claimed(ledger, lease_s=0.001), claimed(ledger, "b", lease_s=0.001)

@@ -7,17 +7,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import boto3
 import pytest
+import redis
 
 from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobFailed, JobHandle, JobResult, ScoringOptions, results
 from maskscore.dataset import RunOptions, run_shards, shards
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError
-from maskscore.ledger import ShardProgress
+from maskscore.ledger import Claim, Ledger, ShardProgress
 from maskscore.schema import Shard, TarSource
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from shard_tars import drawn_pair, drawn_pairs, write_tar
@@ -101,6 +102,14 @@ def shard(name: str, **fields: Any) -> Shard:
     )
 
 
+def single_job(job_id: str) -> Job:
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="sa_1.jpg", Body=drawn_pair(1)[0][1])
+    mask = {"id": "corner", "segmentation": [[0, 0, 40, 0, 40, 60, 0, 60]]}
+    return Job.model_validate(
+        {"job_id": job_id, "image": f"s3://{BUCKET}/sa_1.jpg", "masks": [mask], "options": {"prompts": "demo"}}
+    )
+
+
 def rows(name: str, table: Literal["masks", "images"], columns: list[str]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = results.open(f"s3://{BUCKET}/{name}/", table).to_table(columns=columns).to_pylist()
     assert found
@@ -150,13 +159,8 @@ def test_shards_in_all_places_make_way_for_an_urgent_job_after_a_part(client: Cl
     turns = workers.folder / "turns"
     shards = [client.submit_shard(shard(f"full-{number}", part_images=1)) for number in range(PLACES)]
     until(lambda: turns.exists() and len(turns.read_text().splitlines()) == PLACES, "shards have all places")
-    boto3.client("s3").put_object(Bucket=BUCKET, Key="sa_1.jpg", Body=drawn_pair(1)[0][1])
-    mask = {"id": "corner", "segmentation": [[0, 0, 40, 0, 40, 60, 0, 60]]}
-    urgent = Job.model_validate(
-        {"job_id": "urgent", "image": f"s3://{BUCKET}/sa_1.jpg", "masks": [mask], "options": {"prompts": "demo"}}
-    )
-    handle = client.submit(urgent.model_copy(update={"priority": "high"}))
-    (workers.folder / "go-on").touch()
+    handle = client.submit(single_job("urgent").model_copy(update={"priority": "high"}))
+    (workers.folder / "go-on-full").touch()
     assert workers.wait(handle).components[0].s_pos is not None
     before = turns.read_text().partition("urgent")[0].splitlines()
     # A shard without a turn more than the part that it had in hand: another may have gone on meanwhile.
@@ -164,6 +168,32 @@ def test_shards_in_all_places_make_way_for_an_urgent_job_after_a_part(client: Cl
     for number, handle in enumerate(shards):
         assert workers.wait(handle).shard is not None
         assert_equal_tables(f"full-{number}", "undisturbed")
+
+
+def test_a_shard_makes_way_after_a_part_for_a_job_that_must_run_alone(
+    client: Client, workers: Workers, services: LocalServices
+) -> None:
+    turns, namespace = workers.folder / "turns", client.settings.namespace
+    shards = [client.submit_shard(shard("short", part_images=IMAGES)), client.submit_shard(shard("beside"))]
+    until(lambda: {"short", "beside"} <= {line[6:-14] for line in turns.read_text().split()}, "both places are taken")
+    suspect = client.submit(single_job("suspect"))
+    with redis.Redis.from_url(services.redis.url) as server:
+        ledger = Ledger(server, namespace=namespace, ttl_s=60)
+        until(lambda: isinstance(ledger.claim(token="lost", worker="lost", lease_s=0.001), Claim))
+
+        def looked_at() -> float:
+            return cast("float | None", server.zscore(f"{namespace}:suspects:", "suspect")) or 0
+
+        until(lambda: looked_at() > 0, "the job is to run alone")
+        at_first = looked_at()
+        (workers.folder / "go-on-short").touch()
+        until(lambda: looked_at() > at_first, "the worker waits until it is alone")
+    (workers.folder / "go-on-beside").touch()
+    assert workers.wait(suspect).components
+    assert turns.read_text().partition("suspect")[0].count("masks/beside") == 1
+    for name, handle in zip(("short", "beside"), shards, strict=True):
+        assert workers.wait(handle).shard is not None
+        assert_equal_tables(name, "undisturbed")
 
 
 def test_a_replaced_tar_fails_its_shard_with_the_reason(client: Client, workers: Workers) -> None:

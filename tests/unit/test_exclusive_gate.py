@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
 
 from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
 from waiting import until
@@ -35,7 +38,7 @@ def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it() -> None:
             events.append(f"{name} out")
 
     def suspect() -> None:
-        with gate.exclusive():
+        with gate.exclusive(lambda: events.append("waits"), 0.01):
             events.append("suspect in")
             time.sleep(0.02)
             events.append("suspect out")
@@ -44,19 +47,27 @@ def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it() -> None:
         first = threads.submit(ordinary, "first", True)
         assert entered.wait(60)
         alone = threads.submit(suspect)
-        until(lambda: gate._waiting == 1)
+        until(lambda: "waits" in events)
         later = threads.submit(ordinary, "later", False)
         leave.set()
         for future in (first, alone, later):
             future.result(10)
-    assert events == ["first in", "first out", "suspect in", "suspect out", "later in", "later out"]
+    assert "waits" in events[: events.index("first out")]
+    assert [event for event in events if event != "waits"] == [
+        "first in",
+        "first out",
+        "suspect in",
+        "suspect out",
+        "later in",
+        "later out",
+    ]
 
 
 def test_suspects_are_alone_from_each_other_too() -> None:
     gate, inside = ExclusiveGate(), list[int]()
 
     def suspect() -> None:
-        with gate.exclusive():
+        with gate.exclusive(lambda: None, 60):
             inside.append(1)
             assert len(inside) == 1
             time.sleep(0.005)
@@ -69,9 +80,22 @@ def test_suspects_are_alone_from_each_other_too() -> None:
 
 def test_a_job_that_fails_leaves_no_lock_behind() -> None:
     gate = ExclusiveGate()
-    for way in (gate.exclusive, gate.shared, gate.exclusive):
+    exclusive = partial(gate.exclusive, lambda: None, 60)
+    for way in (exclusive, gate.shared, exclusive):
         try:
             with way():
                 raise MemoryError
         except MemoryError:
             pass
+
+
+def test_a_suspect_that_cannot_wait_on_lets_the_others_go_on() -> None:
+    gate = ExclusiveGate()
+
+    def fail() -> None:
+        raise ConnectionError
+
+    with gate.shared():
+        with pytest.raises(ConnectionError), gate.exclusive(fail, 0.01):
+            pass
+        assert gate.is_open

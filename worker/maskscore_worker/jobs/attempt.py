@@ -17,6 +17,7 @@ from maskscore.ledger import Claim, Ledger
 from maskscore.schema import Failure, JobResult, JobState, is_shard, pack, parse_job, parse_shard, unpack
 from maskscore.settings import WorkerSettings
 from maskscore.storage import StoredResult
+from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
 from maskscore_worker.jobs.leases import JobStopped, LeaseHolder
 from maskscore_worker.jobs.redis_waiting import until_redis_answers
 from maskscore_worker.jobs.shard_attempt import ShardAttempts
@@ -79,6 +80,7 @@ class Attempts:
         self,
         settings: WorkerSettings,
         ledger: Ledger,
+        gate: ExclusiveGate,
         shutdown: Shutdown,
         faults: WorkerFaults,
         pipeline: Pipeline,
@@ -89,7 +91,7 @@ class Attempts:
         self._shutdown = shutdown
         self._faults = faults
         self._pipeline = pipeline
-        self._shards = ShardAttempts(settings, ledger, shutdown, pipeline, metrics)
+        self._shards = ShardAttempts(settings, ledger, gate, shutdown, pipeline, metrics)
 
     def run(self, claim: Claim, holder: LeaseHolder, timer: StageTimer, *, alone: bool = False) -> Recorded:
         """Run a job under its lease and record its outcome; ``alone``: nothing else runs in this process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["ExclusiveGate"]
@@ -41,16 +41,27 @@ class ExclusiveGate:
                 self._changed.notify_all()
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the gate alone; waits until the others have ended."""
+    def exclusive(self, meanwhile: Callable[[], object], every_s: float) -> Iterator[None]:
+        """Hold the gate alone; waits until the others have ended, and calls ``meanwhile`` every so many seconds."""
         with self._changed:
             self._waiting += 1
-            self._changed.wait_for(lambda: not self._exclusive and not self._inside)
-            self._waiting -= 1
-            self._exclusive = True
+        try:
+            while not self._entered_alone(every_s):
+                meanwhile()
+        finally:
+            with self._changed:
+                self._waiting -= 1
+                self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
                 self._exclusive = False
                 self._changed.notify_all()
+
+    def _entered_alone(self, timeout_s: float) -> bool:
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._exclusive and not self._inside, timeout_s):
+                return False
+            self._exclusive = True
+            return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from maskscore.broker import DEFAULT_MODEL
 from maskscore.ledger import Claim, Ledger, Unclaimed, new_token
@@ -48,7 +49,7 @@ class JobRunner:
         self._pipeline = pipeline
         self._metrics = metrics
         self._tracing = tracing
-        self._attempts = Attempts(settings, ledger, shutdown, faults, pipeline, metrics)
+        self._attempts = Attempts(settings, ledger, gate, shutdown, faults, pipeline, metrics)
         self.tickets = 0
         """Tickets that came in, whatever became of them."""
 
@@ -60,35 +61,40 @@ class JobRunner:
         self.tickets += 1
         self._faults.wait()
         while True:
+            token = new_token()
             with self._gate.shared():
-                done = self._claim_and_run(began, alone=False)
+                done = self._claim_and_run(began, token, alone=False)
             if done is not Unclaimed.SUSPECT:
                 return done
-            with self._gate.exclusive():
-                done = self._claim_and_run(began, alone=True)
+            # Asking again keeps the suspect for this worker, as long as that lives.
+            with self._gate.exclusive(partial(self._claim, token, alone=False), self._settings.lease_s / 18):
+                done = self._claim_and_run(began, new_token(), alone=True)
             # Another worker may have been alone before.
             if done is not Unclaimed.EMPTY:
                 return done
 
-    def _claim_and_run(self, began: Callable[[str], None], *, alone: bool) -> str:
-        timer, token = StageTimer(), new_token()
+    def _claim(self, token: str, *, alone: bool) -> Claim | Unclaimed:
+        return until_redis_answers(
+            lambda: self._ledger.claim(
+                token=token,
+                worker=self._pipeline.worker,
+                lease_s=self._settings.lease_s,
+                model=self._settings.model_name or DEFAULT_MODEL,
+                alone=alone,
+            ),
+            "claim a job",
+            self._shutdown,
+        )
+
+    def _claim_and_run(self, began: Callable[[str], None], token: str, *, alone: bool) -> str:
+        timer = StageTimer()
         with ExitStack() as stack:
             with self._shutdown.claiming():
                 if self._shutdown.draining or self._pipeline.device_check.reason is not None:
                     # The sweeper counts, and sends another ticket.
                     return "no job: this worker ends"
                 with timer.stage("claim"):
-                    claim = until_redis_answers(
-                        lambda: self._ledger.claim(
-                            token=token,
-                            worker=self._pipeline.worker,
-                            lease_s=self._settings.lease_s,
-                            model=self._settings.model_name or DEFAULT_MODEL,
-                            alone=alone,
-                        ),
-                        "claim a job",
-                        self._shutdown,
-                    )
+                    claim = self._claim(token, alone=alone)
                 if isinstance(claim, Unclaimed):
                     return claim
                 self._metrics.claimed(claim)

@@ -9,6 +9,7 @@ from maskscore.ledger import Claim, Ledger, ShardProgress
 from maskscore.parts import PartTables, part_names, remove_parts, write_part
 from maskscore.schema import JobResult, JobState, Notice, Shard, ShardCursor, ShardOutcome
 from maskscore.settings import WorkerSettings
+from maskscore_worker.jobs.exclusive_gate import ExclusiveGate
 from maskscore_worker.jobs.leases import LeaseHolder
 from maskscore_worker.jobs.redis_waiting import until_redis_answers
 from maskscore_worker.jobs.shutdown import Shutdown
@@ -23,10 +24,17 @@ class ShardAttempts:
     """Runs claimed shards."""
 
     def __init__(
-        self, settings: WorkerSettings, ledger: Ledger, shutdown: Shutdown, pipeline: Pipeline, metrics: WorkerMetrics
+        self,
+        settings: WorkerSettings,
+        ledger: Ledger,
+        gate: ExclusiveGate,
+        shutdown: Shutdown,
+        pipeline: Pipeline,
+        metrics: WorkerMetrics,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._gate = gate
         self._shutdown = shutdown
         self._pipeline = pipeline
         self._metrics = metrics
@@ -36,8 +44,9 @@ class ShardAttempts:
 
         The job's timeout counts from each committed part on. A shard that runs ``alone``, since it may end its worker,
         runs image by image, and is given back after a part: the next one may be scored beside other jobs again. So is
-        one whose worker is to end, and one that a job of a higher priority waits behind. Raises what
-        :func:`maskscore_worker.shards.score_shard` does, what storing a part does, and :class:`JobStopped`.
+        one whose worker is to end, one that a job of a higher priority waits behind, and one beside which a suspect
+        waits until it is alone. Raises what :func:`maskscore_worker.shards.score_shard` does, what storing a part does,
+        and :class:`JobStopped`.
         """
         cursor = ShardCursor.model_validate_json(claim.cursor) if claim.cursor else ShardCursor()
 
@@ -50,7 +59,7 @@ class ShardAttempts:
             others_wait = self._commit(claim, holder, after)
             codes = Counter(code for code in tables.masks["skipped"].to_pylist() if code is not None)
             self._metrics.scored(codes, tables.counts.masks - tables.counts.skipped)
-            if not after.done and (alone or others_wait or self._shutdown.draining):
+            if not after.done and (others_wait or not self._gate.is_open or self._shutdown.draining):
                 self._shutdown.release(claim)
                 holder.stop_reason = "released"
             holder.check()

@@ -2,9 +2,12 @@
 -- A worker takes the next job of its model: waiting -> running, attempts + 1, a new lease.
 -- ARGV[2..]: token of this attempt, worker, lease_ms, model, '1' where nothing else runs in the worker's process
 -- Returns 'claimed', id, attempts, retries, now, submitted_at, traceparent, the parts of the document, and of a shard its
--- cursor and the positions of images that ended workers; or 'empty', or 'suspect' (claim again when nothing else runs), or 'more' (claim again: only what could not run was found).
+-- cursor and the positions of images that ended workers; or 'empty', or 'suspect' (claim again when nothing else runs; it is kept for a token that asks again), or 'more' (claim again: only what could not run was found).
 local token, worker, lease_ms, model, alone = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local MOST, TOKEN_MS = 100, 600000
+-- A suspect is kept for a worker that waits until it is alone, and asks again with its token meanwhile. Where that worker
+-- is killed, too, the suspect is not kept for much longer.
+local KEPT_MS = math.floor(lease_ms / 6)
 
 local function give(job)
   move(job, 'running', now + lease_ms)
@@ -17,10 +20,19 @@ local function give(job)
     f[4] or ''}
 end
 
--- Asked again, since the first answer was lost on its way.
+local suspects = suspects_key(model)
+
+-- Asked again, since the first answer was lost on its way, or to go on waiting for a suspect.
 local asked = own(prefix .. ':claim:' .. token, 'string')
 local given = redis.call('GET', asked)
-if given then
+local kept = string.match(given or '', '^suspect (.*)$')
+local function keep(suspect)
+  redis.call('ZADD', suspects, 'XX', now + KEPT_MS, suspect)
+  redis.call('SET', asked, 'suspect ' .. suspect, 'PX', TOKEN_MS)
+  return {'suspect'}
+end
+if kept and not alone then return keep(kept) end
+if given and not kept then
   local job = load(given)
   if job and job.state == 'running' and job.token == token then return give(job) end
 end
@@ -74,14 +86,9 @@ local function next_entry()
   end
 end
 
-local suspects = suspects_key(model)
 if not alone then
   local suspect = redis.call('ZRANGEBYSCORE', suspects, '-inf', now, 'LIMIT', 0, 1)[1]
-  if suspect then
-    -- One worker at a time waits until it is alone.
-    redis.call('ZADD', suspects, now + lease_ms, suspect)
-    return {'suspect'}
-  end
+  if suspect then return keep(suspect) end
 end
 while looked < MOST do
   looked = looked + 1
