@@ -1,34 +1,27 @@
-"""Masks per second end to end, as a share of the bare forward in the same precision.
-
-By the clock on an idle machine; and by processor time, which other programs on the machine leave alone: the forward's
-per mask divided by all that the worker process uses per mask.
-"""
+"""Masks per second end to end, as a share of the bare forward in the same precision (:mod:`bench.shares`)."""
 
 from __future__ import annotations
 
 import io
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from bench.figures import Figures
 from bench.forward import bare_forward, load_full_size, random_crops
 from bench.material import full_size_weights, jpeg, masks, photograph
-from bench.stack import cpu_seconds, running_services, running_worker, upload
+from bench.shares import Load, add_row, measure, table_of_shares
+from bench.stack import running_services, running_worker, upload
 from maskscore import Client, Job, JobState, Mask, ScoringOptions
 from maskscore.masks import encode_mask
 from maskscore.prompts import load_builtin
 from reference import Reference
 
-__all__ = ["Rates", "add_round", "add_row", "encoded_mask", "run", "submit_and_wait"]
+__all__ = ["encoded_mask", "run", "submit_and_wait"]
 
 OPTIONS = ScoringOptions(prompts="demo")
 LARGE = 100
@@ -37,61 +30,35 @@ SMALL_SHAPE = (480, 640)
 _TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
 
 
-@dataclass
-class Rates:
-    """Masks per second by the clock and per core-second, one entry per round."""
-
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-
-    def add(self, count: int, wall_s: float, cpu_s: float) -> None:
-        """Add a round."""
-        self.wall.append(count / wall_s)
-        self.cpu.append(count / cpu_s if cpu_s else 0.0)
-
-
 def run(console: Console, figures: Figures, *, full: bool) -> None:
     """Measure both precisions, large and small jobs."""
     weights = full_size_weights()
     plain = Reference.from_architecture("ViT-B-32", weights / "open_clip_model.safetensors")
-    table = Table(
-        title="masks per second end to end, ViT-B-32 at full size", caption=f"medians of {_rounds(full)} rounds"
-    )
-    for column in ("precision, load", "masks/s", "share", "masks per core-s", "share by processor time"):
-        table.add_column(column, justify="left" if column == "precision, load" else "right")
+    rounds = 7 if full else 5
+    table = table_of_shares("masks per second end to end, ViT-B-32 at full size", rounds)
     with running_services() as services:
         loads = _loads()
         for precision in ("fp32", "bf16"):
             forward = bare_forward(load_full_size(precision))
             crops = random_crops(96 if precision == "bf16" else 48)
             forward(crops[:16])
-            rates = {name: Rates() for name in ("bare", *loads)}
             with running_worker(services, weights, prompts="demo", precision=precision) as (client, worker):
                 submit_and_wait(client, loads["small"](5))
                 _check(client, loads["large"](1)[0], plain, _TOLERANCE[precision])
-                for _ in range(_rounds(full)):
-                    add_round(rates["bare"], len(crops), lambda: forward(crops), time.process_time)  # noqa: B023
-                    for name in loads:
-                        jobs = loads[name](_jobs(name, precision, full=full))
-                        count = sum(len(list(job.masks)) for job in jobs)
-                        add_round(
-                            rates[name],
-                            count,
-                            lambda: submit_and_wait(client, jobs),  # noqa: B023
-                            lambda: cpu_seconds(worker.pid),
-                        )
-            bare = rates.pop("bare")
-            add_row(table, f"{precision}, bare forward", bare, bare)
+
+                def jobs() -> dict[str, Load]:
+                    made = {name: make(_jobs(name, precision, full=full)) for name, make in loads.items()}  # noqa: B023
+                    return {name: _load(client, some) for name, some in made.items()}
+
+                bare = Load(len(crops), partial(forward, crops))
+                rates, forwards = measure(jobs, bare, worker.pid, rounds=rounds)
+            add_row(table, f"{precision}, bare forward", forwards)
             for name, rate in rates.items():
-                wall_share, cpu_share = add_row(table, f"{precision}, {name} jobs", rate, bare)
-                figures[f"service.{precision}_{name}_share"] = wall_share
-                figures[f"service.{precision}_{name}_cpu_share"] = cpu_share
-                figures[f"service.{precision}_{name}_masks_per_s"] = statistics.median(rate.wall)
+                add_row(table, f"{precision}, {name} jobs", rate)
+                figures[f"service.{precision}_{name}_share"] = rate.share
+                figures[f"service.{precision}_{name}_cpu_share"] = rate.cpu_share
+                figures[f"service.{precision}_{name}_masks_per_s"] = rate.masks_per_s
     console.print(table)
-
-
-def _rounds(full: bool) -> int:
-    return 5 if full else 3
 
 
 def _jobs(load: str, precision: str, *, full: bool) -> int:
@@ -124,11 +91,8 @@ def encoded_mask(number: int, bits: npt.NDArray[np.bool_]) -> Mask:
     return Mask(id=str(number), segmentation=encode_mask(bits))
 
 
-def add_round(rates: Rates, count: int, call: Callable[[], Any], cpu: Callable[[], float]) -> None:
-    """Add a round in which ``call`` handles ``count`` masks; ``cpu`` returns the processor time so far."""
-    started, used = time.perf_counter(), cpu()
-    call()
-    rates.add(count, time.perf_counter() - started, cpu() - used)
+def _load(client: Client, jobs: list[Job]) -> Load:
+    return Load(sum(len(list(job.masks)) for job in jobs), lambda: submit_and_wait(client, jobs))
 
 
 def submit_and_wait(client: Client, jobs: list[Job]) -> None:
@@ -152,13 +116,3 @@ def _check(client: Client, job: Job, plain: Reference, tolerance: float) -> None
 
 def _decoded() -> npt.NDArray[np.uint8]:
     return np.array(Image.open(io.BytesIO(jpeg(photograph()))).convert("RGB"))
-
-
-def add_row(table: Table, name: str, rates: Rates, bare: Rates) -> tuple[float, float]:
-    """Add a row of medians, and return the shares of the bare forward by the clock and by processor time."""
-    # Round by round, since a round shares the state that the machine is in.
-    wall = statistics.median(ours / theirs for ours, theirs in zip(rates.wall, bare.wall, strict=True))
-    cpu = statistics.median(ours / theirs for ours, theirs in zip(rates.cpu, bare.cpu, strict=True))
-    rate, per_core = statistics.median(rates.wall), statistics.median(rates.cpu)
-    table.add_row(name, f"{rate:.1f}", f"{wall:.0%}", f"{per_core:.1f}", f"{cpu:.0%}")
-    return wall, cpu

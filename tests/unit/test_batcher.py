@@ -15,6 +15,7 @@ import torch
 
 from maskscore.errors import JobError
 from maskscore_worker.batching import Batcher
+from maskscore_worker.model import cpu_threads
 from maskscore_worker.model.cpu_threads import ComputeThreads
 from maskscore_worker.model.device_check import DeviceBroken, DeviceCheck
 from waiting import until
@@ -370,7 +371,7 @@ def test_a_lane_that_hangs_shows_while_the_other_goes_on() -> None:
     assert after.last_progress > before
 
 
-def test_compute_threads_share_the_cores() -> None:
+def test_compute_threads_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[int] = []
     both = threading.Barrier(2)
 
@@ -386,10 +387,15 @@ def test_compute_threads_share_the_cores() -> None:
         with ThreadPoolExecutor(2) as threads:
             threads.submit(shared.encode, crops(1, 1)).result(60)
             list(threads.map(shared.encode, [crops(2, 2), crops(3, 2)]))
+            # Others come again in a moment.
+            threads.submit(shared.encode, crops(1, 1)).result(60)
+            monkeypatch.setattr(cpu_threads, "_REMEMBERED_S", -1.0)
+            threads.submit(shared.encode, crops(1, 1)).result(60)
     finally:
         torch.set_num_threads(before)
     assert shares[0] == 4
-    assert sorted(shares[1:]) == [2, 4]
+    assert sorted(shares[1:3]) == [2, 4]
+    assert shares[3:] == [2, 4]
 
 
 def test_a_batch_waits_only_while_more_may_come() -> None:
