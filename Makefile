@@ -40,7 +40,8 @@ test: $(VENV)/.installed-dev
 chaos: $(VENV)/.installed-dev
 	MASKSCORE_CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)
 
-bench: $(VENV)/.installed-bench $(VENV)-infinity/.installed
+# Only the benchmark `peers` needs infinity.
+bench: $(VENV)/.installed-bench $(if $(ARGS),$(if $(findstring peers,$(ARGS)),$(VENV)-infinity/.installed),$(VENV)-infinity/.installed)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(FULL),--full) $(ARGS)
 
 # Wants buildah and debootstrap; ARGS='--base IMAGE' and others: see tests/images/build.py.
