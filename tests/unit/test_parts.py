@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,24 @@ def test_parts_whose_upstream_types_differ_are_one_table(tmp_path: Path) -> None
         "upstream_score": [1.0, 0.5],
         "upstream_name": ["5", "five"],
     }
+
+
+@pytest.mark.parametrize(
+    "tool", ["duckdb", pytest.param("pandas", marks=pytest.mark.needs("pandas", find_spec("pandas")))]
+)
+def test_the_query_of_the_page_takes_parts_with_embeddings_and_unlike_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    for number, fields in enumerate([{"name": 1}, {"name": "one", "more": 2}]):
+        mask = scored(number, **fields).model_copy(update={"s_pos_text": "a dog"})
+        part = part_tables([outcome("a.jpg", mask)], first_position=number, dimensions=3)
+        write_part(part, part_names("sa", number), tmp_path / "scores")
+    page = (Path(__file__).parents[2] / "docs/explanation/shards.md").read_text("utf-8")
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    (block,) = (block for block in blocks if block.startswith(f"import {tool}"))
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert sorted(pq.read_table("best.parquet")["mask_id"].to_pylist()) == ["0", "1"]
 
 
 def test_a_folder_without_parts_says_so(tmp_path: Path) -> None:
