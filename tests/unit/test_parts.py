@@ -144,7 +144,8 @@ def test_parts_whose_upstream_types_differ_are_one_table(tmp_path: Path) -> None
 def test_the_query_of_the_page_takes_parts_with_embeddings_and_unlike_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
-    for number, fields in enumerate([{"name": 1}, {"name": "one", "more": 2}]):
+    unlike: list[dict[str, Any]] = [{"name": 1}, {"name": "one", "more": 2}]
+    for number, fields in enumerate(unlike):
         mask = scored(number, **fields).model_copy(update={"s_pos_text": "a dog"})
         part = part_tables([outcome("a.jpg", mask)], first_position=number, dimensions=3)
         write_part(part, part_names("sa", number), tmp_path / "scores")
