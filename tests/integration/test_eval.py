@@ -258,6 +258,31 @@ def test_heads_are_compared_on_the_same_masks(environment: dict[str, str], scene
     assert "was fitted to the view original" in elsewhere.stderr
 
 
+def test_scores_that_are_there_have_the_figures_of_an_evaluation(environment: dict[str, str], scenes: Path) -> None:
+    file, prompts = str(scenes / "all.json"), ["--prompts", "demo"]
+    place, batch = f"s3://eval/{uuid.uuid4().hex[:8]}/", f"eval-{uuid.uuid4().hex[:8]}"
+    for output in (["-o", place], ["--batch-id", batch]):
+        asked = ["s3://eval/scenes/", "--masks", file, "--top-k", "100", *prompts, *output]
+        done = run_command("run", *asked, environment=environment)
+        assert done.returncode == 0, done.stderr
+    answer = measurements(run(environment, file, "--scores", place, "--scores", batch, "--json"))
+    asked = ["--images", "s3://eval/scenes/", "--view", "original", *prompts, "--json"]
+    (wanted,) = measurements(run(environment, file, *asked))["figures"]
+    same = ("view", "digest", "weights_digests", "objects", "backgrounds", "ranked", "skipped", "failed", "main_scores")
+    for entry in answer["figures"]:
+        assert {name: entry[name] for name in same} == {name: wanted[name] for name in same}
+        assert entry["top_1"] == pytest.approx(wanted["top_1"])
+        assert entry["top_5"] == pytest.approx(wanted["top_5"])
+        for score, areas in wanted["auroc"].items():
+            for group, interval in areas.items():
+                close = None if interval is None else pytest.approx(interval, abs=0.01)
+                assert entry["auroc"][score][group] == close
+        assert entry["classes"].keys() == wanted["classes"].keys()
+    (difference,) = answer["differences"]
+    assert difference["masks"] == wanted["objects"] + wanted["backgrounds"]
+    assert difference["auroc"]["value"] == pytest.approx(0, abs=0.01)
+
+
 def test_photos(environment: dict[str, str], photo_dataset: Path) -> None:
     file = str(photo_dataset / "instances.json")
     asked = ["--images", str(photo_dataset / "images"), "--limit", "3", "--treatment", "blur", "--frame", "pad"]

@@ -41,14 +41,18 @@ def test_heads_are_taken_where_they_hold() -> None:
     named = heads_by_score([head("a"), head("b", weights="sha256:x")])
     assert list(named) == ["p_keep a", "p_keep b"]
     both = [candidate(), candidate("blur"), candidate(model="large")]
-    digests = {"default": {WEIGHTS}, "large": {"sha256:x"}}
+    served = {"default": {WEIGHTS}, "large": {"sha256:x"}}
+
+    def digests(own: Candidate) -> set[str]:
+        return served[own.model_name]
+
     assert [list(one.heads) for one in with_fitting_heads(both, named, digests)] == [["p_keep a"], [], ["p_keep b"]]
     # Of a model that nobody serves yet, the results will tell.
-    assert [list(one.heads) for one in with_fitting_heads(both, named, {})] == [[*named], [], [*named]]
+    assert [list(one.heads) for one in with_fitting_heads(both, named)] == [[*named], [], [*named]]
     with pytest.raises(HeadMismatch, match="The head b was fitted to the weights sha256:x, and these masks"):
         with_fitting_heads(both[:1], named, digests)
     with pytest.raises(HeadMismatch, match=r"The head a was fitted to the view original, .* with blur"):
-        with_fitting_heads(both[1:2], named, {})
+        with_fitting_heads(both[1:2], named)
 
 
 def test_heads_of_one_name_are_told_apart() -> None:
@@ -72,7 +76,7 @@ def collected(own: Candidate, noise: float, seed: int, images: int = 30) -> Scor
 
 
 def test_the_scores_of_heads_are_measured_beside_the_methods_own() -> None:
-    (own,) = with_fitting_heads([candidate()], heads_by_score([head("good"), head("bad", "p_pos_sum")]), {})
+    (own,) = with_fitting_heads([candidate()], heads_by_score([head("good"), head("bad", "p_pos_sum")]))
     collector = collected(own, 0.0, 1)
     figures = collector.measurement(0.9, None)
     assert figures.main_scores == ["p_pos_sum", "p_keep good", "p_keep bad"]

@@ -236,10 +236,10 @@ def test_a_file_that_is_none_of_a_commands_is_one_sentence(command: list[str], c
     assert ran.stderr.strip()
 
 
-def test_eval_says_that_it_does_not_read_parts(tmp_path: Path) -> None:
+def test_eval_says_where_parts_are_named(tmp_path: Path) -> None:
     for place in (str(tmp_path), "s3://scores/run-1/"):
         ran = run("eval", place, "--images", ".")
-        assert (ran.returncode, "is no file: eval scores" in " ".join(ran.stderr.split())) == (2, True), ran.stderr
+        assert (ran.returncode, "measured by --scores" in " ".join(ran.stderr.split())) == (2, True), ran.stderr
 
 
 def test_an_evaluation_asks_first_whether_its_picture_can_be_written(tmp_path: Path) -> None:

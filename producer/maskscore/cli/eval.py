@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -18,6 +19,7 @@ from maskscore.cli.exit_codes import Exit
 from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import shown_progress
+from maskscore.cli.scores_to_measure import is_given, prompt_set_of, refuse_scoring_options, scored_images
 from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
@@ -37,7 +39,14 @@ _LOOK_AGAIN_S: Final = 1.0
 
 @click.command("eval")
 @click.argument("coco", type=click.Path(path_type=Path), metavar="COCO.json")
-@click.option("--images", required=True, metavar="DIR|s3://...", help="Where the workers find the file's images.")
+@click.option("--images", metavar="DIR|s3://...", help="Where the workers find the file's images.")
+@click.option(
+    "--scores",
+    "sources",
+    multiple=True,
+    metavar="BATCH|JOB|PARTS",
+    help="Measure scores that are there already, instead of scoring --images; repeatable.",
+)
 @click.option(
     "--treatment",
     "treatments",
@@ -104,7 +113,8 @@ _LOOK_AGAIN_S: Final = 1.0
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def eval_command(
     coco: Path,
-    images: str,
+    images: str | None,
+    sources: tuple[str, ...],
     treatments: tuple[Treatment, ...],
     frames: tuple[Frame, ...],
     views: tuple[str, ...],
@@ -139,12 +149,20 @@ def eval_command(
 
     Background is what the file calls so (--negatives, or categories with `isthing` 0). Where it has none, background
     and halves of objects are sampled.
+
+    With --scores nothing is scored: the file's masks are found among those of batches and jobs, and of PARTS, a folder
+    or s3:// prefix with the parts of shards, by the image's URI or the end of its path, and by the annotation's id.
+    Each --scores is a candidate. Negatives are then those of the file alone. Top-5 needs --top-k when scoring.
     """
     if coco.is_dir() or str(coco).startswith("s3:"):
         raise click.UsageError(
-            f"{coco} is no file: eval scores the labelled masks of a COCO file, and does not measure scores that are "
-            "there already, such as those of parts. `fit` measures heads on judged masks of parts."
+            f"{coco} is no file: give the COCO file that has the labels. Scores that are there already, such as parts, "
+            f"are measured by --scores: `maskscore eval LABELS.json --scores {coco}`."
         )
+    if (images is None) == (not sources):
+        raise click.UsageError("give either --images, which workers score, or --scores, which are there already")
+    if sources:
+        refuse_scoring_options()
     with needs_extra("report"):
         from maskscore.evaluation import CocoEvaluation, draw, views_of
     if svg is not None:
@@ -153,14 +171,15 @@ def eval_command(
         name: value for name, value in (("alpha", alpha), ("blur", blur), ("context", context)) if value is not None
     }
     prompts_dir = load_settings(WorkerSettings).prompts_dir
-    sets = [find_prompt_set(name, prompts_dir).read() for name in prompts]
+    named_prompts = not sources or is_given("prompts")
+    sets = [find_prompt_set(name, prompts_dir).read() for name in prompts] if named_prompts else []
     listed_heads = [local_head(name) for name in heads]
-    if listed_heads and not (treatments or frames or views):
+    if listed_heads and not (treatments or frames or views or sources):
         views = tuple(head.head.views for head in listed_heads)
     asked = tuple(dict.fromkeys(models))
     evaluation = CocoEvaluation.read(
         coco,
-        views=views_of(treatments, frames, views, numbers),
+        views=[] if sources else views_of(treatments, frames, views, numbers),
         prompt_sets=sets,
         method=method,
         models=[None if name == DEFAULT_MODEL_NAME else name for name in asked] or [None],
@@ -177,12 +196,19 @@ def eval_command(
         return shown_progress(results, total, doing=doing, client=client)
 
     with Client() as client:
-        if asked:
-            _require_workers(client, asked, wait=wait_for_workers, timeout=timeout)
-        for model in asked or (None,):
-            for prompt_set in sets:
-                warn_of_workers(client, model, prompt_set)
-        result = evaluation.measure(client, images, recall=recall, prices=costs, timeout=timeout, progress=progress)
+        if images is None:
+            finder = evaluation.image_finder
+            probes = any(head.head.kind == "probe" for head in listed_heads)
+            scored = scored_images(client, dict.fromkeys(sources), finder, embeddings=probes)
+            find = partial(prompt_set_of, sets, prompts_dir, named=named_prompts)
+            evaluation, result = evaluation.measure_scores(finder, scored, find, recall=recall)
+        else:
+            if asked:
+                _require_workers(client, asked, wait=wait_for_workers, timeout=timeout)
+            for model in asked or (None,):
+                for prompt_set in sets:
+                    warn_of_workers(client, model, prompt_set)
+            result = evaluation.measure(client, images, recall=recall, prices=costs, timeout=timeout, progress=progress)
     about = evaluation.document()
     if as_json:
         click.echo(json.dumps({**about, "recall": recall, **_document(result)}))
@@ -236,5 +262,11 @@ def _document(result: EvaluationResult) -> dict[str, Any]:
         document = dataclasses.asdict(entry)
         # Where earlier releases have it.
         document["auroc"] = {score: own.pop("auroc") for score, own in document["scores"].items()}
+        if entry.source is None:
+            del document["source"], document["unknown_top_5"]
         figures.append(document)
-    return {"figures": figures, "differences": [dataclasses.asdict(one) for one in result.differences]}
+    differences = [dataclasses.asdict(one) for one in result.differences]
+    for entry in (one[side] for one in differences for side in ("baseline", "entry")):
+        if entry["source"] is None:
+            del entry["source"]
+    return {"figures": figures, "differences": differences}

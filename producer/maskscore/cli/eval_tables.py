@@ -37,10 +37,17 @@ def print_evaluation(
             _print_details(console, measurements, entry)
     for entry in measurements:
         name = _candidate_name(measurements, entry)
-        for what, counts in (("masks skipped", entry.skipped), ("jobs failed", entry.failed)):
+        failed = "jobs failed" if entry.source is None else "images without a score"
+        for what, counts in (("masks skipped", entry.skipped), (failed, entry.failed)):
             if counts:
                 listed = ", ".join(f"{code} {count:,}" for code, count in counts.items())
                 console.print(f"{name}: {what}: {listed}", soft_wrap=True)
+        if entry.unknown_top_5:
+            console.print(
+                f"{name}: top-5 is not known of {counted(entry.unknown_top_5, 'mask')}, whose scores name too few "
+                "prompts: score with --top-k 100.",
+                soft_wrap=True,
+            )
         if len(entry.weights_digests) > 1:
             digests = ", ".join(digest[:19] for digest in entry.weights_digests)
             console.print(f"{name}: a mixture of several weights: {digests}", soft_wrap=True)
@@ -51,6 +58,11 @@ def _print_data(console: Console, about: dict[str, Any], first: Measurement) -> 
         f"{counted(about['images'], 'image')}: {counted(first.objects, 'object')}, "
         f"{counted(first.backgrounds, 'background')} and {counted(first.fragments, 'fragment')} ({about['negatives']})."
     )
+    if about["negatives"] == "none":
+        console.print(
+            "No negatives, and so no AUROC and no precision: the file has no background (--negatives), and scores that "
+            "are there already have no sampled ones."
+        )
     if about["crowds"]:
         console.print(
             f"Left out: {counted(about['crowds'], 'crowd')} (`iscrowd`; --crowds objects takes them as objects)."
@@ -190,8 +202,11 @@ def _table(names: int, *columns: str) -> Table:
 
 
 def _varied(listed: Sequence[Measurement | Entry]) -> list[str]:
-    """Return which of model, view and prompts are not the same everywhere."""
-    return [name for name in ("model", "view", "prompts") if len({getattr(one, name) for one in listed}) > 1]
+    """Return which of model, view and prompts are not the same everywhere, and the source where these do not do."""
+    names = [name for name in ("model", "view", "prompts") if len({getattr(one, name) for one in listed}) > 1]
+    told = {tuple(getattr(one, name) for name in names) for one in listed}
+    sources = {(one.source, *(getattr(one, name) for name in names)) for one in listed}
+    return ["source", *names] if len(sources) > len(told) else names
 
 
 def _candidate_name(measurements: Sequence[Measurement], entry: Measurement) -> str:

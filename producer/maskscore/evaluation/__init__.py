@@ -15,6 +15,7 @@ from maskscore.evaluation.measurements import Measurement
 from maskscore.evaluation.negative_sampling import sample_negatives
 from maskscore.evaluation.score_figures import ClassFigures, ScoreFigures
 from maskscore.evaluation.scoring_speed import ScoringSpeed
+from maskscore.evaluation.stored_scores import ImagesByName, ScoredImage
 
 __all__ = [
     "Candidate",
@@ -24,10 +25,12 @@ __all__ = [
     "CocoEvaluation",
     "Entry",
     "EvaluationResult",
+    "ImagesByName",
     "LabelledImage",
     "LabelledMask",
     "Measurement",
     "ScoreFigures",
+    "ScoredImage",
     "ScoringSpeed",
     "draw",
     "evaluate",

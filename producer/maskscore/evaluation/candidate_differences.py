@@ -14,12 +14,13 @@ __all__ = ["CandidateDifference", "Entry", "differences_from_first"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A score of a candidate."""
+    """A score of a candidate; ``source`` names scores that were there already."""
 
     model: str
     view: str
     prompts: str
     score: str
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +81,4 @@ def _sides(score: str, masks: Sequence[ScoredMask]) -> tuple[Ranked, Ranked]:
 
 def _entry(collector: ScoreCollector, score: str) -> Entry:
     candidate = collector.candidate
-    return Entry(candidate.model_name, candidate.text, candidate.prompts.name, score)
+    return Entry(candidate.model_name, candidate.text, candidate.prompts.name, score, candidate.source)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from maskscore.errors import HeadMismatch, InvalidDocumentError
 from maskscore.evaluation.class_prompts import ClassPrompts
@@ -20,7 +20,8 @@ class Candidate:
     """A model, views whose features are averaged (or one alone), and a prompt set with its classes.
 
     ``model`` is ``None`` for that of workers without a name. ``heads`` decide on the same results; their key is the
-    name of the score, as :func:`heads_by_score` gives it. Raises :class:`pydantic.ValidationError` for a view that is
+    name of the score, as :func:`heads_by_score` gives it. ``source`` is what people call the scores where they are
+    there already, such as a folder of parts. Raises :class:`pydantic.ValidationError` for a view that is
     given twice.
     """
 
@@ -30,6 +31,7 @@ class Candidate:
     method: Method = "softmax"
     model: str | None = None
     heads: Mapping[str, HeadApplication] = field(default_factory=dict)
+    source: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.options
@@ -47,10 +49,15 @@ class Candidate:
             context=first.context,
             average_with=tuple(others),
             method=self.method,
-            top_k=min(_MOST_TOP_K, len(self.prompts.texts)),
+            top_k=self.top_k,
             embeddings=any(head.head.kind == "probe" for head in self.heads.values()),
             model=self.model,
         )
+
+    @property
+    def top_k(self) -> int:
+        """How many best prompts of each mask are asked for."""
+        return min(_MOST_TOP_K, len(self.prompts.texts))
 
     @property
     def text(self) -> str:
@@ -92,27 +99,25 @@ def heads_by_score(heads: Iterable[HeadApplication]) -> dict[str, HeadApplicatio
 def with_fitting_heads(
     candidates: Iterable[Candidate],
     heads: Mapping[str, HeadApplication],
-    digests: Mapping[str, Collection[str]],
+    digests: Callable[[Candidate], Collection[str]] = lambda _: (),
 ) -> list[Candidate]:
     """Return the candidates, each with the heads that hold for it.
 
-    ``digests`` are those of the weights of live workers, by the model's name; of a model without any, every head is
-    taken to hold for the weights. Raises :class:`~maskscore.errors.HeadMismatch` where a head holds for no candidate.
+    ``digests`` gives those of the weights that a candidate is scored by; without any, every head is taken to hold for
+    the weights. Raises :class:`~maskscore.errors.HeadMismatch` where a head holds for no candidate.
     """
     mismatches: dict[str, HeadMismatch] = {}
     fitting: list[Candidate] = []
     for candidate in candidates:
         own: dict[str, HeadApplication] = {}
         for score, head in heads.items():
-            served = digests.get(candidate.model_name) or (head.head.weights_digest,)
+            served = digests(candidate) or (head.head.weights_digest,)
             try:
                 candidate.check_head(head, min(served, key=lambda digest: digest != head.head.weights_digest))
                 own[score] = head
             except HeadMismatch as error:
                 mismatches[score] = error
-        fitting.append(
-            Candidate(candidate.views, candidate.prompts, candidate.classes, candidate.method, candidate.model, own)
-        )
+        fitting.append(replace(candidate, heads=own))
     for score in heads:
         if not any(score in candidate.heads for candidate in fitting):
             raise mismatches[score]

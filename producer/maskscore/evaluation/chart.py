@@ -53,7 +53,14 @@ def row_name(measurements: Sequence[Measurement], entry: Measurement, score: str
         parts.append(entry.prompts)
     if len({other.model for other in measurements}) > 1:
         parts.insert(0, entry.model)
+    alike = [other for other in measurements if _way(other) == _way(entry)]
+    if len(alike) > 1 and entry.source is not None:
+        parts.insert(0, entry.source)
     return ", ".join(parts if len(entry.main_scores) == 1 else [*parts, score])
+
+
+def _way(entry: Measurement) -> tuple[str, str, str]:
+    return entry.model, entry.view, entry.prompts
 
 
 def _short(name: str, longest: int) -> str:

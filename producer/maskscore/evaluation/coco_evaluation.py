@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,9 +18,10 @@ from maskscore.evaluation.evaluation_run import EvaluationResult, Progress, eval
 from maskscore.evaluation.image_locations import image_uris
 from maskscore.evaluation.labelled_coco import LabelledImage, read_coco
 from maskscore.evaluation.negative_sampling import sample_negatives
+from maskscore.evaluation.stored_scores import ImagesByName, ScoredImage, measure_scores
 from maskscore.formats import Orphans
 from maskscore.heads import HeadApplication
-from maskscore.schema import Frame, Method, PromptSet, Treatment, View, explain
+from maskscore.schema import Frame, Method, PromptSet, PromptSetIdentity, Treatment, View, explain
 
 __all__ = ["CocoEvaluation", "views_of"]
 
@@ -29,7 +30,8 @@ __all__ = ["CocoEvaluation", "views_of"]
 class CocoEvaluation:
     """The labelled images of a file, and the candidates that are measured on them; ``heads`` are by their score's name.
 
-    Where the file has backgrounds, they are the negatives; else negatives are sampled with ``seed``.
+    Where the file has backgrounds, they are the negatives; else negatives are sampled with ``seed``, but for scores
+    that are there already. ``given`` has the prompts of categories that were named with them.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class CocoEvaluation:
     orphans: Orphans
     method: Method
     seed: int
+    given: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def read(
@@ -47,7 +50,7 @@ class CocoEvaluation:
         *,
         views: Iterable[tuple[View, ...]],
         prompt_sets: Sequence[PromptSet],
-        method: Method,
+        method: Method = "softmax",
         models: Sequence[str | None] = (None,),
         heads: Sequence[HeadApplication] = (),
         classes: Path | None = None,
@@ -58,7 +61,8 @@ class CocoEvaluation:
     ) -> CocoEvaluation:
         """Read a COCO file and build a candidate of each model, prompt set and entry of ``views``.
 
-        ``models`` are names, ``None`` for that of workers without one. ``classes`` is a YAML file of
+        ``models`` are names, ``None`` for that of workers without one. Without views there is no candidate: what is
+        measured then are scores that are there already (:meth:`measure_scores`). ``classes`` is a YAML file of
         ``category: prompt``, ``negatives`` names categories that are background. Raises
         :class:`~maskscore.errors.InvalidDocumentError` where the file has no labelled image, options are not valid, or
         a head is given twice, and :class:`~maskscore.errors.HeadMismatch` for a head that was fitted to other views,
@@ -68,7 +72,7 @@ class CocoEvaluation:
         images = read_coco(path, negatives=negatives, limit=limit, crowds=crowds, orphans=orphans)
         if not images:
             raise InvalidDocumentError(f"{path} has no image with annotations.")
-        categories = list(dict.fromkeys(mask.category for image in images for mask in image.of_kind("object")))
+        categories = _categories(images)
         given = read_classes(classes) if classes else {}
         listed = list(views)
         try:
@@ -81,7 +85,8 @@ class CocoEvaluation:
         except ValidationError as error:
             raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
         named = heads_by_score(heads)
-        return cls(path, images, with_fitting_heads(candidates, named, {}), named, orphans, method, seed)
+        fitting = with_fitting_heads(candidates, named) if candidates else []
+        return cls(path, images, fitting, named, orphans, method, seed, given)
 
     @property
     def has_backgrounds(self) -> bool:
@@ -111,7 +116,7 @@ class CocoEvaluation:
         return evaluate(
             client,
             list(zip(uris, self.images, strict=True)),
-            with_fitting_heads(self.candidates, self.heads, digests),
+            with_fitting_heads(self.candidates, self.heads, lambda candidate: digests[candidate.model_name]),
             negatives=(lambda _: []) if self.has_backgrounds else (lambda image: sample_negatives(image, self.seed)),
             recall=recall,
             prices=prices or {},
@@ -119,13 +124,44 @@ class CocoEvaluation:
             progress=progress,
         )
 
+    @property
+    def image_finder(self) -> ImagesByName:
+        """What finds the labelled image of a URI."""
+        return ImagesByName(self.images)
+
+    def measure_scores(
+        self,
+        images: ImagesByName,
+        sources: Mapping[str, Iterable[ScoredImage]],
+        prompt_set_of: Callable[[PromptSetIdentity], PromptSet],
+        *,
+        recall: float = 0.9,
+    ) -> tuple[CocoEvaluation, EvaluationResult]:
+        """Measure scores that are there already; return the evaluation with their candidates, and its result.
+
+        ``images`` is the :attr:`image_finder`, ``prompt_set_of`` gives the prompt set that a result names. Sources and
+        errors are those of :func:`~maskscore.evaluation.stored_scores.measure_scores`.
+        """
+        categories = _categories(self.images)
+        candidates, result = measure_scores(
+            self.images,
+            images,
+            sources,
+            prompt_set_of=prompt_set_of,
+            class_prompts=lambda prompt_set: ClassPrompts.of(categories, prompt_set, self.given),
+            heads=self.heads,
+            recall=recall,
+        )
+        return replace(self, candidates=candidates, method=candidates[0].method), result
+
     def document(self) -> dict[str, Any]:
         """Return what was measured on, as a JSON object."""
+        sampled = not self.has_backgrounds and not any(candidate.source for candidate in self.candidates)
         return {
             "file": str(self.path),
             "images": len(self.images),
-            "negatives": "of the file" if self.has_backgrounds else "sampled",
-            "seed": None if self.has_backgrounds else self.seed,
+            "negatives": "of the file" if self.has_backgrounds else "sampled" if sampled else "none",
+            "seed": self.seed if sampled else None,
             "method": self.method,
             "crowds": sum(len(image.of_kind("crowd")) for image in self.images),
             "unusable_annotations": sum(image.unusable for image in self.images),
@@ -133,6 +169,10 @@ class CocoEvaluation:
             "orphans": self.orphans.count,
             "unmapped": {candidate.prompts.name: list(candidate.classes.unmapped) for candidate in self.candidates},
         }
+
+
+def _categories(images: Iterable[LabelledImage]) -> list[str]:
+    return list(dict.fromkeys(mask.category for image in images for mask in image.of_kind("object")))
 
 
 def views_of(

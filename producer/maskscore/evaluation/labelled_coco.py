@@ -15,8 +15,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.formats import Orphans
-from maskscore.schema import Mask, explain, id_key
+from maskscore.formats import Orphans, id_of
+from maskscore.schema import Mask, explain, id_key, plain_id
 
 __all__ = ["Kind", "LabelledImage", "LabelledMask", "read_coco"]
 
@@ -26,11 +26,16 @@ _REASONS = 3
 
 @dataclass(frozen=True, slots=True)
 class LabelledMask:
-    """A mask and its true kind; ``crowd`` is of many objects at once, and is neither scored nor sampled from."""
+    """A mask and its true kind; ``crowd`` is of many objects at once, and is neither scored nor sampled from.
+
+    ``mask_id`` and ``part`` are those that a result has of it; both are empty for what was sampled.
+    """
 
     kind: Kind
     category: str
     mask: Mask
+    mask_id: str = ""
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,9 @@ def _image(
         except ValidationError as error:
             reasons.append(f"{which}: {explain(error, limit=1)}")
             continue
-        masks.append(LabelledMask(kind, name, mask))
+        part = plain_id(annotation.get("part"))
+        mask_id = id_of(annotation.get("mask_id", annotation.get("id")), number)
+        masks.append(LabelledMask(kind, name, mask, mask_id, part if isinstance(part, int) else None))
     return LabelledImage(
         str(entry["id"]),
         str(entry["file_name"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from maskscore.evaluation.candidates import Candidate
@@ -36,7 +36,9 @@ class Measurement:
 
     ``weights_digests`` are those of the results; several, if workers of one name have several. ``ranked`` objects have
     a category with a prompt, and ``top_1`` and ``top_5`` (``None`` without any) are the shares of them for which such a
-    prompt is the best, or among the five best, of the positive ones. ``scores`` are the figures by score, the
+    prompt is the best, or among the five best, of the positive ones; ``top_5`` is ``None`` as well where scores that
+    were there already do not tell the five best of ``unknown_top_5`` masks. ``source`` is the name of such scores, and
+    ``speed`` is then ``None``. ``scores`` are the figures by score, the
     ``main_scores`` those of the method and of the heads.
     """
 
@@ -57,25 +59,35 @@ class Measurement:
     speed: ScoringSpeed | None
     skipped: dict[str, int]
     failed: dict[str, int]
+    source: str | None = None
+    unknown_top_5: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class ScoreCollector:
-    """Collects the components of one candidate as they come in."""
+    """Collects the components of one candidate as they come in.
+
+    ``unknown_top_5`` counts masks whose five best positive prompts their scores do not tell, and none of those that
+    they tell is a true one.
+    """
 
     candidate: Candidate
     masks: list[ScoredMask] = field(default_factory=list)
     digests: set[str] = field(default_factory=set)
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    unknown_top_5: int = 0
 
     @property
     def main_scores(self) -> list[str]:
         """The method's own score, then those of the heads."""
         return [own_score(self.candidate.method), *self.candidate.heads]
 
-    def add(self, component: Component, *, image: str, kind: str, category: str) -> None:
-        """Take a component of an image (by its id) that is known to be of this kind and category."""
+    def add(self, component: Component, *, image: str, kind: str, category: str, index: int | None = None) -> None:
+        """Take a component of an image (by its id) that is known to be of this kind and category.
+
+        ``index`` is the mask's place among those of the image, where the component's own is not that.
+        """
         if component.skipped is not None or component.s_pos is None or component.s_neg is None:
             self.skipped[component.skipped.code if component.skipped else "no_score"] += 1
             return
@@ -89,8 +101,9 @@ class ScoreCollector:
             decision = head.decide(component, feature)
             values[score], kept[score] = decision.p_keep, decision.keep
         accepted = self.candidate.classes.prompts.get(category) if kind == "object" else None
-        rank = None if accepted is None else _rank(component, accepted)
-        self.masks.append(ScoredMask(image, component.index, kind, category, values, rank, kept))
+        rank = None if accepted is None else self._rank(component, accepted)
+        place = component.index if index is None else index
+        self.masks.append(ScoredMask(image, place, kind, category, values, rank, kept))
 
     def measurement(self, recall: float, speed: ScoringSpeed | None) -> Measurement:
         """Return the measurement of what has come in."""
@@ -107,20 +120,31 @@ class ScoreCollector:
             fragments=kinds["fragment"],
             ranked=sum(mask.rank is not None for mask in self.masks),
             top_1=top_share(self.masks, 1),
-            top_5=top_share(self.masks, _TOP),
+            top_5=None if self.unknown_top_5 else top_share(self.masks, _TOP),
             main_scores=self.main_scores,
             scores={
                 score: score_figures(score, self.masks, recall=recall, threshold=thresholds.get(score))
                 for score in dict.fromkeys([*self.main_scores, DIFFERENCE])
             },
-            classes=class_figures(self.masks, self.main_scores),
+            classes={
+                name: replace(own, top_5=None) if self.unknown_top_5 else own
+                for name, own in class_figures(self.masks, self.main_scores).items()
+            },
             speed=speed,
             skipped=dict(self.skipped),
             failed=dict(self.failed),
+            source=candidate.source,
+            unknown_top_5=self.unknown_top_5,
         )
 
-
-def _rank(component: Component, accepted: frozenset[str]) -> int:
-    """Return the place of the best accepted prompt among the positives, 0 where it is not among the first five."""
-    best = [entry.text for entry in component.top_k or [] if entry.group == "positive"][:_TOP]
-    return next((place for place, text in enumerate(best, 1) if text in accepted), 0)
+    def _rank(self, component: Component, accepted: frozenset[str]) -> int:
+        """Return the place of the best accepted prompt among the positives, 0 where it is not among the first five."""
+        prompts = component.top_k or []
+        best = [entry.text for entry in prompts if entry.group == "positive"][:_TOP]
+        # The best one is known without any.
+        best = best or [component.s_pos_text or ""]
+        rank = next((place for place, text in enumerate(best, 1) if text in accepted), 0)
+        candidate = self.candidate
+        if not rank and len(prompts) < candidate.top_k and len(best) < min(_TOP, len(candidate.prompts.positive)):
+            self.unknown_top_5 += 1
+        return rank

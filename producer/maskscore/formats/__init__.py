@@ -33,10 +33,10 @@ from maskscore.formats.file_names import (
 )
 from maskscore.formats.format import Format, formats_extra
 from maskscore.formats.image_masks import ImageMasks, MasksDocumentError, Orphans, UnreadableMask
-from maskscore.formats.image_names import best, composed, likeness, spellings
+from maskscore.formats.image_names import best, composed, likeness, parts_of, spellings
 from maskscore.formats.image_reading import read_masks
 from maskscore.formats.label_studio_brush import encode_brush
-from maskscore.formats.masks_from_entries import masks_of
+from maskscore.formats.masks_from_entries import id_of, masks_of
 from maskscore.formats.read_context import ReadContext
 from maskscore.formats.registry import FORMATS
 from maskscore.formats.sam_folder import SAM_TABLE
@@ -72,10 +72,12 @@ __all__ = [
     "from_detectron2",
     "from_sam",
     "from_ultralytics",
+    "id_of",
     "kind_of",
     "last_part",
     "likeness",
     "masks_of",
+    "parts_of",
     "read_categories",
     "read_dataset",
     "read_masks",
