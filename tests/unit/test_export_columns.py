@@ -38,6 +38,10 @@ def test_fields_of_one_kind_are_columns_and_the_rest_stays_together() -> None:
     assert typed == {"iou": 1.0, "name": "a", "crowd": False}
     assert isinstance(typed["iou"], float)
     assert rest == {"box": [1], "mixed": "x", "huge": 2**70, "none": None}
+    whole, others = found.columns([first, second])
+    assert others == [rest, {"mixed": 3}]
+    assert list(map(repr, whole["iou"])) == ["1.0", "0.5"]
+    assert [whole[name] for name in ("name", "crowd", "late")] == [["a", None], [False, True], [None, 7]]
 
 
 def test_what_was_mixed_once_stays_so() -> None:

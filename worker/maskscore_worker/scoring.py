@@ -61,13 +61,14 @@ def score(
     """
     texts = prompt_features.astype(np.float64)
     # A product of matrices would add up a row's terms in an order that depends on how many rows there are and on the
-    # processor. This product of a matrix and a vector has the same shape and reads the same memory for every row.
+    # processor. This product of a matrix and a vector has the same shape and reads the same memory for every row. What
+    # follows is done for all rows at once: it takes each number, or each row, by itself.
     row = np.empty(texts.shape[1], np.float64)
-    values = np.empty((len(features), len(texts)), np.float64)
-    for feature, own in zip(features, values, strict=True):
+    cosines = np.empty((len(features), len(texts)), np.float64)
+    for feature, own in zip(features, cosines, strict=True):
         row[:] = feature
-        own[:] = _values(texts @ row, logit_scale, logit_bias, options)
-    return _scores(values, prompt_set, options)
+        own[:] = texts @ row
+    return _scores(_values(cosines, logit_scale, logit_bias, options), prompt_set, options)
 
 
 def _values(
@@ -80,8 +81,8 @@ def _values(
         if logit_bias is None:
             raise ValueError("the method sigmoid needs a logit_bias")
         return np.asarray(expit(logits + logit_bias))
-    exponentials = np.exp(logits - logits.max())
-    probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum()
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities
 
 

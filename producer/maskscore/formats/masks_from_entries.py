@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ AnyMask = TypeVar("AnyMask", bound=Mask | UnreadableMask)
 _OWN = ("polygon_convention", "polygon_size")
 _KNOWN = {"id", "segmentation", *_OWN}
 _RLE = {"size", "counts"}
+_PLAIN = (str, int, NoneType)
 _MAY_HOLD_FLOATS = (float, list, dict)
 
 
@@ -60,12 +62,12 @@ def with_polygon_size(masks: list[AnyMask], size: Size | None) -> list[AnyMask]:
 
     It does where they fit an image of this size as well as the image turned.
     """
+    if size is None or size[0] == size[1] or min(size) < 1:
+        return masks
     silent = [
         isinstance(mask, Mask) and isinstance(mask.segmentation, list) and not mask.polygon_size for mask in masks
     ]
-    if size is None or size[0] == size[1] or min(size) < 1 or not any(silent):
-        return masks
-    if count_fitting(masks, *size) != count_fitting(masks, *size[::-1]):
+    if not any(silent) or count_fitting(masks, *size) != count_fitting(masks, *size[::-1]):
         return masks
     # The size is valid, so that nothing is validated again.
     return [
@@ -84,10 +86,17 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     is_id = _is_id(given)
     mask_id = id_of(given, index)
     own = {name: entry[name] for name in _OWN if name in entry}
-    fields = {name: value for name, value in entry.items() if name not in _KNOWN}
-    if deeper(fields, MOST_LEVELS + 1):
-        return UnreadableMask(mask_id, f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep.")
-    upstream = _finite(fields)
+    upstream = {}
+    for name, value in entry.items():
+        if name in _KNOWN:
+            continue
+        if isinstance(value, _PLAIN):
+            upstream[name] = value
+            continue
+        if deeper(value, MOST_LEVELS):
+            message = f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep."
+            return UnreadableMask(mask_id, message)
+        upstream[name] = _finite(value)
     if given is not None and not is_id:
         message = f"Entry {index} has an id that is neither a text nor an integer but of the type {_kind(given)}."
         return UnreadableMask(mask_id, message, upstream)
@@ -127,6 +136,8 @@ def _kind(value: object) -> str:
 
 def _unique(masks: list[Mask | UnreadableMask], named: list[bool]) -> list[Mask | UnreadableMask]:
     """Return the masks with each id once: masks with ids of their own choose first, then those by position."""
+    if len({mask.id for mask in masks}) == len(masks):
+        return masks
     holders: dict[str, int] = {}
     for index in sorted(range(len(masks)), key=lambda index: not named[index]):
         if isinstance(masks[index], Mask):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic_core import to_json
+
 from maskscore.parts.image_outcome import ImageOutcome
 from maskscore.parts.upstream_columns import UpstreamColumns
 from maskscore.schema import Component, ShardCounts
@@ -187,15 +189,14 @@ def _mask_columns(outcomes: Sequence[ImageOutcome], first_position: int, dimensi
         heads[owner] if component.keep is not None else None
         for owner, component in zip(owners, components, strict=True)
     ]
-    upstream = UpstreamColumns()
-    for component in components:
-        upstream.see(component.upstream)
-    split = [upstream.split(component.upstream) for component in components]
-    values["upstream"] = [json.dumps(rest) if rest else None for _, rest in split]
+    upstream, fields = UpstreamColumns(), [component.upstream for component in components]
+    for own in fields:
+        upstream.see(own)
+    of_tools, others = upstream.columns(fields)
+    values["upstream"] = [to_json(other).decode() if other else None for other in others]
+    values |= {f"upstream_{name}": column for name, column in of_tools.items()}
     kinds = {"boolean": "bool", "integer": "int64", "number": "double", "text": "string"}
     typed = {f"upstream_{name}": kinds[kind] for name, kind in sorted(upstream.kinds.items())}
-    for name in upstream.kinds:
-        values[f"upstream_{name}"] = [fields.get(name) for fields, _ in split]
     common = {name: kind for name, kind in _MASKS.items() if name not in values}
     repeated = _columns({name: [image[name] for image in images] for name in common}, common)
     columns = _columns(values, {name: kind for name, kind in {**_MASKS, **typed}.items() if name in values})
@@ -237,8 +238,16 @@ def _own(components: Sequence[Component], segmentations: Sequence[Any]) -> dict[
             None if component.top_k is None else [prompt.model_dump() for prompt in component.top_k]
             for component in components
         ],
-        "segmentation": [None if found is None else _COMPACT.encode(found) for found in segmentations],
+        "segmentation": [None if found is None else _segmentation_text(found) for found in segmentations],
     }
+
+
+def _segmentation_text(segmentation: Any) -> str:
+    if isinstance(segmentation, list):
+        return _COMPACT.encode(segmentation)
+    # There are millions of them, and the encoder takes a text much faster than an object.
+    height, width = segmentation["size"]
+    return f'{{"size":[{height},{width}],"counts":{_COMPACT.encode(segmentation["counts"])}}}'
 
 
 def _embeddings(components: Sequence[Component], dimensions: int) -> pa.FixedSizeListArray:

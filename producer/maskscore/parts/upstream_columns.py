@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 __all__ = ["MOST_COLUMNS", "UpstreamColumns"]
@@ -12,6 +13,7 @@ MOST_COLUMNS: Final = 200
 """More fields than any tool writes: beyond that names are data, and stay JSON."""
 
 _LARGEST: Final = 1 << 63
+_KINDS: Final[dict[type, Kind]] = {bool: "boolean", int: "integer", float: "number", str: "text"}
 
 
 class UpstreamColumns:
@@ -31,16 +33,27 @@ class UpstreamColumns:
 
     def see(self, fields: dict[str, Any]) -> None:
         """Take one mask's fields into account; ``None`` agrees with every kind."""
+        kinds = self._kinds
         for name, value in fields.items():
             if value is None:
                 continue
-            kind = _kind(value)
-            if name not in self._kinds:
-                if len(self._kinds) < MOST_COLUMNS:
-                    self._kinds[name] = kind
-            elif self._kinds[name] != kind:
-                both = {self._kinds[name], kind}
-                self._kinds[name] = "number" if both == {"integer", "number"} else None
+            kind = _KINDS.get(type(value))
+            if kind == "integer" and not -_LARGEST <= value < _LARGEST:
+                kind = None
+            if name not in kinds:
+                if len(kinds) < MOST_COLUMNS:
+                    kinds[name] = kind
+            elif kinds[name] != kind:
+                kinds[name] = "number" if {kinds[name], kind} == {"integer", "number"} else None
+
+    def columns(self, masks: Sequence[dict[str, Any]]) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+        """Return the columns of masks by their names, and the other fields of each mask."""
+        kinds = self.kinds
+        columns = {name: [fields.get(name) for fields in masks] for name in kinds}
+        for name, values in columns.items():
+            if kinds[name] == "number":
+                columns[name] = [None if value is None else float(value) for value in values]
+        return columns, [{name: value for name, value in fields.items() if name not in kinds} for fields in masks]
 
     def split(self, fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return one mask's fields that are columns, and the others."""
@@ -52,13 +65,3 @@ class UpstreamColumns:
             else:
                 typed[name] = float(value) if kind == "number" and value is not None else value
         return typed, rest
-
-
-def _kind(value: Any) -> Kind | None:
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer" if -_LARGEST <= value < _LARGEST else None
-    if isinstance(value, float):
-        return "number"
-    return "text" if isinstance(value, str) else None
