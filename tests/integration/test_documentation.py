@@ -73,6 +73,7 @@ LEFT_OUT: Final = {
     "maskscore worker --model-name": "real weights",
     "maskscore eval instances.json --images s3://photos/val --view original --model": "workers of both models",
     "maskscore eval instances.json --images s3://photos/val --head": "a second head; test_eval.py compares two",
+    "maskscore eval instances.json --scores": "the parts of shards; test_eval.py measures some",
     "maskscore export s3://scores/run-1/": "the parts of shards; test_export_parts.py exports some",
     "maskscore fit s3://scores/run-1/": "the parts of shards; test_fit.py fits to some",
     "maskscore pool": "runs until it is stopped; test_pool_under_load.py runs it",
