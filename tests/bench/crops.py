@@ -22,7 +22,7 @@ from maskscore.imaging import ClipTransform
 from maskscore.masks import count_fitting, encode_mask
 from maskscore.schema.job import Mask, View
 from maskscore_worker.crops.cpu_cropper import make_crop, treat
-from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.inputs.images import ImageFile, decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 from reference import decode, treated
 
@@ -105,7 +105,7 @@ def _pixels(data: bytes, found: list[Mask]) -> npt.NDArray[np.uint8]:
     def fitting(height: int, width: int) -> int:
         return count_fitting(found, height, width)
 
-    return decode_image(data, uri="photo", orientation="auto", count_fitting=fitting, max_pixels=10**8).pixels
+    return decode_image(ImageFile(data, "photo"), orientation="auto", count_fitting=fitting, max_pixels=10**8).pixels
 
 
 def _regions(found: list[Mask], height: int, width: int) -> list[Region]:

@@ -19,7 +19,7 @@ from maskscore.imaging import ClipTransform
 from maskscore.masks import encode_mask
 from maskscore.storage import Objects
 from maskscore_worker.crops.cpu_cropper import make_crop
-from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.inputs.images import ImageFile, decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 from maskscore_worker.model.clip import ClipModel
 
@@ -73,7 +73,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
 
 def _alone(objects: Objects, model: ClipModel, image: str, mask: Mask) -> None:
     data = objects.read(image, what="image", max_bytes=10**8).data
-    decoded = decode_image(data, uri=image, orientation="auto", count_fitting=lambda h, w: 1, max_pixels=10**8)
+    decoded = decode_image(ImageFile(data, image), orientation="auto", count_fitting=lambda h, w: 1, max_pixels=10**8)
     height, width = decoded.pixels.shape[:2]
     for region in find_regions([mask], height=height, width=width, min_area=0, split_components=False):
         if isinstance(region, Region):

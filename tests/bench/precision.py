@@ -31,7 +31,7 @@ from maskscore.settings import WorkerSettings
 from maskscore_worker.crops.cpu_cropper import make_crop
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.demo.scenes import draw_scene
-from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.inputs.images import ImageFile, decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 from maskscore_worker.model.clip import ClipModel, load_model
 from maskscore_worker.model.cpu_threads import CROPS_PER_PASS
@@ -162,7 +162,9 @@ def _scenes(count: int) -> Iterator[tuple[Pixels, tuple[int, int, int, int], npt
 def _photos() -> Iterator[tuple[Pixels, tuple[int, int, int, int], npt.NDArray[np.bool_]]]:
     for data, masks in coco_mini():
         fitting = partial(count_fitting, masks)
-        pixels = decode_image(data, uri="", orientation="auto", count_fitting=fitting, max_pixels=100_000_000).pixels
+        pixels = decode_image(
+            ImageFile(data, ""), orientation="auto", count_fitting=fitting, max_pixels=100_000_000
+        ).pixels
         height, width = pixels.shape[:2]
         for region in find_regions(masks, height=height, width=width, min_area=1, split_components=False):
             if isinstance(region, Region):

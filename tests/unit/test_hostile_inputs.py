@@ -32,7 +32,7 @@ from maskscore.masks import count_fitting
 from maskscore.schema.document import Document, pack, unpack
 from maskscore.schema.job import Job, Mask, parse_job
 from maskscore.schema.result import Component, JobResult, JobState
-from maskscore_worker.inputs.images import DecodedImage, decode_image
+from maskscore_worker.inputs.images import DecodedImage, ImageFile, decode_image
 from maskscore_worker.masks.regions import Region, SkippedRegion, check_sizes, find_regions
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def image_or_code(data: bytes) -> str:
     """Decode; return ``"ok"`` or the code."""
     image = outcome(
         lambda: decode_image(
-            data, uri="s3://a/b", orientation="auto", count_fitting=lambda h, w: h, max_pixels=MOST_PIXELS
+            ImageFile(data, "s3://a/b"), orientation="auto", count_fitting=lambda h, w: h, max_pixels=MOST_PIXELS
         )
     )
     if isinstance(image, JobError):

@@ -27,7 +27,7 @@ from maskscore.errors import JobError
 from maskscore.formats.picture_decoding import decode_png
 from maskscore.formats.read_context import ReadContext
 from maskscore.imaging.decode_limits import MAX_PIECES, MAX_SCANS
-from maskscore_worker.inputs.images import DecodedImage, decode_image, header_size
+from maskscore_worker.inputs.images import DecodedImage, ImageFile, decode_image, header_size
 
 # Pillow warns of what is damaged before it refuses it, or reads the rest.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -54,9 +54,11 @@ def fitting(shape: tuple[int, int], height: int, width: int) -> int:
 
 
 def decode(data: bytes, orientation: Any = "auto", fits: Callable[[int, int], int] | None = None) -> DecodedImage:
+    file = ImageFile(data, "s3://b/x")
+    # As a worker does, which reads the masks first.
+    header_size(file, orientation, max_pixels=100_000)
     return decode_image(
-        data,
-        uri="s3://b/x",
+        file,
         orientation=orientation,
         count_fitting=fits or (lambda height, width: int((height, width) == (HEIGHT, WIDTH))),
         max_pixels=100_000,
@@ -112,13 +114,19 @@ def test_the_header_says_the_size_of_the_picture_the_right_way_up(format_: str, 
     exif[0x0112] = tag
     data = encoded(None, format_, exif=exif)
     for orientation in ("auto", "apply"):
-        assert header_size(data, orientation, max_pixels=100_000) == decode(data, "apply").pixels.shape[:2]
-    assert header_size(data, "ignore", max_pixels=100_000) == decode(data, "ignore").pixels.shape[:2] == (HEIGHT, WIDTH)
+        assert (
+            header_size(ImageFile(data, ""), orientation, max_pixels=100_000) == decode(data, "apply").pixels.shape[:2]
+        )
+    assert (
+        header_size(ImageFile(data, ""), "ignore", max_pixels=100_000)
+        == decode(data, "ignore").pixels.shape[:2]
+        == (HEIGHT, WIDTH)
+    )
 
 
 def test_what_is_no_image_has_no_size() -> None:
-    assert header_size(b"", "auto", max_pixels=100_000) is None
-    assert header_size(b"no image", "auto", max_pixels=100_000) is None
+    assert header_size(ImageFile(b"", ""), "auto", max_pixels=100_000) is None
+    assert header_size(ImageFile(b"no image", ""), "auto", max_pixels=100_000) is None
 
 
 def test_an_orientation_written_as_a_fraction_is_a_number_in_the_result() -> None:
@@ -436,7 +444,9 @@ def test_a_png_with_large_metadata_is_its_pixels(kind: bytes, behind: bool) -> N
     decoded = decode(data, "ignore")
     np.testing.assert_array_equal(decoded.pixels, picture())
     assert decoded.exif_orientation == 6
-    assert header_size(data, "auto", max_pixels=100_000) == image_size(io.BytesIO(data)) == (WIDTH, HEIGHT)
+    assert (
+        header_size(ImageFile(data, ""), "auto", max_pixels=100_000) == image_size(io.BytesIO(data)) == (WIDTH, HEIGHT)
+    )
     masks = encoded(Image.fromarray((picture()[..., 0] > 100).astype(np.uint8) * 255))
     with_metadata = masks[:33] + large + masks[33:]
     np.testing.assert_array_equal(decode_png(with_metadata, ReadContext())[0], decode_png(masks, ReadContext())[0])
@@ -460,7 +470,7 @@ def test_a_compressed_text_bomb_does_not_fill_the_memory() -> None:
 
 
 def test_a_large_png_is_not_decoded_for_the_size_in_its_header() -> None:
-    assert header_size(encoded(Image.new("1", (5000, 5000))), "auto", max_pixels=100_000) is None
+    assert header_size(ImageFile(encoded(Image.new("1", (5000, 5000))), ""), "auto", max_pixels=100_000) is None
 
 
 def many_scans(width: int, height: int, scans: int) -> bytes:

@@ -17,7 +17,7 @@ from maskscore.errors import SkipCode
 from maskscore.formats import UnreadableMask, read_dataset, read_masks
 from maskscore.masks import count_fitting
 from maskscore.schema.job import Mask, Orientation
-from maskscore_worker.inputs.images import decode_image, header_size
+from maskscore_worker.inputs.images import ImageFile, decode_image, header_size
 from maskscore_worker.masks.regions import Region, SkippedRegion, find_regions
 
 # The picture is stored as 160 x 120, and seen as 120 x 160.
@@ -63,8 +63,7 @@ def sa1b(size: tuple[int, int]) -> bytes:
 def frame_of(masks: list[Mask | UnreadableMask], orientation: Orientation = "auto") -> tuple[bool, list[str]]:
     """Return whether the worker turns the photo for these masks, and the codes of its warnings."""
     image = decode_image(
-        photo(),
-        uri="a.jpg",
+        ImageFile(photo(), "a.jpg"),
         orientation=orientation,
         count_fitting=lambda height, width: count_fitting(masks, height, width),
         max_pixels=10**6,
@@ -108,7 +107,7 @@ def test_normalised_outlines_are_shares_of_the_frame_that_is_scored(orientation:
     (tmp_path / "a.jpg").write_bytes(photo())
     labels = b"0 0.25 0.25 0.5 0.25 0.5 0.5\n"
     (tmp_path / "a.txt").write_bytes(labels)
-    size = header_size(photo(), orientation, max_pixels=10**6)
+    size = header_size(ImageFile(photo(), "a.jpg"), orientation, max_pixels=10**6)
     assert image_size(tmp_path / "a.jpg", orientation) == size == (STORED if orientation == "ignore" else SEEN)
     inline = job_from_options(str(tmp_path / "a.jpg"), str(tmp_path / "a.txt"), {"orientation": orientation}).masks
     by_worker = read_masks(labels, size=size)

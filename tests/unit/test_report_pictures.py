@@ -21,7 +21,7 @@ from maskscore.report.page_pictures import PhotoError, crop_picture, crop_uri, l
 from maskscore.schema.job import Mask, Treatment, View
 from maskscore.schema.result import Component, ImageInfo
 from maskscore_worker.crops.cpu_cropper import make_crop
-from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.inputs.images import ImageFile, decode_image
 from maskscore_worker.masks.regions import Region, find_regions
 
 HEIGHT, WIDTH = 37, 53
@@ -163,7 +163,7 @@ def photos() -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", photos())
 def test_photos_are_the_workers(kind: str) -> None:
     data = photos()[kind]
-    decoded = decode_image(data, uri="x", orientation="ignore", count_fitting=lambda h, w: 1, max_pixels=10**6)
+    decoded = decode_image(ImageFile(data, "x"), orientation="ignore", count_fitting=lambda h, w: 1, max_pixels=10**6)
     photo = open_photo(data, ImageInfo(uri="x", width=WIDTH, height=HEIGHT, format=decoded.format))
     # Of floats, those exactly between two grey levels may be rounded the other way.
     levels = 1 if kind.startswith("floats") else 0
@@ -176,7 +176,9 @@ def test_photos_are_turned_as_the_result_says(tag: int, orientation: Any) -> Non
     exif = Image.Exif()
     exif[0x0112] = tag
     data = image_file(noise(HEIGHT, WIDTH), exif=exif)
-    decoded = decode_image(data, uri="x", orientation=orientation, count_fitting=lambda h, w: 1, max_pixels=10**6)
+    decoded = decode_image(
+        ImageFile(data, "x"), orientation=orientation, count_fitting=lambda h, w: 1, max_pixels=10**6
+    )
     height, width = decoded.pixels.shape[:2]
     info = ImageInfo(
         uri="x",

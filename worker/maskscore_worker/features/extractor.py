@@ -104,16 +104,16 @@ def region_portions(
     while not last:
         portion: list[Region | SkippedRegion] = []
         to_score = 0
-        while not last and to_score < size:
-            # Per region, since masks that are skipped, or slow to draw, fill no batch.
-            check()
-            with timer.stage("regions"):
+        with timer.stage("regions"):
+            while not last and to_score < size:
+                # Per region, since masks that are skipped, or slow to draw, fill no batch.
+                check()
                 region = next(regions, None)
-            if region is None:
-                last = True
-            else:
-                portion.append(region)
-                to_score += isinstance(region, Region)
+                if region is None:
+                    last = True
+                else:
+                    portion.append(region)
+                    to_score += isinstance(region, Region)
         if portion:
             yield portion, last
 

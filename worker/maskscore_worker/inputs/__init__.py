@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maskscore_worker.inputs.cancellation import run_with_cancellation
 from maskscore_worker.inputs.fetching import Fetched, fetch
-from maskscore_worker.inputs.images import DecodedImage, decode_image
+from maskscore_worker.inputs.images import DecodedImage, ImageFile, decode_image
 from maskscore_worker.inputs.job_masks import check_count, read_job_masks
 from maskscore_worker.inputs.sample_photos import PHOTOS, cut_into_masks, photo, photos_in
 
@@ -12,6 +12,7 @@ __all__ = [
     "PHOTOS",
     "DecodedImage",
     "Fetched",
+    "ImageFile",
     "check_count",
     "cut_into_masks",
     "decode_image",

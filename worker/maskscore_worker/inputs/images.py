@@ -25,7 +25,7 @@ from maskscore.imaging import (
 from maskscore.schema import Notice, Orientation
 from maskscore_worker.inputs.file_kinds import ends_early, looks_like
 
-__all__ = ["DecodedImage", "decode_image", "header_size"]
+__all__ = ["DecodedImage", "ImageFile", "decode_image", "header_size"]
 
 try:
     import simplejpeg
@@ -59,10 +59,24 @@ class DecodedImage:
     notices: list[Notice]
 
 
+class ImageFile:
+    """The bytes of an image file, which is opened once; ``uri`` is only for the sentences of errors. Of one thread."""
+
+    def __init__(self, data: bytes, uri: str) -> None:
+        self.data = data
+        self.uri = uri
+        self._image: Image.Image | None = None
+
+    def open(self) -> Image.Image:
+        """Return the picture, perhaps loaded. Raises :class:`~maskscore.errors.JobError` as :func:`decode_image`."""
+        if self._image is None:
+            self._image = _open(self.data, self.uri)
+        return self._image
+
+
 def decode_image(
-    data: bytes,
+    file: ImageFile,
     *,
-    uri: str,
     orientation: Orientation,
     count_fitting: Callable[[int, int], int],
     max_pixels: int,
@@ -76,10 +90,10 @@ def decode_image(
     PFM), JPEG 2000, AVIF and TGA are read. Safe to call from threads.
 
     Raises :class:`~maskscore.errors.JobError`: ``image_undecodable``, ``image_truncated``, ``image_too_large`` (more
-    pixels, or more work than they are worth; before decoding). ``uri`` is only for the sentence.
+    pixels, or more work than they are worth; before decoding).
     """
     notices: list[Notice] = []
-    image = _open(data, uri)
+    data, uri, image = file.data, file.uri, file.open()
     width, height = image.size
     if width * height > max_pixels:
         raise JobError(
@@ -102,14 +116,14 @@ def decode_image(
     return DecodedImage(pixels, format_, tag, apply, notices)
 
 
-def header_size(data: bytes, orientation: Orientation, *, max_pixels: int) -> tuple[int, int] | None:
+def header_size(file: ImageFile, orientation: Orientation, *, max_pixels: int) -> tuple[int, int] | None:
     """Return ``(height, width)`` as the image's header has it, or ``None`` for what :func:`decode_image` refuses.
 
     It is that of the picture the right way up, as tools that write normalised coordinates see it, but for
     ``orientation="ignore"``.
     """
     try:
-        image = _open(data, "")
+        image = file.open()
         # Pillow decodes a whole PNG to find an orientation behind its pixels.
         if image.width * image.height > max_pixels:
             return None

@@ -10,7 +10,7 @@ from maskscore.masks import drawable
 from maskscore.schema import Job, Mask, MasksRef, Notice
 from maskscore.settings import WorkerSettings
 from maskscore.storage import object_path
-from maskscore_worker.inputs.images import header_size
+from maskscore_worker.inputs.images import ImageFile, header_size
 
 __all__ = ["JobMasks", "check_count", "read_job_masks"]
 
@@ -23,11 +23,11 @@ class JobMasks:
     notices: list[Notice]
 
 
-def read_job_masks(job: Job, document: bytes | None, image: bytes, settings: WorkerSettings) -> JobMasks:
+def read_job_masks(job: Job, document: bytes | None, image: ImageFile, settings: WorkerSettings) -> JobMasks:
     """Return the job's masks.
 
-    ``document`` is the fetched masks document, ``None`` for masks in the job; ``image`` is the image's bytes, for
-    formats whose coordinates depend on its size. Raises :class:`~maskscore.errors.JobError`: ``masks_invalid``,
+    ``document`` is the fetched masks document, ``None`` for masks in the job; ``image`` is for formats whose
+    coordinates depend on its size. Raises :class:`~maskscore.errors.JobError`: ``masks_invalid``,
     ``too_many_masks``.
     """
     masks: list[Mask | UnreadableMask]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskscore.errors import JobError, SettingsError
-from maskscore_worker.inputs.images import decode_image
+from maskscore_worker.inputs.images import ImageFile, decode_image
 
 __all__ = ["PHOTOS", "cut_into_masks", "photo", "photos_in"]
 
@@ -38,8 +38,7 @@ def photos_in(folder: Path) -> list[npt.NDArray[np.uint8]]:
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         try:
             decoded = decode_image(
-                path.read_bytes(),
-                uri=str(path),
+                ImageFile(path.read_bytes(), str(path)),
                 orientation="auto",
                 count_fitting=lambda height, width: 0,
                 max_pixels=_MOST_PIXELS,

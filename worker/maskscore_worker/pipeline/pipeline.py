@@ -24,7 +24,15 @@ from maskscore_worker.features import (
     region_portions,
     resolve_prompt_set,
 )
-from maskscore_worker.inputs import Fetched, check_count, decode_image, fetch, read_job_masks, run_with_cancellation
+from maskscore_worker.inputs import (
+    Fetched,
+    ImageFile,
+    check_count,
+    decode_image,
+    fetch,
+    read_job_masks,
+    run_with_cancellation,
+)
 from maskscore_worker.masks import Region, check_sizes, find_copies_and_parts, find_regions
 from maskscore_worker.model import ClipModel, DeviceCheck
 from maskscore_worker.pipeline.fast_path import FastPath
@@ -106,11 +114,11 @@ class Pipeline:
         check()
 
         with timer.stage("decode"):
-            masks = read_job_masks(job, fetched.masks, fetched.image.data, settings)
+            file = ImageFile(fetched.image.data, job.image.uri)
+            masks = read_job_masks(job, fetched.masks, file, settings)
             check()
             image = decode_image(
-                fetched.image.data,
-                uri=job.image.uri,
+                file,
                 orientation=job.image.orientation,
                 count_fitting=lambda height, width: count_fitting(masks.masks, height, width),
                 max_pixels=settings.max_pixels,
