@@ -113,7 +113,8 @@ class FailureCode(_Code):
     MASKS_CHANGED = (
         "masks_changed",
         About(
-            "the ETag of the masks' object is not the job's `masks.etag`; or the list of a shard was replaced",
+            "the ETag of the masks' object is not the job's `masks.etag`; or the list of a shard, or the parts that "
+            "it is scored from, were replaced",
             "submit again for the current object; for a run, use another `--batch-id`",
         ),
     )
@@ -161,6 +162,14 @@ class FailureCode(_Code):
     URI_INVALID = (
         "uri_invalid",
         About("neither `s3://bucket/key` nor `file:///path`", "correct the URI, or rename the file"),
+    )
+    PARTS_UNFIT = (
+        "parts_unfit",
+        About(
+            "the parts that a shard is scored from have no embeddings, or those of other weights than the worker's",
+            "use workers of the weights that the message names, or score the images again: `maskscore run`",
+            stops_run="if all fail",
+        ),
     )
     PROMPTS_INVALID = (
         "prompts_invalid",

@@ -76,6 +76,7 @@ LEFT_OUT: Final = {
     "maskscore eval instances.json --scores": "the parts of shards; test_eval.py measures some",
     "maskscore export s3://scores/run-1/": "the parts of shards; test_export_parts.py exports some",
     "maskscore fit s3://scores/run-1/": "the parts of shards; test_fit.py fits to some",
+    "maskscore rescore s3://scores/run-1/": "the parts of shards; test_parts_commands.py scores some again",
     "maskscore pool": "runs until it is stopped; test_pool_under_load.py runs it",
     "kubectl ": "needs kubectl",
     "rank_score = ": "a formula",

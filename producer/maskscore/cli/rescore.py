@@ -6,6 +6,7 @@ import json
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import click
 from pydantic import ValidationError
@@ -19,9 +20,10 @@ from maskscore.cli.progress import shown_progress
 from maskscore.cli.shared_options import head_named, prompts_named, scoring_options_of
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
+from maskscore.dataset import shards_of_parts
 from maskscore.errors import InvalidDocumentError, JobNotFound
 from maskscore.results import is_parts_folder
-from maskscore.schema import JobResult, Method, explain
+from maskscore.schema import JobResult, Method, ScoringOptions, Shard, explain, thresholds_by_method
 from maskscore.text import counted
 
 __all__ = ["rescore_command"]
@@ -30,7 +32,8 @@ __all__ = ["rescore_command"]
 @click.command("rescore")
 @click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB|PARTS...")
 @scoring_options_of("prompts", "thresholds", "method", "top_k", "embeddings", "head", "model")
-@click.option("--result-uri", help="s3://bucket/prefix/ for the results; of shards, for the new parts.")
+@click.option("--from-embeddings", is_flag=True, help="Score PARTS by their embeddings, without their images.")
+@click.option("-o", "--result-uri", help="s3://bucket/prefix/ for the results; of shards, for the new parts.")
 @click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
 @click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
@@ -44,6 +47,7 @@ def rescore_command(
     embeddings: bool | None,
     head: str | None,
     model: str | None,
+    from_embeddings: bool,
     result_uri: str | None,
     batch_id: str | None,
     wait_: bool,
@@ -58,30 +62,46 @@ def rescore_command(
     line. With workers that keep features (MASKSCORE_FEATURE_CACHE) no mask goes through the model again; --wait says
     how many did. PARTS, a folder or s3:// prefix with a slash in its name, stands for the shards whose parts are there;
     a shard is scored again into parts below --result-uri. A head is applied to parts without it: `export --head`.
+
+    With --from-embeddings, parts of shards that were scored with --embeddings are scored with other --prompts without
+    their images; what else is not given is the default, and the scores have the precision of float16 embeddings.
     """
     if all(value is None for value in (prompts, thresholds, method, top_k, embeddings, head, model)):
         raise click.UsageError(
             "say what is to be changed: --prompts, --thresholds, --method, --top-k, --embeddings, --head or --model"
         )
+    if from_embeddings and (prompts is None or result_uri is None or embeddings or model is not None):
+        raise click.UsageError(
+            "--from-embeddings takes --prompts and --result-uri; the model is that of the embeddings, and they are kept"
+        )
     prompt_set = None if prompts is None else prompts_named(prompts)
+    head_or_name = None if head is None else head_named(head)
     tally, without_scores = _Tally(), JobsWithoutScores()
     with Client() as client:
         if prompt_set is not None or model is not None:
             warn_of_workers(client, model, prompt_set)
         try:
-            batch = client.rescore(
-                _job_ids(client, read_job_ids(names)),
-                prompts=prompt_set,
-                thresholds=thresholds,
-                method=method,
-                top_k=top_k,
-                head=None if head is None else head_named(head),
-                model=model,
-                embeddings=embeddings,
-                result_uri=result_uri,
-                batch_id=batch_id or uuid.uuid4().hex,
-                wait_for_room=True,
-            )
+            if from_embeddings:
+                given = {"prompts": prompt_set, "method": method, "top_k": top_k, "head": head_or_name}
+                options = {name: value for name, value in given.items() if value is not None}
+                shards = _shards_from_embeddings(
+                    read_job_ids(names), result_uri or "", options | thresholds_by_method(thresholds or {})
+                )
+                batch = client.submit_many(shards, batch_id=batch_id or uuid.uuid4().hex, wait_for_room=True)
+            else:
+                batch = client.rescore(
+                    _job_ids(client, read_job_ids(names)),
+                    prompts=prompt_set,
+                    thresholds=thresholds,
+                    method=method,
+                    top_k=top_k,
+                    head=head_or_name,
+                    model=model,
+                    embeddings=embeddings,
+                    result_uri=result_uri,
+                    batch_id=batch_id or uuid.uuid4().hex,
+                    wait_for_room=True,
+                )
         except ValidationError as error:
             raise InvalidDocumentError(f"The options are not valid: {explain(error)}.") from error
         count = len(batch)
@@ -133,6 +153,15 @@ def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:
         yield from [name] if batch is None else batch.job_ids()
 
 
+def _shards_from_embeddings(places: Iterable[str], output_uri: str, options: dict[str, Any]) -> Iterator[Shard]:
+    check_installed("pyarrow", "export")
+    valid = ScoringOptions.model_validate(options)
+    for place in places:
+        if not is_parts_folder(place):
+            raise click.UsageError(f"--from-embeddings takes places of parts, with a slash in their names; got {place}")
+        yield from shards_of_parts(place, output_uri, valid)
+
+
 def _shards_of_parts(client: Client, place: str) -> list[str]:
     """Return the ids of the shards whose parts are in a place; their documents say what they are made of."""
     check_installed("pyarrow", "export")
@@ -147,6 +176,7 @@ def _shards_of_parts(client: Client, place: str) -> list[str]:
         raise JobNotFound(
             f"The parts in {place} are of shards that Redis does not know any more (MASKSCORE_RESULT_TTL_S), and parts "
             "do not say how a shard is scored again. Run its tar files or pairs with the new options into another "
-            "place: `maskscore run`. A head needs no scoring: `maskscore export --head`."
+            "place: `maskscore run`. With embeddings, parts are scored without images: --from-embeddings. A head needs "
+            "no scoring: `maskscore export --head`."
         ) from error
     return list(shards)

@@ -1,7 +1,8 @@
 """Scoring a whole dataset: list its files, pair images with masks, submit a batch, collect the results.
 
 :func:`run_dataset` does all of it with a job per image and returns a :class:`RunSummary`; :func:`run_shards` does it
-with shards, into Parquet. :func:`shards` yields these shards for a batch of one's own.
+with shards, into Parquet. :func:`shards` yields these shards for a batch of one's own. :func:`shards_of_parts` yields
+those that score earlier parts again by their embeddings.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.runner import run_dataset
 from maskscore.dataset.shard_run import run_shards
 from maskscore.dataset.shard_run_summary import ShardProgressCounts, ShardRunSummary
+from maskscore.dataset.shards_from_embeddings import shards_of_parts
 from maskscore.dataset.tar_files import find_tars, is_tar
 
 __all__ = [
@@ -43,4 +45,5 @@ __all__ = [
     "run_dataset",
     "run_shards",
     "shards",
+    "shards_of_parts",
 ]

@@ -29,10 +29,17 @@ _THREADS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class OpenedParts:
-    """A table of parts; ``scoring`` says by the shard's id and the weights' digest how its masks were scored."""
+    """A table of parts.
+
+    Parameters
+    ----------
+    scoring: by the shard's id and the weights' digest, how its masks were scored.
+    schemas: of each file, by its path; their metadata has what the file says under ``maskscore``.
+    """
 
     dataset: ds.Dataset
     scoring: dict[tuple[str, str], dict[str, Any]]
+    schemas: dict[str, pa.Schema]
 
 
 def is_parts_folder(name: str) -> bool:
@@ -77,7 +84,7 @@ def open_parts(place: PartsPlace, table: Table) -> OpenedParts:
         about = json.loads((schema.metadata or {}).get(b"maskscore", b"{}"))
         if "scoring" in about:
             scoring[about["shard"], about["scoring"]["model"]["weights_digest"]] = about["scoring"]
-    return OpenedParts(dataset, scoring)
+    return OpenedParts(dataset, scoring, dict(zip(paths, schemas, strict=True)))
 
 
 def _files(place: PartsPlace, table: Table) -> tuple[Any, list[str]]:

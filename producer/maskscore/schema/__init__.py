@@ -80,6 +80,7 @@ from maskscore.schema.scoring_options import (
 from maskscore.schema.shard import (
     ImageMasksPair,
     PairsSource,
+    PartsSource,
     Shard,
     ShardCounts,
     ShardCursor,
@@ -130,6 +131,7 @@ __all__ = [
     "Notice",
     "Orientation",
     "PairsSource",
+    "PartsSource",
     "PlattModel",
     "Polygons",
     "Priority",

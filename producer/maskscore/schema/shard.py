@@ -32,6 +32,7 @@ from maskscore.schema.scoring_options import ScoringOptions
 __all__ = [
     "ImageMasksPair",
     "PairsSource",
+    "PartsSource",
     "Shard",
     "ShardCounts",
     "ShardCursor",
@@ -70,6 +71,19 @@ class PairsSource(Document):
     etag: ObjectVersion | None = None
 
 
+class PartsSource(Document):
+    """Earlier parts with embeddings, which are scored again without their images.
+
+    They are those of the shard's name, numbers 0 to ``parts`` - 1, below ``uri``: ``s3://bucket/prefix/`` or
+    ``file:///folder/``. ``etag`` is the digest that they have in common: of their document and their source.
+    """
+
+    kind: Literal["parts"] = "parts"
+    uri: Annotated[Uri, Field(pattern=r"/$")]
+    parts: int = Field(ge=1)
+    etag: ObjectVersion | None = None
+
+
 class ImageMasksPair(ImageAndMasks):
     """One line of a :class:`PairsSource`: an image and its masks, as in a job document."""
 
@@ -81,8 +95,8 @@ class Shard(Document):
     """Many images that are scored by one worker, in their order, into parts.
 
     A part is two Parquet files below ``output_uri``: ``masks/NAME-00003.parquet`` and ``images/NAME-00003.parquet``,
-    numbered from 0. It ends after ``part_images`` images, or after the image with which it has ``part_masks`` masks.
-    Names of shards must be unique below one ``output_uri``.
+    numbered from 0. It ends after ``part_images`` images, or after the image with which it has ``part_masks`` masks; of
+    a :class:`PartsSource`, where the earlier part does. Names of shards must be unique below one ``output_uri``.
 
     Raises :class:`pydantic.ValidationError` for unknown fields and bad values.
     """
@@ -91,7 +105,7 @@ class Shard(Document):
     version: Literal[1] = SHARD_VERSION
     shard_id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)
     batch_id: JobId | None = None
-    source: Annotated[TarSource | PairsSource, Discriminator("kind")]
+    source: Annotated[TarSource | PairsSource | PartsSource, Discriminator("kind")]
     masks_format: MasksFormat | None = Field(None, description="Of the masks in a tar; without it the content decides.")
     orientation: Orientation = Field("auto", description="Of the images in a tar; see `ImageRef`.")
     options: ScoringOptions = ScoringOptions()
@@ -131,8 +145,9 @@ class ShardCounts(Document):
 class ShardCursor(Document):
     """Where a shard goes on after its last committed part; a new shard starts with ``ShardCursor()``.
 
-    ``offset`` is a byte of the (decompressed) tar, or the number of pairs done of a list. ``held`` has the offsets of
-    members before it whose partner comes later: base64 of ascending LEB128 differences, about two bytes per member.
+    ``offset`` is a byte of the (decompressed) tar, the number of pairs done of a list, or 0 for parts. ``held`` has the
+    offsets of members before it whose partner comes later: base64 of ascending LEB128 differences, about two bytes per
+    member.
     """
 
     version: Literal[1] = SHARD_VERSION

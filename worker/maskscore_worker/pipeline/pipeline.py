@@ -13,7 +13,7 @@ from maskscore.heads import HeadApplication, check_head_fits, find_head
 from maskscore.imaging import SWAPS_SIDES
 from maskscore.ledger import Claim
 from maskscore.masks import count_fitting
-from maskscore.schema import Component, Head, Job, JobResult, Mask, ModelIdentity, PromptSet
+from maskscore.schema import Component, Head, Job, JobResult, Mask, PromptSet, ScoringOptions
 from maskscore.settings import CropMode, WorkerSettings
 from maskscore.storage import Objects, StoredResult, store_result
 from maskscore_worker.batching import Batcher, BatchSource
@@ -105,7 +105,7 @@ class Pipeline:
         check_method(options, self.model.logit_bias, self.model.architecture)
         prompts = resolve_prompt_set(options.prompts, settings.prompts_dir)
         identity = self.model.identity(self.crop_mode)
-        head = self._head(job, prompts, identity)
+        head = self.head_of(options, prompts, views=options.views_text)
         with timer.stage("encode"):
             prompt_features = self.prompt_features.get(prompts)
 
@@ -202,9 +202,11 @@ class Pipeline:
         )
         return result, masks.masks
 
-    def _head(self, job: Job, prompts: PromptSet, model: ModelIdentity) -> HeadApplication | None:
-        """Return the job's head, which holds for this model, these prompts and the job's view."""
-        options = job.options
+    def head_of(self, options: ScoringOptions, prompts: PromptSet, *, views: str) -> HeadApplication | None:
+        """Return the head that options ask for, which holds for this model, these prompts and ``views`` as text.
+
+        Raises :class:`~maskscore.errors.JobError` with ``head_unknown``, ``head_invalid`` or ``head_mismatch``.
+        """
         if options.head is None:
             return None
         try:
@@ -214,8 +216,8 @@ class Pipeline:
                 head = options.head
             check_head_fits(
                 head,
-                weights_digest=model.weights_digest,
-                views=options.views_text,
+                weights_digest=self.model.weights_digest,
+                views=views,
                 method=options.method,
                 prompts_digest=prompts.digest,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from maskscore_worker.shards.shard_stream import CommitPart, score_shard
+from maskscore_worker.shards.parts_rescoring import CommitPart
+from maskscore_worker.shards.shard_stream import score_shard
 
 __all__ = ["CommitPart", "score_shard"]

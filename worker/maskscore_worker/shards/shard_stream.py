@@ -11,21 +11,19 @@ from typing import Final
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.ledger import Claim
-from maskscore.parts import CocoSegmentation, ImageOutcome, PartTables, part_tables, shard_counts
-from maskscore.schema import Failure, JobResult, JobState, Shard, ShardCounts, ShardCursor
+from maskscore.parts import CocoSegmentation, ImageOutcome, part_tables, shard_counts
+from maskscore.schema import Failure, JobResult, JobState, PartsSource, Shard, ShardCounts, ShardCursor
 from maskscore_worker.features import resolve_prompt_set
 from maskscore_worker.model import DeviceBroken
 from maskscore_worker.pipeline import Pipeline
 from maskscore_worker.scoring import check_method
+from maskscore_worker.shards.parts_rescoring import CommitPart, rescore_parts
 from maskscore_worker.shards.shard_images import ShardImage, ShardImages, open_images
 from maskscore_worker.telemetry import StageTimer
 
 __all__ = ["CommitPart", "score_shard"]
 
 log = logging.getLogger(__name__)
-
-CommitPart = Callable[[PartTables, int, ShardCursor], None]
-"""Stores a part, given its tables and its number, and then the cursor after it; called for one part after the other."""
 
 _AHEAD: Final = 2
 """Images in memory per thread of the pipeline: one that is scored and one that waits, or whose result does."""
@@ -54,7 +52,8 @@ def score_shard(
     called with the position of each image before it is begun, there is one image at a time.
 
     Where all images of the first part fail, and they are 20 or more, with a code that stops a run (``stops_run`` in
-    :mod:`maskscore.codes`), the shard fails with it, and has no parts.
+    :mod:`maskscore.codes`), the shard fails with it, and has no parts. A shard of earlier parts is scored as
+    :func:`~maskscore_worker.shards.parts_rescoring.rescore_parts` does.
 
     Raises :class:`~maskscore.errors.JobError` for a source that cannot be read, for options that no image can be scored
     with, and for what is no image's fault (a store that is away, memory of the device);
@@ -62,6 +61,8 @@ def score_shard(
     """
     if cursor.done:
         return cursor
+    if isinstance(shard.source, PartsSource):
+        return rescore_parts(pipeline, shard, shard.source, cursor, commit_part, check=check)
     return _Stream(pipeline, shard, cursor, commit_part, claim, check, begin_alone).run()
 
 
