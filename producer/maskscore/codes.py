@@ -268,15 +268,16 @@ class FailureCode(_Code):
         "result_forbidden",
         About(
             "the worker may not write to `result_uri` or to the output of a shard",
-            "add the bucket to the workers' `MASKSCORE_RESULT_BUCKETS`; check its policy",
+            "add the bucket to the workers' `MASKSCORE_RESULT_BUCKETS`, or the folder to `MASKSCORE_RESULT_ROOTS`; "
+            "check the bucket's policy, or the folder's rights",
             stops_run="at once",
         ),
     )
     RESULT_NOT_STORED = (
         "result_not_stored",
         About(
-            "the bucket of the result or of a shard's parts does not exist or refuses the object",
-            "create the bucket",
+            "the bucket or folder of the result or of a shard's parts does not exist or refuses the object",
+            "create the bucket, or the folder on the workers' machine",
             stops_run="at once",
         ),
     )

@@ -208,6 +208,9 @@ class WorkerSettings(ClientSettings):
     file_roots: Paths = Field(
         (), description="Folders whose files jobs may read as `file://`, separated by commas; unset: none."
     )
+    result_roots: Paths = Field(
+        (), description="Folders that shards may write their parts to, as `file://`, separated by commas; unset: none."
+    )
     max_image_bytes: int = Field(64 * MIB, gt=0, description="Maximum size of an image object in bytes.")
     max_masks_bytes: int = Field(
         64 * MIB, gt=0, description="Maximum size of a masks object in bytes, also after unpacking."

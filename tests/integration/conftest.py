@@ -38,7 +38,7 @@ def demo_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_worker(
     services: LocalServices, demo_prompts: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """What reaches a worker with the demo model and the defaults, which may read all buckets and pytest's folders.
+    """What reaches a worker with the demo model and the defaults, which may use all buckets and pytest's folders.
 
     Several modules use it: a job's or a batch's id that is not made up has the module's name in it.
     """
@@ -51,6 +51,7 @@ def demo_worker(
         "MASKSCORE_BUCKETS": "*",
         "MASKSCORE_RESULT_BUCKETS": "*",
         "MASKSCORE_FILE_ROOTS": str(tmp_path_factory.getbasetemp()),
+        "MASKSCORE_RESULT_ROOTS": str(tmp_path_factory.getbasetemp()),
     }
     with start_worker(worker):
         yield environment

@@ -306,6 +306,8 @@ def test_folders_that_are_not_there(services: LocalServices, tmp_path: Path) -> 
     roots = (tmp_path, tmp_path / "gone", tmp_path / "file")
     found = [f for f in examined(settings_of(services, file_roots=roots)) if f.name == "file roots"]
     assert [finding.verdict for finding in found] == [OK, FAILED, FAILED]
+    found = [f for f in examined(settings_of(services, result_roots=roots)) if f.name == "result roots"]
+    assert [finding.verdict for finding in found] == [OK, FAILED, FAILED]
 
 
 def test_a_worker_that_could_not_start(services: LocalServices, tmp_path: Path) -> None:

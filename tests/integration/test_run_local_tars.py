@@ -1,4 +1,4 @@
-"""``maskscore run`` with local tar files that are damaged, cut off or compressed; parts of others in the output."""
+"""``maskscore run`` with local tar files: damaged, cut off, compressed; into folders; parts of others in the output."""
 
 from __future__ import annotations
 
@@ -86,3 +86,45 @@ def test_what_is_no_part_of_the_shard_stays(client: Client, tmp_path: Path) -> N
         other.wait()
     assert failed.value.code == "result_exists"
     assert boto3.client("s3").get_object(Bucket=BUCKET, Key="exists/masks/a-00000.parquet")["ETag"] == before
+
+
+def test_parts_in_a_folder_are_those_in_a_bucket(demo_worker: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "pairs").mkdir()
+    write_tar(tmp_path / "tars" / "a.tar", FILES)
+    for name, data in FILES:
+        (tmp_path / "pairs" / name).write_bytes(data)
+    masks = {}
+    for number, (images, output) in enumerate(
+        [("tars/a.tar", "scores #1/"), ("tars/a.tar", f"s3://{BUCKET}/same/"), ("pairs/", "./scores-2")]
+    ):
+        asked = ("--prompts", "demo", "--batch-id", f"local-tars-{number}")
+        done = run_command("run", images, "-o", output, *asked, environment=demo_worker, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        place = output if "://" in output else str(tmp_path / output)
+        columns = ["mask_id", "s_pos", "semantic_multiplier", "segmentation"]
+        masks[output] = results.open(place).to_table(columns=columns).sort_by("mask_id").to_pylist()
+    local, remote, listed = masks.values()
+    assert len(local) > 3
+    for rows_of in (remote, listed):
+        assert [row["segmentation"] for row in rows_of] == [row["segmentation"] for row in local]
+        assert [row["s_pos"] for row in rows_of] == pytest.approx([row["s_pos"] for row in local], abs=1e-3)
+    # The batch stands for its parts in the folder, too.
+    exported = run_command("export", "local-tars-2", "-o", "best.jsonl", environment=demo_worker, folder=tmp_path)
+    assert (exported.returncode, len((tmp_path / "best.jsonl").read_text().splitlines())) == (0, len(local))
+    # Another run's parts stay where they are.
+    other = ("run", "tars/a.tar", "-o", "scores #1", "--prompts", "demo", "--batch-id", "local-tars-other")
+    refused = run_command(*other, environment=demo_worker, folder=tmp_path)
+    assert (refused.returncode, "is a part of another run" in " ".join(refused.stderr.split())) == (2, True)
+
+
+def test_a_folder_that_workers_may_not_write_to_is_named(client: Client, tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "a.tar", FILES)
+    for output, code, words in (
+        ("file:///root-of-others/scores/", "result_forbidden", "MASKSCORE_RESULT_ROOTS"),
+        (f"{(tmp_path / 'elsewhere').as_uri()}/", "result_not_stored", "There is no folder"),
+    ):
+        shard = Shard(source=TarSource(uri=tar.as_uri()), name="a", output_uri=output, options={"prompts": "demo"})
+        with pytest.raises(JobFailed, match=words) as failed:
+            client.submit_shard(shard).wait(60)
+        assert failed.value.code == code

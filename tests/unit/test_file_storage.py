@@ -135,3 +135,72 @@ def test_a_folder_that_may_be_entered_and_not_listed_is_passed_through(tmp_path:
         with pytest.raises(JobError):
             read(tmp_path, (inner / "nothing" / "photo").as_uri())
     assert sum(1 for _ in Path("/dev/fd").iterdir()) == before
+
+
+def written(root: Path, uri: str, data: bytes = b"new", *, stays: bool = False) -> bytes:
+    """Write a result below the root, and return what was there before."""
+    there = [b""]
+
+    def replaces(found: bytes) -> None:
+        there.append(found)
+        if stays:
+            raise ValueError("stays")
+
+    objects = Objects(buckets=(), result_buckets=(), result_roots=[root])
+    etag = objects.write_new(uri, data, content_type="", replaces=replaces)
+    assert etag == objects.etag(uri, what="result")
+    return there[-1]
+
+
+def test_results_are_written_whole_below_their_root(root: Path) -> None:
+    path = root / "new" / "folder" / "part #1"
+    assert written(root, path.as_uri()) == b""
+    assert written(root, path.as_uri(), b"newer") == b"new"
+    with pytest.raises(ValueError, match="stays"):
+        written(root, path.as_uri(), b"newest", stays=True)
+    assert path.read_bytes() == b"newer"
+    assert [entry.name for entry in path.parent.iterdir()] == ["part #1"]
+    objects = Objects(buckets=(), result_buckets=(), result_roots=[root])
+    objects.check_output(f"{path.parent.as_uri()}/")
+    for _ in range(2):
+        objects.remove(path.as_uri())
+        assert not objects.exists(path.as_uri(), what="result")
+    with pytest.raises(JobError) as caught:
+        objects.check_output(f"{(root / 'none').as_uri()}/")
+    assert caught.value.code == "result_not_stored"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("../outside", "result_forbidden"),
+        ("link", "result_forbidden"),
+        ("folder", "result_not_stored"),
+        ("a photo%231.bin/below", "result_not_stored"),
+    ],
+)
+def test_results_are_written_nowhere_else(root: Path, name: str, code: str) -> None:
+    (root / "folder").mkdir()
+    uri = f"{root.as_uri()}/{name}"
+    with pytest.raises(JobError) as caught:
+        written(root, uri)
+    assert caught.value.code == code
+    # Roots to read from are none to write to.
+    with pytest.raises(JobError) as caught:
+        Objects(buckets=(), result_buckets=(), file_roots=[root]).write(uri, b"", content_type="")
+    assert caught.value.code == "result_forbidden"
+    assert (root.parent / "secret").read_bytes() == b"secret"
+    assert [entry.name for entry in root.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_no_result_is_written_through_a_link_that_takes_a_folders_place(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root.parent / "elsewhere").mkdir()
+    (root / "late").symlink_to(root.parent / "elsewhere")
+    # As if the link had come after the path was resolved.
+    monkeypatch.setattr("maskscore.storage.file_writing.path_of", lambda uri: Path(uri.removeprefix("file://")))
+    with pytest.raises(JobError) as caught:
+        written(root, f"file://{root}/late/part")
+    assert caught.value.code == "result_not_stored"
+    assert list((root.parent / "elsewhere").iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ from maskscore.dataset import (
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
 from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
+from maskscore.storage import path_of
 from maskscore.text import counted
 
 __all__ = ["run_command"]
@@ -51,8 +53,8 @@ __all__ = ["run_command"]
 @click.option(
     "-o",
     "--output",
-    metavar="S3_URI",
-    help="Score many images per job (shards), into Parquet files below this s3://bucket/prefix/.",
+    metavar="DIR|S3_URI",
+    help="Score many images per job (shards), into Parquet files in this folder or below s3://bucket/prefix/.",
 )
 @click.option(
     "--shard-images",
@@ -101,7 +103,8 @@ def run_command(
 
     With -o, workers take many images at a time, a shard, and write the scores as Parquet; `export` and other tools read
     them. IMAGES may be tar files of images and masks then ('s3://bucket/*.tar', in quotes, or local ones), too, each of
-    which is a shard.
+    which is a shard. A folder is written by workers of this machine, or that have it mounted, where their
+    MASKSCORE_RESULT_ROOTS allow it.
     """
     images = places[0]
     if len(places) > 1:
@@ -115,12 +118,7 @@ def run_command(
     _check_prefix("--result-uri", options["result_uri"])
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
-    if output is not None and not output.startswith("s3://"):
-        raise click.UsageError(
-            f"-o {output!r}: workers write the scores to s3://bucket/prefix/. Files on this machine are written by "
-            "`maskscore export`, afterwards"
-        )
-    _check_prefix("--output", output)
+    output = None if output is None else _output_uri(output)
     dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
     run_options = _run_options(options, content_id, upload)
     if output is not None:
@@ -150,7 +148,9 @@ def run_command(
         return
     if is_tar(images) or shard_images is not None:
         what = "--shard-images goes" if shard_images is not None else "tar files, and patterns, which name some, go"
-        raise click.UsageError(f"{what} with -o s3://bucket/prefix/, where the scores are written as Parquet")
+        raise click.UsageError(
+            f"{what} with -o, the folder or s3://bucket/prefix/ where the scores are written as Parquet"
+        )
     progress = RunProgressDisplay()
     with Client() as client, stopped_by_signals() as stop, needs_extra("formats"):
 
@@ -224,6 +224,21 @@ def _say_changes(changes: list[str]) -> None:
         "done with these.",
         err=True,
     )
+
+
+def _output_uri(output: str) -> str:
+    """Return the place of parts as a URI that ends with a slash, for a folder's path, too."""
+    if output.startswith("s3://"):
+        _check_prefix("--output", output)
+        return output
+    if "://" in output and not output.startswith("file:///"):
+        raise click.UsageError(f"-o {output!r}: write s3://bucket/prefix/ or a folder")
+    folder = path_of(output) if output.startswith("file:") else Path(output).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise click.UsageError(
+            f"-o {output!r} is a file: -o takes the folder of the scores. `maskscore export` writes one file of them"
+        )
+    return f"{folder.as_uri().rstrip('/')}/"
 
 
 def _check_prefix(option: str, uri: str | None) -> None:

@@ -104,6 +104,7 @@ def up_command(
                 "MASKSCORE_PROMPTS": "demo" if demo else "default",
                 "MASKSCORE_RESULT_BUCKETS": "*",
                 "MASKSCORE_FILE_ROOTS": str(Path.cwd()),
+                "MASKSCORE_RESULT_ROOTS": str(Path.cwd()),
                 "MASKSCORE_DEVICE": device,
             }
             workers = [stack.enter_context(start_worker(worker_environment, directory and directory / "worker"))]
@@ -140,7 +141,8 @@ def _hint(buckets: tuple[str, ...], env_file: Path, directory: Path | None, mode
         "",
         f"    source {shlex.quote(str(env_file))}",
         "",
-        f"There are buckets ({', '.join(buckets)}), and files in this folder may be read as file://. Try:",
+        f"There are buckets ({', '.join(buckets)}), and files in this folder may be read as file://, and `run -o` "
+        "may write to it. Try:",
         "",
         f"    maskscore submit --image photo.jpg --masks masks.json{' --prompts demo' if demo else ''} --wait",
         "",

@@ -88,7 +88,7 @@ class JobClient:
         self._ledger = open_ledger(self._redis, settings)
         self._registry = WorkerRegistry(self._redis, namespace=settings.namespace)
         # The client reads and writes only where its own settings, jobs and results point.
-        self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")])
+        self.objects = Objects(buckets=None, result_buckets=None, file_roots=[Path("/")], result_roots=[Path("/")])
 
     def __enter__(self) -> Self:
         return self

@@ -102,7 +102,8 @@ def shards(
     Parameters
     ----------
     dataset: images and their masks; or, as ``images``, tar files (a path or ``s3://bucket/path/*.tar``).
-    output_uri: ``s3://bucket/prefix/`` of the parts; the lists are written beside them, as ``lists/NAME-00000.jsonl``.
+    output_uri: ``s3://bucket/prefix/`` or ``file:///folder/`` of the parts; the lists are written beside them, as
+        ``lists/NAME-00000.jsonl``.
     objects: reads and writes them, as :attr:`maskscore.Client.objects` does.
     run_options: how the images are scored. Local files are uploaded with ``upload``; ``content_id`` is ignored.
     batch_id: the batch of the shards, which is a part of their ids; derived from the rest where it is not given.

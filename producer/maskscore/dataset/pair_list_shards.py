@@ -31,7 +31,7 @@ class PairListShards:
     Parameters
     ----------
     pairing, maker: the pairs, and what makes an image and its masks of each, uploaded where that is asked.
-    output_uri: ``s3://bucket/prefix/`` of the parts, below which the lists are written, too.
+    output_uri: ``s3://bucket/prefix/`` or ``file:///folder/`` of the parts, below which the lists are written, too.
     shard_of: returns the shard of a list, given its source and its name.
     name: what shards and lists are called, before their number.
     pairs_per_list: a list has so many pairs, or fewer where they take 64 MiB.

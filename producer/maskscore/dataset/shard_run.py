@@ -20,7 +20,7 @@ from maskscore.dataset.tar_files import is_tar
 from maskscore.errors import InvalidDocumentError, JobConflict, JobNotFound, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
 from maskscore.schema import Shard, ShardCounts
-from maskscore.storage import Objects
+from maskscore.storage import Objects, output_errors, path_of
 from maskscore.text import counted
 
 __all__ = ["run_shards"]
@@ -48,6 +48,8 @@ def run_shards(
 ) -> ShardRunSummary:
     """Score a dataset as shards of one batch, into parts below ``output_uri``, and return the summary.
 
+    A local output, ``file:///folder/``, is made here where it is not there; workers must have the same folder.
+
     Parameters: as those of :func:`run_dataset` and of :func:`maskscore.dataset.shards`; ``noted`` is called with the
     batch's id, before the listing, and with what else is worth a line. A batch that is resumed keeps its options; tar
     files and pairs that were added are submitted. With ``retry``, shards that ended without a result go on after their
@@ -64,6 +66,10 @@ def run_shards(
             f"The batch {batch_id} was begun with other options: {'; '.join(changes)}. All parts of a run have the "
             "same ones: give them again, or another --batch-id and output."
         )
+    if output_uri.startswith("file:"):
+        with output_errors(output_uri):
+            # Workers do not: a folder that is not there is on another machine.
+            path_of(output_uri).mkdir(parents=True, exist_ok=True)
     noted(f"batch {batch_id}")
     known = [] if note is None or (is_tar(dataset.images) and not run_options.upload) else _known(client, batch_id)
     with open_shards(
@@ -205,11 +211,15 @@ def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> 
     shard's.
     """
     others = set()
-    for entry in objects.list(f"{output_uri}images/"):
-        part = _PART.fullmatch(entry.name)
+    if output_uri.startswith("file:"):
+        there = [path.name for path in (path_of(output_uri) / "images").glob("*.parquet")]
+    else:
+        there = [entry.name for entry in objects.list(f"{output_uri}images/")]
+    for name in there:
+        part = _PART.fullmatch(name)
         if part is not None and names.fullmatch(part[1]):
             raise InvalidDocumentError(
-                f"{output_uri}images/{entry.name} is a part of another run. Choose another output, or go on with that "
+                f"{output_uri}images/{name} is a part of another run. Choose another output, or go on with that "
                 "run: --resume, with its --batch-id."
             )
         if part is not None:

@@ -25,6 +25,7 @@ from maskscore.doctor.storage_check import (
     examine_file_roots,
     examine_read_buckets,
     examine_result_buckets,
+    examine_result_roots,
     examine_s3,
     examine_spill,
 )
@@ -71,6 +72,7 @@ _CHECKS: Final = (
     _Check("result bucket", examine_result_buckets, needs="s3"),
     _Check("spill", examine_spill, needs="s3"),
     _Check("file roots", examine_file_roots),
+    _Check("result roots", examine_result_roots),
 )
 # PyTorch and weights come from a disk, as slow as it is.
 _WORKER_CHECKS: Final = (

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 from maskscore.broker import public_url
@@ -15,7 +16,14 @@ from maskscore.doctor.deployment import Deployment
 from maskscore.doctor.finding import Cause, Finding, failed, ok, skipped, warning
 from maskscore.storage import S3_ERRORS, S3_UNREACHABLE, S3Refusal, credentials_source
 
-__all__ = ["examine_file_roots", "examine_read_buckets", "examine_result_buckets", "examine_s3", "examine_spill"]
+__all__ = [
+    "examine_file_roots",
+    "examine_read_buckets",
+    "examine_result_buckets",
+    "examine_result_roots",
+    "examine_s3",
+    "examine_spill",
+]
 
 # What a wrong or outdated key is answered with; AccessDenied is said of a right one, too.
 _CREDENTIALS_REFUSED = {
@@ -120,24 +128,26 @@ def examine_spill(deployment: Deployment) -> Iterator[Finding]:
 
 def examine_file_roots(deployment: Deployment) -> Iterator[Finding]:
     """Look whether each of ``MASKSCORE_FILE_ROOTS`` is a folder that this user can read."""
-    roots = deployment.settings.file_roots
-    if not roots:
+    if not deployment.settings.file_roots:
         yield skipped("file roots", "MASKSCORE_FILE_ROOTS is unset: jobs read no files.")
-    for root in roots:
-        if not root.is_dir():
-            there = "is a file, not a folder" if root.exists() else "does not exist"
-            yield failed(
-                "file roots", Cause.SETTINGS, f"{root} {there}.", "Correct MASKSCORE_FILE_ROOTS, or mount the folder."
-            )
-        elif not os.access(root, os.R_OK | os.X_OK):
-            yield failed(
-                "file roots",
-                Cause.DEPLOYMENT,
-                f"{root} cannot be read by this user.",
-                "Give it the rights r and x on it.",
-            )
-        else:
-            yield ok("file roots", f"{root} can be read.")
+    for root in deployment.settings.file_roots:
+        yield _look_at("file roots", "MASKSCORE_FILE_ROOTS", root, os.R_OK | os.X_OK, "read", "r and x")
+
+
+def examine_result_roots(deployment: Deployment) -> Iterator[Finding]:
+    """Look whether each of ``MASKSCORE_RESULT_ROOTS``, which few deployments have, is a folder that can be written."""
+    for root in deployment.settings.result_roots:
+        yield _look_at("result roots", "MASKSCORE_RESULT_ROOTS", root, os.W_OK | os.X_OK, "written to", "w and x")
+
+
+def _look_at(name: str, setting: str, root: Path, needed: int, verb: str, rights: str) -> Finding:
+    if not root.is_dir():
+        there = "is a file, not a folder" if root.exists() else "does not exist"
+        return failed(name, Cause.SETTINGS, f"{root} {there}.", f"Correct {setting}, or mount the folder.")
+    if not os.access(root, needed):
+        sentence = f"{root} cannot be {verb} by this user."
+        return failed(name, Cause.DEPLOYMENT, sentence, f"Give it the rights {rights} on it.")
+    return ok(name, f"{root} can be {verb}.")
 
 
 def _look_into(deployment: Deployment, name: str, bucket: str) -> Finding | None:

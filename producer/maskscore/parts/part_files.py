@@ -43,7 +43,7 @@ def write_part(
     *,
     replacing: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a part's files below ``s3://bucket/prefix/`` or a folder; each appears whole, ``images`` last.
+    """Write a part's files below a URI or a folder's path; each appears whole, ``images`` last.
 
     A file of the same shard is replaced, so that a part that was written and not committed is written again.
     ``replacing`` is called before one is that has another digest (:func:`part_tables`): what follows it may be of
@@ -54,9 +54,9 @@ def write_part(
     for name, table in zip(names, (tables.masks, tables.images), strict=True):
         data = _parquet(table)
         about = json.loads(table.schema.metadata[b"maskscore"])
-        if isinstance(output, str) and output.startswith("s3://"):
+        if isinstance(output, str) and "://" in output:
             if objects is None:
-                raise ValueError("an output in S3 needs `objects`")
+                raise ValueError("an output's URI needs `objects`")
             uri = f"{output.rstrip('/')}/{name}"
             check = partial(_check, uri, about, replacing)
             objects.write_new(uri, data, content_type=_CONTENT_TYPE, replaces=check)
@@ -74,7 +74,7 @@ def write_part(
 
 
 def remove_parts(shard: str, first: int, output: str, objects: Objects) -> None:
-    """Remove the parts of the shard of this name from number ``first`` on, the last one first, below an ``s3://`` URI.
+    """Remove the parts of the shard of this name from number ``first`` on, the last one first, below a URI.
 
     So none is overlooked later where this is interrupted. Raises :class:`~maskscore.errors.JobError` as
     :meth:`maskscore.storage.Objects.remove` does.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from maskscore.errors import ResultUnavailable
 from maskscore.parts import part_names
 from maskscore.schema import ShardOutcome
+from maskscore.storage import path_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenedParts", "PartsPlace", "Table", "concatenated", "is_parts_folder", "open", "open_parts", "place_text"]
 
 PartsPlace = str | Path | Sequence[ShardOutcome]
-"""Where parts are: all below ``s3://bucket/prefix/`` or a folder, or those of some shards."""
+"""Where parts are: all below ``s3://bucket/prefix/``, ``file:///folder/`` or a folder, or those of some shards."""
 
 Table = Literal["masks", "images"]
 
@@ -98,7 +99,8 @@ def _files(place: PartsPlace, table: Table) -> tuple[Any, list[str]]:
 
         filesystem, roots = arrow_s3_filesystem(), [one.removeprefix("s3://").rstrip("/") for one in places]
     else:
-        filesystem, roots = fs.LocalFileSystem(), [str(Path(one).absolute()) for one in places]
+        filesystem = fs.LocalFileSystem()
+        roots = [str(path_of(one) if one.startswith("file:") else Path(one).absolute()) for one in places]
     if not isinstance(place, str | Path):
         named = [
             f"{root}/{getattr(part_names(shard.name, number), table)}"

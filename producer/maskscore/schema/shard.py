@@ -110,7 +110,9 @@ class Shard(Document):
     orientation: Orientation = Field("auto", description="Of the images in a tar; see `ImageRef`.")
     options: ScoringOptions = ScoringOptions()
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="What its parts are called.")
-    output_uri: Annotated[Uri, Field(pattern=r"^s3://[^/]+/(.*/)?$")] = Field(description="`s3://bucket/prefix/`.")
+    output_uri: Annotated[Uri, Field(pattern=r"^(s3://[^/]+/(.*/)?|file:///.+/)$")] = Field(
+        description="`s3://bucket/prefix/`, or `file:///folder/` on the workers' machines."
+    )
     part_images: int = Field(1000, ge=1, le=100_000, description="Most images of a part.")
     part_masks: int = Field(100_000, ge=1, le=10_000_000, description="Masks after which a part ends.")
     priority: Priority = "normal"

@@ -23,7 +23,7 @@ from maskscore.storage.s3_clients import (
     s3_client,
 )
 from maskscore.storage.store import FetchedObject, FetchedRange, ListedObject, Objects
-from maskscore.storage.uris import file_name_of, object_path
+from maskscore.storage.uris import file_name_of, object_path, path_of
 
 __all__ = [
     "S3_ERRORS",
@@ -47,6 +47,7 @@ __all__ = [
     "output_errors",
     "output_file",
     "output_folder",
+    "path_of",
     "private_s3_client",
     "s3_client",
     "store_result",

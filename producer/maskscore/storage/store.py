@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from boto3.exceptions import S3UploadFailedError
 
 from maskscore.errors import FailureCode, JobError
 from maskscore.storage.failures import CODES, ObjectRole, changed, check_size, error_code, s3_errors
+from maskscore.storage.file_writing import check_writable, remove_file, write_file
 from maskscore.storage.files import file_etag, open_file, read_file
 from maskscore.storage.obstore_client import ReceivedObject
 from maskscore.storage.s3_clients import S3Refusal
@@ -53,7 +55,7 @@ class Objects:
     Parameters
     ----------
     buckets, result_buckets: buckets that may be read and written; ``None`` or ``*`` inside: any.
-    file_roots: folders whose files may be read as ``file://``.
+    file_roots, result_roots: folders whose files may be read and written as ``file://``.
     timeout_s: seconds that one request may take to connect, and to wait for each piece of the answer.
     pool_size: connections kept open.
 
@@ -66,12 +68,14 @@ class Objects:
         buckets: Collection[str] | None,
         result_buckets: Collection[str] | None,
         file_roots: Sequence[Path] = (),
+        result_roots: Sequence[Path] = (),
         timeout_s: float = 30.0,
         pool_size: int = 10,
     ) -> None:
         self._buckets = buckets
         self._result_buckets = result_buckets
         self._file_roots = [root.resolve() for root in file_roots]
+        self._result_roots = [root.resolve() for root in result_roots]
         self._s3 = S3Requests(timeout_s=timeout_s, pool_size=pool_size)
 
     def close(self) -> None:
@@ -112,10 +116,11 @@ class Objects:
     def etag(self, uri: str, *, what: ObjectRole, version_id: str | None = None) -> str:
         """Return an object's present ETag without reading it; raises as :meth:`read` does.
 
-        A ``result`` is in one of the ``result_buckets``.
+        A ``result`` is in one of the ``result_buckets`` or ``result_roots``.
         """
         if uri.startswith("file:"):
-            with open_file(uri, what, self._file_roots) as (_, status):
+            roots = [*self._file_roots, *(self._result_roots if what == "result" else ())]
+            with open_file(uri, what, roots) as (_, status):
                 return file_etag(status)
         bucket, key = self._writable(uri) if what == "result" else self._readable(uri)
         given = {} if version_id is None else {"VersionId": version_id}
@@ -167,22 +172,42 @@ class Objects:
                 for item in page.get("Contents", ()):
                     yield ListedObject(item["Key"].removeprefix(prefix), int(item["Size"]), item.get("ETag"))
 
+    def check_output(self, uri: str) -> None:
+        """Raise as :meth:`write` does where nothing may be written below ``s3://bucket/prefix/`` or ``file:///folder/``.
+
+        The folder must be there: on another machine than its user's, it is not.
+        """
+        if _is_s3(uri):
+            self._writable(f"{uri}_")
+            return
+        root, below = check_writable(uri, self._result_roots)
+        if not (root / below).is_dir():
+            raise JobError(
+                FailureCode.RESULT_NOT_STORED,
+                f"There is no folder {root / below} on the machine of the worker, {socket.gethostname()}. Make it, or "
+                "mount it there.",
+            )
+
     def write(self, uri: str, data: bytes, *, content_type: str) -> str:
-        """Write an ``s3://`` object and return its ETag.
+        """Write an object, or a file with the folders that lead to it, and return its ETag.
 
         Raises :class:`~maskscore.errors.JobError`: ``result_forbidden``, ``result_not_stored``, ``uri_invalid``,
         ``storage_unavailable`` (transient).
         """
+        if not _is_s3(uri):
+            return write_file(uri, data, self._result_roots)
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             return self._s3.put(bucket, key, data, content_type=content_type)
 
     def write_new(self, uri: str, data: bytes, *, content_type: str, replaces: Callable[[bytes], None]) -> str:
-        """Write an ``s3://`` object where there is none yet, and return its ETag; raises as :meth:`write` does.
+        """Write an object where there is none yet, and return its ETag; raises as :meth:`write` does.
 
         The bytes of an existing object are passed to ``replaces``, which raises if that object must stay. A store that
         does not support ``If-None-Match`` overwrites it.
         """
+        if not _is_s3(uri):
+            return write_file(uri, data, self._result_roots, replaces=replaces)
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             try:
@@ -199,7 +224,10 @@ class Objects:
         return self.write(uri, data, content_type=content_type)
 
     def remove(self, uri: str) -> None:
-        """Remove an ``s3://`` object, if it is there; raises as :meth:`write` does."""
+        """Remove an object, if it is there; raises as :meth:`write` does."""
+        if not _is_s3(uri):
+            remove_file(uri, self._result_roots)
+            return
         bucket, key = self._writable(uri)
         with s3_errors(uri, bucket, "result"):
             self._s3.client().delete_object(Bucket=bucket, Key=key)

@@ -48,6 +48,8 @@ class ShardAttempts:
         waits until it is alone. Raises what :func:`maskscore_worker.shards.score_shard` does, what storing a part does,
         and :class:`JobStopped`.
         """
+        # Not only after a thousand images.
+        self._pipeline.objects.check_output(shard.output_uri)
         cursor = ShardCursor.model_validate_json(claim.cursor) if claim.cursor else ShardCursor()
 
         def commit_part(tables: PartTables, number: int, after: ShardCursor) -> None:

@@ -72,6 +72,7 @@ def load_pipeline(
         buckets=settings.buckets,
         result_buckets=settings.result_buckets,
         file_roots=settings.file_roots,
+        result_roots=settings.result_roots,
         timeout_s=settings.s3_timeout_s,
         pool_size=settings.concurrency + 2,
     )
