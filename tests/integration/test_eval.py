@@ -258,7 +258,9 @@ def test_heads_are_compared_on_the_same_masks(environment: dict[str, str], scene
     assert "was fitted to the view original" in elsewhere.stderr
 
 
-def test_scores_that_are_there_have_the_figures_of_an_evaluation(environment: dict[str, str], scenes: Path) -> None:
+def test_scores_that_are_there_have_the_figures_of_an_evaluation(
+    environment: dict[str, str], scenes: Path, tmp_path: Path
+) -> None:
     file, prompts = str(scenes / "all.json"), ["--prompts", "demo"]
     place, batch = f"s3://eval/{uuid.uuid4().hex[:8]}/", f"eval-{uuid.uuid4().hex[:8]}"
     for output in (["-o", place], ["--batch-id", batch]):
@@ -281,6 +283,16 @@ def test_scores_that_are_there_have_the_figures_of_an_evaluation(environment: di
     (difference,) = answer["differences"]
     assert difference["masks"] == wanted["objects"] + wanted["backgrounds"]
     assert difference["auroc"]["value"] == pytest.approx(0, abs=0.01)
+    # Both have the names of the file's categories.
+    exported = []
+    for name in (place, batch):
+        done = run_command(
+            "export", name, "-o", "out.json", "--format", "coco", environment=environment, folder=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        exported.append(json.loads((tmp_path / "out.json").read_text()))
+    assert exported[0]["categories"] == exported[1]["categories"]
+    assert FRAGMENT in {category["name"] for category in exported[0]["categories"]}
 
 
 def test_photos(environment: dict[str, str], photo_dataset: Path) -> None:

@@ -18,6 +18,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from command_line import run_command
 from maskscore import Client, ClientSettings, Component, JobResult, JobState
 from maskscore.cli.head_counts import count_kept
+from maskscore.client import save_categories_of_parts
 from maskscore.errors import HeadMismatch, InvalidDocumentError, ResultUnavailable
 from maskscore.export import (
     EXPORT_FORMATS,
@@ -168,6 +169,30 @@ def test_every_format(client: Client, parts: str, tmp_path: Path, format_: str, 
     assert counts.kept == 3 if selection.top else counts.filtered["nms"] > 0
     assert done[-1] >= counts.kept
     assert (tmp_path / "out").exists()
+
+
+def test_categories_have_the_names_that_are_kept_with_the_parts(client: Client, parts: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(parts, tmp_path / "parts")
+
+    def names() -> list[tuple[int, str]]:
+        write_export(client, Parts(str(folder)), str(tmp_path / "out.json"), "coco", Selection(), segmentations=True)
+        document = json.loads((tmp_path / "out.json").read_text())
+        return [(entry["id"], entry["name"]) for entry in document["categories"]]
+
+    assert names() == [(1, "1"), (2, "2")]
+    save_categories_of_parts(client.objects, f"{folder.as_uri()}/", [{"id": 2, "name": "cat"}, {"id": 7, "name": "x"}])
+    assert names() == [(1, "1"), (2, "cat")]
+    # Of a further file for the same place.
+    save_categories_of_parts(
+        client.objects, f"{folder.as_uri()}/", [{"id": 2, "name": "cat"}, {"id": 1, "name": "dog"}]
+    )
+    assert names() == [(1, "dog"), (2, "cat")]
+    save_categories_of_parts(client.objects, f"{folder.as_uri()}/", [{"id": 2, "name": "lion"}])
+    with pytest.raises(InvalidDocumentError, match="different categories: 2 is 'cat' in one and 'lion'"):
+        names()
+    (folder / "categories.json").write_text("{")
+    with pytest.raises(ResultUnavailable, match="cannot be read"):
+        names()
 
 
 def test_the_command_takes_a_folder_with_a_slash(parts: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.async_client import AsyncClient
 from maskscore.client.async_job_client import AsyncJobHandle
 from maskscore.client.batch import COMMIT_EVERY_S, Batch, Ending, no_such_batch
-from maskscore.client.categories import load_categories, merge_categories, save_categories
+from maskscore.client.categories import load_categories, merge_categories, save_categories, save_categories_of_parts
 from maskscore.client.content_id import with_content_id
 from maskscore.client.image_header import image_size
 from maskscore.client.job_client import JobHandle, no_such_job
@@ -39,6 +39,7 @@ __all__ = [
     "read_masks_document",
     "read_overview",
     "save_categories",
+    "save_categories_of_parts",
     "scored_masks",
     "scored_results",
     "views_text_of",

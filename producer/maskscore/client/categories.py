@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from maskscore.client.batch import Batch
 from maskscore.errors import InvalidDocumentError
+from maskscore.parts import CATEGORIES_FILE
 from maskscore.schema import plain_id
+from maskscore.storage import Objects
 
-__all__ = ["copy_categories", "load_categories", "merge_categories", "save_categories"]
+__all__ = ["copy_categories", "load_categories", "merge_categories", "save_categories", "save_categories_of_parts"]
 
 _NOTE: Final = "categories"
 _FIELDS: Final = ("id", "name", "supercategory", "isthing", "color")
+_MOST_BYTES: Final = 64 << 20
 
 
 def save_categories(batch: Batch, categories: Iterable[Any]) -> None:
@@ -21,16 +24,34 @@ def save_categories(batch: Batch, categories: Iterable[Any]) -> None:
 
     What is kept already stays. Raises :class:`~maskscore.errors.ServiceUnavailable`.
     """
+    known = load_categories(batch) or []
+    if added := _added(known, categories):
+        batch.set_note(_NOTE, json.dumps([*known, *added]))
+
+
+def save_categories_of_parts(objects: Objects, output_uri: str, categories: Iterable[Any]) -> None:
+    """Keep such entries beside the parts below a URI, as :func:`save_categories` keeps them with a batch.
+
+    Raises :class:`~maskscore.errors.JobError` as :meth:`maskscore.storage.Objects.write` does.
+    """
+    listed, uri = list(categories), f"{output_uri}{CATEGORIES_FILE}"
+    if not listed:
+        return
+    known: list[dict[str, Any]] = []
+    if objects.exists(uri, what="result"):
+        known = json.loads(objects.read(uri, what="result", max_bytes=_MOST_BYTES).data)
+    if added := _added(known, listed):
+        objects.write(uri, json.dumps([*known, *added]).encode(), content_type="application/json")
+
+
+def _added(known: Iterable[dict[str, Any]], categories: Iterable[Any]) -> list[dict[str, Any]]:
     found = [
         {**{name: entry[name] for name in _FIELDS if name in entry}, "id": plain_id(entry["id"])}
         for entry in categories
         if isinstance(entry, dict) and isinstance(plain_id(entry.get("id")), int)
     ]
-    known = load_categories(batch) or []
     seen = {json.dumps(entry, sort_keys=True) for entry in known}
-    added = [entry for entry in found if json.dumps(entry, sort_keys=True) not in seen]
-    if added:
-        batch.set_note(_NOTE, json.dumps([*known, *added]))
+    return [entry for entry in found if json.dumps(entry, sort_keys=True) not in seen]
 
 
 def load_categories(batch: Batch) -> list[dict[str, Any]] | None:

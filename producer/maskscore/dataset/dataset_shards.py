@@ -37,7 +37,8 @@ class OpenShards:
     """The shards of a dataset; ``shards`` can be iterated once, and writes lists meanwhile.
 
     ``names`` matches the names of the shards. The counts are those of a dataset without tar files: of its files, of
-    images whose masks cannot be read here, by code, and of masks that cannot be read of other images.
+    images whose masks cannot be read here, by code, and of masks that cannot be read of other images. ``categories``
+    are those of a dataset file of COCO's kinds, as it has them.
     """
 
     shards: Iterable[Shard]
@@ -45,6 +46,7 @@ class OpenShards:
     pairing_counts: PairingCounts | None = None
     refused: dict[str, FailureCounts] = field(default_factory=dict)
     left_out: FailureCounts = field(default_factory=FailureCounts)
+    categories: Iterable[Any] = ()
 
 
 @contextmanager
@@ -84,7 +86,8 @@ def open_shards(
             opened.pairing, maker, output_uri, shard_of, name=name, pairs_per_list=pairs_per_list, known=known
         )
         names = re.compile(re.escape(name) + r"-\d{5,}")
-        yield OpenShards(lists, names, opened.pairing.counts, lists.refused, lists.left_out)
+        pairing = opened.pairing
+        yield OpenShards(lists, names, pairing.counts, lists.refused, lists.left_out, pairing.categories())
 
 
 def shards(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from maskscore.client import Client
+from maskscore.client import Client, save_categories_of_parts
 from maskscore.dataset.dataset_shards import OpenShards, open_shards, shards_identity
 from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
@@ -85,6 +85,7 @@ def run_shards(
     ) as opened:
         if note is None and (others := _check_output(client.objects, output_uri, opened.names)):
             noted(f"{output_uri} has parts of {counted(others, 'shard')} of other runs: queries over it read them, too")
+        save_categories_of_parts(client.objects, output_uri, opened.categories)
         run = _ShardRun(client, batch_id, fingerprint, retry, stopped, shown)
         run.submit(opened.shards)
         if follow:

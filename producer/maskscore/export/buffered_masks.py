@@ -12,6 +12,7 @@ from maskscore.export.job_reader import read_jobs
 from maskscore.export.mask_buffer import MaskBuffer, open_mask_buffer
 from maskscore.export.parts_source import Parts
 from maskscore.export.selection import Selection
+from maskscore.results import categories_of
 
 __all__ = ["buffered_masks"]
 
@@ -55,6 +56,7 @@ def buffered_masks(
         buffer.fill(found, counts)
         reading.close()
         if isinstance(jobs, Parts):
-            # The names of a batch's categories are kept in Redis, which an export of parts does without.
+            # Of a batch they are kept in Redis, which an export of parts does without.
             buffer.batches.clear()
+            buffer.add_categories(categories_of(jobs.place))
         yield path, buffer, counts

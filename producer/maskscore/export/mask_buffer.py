@@ -135,6 +135,10 @@ class MaskBuffer:
         """The entries of the upstream files' categories, each once; one id may have several names."""
         return list(self._categories.values())
 
+    def add_categories(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Add what an upstream file says of its categories."""
+        self._categories |= {(id_key(entry["id"]), str(entry.get("name"))): entry for entry in entries}
+
     def images(self) -> Iterator[BufferedImage]:
         """Yield the images that have masks, in the order in which they were added."""
         query = "select number, uri, width, height, image_id, entry from images order by number"
@@ -212,9 +216,7 @@ class MaskBuffer:
             self._write("jobs", "masks")
         self.batches |= {mask.batch_id for mask in job.masks if mask.batch_id is not None}
         self.licenses |= {entry["id"]: entry for entry in job.file_metadata.licenses if isinstance(entry["id"], int)}
-        self._categories |= {
-            (id_key(entry["id"]), str(entry.get("name"))): entry for entry in job.file_metadata.categories
-        }
+        self.add_categories(job.file_metadata.categories)
 
     def _leave_out_displaced(self) -> Counter[str]:
         """Leave out copies and parts, or wholes, image by image; return how many by the rule."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from maskscore.parts.coco_segmentation import CocoSegmentation, rle_of
 from maskscore.parts.image_outcome import ImageOutcome
-from maskscore.parts.part_files import PartNames, part_names, remove_parts, write_part
+from maskscore.parts.part_files import CATEGORIES_FILE, PartNames, part_names, remove_parts, write_part
 from maskscore.parts.table_building import PARTS_VERSION, PartTables, outcome_tables, part_tables, shard_counts
 from maskscore.parts.upstream_columns import MOST_COLUMNS, UpstreamColumns
 
 __all__ = [
+    "CATEGORIES_FILE",
     "MOST_COLUMNS",
     "PARTS_VERSION",
     "CocoSegmentation",

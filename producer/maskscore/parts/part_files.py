@@ -17,7 +17,10 @@ from maskscore.storage import Objects, output_errors, output_file
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PartNames", "part_names", "remove_parts", "write_part"]
+__all__ = ["CATEGORIES_FILE", "PartNames", "part_names", "remove_parts", "write_part"]
+
+CATEGORIES_FILE: Final = "categories.json"
+"""Where an output has the categories of the dataset files that its parts came from, as a list of COCO's entries."""
 
 _ROW_GROUP: Final = 32_768
 _CONTENT_TYPE: Final = "application/vnd.apache.parquet"

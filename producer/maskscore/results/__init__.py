@@ -12,6 +12,7 @@ from __future__ import annotations
 from maskscore.results.parts_dataset import (
     PartsPlace,
     Table,
+    categories_of,
     concatenated,
     is_parts_folder,
     open,
@@ -25,6 +26,7 @@ __all__ = [
     "PartsPlace",
     "Table",
     "box_of",
+    "categories_of",
     "concatenated",
     "image_results",
     "is_parts_folder",

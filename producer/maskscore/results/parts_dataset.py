@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from maskscore.errors import ResultUnavailable
-from maskscore.parts import part_names
+from maskscore.parts import CATEGORIES_FILE, part_names
 from maskscore.schema import ShardOutcome
 from maskscore.storage import path_of
 
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ["OpenedParts", "PartsPlace", "Table", "concatenated", "is_parts_folder", "open", "open_parts", "place_text"]
+__all__ = [
+    "OpenedParts",
+    "PartsPlace",
+    "Table",
+    "categories_of",
+    "concatenated",
+    "is_parts_folder",
+    "open",
+    "open_parts",
+    "place_text",
+]
 
 PartsPlace = str | Path | Sequence[ShardOutcome]
 """Where parts are: all below ``s3://bucket/prefix/``, ``file:///folder/`` or a folder, or those of some shards."""
@@ -88,8 +98,30 @@ def open_parts(place: PartsPlace, table: Table) -> OpenedParts:
     return OpenedParts(dataset, scoring, dict(zip(paths, schemas, strict=True)))
 
 
-def _files(place: PartsPlace, table: Table) -> tuple[Any, list[str]]:
-    """Return the file system that holds a table's files, and their paths in it."""
+def categories_of(place: PartsPlace) -> list[dict[str, Any]]:
+    """Return the entries of COCO's categories that are kept with parts, each once; one id may have several names.
+
+    Raises :class:`~maskscore.errors.ResultUnavailable` where the file that has them cannot be read.
+    """
+    import pyarrow as pa
+
+    filesystem, roots = _roots(place)
+    entries: dict[str, dict[str, Any]] = {}
+    for root in dict.fromkeys(roots):
+        path = f"{root}/{CATEGORIES_FILE}"
+        try:
+            with filesystem.open_input_stream(path) as stream:
+                found = json.loads(stream.read())
+        except FileNotFoundError:
+            continue
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ResultUnavailable(f"The categories of parts, {path}, cannot be read: {error}.") from error
+        entries |= {json.dumps(entry, sort_keys=True): entry for entry in found}
+    return list(entries.values())
+
+
+def _roots(place: PartsPlace) -> tuple[Any, list[str]]:
+    """Return the file system that holds parts, and the folders of their places in it."""
     from pyarrow import fs
 
     places = [str(place)] if isinstance(place, str | Path) else [shard.output_uri for shard in place]
@@ -101,6 +133,14 @@ def _files(place: PartsPlace, table: Table) -> tuple[Any, list[str]]:
     else:
         filesystem = fs.LocalFileSystem()
         roots = [str(path_of(one) if one.startswith("file:") else Path(one).absolute()) for one in places]
+    return filesystem, roots
+
+
+def _files(place: PartsPlace, table: Table) -> tuple[Any, list[str]]:
+    """Return the file system that holds a table's files, and their paths in it."""
+    from pyarrow import fs
+
+    filesystem, roots = _roots(place)
     if not isinstance(place, str | Path):
         named = [
             f"{root}/{getattr(part_names(shard.name, number), table)}"
