@@ -43,7 +43,7 @@ from maskscore.settings import WorkerSettings
 from maskscore_worker.batching import Batcher
 from maskscore_worker.crops import DeviceCropper, ImageCrops
 from maskscore_worker.demo.run import DEMO_WEIGHTS
-from maskscore_worker.model.allocator import keep_freed_memory
+from maskscore_worker.model.allocator import collect_rarely, keep_freed_memory
 from maskscore_worker.pipeline import Pipeline, load_pipeline
 from maskscore_worker.shards import score_shard
 from shard_tars import pair_of, write_tar
@@ -202,6 +202,7 @@ def main(tar: Path, cores: int) -> None:
         images.append(tables.counts.images)
 
     with load_pipeline(settings, worker="bench") as loaded, _answering_at_once(loaded) as pipeline:
+        collect_rarely()
 
         def feed() -> int:
             images.clear()

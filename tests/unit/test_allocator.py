@@ -1,4 +1,4 @@
-"""The worker's allocator keeps freed memory, so that the next image costs no page faults."""
+"""The worker's memory: the next image costs no page faults, and the masks of many no search for garbage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 import pytest
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 # Ten arrays of the size of a photo, one after the other, as those of ten jobs are.
 _PHOTOS = """
@@ -23,9 +25,20 @@ for _ in range(10):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+# The masks of forty images, as objects that the collector sees, all alive.
+_MASKS = """
+import gc
+from maskscore_worker.model.allocator import collect_rarely
+collect_rarely()
+gc.callbacks.append(lambda phase, about: print("collected"))
+masks = [[{}] for _ in range(20_000)]
+gc.callbacks.clear()
+print(len(masks), gc.get_freeze_count() > 1000)
+"""
+
 
 def faults(**variables: str) -> tuple[bool, int]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+    environment = {**ENVIRONMENT, **variables}
     # NumPy asks for huge pages for blocks of this size, of which there are few faults and few machines.
     environment["NUMPY_MADVISE_HUGEPAGE"] = "0"
     answer = subprocess.run(
@@ -44,3 +57,8 @@ def test_thresholds_of_the_environment_stay() -> None:
     kept, count = faults(MALLOC_MMAP_THRESHOLD_="131072")
     assert not kept
     assert count > 10_000
+
+
+def test_masks_of_many_images_are_no_reason_to_look_for_garbage() -> None:
+    answer = subprocess.run([sys.executable, "-c", _MASKS], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["20000", "True"]

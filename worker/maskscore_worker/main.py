@@ -40,7 +40,7 @@ from maskscore_worker.jobs import (
     filter_messages,
     register_commands,
 )
-from maskscore_worker.model import keep_freed_memory
+from maskscore_worker.model import collect_rarely, keep_freed_memory
 from maskscore_worker.monitoring import Health, StallDetector, Watchdog, WorkerObserver, WorkerStatus
 from maskscore_worker.pipeline import load_pipeline
 from maskscore_worker.telemetry import WorkerMetrics
@@ -117,6 +117,7 @@ def run(settings: WorkerSettings) -> int:
         for thread in (leases, shutdown, watchdog, heartbeat, sweeper):
             thread.start()
             stack.callback(thread.close)
+        collect_rarely()
         exit_code = _consume(app, settings, runner, shutdown, health, name)
         log.info("stopped; everything in flight was finished")
         return exit_code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskscore_worker.model.allocator import keep_freed_memory
+from maskscore_worker.model.allocator import collect_rarely, keep_freed_memory
 from maskscore_worker.model.clip import ClipModel, load_model
 from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
@@ -23,6 +23,7 @@ __all__ = [
     "ImagePrecision",
     "choose_device",
     "choose_precision",
+    "collect_rarely",
     "graph_batch_sizes",
     "is_out_of_memory",
     "keep_freed_memory",
