@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,7 @@ from maskscore.schema import PromptScore, PromptSet, ScoringOptions
 __all__ = ["Scores", "check_method", "score"]
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(NamedTuple):
     """The scores of one mask; see :class:`maskscore.schema.result.Component`."""
 
     s_pos: float

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,6 @@ from maskscore_worker.telemetry import StageTimer
 
 __all__ = ["build_components", "build_result"]
 
-_SCORES = tuple(field.name for field in fields(Scores))
 _EMPTY: dict[str, Any] = dict.fromkeys(Component.model_fields)
 _STAGES = ("fetch", "decode", "regions", "crops", "encode", "scoring")
 
@@ -65,7 +63,7 @@ def build_components(
         if isinstance(region, SkippedRegion):
             outcome = {"skipped": Skipped(code=str(region.code), message=region.message)}
         else:
-            outcome = {name: getattr(scores[scored], name) for name in _SCORES}
+            outcome = scores[scored]._asdict()
             if embeddings and features is not None:
                 outcome["embedding"] = base64.b64encode(features[scored].astype("<f2").tobytes()).decode()
             if head is not None:

@@ -83,8 +83,10 @@ def _differences(groups: np.ndarray, last: Ints) -> Ints | None:
     most = int(sizes.max())
     if most > _GROUPS:
         return None
-    values: Ints = groups[last].astype(np.int64) & 0x1F
-    values -= (values & _SIGN) << 1
+    # Five bits, of which the highest is the sign: in bytes, which are added eight at a time.
+    own = groups[last].view(np.int8) & 0x1F
+    own -= (own & _SIGN) << 1
+    values: Ints = own.astype(np.int64)
     for group in range(1, most):
         more = np.flatnonzero(sizes > group)
         values[more] = (values[more] << 5) | (groups[last[more] - group] & 0x1F)
@@ -100,8 +102,9 @@ def _masks(
     if not counts.all():
         return None
     # Places within the image: each mask begins where the one before it ends.
-    offsets = np.repeat(np.arange(len(row_counts)) * pixels, row_counts)[is_run]
-    begin, end = stops[is_run, 0] - offsets, stops[is_run, 1] - offsets
+    kept = np.flatnonzero(is_run)
+    offsets = np.repeat(np.arange(len(row_counts)) * pixels, row_counts)[kept]
+    begin, end = (stops.ravel()[2 * kept + column] - offsets for column in range(2))
     edges = np.cumsum(counts)
     heads = edges - counts
     columns, last_columns = begin // height, (end - 1) // height
