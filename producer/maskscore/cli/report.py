@@ -159,5 +159,6 @@ def _parts(parts: PartsNamed) -> _Source:
         for result in parts.without_result:
             yield ReportEntry(None, result, None)
 
-    images = results.open(parts.place, "images").count_rows()
+    table = results.open(parts.place, "images")
+    images = table.count_rows() - len(results.superseded_rows(table))
     return _Source(images + len(parts.without_result), entries(), without_result)

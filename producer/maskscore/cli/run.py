@@ -71,7 +71,7 @@ __all__ = ["run_command"]
 @click.option(
     "--resume", is_flag=True, help="Continue an earlier run. Changed options apply only to images without a result."
 )
-@click.option("--retry-failed", is_flag=True, help="With --resume: also run failed jobs again.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: also run failed jobs, and images of shards, again.")
 @click.option("--follow/--no-follow", default=True, help="Wait for the results, or only submit.  [default: follow]")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run_command(

@@ -92,6 +92,6 @@ def run_as_shards(
     if not follow and not summary.refused:
         click.echo(f"maskscore: all are submitted. Follow them with:\n  {again}", err=True)
     elif not summary.succeeded:
-        if summary.failures:
+        if summary.failures or (summary.counts.failed and not is_tar(dataset.images)):
             click.echo(f"maskscore: when that is mended, go on with:\n  {again} --retry-failed", err=True)
         sys.exit(Exit.NOT_SUCCEEDED)

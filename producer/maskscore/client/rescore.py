@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from maskscore.errors import InvalidDocumentError
+from maskscore.results import retry_number
 from maskscore.schema import (
     Head,
     Job,
@@ -69,6 +70,9 @@ class Rescoring:
         for job in earlier:
             if job.batch_id is not None:
                 self.source_batches[job.batch_id] = None
+            if isinstance(job, Shard) and retry_number(job.name) is not None:
+                # Its images are those of earlier shards, which score them again.
+                continue
             if isinstance(job, Shard):
                 yield rescored_shard(job, self._changes, output_uri=self._result_uri)
             else:

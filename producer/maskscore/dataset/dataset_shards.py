@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 
 from pydantic import ValidationError
 
+from maskscore.dataset.image_retries import retry_shards
 from maskscore.dataset.job_maker import JobMaker
 from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST, PairListShards
@@ -38,7 +39,8 @@ class OpenShards:
 
     ``names`` matches the names of the shards. The counts are those of a dataset without tar files: of its files, of
     images whose masks cannot be read here, by code, and of masks that cannot be read of other images. ``categories``
-    are those of a dataset file of COCO's kinds, as it has them.
+    are those of a dataset file of COCO's kinds, as it has them. ``retried`` makes shards of failed images, as
+    :func:`~maskscore.dataset.image_retries.retry_shards` does; there is none for tar files.
     """
 
     shards: Iterable[Shard]
@@ -47,6 +49,7 @@ class OpenShards:
     refused: dict[str, FailureCounts] = field(default_factory=dict)
     left_out: FailureCounts = field(default_factory=FailureCounts)
     categories: Iterable[Any] = ()
+    retried: Callable[[Iterable[tuple[Shard, Collection[int]]], int], Iterator[Shard]] | None = None
 
 
 @contextmanager
@@ -85,9 +88,17 @@ def open_shards(
         lists = PairListShards(
             opened.pairing, maker, output_uri, shard_of, name=name, pairs_per_list=pairs_per_list, known=known
         )
-        names = re.compile(re.escape(name) + r"-\d{5,}")
+        names = re.compile(re.escape(name) + r"(\.retry)?-\d{5,}")
         pairing = opened.pairing
-        yield OpenShards(lists, names, pairing.counts, lists.refused, lists.left_out, pairing.categories())
+        retried = partial(
+            retry_shards,
+            name=name,
+            output_uri=output_uri,
+            objects=objects,
+            shard_of=shard_of,
+            pairs_per_list=pairs_per_list,
+        )
+        yield OpenShards(lists, names, pairing.counts, lists.refused, lists.left_out, pairing.categories(), retried)
 
 
 def shards(

@@ -15,14 +15,15 @@ from maskscore.dataset.result_counts import FailureCounts
 from maskscore.errors import MaskscoreError
 from maskscore.schema import ImageMasksPair, PairsSource, Shard, ShardCursor
 from maskscore.shards import listed_pairs
+from maskscore.storage import Objects
 
-__all__ = ["PAIRS_PER_LIST", "PairListShards"]
+__all__ = ["MOST_LINE_BYTES", "PAIRS_PER_LIST", "PairListShards", "chunked_lines", "write_list"]
 
 PAIRS_PER_LIST: Final = 1000
 _MOST_BYTES: Final = 64 << 20
 _CHUNK: Final = 50
 _THREADS: Final = 8
-_MOST_LINE_BYTES: Final = 1 << 30
+MOST_LINE_BYTES: Final = 1 << 30
 
 
 class PairListShards:
@@ -67,22 +68,9 @@ class PairListShards:
             self._pairing.add_submitted(self._keys_of(shard))
             number = max(number, int(shard.name.rpartition("-")[2]) + 1)
             yield shard
-        lines: list[bytes] = []
-        size = 0
-        for line in self._lines():
-            if lines and (len(lines) == self._pairs_per_list or size + len(line) > _MOST_BYTES):
-                yield self._shard(number, lines)
-                number, lines, size = number + 1, [], 0
-            lines.append(line)
-            size += len(line)
-        if lines:
-            yield self._shard(number, lines)
-
-    def _shard(self, number: int, lines: list[bytes]) -> Shard:
-        name = f"{self._name}-{number:05d}"
-        uri = f"{self._output_uri}lists/{name}.jsonl"
-        etag = self._maker.objects.write(uri, b"\n".join([*lines, b""]), content_type="application/jsonl")
-        return self._shard_of(PairsSource(uri=uri, etag=etag), name)
+        for place, lines in enumerate(chunked_lines(self._lines(), self._pairs_per_list), number):
+            name = f"{self._name}-{place:05d}"
+            yield self._shard_of(write_list(self._maker.objects, self._output_uri, name, lines), name)
 
     def _lines(self) -> Iterator[bytes]:
         pairs = iter(self._pairing)
@@ -117,11 +105,32 @@ class PairListShards:
 
     def _keys_of(self, shard: Shard) -> Iterator[str]:
         uri, etag, objects = shard.source.uri, shard.source.etag, self._maker.objects
-        with listed_pairs(objects, uri, ShardCursor(), etag=etag, max_bytes=_MOST_LINE_BYTES) as (pairs, _):
+        with listed_pairs(objects, uri, ShardCursor(), etag=etag, max_bytes=MOST_LINE_BYTES) as (pairs, _):
             for listed in pairs:
                 if isinstance(listed.pair, ImageMasksPair):
                     own = listed.pair.model_dump_json().encode()
                     yield _digest(own) if self._by_masks else listed.pair.image.uri
+
+
+def chunked_lines(lines: Iterable[bytes], pairs_per_list: int) -> Iterator[list[bytes]]:
+    """Yield so many lines at a time, or fewer where they take 64 MiB."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        if chunk and (len(chunk) == pairs_per_list or size + len(line) > _MOST_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(line)
+        size += len(line)
+    if chunk:
+        yield chunk
+
+
+def write_list(objects: Objects, output_uri: str, name: str, lines: list[bytes]) -> PairsSource:
+    """Write the list of a shard of this name beside the parts, and return it as a source."""
+    uri = f"{output_uri}lists/{name}.jsonl"
+    etag = objects.write(uri, b"\n".join([*lines, b""]), content_type="application/jsonl")
+    return PairsSource(uri=uri, etag=etag)
 
 
 def _line(made: MadeJob) -> bytes:

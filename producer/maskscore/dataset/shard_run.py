@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
+from maskscore import results
 from maskscore.client import Client, save_categories_of_parts
 from maskscore.dataset.dataset_shards import OpenShards, open_shards, shards_identity
+from maskscore.dataset.image_retries import failed_positions
 from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
 from maskscore.dataset.redis_outage import RedisOutage
@@ -19,7 +22,7 @@ from maskscore.dataset.shard_run_summary import ShardProgressCounts, ShardRunSum
 from maskscore.dataset.tar_files import is_tar
 from maskscore.errors import InvalidDocumentError, JobConflict, JobNotFound, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
-from maskscore.schema import Shard, ShardCounts
+from maskscore.schema import Shard, ShardCounts, ShardOutcome
 from maskscore.storage import Objects, output_errors, path_of
 from maskscore.text import counted
 
@@ -88,6 +91,8 @@ def run_shards(
         save_categories_of_parts(client.objects, output_uri, opened.categories)
         run = _ShardRun(client, batch_id, fingerprint, retry, stopped, shown)
         run.submit(opened.shards)
+        if retry:
+            run.retry_images(opened, noted)
         if follow:
             run.follow()
         return run.summary(output_uri, opened)
@@ -151,6 +156,36 @@ class _ShardRun:
                 return
             time.sleep(_LOOK_EVERY_S)
 
+    def retry_images(self, opened: OpenShards, noted: Callable[[str], None]) -> None:
+        """Submit the images that failed in shards that have succeeded, as further shards."""
+        ended = [(shard, outcome) for shard, outcome in self._outcomes() if outcome is not None]
+        if not any(outcome.counts.failed for _, outcome in ended) or self._stopped():
+            return
+        if opened.retried is None:
+            noted(
+                "images of tar files that failed are not scored again by --retry-failed; the page shards.md has how to "
+                "take them out of their tars"
+            )
+            return
+        retries = [shard for shard in self._shards.values() if results.retry_number(shard.name) is not None]
+        if {shard.shard_id for shard in retries} - {shard.shard_id for shard, _ in ended}:
+            # Which images have failed is known when these have ended.
+            noted("images that failed are being scored again already")
+            return
+        positions = failed_positions([outcome for _, outcome in ended])
+        failed = [(shard, positions[shard.shard_id]) for shard, _ in ended if positions.get(shard.shard_id)]
+        if failed:
+            count = sum(len(own) for _, own in failed)
+            noted(f"{counted(count, 'image')} that failed {'is' if count == 1 else 'are'} scored again")
+        numbers = [results.retry_number(shard.name) or 0 for shard in retries]
+        self.submit(opened.retried(failed, max(numbers, default=-1) + 1))
+
+    def _outcomes(self) -> Iterator[tuple[Shard, ShardOutcome | None]]:
+        """Yield the shards that have ended without an error, with what their parts hold."""
+        for shard, status in zip(self._shards.values(), self._statuses, strict=False):
+            if status.error is None and status.state.ended:
+                yield shard, self._client.get(shard.shard_id).shard
+
     def follow(self) -> None:
         """Wait until all have ended."""
         while not self._stopped() and not (self._statuses and all(status.state.ended for status in self._statuses)):
@@ -176,15 +211,22 @@ class _ShardRun:
         for shard, status in zip(self._shards.values(), self._statuses, strict=False):
             if status.error is not None:
                 failures[shard.source.uri] = status.error
-            elif status.state.ended and (outcome := self._client.get(shard.shard_id).shard) is not None:
+        for shard, outcome in self._outcomes():
+            if outcome is not None:
                 counts += outcome.counts
-                if outcome.counts.failed:
+                if outcome.counts.failed or results.retry_number(shard.name) is not None:
                     with_failures.append(outcome)
+        progress = progress_of(self._statuses, self._complete)
+        if any(results.retry_number(shard.name) is not None for shard in self._shards.values()) and with_failures:
+            # An image that was scored again is one image, and what came of it last counts.
+            again = len(results.superseded_rows(results.open(with_failures, "images")))
+            counts = counts.model_copy(update={"images": counts.images - again, "failed": counts.failed - again})
+            progress = replace(progress, images=progress.images - again)
         return ShardRunSummary(
             self._batch_id,
             output_uri,
             states=dict(Counter(str(status.state) for status in self._statuses)),
-            progress=progress_of(self._statuses, self._complete),
+            progress=progress,
             counts=counts,
             seconds=time.monotonic() - self._started,
             failures=failures,

@@ -92,7 +92,10 @@ class ShardRunSummary:
 
 
 def image_failures(outcomes: list[ShardOutcome]) -> dict[str, FailureCounts]:
-    """Return the failed images of shards by code, the most frequent first; none where pyarrow is not installed."""
+    """Return the failed images of shards by code, the most frequent first; none where pyarrow is not installed.
+
+    What was scored again counts as what came of it.
+    """
     try:
         images = results.open(outcomes, "images")
     except ModuleNotFoundError:
@@ -100,9 +103,12 @@ def image_failures(outcomes: list[ShardOutcome]) -> dict[str, FailureCounts]:
     import pyarrow.compute as pc
 
     found: dict[str, FailureCounts] = {}
-    columns = ["code", "message", "image", "masks"]
+    superseded = results.superseded_rows(images)
+    columns = ["code", "message", "image", "masks", "job_id", "position"]
     for batch in images.to_batches(columns=columns, filter=pc.field("state") == str(JobState.FAILED)):
         for row in batch.to_pylist():
+            if (row["job_id"], row["position"]) in superseded:
+                continue
             name = row["image"] or row["masks"] or ""
             found.setdefault(row["code"], FailureCounts()).add(lambda name=name: name, row["message"])  # type: ignore[misc]
     return dict(sorted(found.items(), key=lambda item: -item[1].count))

@@ -65,7 +65,7 @@ class Parts:
         counts.without_result.update(self._without_result)
         with open_query_engine() as database:
             _register(database, "images", self._images)
-            states = "select state, coalesce(code, state), count(*) from images group by all"
+            states = f"select state, coalesce(code, state), count(*) from {self._newest(database)} group by all"
             for state, code, images in database.execute(states).fetchall():
                 counts.jobs += images
                 if state != "succeeded":
@@ -86,6 +86,17 @@ class Parts:
                 place=place_text(self.place),
                 segmentations=segmentations,
             )
+
+    def _newest(self, database: duckdb.DuckDBPyConnection) -> str:
+        """Return the table of images without the rows of those that were scored again later."""
+        import pyarrow as pa
+
+        superseded = sorted(results.superseded_rows(self._images))
+        if not superseded:
+            return "images"
+        job_ids, positions = zip(*superseded, strict=True)
+        database.register("superseded", pa.table({"job_id": pa.array(job_ids), "position": pa.array(positions)}))
+        return "images anti join superseded using (job_id, position)"
 
     def _decide(self, database: duckdb.DuckDBPyConnection, application: HeadApplication) -> None:
         """Create the view ``parts`` of ``undecided`` with the head's decisions in place of those of its own."""

@@ -20,6 +20,7 @@ from maskscore.results.parts_dataset import (
     place_text,
 )
 from maskscore.results.results_by_image import ImageResult, box_of, image_results, upstream_of
+from maskscore.results.superseded_rows import retry_name, retry_number, superseded_rows
 
 __all__ = [
     "ImageResult",
@@ -33,5 +34,8 @@ __all__ = [
     "open",
     "open_parts",
     "place_text",
+    "retry_name",
+    "retry_number",
+    "superseded_rows",
     "upstream_of",
 ]

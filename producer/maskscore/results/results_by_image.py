@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from maskscore.codes import SkipCode
 from maskscore.errors import InvalidDocumentError, ResultUnavailable
 from maskscore.results.parts_dataset import PartsPlace, open_parts, place_text
+from maskscore.results.superseded_rows import superseded_rows
 from maskscore.schema import (
     Component,
     Failure,
@@ -77,10 +78,10 @@ def image_results(
 ) -> Iterator[ImageResult]:
     """Yield each image of a place of parts with its masks, in the order of the parts.
 
-    Of images that succeeded, ``wanted`` says by their URIs which are read at all. ``embeddings`` and ``segmentations``
-    are read only if asked for. Memory is bounded by a few row groups. Raises
-    :class:`~maskscore.errors.ResultUnavailable` where parts cannot be read, and
-    :class:`~maskscore.errors.InvalidDocumentError` where they do not say how masks were scored.
+    A failed image that was scored again later is yielded once, as what came of that. Of images that succeeded,
+    ``wanted`` says by their URIs which are read at all. ``embeddings`` and ``segmentations`` are read only if asked
+    for. Memory is bounded by a few row groups. Raises :class:`~maskscore.errors.ResultUnavailable` where parts cannot
+    be read, and :class:`~maskscore.errors.InvalidDocumentError` where they do not say how masks were scored.
     """
     import pyarrow as pa
 
@@ -109,7 +110,10 @@ def _image_results(
     columns += ["embedding"] if embeddings and "embedding" in names else []
     grouped = groupby(_rows(masks.dataset, columns, kept), key=itemgetter("job_id", "position"))
     views = cache(_views)
+    superseded = superseded_rows(images)
     for image in _rows(images, images.schema.names, kept_images):
+        if (image["job_id"], image["position"]) in superseded:
+            continue
         # A part's files have the same order, so the next masks are those of the next image that has some.
         own: list[dict[str, Any]] = []
         if image["mask_rows"]:
