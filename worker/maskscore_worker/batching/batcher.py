@@ -148,7 +148,7 @@ class Batcher:
                 source._expected = 0 if last else source._expected
             self._waiting.append(request)
             self._unanswered.add(request)
-            self._changed.notify_all()
+            self._changed.notify()
         request.done.wait()
         with self._changed:
             self._unanswered.discard(request)
@@ -171,7 +171,8 @@ class Batcher:
     def _expect_more(self, change: int) -> None:
         with self._changed:
             self._expected += change
-            self._changed.notify_all()
+            if self._waiting and not self._expected:
+                self._changed.notify()
 
     def stats(self) -> BatcherStats:
         """Return the counts since the start."""
@@ -244,6 +245,8 @@ class Batcher:
         self._waiting = deque(unserved + [share.request for share in shares if share.request.left])
         if shares:
             self._encoding[threading.get_ident()] = sum(len(share.crops) for share in shares)
+        if self._waiting:
+            self._changed.notify()
         return shares
 
     def _serve(self, shares: list[Share]) -> None:
