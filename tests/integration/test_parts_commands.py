@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,7 +19,9 @@ from command_line import run_command
 from maskscore import AsyncClient, Batch, Client, ClientSettings, Job, ScoringOptions, results
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError
+from maskscore.formats.label_studio_brush import decode_brush
 from maskscore.schema import Shard, TarSource
+from reference import decode
 from shard_tars import drawn_pairs, write_tar
 
 BUCKET = "parts-commands"
@@ -143,6 +146,42 @@ def test_shards_are_scored_again_into_other_parts(batch: Batch, demo_worker: dic
         "rescore", PLACE, *change, "--result-uri", again, environment={**demo_worker, "MASKSCORE_NAMESPACE": "other"}
     )
     assert (unknown.returncode, "Redis does not know any more" in " ".join(unknown.stderr.split())) == (5, True)
+
+
+def test_a_review_of_parts_takes_its_images_out_of_their_tars(
+    batch: Batch, demo_worker: dict[str, str], tmp_path: Path
+) -> None:
+    files = dict(drawn_pairs(6))
+    masks = {one.image: one for one in results.image_results(PLACE, segmentations=True)}
+    scored = sum(component.skipped is None for one in masks.values() for component in one.result.components)
+    tasks = {}
+    for name, output in ((PLACE, "a.json"), (batch.batch_id, "b.json")):
+        shown = run_command("review", name, "--random", "9", "-o", output, environment=demo_worker, folder=tmp_path)
+        # One image has no masks.
+        assert (shown.returncode, "images without a result: masks_not_found 1" in shown.stderr) == (1, True)
+        assert f"of {scored} scored masks: {scored - 9} doubtful" in shown.stderr
+        assert f"with the path {tmp_path / output.replace('.json', '-images')}" in shown.stderr
+        tasks[output] = json.loads((tmp_path / output).read_text("utf-8"))
+    assert [task["data"]["maskscore"] for task in tasks["a.json"]] == [
+        task["data"]["maskscore"] for task in tasks["b.json"]
+    ]
+    seen = []
+    for task in tasks["a.json"]:
+        about = task["data"]["maskscore"]
+        path = Path("/", task["data"]["image"].removeprefix("/data/local-files/?d="))
+        assert path.parent == tmp_path / "a-images"
+        assert path.read_bytes() == files[about["image"].rpartition("!/")[2]]
+        one = masks[about["image"]]
+        rles = {
+            component.id: decode(found, *found["size"])
+            for component, found in zip(one.result.components, one.segmentations, strict=True)
+        }
+        for region in task["predictions"][0]["result"]:
+            mask_id = about["regions"][region["id"]]["mask_id"]
+            size = region["original_height"], region["original_width"]
+            np.testing.assert_array_equal(decode_brush(bytes(region["value"]["rle"]), *size), rles[mask_id])
+            seen.append((about["image"], mask_id))
+    assert len(set(seen)) == len(seen) == scored
 
 
 def test_a_head_is_fitted_to_parts_and_checked_by_their_batch(

@@ -13,11 +13,11 @@ from typing import IO, Final
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from maskscore.cli.batch_or_job import PartsNamed, find_batch, find_parts
+from maskscore.cli.batch_or_job import find_batch, find_parts
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import check_installed
-from maskscore.cli.progress import shown_progress
+from maskscore.cli.progress import shown_parts, shown_progress
 from maskscore.cli.terminal import new_console, text_column
 from maskscore.client import Client
 from maskscore.export import (
@@ -204,7 +204,7 @@ def export_command(
         parts = find_parts(client, names[0]) if len(names) == 1 and names[0] != "-" and not listed else None
         if parts is not None:
             _check_engine()
-            reading: AbstractContextManager[Parts | Iterator[str]] = _shown_parts(parts)
+            reading: AbstractContextManager[Parts | Iterator[str]] = shown_parts(parts)
         else:
             reading = _shown(jobs or _job_source(client, names, listed))
         with reading as source:
@@ -244,23 +244,6 @@ def _job_source(client: Client, names: Iterable[str], listed: IO[str] | None) ->
     if not source.total:
         raise click.UsageError("no batch and no job was named, neither as an argument nor by --jobs or stdin")
     return source
-
-
-@contextmanager
-def _shown_parts(parts: PartsNamed) -> Iterator[Parts]:
-    """Provide the parts, with a bar on stderr if that is a terminal."""
-    console = new_console(stderr=True)
-    if not console.is_terminal:
-        yield Parts(parts.place, without_result=parts.codes)
-        return
-    columns = (text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("filtering", total=None)
-
-        def show(masks: int, total: int) -> None:
-            progress.update(bar, description="masks read", completed=masks, total=total)
-
-        yield Parts(parts.place, progress=show, without_result=parts.codes)
 
 
 @contextmanager

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from maskscore.cli.batch_or_job import PartsNamed
 from maskscore.cli.terminal import new_console, text_column
 from maskscore.cli.worker_warnings import warn_without_worker
 from maskscore.client import Client
+from maskscore.export import Parts
 from maskscore.schema import JobResult
 from maskscore.text import counted
 
 if TYPE_CHECKING:
     from maskscore.dataset import RunProgress
 
-__all__ = ["RunProgressDisplay", "rate", "shown_progress", "time_left", "wait_for"]
+__all__ = ["RunProgressDisplay", "rate", "shown_parts", "shown_progress", "time_left", "wait_for"]
 
 T = TypeVar("T")
 _PLAIN_EVERY_S: Final = 10.0
@@ -65,6 +67,23 @@ def _with_lines(console: Console, jobs: Iterable[T], total: int, doing: str) -> 
         if (now := time.monotonic()) - said >= _PLAIN_EVERY_S:
             said = now
             console.print(f"maskscore: {doing}: {done:,} of {counted(total, 'job')}", soft_wrap=True)
+
+
+@contextmanager
+def shown_parts(parts: PartsNamed) -> Iterator[Parts]:
+    """Provide the parts, with a bar on stderr if that is a terminal."""
+    console = new_console(stderr=True)
+    if not console.is_terminal:
+        yield Parts(parts.place, without_result=parts.codes)
+        return
+    columns = (text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("filtering", total=None)
+
+        def show(masks: int, total: int) -> None:
+            progress.update(bar, description="masks read", completed=masks, total=total)
+
+        yield Parts(parts.place, progress=show, without_result=parts.codes)
 
 
 def wait_for(client: Client, ids: list[str], timeout: float | None) -> list[JobResult]:

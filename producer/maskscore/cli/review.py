@@ -10,10 +10,11 @@ from typing import Final
 
 import click
 
+from maskscore.cli.batch_or_job import parts_named
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import check_installed
-from maskscore.cli.progress import shown_progress
+from maskscore.cli.progress import shown_parts, shown_progress
 from maskscore.client import Client
 from maskscore.review import (
     MARGIN,
@@ -56,7 +57,7 @@ class _Steps:
 
 
 @click.command("review")
-@click.argument("batch_id", metavar="BATCH")
+@click.argument("batch_id", metavar="BATCH|PARTS")
 @click.option("--doubtful", type=click.IntRange(min=0), default=200, show_default=True, help="How many doubtful masks.")
 @click.option(
     "--random",
@@ -117,12 +118,15 @@ def review_command(
     s3_uris: bool,
     document_root: Path,
 ) -> None:
-    """Write masks of a batch for people to judge in Label Studio.
+    """Write masks of a batch, or of parts of shards, for people to judge in Label Studio.
 
     The tasks have the most doubtful masks, and a random share of all scored ones, which tells how good the others are.
     The labelling configuration is written beside them, as XML. The same seed draws the same masks.
 
-    Exits with 1 where jobs have no result, masks had to be left out, or no mask is scored.
+    PARTS are a folder of parts of shards, s3://bucket/prefix/ or local, with a slash in its name; the id of a batch of
+    shards stands for theirs. Images of tar files are written to a folder beside the tasks, and served as local files.
+
+    Exits with 1 where jobs or images have no result, masks had to be left out, or no mask is scored.
     """
     if not doubtful and not at_random:
         raise click.UsageError("--doubtful 0 and --random 0 leave no mask to judge")
@@ -138,19 +142,25 @@ def review_command(
     options = ReviewOptions(doubtful, at_random, seed, measure, classes, application)
     urls = open_image_urls(document_root=document_root, expires_s=round(expires_days * _DAY_S), s3_uris=s3_uris)
     with Client() as client, urls as images:
-        batch = client.batch(batch_id)
-        batch.counts()
-        counts = write_review(
-            client,
-            batch,
-            tasks,
-            options,
-            images,
-            progress=lambda ids: shown_progress(ids, len(batch), doing="reading"),
-        )
-    _print_what_is_missing(counts)
+        parts = parts_named(client, [batch_id]).get(batch_id)
+        if parts is not None:
+            with shown_parts(parts) as shown:
+                counts = write_review(client, shown, tasks, options, images)
+        else:
+            batch = client.batch(batch_id)
+            batch.counts()
+            counts = write_review(
+                client,
+                batch,
+                tasks,
+                options,
+                images,
+                progress=lambda ids: shown_progress(ids, len(batch), doing="reading"),
+            )
+    _print_what_is_missing(counts, "jobs" if parts is None else "images")
     if not counts.scored:
-        click.echo(f"maskscore: no mask of batch {batch_id} has a score, so there are no tasks", err=True)
+        what = f"batch {batch_id}" if parts is None else f"the parts of {batch_id}"
+        click.echo(f"maskscore: no mask of {what} has a score, so there are no tasks", err=True)
         sys.exit(Exit.NOT_SUCCEEDED)
     if not counts.tasks:
         click.echo("maskscore: no chosen mask can be shown, so there are no tasks", err=True)
@@ -175,10 +185,10 @@ def _print_summary(counts: ReviewCounts, measure: DoubtMeasure) -> None:
     )
 
 
-def _print_what_is_missing(counts: ReviewCounts) -> None:
+def _print_what_is_missing(counts: ReviewCounts, noun: str) -> None:
     if counts.without_result:
         listed = ", ".join(f"{code} {count:,}" for code, count in counts.without_result.items())
-        click.echo(f"maskscore: jobs without a result: {listed}", err=True)
+        click.echo(f"maskscore: {noun} without a result: {listed}", err=True)
     if counts.unavailable:
         click.echo(f"maskscore: left out: {counted(counts.unavailable, 'chosen mask')}", err=True)
         for reason in counts.reasons:

@@ -18,6 +18,7 @@ from maskscore.export.coco_writer import write_coco
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.export_run import EXPORT_FORMATS, JobSource, export_format_of, write_export
 from maskscore.export.exported_mask import ExportedMask
+from maskscore.export.file_metadata import FileMetadata
 from maskscore.export.job_reader import ExportedJob, read_jobs
 from maskscore.export.jsonl_writer import write_jsonl
 from maskscore.export.label_studio_writer import write_label_studio
@@ -36,6 +37,7 @@ __all__ = [
     "ExportCounts",
     "ExportedJob",
     "ExportedMask",
+    "FileMetadata",
     "JobSource",
     "Labelling",
     "Parts",

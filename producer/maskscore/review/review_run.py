@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from maskscore.client import Batch, Client
 from maskscore.errors import OutputError
-from maskscore.export import ExportCounts, ExportedJob, Selection, read_jobs
+from maskscore.export import ExportCounts, ExportedJob, Parts, Selection, read_jobs
 from maskscore.heads import HeadApplication
 from maskscore.review.image_urls import ImageUnavailable, ImageUrls
+from maskscore.review.images_of_parts import TarImages, read_images
 from maskscore.review.label_studio_tasks import labelling_configuration, shape_of, task_of
 from maskscore.review.mask_sampling import DoubtMeasure, MaskSample, SampledMask, sample_masks, sampling_key
+from maskscore.schema import ImageInfo
 from maskscore.storage import check_output, object_path, output_file, write_text
 
 __all__ = ["ReviewCounts", "ReviewOptions", "check_review_output", "write_review"]
@@ -94,33 +98,48 @@ def check_review_output(output: Path, classes: Sequence[str], *, named: bool) ->
 
 
 def write_review(
-    client: Client, batch: Batch, output: Path, options: ReviewOptions, urls: ImageUrls, *, progress: Progress
+    client: Client,
+    batch: Batch | Parts,
+    output: Path,
+    options: ReviewOptions,
+    urls: ImageUrls,
+    *,
+    progress: Progress = lambda ids: ids,
 ) -> ReviewCounts:
     """Write the tasks as JSON and, beside them, the labelling configuration; nothing where no mask can be shown.
 
     A task has one image and those of its masks that are of one share. The doubtful tasks come in the order of their
     most doubtful mask; the random ones, in random order, are spread evenly among them, so that what was judged when a
     person stops early still holds a random share. ``progress`` passes the ids of the batch's jobs on, while they are
-    read.
+    read. Images of parts that are members of tars are written to the folder ``NAME-images`` beside ``NAME.json``.
 
     Raises as :func:`~maskscore.review.mask_sampling.sample_masks`, :func:`~maskscore.export.read_jobs`,
-    :meth:`ImageUrls.url_of` and :func:`~maskscore.storage.output_file` do.
+    :meth:`~maskscore.export.Parts.selected`, :meth:`ImageUrls.url_of` and :func:`~maskscore.storage.output_file` do.
     """
     configuration = check_review_output(output, options.classes, named=True)
     read = ExportCounts()
     selection = Selection(head=options.head)
-    jobs = read_jobs(client, progress(batch.job_ids()), selection, read, segmentations=False)
-    sample = sample_masks(
-        (mask for job in jobs for mask in job.masks),
-        options.measure,
-        doubtful=options.doubtful,
-        random=options.random,
-        seed=options.seed,
-    )
+    with ExitStack() as reading:
+        if isinstance(batch, Parts):
+            selected = reading.enter_context(batch.selected(selection, read, segmentations=False))
+            jobs = selected.jobs(source_order=False)
+        else:
+            jobs = read_jobs(client, progress(batch.job_ids()), selection, read, segmentations=False)
+        sample = sample_masks(
+            (mask for job in jobs for mask in job.masks),
+            options.measure,
+            doubtful=options.doubtful,
+            random=options.random,
+            seed=options.seed,
+        )
     counts = ReviewCounts(scored=sample.scored, without_result=dict(read.without_result))
     counts.furthest = sample.doubtful[-1].doubt if sample.doubtful else None
     chosen = _in_order(sample, options.seed)
-    tasks = _tasks(client, chosen, options.measure, urls, counts)
+    if isinstance(batch, Parts):
+        tar_images = TarImages(urls, output.with_name(f"{output.stem}-images"))
+        tasks = _tasks_of_parts(batch, chosen, options.measure, urls, tar_images, counts)
+    else:
+        tasks = _tasks(client, chosen, options.measure, urls, counts)
     first = next(tasks, None)
     if first is None:
         return counts
@@ -135,7 +154,7 @@ def write_review(
 
 def _in_order(sample: MaskSample, seed: int) -> list[list[SampledMask]]:
     """Return the masks of each task, the tasks in their order."""
-    doubtful, random = _by_job(sample.doubtful), _by_job(sample.random)
+    doubtful, random = _by_image(sample.doubtful), _by_image(sample.random)
     random.sort(key=lambda masks: sampling_key(seed, masks[0].mask.image))
     placed = [
         ((number + 0.5) / len(tasks), masks) for tasks in (doubtful, random) for number, masks in enumerate(tasks)
@@ -143,11 +162,12 @@ def _in_order(sample: MaskSample, seed: int) -> list[list[SampledMask]]:
     return [masks for _, masks in sorted(placed, key=lambda item: item[0])]
 
 
-def _by_job(masks: Iterable[SampledMask]) -> list[list[SampledMask]]:
-    jobs: dict[str, list[SampledMask]] = {}
+def _by_image(masks: Iterable[SampledMask]) -> list[list[SampledMask]]:
+    # A shard has many images; an image may be that of several jobs.
+    images: dict[tuple[str, str], list[SampledMask]] = {}
     for sampled in masks:
-        jobs.setdefault(sampled.mask.job_id, []).append(sampled)
-    return list(jobs.values())
+        images.setdefault((sampled.mask.job_id, sampled.mask.image), []).append(sampled)
+    return list(images.values())
 
 
 def _tasks(
@@ -171,15 +191,42 @@ def _tasks(
         _gone(masks, counts)
 
 
+def _tasks_of_parts(
+    parts: Parts,
+    chosen: Sequence[Sequence[SampledMask]],
+    measure: DoubtMeasure,
+    urls: ImageUrls,
+    tar_images: TarImages,
+    counts: ReviewCounts,
+) -> Iterator[str]:
+    found = read_images(parts.place, (sampled.mask for masks in chosen for sampled in masks))
+    for masks in chosen:
+        image = found.get((masks[0].mask.job_id, masks[0].mask.image))
+        if image is None:
+            _gone(masks, counts)
+            continue
+        job, row = image
+        task = _task(job, masks, measure, urls, counts, file_of=partial(tar_images.file_of, row=row))
+        if task is not None:
+            yield json.dumps(task, ensure_ascii=False)
+
+
 def _gone(masks: Sequence[SampledMask], counts: ReviewCounts) -> None:
     counts.leave_out(len(masks), f"The result of job {masks[0].mask.job_id} has gone meanwhile.")
 
 
 def _task(
-    job: ExportedJob, masks: Sequence[SampledMask], measure: DoubtMeasure, urls: ImageUrls, counts: ReviewCounts
+    job: ExportedJob,
+    masks: Sequence[SampledMask],
+    measure: DoubtMeasure,
+    urls: ImageUrls,
+    counts: ReviewCounts,
+    *,
+    file_of: Callable[[ImageInfo], ImageInfo] = lambda image: image,
 ) -> Any:
     try:
-        url = urls.url_of(job.image)
+        shown = file_of(job.image)
+        url = urls.url_of(shown)
     except ImageUnavailable as error:
         counts.leave_out(len(masks), str(error))
         return None
@@ -196,7 +243,7 @@ def _task(
     if not shapes:
         return None
     counts.tasks += 1
-    counts.add_image(job.image.uri)
+    counts.add_image(shown.uri)
     counts.random += sum(sampled.random for sampled, _ in shapes)
     counts.doubtful += sum(not sampled.random for sampled, _ in shapes)
     return task_of(job.image, url, shapes, measure)
