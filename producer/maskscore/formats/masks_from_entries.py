@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from maskscore.formats.image_masks import Size, UnreadableMask
 from maskscore.masks import count_fitting
-from maskscore.schema import MOST_LEVELS, Mask, deeper, explain, plain_id
+from maskscore.schema import MOST_LEVELS, Mask, explain, plain_id
 
 __all__ = ["id_of", "masks_of", "unread_box", "with_polygon_size"]
 
@@ -21,7 +22,6 @@ _OWN = ("polygon_convention", "polygon_size")
 _KNOWN = {"id", "segmentation", *_OWN}
 _RLE = {"size", "counts"}
 _PLAIN = (str, int, NoneType)
-_MAY_HOLD_FLOATS = (float, list, dict)
 
 
 def id_of(given: Any, index: int) -> str:
@@ -78,7 +78,10 @@ def with_polygon_size(masks: list[AnyMask], size: Size | None) -> list[AnyMask]:
 
 def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     if isinstance(entry, UnreadableMask):
-        kept = {name: _finite(value) for name, value in entry.upstream.items() if not deeper(value, MOST_LEVELS)}
+        kept = {}
+        for name, value in entry.upstream.items():
+            with suppress(_TooDeepError):
+                kept[name] = _for_upstream(value, MOST_LEVELS)
         return UnreadableMask(entry.id, entry.message, kept)
     if not isinstance(entry, dict):
         return UnreadableMask(str(index), f"Entry {index} is not an object with `segmentation`.")
@@ -86,17 +89,14 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     is_id = _is_id(given)
     mask_id = id_of(given, index)
     own = {name: entry[name] for name in _OWN if name in entry}
-    upstream = {}
-    for name, value in entry.items():
-        if name in _KNOWN:
-            continue
-        if isinstance(value, _PLAIN):
-            upstream[name] = value
-            continue
-        if deeper(value, MOST_LEVELS):
-            message = f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep."
-            return UnreadableMask(mask_id, message)
-        upstream[name] = _finite(value)
+    try:
+        upstream = {
+            name: value if isinstance(value, _PLAIN) else _for_upstream(value, MOST_LEVELS)
+            for name, value in entry.items()
+            if name not in _KNOWN
+        }
+    except _TooDeepError:
+        return UnreadableMask(mask_id, f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep.")
     if given is not None and not is_id:
         message = f"Entry {index} has an id that is neither a text nor an integer but of the type {_kind(given)}."
         return UnreadableMask(mask_id, message, upstream)
@@ -156,11 +156,18 @@ def _taken(mask: Mask, index: int, holder: int, named: bool) -> UnreadableMask:
     return UnreadableMask(mask.id, message, mask.upstream)
 
 
-def _finite(value: Any) -> Any:
+class _TooDeepError(ValueError):
+    pass
+
+
+def _for_upstream(value: Any, levels: int) -> Any:
+    """Return a value without numbers that are not finite. Raises _TooDeepError where it is nested deeper than that."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if not isinstance(value, list | dict):
+        return value
+    if not levels:
+        raise _TooDeepError
     if isinstance(value, list):
-        return [_finite(item) if isinstance(item, _MAY_HOLD_FLOATS) else item for item in value]
-    if isinstance(value, dict):
-        return {name: _finite(item) if isinstance(item, _MAY_HOLD_FLOATS) else item for name, item in value.items()}
-    return value
+        return [item if isinstance(item, _PLAIN) else _for_upstream(item, levels - 1) for item in value]
+    return {name: item if isinstance(item, _PLAIN) else _for_upstream(item, levels - 1) for name, item in value.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import zlib
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -54,18 +55,26 @@ class Document(BaseModel):
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
-def assembled(model: type[AnyModel], fields: dict[str, Any], extra: dict[str, Any] | None = None) -> AnyModel:
-    """Return what ``model_construct`` gives where no field is missing: it looks at the declaration of each.
+def assembled(model: type[AnyModel], given: dict[str, Any], extra: dict[str, Any] | None = None) -> AnyModel:
+    """Return what ``model_construct`` gives, which looks at the declaration of each field; for models in millions.
 
-    ``extra`` are the further fields of a model that allows them. A field that is ``None`` counts as not given.
+    All of it is of the types that it should be, and a field that is not given is one whose default is ``None``.
+    ``extra`` are the further fields of a model that allows them.
     """
-    made = model.__new__(model)
-    object.__setattr__(made, "__dict__", fields)
-    given = {name for name, value in fields.items() if value is not None}
-    object.__setattr__(made, "__pydantic_fields_set__", given.union(extra or ()))
-    object.__setattr__(made, "__pydantic_extra__", extra)
-    object.__setattr__(made, "__pydantic_private__", None)
+    made = object.__new__(model)
+    _put(made, "__dict__", {**_without_values(model), **given})
+    _put(made, "__pydantic_fields_set__", {*given, *extra} if extra else set(given))
+    _put(made, "__pydantic_extra__", extra)
+    _put(made, "__pydantic_private__", None)
     return made
+
+
+_put = object.__setattr__
+
+
+@cache
+def _without_values(model: type[BaseModel]) -> dict[str, None]:
+    return dict.fromkeys(model.model_fields)
 
 
 def deeper(value: object, levels: int) -> bool:

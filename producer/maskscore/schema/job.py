@@ -185,8 +185,7 @@ class Mask(BaseModel):
         deeper than :data:`MOST_LEVELS`.
         """
         rle = assembled(RLE, {"size": size, "counts": counts})
-        fields = {"id": mask_id, "segmentation": rle, "polygon_convention": None, "polygon_size": None}
-        return assembled(cls, fields, upstream)
+        return assembled(cls, {"id": mask_id, "segmentation": rle}, upstream)
 
 
 class MasksRef(Document):

@@ -38,7 +38,6 @@ from maskscore_worker.telemetry import StageTimer
 
 __all__ = ["build_components", "build_result"]
 
-_EMPTY: dict[str, Any] = dict.fromkeys(Component.model_fields)
 _STAGES = ("fetch", "decode", "regions", "crops", "encode", "scoring")
 
 
@@ -70,8 +69,7 @@ def build_components(
                 outcome |= head.decide(scores[scored], None if features is None else features[scored]).fields()
             scored += 1
         own = {"id": region.id, "index": region.index, "part": region.part, "box": region.box, "area": region.area}
-        # All of it is of the types that it should be, and there are a hundred in most images.
-        components.append(assembled(Component, {**_EMPTY, **own, **outcome, "upstream": masks[region.index].upstream}))
+        components.append(assembled(Component, {**own, **outcome, "upstream": masks[region.index].upstream}))
     return components
 
 
