@@ -155,6 +155,7 @@ def test_a_split_that_loses_digits_is_taken_back_to_the_bit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cpu_kernels, "_FEWEST_SPLIT_WEIGHTS", 1)
+    monkeypatch.setattr(cpu_kernels, "_FEWEST_SPLIT_OUTPUTS", 1)
 
     def rounded(weight: SplitWeight, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return values @ weight._parts[:, : values.shape[-1]].float().T + bias

@@ -37,6 +37,8 @@ _ROUNDED_TOLERANCE: Final = 1e-2
 # the time of oneDNN's product, with one crop 1.6 times. One product of three has a smaller limit.
 _FEWEST_SPLIT_WEIGHTS: Final = 131_072
 _FEWEST_ROUNDED_WEIGHTS: Final = 65_536
+# Splitting an input takes as long however many outputs it has: with 384 it is 1.5 times the time of oneDNN's product.
+_FEWEST_SPLIT_OUTPUTS: Final = 512
 
 # How products are split: all three, or the first alone.
 _Split = Literal["whole", "rounded"] | None
@@ -137,9 +139,10 @@ def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, A
 def _linear(
     weight: torch.Tensor, bias: torch.Tensor | None, rows: int, post_op: _PostOp, *, split: _Split
 ) -> _PackedLinear | _SplitLinear:
-    fewest = _FEWEST_ROUNDED_WEIGHTS if split == "rounded" else _FEWEST_SPLIT_WEIGHTS
-    if split is not None and weight.numel() >= fewest:
-        return _SplitLinear(weight, bias, post_op, rounded=split == "rounded")
+    rounded = split == "rounded" and weight.numel() >= _FEWEST_ROUNDED_WEIGHTS
+    whole = split == "whole" and weight.numel() >= _FEWEST_SPLIT_WEIGHTS and len(weight) >= _FEWEST_SPLIT_OUTPUTS
+    if rounded or whole:
+        return _SplitLinear(weight, bias, post_op, rounded=rounded)
     return _PackedLinear(weight, bias, rows, post_op)
 
 
