@@ -37,6 +37,7 @@ from maskscore.schema import (
     Head,
     ImageInfo,
     ModelIdentity,
+    PromptScore,
     PromptSetIdentity,
     Skipped,
     text_from_counts,
@@ -63,6 +64,7 @@ def component(number: int) -> Component:
         p_neg_sum=(number % 6) / 10,
         semantic_multiplier=[2.0, 1.0, 0.1][number % 3],
         embedding="AAA8" if number % 2 else None,
+        top_k=[PromptScore(text="a dog", group="positive", score=0.5)] if number % 3 else None,
         upstream=upstream,
     )
 
@@ -158,6 +160,7 @@ def test_a_mask_is_exported_as_its_result_says(client: Client, parts: str, tmp_p
     one = component(1)
     assert (row["box"], row["segmentation"], row["upstream"]) == (list(one.box or ()), RLE, one.upstream)
     assert (row["s_pos_text"], row["part"], row["image_width"]) == (one.s_pos_text, None, 6)
+    assert row["top_k"] == [{"text": "a dog", "group": "positive", "score": 0.5}]
 
 
 @pytest.mark.parametrize("format_", EXPORT_FORMATS)

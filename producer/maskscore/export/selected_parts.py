@@ -20,7 +20,7 @@ from maskscore.export.labels import LABEL_SOURCES
 from maskscore.export.parts_query import BEST_FIRST, SOURCE_ORDER, PartsQuery
 from maskscore.export.query_engine import copy_to_parquet, create_function, quoted
 from maskscore.export.selection import Selection
-from maskscore.results import box_of, upstream_of
+from maskscore.results import box_of, top_k_of, upstream_of
 from maskscore.schema import ImageInfo
 
 if TYPE_CHECKING:
@@ -240,6 +240,7 @@ def _exported(row: dict[str, Any]) -> ExportedMask:
         | {
             "box": box_of(row),
             "embedding": _base64(row.get("embedding")),
+            "top_k": top_k_of(row),
             "segmentation": from_json(row["segmentation"]) if row["segmentation"] else None,
             "upstream": upstream_of(row),
         }

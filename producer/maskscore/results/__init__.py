@@ -19,7 +19,7 @@ from maskscore.results.parts_dataset import (
     open_parts,
     place_text,
 )
-from maskscore.results.results_by_image import ImageResult, box_of, image_results, upstream_of
+from maskscore.results.results_by_image import ImageResult, box_of, image_results, top_k_of, upstream_of
 from maskscore.results.superseded_rows import retry_name, retry_number, superseded_rows
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "retry_name",
     "retry_number",
     "superseded_rows",
+    "top_k_of",
     "upstream_of",
 ]

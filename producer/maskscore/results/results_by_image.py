@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ["ImageResult", "box_of", "image_results", "upstream_of"]
+__all__ = ["ImageResult", "box_of", "image_results", "top_k_of", "upstream_of"]
 
 _BOX: Final = ("box_x", "box_y", "box_width", "box_height")
 _VALUES: Final = (
@@ -191,13 +191,13 @@ def _views(text: str | None) -> list[ViewUsed]:
 
 
 def _component(row: dict[str, Any]) -> Component:
-    skipped, top_k = row["skipped"], row["top_k"]
+    skipped = row["skipped"]
     return Component.model_construct(
         id=row["mask_id"],
         index=row["mask_index"],
         box=box_of(row),
         skipped=None if skipped is None else Skipped.model_construct(code=skipped, message=_why(skipped)),
-        top_k=None if top_k is None else [PromptScore.model_construct(**prompt) for prompt in top_k],
+        top_k=top_k_of(row),
         embedding=row.get("embedding"),
         upstream=upstream_of(row),
         **{name: row[name] for name in _VALUES},
@@ -208,6 +208,12 @@ def box_of(row: dict[str, Any]) -> tuple[int, int, int, int] | None:
     """Return the box of a row of ``masks``: x, y, width and height in pixels."""
     x, y, width, height = (row[name] for name in _BOX)
     return None if x is None else (x, y, width, height)
+
+
+def top_k_of(row: dict[str, Any]) -> list[PromptScore] | None:
+    """Return the best prompts of a row of ``masks``; ``None`` where they were not asked for."""
+    prompts = row.get("top_k")
+    return None if prompts is None else [PromptScore.model_construct(**prompt) for prompt in prompts]
 
 
 def upstream_of(row: dict[str, Any]) -> dict[str, Any]:
