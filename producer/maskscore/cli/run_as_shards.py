@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from maskscore.cli.exit_codes import Exit
-from maskscore.cli.optional_dependencies import needs_extra
+from maskscore.cli.optional_dependencies import check_installed, needs_extra
 from maskscore.cli.progress import RunProgressDisplay
 from maskscore.cli.run_output import print_dry_run
 from maskscore.cli.shard_run_output import ShardRunDisplay, print_shard_summary, print_tars
@@ -44,6 +44,8 @@ def run_as_shards(
     as_json: bool,
 ) -> None:
     """Score a dataset as shards, print the summary, and exit with 1 where an image has no result."""
+    if retry_failed and not is_tar(dataset.images):
+        check_installed("pyarrow", "export")
     listing = RunProgressDisplay()
     with Client() as client, stopped_by_signals() as stop, needs_extra("formats"):
 

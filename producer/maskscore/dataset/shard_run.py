@@ -18,7 +18,13 @@ from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
 from maskscore.dataset.redis_outage import RedisOutage
 from maskscore.dataset.run_note import RUN_NOTE, RunNote, check_batch
 from maskscore.dataset.run_options import RunOptions, default_batch_id
-from maskscore.dataset.shard_run_summary import ShardProgressCounts, ShardRunSummary, image_failures, progress_of
+from maskscore.dataset.shard_run_summary import (
+    ShardProgressCounts,
+    ShardRunSummary,
+    image_failures,
+    images_scored_again,
+    progress_of,
+)
 from maskscore.dataset.tar_files import is_tar
 from maskscore.errors import InvalidDocumentError, JobConflict, JobNotFound, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
@@ -56,8 +62,11 @@ def run_shards(
     Parameters: as those of :func:`run_dataset` and of :func:`maskscore.dataset.shards`; ``noted`` is called with the
     batch's id, before the listing, and with what else is worth a line. A batch that is resumed keeps its options; tar
     files and pairs that were added are submitted. With ``retry``, shards that ended without a result go on after their
-    last part. Raises :class:`~maskscore.errors.InvalidDocumentError` as :func:`maskscore.dataset.shards` does, where
-    the batch exists and may not be resumed so, and where the output has parts of other shards by the same names.
+    last part, and images that failed in shards of pairs that have succeeded are scored again, as further shards, for
+    which pyarrow is needed.
+
+    Raises :class:`~maskscore.errors.InvalidDocumentError` as :func:`maskscore.dataset.shards` does, where the batch
+    exists and may not be resumed so, and where the output has parts of other shards by the same names.
     """
     dataset = Dataset(dataset) if isinstance(dataset, str) else dataset
     run_options = run_options or RunOptions()
@@ -158,7 +167,7 @@ class _ShardRun:
 
     def retry_images(self, opened: OpenShards, noted: Callable[[str], None]) -> None:
         """Submit the images that failed in shards that have succeeded, as further shards."""
-        ended = [(shard, outcome) for shard, outcome in self._outcomes() if outcome is not None]
+        ended = list(self._outcomes())
         if not any(outcome.counts.failed for _, outcome in ended) or self._stopped():
             return
         if opened.retried is None:
@@ -174,17 +183,20 @@ class _ShardRun:
             return
         positions = failed_positions([outcome for _, outcome in ended])
         failed = [(shard, positions[shard.shard_id]) for shard, _ in ended if positions.get(shard.shard_id)]
-        if failed:
-            count = sum(len(own) for _, own in failed)
-            noted(f"{counted(count, 'image')} that failed {'is' if count == 1 else 'are'} scored again")
+        if not failed:
+            return
+        count = sum(len(own) for _, own in failed)
+        noted(f"{counted(count, 'image')} that failed {'is' if count == 1 else 'are'} scored again")
         numbers = [results.retry_number(shard.name) or 0 for shard in retries]
         self.submit(opened.retried(failed, max(numbers, default=-1) + 1))
 
-    def _outcomes(self) -> Iterator[tuple[Shard, ShardOutcome | None]]:
-        """Yield the shards that have ended without an error, with what their parts hold."""
-        for shard, status in zip(self._shards.values(), self._statuses, strict=False):
+    def _outcomes(self) -> Iterator[tuple[Shard, ShardOutcome]]:
+        """Yield the shards that have succeeded, with what their parts hold."""
+        for shard, status in zip(list(self._shards.values()), self._statuses, strict=False):
             if status.error is None and status.state.ended:
-                yield shard, self._client.get(shard.shard_id).shard
+                outcome = self._client.get(shard.shard_id).shard
+                if outcome is not None:
+                    yield shard, outcome
 
     def follow(self) -> None:
         """Wait until all have ended."""
@@ -212,14 +224,12 @@ class _ShardRun:
             if status.error is not None:
                 failures[shard.source.uri] = status.error
         for shard, outcome in self._outcomes():
-            if outcome is not None:
-                counts += outcome.counts
-                if outcome.counts.failed or results.retry_number(shard.name) is not None:
-                    with_failures.append(outcome)
+            counts += outcome.counts
+            if outcome.counts.failed or results.retry_number(shard.name) is not None:
+                with_failures.append(outcome)
         progress = progress_of(self._statuses, self._complete)
-        if any(results.retry_number(shard.name) is not None for shard in self._shards.values()) and with_failures:
+        if again := images_scored_again(with_failures):
             # An image that was scored again is one image, and what came of it last counts.
-            again = len(results.superseded_rows(results.open(with_failures, "images")))
             counts = counts.model_copy(update={"images": counts.images - again, "failed": counts.failed - again})
             progress = replace(progress, images=progress.images - again)
         return ShardRunSummary(

@@ -11,7 +11,7 @@ from maskscore.dataset.result_counts import FailureCounts
 from maskscore.ledger import JobStatus
 from maskscore.schema import Failure, JobState, ShardCounts, ShardOutcome
 
-__all__ = ["ShardProgressCounts", "ShardRunSummary", "image_failures", "progress_of"]
+__all__ = ["ShardProgressCounts", "ShardRunSummary", "image_failures", "images_scored_again", "progress_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,16 @@ def image_failures(outcomes: list[ShardOutcome]) -> dict[str, FailureCounts]:
             name = row["image"] or row["masks"] or ""
             found.setdefault(row["code"], FailureCounts()).add(lambda name=name: name, row["message"])  # type: ignore[misc]
     return dict(sorted(found.items(), key=lambda item: -item[1].count))
+
+
+def images_scored_again(outcomes: list[ShardOutcome]) -> int:
+    """Return how many failed images of shards have a later row, of those of them that score images again."""
+    if not any(results.retry_number(outcome.name) is not None for outcome in outcomes):
+        return 0
+    try:
+        return len(results.superseded_rows(results.open(outcomes, "images")))
+    except ModuleNotFoundError:
+        return 0
 
 
 def progress_of(statuses: list[JobStatus], complete: bool, trouble: str | None = None) -> ShardProgressCounts:
