@@ -224,7 +224,7 @@ def test_a_suspect_is_kept_for_a_worker_that_waits_to_be_alone_while_it_asks_aga
     for _ in range(2):
         assert ask(lease_s=60) is Unclaimed.SUSPECT
         assert next_job(ledger) is Unclaimed.EMPTY
-    # It was killed: after a sixth of the lease, another one is told.
+    # It was killed: after a tenth of the lease, another one is told.
     assert ask(lease_s=0.06) is Unclaimed.SUSPECT
     until(lambda: next_job(ledger) is Unclaimed.SUSPECT)
     claimed(ledger, alone=True)

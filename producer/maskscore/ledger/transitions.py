@@ -81,7 +81,7 @@ class Ledger(LedgerReader):
         the oldest. ``token`` is the caller's own for this attempt: asking again with it, after an answer that was
         lost, gives the same claim. ``Unclaimed.SUSPECT``: next is a job that may end its worker or break its device.
         Such jobs are given only to a caller in whose process nothing else runs (``alone``), which is given no others.
-        Others are not told of it for a sixth of ``lease_s``, and asking again with the token starts that time anew: so
+        Others are not told of it for a tenth of ``lease_s``, and asking again with the token starts that time anew: so
         one worker at a time waits until it is alone, and one that is killed meanwhile holds the job up for no longer.
         """
         arguments = (token, worker, int(lease_s * 1000), model, "1" if alone else "0")

@@ -67,7 +67,7 @@ class JobRunner:
             if done is not Unclaimed.SUSPECT:
                 return done
             # Asking again keeps the suspect for this worker, as long as that lives.
-            with self._gate.exclusive(partial(self._claim, token, alone=False), self._settings.lease_s / 18):
+            with self._gate.exclusive(partial(self._claim, token, alone=False), self._settings.lease_s / 30):
                 done = self._claim_and_run(began, new_token(), alone=True)
             # Another worker may have been alone before.
             if done is not Unclaimed.EMPTY:

@@ -7,7 +7,7 @@ local token, worker, lease_ms, model, alone = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local MOST, TOKEN_MS = 100, 600000
 -- A suspect is kept for a worker that waits until it is alone, and asks again with its token meanwhile. Where that worker
 -- is killed, too, the suspect is not kept for much longer.
-local KEPT_MS = math.floor(lease_ms / 6)
+local KEPT_MS = math.floor(lease_ms / 10)
 
 local function give(job)
   move(job, 'running', now + lease_ms)
