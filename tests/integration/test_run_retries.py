@@ -8,14 +8,10 @@ from pathlib import Path
 
 from command_line import run_command
 from maskscore import results
-from maskscore.devstack import LocalServices
 from shard_tars import drawn_pairs, write_tar
 
 
-def test_images_that_failed_are_scored_again_alone(
-    services: LocalServices, demo_worker: dict[str, str], tmp_path: Path
-) -> None:
-    services.create_bucket("run-retries")
+def test_images_that_failed_are_scored_again_alone(demo_worker: dict[str, str], tmp_path: Path) -> None:
     files = dict(drawn_pairs(5))
     (tmp_path / "pairs").mkdir()
     for name, data in files.items():
@@ -65,8 +61,9 @@ def test_images_that_failed_are_scored_again_alone(
     assert run("export", "scores/", "-o", "out.jsonl").returncode == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == sum(wanted.values())
     # Scored again by their images, these are in the shards that they were in first.
-    rescored = run("rescore", "run-retries", "--prompts", "demo", "--result-uri", "s3://run-retries/again/", "--wait")
+    rescored = run("rescore", "run-retries", "--prompts", "demo", "-o", "again/", "--wait")
     assert rescored.returncode == 0, rescored.stderr
+    assert results.open(str(tmp_path / "again")).count_rows() == sum(wanted.values())
     assert f"{sum(wanted.values())} masks scored" in " ".join(rescored.stderr.split())
 
 

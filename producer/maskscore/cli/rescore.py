@@ -17,10 +17,10 @@ from maskscore.cli.job_tables import print_results
 from maskscore.cli.jobs_without_scores import JobsWithoutScores
 from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.progress import shown_progress
-from maskscore.cli.shared_options import head_named, prompts_named, scoring_options_of
+from maskscore.cli.shared_options import head_named, place_for_parts, prompts_named, scoring_options_of
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
-from maskscore.dataset import shards_of_parts
+from maskscore.dataset import make_output_folder, shards_of_parts
 from maskscore.errors import InvalidDocumentError, JobNotFound
 from maskscore.results import is_parts_folder
 from maskscore.schema import JobResult, Method, ScoringOptions, Shard, explain, thresholds_by_method
@@ -33,7 +33,7 @@ __all__ = ["rescore_command"]
 @click.argument("names", nargs=-1, required=True, metavar="BATCH|JOB|PARTS...")
 @scoring_options_of("prompts", "thresholds", "method", "top_k", "embeddings", "head", "model")
 @click.option("--from-embeddings", is_flag=True, help="Score PARTS by their embeddings, without their images.")
-@click.option("-o", "--result-uri", help="s3://bucket/prefix/ for the results; of shards, for the new parts.")
+@click.option("-o", "--result-uri", help="s3://bucket/prefix/ for the results; of shards, or a folder, for parts.")
 @click.option("--batch-id", help="Id of the new batch; running again under it submits what is missing.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the results and print them.")
 @click.option("--timeout", type=float, help="With --wait: seconds to wait at most.")
@@ -74,6 +74,9 @@ def rescore_command(
         raise click.UsageError(
             "--from-embeddings takes --prompts and --result-uri; the model is that of the embeddings, and they are kept"
         )
+    if result_uri is not None and not result_uri.startswith("s3://"):
+        result_uri = place_for_parts("--result-uri", result_uri)
+        make_output_folder(result_uri)
     prompt_set = None if prompts is None else prompts_named(prompts)
     head_or_name = None if head is None else head_named(head)
     tally, without_scores = _Tally(), JobsWithoutScores()

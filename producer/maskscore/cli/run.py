@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +13,14 @@ from maskscore.cli.optional_dependencies import needs_extra
 from maskscore.cli.progress import RunProgressDisplay
 from maskscore.cli.run_as_shards import check_goes_with_output, run_as_shards
 from maskscore.cli.run_output import print_dry_run, print_summary
-from maskscore.cli.shared_options import job_options, scoring_options, taken_job_fields, taken_scoring
+from maskscore.cli.shared_options import (
+    check_prefix,
+    job_options,
+    place_for_parts,
+    scoring_options,
+    taken_job_fields,
+    taken_scoring,
+)
 from maskscore.cli.stop_and_resume import command_to_resume, stopped_by_signals
 from maskscore.cli.worker_warnings import warn_of_workers
 from maskscore.client import Client
@@ -29,7 +35,6 @@ from maskscore.dataset import (
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats import FORMATS
 from maskscore.schema import JOB_ID_PATTERN, ScoringOptions, explain
-from maskscore.storage import path_of
 from maskscore.text import counted
 
 __all__ = ["run_command"]
@@ -114,11 +119,11 @@ def run_command(
         )
     if retry_failed and not resume:
         raise click.UsageError("--retry-failed goes with --resume")
-    _check_prefix("--upload", upload)
-    _check_prefix("--result-uri", options["result_uri"])
+    check_prefix("--upload", upload)
+    check_prefix("--result-uri", options["result_uri"])
     if batch_id is not None and not JOB_ID_PATTERN.fullmatch(batch_id):
         raise click.UsageError("--batch-id: letters, digits and ._:- are taken, 128 at most, a letter or digit first")
-    output = None if output is None else _output_uri(output)
+    output = None if output is None else place_for_parts("-o", output)
     dataset = Dataset(images, masks, format_, image_suffix, masks_suffix)
     run_options = _run_options(options, content_id, upload)
     if output is not None:
@@ -224,23 +229,3 @@ def _say_changes(changes: list[str]) -> None:
         "done with these.",
         err=True,
     )
-
-
-def _output_uri(output: str) -> str:
-    """Return the place of parts as a URI that ends with a slash, for a folder's path, too."""
-    if output.startswith("s3://"):
-        _check_prefix("--output", output)
-        return output
-    if "://" in output and not output.startswith("file:///"):
-        raise click.UsageError(f"-o {output!r}: write s3://bucket/prefix/ or a folder")
-    folder = path_of(output) if output.startswith("file:") else Path(output).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise click.UsageError(
-            f"-o {output!r} is a file: -o takes the folder of the scores. `maskscore export` writes one file of them"
-        )
-    return f"{folder.as_uri().rstrip('/')}/"
-
-
-def _check_prefix(option: str, uri: str | None) -> None:
-    if uri is not None and not (uri.startswith("s3://") and uri.endswith("/") and len(uri) > len("s3:///")):
-        raise click.UsageError(f"{option} {uri!r}: write s3://bucket/prefix/, with the slash at its end")

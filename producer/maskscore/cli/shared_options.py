@@ -23,11 +23,14 @@ from maskscore.schema import (
     View,
     thresholds_by_method,
 )
+from maskscore.storage import path_of
 from maskscore.text import did_you_mean
 
 __all__ = [
+    "check_prefix",
     "head_named",
     "job_options",
+    "place_for_parts",
     "prompts_named",
     "scoring_options",
     "scoring_options_of",
@@ -193,3 +196,28 @@ def _with(command: Command, options: Mapping[str, Callable[[Command], Command]])
 
 def _taken(given: dict[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name in names if (value := given.pop(name, None)) is not None}
+
+
+def place_for_parts(option: str, text: str) -> str:
+    """Return ``s3://bucket/prefix/`` as it is, and a folder's path or URI as a URI that ends with a slash.
+
+    Raises a usage error for anything else; the folder need not be there.
+    """
+    if text.startswith("s3://"):
+        check_prefix(option, text)
+        return text
+    if "://" in text and not text.startswith("file:///"):
+        raise click.UsageError(f"{option} {text!r}: write s3://bucket/prefix/ or a folder")
+    folder = path_of(text) if text.startswith("file:") else Path(text).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise click.UsageError(
+            f"{option} {text!r} is a file: {option} takes the folder of the scores. `maskscore export` writes one file "
+            "of them"
+        )
+    return f"{folder.as_uri().rstrip('/')}/"
+
+
+def check_prefix(option: str, uri: str | None) -> None:
+    """Raise a usage error for what is not ``s3://bucket/prefix/``; ``None`` is fine."""
+    if uri is not None and not (uri.startswith("s3://") and uri.endswith("/") and len(uri) > len("s3:///")):
+        raise click.UsageError(f"{option} {uri!r}: write s3://bucket/prefix/, with the slash at its end")

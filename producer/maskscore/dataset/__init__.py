@@ -18,7 +18,7 @@ from maskscore.dataset.run_options import RunOptions, default_batch_id
 from maskscore.dataset.run_progress import RunProgress
 from maskscore.dataset.run_summary import RunSummary
 from maskscore.dataset.runner import run_dataset
-from maskscore.dataset.shard_run import run_shards
+from maskscore.dataset.shard_run import make_output_folder, run_shards
 from maskscore.dataset.shard_run_summary import ShardProgressCounts, ShardRunSummary
 from maskscore.dataset.shards_from_embeddings import shards_of_parts
 from maskscore.dataset.tar_files import find_tars, is_tar
@@ -41,6 +41,7 @@ __all__ = [
     "find_tars",
     "is_tar",
     "job_of_image",
+    "make_output_folder",
     "read_jobs",
     "run_dataset",
     "run_shards",

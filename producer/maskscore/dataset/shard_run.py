@@ -32,7 +32,7 @@ from maskscore.schema import Shard, ShardCounts, ShardOutcome
 from maskscore.storage import Objects, output_errors, path_of
 from maskscore.text import counted
 
-__all__ = ["run_shards"]
+__all__ = ["make_output_folder", "run_shards"]
 
 _LOOK_EVERY_S: Final = 0.5
 _PART: Final = re.compile(r"(.+)-\d{5,}\.parquet")
@@ -78,10 +78,7 @@ def run_shards(
             f"The batch {batch_id} was begun with other options: {'; '.join(changes)}. All parts of a run have the "
             "same ones: give them again, or another --batch-id and output."
         )
-    if output_uri.startswith("file:"):
-        with output_errors(output_uri):
-            # Workers do not: a folder that is not there is on another machine.
-            path_of(output_uri).mkdir(parents=True, exist_ok=True)
+    make_output_folder(output_uri)
     noted(f"batch {batch_id}")
     known = [] if note is None or (is_tar(dataset.images) and not run_options.upload) else _known(client, batch_id)
     with open_shards(
@@ -105,6 +102,16 @@ def run_shards(
         if follow:
             run.follow()
         return run.summary(output_uri, opened)
+
+
+def make_output_folder(output_uri: str) -> None:
+    """Make the folder of a local output; workers do not, for which one that is not there is on another machine.
+
+    Raises :class:`~maskscore.errors.OutputError`.
+    """
+    if output_uri.startswith("file:"):
+        with output_errors(output_uri):
+            path_of(output_uri).mkdir(parents=True, exist_ok=True)
 
 
 class _ShardRun:

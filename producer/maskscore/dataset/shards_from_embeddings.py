@@ -31,9 +31,9 @@ def shards_of_parts(place: str | Path, output_uri: str, options: ScoringOptions)
     Raises :class:`~maskscore.errors.InvalidDocumentError` for parts without embeddings, of which some are missing or
     of several documents, and where ``output_uri`` is their place; :class:`~maskscore.errors.ResultUnavailable` as
     :func:`maskscore.results.open` does; and :class:`pydantic.ValidationError` for another ``output_uri`` than
-    ``s3://bucket/prefix/``.
+    ``s3://bucket/prefix/`` or ``file:///folder/``.
     """
-    uri = place if isinstance(place, str) and place.startswith("s3://") else Path(place).absolute().as_uri()
+    uri = place if isinstance(place, str) and "://" in place else Path(place).absolute().as_uri()
     uri = f"{uri.rstrip('/')}/"
     if uri == f"{output_uri.rstrip('/')}/":
         raise InvalidDocumentError(f"The parts are in {place}: give the new ones a place of their own.")
