@@ -28,9 +28,9 @@ def outcome(name: str, *components: Component, shard: str = "one") -> ImageOutco
     return ImageOutcome(result, name, f"{name}.json", [RLE] * len(components), '"e"', 512, 99)
 
 
-def failed(name: str | None) -> ImageOutcome:
+def failed(name: str | None, shard: str = "one") -> ImageOutcome:
     error = Failure(code="image_truncated", message="It ends too early.")
-    return ImageOutcome(JobResult(job_id="one", state=JobState.FAILED, error=error), name)
+    return ImageOutcome(JobResult(job_id=shard, state=JobState.FAILED, error=error), name)
 
 
 def scored(number: int, **upstream: Any) -> Component:
@@ -155,6 +155,30 @@ def test_the_query_of_the_page_takes_parts_with_embeddings_and_unlike_columns(
     monkeypatch.chdir(tmp_path)
     exec(block, {})
     assert sorted(pq.read_table("best.parquet")["mask_id"].to_pylist()) == ["0", "1"]
+
+
+def test_of_a_failed_image_that_was_scored_again_the_last_row_counts(tmp_path: Path) -> None:
+    again, last = results.retry_name("sa", 0), results.retry_name("sa", 10)
+    for name, outcomes in {
+        # The first image is twice in the list, once with masks that can be read.
+        "sa": [outcome("a.jpg", scored(0)), *map(failed, ("a.jpg", "b.jpg", "c.jpg", None, "d.jpg"))],
+        last: [outcome("b.jpg", scored(1), shard="last"), failed("c.jpg", "last")],
+        again: [outcome("a.jpg", scored(2), shard="again"), *(failed(name, "again") for name in ("b.jpg", "c.jpg"))],
+    }.items():
+        write_part(part_tables(outcomes, first_position=0, dimensions=3), part_names(name, 0), tmp_path)
+    superseded = results.superseded_rows(results.open(tmp_path, "images"))
+    assert superseded == {("one", 1), ("one", 2), ("one", 3), ("again", 1), ("again", 2)}
+    found = [(one.image, one.result.job_id, one.result.error is None) for one in results.image_results(tmp_path)]
+    assert sorted(found, key=str) == [
+        ("a.jpg", "again", True),
+        ("a.jpg", "one", True),
+        ("b.jpg", "last", True),
+        ("c.jpg", "last", False),
+        ("d.jpg", "one", False),
+        (None, "one", False),
+    ]
+    write_part(tables(), part_names("sa", 0), tmp_path / "plain")
+    assert results.superseded_rows(results.open(tmp_path / "plain", "images")) == set()
 
 
 def test_a_folder_without_parts_says_so(tmp_path: Path) -> None:
