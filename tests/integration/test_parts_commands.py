@@ -184,6 +184,38 @@ def test_a_review_of_parts_takes_its_images_out_of_their_tars(
     assert len(set(seen)) == len(seen) == scored
 
 
+def test_parts_are_scored_again_by_their_embeddings(
+    batch: Batch, client: Client, demo_worker: dict[str, str], tmp_path: Path
+) -> None:
+    """Other workers would not know the shards: only the parts are read."""
+    lines = ["name: other", "positive: [a red circle, a blue square]", "negative: [grass]"]
+    (tmp_path / "other.yaml").write_text("\n".join(lines), "utf-8")
+    places = [f"s3://{BUCKET}/{name}/" for name in ("run-3", "run-4")]
+    ways = (("--from-embeddings", "-o"), ("--result-uri",))
+    for place, way in zip(places, ways, strict=True):
+        command = ("rescore", PLACE, "--prompts", "other.yaml", *way, place, "--wait")
+        done = run_command(*command, environment=demo_worker, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "of shards into 4 parts" in " ".join(done.stderr.split())
+    for table in ("masks", "images"):
+        found, wanted = (results.open(place, table).to_table().to_pylist() for place in places)
+        for row, own in zip(found, wanted, strict=True):
+            for name in ("job_id", "batch_id"):
+                assert row.pop(name) != own.pop(name)
+            assert row == {
+                name: pytest.approx(value, abs=2e-3) if isinstance(value, float) else value
+                for name, value in own.items()
+            }
+    assert {row["prompts_digest"] for row in results.open(places[0]).to_table().to_pylist()} != {
+        row["prompts_digest"] for row in results.open(PLACE).to_table().to_pylist()
+    }
+    for wrong, message in (((batch.batch_id, "-o", places[0]), "places of parts"), ((PLACE, "-o", PLACE), "their own")):
+        done = run_command(
+            "rescore", *wrong, "--from-embeddings", "--prompts", "other.yaml", environment=demo_worker, folder=tmp_path
+        )
+        assert (done.returncode, message in " ".join(done.stderr.split())) == (2, True), done.stderr
+
+
 def test_a_head_is_fitted_to_parts_and_checked_by_their_batch(
     batch: Batch, demo_worker: dict[str, str], tmp_path: Path
 ) -> None:
