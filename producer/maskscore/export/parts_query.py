@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from maskscore.export.labels import LABEL_SOURCES
@@ -23,11 +24,14 @@ BEST_FIRST = f"rank_score desc nulls last, {SOURCE_ORDER}"
 class PartsQuery:
     """Expressions for a selection over a table ``parts`` with the columns of ``schema``.
 
-    ``segmentation_required`` leaves out masks that have none.
+    ``in_all_parts`` are the columns that each part has: a field of upstream tools that is one of them is in no part's
+    JSON of other fields, which need not be read for it. ``segmentation_required`` leaves out masks that have none.
     """
 
-    def __init__(self, schema: pa.Schema, selection: Selection, *, segmentation_required: bool) -> None:
-        self._schema = schema
+    def __init__(
+        self, schema: pa.Schema, selection: Selection, *, in_all_parts: Collection[str], segmentation_required: bool
+    ) -> None:
+        self._schema, self._in_all_parts = schema, in_all_parts
         self._selection = selection
         self._required = segmentation_required
 
@@ -54,6 +58,8 @@ class PartsQuery:
     def has_field(self, name: str) -> str:
         """Say whether a mask has a field of the upstream tool."""
         column = f"upstream_{name}"
+        if column in self._in_all_parts:
+            return f"({quoted(column)} is not null)"
         stored = f"coalesce(json_valid(upstream) and json_exists(upstream, {_pointer(name)}), false)"
         return f"({quoted(column)} is not null or {stored})" if column in self._schema.names else stored
 
@@ -89,9 +95,10 @@ class PartsQuery:
         if column not in self._schema.names:
             return stored
         kind = self._schema.field(column).type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            return f"coalesce({quoted(column)}::double, {stored})"
-        return stored
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            return stored
+        own = f"{quoted(column)}::double"
+        return own if column in self._in_all_parts else f"coalesce({own}, {stored})"
 
     def _label_text(self) -> str:
         labelling = self._selection.labelling

@@ -40,7 +40,9 @@ class Parts:
         without_result: Mapping[str, int] | None = None,
     ) -> None:
         self.place = place
-        self.masks = results.open(place)
+        opened = results.open_parts(place, "masks")
+        self.masks, self._scoring = opened.dataset, opened.scoring
+        self._in_all_parts = set.intersection(*(set(schema.names) for schema in opened.schemas.values()))
         self._images = results.open(place, "images")
         self._progress = progress or (lambda done, total: None)
         self._without_result = without_result or {}
@@ -75,7 +77,12 @@ class Parts:
             else:
                 _register(database, "undecided", self.masks)
                 self._decide(database, selection.head)
-            query = PartsQuery(self.masks.schema, selection, segmentation_required=segmentation_required)
+            query = PartsQuery(
+                self.masks.schema,
+                selection,
+                in_all_parts=self._in_all_parts,
+                segmentation_required=segmentation_required,
+            )
             yield SelectedParts(
                 database,
                 query,
@@ -101,10 +108,9 @@ class Parts:
     def _decide(self, database: duckdb.DuckDBPyConnection, application: HeadApplication) -> None:
         """Create the view ``parts`` of ``undecided`` with the head's decisions in place of those of its own."""
         head = application.head
-        scoring = results.open_parts(self.place, "masks").scoring
         scored = "select distinct job_id, weights_digest, views, method, prompts_digest from undecided"
         for job_id, weights, views, method, prompts in database.execute(f"{scored} where skipped is null").fetchall():
-            views = scoring.get((job_id, weights), {}).get("views") or views
+            views = self._scoring.get((job_id, weights), {}).get("views") or views
             check_head_fits(head, weights_digest=weights, views=views, method=method, prompts_digest=prompts)
         # The name of a score is its expression, too.
         value = "embedding" if isinstance(head.model, ProbeModel) else head.model.score
