@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_to_parquet", "create_function", "open_query_engine", "quoted", "quoted_text", "record_batches"]
 
-_MEMORY_LIMIT: Final = "1GB"
-# Some 10 MB of masks with their segmentations.
-_ROW_GROUP: Final = 8192
+_MEMORY_LIMIT: Final = "1400MB"
+# As parts have: some 30 MB of masks with their segmentations.
+_ROW_GROUP: Final = 32_768
 _PROGRESS_EVERY_S: Final = 0.2
 
 
@@ -28,7 +28,7 @@ _PROGRESS_EVERY_S: Final = 0.2
 def open_query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """Open an empty database in a temporary folder (``TMPDIR``), and remove it in the end.
 
-    Tables and what a query sorts are kept there where they take more than 1 GB of memory; no extension is loaded from
+    Tables and what a query sorts are kept there where they take more than 1.4 GB of memory; no extension is loaded from
     elsewhere. Raises ModuleNotFoundError where DuckDB is not installed, and
     :class:`~maskscore.errors.OutputError` when the folder is full.
     """
