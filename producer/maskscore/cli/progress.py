@@ -31,11 +31,18 @@ _DRAWING: Final = "drawing"
 
 
 def shown_progress(
-    jobs: Iterable[T], total: int, *, doing: str = "waiting", client: Client | None = None, of: Iterable[str] = ()
+    jobs: Iterable[T],
+    total: int,
+    *,
+    doing: str = "waiting",
+    noun: str = "job",
+    client: Client | None = None,
+    of: Iterable[str] = (),
 ) -> Iterator[T]:
     """Yield the items of ``jobs`` and show progress on stderr: a bar on a terminal, else a line every ten seconds.
 
-    With a ``client``, a warning is printed while no worker is alive that serves the jobs ``of`` these ids.
+    ``noun`` is what people call one of them. With a ``client``, a warning is printed while no worker is alive that
+    serves the jobs ``of`` these ids.
     """
     console = new_console(stderr=True)
 
@@ -43,14 +50,14 @@ def shown_progress(
         console.print(f"maskscore: {sentence}", soft_wrap=True)
 
     with warn_without_worker(client, say, of) if client else nullcontext():
-        yield from _with_bar(console, jobs, total, doing)
+        yield from _with_bar(console, jobs, total, doing, noun)
 
 
-def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
+def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
     if not console.is_terminal:
-        yield from _with_lines(console, jobs, total, doing)
+        yield from _with_lines(console, jobs, total, doing, noun)
         return
-    columns = (text_column(doing), BarColumn(), MofNCompleteColumn(), text_column("jobs"), TimeElapsedColumn())
+    columns = (text_column(doing), BarColumn(), MofNCompleteColumn(), text_column(f"{noun}s"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("jobs", total=total)
         for job in jobs:
@@ -58,15 +65,15 @@ def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str) -> It
             yield job
 
 
-def _with_lines(console: Console, jobs: Iterable[T], total: int, doing: str) -> Iterator[T]:
+def _with_lines(console: Console, jobs: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
     said = time.monotonic()
     if doing == _DRAWING:
-        console.print(f"maskscore: {doing} {counted(total, 'job')}", soft_wrap=True)
+        console.print(f"maskscore: {doing} {counted(total, noun)}", soft_wrap=True)
     for done, job in enumerate(jobs, 1):
         yield job
         if (now := time.monotonic()) - said >= _PLAIN_EVERY_S:
             said = now
-            console.print(f"maskscore: {doing}: {done:,} of {counted(total, 'job')}", soft_wrap=True)
+            console.print(f"maskscore: {doing}: {done:,} of {counted(total, noun)}", soft_wrap=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from maskscore.cli.batch_or_job import PartsNamed, job_ids_of, parts_named
+from maskscore.cli.progress import shown_progress
 from maskscore.client import Client, scored_results, views_text_of
 from maskscore.errors import InvalidDocumentError
 from maskscore.prompts import prompt_sets
@@ -61,10 +62,12 @@ def _of_parts(parts: PartsNamed, images: ImagesByName, *, embeddings: bool) -> I
 
     _say_without_result("shards", parts.codes)
 
-    def is_labelled(uri: str) -> bool:
-        return images.find(uri) is not None
+    def is_labelled(uri: str | None) -> bool:
+        return uri is not None and images.find(uri) is not None
 
-    for image in image_results(parts.place, wanted=is_labelled, embeddings=embeddings):
+    found = image_results(parts.place, wanted=is_labelled, embeddings=embeddings)
+    labelled = (image for image in found if is_labelled(image.image))
+    for image in shown_progress(labelled, len(images), doing="reading", noun="image"):
         yield ScoredImage(image.image, image.result, image.result.views_text)
 
 

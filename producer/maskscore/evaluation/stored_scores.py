@@ -43,6 +43,7 @@ class ImagesByName:
 
     def __init__(self, images: Iterable[LabelledImage]) -> None:
         listed = list(images)
+        self._images = len(listed)
         self._named: dict[tuple[str, ...], LabelledImage | None] = {}
         for image in listed:
             if (other := self._named.setdefault(parts_of(image.file_name), image)) is not image:
@@ -57,6 +58,9 @@ class ImagesByName:
                 # A spelling that two images share means none of them.
                 others[parts] = image if others.get(parts, image) is image else None
         self._named = others | self._named
+
+    def __len__(self) -> int:
+        return self._images
 
     def find(self, uri: str) -> LabelledImage | None:
         """Return the image of a URI, ``None`` where none is meant."""
