@@ -22,6 +22,7 @@ _OWN = ("polygon_convention", "polygon_size")
 _KNOWN = {"id", "segmentation", *_OWN}
 _RLE = {"size", "counts"}
 _PLAIN = (str, int, NoneType)
+_CONTAINERS = (list, dict)
 
 
 def id_of(given: Any, index: int) -> str:
@@ -164,7 +165,7 @@ def _for_upstream(value: Any, levels: int) -> Any:
     """Return a value without numbers that are not finite. Raises _TooDeepError where it is nested deeper than that."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if not isinstance(value, list | dict):
+    if not isinstance(value, _CONTAINERS):
         return value
     if not levels:
         raise _TooDeepError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,7 @@ Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(NamedTuple):
     """Pixels inside a mask, as places in column-major order (``column * height + row``).
 
     ``starts`` and ``stops`` are ``(N,)`` int64, half open, in rising order and without overlap; no run is empty.
