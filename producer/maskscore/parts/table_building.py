@@ -88,7 +88,6 @@ _IMAGES: Final = {
     "warnings": "warnings",
 }
 _BOX: Final = ("box_x", "box_y", "box_width", "box_height")
-_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,7 @@ def _mask_columns(outcomes: Sequence[ImageOutcome], first_position: int, dimensi
     for own in fields:
         upstream.see(own)
     of_tools, others = upstream.columns(fields)
-    values["upstream"] = [to_json(other).decode() if other else None for other in others]
+    values["upstream"] = [to_json(other) if other else None for other in others]
     values |= {f"upstream_{name}": column for name, column in of_tools.items()}
     kinds = {"boolean": "bool", "integer": "int64", "number": "double", "text": "string"}
     typed = {f"upstream_{name}": kinds[kind] for name, kind in sorted(upstream.kinds.items())}
@@ -238,16 +237,8 @@ def _own(components: Sequence[Component], segmentations: Sequence[Any]) -> dict[
             None if component.top_k is None else [prompt.model_dump() for prompt in component.top_k]
             for component in components
         ],
-        "segmentation": [None if found is None else _segmentation_text(found) for found in segmentations],
+        "segmentation": [None if found is None else to_json(found) for found in segmentations],
     }
-
-
-def _segmentation_text(segmentation: Any) -> str:
-    if isinstance(segmentation, list):
-        return _COMPACT.encode(segmentation)
-    # There are millions of them, and the encoder takes a text much faster than an object.
-    height, width = segmentation["size"]
-    return f'{{"size":[{height},{width}],"counts":{_COMPACT.encode(segmentation["counts"])}}}'
 
 
 def _embeddings(components: Sequence[Component], dimensions: int) -> pa.FixedSizeListArray:

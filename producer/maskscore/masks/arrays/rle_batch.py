@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from maskscore.masks.arrays.runs import Ints, Runs
+from maskscore.masks.arrays.runs import Bits, Ints, Runs
 from maskscore.schema import Box
 
 __all__ = ["ReadMask", "read_texts"]
@@ -45,7 +45,7 @@ def read_texts(texts: Sequence[str], *, height: int, width: int) -> list[ReadMas
     if groups.max() >= 64 or not is_last[ends - 1].all():
         return None
     last = np.flatnonzero(is_last)
-    differences = _differences(groups, last)
+    differences = _differences(groups, is_last, last)
     # Pairs of a run of zeros and one of ones, of each text from a row of its own on.
     run_ends = np.searchsorted(last, ends - 1) + 1
     run_counts = np.diff(run_ends, prepend=0)
@@ -77,19 +77,24 @@ def read_texts(texts: Sequence[str], *, height: int, width: int) -> list[ReadMas
     return _masks(stops, lengths[:, 1], row_starts, row_counts, height=height, pixels=pixels)
 
 
-def _differences(groups: np.ndarray, last: Ints) -> Ints | None:
+def _differences(groups: np.ndarray, is_last: Bits, last: Ints) -> Ints | None:
     """Return the number that each run's groups of five bits hold; None where one has too many."""
-    sizes = np.diff(last, prepend=-1)
-    most = int(sizes.max())
-    if most > _GROUPS:
-        return None
-    # Five bits, of which the highest is the sign: in bytes, which are added eight at a time.
+    # The highest bit of the last five is the sign: in bytes, which are added eight at a time.
     own = groups[last].view(np.int8) & 0x1F
     own -= (own & _SIGN) << 1
     values: Ints = own.astype(np.int64)
-    for group in range(1, most):
-        more = np.flatnonzero(sizes > group)
-        values[more] = (values[more] << 5) | (groups[last[more] - group] & 0x1F)
+    early = np.flatnonzero(~is_last)
+    if not len(early):
+        return values
+    # Before the last group, the least first; most runs have none, so these are few.
+    runs = early - np.arange(len(early))
+    heads = np.flatnonzero(np.diff(runs, prepend=-1))
+    counts = np.diff(heads, append=len(runs))
+    if counts.max() >= _GROUPS:
+        return None
+    places = np.arange(len(runs)) - np.repeat(heads, counts)
+    lower = np.add.reduceat((groups[early].astype(np.int64) & 0x1F) << (5 * places), heads)
+    values[runs[heads]] = (values[runs[heads]] << (5 * counts)) + lower
     return values
 
 
