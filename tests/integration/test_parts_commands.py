@@ -131,7 +131,7 @@ def test_a_report_of_parts(batch: Batch, demo_worker: dict[str, str], tmp_path: 
 def test_shards_are_scored_again_into_other_parts(batch: Batch, demo_worker: dict[str, str], tmp_path: Path) -> None:
     again = f"s3://{BUCKET}/run-2/"
     change = ("--thresholds", "reject_neg_sum=0,strong_neg_sum=0")
-    for name, place in ((PLACE, PLACE), (batch.batch_id, None), (PLACE, again)):
+    for name, place in ((PLACE, PLACE), (PLACE, again.rstrip("/")), (batch.batch_id, None), (PLACE, again)):
         to = ("--result-uri", place) if place else ()
         done = run_command("rescore", name, *change, *to, "--wait", environment=demo_worker, folder=tmp_path)
         if place != again:
@@ -209,7 +209,11 @@ def test_parts_are_scored_again_by_their_embeddings(
     assert {row["prompts_digest"] for row in results.open(places[0]).to_table().to_pylist()} != {
         row["prompts_digest"] for row in results.open(PLACE).to_table().to_pylist()
     }
-    for wrong, message in (((batch.batch_id, "-o", places[0]), "places of parts"), ((PLACE, "-o", PLACE), "their own")):
+    for wrong, message in (
+        ((batch.batch_id, "-o", places[0]), "places of parts"),
+        ((PLACE, "-o", PLACE), "their own"),
+        ((PLACE, "-o", PLACE.rstrip("/")), "the slash at its end"),
+    ):
         done = run_command(
             "rescore", *wrong, "--from-embeddings", "--prompts", "other.yaml", environment=demo_worker, folder=tmp_path
         )

@@ -74,7 +74,7 @@ def rescore_command(
         raise click.UsageError(
             "--from-embeddings takes --prompts and --result-uri; the model is that of the embeddings, and they are kept"
         )
-    if result_uri is not None and not result_uri.startswith("s3://"):
+    if result_uri is not None and (from_embeddings or not result_uri.startswith("s3://")):
         result_uri = place_for_parts("--result-uri", result_uri)
         make_output_folder(result_uri)
     prompt_set = None if prompts is None else prompts_named(prompts)

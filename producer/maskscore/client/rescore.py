@@ -106,10 +106,10 @@ def rescored(job: Job, changes: ScoringChanges, *, result_uri: str | None = None
 def rescored_shard(shard: Shard, changes: ScoringChanges, *, output_uri: str | None) -> Shard:
     """Return the shard that scores an earlier one's images again, into parts of the same names below ``output_uri``.
 
-    Raises :class:`~maskscore.errors.InvalidDocumentError` without a place, or for one where the earlier one's parts
-    are, and :class:`pydantic.ValidationError` for bad values.
+    Raises :class:`~maskscore.errors.InvalidDocumentError` without a place, for one that does not end with a slash, or
+    where the earlier one's parts are, and :class:`pydantic.ValidationError` for bad values.
     """
-    if output_uri is None or output_uri.rstrip("/") == shard.output_uri.rstrip("/"):
+    if output_uri is None or not output_uri.endswith("/") or output_uri == shard.output_uri:
         raise InvalidDocumentError(
             f"The parts of shard {shard.name} are in {shard.output_uri}. Give the new ones a place of their own: "
             "`result_uri` (--result-uri), such as s3://bucket/run-2/."
