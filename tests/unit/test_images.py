@@ -65,6 +65,14 @@ def decode(data: bytes, orientation: Any = "auto", fits: Callable[[int, int], in
     )
 
 
+def test_a_picture_is_opened_once_and_not_kept_when_it_is_decoded() -> None:
+    file = ImageFile(encoded(), "s3://b/x")
+    first = file.open()
+    assert file.open() is first
+    decode_image(file, orientation="auto", count_fitting=lambda height, width: 0, max_pixels=100_000)
+    assert file.open() is not first
+
+
 @pytest.mark.parametrize("format_", ["PNG", "BMP", "TIFF", "GIF", "WEBP"])
 def test_lossless_formats_give_the_very_pixels(format_: str) -> None:
     image = Image.fromarray(picture())

@@ -73,6 +73,11 @@ class ImageFile:
             self._image = _open(self.data, self.uri)
         return self._image
 
+    def taken(self) -> Image.Image:
+        """Do what :meth:`open` does, and keep the picture no longer: loaded, it takes as much memory as its pixels."""
+        image, self._image = self.open(), None
+        return image
+
 
 def decode_image(
     file: ImageFile,
@@ -93,7 +98,7 @@ def decode_image(
     pixels, or more work than they are worth; before decoding).
     """
     notices: list[Notice] = []
-    data, uri, image = file.data, file.uri, file.open()
+    data, uri, image = file.data, file.uri, file.taken()
     width, height = image.size
     if width * height > max_pixels:
         raise JobError(
