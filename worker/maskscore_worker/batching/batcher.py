@@ -245,6 +245,7 @@ class Batcher:
         self._waiting = deque(unserved + [share.request for share in shares if share.request.left])
         if shares:
             self._encoding[threading.get_ident()] = sum(len(share.crops) for share in shares)
+        # One thread is woken per event, since any of them may take what waits; what it leaves is the next one's.
         if self._waiting:
             self._changed.notify()
         return shares
