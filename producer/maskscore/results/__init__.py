@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from maskscore.results.parts_dataset import (
+    OpenedParts,
     PartsPlace,
     Table,
     categories_of,
@@ -24,6 +25,7 @@ from maskscore.results.superseded_rows import retry_name, retry_number, supersed
 
 __all__ = [
     "ImageResult",
+    "OpenedParts",
     "PartsPlace",
     "Table",
     "box_of",
