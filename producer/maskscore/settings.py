@@ -142,7 +142,7 @@ class WorkerSettings(ClientSettings):
     precision: Precision = Field(
         "fp32",
         description="Precision of the image tower. `bf16` is 2 to 4 times as fast on processors that support it, and "
-        "changes probabilities: by up to 0.25 with the `logit_scale` of released CLIPs, and by more than "
+        "changes probabilities: by up to 0.3 with the `logit_scale` of released CLIPs, and by more than "
         "0.03 for 1 mask in 40 (docs/explanation/performance.md). `mixed`, of CPUs with AMX "
         "alone, rounds the factors of large products to bf16 and keeps all else in fp32: nearly twice as fast as "
         "fp32, with a third of the error of bf16. `fp16`, of GPUs alone, rounds eight times as finely as "
