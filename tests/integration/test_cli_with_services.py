@@ -148,15 +148,16 @@ def test_waiting_can_be_interrupted(environment: dict[str, str], folder: Path) -
 
 
 def test_up_runs_everything_until_it_is_told_to_stop(folder: Path, tmp_path: Path) -> None:
-    up = subprocess.Popen(
-        # As a script starts it in the background: Ctrl-C is to end it there, too.
-        ignoring_signal("INT", sys.executable, "-m", "maskscore", "up", "--bucket", "pictures"),
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=(folder / "up.log").open("w"),
-        text=True,
-    )
+    with (folder / "up.log").open("w") as log:
+        up = subprocess.Popen(
+            # As a script starts it in the background: Ctrl-C is to end it there, too.
+            ignoring_signal("INT", sys.executable, "-m", "maskscore", "up", "--bucket", "pictures"),
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     try:
         assert up.stdout is not None
         exported = {}

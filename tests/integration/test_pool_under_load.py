@@ -44,10 +44,11 @@ class Pool:
 
     def _read(self) -> None:
         assert self.popen.stderr is not None
-        for line in self.popen.stderr:
-            self.lines.append(line.rstrip())
-            if " maskscore.pool: " in line:
-                self.note(line.split(" maskscore.pool: ")[1].rstrip())
+        with self.popen.stderr as lines:
+            for line in lines:
+                self.lines.append(line.rstrip())
+                if " maskscore.pool: " in line:
+                    self.note(line.split(" maskscore.pool: ")[1].rstrip())
 
     def note(self, text: str) -> None:
         """Print a line of the timeline."""
