@@ -18,7 +18,7 @@ from bench.figures import Figures
 from bench.material import full_size_weights
 from bench.turns import in_turn
 from maskscore_worker.model.clip import ClipModel, load_model
-from maskscore_worker.model.cpu_threads import CROPS_PER_PASS, ComputeThreads
+from maskscore_worker.model.cpu_threads import CROPS_PER_PASS
 
 __all__ = ["bare_forward", "load_full_size", "random_crops", "run"]
 
@@ -76,14 +76,12 @@ def random_crops(count: int) -> Crops:
 
 
 def bare_forward(model: ClipModel) -> Callable[[Crops], npt.NDArray[np.float32]]:
-    """Return the forward as a worker's lanes run it, with nothing around it."""
-    count = torch.get_num_threads()
-    lanes = ComputeThreads(model.encode_images, count)
-    threads = ThreadPoolExecutor(count)
+    """Return the forward as a busy worker runs it, with nothing around it: on each core passes of one thread."""
+    threads = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
 
     def forward(crops: Crops) -> npt.NDArray[np.float32]:
         slices = [crops[start : start + CROPS_PER_PASS] for start in range(0, len(crops), CROPS_PER_PASS)]
-        return np.concatenate(list(threads.map(lanes.encode, slices)))
+        return np.concatenate(list(threads.map(model.encode_images, slices)))
 
     return forward
 

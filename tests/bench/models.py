@@ -11,7 +11,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,11 @@ from PIL import Image
 from rich.console import Console
 
 from bench.figures import Figures
+from bench.forward import bare_forward
 from bench.material import BUILD, jpeg, masks, photograph
 from bench.service import encoded_mask, submit_and_wait
-from bench.stack import cpu_seconds, running_services, running_worker, upload
+from bench.shares import Load, measure
+from bench.stack import running_services, running_worker, upload
 from bench.tables import show_table
 from bench.turns import Measured, in_turn
 from maskscore import Job, ScoringOptions
@@ -220,25 +222,18 @@ def _crops(model: ClipModel, count: int) -> npt.NDArray[np.uint8]:
 
 def _service_share(services: LocalServices, folder: Path, image: str, model: ClipModel, *, full: bool) -> float:
     """Return the processor time of a bare forward, as a share of the worker's per mask; the median of the rounds."""
-    cores, crops = torch.get_num_threads(), _crops(model, CROPS_PER_PASS)
-    # As a busy worker runs it: on each core a pass of one thread. A pass of more waits for its threads, which counts.
-    lanes = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
-
-    def bare_s() -> float:
-        started = time.process_time()
-        list(lanes.map(model.encode_images, [crops] * cores))
-        return (time.process_time() - started) / (cores * len(crops))
-
-    job_s = bare_s() * MASKS / cores
+    crops = _crops(model, CROPS_PER_PASS * torch.get_num_threads())
+    bare = Load(len(crops), partial(bare_forward(model), crops))
+    job_s = bare.seconds(time.process_time)[0] * MASKS
     many = [encoded_mask(number, bits) for number, bits in enumerate(masks(MASKS))]
     options = ScoringOptions(prompts="demo")
-    shares = []
-    with lanes, running_worker(services, folder, prompts="demo", precision="fp32") as (client, worker):
+    with running_worker(services, folder, prompts="demo", precision="fp32") as (client, worker):
         submit_and_wait(client, [Job(image=image, masks=many[:BATCH], options=options)])
-        for _ in range(_times(60 if full else 10, job_s, most=9 if full else 3)):
-            bare, before = bare_s(), cpu_seconds(worker.pid)
-            submit_and_wait(client, [Job(image=image, masks=many, options=options)])
-            used = cpu_seconds(worker.pid) - before
-            # The job takes its time, in which the machine changes: before it and after it.
-            shares.append((bare + bare_s()) / 2 / (used / MASKS))
-    return statistics.median(shares)
+
+        def jobs() -> dict[str, Load]:
+            job = Job(image=image, masks=many, options=options)
+            return {"job": Load(MASKS, partial(submit_and_wait, client, [job]))}
+
+        rounds = _times(60 if full else 10, job_s, most=9 if full else 3)
+        rates, _ = measure(jobs, bare, worker.pid, rounds=rounds)
+    return rates["job"].cpu_share
