@@ -17,6 +17,7 @@ import pytest
 
 from command_line import run_command
 from maskscore import AsyncClient, Batch, Client, ClientSettings, Job, ScoringOptions, results
+from maskscore.client import save_categories_of_parts
 from maskscore.devstack import LocalServices
 from maskscore.errors import InvalidDocumentError
 from maskscore.formats.label_studio_brush import decode_brush
@@ -191,12 +192,15 @@ def test_parts_are_scored_again_by_their_embeddings(
     lines = ["name: other", "positive: [a red circle, a blue square]", "negative: [grass]"]
     (tmp_path / "other.yaml").write_text("\n".join(lines), "utf-8")
     places = [f"s3://{BUCKET}/{name}/" for name in ("run-3", "run-4")]
+    categories = [{"id": 1, "name": "dog"}]
+    save_categories_of_parts(client.objects, PLACE, categories)
     ways = (("--from-embeddings", "-o"), ("--result-uri",))
     for place, way in zip(places, ways, strict=True):
         command = ("rescore", PLACE, "--prompts", "other.yaml", *way, place, "--wait")
         done = run_command(*command, environment=demo_worker, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "of shards into 4 parts" in " ".join(done.stderr.split())
+        assert results.categories_of(place) == categories
     for table in ("masks", "images"):
         found, wanted = (results.open(place, table).to_table().to_pylist() for place in places)
         for row, own in zip(found, wanted, strict=True):

@@ -19,7 +19,7 @@ from maskscore.cli.optional_dependencies import check_installed
 from maskscore.cli.progress import shown_progress
 from maskscore.cli.shared_options import head_named, place_for_parts, prompts_named, scoring_options_of
 from maskscore.cli.worker_warnings import warn_of_workers
-from maskscore.client import Client
+from maskscore.client import Client, copy_categories_of_parts
 from maskscore.dataset import make_output_folder, shards_of_parts
 from maskscore.errors import InvalidDocumentError, JobNotFound
 from maskscore.results import is_parts_folder
@@ -88,7 +88,7 @@ def rescore_command(
                 given = {"prompts": prompt_set, "method": method, "top_k": top_k, "head": head_or_name}
                 options = {name: value for name, value in given.items() if value is not None}
                 shards = _shards_from_embeddings(
-                    read_job_ids(names), result_uri or "", options | thresholds_by_method(thresholds or {})
+                    client, read_job_ids(names), result_uri or "", options | thresholds_by_method(thresholds or {})
                 )
                 batch = client.submit_many(shards, batch_id=batch_id or uuid.uuid4().hex, wait_for_room=True)
             else:
@@ -156,13 +156,17 @@ def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:
         yield from [name] if batch is None else batch.job_ids()
 
 
-def _shards_from_embeddings(places: Iterable[str], output_uri: str, options: dict[str, Any]) -> Iterator[Shard]:
+def _shards_from_embeddings(
+    client: Client, places: Iterable[str], output_uri: str, options: dict[str, Any]
+) -> Iterator[Shard]:
     check_installed("pyarrow", "export")
     valid = ScoringOptions.model_validate(options)
     for place in places:
         if not is_parts_folder(place):
             raise click.UsageError(f"--from-embeddings takes places of parts, with a slash in their names; got {place}")
-        yield from shards_of_parts(place, output_uri, valid)
+        shards = list(shards_of_parts(place, output_uri, valid))
+        copy_categories_of_parts(client.objects, {shard.source.uri for shard in shards}, output_uri)
+        yield from shards
 
 
 def _shards_of_parts(client: Client, place: str) -> list[str]:

@@ -6,7 +6,13 @@ from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.async_client import AsyncClient
 from maskscore.client.async_job_client import AsyncJobHandle
 from maskscore.client.batch import COMMIT_EVERY_S, Batch, Ending, no_such_batch
-from maskscore.client.categories import load_categories, merge_categories, save_categories, save_categories_of_parts
+from maskscore.client.categories import (
+    copy_categories_of_parts,
+    load_categories,
+    merge_categories,
+    save_categories,
+    save_categories_of_parts,
+)
 from maskscore.client.content_id import with_content_id
 from maskscore.client.image_header import image_size
 from maskscore.client.job_client import JobHandle, no_such_job
@@ -31,6 +37,7 @@ __all__ = [
     "Overview",
     "are_shards",
     "committed_shards",
+    "copy_categories_of_parts",
     "image_size",
     "load_categories",
     "merge_categories",

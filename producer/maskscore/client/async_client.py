@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying
 
 from maskscore.client.async_batch import AsyncBatch
 from maskscore.client.async_job_client import AsyncJobClient, AsyncJobHandle
-from maskscore.client.categories import copy_categories
+from maskscore.client.categories import copy_categories, copy_categories_of_parts
 from maskscore.client.polling import Polling, async_pages
 from maskscore.client.rescore import Rescoring, ScoringChanges
 from maskscore.client.sync_client import full_queue_retries
@@ -101,6 +101,7 @@ class AsyncClient(AsyncJobClient):
         batch = await self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
         sources = list(map(self._sync.batch, rescoring.source_batches))
         await self._call(copy_categories, sources, self._sync.batch(batch.batch_id))
+        await self._call(copy_categories_of_parts, self._sync.objects, rescoring.source_outputs, result_uri or "")
         return batch
 
     async def as_completed(

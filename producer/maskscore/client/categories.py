@@ -12,7 +12,14 @@ from maskscore.parts import CATEGORIES_FILE
 from maskscore.schema import plain_id
 from maskscore.storage import Objects
 
-__all__ = ["copy_categories", "load_categories", "merge_categories", "save_categories", "save_categories_of_parts"]
+__all__ = [
+    "copy_categories",
+    "copy_categories_of_parts",
+    "load_categories",
+    "merge_categories",
+    "save_categories",
+    "save_categories_of_parts",
+]
 
 _NOTE: Final = "categories"
 _FIELDS: Final = ("id", "name", "supercategory", "isthing", "color")
@@ -37,11 +44,22 @@ def save_categories_of_parts(objects: Objects, output_uri: str, categories: Iter
     listed, uri = list(categories), f"{output_uri}{CATEGORIES_FILE}"
     if not listed:
         return
-    known: list[dict[str, Any]] = []
-    if objects.exists(uri, what="result"):
-        known = json.loads(objects.read(uri, what="result", max_bytes=_MOST_BYTES).data)
+    known = _kept(objects, uri)
     if added := _added(known, listed):
         objects.write(uri, json.dumps([*known, *added]).encode(), content_type="application/json")
+
+
+def copy_categories_of_parts(objects: Objects, sources: Iterable[str], output_uri: str) -> None:
+    """Keep beside parts what is kept beside those that they are made of; raises as :func:`save_categories_of_parts`."""
+    for source in sources:
+        save_categories_of_parts(objects, output_uri, _kept(objects, f"{source}{CATEGORIES_FILE}"))
+
+
+def _kept(objects: Objects, uri: str) -> list[dict[str, Any]]:
+    if not objects.exists(uri, what="result"):
+        return []
+    found: list[dict[str, Any]] = json.loads(objects.read(uri, what="result", max_bytes=_MOST_BYTES).data)
+    return found
 
 
 def _added(known: Iterable[dict[str, Any]], categories: Iterable[Any]) -> list[dict[str, Any]]:

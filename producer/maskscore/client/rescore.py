@@ -58,12 +58,17 @@ _NAMES = [field.name for field in fields(ScoringChanges)]
 
 
 class Rescoring:
-    """Makes jobs of earlier ones; ``source_batches`` are the batches that those were in, in the order met."""
+    """Makes jobs of earlier ones.
+
+    ``source_batches`` are the batches that those were in, and ``source_outputs`` where the parts of shards are, in the
+    order met.
+    """
 
     def __init__(self, changes: ScoringChanges, result_uri: str | None) -> None:
         self._changes = changes
         self._result_uri = result_uri
         self.source_batches: dict[str, None] = {}
+        self.source_outputs: dict[str, None] = {}
 
     def jobs(self, earlier: Iterable[Job | Shard]) -> Iterator[Job | Shard]:
         """Yield the jobs and shards that score the earlier ones' masks again; raises as :func:`rescored` does."""
@@ -74,6 +79,7 @@ class Rescoring:
                 # Its images are those of earlier shards, which score them again.
                 continue
             if isinstance(job, Shard):
+                self.source_outputs[job.output_uri] = None
                 yield rescored_shard(job, self._changes, output_uri=self._result_uri)
             else:
                 yield rescored(job, self._changes, result_uri=self._result_uri)

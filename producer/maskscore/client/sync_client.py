@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 
 from maskscore.broker import redis_errors
 from maskscore.client.batch import Batch
-from maskscore.client.categories import copy_categories
+from maskscore.client.categories import copy_categories, copy_categories_of_parts
 from maskscore.client.content_id import with_content_id
 from maskscore.client.job_client import JobClient, JobHandle
 from maskscore.client.polling import Polling, pages
@@ -149,6 +149,7 @@ class Client(JobClient):
         again = (job for page in pages(ids) for job in rescoring.jobs(self._jobs_and_shards(page)))
         batch = self.submit_many(again, batch_id=batch_id, wait_for_room=wait_for_room)
         copy_categories(map(self.batch, rescoring.source_batches), batch)
+        copy_categories_of_parts(self.objects, rescoring.source_outputs, result_uri or "")
         return batch
 
     def as_completed(self, handles: Batch | Iterable[JobHandle], timeout: float | None = None) -> Iterator[JobResult]:

@@ -9,13 +9,14 @@ import base64
 from collections import Counter
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
 from maskscore.schema.document import Document
 from maskscore.schema.head import HeadIdentity
 from maskscore.schema.job import DOCUMENT_VERSION, Frame, Method, Treatment, View
+from maskscore.schema.prompt_set import PromptSet
 from maskscore.schema.shard import ShardOutcome
 
 if TYPE_CHECKING:
@@ -205,6 +206,12 @@ class PromptSetIdentity(Document):
     positive: int = Field(description="Number of prompts in the group.")
     negative: int
     neutral: int = 0
+
+    @classmethod
+    def of(cls, prompts: PromptSet) -> Self:
+        """Return a set's identity."""
+        counts = {group: len(getattr(prompts, group)) for group in ("positive", "negative", "neutral")}
+        return cls(name=prompts.name, digest=prompts.digest, **counts)
 
 
 class ViewUsed(Document):

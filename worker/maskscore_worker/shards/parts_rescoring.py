@@ -137,15 +137,8 @@ class _Rescoring:
         )
         new = {key: value for key, value in about.items() if key != "digest"} | {"shard": self._shard.shard_id}
         if "scoring" in new:
-            prompts = self._prompts
-            identity = PromptSetIdentity(
-                name=prompts.name,
-                digest=prompts.digest,
-                positive=len(prompts.positive),
-                negative=len(prompts.negative),
-                neutral=len(prompts.neutral),
-            )
-            new["scoring"] |= {"prompts": identity.model_dump(mode="json"), "features": "float16 embeddings"}
+            prompts = PromptSetIdentity.of(self._prompts).model_dump(mode="json")
+            new["scoring"] |= {"prompts": prompts, "features": "float16 embeddings"}
         new["digest"] = self._shard.digest(etag)
         masks, images = (
             table.replace_schema_metadata({"maskscore": json.dumps({**new, "table": name})})
