@@ -41,7 +41,7 @@ from maskscore.parts import PartTables, part_names, write_part
 from maskscore.schema import ScoringOptions, Shard, ShardCursor, TarSource
 from maskscore.settings import WorkerSettings
 from maskscore_worker.batching import Batcher
-from maskscore_worker.crops import DeviceCropper, ImageCrops
+from maskscore_worker.crops import DeviceCropper
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from maskscore_worker.model.allocator import collect_rarely, keep_freed_memory
 from maskscore_worker.pipeline import Pipeline, load_pipeline
@@ -243,12 +243,9 @@ class _Planner:
     stepped_down = ()
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._cropper = DeviceCropper(pipeline.model.preprocessing.known, torch.device("cpu"))
-        self._cropper.make_crops = lambda image, plan, tables: torch.empty((len(plan.host), 1), dtype=torch.uint8)
-
-    def open(self, pixels: Any) -> ImageCrops:
-        # A copy stands for the one into memory that a device reads from.
-        return self._cropper.open(pixels.copy())
+        cropper = DeviceCropper(pipeline.model.preprocessing.known, torch.device("cpu"))
+        cropper.make_crops = lambda image, plan, tables: torch.empty((len(plan.host), 1), dtype=torch.uint8)
+        self.memory, self.open = cropper.memory, cropper.open
 
 
 @contextmanager

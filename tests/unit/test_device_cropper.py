@@ -216,3 +216,8 @@ def test_on_a_gpu_both_formulations_give_the_cpu_paths_crops(
     for make in (triton_ops.make_crops, make_crops):
         cropper.make_crops = make
         check(cropper.open(pixels).make(regions, view, nothing), regions, pixels, view, transform)
+    # Pixels in the cropper's own memory are not copied on their way.
+    own = cropper.memory(pixels.shape)
+    assert torch.from_numpy(own).is_pinned()
+    own[:] = pixels
+    check(cropper.open(own).make(regions, view, nothing), regions, pixels, view, transform)

@@ -582,6 +582,22 @@ def test_a_jpeg_has_the_pixels_that_pillow_gives_it(jpeg: bytes, flips: list[tup
             np.testing.assert_array_equal(found.pixels, expected)
 
 
+def test_a_jpeg_is_decoded_into_the_memory_that_is_given_for_it() -> None:
+    given: list[npt.NDArray[np.uint8]] = []
+
+    def memory(shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+        given.append(np.empty(shape, np.uint8))
+        return given[-1]
+
+    for data in (encoded(None, "JPEG"), encoded(None, "PNG")):
+        decoded = decode_image(
+            ImageFile(data, "x"), orientation="auto", count_fitting=lambda h, w: 0, max_pixels=100_000, memory=memory
+        )
+        np.testing.assert_array_equal(decoded.pixels, np.asarray(Image.open(io.BytesIO(data))))
+    (of_jpeg,) = given
+    np.testing.assert_array_equal(of_jpeg, np.asarray(Image.open(io.BytesIO(encoded(None, "JPEG")))))
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
     with pytest.raises(JobError):

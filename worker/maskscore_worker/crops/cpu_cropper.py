@@ -27,6 +27,10 @@ class CpuCropper:
     transform: ClipTransform
     exact: bool
 
+    def memory(self, shape: tuple[int, int, int]) -> Pixels:
+        """See :class:`~maskscore_worker.crops.cropper.Cropper`."""
+        return np.empty(shape, np.uint8)
+
     def open(self, pixels: Pixels) -> ImageCrops:
         """See :class:`~maskscore_worker.crops.cropper.Cropper`."""
         return CropsOneByOne(lambda region, view: self._crop(pixels, region, view))

@@ -27,6 +27,9 @@ class ImageCrops(Protocol):
 class Cropper(Protocol):
     """Makes crops; safe to call from threads."""
 
+    def memory(self, shape: tuple[int, int, int]) -> Pixels:
+        """Return memory of this shape, not written to yet, from which :meth:`open` takes pixels the fastest."""
+
     def open(self, pixels: Pixels) -> ImageCrops:
         """Open an image, ``(H, W, 3)`` uint8 RGB."""
 

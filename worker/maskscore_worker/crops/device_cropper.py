@@ -50,6 +50,11 @@ class DeviceCropper:
         self.host = CpuCropper(transform, exact=True)
         self._own = threading.local()
 
+    def memory(self, shape: tuple[int, int, int]) -> Pixels:
+        """See :class:`~maskscore_worker.crops.cropper.Cropper`; memory that a GPU reads from, which PyTorch keeps."""
+        pixels: Pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda").numpy()
+        return pixels
+
     def open(self, pixels: Pixels) -> ImageCrops:
         """See :class:`~maskscore_worker.crops.cropper.Cropper`; returns before the upload has ended."""
         return _DeviceImage(self, pixels)
@@ -120,6 +125,7 @@ class _DeviceImage:
 
 def _upload(pixels: Pixels, device: torch.device) -> torch.Tensor:
     image = torch.from_numpy(np.ascontiguousarray(pixels))
+    # What the cropper's own memory holds is pinned already, and not copied.
     return image.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else image
 
 

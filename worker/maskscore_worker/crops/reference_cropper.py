@@ -34,6 +34,10 @@ class ReferenceCropper:
     transform: Callable[[Image.Image], torch.Tensor]
     known: ClipTransform
 
+    def memory(self, shape: tuple[int, int, int]) -> Pixels:
+        """See :class:`~maskscore_worker.crops.cropper.Cropper`."""
+        return np.empty(shape, np.uint8)
+
     def open(self, pixels: Pixels) -> ImageCrops:
         """See :class:`~maskscore_worker.crops.cropper.Cropper`."""
         return CropsOneByOne(lambda region, view: self._crop(pixels, region, view))

@@ -85,6 +85,7 @@ def decode_image(
     orientation: Orientation,
     count_fitting: Callable[[int, int], int],
     max_pixels: int,
+    memory: Callable[[tuple[int, int, int]], npt.NDArray[np.uint8]] = lambda shape: np.empty(shape, np.uint8),
 ) -> DecodedImage:
     """Decode an image; the content decides its format, not its name.
 
@@ -92,7 +93,8 @@ def decode_image(
     more masks fit, and the turned one for equal counts. CMYK and YCCK are converted through their embedded
     profile; RGB is taken as it is, whatever its profile, as the specification does. Transparency is composited on grey
     128, of 16 bits the upper 8 are taken, of several frames the first. JPEG, PNG, WebP, TIFF, BMP, GIF, PPM (PGM, PBM,
-    PFM), JPEG 2000, AVIF and TGA are read. Safe to call from threads.
+    PFM), JPEG 2000, AVIF and TGA are read. ``memory`` gives the memory that an ordinary JPEG is decoded into. Safe to
+    call from threads.
 
     Raises :class:`~maskscore.errors.JobError`: ``image_undecodable``, ``image_truncated``, ``image_too_large`` (more
     pixels, or more work than they are worth; before decoding).
@@ -111,7 +113,7 @@ def decode_image(
         message = "The file has several frames or pages; the first one was scored."
         notices.append(Notice(code=WarningCode.FIRST_FRAME_ONLY, message=message))
     tag = orientation_of(image)
-    pixels = _with_codes(lambda: _pixels_of_jpeg(image, data), data, uri) if tag == 1 else None
+    pixels = _decoded_jpeg(image, data, memory) if tag == 1 else None
     if pixels is not None:
         _note_profile(image, has_other_colours(image), notices)
         return DecodedImage(pixels, format_, tag, False, notices)
@@ -215,18 +217,22 @@ def _loaded_rgb(image: Image.Image, tag: int, notices: list[Notice]) -> Image.Im
     return rgb.transpose(_INVERSE_TURNS[tag]) if tag != 1 and image.format == "TIFF" else rgb
 
 
-def _pixels_of_jpeg(image: Image.Image, data: bytes) -> npt.NDArray[np.uint8] | None:
+def _decoded_jpeg(
+    image: Image.Image, data: bytes, memory: Callable[[tuple[int, int, int]], npt.NDArray[np.uint8]]
+) -> npt.NDArray[np.uint8] | None:
     """Return the pixels that Pillow would give, in two thirds of its time, and without the interpreter's lock.
 
-    Both are libjpeg-turbo. ``None`` for what is no JPEG in colours, and for a damaged one: Pillow says what is wrong.
+    Both are libjpeg-turbo. ``None`` for what is no JPEG in colours, and for what is damaged or does not fit the memory:
+    Pillow says what is wrong.
     """
     if simplejpeg is None or image.format != "JPEG" or image.mode != "RGB":
         return None
     try:
-        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    except ValueError:
+        pixels = memory((image.height, image.width, 3))
+        decoded = simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=pixels)
+    except (ValueError, MemoryError):
         return None
-    return pixels if pixels.shape == (image.height, image.width, 3) else None
+    return pixels if decoded.shape == pixels.shape else None
 
 
 def _note_profile(image: Image.Image, ignored: bool, notices: list[Notice]) -> None:

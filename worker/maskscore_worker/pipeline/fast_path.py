@@ -128,6 +128,10 @@ class FastPath:
         """The parts that are stepped down, sorted."""
         return tuple(sorted(self.reasons))
 
+    def memory(self, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+        """See :class:`~maskscore_worker.crops.Cropper`."""
+        return self._cropper.memory(shape)
+
     def open(self, pixels: npt.NDArray[np.uint8]) -> ImageCrops:
         """See :class:`~maskscore_worker.crops.Cropper`."""
         with self._turn:

@@ -122,6 +122,7 @@ class Pipeline:
                 orientation=job.image.orientation,
                 count_fitting=lambda height, width: count_fitting(masks.masks, height, width),
                 max_pixels=settings.max_pixels,
+                memory=self.fast_path.memory,
             )
         check()
 
