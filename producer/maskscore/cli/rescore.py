@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -123,10 +124,11 @@ def rescore_command(
 
 
 class _Tally:
-    """Where the features of the masks came from."""
+    """What came of the jobs, and where the features of their masks came from."""
 
     def __init__(self) -> None:
-        self.masks = self.cached = self.encoded = self.failed = self.parts = 0
+        self.masks = self.cached = self.encoded = self.of_shards = self.parts = 0
+        self.failed: Counter[str] = Counter()
 
     def of(self, results: Iterable[JobResult]) -> Iterator[JobResult]:
         """Pass results on, and count."""
@@ -134,17 +136,26 @@ class _Tally:
             self.masks += sum(component.skipped is None for component in result.components)
             self.cached += result.cached
             self.encoded += result.encoded
-            self.failed += result.error is not None
+            if result.error is not None:
+                self.failed[result.error.code] += 1
             if result.shard is not None:
                 self.parts += result.shard.parts
-                self.masks += result.shard.counts.masks - result.shard.counts.skipped
+                self.of_shards += result.shard.counts.masks - result.shard.counts.skipped
             yield result
 
     def __str__(self) -> str:
+        said = []
+        if self.masks:
+            said.append(
+                f"{counted(self.masks, 'mask')} scored: {self.cached:,} from the cache, {self.encoded:,} encoded"
+            )
         if self.parts:
             # A shard does not count where its features came from.
-            return f"{counted(self.masks, 'mask')} scored, of shards into {counted(self.parts, 'part')}"
-        return f"{counted(self.masks, 'mask')} scored: {self.cached:,} from the cache, {self.encoded:,} encoded"
+            said.append(f"{counted(self.of_shards, 'mask')} scored, of shards into {counted(self.parts, 'part')}")
+        if self.failed:
+            listed = ", ".join(f"{code} {count:,}" for code, count in self.failed.items())
+            said.append(f"{counted(self.failed.total(), 'job')} without a result: {listed}")
+        return "; ".join(said if self.masks or self.parts else ["no mask scored", *said])
 
 
 def _job_ids(client: Client, names: Iterable[str]) -> Iterator[str]:

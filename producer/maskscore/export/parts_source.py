@@ -10,11 +10,11 @@ from maskscore import results
 from maskscore.errors import HeadMismatch
 from maskscore.export.export_counts import ExportCounts
 from maskscore.export.parts_query import PartsQuery
-from maskscore.export.query_engine import create_function, open_query_engine
+from maskscore.export.query_engine import create_function, create_view_of_files, open_query_engine
 from maskscore.export.selected_parts import SelectedParts
 from maskscore.export.selection import Selection
 from maskscore.heads import HeadApplication, check_head_fits
-from maskscore.results import OpenedParts, PartsPlace, place_text
+from maskscore.results import PartsPlace, place_text
 from maskscore.schema import ProbeModel
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class Parts:
         masks, images = results.open_parts(place, "masks"), results.open_parts(place, "images")
         self.masks, self._images, self._scoring = masks.dataset, images.dataset, masks.scoring
         self._in_all_parts = set.intersection(*(set(schema.names) for schema in masks.schemas.values()))
-        self._masks_alike, self._images_alike = _alike(masks), _alike(images)
         self._progress = progress or (lambda done, total: None)
         self._without_result = without_result or {}
 
@@ -66,16 +65,16 @@ class Parts:
         counts.noun = "image"
         counts.without_result.update(self._without_result)
         with open_query_engine() as database:
-            _register(database, "images", self._images, alike=self._images_alike)
+            _register(database, "images", self._images)
             states = f"select state, coalesce(code, state), count(*) from {self._newest(database)} group by all"
             for state, code, images in database.execute(states).fetchall():
                 counts.jobs += images
                 if state != "succeeded":
                     counts.without_result[code] += images
             if selection.head is None:
-                _register(database, "parts", self.masks, alike=self._masks_alike)
+                _register(database, "parts", self.masks)
             else:
-                _register(database, "undecided", self.masks, alike=self._masks_alike)
+                _register(database, "undecided", self.masks)
                 self._decide(database, selection.head)
             query = PartsQuery(
                 self.masks.schema,
@@ -145,33 +144,29 @@ class Parts:
         )
 
 
-def _alike(parts: OpenedParts) -> bool:
-    return len({schema.remove_metadata() for schema in parts.schemas.values()}) == 1
-
-
-def _register(database: duckdb.DuckDBPyConnection, name: str, table: ds.FileSystemDataset, *, alike: bool) -> None:
-    """Make a table of parts a view of the database; ``alike``: all files have the same columns, of the same types."""
+def _register(database: duckdb.DuckDBPyConnection, name: str, table: ds.FileSystemDataset) -> None:
+    """Make a table of parts a view of the database."""
+    import pyarrow.dataset as ds
     from pyarrow import fs
 
+    schema = _without_halves(table.schema)
     if isinstance(table.filesystem, fs.LocalFileSystem):
         # DuckDB reads local files itself, several times faster than through Arrow.
-        # Where files differ, DuckDB keeps a quarter of a megabyte of each one.
-        database.read_parquet(table.files, union_by_name=not alike).create_view(name)
+        create_view_of_files(database, name, table.files, schema)
     else:
-        database.register(name, _without_halves(table))
+        # A schema with other types cannot replace that of an open dataset.
+        read = ds.dataset(table.files, schema=schema, format=table.format, filesystem=table.filesystem)
+        database.register(name, read)
 
 
-def _without_halves(table: ds.FileSystemDataset) -> ds.Dataset:
-    """Return the table with lists of float32 in place of those of float16, which DuckDB takes from Parquet alone."""
+def _without_halves(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with lists of float32 in place of those of float16, which DuckDB takes from Parquet alone."""
     import pyarrow as pa
-    import pyarrow.dataset as ds
 
-    if "embedding" not in table.schema.names:
-        return table
-    place = table.schema.get_field_index("embedding")
-    schema = table.schema.set(place, pa.field("embedding", pa.list_(pa.float32())))
-    # A schema with other types cannot replace that of an open dataset.
-    return ds.dataset(table.files, schema=schema, format=table.format, filesystem=table.filesystem)
+    if "embedding" not in schema.names:
+        return schema
+    place = schema.get_field_index("embedding")
+    return schema.set(place, pa.field("embedding", pa.list_(pa.float32())))
 
 
 def _decisions(application: HeadApplication, values: pa.Array | pa.ChunkedArray) -> pa.Array:
