@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,30 @@ def test_of_a_failed_image_that_was_scored_again_the_last_row_counts(tmp_path: P
     ]
     write_part(tables(), part_names("sa", 0), tmp_path / "plain")
     assert results.superseded_rows(results.open(tmp_path / "plain", "images")) == set()
+
+
+def test_of_parts_without_a_wanted_image_the_masks_are_not_read(tmp_path: Path) -> None:
+    for number, name in enumerate("abc"):
+        own = part_tables([outcome(f"{name}.jpg", scored(number))], first_position=number, dimensions=3)
+        write_part(own, part_names("sa", number), tmp_path)
+    damaged = tmp_path / "masks/sa-00001.parquet"
+    group = pq.ParquetFile(damaged).metadata.row_group(0)
+    with damaged.open("r+b") as file:
+        file.seek(4)
+        file.write(bytes(sum(group.column(number).total_compressed_size for number in range(group.num_columns))))
+    listed: list[tuple[str, int]] = []
+
+    def listing(parts: Iterable[tuple[str, Any]], total: int) -> Iterator[tuple[str, Any]]:
+        for path, part in parts:
+            listed.append((Path(path).name, total))
+            yield path, part
+
+    found = results.image_results(tmp_path, wanted={"a.jpg", "c.jpg"}.__contains__, listing=listing)
+    assert [(one.image, one.result.components[0].id) for one in found] == [("a.jpg", "0"), ("c.jpg", "2")]
+    assert listed == [(f"sa-{number:05}.parquet", 3) for number in range(3)]
+    assert list(results.image_results(tmp_path, wanted=lambda uri: False)) == []
+    with pytest.raises(ResultUnavailable, match="cannot be read"):
+        list(results.image_results(tmp_path, wanted="b.jpg".__eq__))
 
 
 def test_a_folder_without_parts_says_so(tmp_path: Path) -> None:

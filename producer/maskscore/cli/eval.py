@@ -18,7 +18,7 @@ from maskscore.cli.eval_tables import print_evaluation
 from maskscore.cli.exit_codes import Exit
 from maskscore.cli.local_heads import local_head
 from maskscore.cli.optional_dependencies import needs_extra
-from maskscore.cli.progress import shown_progress
+from maskscore.cli.progress import shown_progress, shown_together
 from maskscore.cli.scores_to_measure import is_given, prompt_set_of, refuse_scoring_options, scored_images
 from maskscore.cli.shared_options import scoring_options_of
 from maskscore.cli.worker_warnings import warn_of_workers
@@ -199,9 +199,10 @@ def eval_command(
         if images is None:
             finder = evaluation.image_finder
             probes = any(head.head.kind == "probe" for head in listed_heads)
-            scored = scored_images(client, dict.fromkeys(sources), finder, embeddings=probes)
             find = partial(prompt_set_of, sets, prompts_dir, named=named_prompts)
-            evaluation, result = evaluation.measure_scores(finder, scored, find, recall=recall)
+            with shown_together() as shown:
+                scored = scored_images(client, dict.fromkeys(sources), finder, shown, embeddings=probes)
+                evaluation, result = evaluation.measure_scores(finder, scored, find, recall=recall)
         else:
             if asked:
                 _require_workers(client, asked, wait=wait_for_workers, timeout=timeout)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 from rich.console import Console
@@ -22,9 +23,28 @@ from maskscore.text import counted
 if TYPE_CHECKING:
     from maskscore.dataset import RunProgress
 
-__all__ = ["RunProgressDisplay", "rate", "shown_parts", "shown_progress", "time_left", "wait_for"]
+__all__ = [
+    "RunProgressDisplay",
+    "ShownTogether",
+    "rate",
+    "shown_parts",
+    "shown_progress",
+    "shown_together",
+    "time_left",
+    "wait_for",
+]
 
 T = TypeVar("T")
+
+
+class ShownTogether(Protocol):
+    """Shows the progress of one of several things."""
+
+    def __call__(self, items: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
+        """Yield the items, and show how many of ``total`` there were; ``noun`` is what people call one of them."""
+        ...
+
+
 _PLAIN_EVERY_S: Final = 10.0
 # Drawing happens in this process, and nothing else shows that it works: its first line comes at once.
 _DRAWING: Final = "drawing"
@@ -65,15 +85,40 @@ def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str, noun:
             yield job
 
 
-def _with_lines(console: Console, jobs: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
+def _with_lines(console: Console, items: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
     said = time.monotonic()
     if doing == _DRAWING:
         console.print(f"maskscore: {doing} {counted(total, noun)}", soft_wrap=True)
-    for done, job in enumerate(jobs, 1):
-        yield job
+    for done, item in enumerate(items, 1):
+        yield item
         if (now := time.monotonic()) - said >= _PLAIN_EVERY_S:
             said = now
             console.print(f"maskscore: {doing}: {done:,} of {counted(total, noun)}", soft_wrap=True)
+
+
+@contextmanager
+def shown_together() -> Iterator[ShownTogether]:
+    """Provide what :func:`shown_progress` does for several things that are read in turns: a bar for each."""
+    console = new_console(stderr=True)
+    if not console.is_terminal:
+        yield partial(_with_lines, console)
+        return
+    columns = (
+        text_column("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        text_column("{task.fields[noun]}s"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+
+        def show(items: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
+            bar = progress.add_task(doing, total=total, noun=noun)
+            for item in items:
+                progress.advance(bar)
+                yield item
+            progress.remove_task(bar)
+
+        yield show
 
 
 @contextmanager

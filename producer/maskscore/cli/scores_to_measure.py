@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
 
-from maskscore.cli.batch_or_job import PartsNamed, job_ids_of, parts_named
-from maskscore.cli.progress import shown_progress
+from maskscore.cli.batch_or_job import PartsNamed, batches_and_jobs, job_ids_of, parts_named
+from maskscore.cli.progress import ShownTogether
 from maskscore.client import Client, scored_results, views_text_of
 from maskscore.errors import InvalidDocumentError
 from maskscore.prompts import prompt_sets
@@ -47,17 +47,21 @@ def refuse_scoring_options() -> None:
 
 
 def scored_images(
-    client: Client, names: Iterable[str], images: ImagesByName, *, embeddings: bool
+    client: Client, names: Iterable[str], images: ImagesByName, shown: ShownTogether, *, embeddings: bool
 ) -> dict[str, Iterator[ScoredImage]]:
     """Return the results that each name means; those of parts are read for labelled images alone."""
     parts = parts_named(client, names)
     return {
-        name: _of_parts(parts[name], images, embeddings=embeddings) if name in parts else _of_jobs(client, name)
+        name: _of_parts(parts[name], images, shown, embeddings=embeddings)
+        if name in parts
+        else _of_jobs(client, name, shown)
         for name in names
     }
 
 
-def _of_parts(parts: PartsNamed, images: ImagesByName, *, embeddings: bool) -> Iterator[ScoredImage]:
+def _of_parts(
+    parts: PartsNamed, images: ImagesByName, shown: ShownTogether, *, embeddings: bool
+) -> Iterator[ScoredImage]:
     from maskscore.evaluation import ScoredImage
 
     _say_without_result("shards", parts.codes)
@@ -65,17 +69,23 @@ def _of_parts(parts: PartsNamed, images: ImagesByName, *, embeddings: bool) -> I
     def is_labelled(uri: str | None) -> bool:
         return uri is not None and images.find(uri) is not None
 
-    found = image_results(parts.place, wanted=is_labelled, embeddings=embeddings)
+    def listing(files: Iterable[tuple[str, Any]], total: int) -> Iterator[tuple[str, Any]]:
+        return shown(files, total, "listing", "part")
+
+    found = image_results(parts.place, wanted=is_labelled, listing=listing, embeddings=embeddings)
     labelled = (image for image in found if is_labelled(image.image))
-    for image in shown_progress(labelled, len(images), doing="reading", noun="image"):
+    for image in shown(labelled, len(images), "reading", "image"):
         yield ScoredImage(image.image, image.result, image.result.views_text)
 
 
-def _of_jobs(client: Client, name: str) -> Iterator[ScoredImage]:
+def _of_jobs(client: Client, name: str, shown: ShownTogether) -> Iterator[ScoredImage]:
     from maskscore.evaluation import ScoredImage
 
     without_result: Counter[str] = Counter()
-    for result in scored_results(client, job_ids_of(client, [name]), without_result):
+    batches, job_ids = batches_and_jobs(client, [name])
+    total = sum(map(len, batches)) + len(job_ids)
+    results = scored_results(client, job_ids_of(client, [name]), without_result)
+    for result in shown(results, total, "reading", "job"):
         yield ScoredImage(result.image.uri if result.image else None, result, views_text_of(client, result))
     _say_without_result("jobs", without_result)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -49,6 +49,7 @@ _MASKS: Final = (
 )
 _UPSTREAM: Final = "upstream_"
 _ROWS: Final = 8192
+Listing = Callable[[Iterable[tuple[str, Any]], int], Iterable[tuple[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,44 +74,51 @@ def image_results(
     place: PartsPlace,
     *,
     wanted: Callable[[str], bool] | None = None,
+    listing: Listing = lambda parts, total: parts,
     embeddings: bool = False,
     segmentations: bool = False,
 ) -> Iterator[ImageResult]:
     """Yield each image of a place of parts with its masks, in the order of the parts.
 
     A failed image that was scored again later is yielded once, as what came of that. Of images that succeeded,
-    ``wanted`` says by their URIs which are read at all. ``embeddings`` and ``segmentations`` are read only if asked
-    for. Memory is bounded by a few row groups. Raises :class:`~maskscore.errors.ResultUnavailable` where parts cannot
-    be read, and :class:`~maskscore.errors.InvalidDocumentError` where they do not say how masks were scored.
+    ``wanted`` says by their URIs which are read at all; ``listing`` passes the parts on, whose number is its second
+    argument, while their images are listed for it. Of parts without a wanted image, nothing else is read.
+    ``embeddings`` and ``segmentations`` are read only if asked for. Memory is bounded by a few row groups. Raises
+    :class:`~maskscore.errors.ResultUnavailable` where parts cannot be read, and
+    :class:`~maskscore.errors.InvalidDocumentError` where they do not say how masks were scored.
     """
     import pyarrow as pa
 
     try:
-        yield from _image_results(place, wanted, embeddings=embeddings, segmentations=segmentations)
+        yield from _image_results(place, wanted, listing, embeddings=embeddings, segmentations=segmentations)
     except (pa.ArrowException, OSError) as error:
         raise ResultUnavailable(f"The parts in {place_text(place)} cannot be read: {error}.") from error
 
 
 def _image_results(
-    place: PartsPlace, wanted: Callable[[str], bool] | None, *, embeddings: bool, segmentations: bool
+    place: PartsPlace,
+    wanted: Callable[[str], bool] | None,
+    listing: Listing,
+    *,
+    embeddings: bool,
+    segmentations: bool,
 ) -> Iterator[ImageResult]:
-    import pyarrow as pa
     import pyarrow.dataset as ds
 
     masks, images = open_parts(place, "masks"), open_parts(place, "images").dataset
+    superseded = superseded_rows(images)
+    of_masks: ds.FileSystemDataset = masks.dataset
     kept = kept_images = None
     if wanted is not None:
-        uris = (uri for batch in images.to_batches(columns=["image"]) for uri in batch["image"].to_pylist())
-        some = pa.array([uri for uri in uris if uri is not None and wanted(uri)], pa.string())
-        kept = ds.field("image").isin(some)
+        uris, names = _wanted_images(images, wanted, listing)
+        kept = ds.field("image").isin(uris)
         kept_images = kept | (ds.field("state") != str(JobState.SUCCEEDED))
-    names = masks.dataset.schema.names
-    columns = [*_MASKS, *(name for name in names if name.startswith(_UPSTREAM))]
+        of_masks, images = _files_of(of_masks, names), _files_of(images, names)
+    columns = [*_MASKS, *(name for name in of_masks.schema.names if name.startswith(_UPSTREAM))]
     columns += ["segmentation"] if segmentations else []
-    columns += ["embedding"] if embeddings and "embedding" in names else []
-    grouped = groupby(_rows(masks.dataset, columns, kept), key=itemgetter("job_id", "position"))
+    columns += ["embedding"] if embeddings and "embedding" in of_masks.schema.names else []
+    grouped = groupby(_rows(of_masks, columns, kept), key=itemgetter("job_id", "position"))
     views = cache(_views)
-    superseded = superseded_rows(images)
     for image in _rows(images, images.schema.names, kept_images):
         if (image["job_id"], image["position"]) in superseded:
             continue
@@ -133,6 +141,38 @@ def _image_results(
             )
         found = [None if row.get("segmentation") is None else from_json(row["segmentation"]) for row in own]
         yield ImageResult(_result(image, own, scoring, views), image["image"], found, image)
+
+
+def _wanted_images(
+    images: ds.FileSystemDataset, wanted: Callable[[str], bool], listing: Listing
+) -> tuple[pa.Array, set[tuple[str, str]]]:
+    """Return the URIs of the wanted images, and the names of the parts that have some, or images that failed."""
+    import pyarrow as pa
+
+    uris: list[str] = []
+    names: set[tuple[str, str]] = set()
+    batches = images.to_batches(columns=["image", "state", "__filename"])
+    by_file = groupby((one for one in batches if one.num_rows), key=lambda one: one["__filename"][0].as_py())
+    for path, own in listing(by_file, len(images.files)):
+        for batch in own:
+            some = [uri for uri in batch["image"].to_pylist() if uri is not None and wanted(uri)]
+            uris += some
+            if some or batch["state"].unique().to_pylist() != [JobState.SUCCEEDED]:
+                names.add(_part_name(path))
+    return pa.array(uris, pa.string()), names
+
+
+def _part_name(path: str) -> tuple[str, str]:
+    """Return what the two files of a part have in common: their output, and their name."""
+    output, _, name = path.rsplit("/", 2)
+    return output, name
+
+
+def _files_of(table: ds.FileSystemDataset, names: set[tuple[str, str]]) -> ds.FileSystemDataset:
+    import pyarrow.dataset as ds
+
+    files = [path for path in table.files if _part_name(path) in names]
+    return ds.dataset(files, schema=table.schema, format=table.format, filesystem=table.filesystem)
 
 
 def _rows(table: ds.Dataset, columns: Sequence[str], kept: ds.Expression | None) -> Iterator[dict[str, Any]]:
