@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import boto3
+import pytest
 
 from command_line import run_command
 from maskscore import results
+from maskscore.devstack import LocalServices
 from shard_tars import drawn_pairs, write_tar
 
 
@@ -67,11 +74,60 @@ def test_images_that_failed_are_scored_again_alone(demo_worker: dict[str, str], 
     assert f"{sum(wanted.values())} masks scored" in " ".join(rescored.stderr.split())
 
 
-def test_images_of_tars_are_not_scored_again_alone(demo_worker: dict[str, str], tmp_path: Path) -> None:
-    files = drawn_pairs(2)
-    write_tar(tmp_path / "a.tar", [*files[:2], (files[2][0], b"none"), files[3]])
-    begun = ("run", "a.tar", "-o", "scores/", "--prompts", "demo", "--batch-id", "run-retries-tar")
-    for more in ((), ("--resume", "--retry-failed")):
-        ran = run_command(*begun, *more, environment=demo_worker, folder=tmp_path)
-        assert ran.returncode == 1
-    assert "images of tar files that failed are not scored again" in " ".join(ran.stderr.split())
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_images_of_a_tar_that_failed_are_scored_again_from_what_it_is_now(
+    demo_worker: dict[str, str], services: LocalServices, tmp_path: Path, place: str
+) -> None:
+    files = dict(drawn_pairs(5))
+    name = "a #1.tar.gz" if place == "local" else "a.tar"
+    batch_id = f"run-retries-tar-{place}"
+    if place == "s3":
+        services.create_bucket("retries")
+
+    def write(**changed: bytes | None) -> None:
+        """Write the tar with other members, and without those that are none."""
+        own = {**files, **{name.replace("_j", ".j"): data for name, data in changed.items()}}
+        path = write_tar(tmp_path / name, [(inner, data) for inner, data in own.items() if data is not None])
+        if place == "s3":
+            boto3.client("s3").upload_file(str(path), "retries", name)
+
+    def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
+        images = f"s3://retries/{name}" if place == "s3" else name
+        command = ("run", images, "-o", "scores/", "--prompts", "demo", "--batch-id", batch_id, "--json", *arguments)
+        done = run_command(*command, environment=demo_worker, folder=tmp_path)
+        return done.returncode, json.loads(done.stdout or "{}"), " ".join(done.stderr.split())
+
+    # One is cut off, one has masks that cannot be read, one has none, and one has no image.
+    broken = {"sa_1_jpg": None, "sa_2_jpg": files["sa_2.jpg"][:700], "sa_4_json": b"{", "sa_5_json": None}
+    write(**broken)
+    code, document, said = run()
+    assert (code, document["images"], document["images_failed"]) == (1, 5, 4)
+    assert "--retry-failed" in said
+    # It is as it was: the same images fail again, and are there once.
+    code, document, said = run("--resume", "--retry-failed")
+    assert (code, document["shards"], document["images"], document["images_failed"]) == (1, 2, 5, 4)
+    assert ("4 images that failed are scored again" in said, "was replaced" in said) == (True, False)
+
+    write(sa_4_json=b"{", sa_3_jpg=None)
+    if place == "s3":
+        code, _, said = run("--resume")
+        assert (code, "was replaced since it was submitted" in said) == (2, True)
+    code, document, said = run("--resume", "--retry-failed")
+    assert (code, document["shards"], document["images"], document["images_failed"]) == (1, 3, 5, 1)
+    assert f"{name} was replaced since it was scored" in unquote(said)
+    (failures,) = document["image_failures"].values()
+    assert failures["examples"][0][0].endswith("sa_4.jpg")
+    # An image that had succeeded is not looked for; and the version that failed images came from needs no more words.
+    code, document, said = run("--resume")
+    assert (code, document["images_failed"], "was replaced" in said) == (1, 1, False)
+
+    write()
+    code, document, _ = run("--resume", "--retry-failed")
+    assert (code, document["shards"], document["images"], document["images_failed"]) == (0, 4, 5, 0)
+    exported = run_command("export", "scores/", "-o", "out.jsonl", environment=demo_worker, folder=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    wanted = {name: len(json.loads(files[name])["annotations"]) for name in files if name.endswith(".json")}
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert Counter(Path(json.loads(line)["image"]).stem for line in lines) == {
+        name.removesuffix(".json"): count for name, count in wanted.items()
+    }

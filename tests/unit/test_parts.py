@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,19 @@ def test_of_parts_without_a_wanted_image_the_masks_are_not_read(tmp_path: Path) 
     assert list(results.image_results(tmp_path, wanted=lambda uri: False)) == []
     with pytest.raises(ResultUnavailable, match="cannot be read"):
         list(results.image_results(tmp_path, wanted="b.jpg".__eq__))
+
+
+def test_masks_without_an_image_count_as_scored_again_by_their_own_name(tmp_path: Path) -> None:
+    def lonely(name: str | None, shard: str = "one") -> ImageOutcome:
+        return replace(failed(None, shard), masks=name)
+
+    found = replace(outcome("a.jpg", scored(1), shard="again"), masks="a.json")
+    for name, outcomes in {
+        "sa": [*map(lonely, ("a.json", "b.json", "c.json", None)), replace(failed("d.jpg"), masks="b.json")],
+        results.retry_name("sa", 0): [found, lonely("b.json", "again"), lonely(None, "again")],
+    }.items():
+        write_part(part_tables(outcomes, first_position=0, dimensions=3), part_names(name, 0), tmp_path)
+    assert results.superseded_rows(results.open(tmp_path, "images")) == {("one", 0), ("one", 1)}
 
 
 def test_a_folder_without_parts_says_so(tmp_path: Path) -> None:

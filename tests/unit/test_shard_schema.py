@@ -37,6 +37,13 @@ def test_another_document_is_refused(change: dict[str, object], code: str) -> No
     assert raised.value.code == code
 
 
+def test_members_are_written_where_they_are_given() -> None:
+    assert "members" not in SHARD.model_dump_json()
+    of_some = SHARD.model_copy(update={"source": TarSource(uri=SHARD.source.uri, members=["a.jpg"])})
+    assert parse_shard(of_some.model_dump_json()) == of_some
+    assert of_some.digest("") != SHARD.digest("")
+
+
 def test_counts_add_up_field_by_field() -> None:
     cursor = ShardCursor(counts=ShardCounts(images=2, failed=1, masks=7))
     assert cursor.counts + ShardCounts(images=1, skipped=3) == ShardCounts(images=3, failed=1, masks=7, skipped=3)

@@ -102,6 +102,40 @@ def test_a_cursor_goes_on_where_it_was_taken(
         assert read(objects, path, cursor) == whole[number + 1 :]
 
 
+@pytest.mark.parametrize("kind", ["", "gz"])
+@pytest.mark.parametrize("order", ["pairs", "apart", "shuffled"])
+def test_pairs_that_are_asked_for_by_a_member_come_alone(
+    objects: Objects, tmp_path: Path, order: Order, kind: str
+) -> None:
+    files = [*FILES, ("./x/\udce9.jpg", b"x"), ("./x/\udce9.json", b"{}"), ("notes.md", b"no"), ("lonely.jpg", b"x")]
+    path = write_tar(tmp_path / "a.tar", files, order=order)
+    path = compressed(path, kind) if kind else path
+    asked = ["sa_3.jpg", "sa_7.json", "x/\ufffd.jpg", "lonely.jpg", "gone.jpg"]
+
+    def some(cursor: ShardCursor) -> tuple[list[TarPair], list[tuple[int, str, int]]]:
+        with tar_pairs(objects, path.as_uri(), cursor, max_bytes=LARGE, only=asked, range_bytes=1000) as (pairs, _):
+            found = list(pairs)
+            return found, [pairs.cursor_after(pair.number) for pair in found]
+
+    found, cursors = some(ShardCursor())
+    own = [(f"sa_{n}.jpg", f"sa_{n}.json") for n in (3, 7)]
+    assert sorted(names(found)[:-1]) == [("./x/\udce9.jpg", "./x/\udce9.json"), *own]
+    assert (names(found)[-1], found[0].number) == (("lonely.jpg", None), 0)
+    for number, (offset, held, others) in enumerate(cursors):
+        following, _ = some(ShardCursor(offset=offset, held=held, counts=ShardCounts(images=number + 1)))
+        assert (following, others) == (found[number + 1 :], 0)
+
+
+def test_a_tar_is_read_up_to_the_last_pair_that_is_asked_for(objects: Objects, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"sa_1.jpg")] + b"\xff" * 5000)
+    with tar_pairs(objects, path.as_uri(), ShardCursor(), max_bytes=LARGE, only=["sa_0.jpg"]) as (pairs, _):
+        assert names(list(pairs)) == [("sa_0.jpg", "sa_0.json")]
+    with tar_pairs(objects, path.as_uri(), ShardCursor(), max_bytes=LARGE, only=["sa_9.jpg"]) as (pairs, _):
+        assert list(pairs) == []
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [

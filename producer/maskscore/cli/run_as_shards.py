@@ -44,7 +44,7 @@ def run_as_shards(
     as_json: bool,
 ) -> None:
     """Score a dataset as shards, print the summary, and exit with 1 where an image has no result."""
-    if retry_failed and not is_tar(dataset.images):
+    if retry_failed:
         check_installed("pyarrow", "export")
     listing = RunProgressDisplay()
     with Client() as client, stopped_by_signals() as stop, needs_extra("formats"):
@@ -94,6 +94,6 @@ def run_as_shards(
     if not follow and not summary.refused:
         click.echo(f"maskscore: all are submitted. Follow them with:\n  {again}", err=True)
     elif not summary.succeeded:
-        if summary.failures or (summary.counts.failed and not is_tar(dataset.images)):
+        if summary.failures or summary.counts.failed:
             click.echo(f"maskscore: when that is mended, go on with:\n  {again} --retry-failed", err=True)
         sys.exit(Exit.NOT_SUCCEEDED)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from urllib.request import url2pathname
 
 from pydantic import ValidationError
 
-from maskscore.dataset.image_retries import retry_shards
+from maskscore.dataset.image_retries import Failed, retry_shards_of_lists, retry_shards_of_tars
 from maskscore.dataset.job_maker import JobMaker
 from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST, PairListShards
@@ -25,6 +26,7 @@ from maskscore.dataset.result_counts import FailureCounts
 from maskscore.dataset.run_options import RunOptions, default_batch_id, slug_of
 from maskscore.dataset.tar_files import find_tars, is_tar, tar_stem
 from maskscore.errors import InvalidDocumentError
+from maskscore.results import RETRY, retry_number
 from maskscore.schema import PairsSource, Shard, TarSource, explain
 from maskscore.storage import Objects
 
@@ -39,17 +41,17 @@ class OpenShards:
 
     ``names`` matches the names of the shards. The counts are those of a dataset without tar files: of its files, of
     images whose masks cannot be read here, by code, and of masks that cannot be read of other images. ``categories``
-    are those of a dataset file of COCO's kinds, as it has them. ``retried`` makes shards of failed images, as
-    :func:`~maskscore.dataset.image_retries.retry_shards` does; there is none for tar files.
+    are those of a dataset file of COCO's kinds, as it has them. ``retried`` makes shards of failed images, given the
+    names of those that did before: see :mod:`maskscore.dataset.image_retries`.
     """
 
     shards: Iterable[Shard]
     names: re.Pattern[str]
+    retried: Callable[[Failed, Collection[str], Callable[[str], None]], Iterator[Shard]]
     pairing_counts: PairingCounts | None = None
     refused: dict[str, FailureCounts] = field(default_factory=dict)
     left_out: FailureCounts = field(default_factory=FailureCounts)
     categories: Iterable[Any] = ()
-    retried: Callable[[Iterable[tuple[Shard, Collection[int]]], int], Iterator[Shard]] | None = None
 
 
 @contextmanager
@@ -67,14 +69,18 @@ def open_shards(
 ) -> Iterator[OpenShards]:
     """List a dataset, and yield its shards; parameters and errors are those of :func:`shards`."""
     shard_of = partial(_shard, dataset, output_uri, run_options, batch_id)
+    known = list(known)
     if is_tar(dataset.images):
         tars = _by_name(find_tars(dataset.images, objects))
         _check_apart(output_uri, {tar.uri.rpartition("/")[0] + "/" for tar in tars.values()}, around=False)
-        names = re.compile("|".join(map(re.escape, tars)))
-        if run_options.upload is None:
-            yield OpenShards([shard_of(tar, name) for name, tar in tars.items()], names)
-        else:
-            yield OpenShards(_uploaded(tars, shard_of, run_options.upload, objects, known), names)
+        names = re.compile(rf"({'|'.join(map(re.escape, tars))})({re.escape(RETRY)}\d{{5,}})?")
+        found = (
+            (shard_of(tar, name) for name, tar in tars.items())
+            if run_options.upload is None
+            else _uploaded(tars, shard_of, run_options.upload, objects, known)
+        )
+        again = (shard for shard in known if retry_number(shard.name) is not None)
+        yield OpenShards(chain(found, again), names, partial(retry_shards_of_tars, objects=objects, shard_of=shard_of))
         return
     places = dataset.identity(objects)
     roots = [f"{places[name].rstrip('/')}/" for name in ("images", "masks") if name in places]
@@ -88,17 +94,17 @@ def open_shards(
         lists = PairListShards(
             opened.pairing, maker, output_uri, shard_of, name=name, pairs_per_list=pairs_per_list, known=known
         )
-        names = re.compile(re.escape(name) + r"(\.retry)?-\d{5,}")
+        names = re.compile(rf"{re.escape(name)}(-|{re.escape(RETRY)})\d{{5,}}")
         pairing = opened.pairing
         retried = partial(
-            retry_shards,
+            retry_shards_of_lists,
             name=name,
             output_uri=output_uri,
             objects=objects,
             shard_of=shard_of,
             pairs_per_list=pairs_per_list,
         )
-        yield OpenShards(lists, names, pairing.counts, lists.refused, lists.left_out, pairing.categories(), retried)
+        yield OpenShards(lists, names, retried, pairing.counts, lists.refused, lists.left_out, pairing.categories())
 
 
 def shards(

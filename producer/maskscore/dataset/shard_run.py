@@ -12,7 +12,7 @@ from typing import Final
 from maskscore import results
 from maskscore.client import Client, save_categories_of_parts
 from maskscore.dataset.dataset_shards import OpenShards, open_shards, shards_identity
-from maskscore.dataset.image_retries import failed_positions
+from maskscore.dataset.image_retries import failed_images
 from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
 from maskscore.dataset.redis_outage import RedisOutage
@@ -28,7 +28,7 @@ from maskscore.dataset.shard_run_summary import (
 from maskscore.dataset.tar_files import is_tar
 from maskscore.errors import InvalidDocumentError, JobConflict, JobNotFound, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
-from maskscore.schema import Shard, ShardCounts, ShardOutcome
+from maskscore.schema import JobState, Shard, ShardCounts, ShardOutcome
 from maskscore.storage import Objects, output_errors, path_of
 from maskscore.text import counted
 
@@ -62,8 +62,8 @@ def run_shards(
     Parameters: as those of :func:`run_dataset` and of :func:`maskscore.dataset.shards`; ``noted`` is called with the
     batch's id, before the listing, and with what else is worth a line. A batch that is resumed keeps its options; tar
     files and pairs that were added are submitted. With ``retry``, shards that ended without a result go on after their
-    last part, and images that failed in shards of pairs that have succeeded are scored again, as further shards, for
-    which pyarrow is needed.
+    last part, and images that failed in shards that have succeeded are scored again, as further shards, for which
+    pyarrow is needed; those of a tar that was replaced since, from the present one.
 
     Raises :class:`~maskscore.errors.InvalidDocumentError` as :func:`maskscore.dataset.shards` does, where the batch
     exists and may not be resumed so, and where the output has parts of other shards by the same names.
@@ -80,7 +80,9 @@ def run_shards(
         )
     make_output_folder(output_uri)
     noted(f"batch {batch_id}")
-    known = [] if note is None or (is_tar(dataset.images) and not run_options.upload) else _known(client, batch_id)
+    # Shards of tar files are known by their names, but for those of their failed images.
+    of_names = is_tar(dataset.images) and not run_options.upload
+    known = [] if note is None else _known(client, batch_id, of_names=of_names)
     with open_shards(
         dataset,
         output_uri,
@@ -95,7 +97,7 @@ def run_shards(
         if note is None and (others := _check_output(client.objects, output_uri, opened.names)):
             noted(f"{output_uri} has parts of {counted(others, 'shard')} of other runs: queries over it read them, too")
         save_categories_of_parts(client.objects, output_uri, opened.categories)
-        run = _ShardRun(client, batch_id, fingerprint, retry, stopped, shown)
+        run = _ShardRun(client, batch_id, fingerprint, known, retry, stopped, shown)
         run.submit(opened.shards)
         if retry:
             run.retry_images(opened, noted)
@@ -120,12 +122,15 @@ class _ShardRun:
         client: Client,
         batch_id: str,
         fingerprint: str,
+        known: Iterable[Shard],
         retry: bool,
         stopped: Callable[[], bool],
         shown: Callable[[ShardProgressCounts], None],
     ) -> None:
         self._client, self._batch_id, self._fingerprint, self._retry = client, batch_id, fingerprint, retry
         self._stopped, self._shown = stopped, shown
+        # The versions of tar files that failed images were scored from again.
+        self._versions = {_version(shard) for shard in known if _scores_again(shard)}
         self._shards: dict[str, Shard] = {}
         self._statuses: list[JobStatus] = []
         self._outage = RedisOutage()
@@ -160,11 +165,15 @@ class _ShardRun:
                 self._trouble = f"waiting for room in the queue: {full}"
                 self._look()
             except JobConflict as error:
-                raise InvalidDocumentError(
-                    f"{shard.source.uri} was replaced since it was submitted to the batch {self._batch_id}. --resume "
-                    "--retry-failed scores it anew where its shard ended without a result; else take another "
-                    "--batch-id and output."
-                ) from error
+                earlier = self._scored_before(shard)
+                if earlier is None:
+                    raise InvalidDocumentError(
+                        f"{shard.source.uri} was replaced since it was submitted to the batch {self._batch_id}. "
+                        "--resume --retry-failed scores it anew where its shard ended without a result, and else "
+                        "the images that failed; for all of its images, take another --batch-id and output."
+                    ) from error
+                self._shards[earlier.shard_id] = earlier
+                return
             else:
                 self._trouble = None
                 self._outage.answered()
@@ -172,30 +181,42 @@ class _ShardRun:
                 return
             time.sleep(_LOOK_EVERY_S)
 
+    def _scored_before(self, shard: Shard) -> Shard | None:
+        """Return the shard of this id that has succeeded, of another version of its tar, if its failed images count.
+
+        They are scored again from the present version now, or were before.
+        """
+        earlier = self._client.shard(shard.shard_id)
+        if earlier.model_copy(update={"source": shard.source}) != shard or earlier.source.uri != shard.source.uri:
+            return None
+        status = self._client.status(shard.shard_id)
+        if status.state is not JobState.SUCCEEDED or not (self._retry or _version(shard) in self._versions):
+            return None
+        outcome = self._client.get(shard.shard_id).shard
+        return earlier if outcome is not None and outcome.counts.failed else None
+
     def retry_images(self, opened: OpenShards, noted: Callable[[str], None]) -> None:
         """Submit the images that failed in shards that have succeeded, as further shards."""
         ended = list(self._outcomes())
         if not any(outcome.counts.failed for _, outcome in ended) or self._stopped():
             return
-        if opened.retried is None:
-            noted(
-                "images of tar files that failed are not scored again by --retry-failed; the page shards.md has how to "
-                "take them out of their tars"
-            )
-            return
-        retries = [shard for shard in self._shards.values() if results.retry_number(shard.name) is not None]
+        retries = list(filter(_scores_again, self._shards.values()))
         if {shard.shard_id for shard in retries} - {shard.shard_id for shard, _ in ended}:
             # Which images have failed is known when these have ended.
             noted("images that failed are being scored again already")
             return
-        positions = failed_positions([outcome for _, outcome in ended])
-        failed = [(shard, positions[shard.shard_id]) for shard, _ in ended if positions.get(shard.shard_id)]
-        if not failed:
+        images = failed_images([outcome for _, outcome in ended])
+        failed = [(shard, images[shard.shard_id]) for shard, _ in ended if shard.shard_id in images]
+        named = sum(image.image is not None or image.masks is not None for _, own in failed for image in own)
+        if damage := sum(len(own) for _, own in failed) - named:
+            noted(
+                f"{counted(damage, 'damaged place')} of tar files {'is' if damage == 1 else 'are'} left, because what "
+                "was there has no name. Score a tar that is whole now under another --batch-id and output"
+            )
+        if not named:
             return
-        count = sum(len(own) for _, own in failed)
-        noted(f"{counted(count, 'image')} that failed {'is' if count == 1 else 'are'} scored again")
-        numbers = [results.retry_number(shard.name) or 0 for shard in retries]
-        self.submit(opened.retried(failed, max(numbers, default=-1) + 1))
+        noted(f"{counted(named, 'image')} that failed {'is' if named == 1 else 'are'} scored again")
+        self.submit(opened.retried(failed, [shard.name for shard in retries], noted))
 
     def _outcomes(self) -> Iterator[tuple[Shard, ShardOutcome]]:
         """Yield the shards that have succeeded, with what their parts hold."""
@@ -254,14 +275,29 @@ class _ShardRun:
         )
 
 
-def _known(client: Client, batch_id: str) -> list[Shard]:
-    try:
-        return [client.shard(job_id) for job_id in client.batch(batch_id).job_ids()]
-    except JobNotFound as error:
-        raise InvalidDocumentError(
-            f"The batch {batch_id} cannot be resumed: a shard's record is gone (MASKSCORE_RESULT_TTL_S), so it is not "
-            "known which images it has. Its parts stay. Score what is missing under another --batch-id and output."
-        ) from error
+def _scores_again(shard: Shard) -> bool:
+    return results.retry_number(shard.name) is not None
+
+
+def _version(shard: Shard) -> tuple[str, str | None]:
+    return shard.source.uri, shard.source.etag
+
+
+def _known(client: Client, batch_id: str, *, of_names: bool) -> list[Shard]:
+    """Return the shards of a batch; where they are known by their names, those that score images again."""
+    shards = []
+    for job_id in client.batch(batch_id).job_ids():
+        try:
+            shards.append(client.shard(job_id))
+        except JobNotFound as error:
+            if of_names:
+                continue
+            raise InvalidDocumentError(
+                f"The batch {batch_id} cannot be resumed: a shard's record is gone (MASKSCORE_RESULT_TTL_S), so it is "
+                "not known which images it has. Its parts stay. Score what is missing under another --batch-id and "
+                "output."
+            ) from error
+    return list(filter(_scores_again, shards)) if of_names else shards
 
 
 def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> int:

@@ -21,9 +21,10 @@ from maskscore.results.parts_dataset import (
     place_text,
 )
 from maskscore.results.results_by_image import ImageResult, box_of, image_results, top_k_of, upstream_of
-from maskscore.results.superseded_rows import retry_name, retry_number, superseded_rows
+from maskscore.results.superseded_rows import RETRY, retry_name, retry_number, superseded_rows
 
 __all__ = [
+    "RETRY",
     "ImageResult",
     "OpenedParts",
     "PartsPlace",

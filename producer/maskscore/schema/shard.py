@@ -52,12 +52,17 @@ _LONGEST_S: Final = 1e9
 class TarSource(Document):
     """A tar file: ``s3://bucket/key`` or ``file:///path``, which may be compressed (``.tar.gz``, ``.tar.zst``).
 
-    ``etag`` pins the object: a shard submitted for one version never scores another.
+    ``etag`` pins the object: a shard submitted for one version never scores another. With ``members``, the names of
+    images or of masks files, only these images are scored, each with its masks.
     """
 
     kind: Literal["tar"] = "tar"
     uri: Uri
     etag: ObjectVersion | None = None
+    # Documents without them stay byte for byte what earlier releases write and read.
+    members: Annotated[list[Uri], Field(min_length=1, max_length=10_000)] | None = Field(
+        None, exclude_if=lambda names: names is None
+    )
 
 
 class PairsSource(Document):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from tempfile import TemporaryFile
@@ -82,10 +82,21 @@ class _SpilledBytes:
 class TarPairs:
     """Yields the pairs of a tar; iterate once. Members that wait for their partner are held: :func:`tar_pairs`."""
 
-    def __init__(self, members: TarMembers, cursor: ShardCursor, spilled: _SpilledBytes, *, held_bytes: int) -> None:
+    def __init__(
+        self,
+        members: TarMembers,
+        cursor: ShardCursor,
+        spilled: _SpilledBytes,
+        *,
+        held_bytes: int,
+        only: Collection[str] | None,
+    ) -> None:
         self._members, self._cursor, self._spilled = members, cursor, spilled
         self._held_bytes, self._in_memory = held_bytes, 0
         self._held: dict[str, list[_Waiting]] = {}
+        # The keys of the pairs that are asked for, where these are not all; and those of them that were not yielded.
+        self._only = None if only is None else {_role_of(name)[0] for name in only}
+        self._missing = set(self._only or ())
         # Pairs that were not asked about yet: number, where the reading stood, starts of their members, others so far.
         self._yielded: deque[tuple[int, int, tuple[int, ...], int]] = deque()
         self._others = 0
@@ -102,12 +113,17 @@ class TarPairs:
                 self._others += 1
                 continue
             if isinstance(item, Damage):
-                yield self._numbered(TarPair(0, damage=item), self._members.offset)
+                if self._only is None:
+                    yield self._numbered(TarPair(0, damage=item), self._members.offset)
                 continue
             key, role, rank = _role_of(item.name)
             if run is not None and run[0] != key:
                 yield from self._complete(run[0], item.start)
+                if self._only is not None and not self._missing:
+                    break
             run = key, item.start
+            if self._only is not None and _role_of(item.text)[0] not in self._only:
+                continue
             if role == "other":
                 self._others += 1
             else:
@@ -137,7 +153,9 @@ class TarPairs:
             waiting = {entry.member.start for group in self._held.values() for entry in group}
             for _, _, starts, _ in self._yielded:
                 waiting.update(starts)
-            return offset, _packed(sorted(start for start in waiting if start < offset)), others
+            held = _packed(sorted(start for start in waiting if start < offset))
+            # Of a tar that is read again for some of its pairs, they were counted before.
+            return offset, held, others if self._only is None else 0
 
     def _load_held(self) -> None:
         for start in _unpacked(self._cursor.held):
@@ -175,6 +193,7 @@ class TarPairs:
             masks = [images.pop()]
         if not images or not masks:
             return
+        self._missing.discard(key)
         with self._lock:
             del self._held[key]
             for entry in group:
@@ -205,10 +224,13 @@ def tar_pairs(
     etag: str | None = None,
     max_bytes: int,
     held_bytes: int = _HELD_BYTES,
+    only: Collection[str] | None = None,
     **ranges: Any,
 ) -> Iterator[tuple[TarPairs, str]]:
     """Open a tar at a cursor; yield its pairs, and the ETag that it is pinned to.
 
+    With ``only``, names of members as :attr:`~maskscore.shards.Member.text` has them, only the pairs that one of these
+    belongs to are yielded, damage and other members are passed over, and the tar is read up to the last of the pairs.
     Members of more than ``max_bytes`` have no ``data``. Members that wait for their partner take at most ``held_bytes``
     of memory; the others are in a temporary file (``TMPDIR``), which takes the size of the tar at most. ``ranges`` are
     those of :class:`~maskscore.shards.RangeStream`. Raises :class:`~maskscore.errors.JobError` as
@@ -221,7 +243,7 @@ def tar_pairs(
         TemporaryFile(prefix="maskscore-shard-") as file,
     ):
         members = TarMembers(stream, max_bytes=max_bytes)
-        yield TarPairs(members, cursor, _SpilledBytes(file), held_bytes=held_bytes), pin
+        yield TarPairs(members, cursor, _SpilledBytes(file), held_bytes=held_bytes, only=only), pin
 
 
 def _role_of(name: str) -> tuple[str, str, int]:

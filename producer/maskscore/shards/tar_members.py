@@ -37,6 +37,11 @@ class Member:
     size: int
     data: bytes | None
 
+    @property
+    def text(self) -> str:
+        """The name as documents have it: what is not UTF-8 is replaced, and a ``./`` before it left out."""
+        return self.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("./")
+
 
 @dataclass(frozen=True, slots=True)
 class OtherMember:

@@ -60,7 +60,8 @@ def open_images(
     """
     source, largest = shard.source, max(settings.max_image_bytes, settings.max_masks_bytes)
     if isinstance(source, TarSource):
-        with tar_pairs(objects, source.uri, cursor, etag=source.etag, max_bytes=largest) as (pairs, etag):
+        etag, only = source.etag, source.members
+        with tar_pairs(objects, source.uri, cursor, etag=etag, max_bytes=largest, only=only) as (pairs, etag):
             yield _TarImages(shard, pairs, etag, settings)
         return
     most = settings.max_masks_bytes
@@ -150,9 +151,7 @@ class _TarImages:
         return job, Fetched(FetchedObject(image, self.source_etag or None, None), masks)
 
     def _uri(self, member: Member) -> str:
-        # Names that are not UTF-8 cannot stand in a document.
-        name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("./")
-        return f"{self._tar}!/{quote(name) if self._tar.startswith('file:') else name}"
+        return f"{self._tar}!/{quote(member.text) if self._tar.startswith('file:') else member.text}"
 
 
 def _fail(error: JobError) -> tuple[Job, Fetched]:

@@ -12,7 +12,7 @@ from typing import Final
 from maskscore.errors import FailureCode, JobError
 from maskscore.ledger import Claim
 from maskscore.parts import CocoSegmentation, ImageOutcome, part_tables, shard_counts
-from maskscore.schema import Failure, JobResult, JobState, PartsSource, Shard, ShardCounts, ShardCursor
+from maskscore.schema import Failure, JobResult, JobState, PartsSource, Shard, ShardCounts, ShardCursor, TarSource
 from maskscore_worker.features import resolve_prompt_set
 from maskscore_worker.model import DeviceBroken
 from maskscore_worker.pipeline import Pipeline
@@ -146,7 +146,9 @@ class _Stream:
             masks += len(outcome.result.components)
             last = number
         if not part:
-            raise JobError(FailureCode.IMAGE_NOT_FOUND, f"{self._shard.source.uri} has no image and no masks file.")
+            source = self._shard.source
+            what = "none of the members that are asked for" if isinstance(source, TarSource) and source.members else ""
+            raise JobError(FailureCode.IMAGE_NOT_FOUND, f"{source.uri} has {what or 'no image and no masks file'}.")
         first, _ = self._cut(images, part, last, others, done=True)
         yield part, first, self._cursor
 
