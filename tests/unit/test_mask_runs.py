@@ -116,8 +116,7 @@ def test_masks_read_in_one_go_are_those_read_alone(masks: list[npt.NDArray[np.bo
     assert (read is not None) == all(mask.any() for mask in masks)
     for text, found in zip(texts, read or (), strict=False):
         alone = read_counts(text, pixels=63)
-        np.testing.assert_array_equal(found.runs.starts, alone.starts)
-        np.testing.assert_array_equal(found.runs.stops, alone.stops)
+        np.testing.assert_array_equal(found.runs.edges, alone.edges)
         assert (found.box, found.area) == (box_of_runs(alone, 7), alone.area)
 
 
@@ -135,6 +134,8 @@ def test_masks_read_in_one_go_are_those_read_alone(masks: list[npt.NDArray[np.bo
 @example(["P", "P"])
 @example(["o" * 20, "\ud800"])
 @example(["ooooooooooN" * 9])
+@example(["P" * 6 + "5", text_from_counts([5, 20, 38])])
+@example(["U" + "P" * 5 + "0" + text_from_counts([20, 38]), text_from_counts([5, 20, 38])])
 def test_of_many_texts_none_is_read_where_one_is_refused(texts: list[str]) -> None:
     def is_read_alone(text: str) -> bool:
         return refusal(lambda: read_counts(text, pixels=63)) is None and len(read_counts(text, pixels=63).starts) > 0
@@ -142,10 +143,24 @@ def test_of_many_texts_none_is_read_where_one_is_refused(texts: list[str]) -> No
     assert (read_texts(texts, height=7, width=9) is not None) == all(map(is_read_alone, texts))
 
 
+def test_runs_whose_sum_overflows_are_those_of_no_image() -> None:
+    side = 1 << 14
+    whole = text_from_counts([0, side * side])
+    assert read_texts([whole, whole], height=side, width=side) is not None
+    overflowing = text_from_counts([side * side] * 17)
+    assert refusal(lambda: read_counts(overflowing, pixels=side * side)) is not None
+    assert read_texts([whole, overflowing], height=side, width=side) is None
+    # Sums over many masks overflow, and each is read.
+    read = read_texts([whole, text_from_counts([7, 2, side * side - 9])] * 20, height=side, width=side)
+    assert read is not None
+    assert [mask.area for mask in read] == [side * side, 2] * 20
+    assert read[-1].runs.edges.tolist() == [7, 9]
+
+
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(1, 30)), max_size=12))
 def test_a_union_has_no_overlap(runs: list[tuple[int, int]]) -> None:
     starts = np.asarray([start for start, _ in runs], np.int64)
     stops = np.asarray([start + length for start, length in runs], np.int64)
-    merged = union(Runs(starts, stops))
-    np.testing.assert_array_equal(filled(merged, 120), filled(Runs(starts, stops), 120))
+    merged = union(Runs.between(starts, stops))
+    np.testing.assert_array_equal(filled(merged, 120), filled(Runs.between(starts, stops), 120))
     assert (merged.starts[1:] > merged.stops[:-1]).all()

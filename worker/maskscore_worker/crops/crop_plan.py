@@ -134,13 +134,10 @@ def plan_crops(regions: Sequence[Region], view: View, transform: ClipTransform) 
     fill = frame_fill(view, transform)
     if view.treatment == "raw_crop":
         return CropPlan(table, np.zeros(0, np.int64), size, interpolation, fill)
-    runs = [region.runs for region in regions]
-    table[Column.EDGES] = [2 * len(run.starts) for run in runs]
+    edges = [region.runs.edges for region in regions]
+    table[Column.EDGES] = list(map(len, edges))
     table[Column.EDGE_START] = _starts(table[Column.EDGES])
-    edges = np.empty(int(table[Column.EDGES].sum()), np.int64)
-    edges[0::2] = np.concatenate([run.starts for run in runs])
-    edges[1::2] = np.concatenate([run.stops for run in runs])
-    return CropPlan(table, edges, size, interpolation, fill)
+    return CropPlan(table, np.concatenate(edges), size, interpolation, fill)
 
 
 def _starts(counts: Ints) -> Ints:

@@ -180,7 +180,7 @@ def _agrees(make_crops: MakeCrops, device: torch.device, transform: ClipTransfor
         ):
             view = View(treatment=treatment, frame=frame)
             starts = np.sort(rng.choice(height * width // 7, count, replace=False)) * 7
-            runs = Runs(starts, starts + 3)
+            runs = Runs.between(starts, starts + 3)
             regions = [Region(0, "", None, box, runs.area, height, runs) for box in boxes]
             tables = _tables(treatment, 0.4, device)
             plan = plan_crops(regions, view, transform).to(device)

@@ -30,9 +30,8 @@ def region_key(region: Region, identity: bytes, *, masked: bool) -> bytes:
     ``identity`` is :func:`features_identity`'s, or empty within one job. With ``masked=False`` (``raw_crop``) all
     masks of one box have the same key.
     """
-    parts = [identity, struct.pack("<4q", *region.box)]
+    key = hashlib.sha256(identity + struct.pack("<4q", *region.box))
     if masked:
         # As runs, which most masks come as: for a known key no bits need to be drawn.
-        runs = region.runs
-        parts += runs.starts.tobytes(), runs.stops.tobytes()
-    return hashlib.sha256(b"".join(parts)).digest()
+        key.update(region.runs.edges.data)
+    return key.digest()

@@ -59,7 +59,7 @@ def polygon_runs(polygons: Sequence[npt.NDArray[np.float64]], height: int, width
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     columns, rows = np.divmod(pairs, height + 1)
     places = columns % width * height + rows
-    runs = Runs(places[:, 0], places[:, 1])
+    runs = Runs(places.ravel())
     return runs if len(corners) == 1 else union(runs)
 
 
@@ -93,7 +93,7 @@ def filled_outline_runs(polygons: Sequence[npt.NDArray[np.float64]], height: int
     places = columns % width * height + rows
     starts, ends = np.concatenate([lows, places[:, 0]]), np.concatenate([stops, places[:, 1]])
     inside = ends > starts
-    return union(Runs(starts[inside], ends[inside]))
+    return union(Runs.between(starts[inside], ends[inside]))
 
 
 def _rows_under(starts: Ints, ends: Ints, columns: Ints) -> tuple[Ints, Ints, Ints]:

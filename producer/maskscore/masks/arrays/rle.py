@@ -137,10 +137,9 @@ def read_counts(counts: str | list[int], *, pixels: int) -> Runs:
     total = int(lengths.sum()) if fit else sum(lengths.tolist())
     if total != pixels:
         raise ValueError(f"its runs add up to {total}, but the image has {pixels} pixels")
-    ends = np.cumsum(lengths)
-    starts, stops = ends[0:-1:2], ends[1::2]
-    inside = stops > starts
-    return Runs(starts[inside], stops[inside])
+    # What follows the last run of ones is a run of zeros, if anything.
+    runs = np.cumsum(lengths)[: len(lengths) // 2 * 2].reshape(-1, 2)
+    return Runs(runs[runs[:, 1] > runs[:, 0]].ravel())
 
 
 def without_empty_runs(counts: str, *, height: int, width: int) -> str:

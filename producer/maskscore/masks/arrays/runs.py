@@ -18,11 +18,26 @@ Bits = npt.NDArray[np.bool_]
 class Runs(NamedTuple):
     """Pixels inside a mask, as places in column-major order (``column * height + row``).
 
-    ``starts`` and ``stops`` are ``(N,)`` int64, half open, in rising order and without overlap; no run is empty.
+    ``edges`` are ``(2N,)`` int64: where each run starts and stops, in turn. Runs are half open, in rising order and
+    without overlap; none is empty.
     """
 
-    starts: Ints
-    stops: Ints
+    edges: Ints
+
+    @classmethod
+    def between(cls, starts: Ints, stops: Ints) -> Runs:
+        """Return the runs from ``starts`` to ``stops``, both ``(N,)`` int64."""
+        return cls(np.stack([starts, stops], axis=1).ravel())
+
+    @property
+    def starts(self) -> Ints:
+        """Each run's first place, ``(N,)``."""
+        return self.edges[0::2]
+
+    @property
+    def stops(self) -> Ints:
+        """The place behind each run, ``(N,)``."""
+        return self.edges[1::2]
 
     @property
     def area(self) -> int:
@@ -37,7 +52,7 @@ def union(runs: Runs) -> Runs:
     order = np.argsort(runs.starts, kind="stable")
     starts, stops = runs.starts[order], np.maximum.accumulate(runs.stops[order])
     apart = np.flatnonzero(starts[1:] > stops[:-1])
-    return Runs(starts[np.concatenate([[0], apart + 1])], stops[np.concatenate([apart, [len(stops) - 1]])])
+    return Runs.between(starts[np.concatenate([[0], apart + 1])], stops[np.concatenate([apart, [len(stops) - 1]])])
 
 
 def box_of_runs(runs: Runs, height: int) -> Box:
@@ -72,8 +87,6 @@ def runs_of_bits(bits: Bits, box: Box, height: int) -> Runs:
     left, top, width, inner = box
     framed = np.zeros((width, inner + 2), np.int8)
     framed[:, 1:-1] = bits.T
-    steps = np.diff(framed, axis=1)
-    columns, rows = np.nonzero(steps)
-    places = (columns + left) * height + rows + top
-    rising = steps[columns, rows] > 0
-    return Runs(places[rising], places[~rising])
+    # Within a column they start and stop in turn.
+    columns, rows = np.nonzero(np.diff(framed, axis=1))
+    return Runs((columns + left) * height + rows + top)
