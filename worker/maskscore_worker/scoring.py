@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from maskscore.errors import FailureCode, JobError
 from maskscore.schema import PromptScore, PromptSet, ScoringOptions
 
 __all__ = ["Scores", "check_method", "score"]
+
+# Numbers of 64 bits in what processors read at once, at most.
+_ALIGNED: Final = 8
 
 
 class Scores(NamedTuple):
@@ -60,13 +63,12 @@ def score(
     """
     texts = prompt_features.astype(np.float64)
     # A product of matrices would add up a row's terms in an order that depends on how many rows there are and on the
-    # processor. This product of a matrix and a vector has the same shape and reads the same memory for every row. What
-    # follows is done for all rows at once: it takes each number, or each row, by itself.
-    row = np.empty(texts.shape[1], np.float64)
-    cosines = np.empty((len(features), len(texts)), np.float64)
-    for feature, own in zip(features, cosines, strict=True):
-        row[:] = feature
-        own[:] = texts @ row
+    # processor. These are products of a matrix and a vector, each of the same shape, and all vectors are aligned alike.
+    # What follows is done for all rows at once: it takes each number, or each row, by itself.
+    dimensions = features.shape[1]
+    rows = np.empty((len(features), dimensions + -dimensions % _ALIGNED), np.float64)
+    rows[:, :dimensions] = features
+    cosines = np.matmul(texts, rows[:, :dimensions, np.newaxis])[..., 0]
     return _scores(_values(cosines, logit_scale, logit_bias, options), prompt_set, options)
 
 
