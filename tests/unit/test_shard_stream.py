@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
+from weakref import ref
 
 import pyarrow.compute as pc
 import pytest
 
-from maskscore import Job, results
+from maskscore import Job, JobResult, results
 from maskscore.errors import FailureCode, JobError
 from maskscore.formats import read_masks
 from maskscore.ledger import Claim
@@ -132,6 +133,24 @@ def test_images_are_scored_while_the_tables_of_a_part_are_made(
     monkeypatch.setattr(shard_stream, "part_tables", make)
     last = score_shard(pipeline, shard, ShardCursor(), into(tmp_path, []), claim=CLAIM)
     assert (last.part, last.counts.images, last.counts.failed) == (4, 20, 20)
+
+
+def test_a_part_is_in_memory_once(
+    pipeline: Pipeline, tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[list[ref[JobResult]]] = []
+
+    def noted_tables(outcomes: Sequence[ImageOutcome], **given: Any) -> PartTables:
+        parts.append([ref(outcome.result) for outcome in outcomes])
+        return part_tables(outcomes, **given)
+
+    def commit(tables: PartTables, number: int, cursor: ShardCursor) -> None:
+        # The last one may be what the stream has just counted.
+        assert [result() for result in parts[number][:-1]] == [None] * (len(parts[number]) - 1)
+
+    monkeypatch.setattr(shard_stream, "part_tables", noted_tables)
+    score_shard(pipeline, shard_of(tar), ShardCursor(), commit, claim=CLAIM)
+    assert len(parts) > 1
 
 
 def test_a_check_that_raises_stops_the_shard(pipeline: Pipeline, tar: Path, tmp_path: Path) -> None:
