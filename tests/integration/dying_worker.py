@@ -1,4 +1,4 @@
-"""Hook of a worker that ends by SIGKILL at two parts of the shard `killed`, and at one image of the shard `poison`.
+"""Hook of a worker that ends by SIGKILL at some parts, the first time, and at one image of the shard `poison`.
 
 Shards whose names begin with `full`, `short` or `beside` wait with their parts for a file `go-on-` and this word. Their
 parts and what is scored of the jobs `urgent` and `suspect` are noted in the file `turns`, in their order.
@@ -16,7 +16,11 @@ from maskscore_worker.pipeline import Pipeline
 from waiting import until
 
 DIED = Path(os.environ["WORKER_DIED"])
-PARTS = ("masks/killed-00001.parquet", "masks/killed-00003.parquet")
+PARTS = (
+    "killed/masks/killed-00001.parquet",
+    "killed/masks/killed-00003.parquet",
+    "rescored/masks/embedded-00001.parquet",
+)
 IMAGE = "sa_7.jpg"
 
 patched: Any = shard_attempt
@@ -24,15 +28,16 @@ pipeline: Any = Pipeline
 write_part, score_fetched, run = patched.write_part, pipeline.score_fetched, pipeline.run
 
 
-def write_and_die(tables: Any, names: Any, *where: Any, **more: Any) -> None:
+def write_and_die(tables: Any, names: Any, output: str, *where: Any, **more: Any) -> None:
     """Store a part; the first time, the worker ends before it is committed."""
     for kind in ("full", "short", "beside"):
         if names.masks.startswith(f"masks/{kind}"):
             note(names.masks)
             until((DIED / f"go-on-{kind}").exists)
-    write_part(tables, names, *where, **more)
-    marker = DIED / names.masks.replace("/", "-")
-    if names.masks in PARTS and not marker.exists():
+    write_part(tables, names, output, *where, **more)
+    place = output + names.masks
+    marker = DIED / place.replace("/", "-")
+    if place.endswith(PARTS) and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +21,7 @@ from command_line import run_command
 from maskscore import Client, ClientSettings, Job, JobFailed, JobHandle, JobResult, ScoringOptions, results
 from maskscore.dataset import RunOptions, run_shards, shards
 from maskscore.devstack import LocalServices
-from maskscore.errors import InvalidDocumentError
+from maskscore.errors import BatchNotFound, InvalidDocumentError
 from maskscore.ledger import Claim, Ledger, ShardProgress
 from maskscore.schema import Shard, TarSource
 from maskscore_worker.demo.run import DEMO_WEIGHTS
@@ -140,6 +144,57 @@ def test_workers_that_are_killed_lose_no_row_and_double_none(client: Client, wor
     assert workers.started == before + 2
     assert result.shard is not None
     assert_equal_tables("killed", "undisturbed")
+
+
+def test_a_rescore_by_embeddings_goes_on_where_its_producer_and_its_worker_were_killed(
+    client: Client, workers: Workers, environment: dict[str, str]
+) -> None:
+    with_embeddings = {
+        "options": ScoringOptions(prompts="demo", embeddings=True),
+        "output_uri": f"s3://{BUCKET}/embedded/",
+    }
+    for earlier in (shard("alone", part_images=IMAGES), shard("embedded")):
+        workers.wait(client.submit_shard(earlier.model_copy(update=with_embeddings)))
+
+    def command(output: str) -> list[str]:
+        asked = ["--from-embeddings", "--prompts", "demo", "--method", "cosine", "--batch-id", output]
+        return ["rescore", f"s3://{BUCKET}/embedded/", "-o", f"s3://{BUCKET}/{output}/", *asked]
+
+    undisturbed = run_command(*command("rescored-calm"), "--wait", environment=environment)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    # There is room for one of the two shards: so the producer is killed between them.
+    os.kill(workers.worker.pid, signal.SIGSTOP)
+    variables = {**os.environ, **environment, "MASKSCORE_QUEUE_LIMIT": "1"}
+
+    def submitted_jobs() -> list[str]:
+        try:
+            return list(client.batch("rescored").job_ids())
+        except BatchNotFound:
+            return []
+
+    with subprocess.Popen([sys.executable, "-m", "maskscore", *command("rescored")], env=variables) as producer:
+        until(lambda: submitted_jobs() or producer.poll() is not None, "a shard is submitted")
+        producer.kill()
+    assert (producer.returncode, len(submitted_jobs())) == (-signal.SIGKILL, 1)
+    before = workers.started
+    os.kill(workers.worker.pid, signal.SIGCONT)
+    submitted = run_command(*command("rescored"), environment=environment)
+    assert submitted.returncode == 0, submitted.stderr
+    for job_id in submitted.stdout.split():
+        workers.wait(client.handle(job_id))
+    assert (workers.started, len(submitted.stdout.split())) == (before + 1, 2)
+    again = run_command(*command("rescored"), "--wait", environment=environment)
+    assert again.returncode == 0, again.stderr
+    for table in ("masks", "images"):
+        calm, disturbed = (
+            results.open(f"s3://{BUCKET}/{output}/", table).to_table().drop_columns(["job_id", "batch_id"]).to_pylist()
+            for output in ("rescored-calm", "rescored")
+        )
+        assert len(calm) > IMAGES
+        assert disturbed == [
+            {name: pytest.approx(value, abs=1e-6) if isinstance(value, float) else value for name, value in row.items()}
+            for row in calm
+        ]
 
 
 def test_an_image_that_kills_its_workers_is_marked_and_the_others_are_scored(client: Client, workers: Workers) -> None:
