@@ -15,7 +15,7 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional
 
-from maskscore_worker.model import cpu_kernels, simplification
+from maskscore_worker.model import cpu_kernels, simplification, split_product
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.split_product import SplitWeight, can_split
 
@@ -135,6 +135,19 @@ def test_large_products_are_split_and_keep_fp32s_digits() -> None:
     assert any(type(layer) is cpu_kernels._SplitLinear for layer in fast.modules())
     difference = (features(fast, images(3)) - features(plain, images(3))).abs().max()
     assert 0 < difference < 3e-6
+
+
+@pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
+@pytest.mark.parametrize("count", [0, 1, 7, split_product._FEW_ROWS, split_product._FEW_ROWS + 1])
+def test_a_split_product_keeps_16_bits_of_each_factor_with_any_number_of_rows(count: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    outs = split_product._FEW_ROWS_OUTPUTS + 88
+    weight, values, bias = (torch.randn(shape, generator=generator) for shape in ((outs, 96), (count, 96), (outs,)))
+    product = SplitWeight(weight).multiply(values, bias)
+    exact, size = (left @ right.T for left, right in ((values.double(), weight.double()), (values.abs(), weight.abs())))
+    assert product.shape == (count, outs)
+    # 2**-17 of each factor, and fp32's sums; bf16 alone is wrong by up to 2**-8.
+    assert bool(((product - bias - exact).abs() <= size * 2**-15 + 1e-6).all())
 
 
 @pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")

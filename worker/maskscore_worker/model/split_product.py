@@ -23,6 +23,9 @@ _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112  # of CBLAS
 # for one another after each step, which on a busy machine takes longer than the cache saves.
 _CACHED_VALUES: Final = 98_304
 _SHARED_VALUES: Final = 1_048_576
+# With few rows, reading the weights and bringing them into MKL's layout takes most of the time.
+_FEW_ROWS: Final = 128
+_FEW_ROWS_OUTPUTS: Final = 512
 
 
 @functools.cache
@@ -55,11 +58,13 @@ class SplitWeight:
 
     def __init__(self, weight: torch.Tensor, *, rounded: bool = False) -> None:
         self._rounded = rounded
-        width = weight.shape[1]
-        # One below the other in each row, so that one call makes two of the products.
-        self._parts = _split(weight.detach())[:, width:].contiguous()
+        weight = weight.detach()
+        outs, width = weight.shape
+        self._parts = torch.empty((outs, 2 * width), dtype=torch.bfloat16)
+        high, low = self._parts[:, :width], self._parts[:, width:]
+        _split(weight, high, low)
         # Eight bits of at most 24 are left: exact in bf16.
-        self._remainder = (weight.detach() - self._parts[:, :width].float() - self._parts[:, width:].float()).bfloat16()
+        self._remainder = (weight - high.float() - low.float()).bfloat16()
 
     def drop_remainder(self) -> None:
         """Free what only :meth:`whole` needs."""
@@ -82,39 +87,49 @@ class SplitWeight:
             high = flat.to(torch.bfloat16, memory_format=torch.contiguous_format)
             _add_product(high, self._parts[:, :ins], product)
         else:
-            parts = _split(flat)
-            _add_product(parts[:, : 2 * ins], self._parts, product)  # high · high + high · low
-            _add_product(parts[:, 2 * ins :], self._parts[:, :ins], product)  # low · high
+            # The low part before the high one, against the weight's high before its low one: one call for two products.
+            parts = torch.empty((len(flat), 2 * ins), dtype=torch.bfloat16)
+            _split(flat, parts[:, ins:], parts[:, :ins])
+            if len(flat) <= _FEW_ROWS:
+                self._add_few_rows(parts, product)
+            else:
+                _add_product(parts, self._parts, product)  # low · high + high · low
+                _add_product(parts[:, ins:], self._parts[:, :ins], product)  # high · high
         return product.view(*values.shape[:-1], outs)
+
+    def _add_few_rows(self, parts: torch.Tensor, product: torch.Tensor) -> None:
+        """Add the three products to ``product``; every number of the weight is read from memory once."""
+        count, ins = len(parts), self._remainder.shape[1]
+        rows = parts.view(2 * count, ins)  # in turn one of low parts and one of high ones
+        for start in range(0, len(self._parts), _FEW_ROWS_OUTPUTS):
+            weight = self._parts[start : start + _FEW_ROWS_OUTPUTS]
+            sums = torch.zeros((2 * count, len(weight)))
+            _add_product(rows, weight[:, :ins], sums)
+            _add_product(rows[1::2], weight[:, ins:], sums[1::2])
+            product[:, start : start + len(weight)].add_(sums[::2]).add_(sums[1::2])
 
 
 def _add_product(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor) -> None:
-    """Add ``left @ right.T`` to ``product``: bf16 matrices, and a contiguous float32 one."""
+    """Add ``left @ right.T`` to ``product``: bf16 matrices, and a float32 one; the numbers of a row are contiguous."""
     (count, width), outs = left.shape, len(right)
     # Of a single row the stride may be anything, and MKL refuses one that is less than a row.
-    strides = [max(matrix.stride(0), width) for matrix in (left, right)]
+    strides = [max(matrix.stride(0), matrix.shape[1]) for matrix in (left, right, product)]
     _product()(
         *(_ROW_MAJOR, _PLAIN, _TRANSPOSED, count, outs, width, 1.0, left.data_ptr(), strides[0]),
-        *(right.data_ptr(), strides[1], 1.0, product.data_ptr(), outs),
+        *(right.data_ptr(), strides[1], 1.0, product.data_ptr(), strides[2]),
     )
 
 
-def _split(values: torch.Tensor) -> torch.Tensor:
-    """Return bf16 ``(N, 3 · I)`` of float32 ``(N, I)``: in each row the high parts twice, then the low ones.
-
-    The sum of both parts is the value, but for a part in 2**17.
-    """
+def _split(values: torch.Tensor, high: torch.Tensor, low: torch.Tensor) -> None:
+    """Write the two bf16 parts of float32 ``(N, I)``, whose sum is the value but for a part in 2**17."""
     count, width = values.shape
-    parts = torch.empty((count, 3 * width), dtype=torch.bfloat16)
     at_once = _CACHED_VALUES if torch.get_num_threads() == 1 else _SHARED_VALUES
     rows = max(1, at_once // width)
     rest = torch.empty((min(rows, count), width))
     for start in range(0, count, rows):
-        some, part = values[start : start + rows], parts[start : start + rows]
-        left, high = rest[: len(some)], part[:, :width]
-        high.copy_(some)
-        part[:, width : 2 * width].copy_(high)
-        left.copy_(high)
+        some, part = values[start : start + rows], high[start : start + rows]
+        left = rest[: len(some)]
+        part.copy_(some)
+        left.copy_(part)
         torch.sub(some, left, out=left)
-        part[:, 2 * width :].copy_(left)
-    return parts
+        low[start : start + rows].copy_(left)
