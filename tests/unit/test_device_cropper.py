@@ -75,7 +75,7 @@ def check(
         # Of a sliver the CPU path makes the middle alone, in single precision.
         sliver = view.frame == "cut" and transform.is_sliver(width, height)
         assert own.max() <= (2 if sliver else 0), region.box
-        assert (own > 0).mean() < 0.01
+        assert (own > 0).mean() < 0.05
 
 
 @settings(max_examples=8)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -53,13 +54,13 @@ class Column(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CropPlan:
-    """``table`` is ``(columns, n)`` int64; ``edges`` are where runs start and stop in turn, crop after crop.
+    """``table`` is ``(columns, n)`` int64; ``packed`` are its numbers, and then where runs start and stop, in turn.
 
-    ``fill`` is the colour, RGB, of what no crop reaches of a square.
+    Runs come crop after crop. ``fill`` is the colour, RGB, of what no crop reaches of a square.
     """
 
     table: Ints
-    edges: Ints
+    packed: Ints
     size: int
     interpolation: Interpolation
     fill: tuple[int, int, int]
@@ -91,7 +92,7 @@ class CropPlan:
 
     def to(self, device: torch.device) -> DevicePlan:
         """Copy it to the device; on CUDA the caller goes on before the copy has ended."""
-        packed = torch.from_numpy(np.concatenate([self.table.ravel(), self.edges]))
+        packed = torch.from_numpy(self.packed)
         if device.type == "cuda":
             packed = packed.pin_memory().to(device, non_blocking=True)
         table, edges = packed[: self.table.size].view(self.table.shape), packed[self.table.size :]
@@ -116,14 +117,18 @@ def plan_crops(regions: Sequence[Region], view: View, transform: ClipTransform) 
     Their runs are taken along unless the view's treatment is ``raw_crop``, for which masks do not matter.
     """
     size, interpolation = transform.size, transform.interpolation
-    boxes = np.array([region.box for region in regions], np.int64).T
+    boxes = _columns(region.box for region in regions)
     lengths = boxes[2:]
-    placements = [frame_placement(region.box[2], region.box[3], view, transform) for region in regions]
-    resized, offsets = np.array(placements, np.int64).T.reshape(2, 2, len(regions))
+    placements = _columns(frame_placement(*region.box[2:], view, transform) for region in regions)
+    resized, offsets = placements[:2], placements[2:]
     turned = goes_down_first(*lengths, *resized)
     first, last = reach(lengths, resized, offsets, size, interpolation)
     taps = most_taps(lengths, resized, interpolation)
-    table = np.zeros((len(Column), len(regions)), np.int64)
+    edges = [] if view.treatment == "raw_crop" else [region.runs.edges for region in regions]
+    counts = list(map(len, edges))
+    packed = np.empty(len(Column) * len(regions) + sum(counts), np.int64)
+    table = packed[: len(Column) * len(regions)].reshape(len(Column), -1)
+    table[:] = 0
     table[Column.X], table[Column.Y] = boxes[:2] + first
     table[Column.TURNED] = turned
     for start, values in enumerate((lengths, resized, offsets, first, taps, last - first)):
@@ -131,13 +136,15 @@ def plan_crops(regions: Sequence[Region], view: View, transform: ClipTransform) 
         table[Column.DOWN_SIZE + start] = np.where(turned, values[0], values[1])
     table[Column.PIXEL_START] = _starts(table[Column.LINES] * table[Column.LENGTH])
     table[Column.LINE_START] = _starts(table[Column.LINES])
-    fill = frame_fill(view, transform)
-    if view.treatment == "raw_crop":
-        return CropPlan(table, np.zeros(0, np.int64), size, interpolation, fill)
-    edges = [region.runs.edges for region in regions]
-    table[Column.EDGES] = list(map(len, edges))
-    table[Column.EDGE_START] = _starts(table[Column.EDGES])
-    return CropPlan(table, np.concatenate(edges), size, interpolation, fill)
+    if edges:
+        table[Column.EDGES] = counts
+        table[Column.EDGE_START] = _starts(table[Column.EDGES])
+        np.concatenate(edges, out=packed[table.size :])
+    return CropPlan(table, packed, size, interpolation, frame_fill(view, transform))
+
+
+def _columns(rows: Iterable[tuple[int, int, int, int]]) -> Ints:
+    return np.fromiter(chain.from_iterable(rows), np.int64).reshape(-1, 4).T
 
 
 def _starts(counts: Ints) -> Ints:
