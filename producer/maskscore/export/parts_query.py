@@ -13,12 +13,7 @@ from maskscore.export.selection import Selection
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BEST_FIRST", "SOURCE_ORDER", "PartsQuery"]
-
-SOURCE_ORDER = "job_id, position, mask_index, part nulls first"
-"""The order of shards by their ids, of a shard's images, and of an image's masks."""
-
-BEST_FIRST = f"rank_score desc nulls last, {SOURCE_ORDER}"
+__all__ = ["PartsQuery"]
 
 
 class PartsQuery:

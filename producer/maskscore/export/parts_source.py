@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 from maskscore import results
 from maskscore.errors import HeadMismatch
 from maskscore.export.export_counts import ExportCounts
+from maskscore.export.exported_mask import DECISIONS
 from maskscore.export.parts_query import PartsQuery
-from maskscore.export.query_engine import create_function, create_view_of_files, open_query_engine
+from maskscore.export.query_engine import (
+    constant_columns,
+    create_function,
+    create_view_of_files,
+    open_query_engine,
+)
 from maskscore.export.selected_parts import SelectedParts
 from maskscore.export.selection import Selection
 from maskscore.heads import HeadApplication, check_head_fits
@@ -71,11 +77,11 @@ class Parts:
                 counts.jobs += images
                 if state != "succeeded":
                     counts.without_result[code] += images
-            if selection.head is None:
-                _register(database, "parts", self.masks)
-            else:
-                _register(database, "undecided", self.masks)
+            undecided = "parts" if selection.head is None else "undecided"
+            constants = _register(database, undecided, self.masks, find_constants=True)
+            if selection.head is not None:
                 self._decide(database, selection.head)
+                constants = {name: value for name, value in constants.items() if name not in DECISIONS}
             query = PartsQuery(
                 self.masks.schema,
                 selection,
@@ -87,6 +93,7 @@ class Parts:
                 query,
                 selection,
                 self.masks.schema,
+                constants,
                 counts,
                 self._progress,
                 place=place_text(self.place),
@@ -144,19 +151,22 @@ class Parts:
         )
 
 
-def _register(database: duckdb.DuckDBPyConnection, name: str, table: ds.FileSystemDataset) -> None:
-    """Make a table of parts a view of the database."""
+def _register(
+    database: duckdb.DuckDBPyConnection, name: str, table: ds.FileSystemDataset, *, find_constants: bool = False
+) -> dict[str, str]:
+    """Make a table of parts a view of the database; return the columns that have one value in all rows, if asked."""
     import pyarrow.dataset as ds
     from pyarrow import fs
 
     schema = _without_halves(table.schema)
     if isinstance(table.filesystem, fs.LocalFileSystem):
         # DuckDB reads local files itself, several times faster than through Arrow.
-        create_view_of_files(database, name, table.files, schema)
-    else:
-        # A schema with other types cannot replace that of an open dataset.
-        read = ds.dataset(table.files, schema=schema, format=table.format, filesystem=table.filesystem)
-        database.register(name, read)
+        constants = constant_columns(database, table.files, schema) if find_constants else {}
+        create_view_of_files(database, name, table.files, schema, constants)
+        return constants
+    # A schema with other types cannot replace that of an open dataset.
+    database.register(name, ds.dataset(table.files, schema=schema, format=table.format, filesystem=table.filesystem))
+    return {}
 
 
 def _without_halves(schema: pa.Schema) -> pa.Schema:

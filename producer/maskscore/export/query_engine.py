@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "constant_columns",
     "copy_to_parquet",
     "create_function",
     "create_view_of_files",
@@ -67,18 +68,51 @@ def open_query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def create_view_of_files(
-    database: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], schema: pa.Schema
+    database: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Sequence[str],
+    schema: pa.Schema,
+    constants: Mapping[str, str] | None = None,
 ) -> None:
     """Create a view of local Parquet files with the columns of ``schema``; a file may lack some, or have other types.
 
-    DuckDB's own union of the columns of many files keeps up to a quarter of a megabyte of each one; this does not.
+    ``constants`` are those of :func:`constant_columns`, which are not read. DuckDB's own union of the columns of many
+    files keeps up to a quarter of a megabyte of each one; this does not.
     """
-    columns = ", ".join(
-        f"{quoted_text(column)}: {{name: {quoted_text(column)}, type: {quoted_text(str(kind))}, default_value: null}}"
-        for column, kind in zip(schema.names, database.from_arrow(schema.empty_table()).types, strict=True)
+    kinds = dict(zip(schema.names, map(str, database.from_arrow(schema.empty_table()).types), strict=True))
+    read = ", ".join(
+        f"{quoted_text(column)}: {{name: {quoted_text(column)}, type: {quoted_text(kind)}, default_value: null}}"
+        for column, kind in kinds.items()
     )
-    listed = ", ".join(map(quoted_text, files))
-    database.execute(f"create view {name} as select * from read_parquet([{listed}], schema = map {{{columns}}})")
+    replaced = ", ".join(f"{value} as {quoted(column)}" for column, value in (constants or {}).items())
+    database.execute(
+        f"create view {name} as select * {f'replace ({replaced})' if replaced else ''} "
+        f"from read_parquet([{_listed(files)}], schema = map {{{read}}})"
+    )
+
+
+def constant_columns(database: duckdb.DuckDBPyConnection, files: Sequence[str], schema: pa.Schema) -> dict[str, str]:
+    """Return the columns that have one value in all rows of local Parquet files, with that value as SQL writes it.
+
+    The statistics in the files say so. Left out are lists and structures, of which they say too little, and floats that
+    are not all null: NaN is not in their statistics.
+    """
+    import pyarrow as pa
+
+    kinds = dict(zip(schema.names, database.from_arrow(schema.empty_table()).types, strict=True))
+    exact = (pa.string(), pa.int32(), pa.int64(), pa.bool_())
+    # A column that some file lacks has fewer rows in the metadata than others, and nulls for its rows.
+    query = (
+        "select path_in_schema, sum(stats_null_count) = sum(num_values), min(stats_min_value), "
+        "min(stats_min_value) = max(stats_max_value) and "
+        "count_if(stats_null_count = 0 and min_is_exact and max_is_exact) = max(count(*)) over () "
+        f"from parquet_metadata([{_listed(files)}]) group by path_in_schema having count(*) = count(stats_null_count)"
+    )
+    found = {}
+    for name, all_null, value, all_same in database.execute(query).fetchall():
+        if name in schema.names and (all_null or (all_same and schema.field(name).type in exact)):
+            found[name] = f"{'null' if all_null else quoted_text(value)}::{kinds[name]}"
+    return found
 
 
 def record_batches(database: duckdb.DuckDBPyConnection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
@@ -142,6 +176,10 @@ def create_function(
     # DuckDB evaluates annotations, which name what is imported for type checkers alone: a lambda has none.
     plain = lambda column: function(column)  # noqa: E731
     database.create_function(name, plain, [parameter], result, type=ARROW, null_handling=SPECIAL)
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(map(quoted_text, files))
 
 
 def quoted(name: str) -> str:

@@ -17,7 +17,7 @@ from maskscore.export.exported_mask import DECISIONS, ExportedMask
 from maskscore.export.file_metadata import FileMetadata, image_id_of
 from maskscore.export.job_reader import ExportedJob
 from maskscore.export.labels import LABEL_SOURCES
-from maskscore.export.parts_query import BEST_FIRST, SOURCE_ORDER, PartsQuery
+from maskscore.export.parts_query import PartsQuery
 from maskscore.export.query_engine import copy_to_parquet, create_function, quoted
 from maskscore.export.selection import Selection
 from maskscore.results import box_of, top_k_of, upstream_of
@@ -32,11 +32,8 @@ __all__ = ["SelectedParts"]
 _ROWS: Final = 8192
 _MOST_FIELDS: Final = 30
 _UPSTREAM: Final = "upstream_"
-_KEY: Final = "job_id, position, mask_index, part"
-# `part` is null for a whole mask.
-_SAME: Final = " and ".join(
-    f"parts.{name} {'is not distinct from' if name == 'part' else '='} picked.{name}" for name in _KEY.split(", ")
-)
+# What identifies a mask, in the order of the parts.
+_KEY: Final = ("job_id", "position", "mask_index", "part")
 
 
 class SelectedParts:
@@ -52,6 +49,7 @@ class SelectedParts:
         query: PartsQuery,
         selection: Selection,
         schema: pa.Schema,
+        constants: Mapping[str, str],
         counts: ExportCounts,
         progress: Callable[[int, int], None],
         *,
@@ -59,9 +57,13 @@ class SelectedParts:
         segmentations: bool,
     ) -> None:
         self._database, self._query, self._selection = database, query, selection
-        self._schema, self._counts, self._progress = schema, counts, progress
+        self._schema, self._constants, self._counts, self._progress = schema, constants, counts, progress
         self._place, self._segmentations = place, segmentations
         self._picked = False
+        # A column that is the same in all rows neither identifies nor orders them.
+        self._key = [name for name in _KEY if name not in constants] or list(_KEY)
+        self._source_order = ", ".join(f"{name} nulls first" if name == "part" else name for name in self._key)
+        self._best_first = f"rank_score desc nulls last, {self._source_order}"
         self.kept = 0
         """Masks that will be read."""
         self.decided: set[str] = set()
@@ -78,8 +80,8 @@ class SelectedParts:
             *(f"count(*) filter ({self._query.has_field(name)})" for name in fields),
             *(f"count({self._query.factor(name)})" for name in factors),
             *(f"count({name})" for name in DECISIONS),
-            "count(*) filter (skipped is null and keep is null)",
-            "count(*) filter (skipped is null and head_class is null)",
+            "count(*) filter (skipped is null and keep is null)" if selection.needs_decisions else "0",
+            "count(*) filter (skipped is null and head_class is null)" if selection.needs_decisions else "0",
         ]
         undecided = unclassed = 0
         grouped = f"select reason, count(*), {', '.join(sums)} from {self._query.judged} group by reason"
@@ -123,14 +125,14 @@ class SelectedParts:
         """Make a table of the best masks: what identifies them, in the order in which they are written."""
         selection, counts = self._selection, self._counts
         per_image, top = selection.top_per_image, selection.top
-        best = f"select {_KEY}, rank_score, label from {self._kept_of_all}"
+        best = f"select {', '.join(self._key)}, rank_score, label from {self._kept_of_all}"
         if per_image is not None:
             sizes = f"select count(*) as size from {self._kept_of_all} group by image"
             ((left,),) = self._rows(f"select coalesce(sum(least(size, {per_image})), 0)::bigint from ({sizes})")
             counts.filtered["top-per-image"] = self.kept - left
             self.kept = left
-            best += f" qualify row_number() over (partition by image order by {BEST_FIRST}) <= {per_image}"
-        best += f" order by {BEST_FIRST if selection.best_first else SOURCE_ORDER}"
+            best += f" qualify row_number() over (partition by image order by {self._best_first}) <= {per_image}"
+        best += f" order by {self._best_first if selection.best_first else self._source_order}"
         if top is not None and top < self.kept:
             counts.filtered["top"] = self.kept - top
             self.kept = top
@@ -176,16 +178,27 @@ class SelectedParts:
         self._check_number(done)
 
     def _query_of(self, columns: Mapping[str, str], *, source_order: bool = False) -> str:
-        selected = ", ".join(f"{expression} as {quoted(name)}" for name, expression in columns.items())
-        order = SOURCE_ORDER if source_order else None
+        # What is the same in all rows is not sorted with them.
+        fixed = {
+            name: "null" if expression == "null" else self._constants[name]
+            for name, expression in columns.items()
+            if expression == "null" or (expression == quoted(name) and name in self._constants)
+        }
+        order = self._source_order if source_order else None
         if self._picked:
-            joined = f"(select parts.*, rank_score, label, place from parts join picked on {_SAME} where "
+            # `part` is null for a whole mask.
+            same = " and ".join(
+                f"parts.{name} {'is not distinct from' if name == 'part' else '='} picked.{name}" for name in self._key
+            )
+            joined = f"(select parts.*, rank_score, label, place from parts join picked on {same} where "
             masks, order = f"{joined}{self._query.passed})", order or "place"
         else:
             masks = self._kept_of_all
             if self._selection.best_first and not self._selection.compares_masks:
-                order = order or BEST_FIRST
-        return f"select {selected} from {masks}" + (f" order by {order}" if order else "")
+                order = order or self._best_first
+        own = ", ".join(f"{columns[name]} as {quoted(name)}" for name in columns if name not in fixed)
+        every = ", ".join(f"{fixed.get(name, quoted(name))} as {quoted(name)}" for name in columns)
+        return f"select {every} from (select {own} from {masks}{f' order by {order}' if order else ''})"
 
     def _check_number(self, read: int) -> None:
         if read != self.kept:
