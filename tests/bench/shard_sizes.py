@@ -24,6 +24,7 @@ from bench.stack import BUCKET, resident_mb, running_services, running_worker, u
 from chaos.s3_faults import S3FaultProxy
 from maskscore import Client
 from maskscore.devstack import LocalServices
+from maskscore.settings import WorkerSettings
 from maskscore_worker.demo.run import DEMO_WEIGHTS
 from shard_tars import Files, drawn_pairs, pair_of, write_tar
 
@@ -31,6 +32,8 @@ __all__ = ["run"]
 
 _LOOK_EVERY_S = 0.25
 _JOBS = 100
+_SCENES = 250
+"""Drawn scenes of each tar: one part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
     with running_services() as services:
         photo = pair_of("photo", 1, photograph(), masks(1))
         photos = _put_tars("photos", 2 if not full else 6, 500, photo)
-        scenes = _put_tars("scenes", 4 if not full else 100, 1000, drawn_pairs(20, (120, 160)))
+        scenes = _put_tars("scenes", 24 if not full else 400, _SCENES, drawn_pairs(20, (120, 160)))
         for number in range(_JOBS):
             for name, data in photo:
                 upload(data, f"single/sa_{number}{Path(name).suffix}")
@@ -75,10 +78,12 @@ def run(console: Console, figures: Figures, *, full: bool) -> None:
         limit = scenes * eighth // 8
         table.add_row(f"{limit:,}", *(f"{_most(of_scenes, limit, side):.0f}" for side in ("worker_mb", "producer_mb")))
     console.print(table)
+    # With the first part of each shard that a worker has in hand, it loads what makes and stores tables, and takes the
+    # memory that later parts use again. They are through when two more shards than that have ended.
+    first = (WorkerSettings.model_fields["concurrency"].default + 2) * _SCENES
     for side in ("worker", "producer"):
-        # The first quarter fills what is filled once.
-        growth = _most(of_scenes, scenes, f"{side}_mb") - _most(of_scenes, scenes // 4, f"{side}_mb")
-        console.print(f"growth of the {side} after the first quarter: {growth:+.0f} MiB")
+        growth = _most(of_scenes, scenes, f"{side}_mb") - _most(of_scenes, first, f"{side}_mb")
+        console.print(f"growth of the {side} after the first parts ({first:,} images): {growth:+.0f} MiB")
         figures[f"shards.{side}_growth_mb"] = growth
 
 

@@ -27,7 +27,7 @@ from maskscore import (
 )
 from maskscore.errors import JobError
 from maskscore.formats import FORMATS
-from maskscore.schema.document import pack, unpack
+from maskscore.schema.document import assembled, pack, unpack
 from maskscore.schema.job import RLE, ImageRef, MasksFormat, parse_job
 from maskscore.schema.result import (
     Failure,
@@ -166,6 +166,13 @@ def test_a_mask_that_is_assembled_is_the_one_that_is_validated(mask_id: str, ups
     found = Mask.of_compressed(mask_id, (4, 6), "02\\3", upstream)
     assert (found, found.upstream, found.model_fields_set) == (expected, expected.upstream, expected.model_fields_set)
     assert found.model_dump_json() == expected.model_dump_json()
+
+
+def test_a_copy_of_an_assembled_document_has_fields_of_its_own() -> None:
+    one, other = (assembled(Component, {"id": name, "index": 0, "upstream": {}}) for name in "ab")
+    changed = one.model_copy(update={"area": 5})
+    assert changed.model_fields_set == {"id", "index", "upstream", "area"}
+    assert one.model_fields_set == other.model_fields_set == {"id", "index", "upstream"}
 
 
 def test_what_zlib_begins_with_never_changes() -> None:
