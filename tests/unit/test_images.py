@@ -505,6 +505,21 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
     assert caught.value.code == "image_too_large"
 
 
+def test_behind_the_only_scan_of_a_sequential_jpeg_no_scans_are_counted_nor_decoded() -> None:
+    scans = b"\xff\xda\0\x08\1\1\0\0\x3f\0\0" * 1000
+    for image in (Image.fromarray(picture()), Image.fromarray(picture()).convert("L")):
+        data = encoded(image, "JPEG")
+        assert data[-2:] == b"\xff\xd9"
+        with pytest.raises(JobError, match="broken data stream"):
+            decode(data[:-2] + scans + data[-2:])
+    # Says that each scan has one component of three.
+    several = many_scans(300, 300, MAX_SCANS + 1).replace(b"\xff\xc2", b"\xff\xc0")
+    frame = several.index(b"\xff\xc0")
+    several = several[: frame + 9] + b"\3" + several[frame + 10 :]
+    with pytest.raises(JobError, match="more than 100 scans"):
+        decode(several)
+
+
 def test_bytes_that_look_like_scans_in_a_jpegs_metadata_are_none() -> None:
     exif = Image.Exif()
     exif[0x010E] = "\xff\xda" * 1000

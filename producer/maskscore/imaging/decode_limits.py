@@ -31,6 +31,7 @@ _MAX_BYTES_IN_PYTHON: Final = 1 << 24
 # bytes that may fill up before it, the last alone: a pattern that begins with one certain byte is searched ten times
 # as fast.
 _MARKER: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+_SEQUENTIAL: Final = (0xC0, 0xC1)
 _SOS, _EOI = 0xDA, 0xD9
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 # What becomes pixels, orientation or a warning; other ancillary chunks (first letter small) are not looked at.
@@ -86,10 +87,17 @@ def check_layout(image: Image, size: int) -> None:
 
 def _check_jpeg(data: bytes) -> None:
     segments = scans = 0
+    components = b""
     found = _MARKER.search(data, 2)
     while found is not None and found[1][0] != _EOI:
+        marker, start = found[1][0], found.end()
+        if marker in _SEQUENTIAL:
+            components = data[start + 7 : start + 8]
+        elif marker == _SOS and components and data[start + 2 : start + 3] == components:
+            # libjpeg ends behind the first scan where that has all components, and there is nothing to count.
+            return
         segments += 1
-        scans += found[1][0] == _SOS
+        scans += marker == _SOS
         if scans > MAX_SCANS:
             raise TooCostlyError(
                 f"has more than {MAX_SCANS} scans, and each costs as much as a whole picture. Save it again, as a "
@@ -97,8 +105,8 @@ def _check_jpeg(data: bytes) -> None:
             )
         if segments > MAX_PIECES:
             raise TooCostlyError(f"has more than {MAX_PIECES:,} segments. Save it again without its metadata.")
-        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        found = _MARKER.search(data, found.end() + length)
+        length = int.from_bytes(data[start : start + 2], "big")
+        found = _MARKER.search(data, start + length)
 
 
 def _check_gif(data: bytes) -> None:
