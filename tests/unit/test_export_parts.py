@@ -154,6 +154,7 @@ def test_the_query_says_what_a_selection_says(client: Client, parts: str, tmp_pa
         (row["image"], row["mask_id"], row["rank_score"]) for row in found
     ]
     assert [row.get("label") for row in rows] == [row.get("label") for row in found]
+    assert all(field.nullable for field in pq.read_schema(table))
 
 
 def test_a_mask_is_exported_as_its_result_says(client: Client, parts: str, tmp_path: Path) -> None:

@@ -197,7 +197,14 @@ class SelectedParts:
             if self._selection.best_first and not self._selection.compares_masks:
                 order = order or self._best_first
         own = ", ".join(f"{columns[name]} as {quoted(name)}" for name in columns if name not in fixed)
-        every = ", ".join(f"{fixed.get(name, quoted(name))} as {quoted(name)}" for name in columns)
+        # A column that DuckDB knows to be never null would be required in the file, whose schema would depend on the data.
+        # That no rank score is NaN, DuckDB does not know.
+        every = ", ".join(
+            f"if(isnan(rank_score), null, {fixed.get(name, quoted(name))}) as {quoted(name)}"
+            if name in (*fixed, "rank_score", "label")
+            else quoted(name)
+            for name in columns
+        )
         return f"select {every} from (select {own} from {masks}{f' order by {order}' if order else ''})"
 
     def _check_number(self, read: int) -> None:
