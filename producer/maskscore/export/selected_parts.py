@@ -197,7 +197,7 @@ class SelectedParts:
             if self._selection.best_first and not self._selection.compares_masks:
                 order = order or self._best_first
         own = ", ".join(f"{columns[name]} as {quoted(name)}" for name in columns if name not in fixed)
-        # A column that DuckDB knows to be never null would be required in the file, whose schema would depend on the data.
+        # A column that DuckDB knows to be never null would be required in the file, and its schema depend on the data.
         # That no rank score is NaN, DuckDB does not know.
         every = ", ".join(
             f"if(isnan(rank_score), null, {fixed.get(name, quoted(name))}) as {quoted(name)}"
