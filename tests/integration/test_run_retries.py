@@ -124,6 +124,10 @@ def test_images_of_a_tar_that_failed_are_scored_again_from_what_it_is_now(
     write()
     code, document, _ = run("--resume", "--retry-failed")
     assert (code, document["shards"], document["images"], document["images_failed"]) == (0, 4, 5, 0)
+    if place == "s3":
+        write(sa_3_jpg=None)
+        code, _, said = run("--resume", "--retry-failed")
+        assert (code, "was replaced since it was submitted" in said) == (2, True)
     exported = run_command("export", "scores/", "-o", "out.jsonl", environment=demo_worker, folder=tmp_path)
     assert exported.returncode == 0, exported.stderr
     wanted = {name: len(json.loads(files[name])["annotations"]) for name in files if name.endswith(".json")}

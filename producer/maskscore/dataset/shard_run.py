@@ -130,6 +130,7 @@ class _ShardRun:
         self._client, self._batch_id, self._fingerprint, self._retry = client, batch_id, fingerprint, retry
         self._stopped, self._shown = stopped, shown
         # The versions of tar files that failed images were scored from again.
+        self._new_versions: list[str] = []
         self._versions = {_version(shard) for shard in known if _scores_again(shard)}
         self._shards: dict[str, Shard] = {}
         self._statuses: list[JobStatus] = []
@@ -167,12 +168,10 @@ class _ShardRun:
             except JobConflict as error:
                 earlier = self._scored_before(shard)
                 if earlier is None:
-                    raise InvalidDocumentError(
-                        f"{shard.source.uri} was replaced since it was submitted to the batch {self._batch_id}. "
-                        "--resume --retry-failed scores it anew where its shard ended without a result, and else "
-                        "the images that failed; for all of its images, take another --batch-id and output."
-                    ) from error
+                    raise self._replaced(shard.source.uri) from error
                 self._shards[earlier.shard_id] = earlier
+                if _version(shard) not in self._versions:
+                    self._new_versions.append(shard.source.uri)
                 return
             else:
                 self._trouble = None
@@ -180,6 +179,13 @@ class _ShardRun:
                 self._shards[shard.shard_id] = shard
                 return
             time.sleep(_LOOK_EVERY_S)
+
+    def _replaced(self, uri: str) -> InvalidDocumentError:
+        return InvalidDocumentError(
+            f"{uri} was replaced since it was submitted to the batch {self._batch_id}. --resume --retry-failed scores "
+            "it anew where its shard ended without a result, and else the images that failed; for all of its images, "
+            "take another --batch-id and output."
+        )
 
     def _scored_before(self, shard: Shard) -> Shard | None:
         """Return the shard of this id that has succeeded, of another version of its tar, if its failed images count.
@@ -196,7 +202,10 @@ class _ShardRun:
         return earlier if outcome is not None and outcome.counts.failed else None
 
     def retry_images(self, opened: OpenShards, noted: Callable[[str], None]) -> None:
-        """Submit the images that failed in shards that have succeeded, as further shards."""
+        """Submit the images that failed in shards that have succeeded, as further shards.
+
+        Raises :class:`~maskscore.errors.InvalidDocumentError` for a tar that was replaced, and has none of them.
+        """
         ended = list(self._outcomes())
         if not any(outcome.counts.failed for _, outcome in ended) or self._stopped():
             return
@@ -207,6 +216,8 @@ class _ShardRun:
             return
         images = failed_images([outcome for _, outcome in ended])
         failed = [(shard, images[shard.shard_id]) for shard, _ in ended if shard.shard_id in images]
+        if unneeded := set(self._new_versions) - {shard.source.uri for shard, _ in failed}:
+            raise self._replaced(min(unneeded))
         named = sum(image.image is not None or image.masks is not None for _, own in failed for image in own)
         if damage := sum(len(own) for _, own in failed) - named:
             noted(
