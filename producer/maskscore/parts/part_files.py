@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from functools import partial
@@ -94,9 +93,11 @@ def remove_parts(shard: str, first: int, output: str, objects: Objects) -> None:
 
 
 def _parquet(table: pa.Table) -> bytes:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    sink = io.BytesIO()
+    # Not a file of Python's, for each of whose some hundred small writes the interpreter's lock would be taken.
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
@@ -105,7 +106,8 @@ def _parquet(table: pa.Table) -> bytes:
         use_dictionary=[name for name in table.column_names if name in DICTIONARIES],
         write_page_index=True,
     )
-    return sink.getvalue()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _check(place: str, about: dict[str, Any], replacing: Callable[[], None], found: bytes) -> None:

@@ -161,7 +161,7 @@ class ViewFeatures:
 
     def features(self, keys: Sequence[bytes]) -> Features:
         """Return the ``(n, D)`` float32 features of keys, none of which may be missing any more."""
-        return np.stack([self._features[key] for key in keys])
+        return np.concatenate([self._features[key] for key in keys]).reshape(len(keys), -1)
 
     def from_cache(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
         """Return for each key whether its features came from the cache, ``(n,)`` bool."""
