@@ -67,8 +67,12 @@ def test_what_is_damaged_has_rows_and_a_sentence_and_all_else_is_scored(
     (damage,) = [row["message"] for row in found["cut"] if row["code"] == "image_truncated"]
     assert f"cut off in 'sa_3.json', which starts at byte {last:,}" in damage
     assert [row["code"] for row in found["cut"]].count(None) == 2
-    again = run_command(*arguments, "--resume", "--json", environment=demo_worker, folder=tmp_path)
-    assert (again.returncode, json.loads(again.stdout)["images_failed"]) == (1, 4)
+    again = run_command(*arguments, "--resume", "--retry-failed", "--json", environment=demo_worker, folder=tmp_path)
+    summary = json.loads(again.stdout)
+    assert (again.returncode, summary["images"], summary["images_failed"]) == (1, sum(map(len, found.values())), 4)
+    said = " ".join(again.stderr.split())
+    assert "2 damaged places of tar files are left" in said
+    assert "2 images that failed are scored again" in said
 
 
 def test_what_is_no_part_of_the_shard_stays(client: Client, tmp_path: Path) -> None:
