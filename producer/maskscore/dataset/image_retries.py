@@ -100,9 +100,9 @@ def retry_shards_of_tars(
     """
     tars: dict[str, tuple[Shard, dict[str, FailedImage]]] = {}
     for shard, images in failed:
-        name = shard.name.rpartition(results.RETRY)[0] or shard.name
-        _, members = tars.setdefault(name, (shard, {}))
-        members |= {uri: image for image in images if (uri := image.image or image.masks) is not None}
+        if own := {uri: image for image in images if (uri := image.image or image.masks) is not None}:
+            name = shard.name.rpartition(results.RETRY)[0] or shard.name
+            tars.setdefault(name, (shard, {}))[1].update(own)
     for name, (shard, members) in tars.items():
         uri = shard.source.uri
         etag = objects.etag(uri, what="image")
