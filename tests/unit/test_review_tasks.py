@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,13 +13,16 @@ import numpy as np
 import pytest
 
 from maskscore.errors import InvalidDocumentError
-from maskscore.export import ExportedMask
+from maskscore.export import ExportCounts, ExportedMask, Parts, Selection
+from maskscore.export.exported_mask import exported_mask
 from maskscore.formats.label_studio_brush import decode_brush
 from maskscore.masks import encode_mask
+from maskscore.parts import ImageOutcome, part_names, part_tables, write_part
 from maskscore.review.label_studio_tasks import labelling_configuration, shape_of, task_of
 from maskscore.review.mask_sampling import DoubtMeasure, MaskSample, SampledMask, sample_masks
+from maskscore.review.parts_sampling import sample_parts
 from maskscore.review.review_run import _in_order
-from maskscore.schema import Head, ImageInfo
+from maskscore.schema import Component, Head, ImageInfo, JobResult, JobState, Skipped
 
 MARGIN = DoubtMeasure()
 
@@ -219,3 +223,63 @@ def test_the_configuration_has_the_choices() -> None:
     assert [given.get("hotkey") for given in choices] == [*map(str, range(1, 10)), None]
     [control] = [given for tag, given in tags(named) if tag == "Choices"]
     assert (control["name"], control["perRegion"]) == ("class", "true")
+
+
+def test_of_parts_the_same_masks_are_chosen(tmp_path: Path) -> None:
+    """There are ties, masks without the number, parts of masks, skipped masks, and names with quotes and accents."""
+    masks = []
+    for number in range(60):
+        margin = None if number % 9 == 4 else (number % 12) / 12
+        part = None if number % 5 else number % 2
+        skipped = Skipped(code="empty_mask", message="No pixel.") if number % 11 == 10 else None
+        upstream = {"predicted_iou": [0.9, True, "0.5", 1][number % 4], "stability": 0.5} if number % 3 else {}
+        masks.append(
+            Component(
+                id=f"it's {number}",
+                index=number % 7,
+                part=part,
+                skipped=skipped,
+                s_pos=None if margin is None or skipped else margin,
+                s_neg=None if margin is None or skipped else 0.25,
+                upstream=upstream,
+            )
+        )
+    images = [f"s3://photos/é {number}.jpg" for number in range(9)]
+    results = [
+        JobResult(
+            job_id="shard",
+            state=JobState.SUCCEEDED,
+            image=ImageInfo(uri=uri, width=6, height=4, format="JPEG"),
+            components=masks[7 * number : 7 * number + 7],
+        )
+        for number, uri in enumerate(images)
+    ]
+    outcomes = [
+        ImageOutcome(result, uri, segmentations=[None] * len(result.components))
+        for result, uri in zip(results, images, strict=True)
+    ]
+    for number, some in enumerate((outcomes[:4], outcomes[4:])):
+        write_part(part_tables(some, first_position=4 * number), part_names("shard", number), tmp_path)
+
+    def sample_of_parts(measure: DoubtMeasure, **asked: int) -> MaskSample:
+        with Parts(tmp_path).selected(Selection(), ExportCounts()) as selected:
+            return sample_parts(selected, measure, **asked)
+
+    exported = [
+        exported_mask(result, component, rank_score=None, segmentation=None)
+        for result in results
+        for component in result.components
+    ]
+    for measure in (MARGIN, DoubtMeasure("s_pos - s_neg", 0.1), DoubtMeasure("predicted_iou", 0.95)):
+        for asked in ({"doubtful": 20, "random": 9, "seed": 7}, {"doubtful": 0, "random": 99, "seed": -1}):
+            found, wanted = sample_of_parts(measure, **asked), sample_masks(exported, measure, **asked)
+            assert chosen(found) == chosen(wanted)
+            for one, other in zip(found.doubtful + found.random, wanted.doubtful + wanted.random, strict=True):
+                assert (one.key, one.random, one.mask.image) == (other.key, other.random, other.mask.image)
+                assert (one.value, one.doubt) == pytest.approx((other.value, other.doubt))
+                assert one.mask.s_pos == other.mask.s_pos
+            assert (found.scored, found.measured) == (wanted.scored, wanted.measured)
+    with pytest.raises(InvalidDocumentError, match=r"No mask has a number 'stabilty'; did you mean `stability`"):
+        sample_of_parts(DoubtMeasure("stabilty", 0.5), doubtful=7, random=1, seed=0)
+    with pytest.raises(InvalidDocumentError, match=r"'p_pos_sum'.*There are margin, .*s_neg, s_pos"):
+        sample_of_parts(DoubtMeasure("p_pos_sum", 0.5), doubtful=7, random=1, seed=0)

@@ -123,10 +123,11 @@ def shown_together() -> Iterator[ShownTogether]:
 
 @contextmanager
 def shown_parts(parts: PartsNamed) -> Iterator[Parts]:
-    """Provide the parts, with a bar on stderr if that is a terminal."""
+    """Provide the parts, and show on stderr what is read of them: a bar on a terminal, else lines of the listing."""
     console = new_console(stderr=True)
     if not console.is_terminal:
-        yield Parts(parts.place, without_result=parts.codes)
+        listing = partial(_with_lines, console, doing="listing", noun="part")
+        yield Parts(parts.place, listing=listing, without_result=parts.codes)
         return
     columns = (text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -135,7 +136,13 @@ def shown_parts(parts: PartsNamed) -> Iterator[Parts]:
         def show(masks: int, total: int) -> None:
             progress.update(bar, description="masks read", completed=masks, total=total)
 
-        yield Parts(parts.place, progress=show, without_result=parts.codes)
+        def list_parts(files: Iterable[T], total: int) -> Iterator[T]:
+            for number, file in enumerate(files, 1):
+                progress.update(bar, description="parts listed", completed=number, total=total)
+                yield file
+            progress.update(bar, description="reading", completed=0, total=None)
+
+        yield Parts(parts.place, progress=show, listing=list_parts, without_result=parts.codes)
 
 
 def wait_for(client: Client, ids: list[str], timeout: float | None) -> list[JobResult]:

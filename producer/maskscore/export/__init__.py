@@ -27,6 +27,7 @@ from maskscore.export.parquet_writer import write_parquet
 from maskscore.export.parts_source import Parts
 from maskscore.export.ranking import DEFAULT_WEIGHTS, Ranking
 from maskscore.export.sa1b_writer import write_sa1b
+from maskscore.export.selected_parts import SelectedParts
 from maskscore.export.selection import Selection
 from maskscore.export.yolo_writer import write_yolo
 
@@ -42,6 +43,7 @@ __all__ = [
     "Labelling",
     "Parts",
     "Ranking",
+    "SelectedParts",
     "Selection",
     "export_format_of",
     "read_classes",

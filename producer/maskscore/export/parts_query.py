@@ -65,7 +65,7 @@ class PartsQuery:
         elif name == "area":
             value = "area / nullif(image_width::bigint * image_height::bigint, 0)"
         else:
-            value = self._upstream_number(name)
+            value = self.upstream_number(name)
         return f"(case when isfinite({value}) then {value} end)"
 
     def _factors(self) -> str:
@@ -76,7 +76,8 @@ class PartsQuery:
             factors.append(base if weight == 1 else f"pow({base}, {weight!r}::double)")
         return " * ".join(factors)
 
-    def _upstream_number(self, name: str) -> str:
+    def upstream_number(self, name: str) -> str:
+        """Return a field of the upstream tool as a number; null for a mask that does not have it as one."""
         import pyarrow as pa
 
         types = "('BIGINT', 'UBIGINT', 'HUGEINT', 'DOUBLE')"
@@ -141,7 +142,7 @@ class PartsQuery:
         if selection.min_p_keep is not None:
             conditions.append(("min-p-keep", f"p_keep >= {selection.min_p_keep!r}::double"))
         for name, least in selection.at_least.items():
-            number = self._upstream_number(name)
+            number = self.upstream_number(name)
             conditions.append((f"min {name}", f"not isnan({number}) and {number} >= {least!r}::double"))
         return conditions
 

@@ -20,7 +20,7 @@ from maskscore.export.query_engine import (
 from maskscore.export.selected_parts import SelectedParts
 from maskscore.export.selection import Selection
 from maskscore.heads import HeadApplication, check_head_fits
-from maskscore.results import PartsPlace, place_text
+from maskscore.results import Listing, PartsPlace, place_text
 from maskscore.schema import ProbeModel
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ __all__ = ["Parts"]
 class Parts:
     """All parts below ``s3://bucket/prefix/`` or a folder, or those of shards; the writers take it in place of jobs.
 
-    ``progress`` is called with the masks that were read, and their number, where it is known. ``without_result`` counts
+    ``progress`` is called with the masks that were read, and their number, where it is known; ``listing`` is for
+    :func:`maskscore.results.image_results`, where images are read by their URIs. ``without_result`` counts
     by their code images beside those of the parts that have no result. Raises as :func:`maskscore.results.open` does.
     """
 
@@ -43,9 +44,10 @@ class Parts:
         place: PartsPlace,
         *,
         progress: Callable[[int, int], None] | None = None,
+        listing: Listing = lambda parts, total: parts,
         without_result: Mapping[str, int] | None = None,
     ) -> None:
-        self.place = place
+        self.place, self.listing = place, listing
         masks, images = results.open_parts(place, "masks"), results.open_parts(place, "images")
         self.masks, self._images, self._scoring = masks.dataset, images.dataset, masks.scoring
         self._in_all_parts = set.intersection(*(set(schema.names) for schema in masks.schemas.values()))

@@ -56,7 +56,7 @@ class SelectedParts:
         place: str,
         segmentations: bool,
     ) -> None:
-        self._database, self._query, self._selection = database, query, selection
+        self._database, self.query, self._selection = database, query, selection
         self._schema, self._constants, self._counts, self._progress = schema, constants, counts, progress
         self._place, self._segmentations = place, segmentations
         self._picked = False
@@ -77,14 +77,14 @@ class SelectedParts:
         selection, counts = self._selection, self._counts
         fields, factors = selection.upstream_fields, tuple(selection.ranking.weights)
         sums = [
-            *(f"count(*) filter ({self._query.has_field(name)})" for name in fields),
-            *(f"count({self._query.factor(name)})" for name in factors),
+            *(f"count(*) filter ({self.query.has_field(name)})" for name in fields),
+            *(f"count({self.query.factor(name)})" for name in factors),
             *(f"count({name})" for name in DECISIONS),
             "count(*) filter (skipped is null and keep is null)" if selection.needs_decisions else "0",
             "count(*) filter (skipped is null and head_class is null)" if selection.needs_decisions else "0",
         ]
         undecided = unclassed = 0
-        grouped = f"select reason, count(*), {', '.join(sums)} from {self._query.judged} group by reason"
+        grouped = f"select reason, count(*), {', '.join(sums)} from {self.query.judged} group by reason"
         for reason, masks, *own in self._rows(grouped):
             counts.masks += masks
             counts.with_field.update(dict(zip(fields, own, strict=False)))
@@ -114,7 +114,7 @@ class SelectedParts:
                     f"{unclassed:,} masks have no class, because the head of their shards does not tell classes apart. "
                     "Give one that does with --head: `maskscore fit --by-class`."
                 )
-            found = f"select distinct label_text from {self._query.judged} where label_text is not null"
+            found = f"select distinct label_text from {self.query.judged} where label_text is not null"
             counts.texts = {text for (text,) in self._rows(f"{found} and (reason is null or reason = 'classes')")}
             counts.unused_texts = selection.labelling.check_texts(counts.texts)
             counts.text_noun = LABEL_SOURCES[selection.labelling.source].noun
@@ -145,7 +145,7 @@ class SelectedParts:
     @property
     def _kept_of_all(self) -> str:
         """The masks that pass the filters, with rank and label, after ``from``; more may follow behind ``where``."""
-        return f"{self._query.judged} where {self._query.passed} and reason is null"
+        return f"{self.query.judged} where {self.query.passed} and reason is null"
 
     def write_parquet(self, path: Path, schema: pa.Schema) -> None:
         """Write the masks' columns of ``schema``, in the selection's order, and count them by label."""
@@ -177,6 +177,17 @@ class SelectedParts:
             yield batch
         self._check_number(done)
 
+    def rows(self, columns: Mapping[str, str], *, order: str | None = None, most: int | None = None) -> list[Any]:
+        """Return ``columns``, expressions by name, of the masks that pass the filters: the ``most`` first by an order.
+
+        Of those that are equal in it, the order of the parts decides.
+        """
+        text = f"select {', '.join(f'{value} as {quoted(name)}' for name, value in columns.items())}"
+        text += f" from {self._kept_of_all}"
+        text += f" order by {order}, {self._source_order} limit {most}" if order else ""
+        found: list[Any] = self._database.sql(text).to_arrow_table().to_pylist()
+        return found
+
     def _query_of(self, columns: Mapping[str, str], *, source_order: bool = False) -> str:
         # What is the same in all rows is not sorted with them.
         fixed = {
@@ -191,7 +202,7 @@ class SelectedParts:
                 f"parts.{name} {'is not distinct from' if name == 'part' else '='} picked.{name}" for name in self._key
             )
             joined = f"(select parts.*, rank_score, label, place from parts join picked on {same} where "
-            masks, order = f"{joined}{self._query.passed})", order or "place"
+            masks, order = f"{joined}{self.query.passed})", order or "place"
         else:
             masks = self._kept_of_all
             if self._selection.best_first and not self._selection.compares_masks:

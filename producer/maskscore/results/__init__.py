@@ -20,12 +20,13 @@ from maskscore.results.parts_dataset import (
     open_parts,
     place_text,
 )
-from maskscore.results.results_by_image import ImageResult, box_of, image_results, top_k_of, upstream_of
+from maskscore.results.results_by_image import ImageResult, Listing, box_of, image_results, top_k_of, upstream_of
 from maskscore.results.superseded_rows import RETRY, retry_name, retry_number, superseded_rows
 
 __all__ = [
     "RETRY",
     "ImageResult",
+    "Listing",
     "OpenedParts",
     "PartsPlace",
     "Table",

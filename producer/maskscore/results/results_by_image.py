@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ["ImageResult", "box_of", "image_results", "top_k_of", "upstream_of"]
+__all__ = ["ImageResult", "Listing", "box_of", "image_results", "top_k_of", "upstream_of"]
 
 _BOX: Final = ("box_x", "box_y", "box_width", "box_height")
 _VALUES: Final = (
@@ -50,6 +50,7 @@ _MASKS: Final = (
 _UPSTREAM: Final = "upstream_"
 _ROWS: Final = 8192
 Listing = Callable[[Iterable[tuple[str, Any]], int], Iterable[tuple[str, Any]]]
+"""Passes parts on, by their paths, whose number is its second argument."""
 
 
 @dataclass(frozen=True, slots=True)

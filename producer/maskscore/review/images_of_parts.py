@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from maskscore.errors import JobError
-from maskscore.export import ExportedJob, ExportedMask, FileMetadata
-from maskscore.results import PartsPlace, image_results
+from maskscore.export import ExportedJob, ExportedMask, FileMetadata, Parts
+from maskscore.results import image_results
 from maskscore.review.image_urls import ImageUnavailable, ImageUrls
 from maskscore.schema import ImageInfo
 from maskscore.storage import output_errors
@@ -19,7 +19,7 @@ __all__ = ["TarImages", "read_images"]
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
-def read_images(place: PartsPlace, masks: Iterable[ExportedMask]) -> dict[tuple[str, str], tuple[ExportedJob, Any]]:
+def read_images(parts: Parts, masks: Iterable[ExportedMask]) -> dict[tuple[str, str], tuple[ExportedJob, Any]]:
     """Return, by shard id and URI, the image of these masks with all its masks, and its row of ``images``.
 
     Raises as :func:`maskscore.results.image_results` does.
@@ -27,7 +27,8 @@ def read_images(place: PartsPlace, masks: Iterable[ExportedMask]) -> dict[tuple[
     wanted: dict[tuple[str, str], ExportedMask] = {(mask.job_id, mask.image): mask for mask in masks}
     uris = {uri for _, uri in wanted}
     found: dict[tuple[str, str], tuple[ExportedJob, Any]] = {}
-    for image in image_results(place, wanted=uris.__contains__, segmentations=True):
+    found_images = image_results(parts.place, wanted=uris.__contains__, listing=parts.listing, segmentations=True)
+    for image in found_images:
         key = (image.result.job_id, image.image or "")
         info = image.result.image
         if key not in wanted or info is None:

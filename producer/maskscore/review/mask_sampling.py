@@ -15,10 +15,21 @@ from maskscore.heads import score_value
 from maskscore.schema import Head, ScoreName, ThresholdModel
 from maskscore.text import did_you_mean
 
-__all__ = ["MARGIN", "DoubtMeasure", "MaskSample", "SampledMask", "sample_masks", "sampling_key"]
+__all__ = [
+    "MARGIN",
+    "SCORES",
+    "DoubtMeasure",
+    "MaskSample",
+    "SampledMask",
+    "no_mask_has",
+    "sample_masks",
+    "sampling_key",
+    "without_drawn",
+]
 
 MARGIN: Final = "margin"
-_SCORES: Final = ("s_pos", "s_neg", "p_pos_sum", "p_neg_sum", "semantic_multiplier", "p_keep")
+SCORES: Final = ("s_pos", "s_neg", "p_pos_sum", "p_neg_sum", "semantic_multiplier", "p_keep")
+"""Scores that doubt is measured by under their own names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,7 @@ class DoubtMeasure:
             return None if both[0] is None or both[1] is None else both[0] - both[1]
         if self.name in get_args(ScoreName):
             return score_value(self.name, mask)
-        value = getattr(mask, self.name) if self.name in _SCORES else mask.upstream.get(self.name)
+        value = getattr(mask, self.name) if self.name in SCORES else mask.upstream.get(self.name)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             return None
         return float(value)
@@ -79,8 +90,9 @@ class MaskSample:
 
 def sampling_key(seed: int, *names: object) -> int:
     """Return 64 bits that look random, the same for the same seed and names in every process."""
+    # DuckDB has this digest, too, by which masks of parts are drawn.
     text = "\0".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 def sample_masks(
@@ -113,17 +125,27 @@ def sample_masks(
             measured += 1
             nearest.offer((doubt, key), SampledMask(mask, False, value, doubt, key))
         elif len(fields) < 30:
-            fields |= mask.upstream.keys() | {name for name in _SCORES if getattr(mask, name) is not None}
+            fields |= mask.upstream.keys() | {name for name in SCORES if getattr(mask, name) is not None}
             if DoubtMeasure().value_of(mask) is not None:
                 fields.add(MARGIN)
     if scored and not measured:
-        raise InvalidDocumentError(
-            f"No mask has a number {measure.name!r:.60}{did_you_mean(measure.name, fields) or '.'} There are "
-            f"{', '.join(sorted(fields))}."
-        )
-    taken = {(item.key, item.mask.job_id) for item in drawn.items()}
-    rest = [item for item in nearest.items() if (item.key, item.mask.job_id) not in taken]
-    return MaskSample(rest[:doubtful], drawn.items(), scored, measured)
+        raise no_mask_has(measure, fields)
+    return MaskSample(without_drawn(nearest.items(), drawn.items())[:doubtful], drawn.items(), scored, measured)
+
+
+def no_mask_has(measure: DoubtMeasure, fields: Iterable[str]) -> InvalidDocumentError:
+    """Return the error of masks that do not have the measure's number, but these ones."""
+    names = sorted(fields)
+    return InvalidDocumentError(
+        f"No mask has a number {measure.name!r:.60}{did_you_mean(measure.name, names) or '.'} There are "
+        f"{', '.join(names)}."
+    )
+
+
+def without_drawn(nearest: Iterable[SampledMask], drawn: Iterable[SampledMask]) -> list[SampledMask]:
+    """Return the nearest masks that are not of the random share."""
+    taken = {(item.key, item.mask.job_id) for item in drawn}
+    return [item for item in nearest if (item.key, item.mask.job_id) not in taken]
 
 
 class _Smallest:

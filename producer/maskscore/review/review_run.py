@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from maskscore.review.image_urls import ImageUnavailable, ImageUrls
 from maskscore.review.images_of_parts import TarImages, read_images
 from maskscore.review.label_studio_tasks import labelling_configuration, shape_of, task_of
 from maskscore.review.mask_sampling import DoubtMeasure, MaskSample, SampledMask, sample_masks, sampling_key
+from maskscore.review.parts_sampling import sample_parts
 from maskscore.schema import ImageInfo
 from maskscore.storage import check_output, object_path, output_file, write_text
 
@@ -119,19 +119,13 @@ def write_review(
     configuration = check_review_output(output, options.classes, named=True)
     read = ExportCounts()
     selection = Selection(head=options.head)
-    with ExitStack() as reading:
-        if isinstance(batch, Parts):
-            selected = reading.enter_context(batch.selected(selection, read, segmentations=False))
-            jobs = selected.jobs(source_order=False)
-        else:
-            jobs = read_jobs(client, progress(batch.job_ids()), selection, read, segmentations=False)
-        sample = sample_masks(
-            (mask for job in jobs for mask in job.masks),
-            options.measure,
-            doubtful=options.doubtful,
-            random=options.random,
-            seed=options.seed,
-        )
+    asked = {"doubtful": options.doubtful, "random": options.random, "seed": options.seed}
+    if isinstance(batch, Parts):
+        with batch.selected(selection, read, segmentations=False) as selected:
+            sample = sample_parts(selected, options.measure, **asked)
+    else:
+        jobs = read_jobs(client, progress(batch.job_ids()), selection, read, segmentations=False)
+        sample = sample_masks((mask for job in jobs for mask in job.masks), options.measure, **asked)
     counts = ReviewCounts(scored=sample.scored, without_result=dict(read.without_result))
     counts.furthest = sample.doubtful[-1].doubt if sample.doubtful else None
     chosen = _in_order(sample, options.seed)
@@ -199,7 +193,7 @@ def _tasks_of_parts(
     tar_images: TarImages,
     counts: ReviewCounts,
 ) -> Iterator[str]:
-    found = read_images(parts.place, (sampled.mask for masks in chosen for sampled in masks))
+    found = read_images(parts, (sampled.mask for masks in chosen for sampled in masks))
     for masks in chosen:
         image = found.get((masks[0].mask.job_id, masks[0].mask.image))
         if image is None:
