@@ -36,7 +36,7 @@ def test_columns_of_one_value_are_found_and_read_the_same(tmp_path: Path) -> Non
         "of_files": ["y", "y"],
         "mixed": pa.array([1, 1], "int64"),
     }
-    files = [str(tmp_path / f"it's {number}.parquet") for number in range(2)]
+    files = [str(tmp_path / f"it's [1]*?{number}.parquet") for number in range(2)]
     for file, columns in zip(files, (first, second), strict=True):
         pq.write_table(pa.table(columns), file, row_group_size=1)
     schema = pa.schema(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -179,7 +180,8 @@ def create_function(
 
 
 def _listed(files: Sequence[str]) -> str:
-    return ", ".join(map(quoted_text, files))
+    # DuckDB takes a name for a pattern, which could mean other files.
+    return ", ".join(quoted_text(re.sub(r"([*?[])", r"[\1]", file)) for file in files)
 
 
 def quoted(name: str) -> str:
