@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
+from math import isfinite
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -21,8 +22,9 @@ AnyMask = TypeVar("AnyMask", bound=Mask | UnreadableMask)
 _OWN = ("polygon_convention", "polygon_size")
 _KNOWN = {"id", "segmentation", *_OWN}
 _RLE = {"size", "counts"}
-_PLAIN = (str, int, NoneType)
+_PLAIN = {str, int, bool, NoneType}
 _CONTAINERS = (list, dict)
+_JSON = {*_PLAIN, float, *_CONTAINERS}
 
 
 def id_of(given: Any, index: int) -> str:
@@ -53,7 +55,12 @@ def masks_of(entries: Sequence[Any], polygon_size: Size | None = None) -> list[M
     an id that is taken: of masks with equal ids the first is read, and one that is only called by its position gives
     way to one that has this id of its own. No entry costs its neighbours anything.
     """
-    masks = [_mask(entry, index) for index, entry in enumerate(entries)]
+    fields = [
+        {name: value for name, value in entry.items() if name not in _KNOWN} if isinstance(entry, dict) else {}
+        for entry in entries
+    ]
+    fit = _fit_upstream(list(chain.from_iterable(map(dict.values, fields))), MOST_LEVELS)
+    masks = [_mask(entry, index, own, fit) for index, (entry, own) in enumerate(zip(entries, fields, strict=True))]
     named = [isinstance(entry, dict) and entry.get("id") is not None for entry in entries]
     return with_polygon_size(_unique(masks, named), polygon_size)
 
@@ -77,7 +84,7 @@ def with_polygon_size(masks: list[AnyMask], size: Size | None) -> list[AnyMask]:
     ]
 
 
-def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
+def _mask(entry: Any, index: int, upstream: dict[str, Any], fits: bool) -> Mask | UnreadableMask:
     if isinstance(entry, UnreadableMask):
         kept = {}
         for name, value in entry.upstream.items():
@@ -91,11 +98,8 @@ def _mask(entry: Any, index: int) -> Mask | UnreadableMask:
     mask_id = id_of(given, index)
     own = {name: entry[name] for name in _OWN if name in entry}
     try:
-        upstream = {
-            name: value if isinstance(value, _PLAIN) else _for_upstream(value, MOST_LEVELS)
-            for name, value in entry.items()
-            if name not in _KNOWN
-        }
+        if not fits:
+            upstream = {name: _for_upstream(value, MOST_LEVELS) for name, value in upstream.items()}
     except _TooDeepError:
         return UnreadableMask(mask_id, f"Entry {index} has a field that is nested more than {MOST_LEVELS} levels deep.")
     if given is not None and not is_id:
@@ -161,14 +165,30 @@ class _TooDeepError(ValueError):
     pass
 
 
+def _fit_upstream(values: list[Any], levels: int) -> bool:
+    """Say whether :func:`_for_upstream` would return each of many values as it is, by a look at all of them together.
+
+    Nearly all files are so, and there are millions of values.
+    """
+    kinds = set(map(type, values))
+    if kinds <= _PLAIN:
+        return True
+    if not kinds <= _JSON or (float in kinds and not all(isfinite(value) for value in values if type(value) is float)):
+        return False
+    lists = [value for value in values if type(value) is list]
+    objects = [value.values() for value in values if type(value) is dict]
+    inner = list(chain.from_iterable([*lists, *objects]))
+    return not inner or (levels > 0 and _fit_upstream(inner, levels - 1))
+
+
 def _for_upstream(value: Any, levels: int) -> Any:
     """Return a value without numbers that are not finite. Raises _TooDeepError where it is nested deeper than that."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if isfinite(value) else None
     if not isinstance(value, _CONTAINERS):
         return value
     if not levels:
         raise _TooDeepError
     if isinstance(value, list):
-        return [item if isinstance(item, _PLAIN) else _for_upstream(item, levels - 1) for item in value]
-    return {name: item if isinstance(item, _PLAIN) else _for_upstream(item, levels - 1) for name, item in value.items()}
+        return [_for_upstream(item, levels - 1) for item in value]
+    return {name: _for_upstream(item, levels - 1) for name, item in value.items()}
