@@ -46,7 +46,7 @@ def test_the_architecture_gives_open_clips_features(
     folder = write_random_model(tmp_path / "weights", architecture_config(architecture))
     with caplog.at_level(logging.WARNING, "maskscore_worker"):
         caplog.clear()
-        ours = load_model(folder, architecture="", device=torch.device("cpu"))
+        ours = load_model(folder, architecture=architecture, device=torch.device("cpu"))
         warnings = [record.getMessage() for record in caplog.records if record.name.startswith("maskscore")]
     assert ours.architecture == architecture
     assert not [warning for warning in warnings if "tower" in warning]

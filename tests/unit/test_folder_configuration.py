@@ -21,6 +21,7 @@ from maskscore_worker.model.clip import load_model
 from maskscore_worker.model.configuration import read_configuration
 from maskscore_worker.model.tokens import count_tokens, load_tokenizer, token_counter
 from maskscore_worker.pipeline import check_weights
+from maskscore_worker.weights.pretrained import find_pretrained, open_clip_config
 
 SIGLIP2 = "ViT-B-32-SigLIP2-256"
 
@@ -58,6 +59,21 @@ def test_a_configuration_and_a_tag_that_contradict_each_other_are_refused(tmp_pa
     assert read_configuration(tmp_path, architecture="").name == "ViT-B-32"
     with pytest.raises(WeightsError, match="contradict each other in mean"):
         read_configuration(tmp_path, architecture="", pretrained="openai")
+
+
+def test_of_architectures_with_one_configuration_the_stated_one_is_named(tmp_path: Path) -> None:
+    older, newer = find_pretrained("MobileCLIP-B:datacompdr_lt"), find_pretrained("MobileCLIP2-B")
+    path, config = tmp_path / "open_clip_config.json", dict(open_clip_config(older))
+    assert config["model_cfg"] == open_clip_config(newer)["model_cfg"]
+    path.write_text(json.dumps(config))
+    assert read_configuration(tmp_path, architecture="MobileCLIP2-B").name == "MobileCLIP-B"  # what was pulled
+    del config["architecture"]
+    path.write_text(json.dumps(config))
+    for name in ("MobileCLIP-B", "MobileCLIP2-B"):
+        assert read_configuration(tmp_path, architecture=name).name == name
+    for row in (older, newer):
+        assert read_configuration(tmp_path, architecture="", pretrained=row.tag).name == row.architecture
+    assert read_configuration(tmp_path, architecture="", pretrained="datacompdr-LT").name == "MobileCLIP-B"
 
 
 def test_a_folders_own_tokenizer_is_read_and_counted_as_open_clip_does(tokenizer_folder: Path) -> None:

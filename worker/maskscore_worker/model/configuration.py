@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ from typing import Any
 import open_clip
 
 from maskscore.errors import WeightsError
-from maskscore_worker.weights import CONFIG_FILE, Preprocessing, find_pretrained, preprocessing_of, tags_of
+from maskscore_worker.weights import (
+    ARCHITECTURE_KEY,
+    CONFIG_FILE,
+    Preprocessing,
+    clean_tag,
+    find_pretrained,
+    preprocessing_of,
+    tags_of,
+)
 
 __all__ = ["Configuration", "read_configuration"]
 
@@ -46,14 +55,14 @@ def read_configuration(folder: Path, *, architecture: str, pretrained: str | Non
     :class:`~maskscore.errors.PretrainedUnset` where the preprocessing cannot be known without a tag.
     """
     if (folder / CONFIG_FILE).is_file():
-        found = _of_folder(folder, pretrained)
+        found = _of_folder(folder, architecture, pretrained)
     else:
         found = _of_architecture(folder, architecture, pretrained)
     _refuse_hub_towers(found)
     return found
 
 
-def _of_folder(folder: Path, pretrained: str | None) -> Configuration:
+def _of_folder(folder: Path, architecture: str, pretrained: str | None) -> Configuration:
     path = folder / CONFIG_FILE
     try:
         document = json.loads(path.read_text("utf-8"))
@@ -63,7 +72,8 @@ def _of_folder(folder: Path, pretrained: str | None) -> Configuration:
             raise TypeError("vision_cfg and text_cfg must be objects")
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is not an open_clip configuration (JSON with `model_cfg`): {error!r}.") from error
-    name, source = _name_of(model), f"local-dir:{folder}"
+    name = _name_of(model, stated=(document.get(ARCHITECTURE_KEY), architecture), tag=pretrained)
+    source = f"local-dir:{folder}"
     if not stated:
         return Configuration(name, model, source, _preprocessing(name, pretrained))
     if pretrained is not None and tags_of(name):
@@ -118,11 +128,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
-def _name_of(model: dict[str, Any]) -> str:
-    """Name a configuration: the open_clip architecture it equals, else its digest."""
-    for name in open_clip.list_models():
-        if open_clip.get_model_config(name) == model:
-            return str(name)
+def _name_of(model: dict[str, Any], *, stated: Iterable[str | None] = (), tag: str | None = None) -> str:
+    """Name a configuration: the open_clip architecture that it equals, else its digest.
+
+    Of several that it equals (MobileCLIP-B and MobileCLIP2-B) it is one that is ``stated``, else one with the tag.
+    """
+    names = [str(name) for name in open_clip.list_models() if open_clip.get_model_config(name) == model]
+    tagged = [name for name in names if tag and clean_tag(tag) in {row.tag for row in tags_of(name)}]
+    for name in [*(name for name in stated if name in names), *tagged, *names]:
+        return str(name)
     return "custom-" + hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -14,8 +14,10 @@ from maskscore_worker.weights.folder import (
     weights_file,
 )
 from maskscore_worker.weights.pretrained import (
+    ARCHITECTURE_KEY,
     Preprocessing,
     Pretrained,
+    clean_tag,
     find_pretrained,
     preprocessing_of,
     pretrained_models,
@@ -23,10 +25,12 @@ from maskscore_worker.weights.pretrained import (
 )
 
 __all__ = [
+    "ARCHITECTURE_KEY",
     "CONFIG_FILE",
     "VOCABULARIES",
     "Preprocessing",
     "Pretrained",
+    "clean_tag",
     "digest_of",
     "find_pretrained",
     "has_tokenizer",

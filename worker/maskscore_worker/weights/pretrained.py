@@ -18,9 +18,11 @@ from maskscore.errors import PretrainedUnset, WeightsError
 from maskscore.text import did_you_mean
 
 __all__ = [
+    "ARCHITECTURE_KEY",
     "Preprocessing",
     "Pretrained",
     "architecture_config",
+    "clean_tag",
     "find_pretrained",
     "open_clip_config",
     "preprocessing_of",
@@ -33,6 +35,8 @@ _QUICK_GELU: Final = "-quickgelu"
 # Of ``PreprocessCfg``, open_clip/transform.py.
 _OPENAI_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD: Final = (0.26862954, 0.26130258, 0.27577711)
+
+ARCHITECTURE_KEY: Final = "architecture"
 
 CropPath = Literal["fast", "none"]
 
@@ -132,7 +136,7 @@ def find_pretrained(name: str) -> Pretrained:
     if not tag and len(rows) == 1:
         return rows[0]
     for row in rows:
-        if row.tag == _clean(tag):
+        if row.tag == clean_tag(tag):
             return row
     what = f"has no weights {tag!r}" if tag else "has several weights"
     raise WeightsError(f"{architecture} {what}; name one of {_named(rows)}, as in {rows[0].name}.")
@@ -178,7 +182,10 @@ def architecture_config(architecture: str) -> dict[str, Any]:
 
 
 def open_clip_config(row: Pretrained) -> Mapping[str, Any]:
-    """Return what ``open_clip_config.json`` says of these weights: ``model_cfg`` and their own ``preprocess_cfg``."""
+    """Return what ``open_clip_config.json`` says of these weights: ``model_cfg`` and their own ``preprocess_cfg``.
+
+    The architecture's name is added to what open_clip reads, because some have equal configurations.
+    """
     model = architecture_config(row.architecture)
     if row.quick_gelu:
         model["quick_gelu"] = True
@@ -191,11 +198,11 @@ def open_clip_config(row: Pretrained) -> Mapping[str, Any]:
         "resize_mode": row.preprocessing.resize_mode,
         "fill_color": 0,
     }
-    return {"model_cfg": model, "preprocess_cfg": preprocessing}
+    return {ARCHITECTURE_KEY: row.architecture, "model_cfg": model, "preprocess_cfg": preprocessing}
 
 
-def _clean(tag: str) -> str:
-    # As open_clip reads tags.
+def clean_tag(tag: str) -> str:
+    """Return a tag as open_clip's table has it: lower case, with underscores."""
     return tag.lower().replace("-", "_")
 
 
