@@ -13,8 +13,9 @@ import boto3
 import pytest
 
 from command_line import run_command
-from maskscore import results
+from maskscore import Client, ClientSettings, JobFailed, results
 from maskscore.devstack import LocalServices
+from maskscore.schema import Shard, TarSource
 from shard_tars import drawn_pairs, write_tar
 
 
@@ -122,6 +123,18 @@ def test_images_of_a_tar_that_failed_are_scored_again_from_what_it_is_now(
     assert (code, document["images_failed"], "was replaced" in said) == (1, 1, False)
 
     write()
+    if place == "s3":
+        # As if the tar had been replaced before a worker read it.
+        source = TarSource(uri=f"s3://retries/{name}", etag='"another"', members=["sa_4.jpg"])
+        output = f"{(tmp_path / 'scores').as_uri()}/"
+        stale = Shard(shard_id=f"{batch_id}-a.retry-00002", name="a.retry-00002", source=source, output_uri=output)
+        settings = ClientSettings(
+            redis_url=demo_worker["MASKSCORE_REDIS_URL"], namespace=demo_worker["MASKSCORE_NAMESPACE"]
+        )
+        with Client(settings) as client:
+            client.submit_many([stale], batch_id=batch_id)
+            with pytest.raises(JobFailed, match="image_changed"):
+                client.handle(stale.shard_id).wait(60)
     code, document, _ = run("--resume", "--retry-failed")
     assert (code, document["shards"], document["images"], document["images_failed"]) == (0, 4, 5, 0)
     if place == "s3":

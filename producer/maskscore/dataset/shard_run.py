@@ -28,7 +28,7 @@ from maskscore.dataset.shard_run_summary import (
 from maskscore.dataset.tar_files import is_tar
 from maskscore.errors import InvalidDocumentError, JobConflict, JobNotFound, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
-from maskscore.schema import JobState, Shard, ShardCounts, ShardOutcome
+from maskscore.schema import JobState, Shard, ShardCounts, ShardOutcome, TarSource
 from maskscore.storage import Objects, output_errors, path_of
 from maskscore.text import counted
 
@@ -129,9 +129,11 @@ class _ShardRun:
     ) -> None:
         self._client, self._batch_id, self._fingerprint, self._retry = client, batch_id, fingerprint, retry
         self._stopped, self._shown = stopped, shown
-        # The versions of tar files that failed images were scored from again.
-        self._new_versions: list[str] = []
+        # Versions of tar files: those that failed images were scored from again, and the present ones; then the tar
+        # files whose images are of another version.
         self._versions = {_version(shard) for shard in known if _scores_again(shard)}
+        self._present: set[tuple[str, str | None]] = set()
+        self._new_versions: list[str] = []
         self._shards: dict[str, Shard] = {}
         self._statuses: list[JobStatus] = []
         self._outage = RedisOutage()
@@ -155,6 +157,10 @@ class _ShardRun:
 
     def _submit(self, shard: Shard) -> None:
         batch = self._client.batch(self._batch_id)
+        if not _scores_again(shard):
+            self._present.add(_version(shard))
+        elif self._outdated(shard):
+            return
         while not self._stopped():
             try:
                 self._client.submit_many([shard], batch_id=self._batch_id, retry_failed=self._retry)
@@ -179,6 +185,16 @@ class _ShardRun:
                 self._shards[shard.shard_id] = shard
                 return
             time.sleep(_LOOK_EVERY_S)
+
+    def _outdated(self, shard: Shard) -> bool:
+        """Say whether failed images ended without a result that are of another version of a tar than the present one.
+
+        Their shard would fail each time; another one takes its name.
+        """
+        if not self._retry or not isinstance(shard.source, TarSource) or _version(shard) in self._present:
+            return False
+        status = self._client.status(shard.shard_id)
+        return status.state.ended and status.state is not JobState.SUCCEEDED
 
     def _replaced(self, uri: str) -> InvalidDocumentError:
         return InvalidDocumentError(

@@ -112,7 +112,7 @@ class _Stream:
             views=self._shard.options.views_text,
             digest=self._shard.digest(cursor.etag or ""),
         )
-        # As objects, a part takes three times the memory of its tables: now, and not while the next one is scored.
+        # As objects, a part takes three times the memory of its tables: not any more, while it is stored.
         part.clear()
         self._commit_part(tables, cursor.part - 1, cursor)
 
