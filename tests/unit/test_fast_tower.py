@@ -15,7 +15,7 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional
 
-from maskscore_worker.model import cpu_kernels, simplification, split_product
+from maskscore_worker.model import cpu_kernels, rotation, simplification, split_product
 from maskscore_worker.model.fast_tower import fast_tower
 from maskscore_worker.model.split_product import SplitWeight, can_split
 
@@ -183,6 +183,26 @@ def test_a_split_that_loses_digits_is_taken_back_to_the_bit(
     assert len(packed) == len(linear)
     for ours, theirs in zip(packed, linear, strict=True):
         assert torch.equal(ours.unpacked().weight, theirs.weight)
+
+
+@pytest.mark.parametrize("kind", ["pe-core", "eva02"])
+@pytest.mark.parametrize("case", ["merged", "wrong", "norm between"])
+def test_rotations_are_merged_into_projections_or_left_alone(
+    kind: str, case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tower = made(kind)
+    if case == "norm between":
+        tower.blocks[1].attn.q_norm = nn.LayerNorm(24)
+    elif case == "wrong":
+        monkeypatch.setattr(rotation._RotatedProjection, "forward", lambda layer, values: layer.projection(values))
+    expected = features(tower, images(2))
+    kinds = [type(layer) for layer in tower.modules()]
+    simple = simplification.simplify_tower(tower, images(1))
+    torch.testing.assert_close(features(simple, images(2)), expected, atol=1e-6, rtol=0)
+    assert (simple.rope is None) == (case == "merged")
+    assert ("positions are rotated" in caplog.text) == (case == "wrong")
+    if case != "merged":
+        assert [kind for kind in map(type, simple.modules()) if kind is not simplification._FirstToken] == kinds
 
 
 @pytest.mark.parametrize("reads_all", [False, True])

@@ -1,4 +1,4 @@
-"""The same tower with less work: branches and batch norms merged into convolutions, no MLP for tokens nobody reads."""
+"""The same tower with less work: branches and norms merged into convolutions, no MLP for tokens nobody reads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from timm.layers.norm_act import BatchNormAct2d
-from timm.models.eva import EvaBlock
+from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import Block
 from timm.utils.model import reparameterize_model
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from maskscore_worker.model.layer_trace import TOLERANCE, replace_layer, trace_layers, unit_features
+from maskscore_worker.model.rotation import merge_rotations
 
 __all__ = ["simplify_tower"]
 
@@ -31,12 +32,13 @@ def simplify_tower(tower: Any, images: torch.Tensor) -> Any:
 
     Branches that were separate in training alone (MobileOne's and RepVGG's blocks, as MobileCLIP has them) become one
     convolution, by timm's own functions; a batch norm that follows its convolution becomes a part of it. Where only the
-    class token is pooled, the last block's MLP takes it alone. Each step is kept only where the features of ``images``,
+    class token is pooled, the last block's MLP takes it alone. Rotary position embeddings are applied where the
+    rotated projections are computed. Each step is kept only where the features of ``images``,
     normalised float32 ``(N, 3, S, S)``, stay equal to 1e-5.
     """
     mergeable = any(hasattr(layer, name) for layer in tower.modules() for name in _MERGING_METHODS)
     last_norm = _last_mlp_norm(tower)
-    if not mergeable and not last_norm and not any(isinstance(layer, _NORMS) for layer in tower.modules()):
+    if not mergeable and not last_norm and not any(isinstance(layer, (*_NORMS, Eva)) for layer in tower.modules()):
         return tower
     expected = unit_features(tower, images)
     if mergeable:
@@ -48,6 +50,11 @@ def simplify_tower(tower: Any, images: torch.Tensor) -> Any:
     before = _fold_batch_norms(tower, images)
     if before and not _is_same(tower, images, expected):
         log.warning("the tower's batch norms stay layers of their own: folded, they give other features")
+        for name, layer in before.items():
+            replace_layer(tower, name, layer)
+    before = merge_rotations(tower)
+    if before and not _is_same(tower, images, expected):
+        log.warning("the tower's positions are rotated by steps of their own: merged, they give other features")
         for name, layer in before.items():
             replace_layer(tower, name, layer)
     if last_norm:
