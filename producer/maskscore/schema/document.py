@@ -62,15 +62,18 @@ def assembled(model: type[AnyModel], given: dict[str, Any], extra: dict[str, Any
     ``extra`` are the further fields of a model that allows them.
     """
     made = object.__new__(model)
-    _put(made, "__dict__", {**_without_values(model), **given})
+    object.__setattr__(made, "__dict__", _without_values(model) | given)
     # Models that have the same fields share their names: as a set of each one's own, 728 bytes of a component.
-    _put(made, "__pydantic_fields_set__", {*given, *extra} if extra else _shared_names(tuple(given)))
-    _put(made, "__pydantic_extra__", extra)
-    _put(made, "__pydantic_private__", None)
+    _put_fields_set(made, {*given, *extra} if extra else _shared_names(tuple(given)))
+    _put_extra(made, extra)
+    _put_private(made, None)
     return made
 
 
-_put = object.__setattr__
+# Pydantic's slots, found once.
+_put_fields_set, _put_extra, _put_private = (
+    BaseModel.__dict__[f"__pydantic_{slot}__"].__set__ for slot in ("fields_set", "extra", "private")
+)
 
 
 @cache
@@ -79,7 +82,7 @@ def _shared_names(names: tuple[str, ...]) -> set[str]:
 
 
 @cache
-def _without_values(model: type[BaseModel]) -> dict[str, None]:
+def _without_values(model: type[BaseModel]) -> dict[str, Any]:
     return dict.fromkeys(model.model_fields)
 
 

@@ -68,8 +68,9 @@ def build_components(
             if head is not None:
                 outcome |= head.decide(scores[scored], None if features is None else features[scored]).fields()
             scored += 1
-        own = {"id": region.id, "index": region.index, "part": region.part, "box": region.box, "area": region.area}
-        components.append(assembled(Component, {**own, **outcome, "upstream": masks[region.index].upstream}))
+        outcome["id"], outcome["index"], outcome["part"] = region.id, region.index, region.part
+        outcome["box"], outcome["area"], outcome["upstream"] = region.box, region.area, masks[region.index].upstream
+        components.append(assembled(Component, outcome))
     return components
 
 
