@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 
 from maskscore.export.query_engine import constant_columns, create_view_of_files
 
+ODD = "é\n\\x41\t\0" + "long" * 500
 TEXTS = pa.list_(pa.string())
 
 
 def test_columns_of_one_value_are_found_and_read_the_same(tmp_path: Path) -> None:
     first = {
         "text": ["it's", "it's"],
+        "odd": [ODD, ODD],
+        "empty": ["", ""],
         "number": pa.array([7, 7], "int32"),
         "flag": [True, True],
         "null_float": pa.array([None, None], "float64"),
@@ -49,6 +52,8 @@ def test_columns_of_one_value_are_found_and_read_the_same(tmp_path: Path) -> Non
         found = constant_columns(database, files, schema)
         assert found == {
             "text": "'it''s'::VARCHAR",
+            "odd": f"'{ODD}'::VARCHAR",
+            "empty": "''::VARCHAR",
             "number": "'7'::INTEGER",
             "flag": "'true'::BOOLEAN",
             "null_float": "null::DOUBLE",
