@@ -25,6 +25,28 @@ for _ in range(10):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+# Threads that each have an image at the same time.
+_THREADS = """
+import ctypes, numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from maskscore_worker.model.allocator import keep_freed_memory
+keep_freed_memory()
+libc, together = ctypes.CDLL(None), Barrier(12)
+libc.fopen.restype = ctypes.c_void_p
+
+def hold(_):
+    image = np.ones((100, 100, 3), np.uint8)
+    together.wait()
+    return image.size
+
+with ThreadPoolExecutor(12) as threads:
+    list(threads.map(hold, range(12)))
+file = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
 # The masks of forty images, as objects that the collector sees, all alive.
 _MASKS = """
 import gc
@@ -57,6 +79,15 @@ def test_thresholds_of_the_environment_stay() -> None:
     kept, count = faults(MALLOC_MMAP_THRESHOLD_="131072")
     assert not kept
     assert count > 10_000
+
+
+@pytest.mark.parametrize(("variables", "arenas"), [({}, 4), ({"MALLOC_ARENA_MAX": "2"}, 2)])
+def test_threads_share_a_few_arenas(variables: dict[str, str], arenas: int) -> None:
+    environment = {**ENVIRONMENT, **variables}
+    answer = subprocess.run(
+        [sys.executable, "-c", _THREADS], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.count("<heap nr=") == arenas
 
 
 def test_masks_of_many_images_are_no_reason_to_look_for_garbage() -> None:
