@@ -1,7 +1,7 @@
 """The memory of a worker: what glibc's allocator keeps for the next image, and when Python looks for garbage.
 
 By default glibc returns every large block at once, and the system hands out new ones page by page, each a fault: for a
-photo of 2250 × 1500, that is two thirds of the time of decoding. Threads share up to eight arenas per core, and each arena
+photo of 2250 × 1500, that is two thirds of the time of decoding. Threads share up to eight arenas per core, and each
 keeps what the largest image in it took. Python by default looks at what is new after 700 objects, as many as fifty
 masks are, and at older ones again and again, while no other thread can run Python.
 """
