@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from maskscore.formats import MasksDocumentError, UnreadableMask, read_masks
+from maskscore.formats import MasksDocumentError, UnreadableMask, masks_of, read_masks
 from maskscore.schema.document import MOST_LEVELS
 from maskscore.schema.job import Mask
 from maskscore.schema.result import Component, JobResult, JobState
@@ -160,6 +160,25 @@ def test_deep_fields_cost_their_mask_and_the_rest_can_be_written_and_read_back()
     component = Component(id="1", index=0, upstream=masks[0].upstream)
     result = JobResult(job_id="j", state=JobState.SUCCEEDED, components=[component])
     assert JobResult.model_validate_json(result.model_dump_json()) == result
+
+
+@pytest.mark.parametrize("others", [[], [1.5, None, True, "a", [1, 2.5], {"b": [0.5]}], [math.nan], [[]]])
+@pytest.mark.parametrize("levels", [MOST_LEVELS - 1, MOST_LEVELS, MOST_LEVELS + 1])
+def test_a_field_is_kept_or_costs_its_mask_whatever_other_masks_have(levels: int, others: list[Any]) -> None:
+    deep = nested(levels - 1)
+    # The innermost list is empty.
+    innermost = deep
+    while innermost[0] != 1:
+        innermost = innermost[0]
+    innermost[0] = []
+    given = [deep, {"deep": {"number": -math.inf, "list": [math.nan, 2, "a"]}}, *others]
+    masks = masks_of([{"id": n, "segmentation": RLE, "field": field} for n, field in enumerate(given)])
+    assert isinstance(masks[0], Mask) == (levels <= MOST_LEVELS)
+    assert masks[0].upstream == ({"field": deep} if levels <= MOST_LEVELS else {})
+    assert masks[1].upstream == {"field": {"deep": {"number": None, "list": [None, 2, "a"]}}}
+    assert [mask.upstream["field"] for mask in masks[2:]] == [None if other is math.nan else other for other in others]
+    (alone,) = masks_of([{"id": 1, "segmentation": RLE, "field": deep}])
+    assert (alone.upstream, isinstance(alone, Mask)) == (masks[0].upstream, isinstance(masks[0], Mask))
 
 
 @pytest.mark.parametrize(

@@ -177,8 +177,9 @@ def _fit_upstream(values: list[Any], levels: int) -> bool:
         return False
     lists = [value for value in values if type(value) is list]
     objects = [value.values() for value in values if type(value) is dict]
-    inner = list(chain.from_iterable([*lists, *objects]))
-    return not inner or (levels > 0 and _fit_upstream(inner, levels - 1))
+    if not lists and not objects:
+        return True
+    return levels > 0 and _fit_upstream(list(chain.from_iterable([*lists, *objects])), levels - 1)
 
 
 def _for_upstream(value: Any, levels: int) -> Any:
