@@ -127,7 +127,8 @@ def test_layers_are_unpacked_where_the_operators_fail(
 
 
 @pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
-def test_large_products_are_split_and_keep_fp32s_digits() -> None:
+def test_large_products_are_split_and_keep_fp32s_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_kernels, "_LEAST_SPLIT_WORK_OF_FEW_ROWS", 200)
     torch.manual_seed(5)
     wide: dict[str, Any] = {"embed_dim": 256, "depth": 3, "num_heads": 4, "img_size": SIDE, "num_classes": 0}
     plain = timm.create_model("vit_base_patch16_siglip_224", **wide).eval()
@@ -135,6 +136,24 @@ def test_large_products_are_split_and_keep_fp32s_digits() -> None:
     assert any(type(layer) is cpu_kernels._SplitLinear for layer in fast.modules())
     difference = (features(fast, images(3)) - features(plain, images(3))).abs().max()
     assert 0 < difference < 3e-6
+
+
+@pytest.mark.parametrize(
+    ("ins", "outs", "rows", "expected"),
+    [
+        (384, 1536, 577, True),  # PE-Core-S-16-384
+        (1536, 384, 577, True),
+        (384, 384, 577, False),
+        (768, 768, 197, True),  # ViT-B-16
+        (768, 768, 50, False),  # ViT-B-32
+        (768, 3072, 50, True),
+        (768, 3072, 1, False),  # the class token's MLP
+    ],
+)
+def test_a_product_is_split_where_that_was_measured_to_be_faster(
+    ins: int, outs: int, rows: int, expected: bool
+) -> None:
+    assert cpu_kernels._split_pays(torch.empty((outs, ins), device="meta"), rows) == expected
 
 
 @pytest.mark.skipif(not can_split(), reason="this processor has no AMX, or PyTorch no MKL")
@@ -167,8 +186,7 @@ def test_a_rounded_product_is_of_bf16_factors_and_added_up_in_fp32() -> None:
 def test_a_split_that_loses_digits_is_taken_back_to_the_bit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cpu_kernels, "_FEWEST_SPLIT_WEIGHTS", 1)
-    monkeypatch.setattr(cpu_kernels, "_FEWEST_SPLIT_OUTPUTS", 1)
+    monkeypatch.setattr(cpu_kernels, "_split_pays", lambda *_: True)
 
     def rounded(weight: SplitWeight, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return values @ weight._parts[:, : values.shape[-1]].float().T + bias

@@ -33,12 +33,14 @@ _FEW_CONVOLUTIONS: Final = 3
 _TOLERANCES: Final = {torch.float16: 4e-3, torch.bfloat16: 3e-2}
 _ROUNDED_TOLERANCE: Final = 1e-2
 
-# Below, what is around a split product takes what it saves: with 65,536 weights and 8 crops it takes 1.1 to 1.3 times
-# the time of oneDNN's product, with one crop 1.6 times. One product of three has a smaller limit.
-_FEWEST_SPLIT_WEIGHTS: Final = 131_072
+# One product of three has a smaller limit.
 _FEWEST_ROUNDED_WEIGHTS: Final = 65_536
-# Splitting an input takes as long however many outputs it has: with 384 it is 1.5 times the time of oneDNN's product.
-_FEWEST_SPLIT_OUTPUTS: Final = 512
+# What is around a split product grows with inputs and outputs, what it saves with the product of both: these limits
+# are of ins · outs / (ins + outs). With few rows, a crop that is alone takes most of its time to read weights.
+_LEAST_SPLIT_WORK: Final = 280
+_LEAST_SPLIT_WORK_OF_FEW_ROWS: Final = 500
+_FEW_ROWS_OF_A_CROP: Final = 128
+_FEWEST_ROWS_OF_A_CROP: Final = 16
 
 # How products are split: all three, or the first alone.
 _Split = Literal["whole", "rounded"] | None
@@ -79,8 +81,8 @@ def _pack(tower: nn.Module, images: torch.Tensor, expected: torch.Tensor, *, spl
     how = "packed" if split is None else "packed, with products of bf16 parts"
     tolerance = _ROUNDED_TOLERANCE if split == "rounded" else _TOLERANCES.get(images.dtype, TOLERANCE)
     try:
-        _pack_calls(tower, images, packed, activations, split=split)
-        _pack_attentions(tower, images, packed, split=split)
+        rows = _pack_calls(tower, images, packed, activations, split=split)
+        _pack_attentions(tower, rows, packed, split=split)
         difference = float((unit_features(tower, images) - expected).abs().max())
         # A difference that is no number is none to accept.
         if difference <= tolerance:
@@ -104,7 +106,9 @@ def _pack_calls(
     activations: dict[str, nn.Module],
     *,
     split: _Split,
-) -> None:
+) -> int:
+    """Pack what is called; return the most rows of a linear layer in a pass."""
+    most_rows = 1
     calls = trace_layers(tower, images, (nn.Linear, nn.Conv2d, *_ACTIVATIONS))
     following = {call.follows: call for call in calls if type(call.layer) in _ACTIVATIONS}
     convolutional = sum(type(call.layer) is nn.Conv2d for call in calls) > _FEW_CONVOLUTIONS
@@ -114,6 +118,7 @@ def _pack_calls(
         post_op = _NO_POST_OP if activation is None else _post_op_of(activation.layer)
         if type(call.layer) is nn.Linear:
             rows = call.shape.numel() // call.shape[-1] // len(images) * CROPS_PER_PASS
+            most_rows = max(most_rows, rows)
             layer: nn.Module = _linear(call.layer.weight, call.layer.bias, rows, post_op, split=split)
         elif convolutional and _is_plain_convolution(call.layer):
             layer = _PackedConvolution(call.layer, call.shape, post_op)
@@ -124,11 +129,10 @@ def _pack_calls(
         if activation is not None:
             activations[activation.name] = activation.layer
             replace_layer(tower, activation.name, nn.Identity())
+    return most_rows
 
 
-def _pack_attentions(tower: nn.Module, images: torch.Tensor, packed: dict[str, Any], *, split: _Split) -> None:
-    # 14 x 14 patches are as good as any number: the layout differs between a row and many.
-    rows = CROPS_PER_PASS * 197
+def _pack_attentions(tower: nn.Module, rows: int, packed: dict[str, Any], *, split: _Split) -> None:
     for name, block in list(tower.named_modules()):
         if type(block) is ResidualAttentionBlock and _is_plain(block.attn):
             path = f"{name}.attn" if name else "attn"
@@ -140,10 +144,16 @@ def _linear(
     weight: torch.Tensor, bias: torch.Tensor | None, rows: int, post_op: _PostOp, *, split: _Split
 ) -> _PackedLinear | _SplitLinear:
     rounded = split == "rounded" and weight.numel() >= _FEWEST_ROUNDED_WEIGHTS
-    whole = split == "whole" and weight.numel() >= _FEWEST_SPLIT_WEIGHTS and len(weight) >= _FEWEST_SPLIT_OUTPUTS
+    whole = split == "whole" and _split_pays(weight, rows // CROPS_PER_PASS)
     if rounded or whole:
         return _SplitLinear(weight, bias, post_op, rounded=rounded)
     return _PackedLinear(weight, bias, rows, post_op)
+
+
+def _split_pays(weight: torch.Tensor, rows_of_a_crop: int) -> bool:
+    outs, ins = weight.shape
+    least = _LEAST_SPLIT_WORK_OF_FEW_ROWS if rows_of_a_crop < _FEW_ROWS_OF_A_CROP else _LEAST_SPLIT_WORK
+    return rows_of_a_crop >= _FEWEST_ROWS_OF_A_CROP and outs * ins >= least * (outs + ins)
 
 
 class _SplitLinear(nn.Module):

@@ -25,7 +25,7 @@ _CACHED_VALUES: Final = 98_304
 _SHARED_VALUES: Final = 1_048_576
 # With few rows, reading the weights and bringing them into MKL's layout takes most of the time.
 _FEW_ROWS: Final = 128
-_FEW_ROWS_OUTPUTS: Final = 512
+_FEW_ROWS_OUTPUTS: Final = 1024
 
 
 @functools.cache
@@ -82,41 +82,45 @@ class SplitWeight:
         """Return ``values @ weight.T + bias`` ``(..., O)`` for float32 ``(..., I)``, on all of PyTorch's threads."""
         outs, ins = len(self._parts), self._remainder.shape[1]
         flat = values.reshape(-1, ins)
-        product = torch.empty((len(flat), outs)).copy_(torch.zeros(()) if bias is None else bias)
+        initial = torch.zeros(()) if bias is None else bias
         if self._rounded:
             high = flat.to(torch.bfloat16, memory_format=torch.contiguous_format)
+            product = torch.empty((len(flat), outs)).copy_(initial)
             _add_product(high, self._parts[:, :ins], product)
+            return product.view(*values.shape[:-1], outs)
+        # The low part before the high one, against the weight's high before its low one: one call for two products.
+        parts = torch.empty((len(flat), 2 * ins), dtype=torch.bfloat16)
+        _split(flat, parts[:, ins:], parts[:, :ins])
+        if len(flat) <= _FEW_ROWS:
+            product = self._product_of_few_rows(parts).add_(initial)
         else:
-            # The low part before the high one, against the weight's high before its low one: one call for two products.
-            parts = torch.empty((len(flat), 2 * ins), dtype=torch.bfloat16)
-            _split(flat, parts[:, ins:], parts[:, :ins])
-            if len(flat) <= _FEW_ROWS:
-                self._add_few_rows(parts, product)
-            else:
-                _add_product(parts, self._parts, product)  # low · high + high · low
-                _add_product(parts[:, ins:], self._parts[:, :ins], product)  # high · high
+            product = torch.empty((len(flat), outs)).copy_(initial)
+            _add_product(parts, self._parts, product)  # low · high + high · low
+            _add_product(parts[:, ins:], self._parts[:, :ins], product)  # high · high
         return product.view(*values.shape[:-1], outs)
 
-    def _add_few_rows(self, parts: torch.Tensor, product: torch.Tensor) -> None:
-        """Add the three products to ``product``; every number of the weight is read from memory once."""
-        count, ins = len(parts), self._remainder.shape[1]
+    def _product_of_few_rows(self, parts: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the three products; every number of the weight is read from memory once."""
+        count, outs, ins = len(parts), len(self._parts), self._remainder.shape[1]
         rows = parts.view(2 * count, ins)  # in turn one of low parts and one of high ones
-        for start in range(0, len(self._parts), _FEW_ROWS_OUTPUTS):
-            weight = self._parts[start : start + _FEW_ROWS_OUTPUTS]
-            sums = torch.zeros((2 * count, len(weight)))
-            _add_product(rows, weight[:, :ins], sums)
+        product = torch.empty((count, outs))
+        for start in range(0, outs, _FEW_ROWS_OUTPUTS):
+            weight, out = self._parts[start : start + _FEW_ROWS_OUTPUTS], product[:, start : start + _FEW_ROWS_OUTPUTS]
+            sums = torch.empty((2 * count, len(weight)))
+            _add_product(rows, weight[:, :ins], sums, to=0.0)
             _add_product(rows[1::2], weight[:, ins:], sums[1::2])
-            product[:, start : start + len(weight)].add_(sums[::2]).add_(sums[1::2])
+            torch.add(sums[::2], sums[1::2], out=out)
+        return product
 
 
-def _add_product(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor) -> None:
-    """Add ``left @ right.T`` to ``product``: bf16 matrices, and a float32 one; the numbers of a row are contiguous."""
+def _add_product(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor, *, to: float = 1.0) -> None:
+    """Make ``product`` ``to * product + left @ right.T``, of bf16 matrices; the numbers of each row are contiguous."""
     (count, width), outs = left.shape, len(right)
     # Of a single row the stride may be anything, and MKL refuses one that is less than a row.
     strides = [max(matrix.stride(0), matrix.shape[1]) for matrix in (left, right, product)]
     _product()(
         *(_ROW_MAJOR, _PLAIN, _TRANSPOSED, count, outs, width, 1.0, left.data_ptr(), strides[0]),
-        *(right.data_ptr(), strides[1], 1.0, product.data_ptr(), strides[2]),
+        *(right.data_ptr(), strides[1], to, product.data_ptr(), strides[2]),
     )
 
 
