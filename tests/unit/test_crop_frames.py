@@ -89,6 +89,8 @@ EDGES: list[Box] = [
 
 @pytest.mark.parametrize("view", NEW, ids=lambda view: view.text)
 @given(box=boxes(), transform=transforms(), seed=st.integers(0, 9))
+@example(box=(3, 0, 1, 48), transform=ClipTransform(24, "longest"), seed=0)
+@example(box=(3, 0, 1, 47), transform=ClipTransform(24, "longest"), seed=0)
 def test_worker_reference_and_report_give_the_same_crop(
     view: View, box: Box, transform: ClipTransform, seed: int
 ) -> None:

@@ -57,7 +57,7 @@ def reference_crop(
     """Return the normalised crop, ``(3, S, S)`` float32; arguments as for :func:`~maskscore_worker.crops.make_crop`.
 
     ``transform`` is open_clip's inference transform of the model, and ``known`` what is known of it. With ``cut``, a
-    mask more than 200 times as long as wide, for which it would take gigabytes, or raise, is given to it as the square
+    mask for which it would take gigabytes, more than 200 times as long as wide, or raise, is given to it as the square
     already. The other frames give it a square of its own size, which it only normalises.
     """
     x, y, width, height = window(box, view, (pixels.shape[1], pixels.shape[0]))
@@ -67,8 +67,13 @@ def reference_crop(
     image = Image.fromarray(np.ascontiguousarray(crop))
     if view.frame != "cut":
         return transform(_padded(image, known, view))
-    is_long = max(width, height) > _LONGEST * min(width, height)
-    if is_long and (known.is_sliver(width, height) or known.resize_mode == "longest"):
+    shorter, longer = sorted((width, height))
+    if known.resize_mode == "longest":
+        # Its shorter side would be rounded to 0.
+        too_long = longer >= 2 * known.size * shorter
+    else:
+        too_long = longer > _LONGEST * shorter and known.is_sliver(width, height)
+    if too_long:
         image = known.square(image)
     return transform(image)
 
