@@ -29,6 +29,7 @@ def test_columns_of_one_value_are_found_and_read_the_same(tmp_path: Path) -> Non
         "some_null": ["x", None],
         "two": ["x", "y"],
         "of_files": ["x", "x"],
+        "numbers": pa.array([500, 500], "int64"),
         "float": [0.5, math.nan],
         "list": pa.array([None, []], TEXTS),
         "mixed": [True, True],
@@ -37,11 +38,12 @@ def test_columns_of_one_value_are_found_and_read_the_same(tmp_path: Path) -> Non
         **{name: values for name, values in first.items() if not name.startswith("missing")},
         "null_here": ["x", "x"],
         "of_files": ["y", "y"],
+        "numbers": pa.array([600, 1000], "int64"),  # as texts, 500 is the least value and the largest one
         "mixed": pa.array([1, 1], "int64"),
     }
     files = [str(tmp_path / f"it's [1]*?{number}.parquet") for number in range(2)]
-    for file, columns in zip(files, (first, second), strict=True):
-        pq.write_table(pa.table(columns), file, row_group_size=1)
+    for rows_of_group, (file, columns) in enumerate(zip(files, (first, second), strict=True), 1):
+        pq.write_table(pa.table(columns), file, row_group_size=rows_of_group)
     schema = pa.schema(
         [
             pa.field(name, pa.string() if name == "mixed" else pa.array(values).type)

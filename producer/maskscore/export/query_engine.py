@@ -102,11 +102,12 @@ def constant_columns(database: duckdb.DuckDBPyConnection, files: Sequence[str], 
 
     kinds = dict(zip(schema.names, database.from_arrow(schema.empty_table()).types, strict=True))
     exact = (pa.string(), pa.int32(), pa.int64(), pa.bool_())
-    # A column that some file lacks has fewer rows in the metadata than others, and nulls for its rows.
+    # A column that some file lacks has fewer rows in the metadata than others, and nulls for its rows. Values are texts
+    # there, of numbers too ('500' comes after '1000'): they are compared for equality alone.
     query = (
         "select path_in_schema, sum(stats_null_count) = sum(num_values), min(stats_min_value), "
-        "min(stats_min_value) = max(stats_max_value) and "
-        "count_if(stats_null_count = 0 and min_is_exact and max_is_exact) = max(count(*)) over () "
+        "min(stats_min_value) = max(stats_min_value) and count_if(stats_min_value = stats_max_value "
+        "and stats_null_count = 0 and min_is_exact and max_is_exact) = max(count(*)) over () "
         f"from parquet_metadata([{_listed(files)}]) group by path_in_schema having count(*) = count(stats_null_count)"
     )
     found = {}
