@@ -69,20 +69,8 @@ def shown_progress(
     def say(sentence: str) -> None:
         console.print(f"maskscore: {sentence}", soft_wrap=True)
 
-    with warn_without_worker(client, say, of) if client else nullcontext():
-        yield from _with_bar(console, jobs, total, doing, noun)
-
-
-def _with_bar(console: Console, jobs: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
-    if not console.is_terminal:
-        yield from _with_lines(console, jobs, total, doing, noun)
-        return
-    columns = (text_column(doing), BarColumn(), MofNCompleteColumn(), text_column(f"{noun}s"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("jobs", total=total)
-        for job in jobs:
-            progress.advance(bar)
-            yield job
+    with warn_without_worker(client, say, of) if client else nullcontext(), shown_together(console) as shown:
+        yield from shown(jobs, total, doing, noun)
 
 
 def _with_lines(console: Console, items: Iterable[T], total: int, doing: str, noun: str) -> Iterator[T]:
@@ -97,9 +85,9 @@ def _with_lines(console: Console, items: Iterable[T], total: int, doing: str, no
 
 
 @contextmanager
-def shown_together() -> Iterator[ShownTogether]:
+def shown_together(console: Console | None = None) -> Iterator[ShownTogether]:
     """Provide what :func:`shown_progress` does for several things that are read in turns: a bar for each."""
-    console = new_console(stderr=True)
+    console = console or new_console(stderr=True)
     if not console.is_terminal:
         yield partial(_with_lines, console)
         return

@@ -1,4 +1,7 @@
-"""Runs a dataset as shards through the service: as one batch, followed to a summary; can be resumed."""
+"""Runs a dataset as shards through the service: as one batch, followed to a summary; can be resumed.
+
+The class of a run stands beside what is checked before it, so it is longer than other modules.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from maskscore.dataset.image_retries import failed_images
 from maskscore.dataset.open_dataset import Dataset
 from maskscore.dataset.pair_list_shards import PAIRS_PER_LIST
 from maskscore.dataset.redis_outage import RedisOutage
+from maskscore.dataset.replaced_tars import ReplacedTars, scores_again
 from maskscore.dataset.run_note import RUN_NOTE, RunNote, check_batch
 from maskscore.dataset.run_options import RunOptions, default_batch_id
 from maskscore.dataset.shard_run_summary import (
@@ -28,7 +32,7 @@ from maskscore.dataset.shard_run_summary import (
 from maskscore.dataset.tar_files import is_tar
 from maskscore.errors import InvalidDocumentError, JobConflict, JobNotFound, QueueFull, ServiceUnavailable
 from maskscore.ledger import JobStatus
-from maskscore.schema import JobState, Shard, ShardCounts, ShardOutcome, TarSource
+from maskscore.schema import Shard, ShardCounts, ShardOutcome
 from maskscore.storage import Objects, output_errors, path_of
 from maskscore.text import counted
 
@@ -129,11 +133,7 @@ class _ShardRun:
     ) -> None:
         self._client, self._batch_id, self._fingerprint, self._retry = client, batch_id, fingerprint, retry
         self._stopped, self._shown = stopped, shown
-        # Versions of tar files: those that failed images were scored from again, and the present ones; then the tar
-        # files whose images are of another version.
-        self._versions = {_version(shard) for shard in known if _scores_again(shard)}
-        self._present: set[tuple[str, str | None]] = set()
-        self._new_versions: list[str] = []
+        self._tars = ReplacedTars(client, batch_id, known, retry=retry)
         self._shards: dict[str, Shard] = {}
         self._statuses: list[JobStatus] = []
         self._outage = RedisOutage()
@@ -156,66 +156,33 @@ class _ShardRun:
         self._look()
 
     def _submit(self, shard: Shard) -> None:
-        batch = self._client.batch(self._batch_id)
-        if not _scores_again(shard):
-            self._present.add(_version(shard))
-        elif self._outdated(shard):
-            return
         while not self._stopped():
             try:
-                self._client.submit_many([shard], batch_id=self._batch_id, retry_failed=self._retry)
-                if not self._shards:
-                    batch.set_note(RUN_NOTE, RunNote(self._fingerprint).text())
+                accepted = self._accepted(shard)
             except ServiceUnavailable as error:
                 self._failed(error)
             except QueueFull as full:
                 self._trouble = f"waiting for room in the queue: {full}"
                 self._look()
-            except JobConflict as error:
-                earlier = self._scored_before(shard)
-                if earlier is None:
-                    raise self._replaced(shard.source.uri) from error
-                self._shards[earlier.shard_id] = earlier
-                if _version(shard) not in self._versions:
-                    self._new_versions.append(shard.source.uri)
-                return
             else:
                 self._trouble = None
                 self._outage.answered()
-                self._shards[shard.shard_id] = shard
+                if accepted is not None:
+                    self._shards[accepted.shard_id] = accepted
                 return
             time.sleep(_LOOK_EVERY_S)
 
-    def _outdated(self, shard: Shard) -> bool:
-        """Say whether failed images ended without a result that are of another version of a tar than the present one.
-
-        Their shard would fail each time; another one takes its name.
-        """
-        if not self._retry or not isinstance(shard.source, TarSource) or _version(shard) in self._present:
-            return False
-        status = self._client.status(shard.shard_id)
-        return status.state.ended and status.state is not JobState.SUCCEEDED
-
-    def _replaced(self, uri: str) -> InvalidDocumentError:
-        return InvalidDocumentError(
-            f"{uri} was replaced since it was submitted to the batch {self._batch_id}. --resume --retry-failed scores "
-            "it anew where its shard ended without a result, and else the images that failed; for all of its images, "
-            "take another --batch-id and output."
-        )
-
-    def _scored_before(self, shard: Shard) -> Shard | None:
-        """Return the shard of this id that has succeeded, of another version of its tar, if its failed images count.
-
-        They are scored again from the present version now, or were before.
-        """
-        earlier = self._client.shard(shard.shard_id)
-        if earlier.model_copy(update={"source": shard.source}) != shard or earlier.source.uri != shard.source.uri:
+    def _accepted(self, shard: Shard) -> Shard | None:
+        """Submit a shard; return the one that the batch has by its id now, or ``None`` where it is not to count."""
+        if self._tars.is_outdated(shard):
             return None
-        status = self._client.status(shard.shard_id)
-        if status.state is not JobState.SUCCEEDED or not (self._retry or _version(shard) in self._versions):
-            return None
-        outcome = self._client.get(shard.shard_id).shard
-        return earlier if outcome is not None and outcome.counts.failed else None
+        try:
+            self._client.submit_many([shard], batch_id=self._batch_id, retry_failed=self._retry)
+        except JobConflict:
+            return self._tars.scored_before(shard)
+        if not self._shards:
+            self._client.batch(self._batch_id).set_note(RUN_NOTE, RunNote(self._fingerprint).text())
+        return shard
 
     def retry_images(self, opened: OpenShards, noted: Callable[[str], None]) -> None:
         """Submit the images that failed in shards that have succeeded, as further shards.
@@ -225,15 +192,14 @@ class _ShardRun:
         ended = list(self._outcomes())
         if not any(outcome.counts.failed for _, outcome in ended) or self._stopped():
             return
-        retries = list(filter(_scores_again, self._shards.values()))
+        retries = list(filter(scores_again, self._shards.values()))
         if {shard.shard_id for shard in retries} - {shard.shard_id for shard, _ in ended}:
             # Which images have failed is known when these have ended.
             noted("images that failed are being scored again already")
             return
         images = failed_images([outcome for _, outcome in ended])
         failed = [(shard, images[shard.shard_id]) for shard, _ in ended if shard.shard_id in images]
-        if unneeded := set(self._new_versions) - {shard.source.uri for shard, _ in failed}:
-            raise self._replaced(min(unneeded))
+        self._tars.check_needed({shard.source.uri for shard, _ in failed})
         named = sum(image.image is not None or image.masks is not None for _, own in failed for image in own)
         if damage := sum(len(own) for _, own in failed) - named:
             noted(
@@ -302,14 +268,6 @@ class _ShardRun:
         )
 
 
-def _scores_again(shard: Shard) -> bool:
-    return results.retry_number(shard.name) is not None
-
-
-def _version(shard: Shard) -> tuple[str, str | None]:
-    return shard.source.uri, shard.source.etag
-
-
 def _known(client: Client, batch_id: str, *, of_names: bool) -> list[Shard]:
     """Return the shards of a batch; where they are known by their names, those that score images again."""
     shards = []
@@ -324,7 +282,7 @@ def _known(client: Client, batch_id: str, *, of_names: bool) -> list[Shard]:
                 "not known which images it has. Its parts stay. Score what is missing under another --batch-id and "
                 "output."
             ) from error
-    return list(filter(_scores_again, shards)) if of_names else shards
+    return list(filter(scores_again, shards)) if of_names else shards
 
 
 def _check_output(objects: Objects, output_uri: str, names: re.Pattern[str]) -> int:

@@ -1,4 +1,7 @@
-"""Reads and writes objects by URI, only in allowed buckets and folders and only up to a size."""
+"""Reads and writes objects by URI, only in allowed buckets and folders and only up to a size.
+
+It is one class, so it is longer than other modules.
+"""
 
 from __future__ import annotations
 
