@@ -1,7 +1,7 @@
 """Filter, the best million of all, and Parquet from parts; and the same from results of single jobs.
 
-Parts are a real part's rows, repeated by Arrow with other scores. The rate of jobs is that of the masks of results that
-lie ready: it is what an export of jobs does after the results are fetched.
+Parts are a real part's rows, repeated by Arrow with other scores, boxes, images and shards. The rate of jobs is that of
+the masks of results that lie ready: it is what an export of jobs does after the results are fetched.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -99,7 +100,11 @@ def _components() -> list[tuple[Component, Any]]:
 
 
 def _write_parts(folder: Path, components: list[tuple[Component, Any]], rows: int) -> int:
-    """Write parts of 100,000 masks of 1,000 images, with scores drawn at random, and return their bytes."""
+    """Write parts of 100,000 masks of 1,000 images, and return their bytes.
+
+    What differs between the masks, images and shards of SA-1B is drawn at random, but for the segmentations: what is
+    the same in all rows need not be read.
+    """
     image = ImageInfo(uri="s3://sa-1b/sa_000000.tar!/sa_1.jpg", width=WIDTH, height=HEIGHT, format="JPEG")
     own = [component for component, _ in components]
     result = JobResult(job_id="shard", state=JobState.SUCCEEDED, image=image, components=own)
@@ -109,22 +114,41 @@ def _write_parts(folder: Path, components: list[tuple[Component, Any]], rows: in
     unit = pa.concat_tables([one.masks] * images).combine_chunks()
     unit_images = pa.concat_tables([one.images] * images).combine_chunks()
     rng = np.random.default_rng(14)
+    of_image = np.arange(PART_ROWS) // MASKS
     for number in range(rows // PART_ROWS):
+        shard = pa.array([f"run-sa_{number % 1000:06}"])
         positions = np.arange(number * images, (number + 1) * images)
         uris = pa.array([f"s3://sa-1b/sa_{number % 1000:06}.tar!/sa_{position}.jpg" for position in positions])
-        of_image = np.arange(PART_ROWS) // MASKS
-        masks = _with(_with(unit, "position", positions[of_image]), "image", uris.take(pa.array(of_image)))
-        masks = _with(masks, "semantic_multiplier", rng.choice([2.0, 1.0, 0.5, 0.1], PART_ROWS))
-        for name in ("s_pos", "p_neg_sum", "upstream_predicted_iou", "upstream_stability_score"):
-            masks = _with(masks, name, rng.random(PART_ROWS))
-        tables = replace(one, masks=masks, images=_with(_with(unit_images, "position", positions), "image", uris))
+        heights = rng.integers(1500, 2250, images)
+        crops = pa.array([f'{{"crop_box":[0,0,{WIDTH},{height}]}}' for height in heights])
+        columns = {
+            "job_id": shard.take(pa.array(np.zeros(PART_ROWS, int))),
+            "position": positions[of_image],
+            "image": uris.take(pa.array(of_image)),
+            "image_height": pa.array(heights[of_image], pa.int32()),
+            "upstream": crops.take(pa.array(of_image)),
+            "semantic_multiplier": rng.choice([2.0, 1.0, 0.5, 0.1], PART_ROWS),
+            "s_neg_text": pa.array([f"background {n}" for n in range(10)]).take(
+                pa.array(rng.integers(0, 10, PART_ROWS))
+            ),
+        }
+        for name in ("box_x", "box_y", "box_width", "box_height"):
+            columns[name] = pa.array(rng.integers(1, 700, PART_ROWS), pa.int32())
+        for name in ("s_pos", "s_neg", "p_pos_sum", "p_neg_sum", "upstream_predicted_iou", "upstream_stability_score"):
+            columns[name] = rng.random(PART_ROWS)
+        of_images = {"job_id": shard.take(pa.array(np.zeros(images, int))), "position": positions, "image": uris}
+        tables = replace(one, masks=_with(unit, columns), images=_with(unit_images, of_images))
         write_part(tables, part_names("sa", number), folder)
     return sum(path.stat().st_size for path in folder.rglob("*.parquet"))
 
 
-def _with(table: pa.Table, name: str, values: Any) -> pa.Table:
-    place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(place), pa.array(values))
+def _with(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(
+            place, table.schema.field(place), pa.array(values).cast(table.schema.field(place).type)
+        )
+    return table
 
 
 def _jobs_rate(folder: Path, components: list[tuple[Component, Any]]) -> float:
